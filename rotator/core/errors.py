@@ -1,0 +1,138 @@
+"""What can go wrong. The type of an error alone decides what the engine does next."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from rotator.core.secret import scrub
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from rotator.core.model import Session
+
+
+class RotatorError(Exception):
+    """Something went wrong that a person may have to read about at 3 a.m.
+
+    `what` says what happened, `hint` what to do next. The engine adds `secret` and `step`, and
+    in `safety` whether the application can still log in.
+    """
+
+    kind: ClassVar[str] = "error"
+
+    def __init__(self, what: str, *, hint: str = "", safety: str = "") -> None:
+        super().__init__(what)
+        self.what: str = scrub(what)
+        self.hint: str = scrub(hint)
+        self.safety: str = safety
+        self.secret: str | None = None
+        self.step: str | None = None
+
+    def __str__(self) -> str:
+        where = ", ".join(part for part in (self.secret, self.step and f"step {self.step}") if part)
+        lead = f"{where}: {self.what}" if where else self.what
+        return scrub(" ".join(part for part in (lead, self.safety, self.hint) if part))
+
+
+class UsageError(RotatorError):
+    """What was asked for makes no sense: no such secret, a bad option, a broken configuration."""
+
+    kind = "usage"
+
+
+class StepError(RotatorError):
+    """A step of a rotation did not succeed."""
+
+    kind = "step"
+
+
+class Transient(StepError):
+    """It did not happen and may well work later: retry with backoff."""
+
+    kind = "transient"
+
+
+class InUse(Transient):
+    """The old login still has sessions: wait, by the policy's drain rules."""
+
+    kind = "in-use"
+
+    def __init__(self, what: str, *, sessions: Sequence[Session] = (), hint: str = "") -> None:
+        super().__init__(what, hint=hint)
+        self.sessions: tuple[Session, ...] = tuple(sessions)
+
+
+class Refused(StepError):
+    """The target said no to this candidate: discard it, propose anew, and count it."""
+
+    kind = "refused"
+
+
+class Denied(StepError):
+    """Our own access lacks a right: park the secret and name the missing right."""
+
+    kind = "denied"
+
+
+class Unprovable(Denied):
+    """The target accepts what it must refuse, so no check on it proves anything."""
+
+    kind = "unprovable"
+
+
+class Conflict(StepError):
+    """Somebody else wrote, or owns, what we were about to write: stop, overwrite nothing."""
+
+    kind = "conflict"
+
+
+class Unknown(StepError):
+    """It was sent and the answer was lost: find out before acting."""
+
+    kind = "unknown"
+
+
+class LeaseLost(RotatorError):
+    """Another engine has taken over this secret: stop before the next effect."""
+
+    kind = "lease-lost"
+
+
+class Busy(RotatorError):
+    """Another engine is at work on this secret right now."""
+
+    kind = "busy"
+
+
+class NotDue(RotatorError):
+    """There is nothing to do yet: the secret is not due, or is in its grace period."""
+
+    kind = "not-due"
+
+    def __init__(self, what: str, *, until: datetime | None = None, hint: str = "") -> None:
+        super().__init__(what, hint=hint)
+        self.until: datetime | None = until
+
+
+class Parked(RotatorError):
+    """The secret's automatic retries are used up: nothing is lost, a person must look."""
+
+    kind = "parked"
+
+
+class JournalError(RotatorError):
+    """The audit journal cannot be used. Without a journal there is no effect."""
+
+    kind = "journal"
+
+
+class JournalBroken(JournalError):
+    """The audit journal does not say what was once written into it."""
+
+    kind = "journal-broken"
+
+
+# What the engine retries by itself; every other step error needs a decision first.
+RETRIED: Final = frozenset({Transient.kind, Unknown.kind})

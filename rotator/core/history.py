@@ -1,0 +1,146 @@
+"""What a history adds up to: records folded from events, one event at a time.
+
+The journal keeps these records in tables, so that they can be asked for quickly; because they
+are nothing but a fold, `audit verify` can compute them again and compare.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from rotator.core.model import Kind, Outcome, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rotator.core.model import Event, Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RotationRecord:
+    """One rotation. `step` and `phase` are those of its newest step event."""
+
+    id: str
+    secret: str
+    plugin: str
+    strategy: str
+    reason: str
+    actor: str
+    started_at: datetime
+    old_version: str | None = None
+    old_login: str | None = None
+    new_version: str | None = None
+    new_login: str | None = None
+    step: Step | None = None
+    phase: Kind | None = None
+    published_at: datetime | None = None
+    old_refused: bool | None = None
+    ended_at: datetime | None = None
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRecord:
+    """One secret. `version` and `login` are what was last published, adopted or restored.
+
+    `adopted` names the logins that were handed over to us, and that no mark on the target tells
+    as ours. `failures` counts the rotations in a row that did not end well. `next_due` None: not
+    due, never 'now'.
+    """
+
+    name: str
+    version: str | None = None
+    login: str | None = None
+    adopted: tuple[str, ...] = ()
+    parked: str | None = None
+    failures: int = 0
+    rotated_at: datetime | None = None
+    next_due: datetime | None = None
+    last_outcome: Outcome | None = None
+    open_rotation: str | None = None
+    seq: int = 0
+    head: str = "0" * 64
+
+
+def fold_rotation(record: RotationRecord | None, event: Event) -> RotationRecord | None:
+    """Return the rotation's record after `event`; None while the event belongs to no rotation."""
+    data = event.data
+    if event.kind is Kind.REQUESTED and event.rotation_id is not None:
+        return RotationRecord(
+            id=event.rotation_id,
+            secret=event.secret,
+            plugin=text(data, "plugin") or "",
+            strategy=text(data, "strategy") or "",
+            reason=text(data, "reason") or "",
+            actor=event.actor,
+            started_at=event.at,
+            old_version=text(data, "old_version"),
+            old_login=text(data, "old_login"),
+        )
+    if record is None or event.rotation_id != record.id:
+        return record
+    if event.step is not None:
+        record = replace(record, step=event.step, phase=event.kind)
+    match event.kind, event.step:
+        case Kind.FINISHED, Step.STAGE:
+            return replace(record, new_login=text(data, "login"))
+        case Kind.FINISHED, Step.PUBLISH:
+            return replace(record, new_version=text(data, "version"), published_at=event.at)
+        case Kind.FINISHED, Step.REVOKE:
+            refused = data.get("refused")
+            return replace(record, old_refused=refused if isinstance(refused, bool) else None)
+        case Kind.ENDED, _:
+            return replace(record, ended_at=event.at, outcome=Outcome(str(data["outcome"])))
+        case _:
+            return record
+
+
+def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
+    """Return the secret's record after `event`."""
+    record = record or SecretRecord(name=event.secret)
+    record = replace(record, seq=event.seq, head=event.hash)
+    data = event.data
+    if "next_due" in data:
+        record = replace(record, next_due=moment(data, "next_due"))
+    match event.kind, event.step:
+        case Kind.REQUESTED, _:
+            return replace(record, open_rotation=event.rotation_id)
+        case Kind.ADOPTED, _:
+            login = text(data, "login") or ""
+            return replace(
+                record,
+                version=text(data, "version"),
+                login=login,
+                adopted=tuple(sorted({*record.adopted, login})),
+            )
+        case Kind.FINISHED, Step.PUBLISH:
+            return replace(
+                record, version=text(data, "version"), login=text(data, "login"), rotated_at=event.at
+            )
+        case Kind.FINISHED, Step.RESTORE:
+            return replace(record, version=text(data, "version"), login=text(data, "login"))
+        case Kind.ENDED, _:
+            outcome = Outcome(str(data["outcome"]))
+            counts = outcome is Outcome.UNDONE and text(data, "cause") != "aborted"
+            failures = record.failures + 1 if counts else 0
+            return replace(record, open_rotation=None, last_outcome=outcome, failures=failures)
+        case Kind.PARKED, _:
+            return replace(record, parked=text(data, "reason") or "parked")
+        case Kind.UNPARKED, _:
+            return replace(record, parked=None, failures=0)
+        case _:
+            return record
+
+
+def text(data: Mapping[str, Json], key: str) -> str | None:
+    """Return a text of an event's data, None when it is absent or null."""
+    value = data.get(key)
+    return None if value is None else str(value)
+
+
+def moment(data: Mapping[str, Json], key: str) -> datetime | None:
+    """Return a time of an event's data (ISO 8601), None when it is absent or null."""
+    value = text(data, key)
+    return None if value is None else datetime.fromisoformat(value)

@@ -1,0 +1,213 @@
+"""The nouns: credentials, versions, events, policies. Frozen values without behaviour of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TypeAlias
+
+from rotator.core.passwords import PasswordPolicy
+from rotator.core.secret import Secret
+
+# What a journal event may hold. Mappings come back as plain dicts.
+Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """A login and its password, with whatever else the backend keeps beside them.
+
+    `fields` holds the backend's other keys (host, port, a whole connection URL, …). They may be
+    as secret as the password, so they are not shown; every writer keeps the ones it does not know.
+    """
+
+    username: str
+    password: Secret
+    fields: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One version of a secret as the backend holds it.
+
+    `id` is the backend's own name for it; `rotation_id` tells which rotation wrote it, None when
+    somebody else did.
+    """
+
+    id: str
+    credential: Credential
+    rotation_id: str | None = None
+    created: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """One open session of a login on a target: who still uses the old credential."""
+
+    login: str
+    client: str
+    application: str = ""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was looked at, and whether it was as it must be."""
+
+    name: str
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a verification looked at. It goes into the journal as it stands: no secret in it."""
+
+    checks: tuple[Check, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether every check was as it must be."""
+        return all(check.ok for check in self.checks)
+
+
+class Severity(StrEnum):
+    """How much a finding of `doctor` matters."""
+
+    OK = "ok"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of `doctor`: what was looked at, how it is, and the remedy where it is not well."""
+
+    severity: Severity
+    subject: str
+    message: str
+    remedy: str = ""
+
+
+class Step(StrEnum):
+    """A step of a rotation."""
+
+    STAGE = "stage"
+    CREATE = "create"
+    VERIFY = "verify"
+    PUBLISH = "publish"
+    DRAIN = "drain"
+    REVOKE = "revoke"
+    RESTORE = "restore"
+    WITHDRAW = "withdraw"
+    DISCARD = "discard"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One thing that a rotation would do, in words or as the statement it would send."""
+
+    step: Step
+    text: str
+
+
+class Kind(StrEnum):
+    """What an event of the journal says."""
+
+    REQUESTED = "requested"
+    STARTED = "started"
+    FINISHED = "finished"
+    FAILED = "failed"
+    WAITING = "waiting"
+    ROLLBACK_REQUESTED = "rollback-requested"
+    REVOKE_REQUESTED = "revoke-requested"
+    ENDED = "ended"
+    ADOPTED = "adopted"
+    PARKED = "parked"
+    UNPARKED = "unparked"
+    CHECKED = "checked"
+    SCHEDULED = "scheduled"
+
+
+class Outcome(StrEnum):
+    """How a rotation ended, or how far it got."""
+
+    DONE = "done"
+    UNDONE = "undone"
+    ROLLED_BACK = "rolled-back"
+    PARKED = "parked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """An event before it is written: what the engine says."""
+
+    kind: Kind
+    rotation_id: str | None = None
+    step: Step | None = None
+    data: Mapping[str, Json] = field(default_factory=dict[str, Json])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """An event as the journal holds it, `seq` counting from 1 in its secret's chain.
+
+    `hash` and `prev_hash` are lower-case hex SHA-256; the first event's `prev_hash` is 64 zeros.
+    """
+
+    secret: str
+    seq: int
+    at: datetime
+    actor: str
+    fence: int
+    kind: Kind
+    rotation_id: str | None
+    step: Step | None
+    data: Mapping[str, Json]
+    prev_hash: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """The right to work on one secret. A higher `fence` has overtaken a lower one."""
+
+    secret: str
+    holder: str
+    fence: int
+    expires: datetime
+
+
+class DrainThen(StrEnum):
+    """What to do when the old login still has sessions after the drain's `wait`."""
+
+    HOLD = "hold"
+    TERMINATE = "terminate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How a secret is rotated.
+
+    `every`: the period, None when it is only rotated on demand. `grace`: how long the old
+    credential stays valid after publish. `drain_wait` and `drain_then`: how long after the grace
+    period the old login's sessions are waited for, and what happens then. `attempts` at a step
+    make a cycle, `cycles` of them are made before the secret is parked. `backoff` doubles from
+    one attempt to the next up to `backoff_cap`. `proposals`: how many candidates are tried when
+    the target refuses one. `step_timeout`: the deadline of one step.
+    """
+
+    every: timedelta | None = None
+    grace: timedelta = timedelta(hours=24)
+    drain_wait: timedelta = timedelta(days=7)
+    drain_then: DrainThen = DrainThen.HOLD
+    drain_poll: timedelta = timedelta(minutes=1)
+    attempts: int = 4
+    cycles: int = 3
+    backoff: timedelta = timedelta(seconds=1)
+    backoff_cap: timedelta = timedelta(minutes=5)
+    proposals: int = 3
+    step_timeout: timedelta = timedelta(seconds=30)
+    password: PasswordPolicy = field(default_factory=PasswordPolicy)

@@ -1,0 +1,368 @@
+"""What the engine needs from the outside: protocols only. `rotator.bootstrap` names who fills them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime, timedelta
+
+    from rotator.core.history import RotationRecord, SecretRecord
+    from rotator.core.model import (
+        Credential,
+        Event,
+        Evidence,
+        Finding,
+        Lease,
+        NewEvent,
+        Planned,
+        Session,
+        Version,
+    )
+    from rotator.core.secret import Secret
+
+
+class Clock(Protocol):
+    """Time. Nothing else reads a clock or sleeps."""
+
+    def now(self) -> datetime:
+        """Return the time of day, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds from an arbitrary start; never goes back."""
+        ...
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        ...
+
+
+class Entropy(Protocol):
+    """Chance. Nothing else draws random numbers."""
+
+    def below(self, limit: int) -> int:
+        """Return a whole number from 0 to `limit - 1`, each as likely as the other."""
+        ...
+
+    def token(self, size: int) -> bytes:
+        """Return `size` random bytes."""
+        ...
+
+
+class Log(Protocol):
+    """A structured log: an event name and keyword facts. Never a secret among them."""
+
+    def debug(self, event: str, **facts: object) -> object:
+        """Log what only a developer wants to read."""
+        ...
+
+    def info(self, event: str, **facts: object) -> object:
+        """Log that something happened as it should."""
+        ...
+
+    def warning(self, event: str, **facts: object) -> object:
+        """Log what a person should look at in the morning."""
+        ...
+
+    def error(self, event: str, **facts: object) -> object:
+        """Log what a person should look at now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepContext:
+    """What a plugin is told about the step it is asked to do. New facts become new fields.
+
+    `current` is what the backend serves right now. `deadline` is on the `clock.monotonic` scale:
+    give up with `Transient` (nothing was sent) or `Unknown` (it was) rather than pass it.
+    `adopted` names the logins that a person handed over to us; they carry no mark of ours on the
+    target. `end_sessions`: the policy, or a person, says that open sessions of the old login are
+    to be ended. `new_password` draws one that fits the secret's password policy.
+    """
+
+    secret: str
+    rotation_id: str
+    current: Credential | None
+    deadline: float
+    clock: Clock
+    entropy: Entropy
+    log: Log
+    new_password: Callable[[], Secret]
+    adopted: frozenset[str] = frozenset()
+    end_sessions: bool = False
+
+    def seconds_left(self) -> float:
+        """Return how many seconds the step still has; never less than zero."""
+        return max(0.0, self.deadline - self.clock.monotonic())
+
+
+class Rotation(Protocol):
+    """One secret on one target, under one strategy. Every method but `propose` and `probe` is an
+    ensure: run twice, it leaves what running it once leaves, also when the first run was cut off.
+
+    Any method may raise `Transient` (nothing happened, try later), `Unknown` (it was sent and the
+    answer is lost: the engine runs the step again), `Denied` (our admin lacks a right) and
+    `Conflict` (somebody else's login is in the way). No other exception leaves a plugin.
+    """
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether old and new are valid together between create and revoke."""
+        ...
+
+    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
+        """Return the next credential. Nothing is written; `current` is None the first time.
+
+        May read from the target, for example to draw a login name that is free.
+        """
+        ...
+
+    def create(self, new: Credential, ctx: StepContext) -> None:
+        """Afterwards `new` logs in. Raises `Refused` when the target rejects this candidate."""
+        ...
+
+    def verify(self, new: Credential, ctx: StepContext) -> Evidence:
+        """Log in as `new`, try its work, and compare what it may do with `ctx.current`.
+
+        Raises `Refused` when `new` does not log in or cannot do its work.
+        """
+        ...
+
+    def probe(self, credential: Credential, ctx: StepContext) -> bool:
+        """Try to log in once: True when the target accepts it, False when it refuses it.
+
+        Raises `Transient` when neither can be told (unreachable, too many connections).
+        """
+        ...
+
+    def revoke(self, old: Credential, ctx: StepContext) -> None:
+        """Afterwards `old` no longer logs in and `ctx.current` still does. Gone already is success.
+
+        Raises `InUse` while sessions of `old` are open and `ctx.end_sessions` is false; new
+        logins may already be refused by then. `old.password` may be empty when it is no longer
+        known: do not rely on it.
+        """
+        ...
+
+    def withdraw(self, new: Credential, ctx: StepContext) -> None:
+        """Leave the target as if `create` had never run: `ctx.current` logs in and `new` does not.
+
+        `new.password` may be empty when it is no longer known: do not rely on it.
+        """
+        ...
+
+
+@runtime_checkable
+class CountsSessions(Protocol):
+    """A rotation that can tell who is still logged in."""
+
+    def sessions(self, login: str, ctx: StepContext) -> list[Session]:
+        """Return the open sessions of `login`, ours excepted."""
+        ...
+
+
+@runtime_checkable
+class Explains(Protocol):
+    """A rotation that can tell beforehand what it would send."""
+
+    def explain(self, current: Credential | None, ctx: StepContext) -> list[Planned]:
+        """Return the statements of each step in order, every secret masked. Nothing is changed."""
+        ...
+
+
+@runtime_checkable
+class Examines(Protocol):
+    """A rotation that can tell whether it would work."""
+
+    def examine(self, current: Credential | None, ctx: StepContext) -> list[Finding]:
+        """Look at the target: rights of the admin, ownership, TLS. Nothing is changed."""
+        ...
+
+
+class SecretBackend(Protocol):
+    """Where secrets are kept. Every method that writes is an ensure, keyed by the rotation id.
+
+    Errors: `Transient` (nothing was written), `Unknown` (it may have been), `Denied` (our access
+    lacks a right), `Conflict` (somebody else wrote). No other exception leaves a backend.
+    """
+
+    def current(self, path: str) -> Version | None:
+        """Return the published version, None when there is none. What consumers read."""
+        ...
+
+    def read(self, path: str, version: str) -> Version | None:
+        """Return that very version, None when the backend no longer holds its value."""
+        ...
+
+    def staged(self, path: str, rotation_id: str) -> Credential | None:
+        """Return what this rotation has staged, None when there is nothing (any more)."""
+        ...
+
+    def stage(self, path: str, rotation_id: str, new: Credential) -> Credential:
+        """Keep `new` durably, unseen by consumers. First write wins: returns what is stored."""
+        ...
+
+    def publish(self, path: str, rotation_id: str, *, expect: str | None) -> str:
+        """Make the staged value current, only if the current version is still `expect`.
+
+        `expect` None: only if there is no current version. Returns the new version's id; if this
+        rotation has already been published and is current, its id, whatever `expect` says. The
+        staged value is gone afterwards. Raises `Conflict` when the current version is another.
+        """
+        ...
+
+    def discard(self, path: str, rotation_id: str) -> None:
+        """Forget what this rotation has staged. Nothing there is success; published is untouched."""
+        ...
+
+    def restore(self, path: str, *, expect: str, to: str) -> str:
+        """Make the value of version `to` current again, only if the current version is `expect`.
+
+        Returns the id of the version that is then current. If the current version already is
+        `to`, or a copy of it that an earlier call made, returns that. Raises `Conflict` when
+        somebody else has written since.
+        """
+        ...
+
+
+@runtime_checkable
+class KeepsValues(Protocol):
+    """A backend that can also keep single values: signing keys, checkpoint anchors."""
+
+    def get_value(self, path: str, field: str) -> Secret | None:
+        """Return one field of what is kept at `path`; None when it is not there."""
+        ...
+
+    def put_value(self, path: str, field: str, value: Secret) -> None:
+        """Keep one field at `path`, replacing what was there."""
+        ...
+
+
+@runtime_checkable
+class ExaminesBackend(Protocol):
+    """A backend that can tell whether it would work for these paths."""
+
+    def examine(self, paths: Sequence[str]) -> list[Finding]:
+        """Look at access, retention and limits. Nothing that a consumer reads is changed."""
+        ...
+
+
+class Journal(Protocol):
+    """The audit database: what has happened. Raises `JournalError` when it cannot be used."""
+
+    def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
+        """Take the right to work on `secret`, under a fence higher than any before.
+
+        A lease that has expired, or whose holder is known to be dead, is taken over. Raises
+        `Busy` while another holder has it.
+        """
+        ...
+
+    def release(self, lease: Lease) -> None:
+        """Give the lease back. Not holding it any more is success."""
+        ...
+
+    def append(self, lease: Lease, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
+        """Write the events in one transaction, durably, and renew the lease by `ttl`.
+
+        Raises `LeaseLost` when the fence is stale: then nothing is written.
+        """
+        ...
+
+    def secret(self, secret: str) -> SecretRecord | None:
+        """Return what the events of this secret add up to; None when it has none."""
+        ...
+
+    def secrets(self) -> list[SecretRecord]:
+        """Return every secret that the journal knows, by name."""
+        ...
+
+    def open_rotation(self, secret: str) -> RotationRecord | None:
+        """Return the rotation of this secret that has not ended, if there is one."""
+        ...
+
+    def rotation(self, rotation_id: str) -> RotationRecord | None:
+        """Return one rotation."""
+        ...
+
+    def rotations(self, secret: str, limit: int = 50) -> list[RotationRecord]:
+        """Return the newest rotations of a secret, newest first."""
+        ...
+
+    def history(self, rotation_id: str) -> list[Event]:
+        """Return the events of one rotation in their order."""
+        ...
+
+    def events(self, secret: str, limit: int | None = None) -> list[Event]:
+        """Return the newest `limit` events of a secret (all of them for None), oldest first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StrategyInfo:
+    """One way in which a plugin lets two credentials overlap."""
+
+    name: str
+    summary: str
+    overlaps: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginInfo:
+    """What a plugin declares about itself.
+
+    `target_options` and `secret_options` are dataclasses: their fields, types, defaults and the
+    `help` in a field's metadata become the configuration's schema and its documentation.
+    """
+
+    name: str
+    summary: str
+    strategies: tuple[StrategyInfo, ...] = ()
+    target_options: type = field(default=object)
+    secret_options: type = field(default=object)
+
+
+class Target(Protocol):
+    """One target with its admin access, shared by every secret on it; safe to use from threads."""
+
+    def rotation(self, strategy: str, options: object) -> Rotation:
+        """Return the rotation for one secret. `options` is a `secret_options`; no connection yet.
+
+        Raises `UsageError` when the options make no sense together.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back connections."""
+        ...
+
+
+class RotationPlugin(Protocol):
+    """What the entry point group `rotator.rotations` names: knows one kind of target."""
+
+    @property
+    def info(self) -> PluginInfo:
+        """What it is and which options it takes."""
+        ...
+
+    def target(self, name: str, options: object, admin: Callable[[], Credential]) -> Target:
+        """Return a target. `options` is a `target_options`; `admin` resolves the admin credential
+        afresh each time it is called. No connection yet.
+        """
+        ...
+
+
+class BackendPlugin(Protocol):
+    """What the entry point group `rotator.backends` names: opens one kind of backend."""
+
+    @property
+    def info(self) -> PluginInfo:
+        """What it is; `target_options` are the backend's options."""
+        ...
+
+    def open(self, name: str, options: object, resolve: Callable[[str], Secret]) -> SecretBackend:
+        """Open the backend. `resolve` turns a reference (`env:…`, `file:…`) into its value."""
+        ...

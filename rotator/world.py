@@ -1,0 +1,99 @@
+"""The outside world behind the ports: the system's clock, its randomness, who we are."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import secrets
+import socket
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+_SEPARATOR: Final = "/"
+# Field 22 of /proc/PID/stat, counted from behind the parenthesised command name (proc(5)).
+_START_TIME_FIELD: Final = 19
+
+
+class SystemClock:
+    """The system's clock."""
+
+    def now(self) -> datetime:
+        """Return the time of day in UTC."""
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Return seconds since the machine started."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+
+class SystemEntropy:
+    """The system's cryptographic random numbers."""
+
+    def below(self, limit: int) -> int:
+        """Return a whole number from 0 to `limit - 1`."""
+        return secrets.randbelow(limit)
+
+    def token(self, size: int) -> bytes:
+        """Return `size` random bytes."""
+        return secrets.token_bytes(size)
+
+
+def holder() -> str:
+    """Return a name for this process that no other process ever has.
+
+    Boot id, pid namespace, pid and the process's start time; a random part tells apart two
+    engines in one process.
+    """
+    parts = (_boot(), _namespace(), str(os.getpid()), _start_time(os.getpid()), secrets.token_hex(4))
+    return _SEPARATOR.join(parts)
+
+
+def is_dead(name: str) -> bool:
+    """Return whether the process that called itself `name` is known to be gone.
+
+    Only a process of this machine, this boot and this pid namespace can be known; False for any
+    other, and for a name that `holder` did not make.
+    """
+    parts = name.split(_SEPARATOR)
+    if len(parts) != 5 or parts[0] in ("", "?") or parts[:2] != [_boot(), _namespace()]:  # noqa: PLR2004 # as `holder` makes it
+        return False
+    return _start_time(int(parts[2])) != parts[3] if parts[2].isdigit() else False
+
+
+def actor(face: str) -> str:
+    """Return who acts, for the journal: the face, the system's user and this host."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = f"uid {os.getuid()}"
+    return f"{face}:{user}@{socket.gethostname()}"
+
+
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "?"
+
+
+def _namespace() -> str:
+    try:
+        return str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        return "?"
+
+
+def _start_time(pid: int) -> str:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    fields = stat.rpartition(")")[2].split()
+    # A zombie holds no lease any more: it is dead, its parent has just not looked yet.
+    return "" if fields[0] == "Z" else fields[_START_TIME_FIELD]
