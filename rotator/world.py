@@ -50,7 +50,13 @@ def holder() -> str:
     Boot id, pid namespace, pid and the process's start time; a random part tells apart two
     engines in one process.
     """
-    parts = (_boot(), _namespace(), str(os.getpid()), _start_time(os.getpid()), secrets.token_hex(4))
+    parts = (
+        _boot(),
+        _namespace(),
+        str(os.getpid()),
+        _start_time(os.getpid()),
+        secrets.token_hex(4),
+    )
     return _SEPARATOR.join(parts)
 
 

@@ -117,7 +117,10 @@ def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
             )
         case Kind.FINISHED, Step.PUBLISH:
             return replace(
-                record, version=text(data, "version"), login=text(data, "login"), rotated_at=event.at
+                record,
+                version=text(data, "version"),
+                login=text(data, "login"),
+                rotated_at=event.at,
             )
         case Kind.FINISHED, Step.RESTORE:
             return replace(record, version=text(data, "version"), login=text(data, "login"))

@@ -57,7 +57,9 @@ class PasswordPolicy:
                 f"the password policy gives {self.bits():.0f} bits of entropy, fewer than the "
                 f"{self.minimum_bits} that are required."
             )
-            raise UsageError(msg, hint=f"Raise `length` to {self._length_needed()}, or allow more characters.")
+            raise UsageError(
+                msg, hint=f"Raise `length` to {self._length_needed()}, or allow more characters."
+            )
 
     def characters(self) -> str:
         """Return the characters that are drawn from, sorted, each once."""
@@ -105,4 +107,8 @@ class PasswordPolicy:
 
     def _length_needed(self) -> int | str:
         size = len(self.characters())
-        return math.ceil(self.minimum_bits / math.log2(size)) + 1 if size > 1 else "more, with a larger alphabet"
+        return (
+            math.ceil(self.minimum_bits / math.log2(size)) + 1
+            if size > 1
+            else "more, with a larger alphabet"
+        )

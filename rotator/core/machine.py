@@ -1,0 +1,287 @@
+"""What to do next. `decide` reads a rotation's history, the clock and the policy, and only that.
+
+Forward: stage, create, verify, publish, drain, revoke. Publish is the pivot: before it a rotation
+can be undone (withdraw, discard), after it it only goes forward, or, on a person's word, is rolled
+back (restore, then drain and revoke the new credential as if it were the old one).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from rotator.core.errors import RETRIED, Conflict, InUse, Unknown
+from rotator.core.history import text
+from rotator.core.model import DrainThen, Kind, Outcome, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from rotator.core.model import Event, Policy
+
+# Two engines that failed at the same moment must not come back at the same moment.
+_JITTER: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """Run this step now. `end_sessions`: open sessions of the old login are to be ended."""
+
+    step: Step
+    end_sessions: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitUntil:
+    """Nothing to do before `at`; `why` says it in a few words."""
+
+    at: datetime
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """Nothing more to do. `cause` is the failure that turned the rotation, if one did."""
+
+    outcome: Outcome
+    cause: Event | None = None
+
+
+Decision: TypeAlias = Run | WaitUntil | Finish
+
+
+class Direction(Enum):
+    """Where a rotation is going."""
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    ROLLBACK = "rollback"
+
+
+_OUTCOME: Final = {
+    Direction.FORWARD: Outcome.DONE,
+    Direction.BACKWARD: Outcome.UNDONE,
+    Direction.ROLLBACK: Outcome.ROLLED_BACK,
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """How far a rotation has got: the fold of its history."""
+
+    overlaps: bool = True
+    has_old: bool = False
+    done: set[Step] = field(default_factory=set[Step])
+    begun: set[Step] = field(default_factory=set[Step])
+    direction: Direction = Direction.FORWARD
+    cause: Event | None = None
+    pivot_at: datetime | None = None
+    aborted: bool = False
+    revoke_now: bool = False
+    end_sessions: bool = False
+    failed: Event | None = None
+    failures: int = 0
+    waited: Event | None = None
+    parked: Event | None = None
+    outcome: Outcome | None = None
+    # Whether a publish is under way, or went out and its answer was lost.
+    publishing: bool = False
+    maybe_published: bool = False
+
+    @property
+    def published(self) -> bool:
+        """Whether the new credential is, or was, the current one."""
+        return Step.PUBLISH in self.done
+
+    @property
+    def can_turn_back(self) -> bool:
+        """Whether it is certain that publish has not happened."""
+        return not (self.published or self.publishing or self.maybe_published)
+
+
+def progress(history: Iterable[Event]) -> Progress:
+    """Return how far the rotation with this history has got."""
+    state = Progress()
+    for event in history:
+        _apply(state, event)
+    return state
+
+
+def decide(history: Sequence[Event], now: datetime, policy: Policy) -> Decision:
+    """Return what the engine has to do next with the rotation that has this history."""
+    state = progress(history)
+    if state.outcome is not None:
+        return Finish(outcome=state.outcome, cause=state.cause)
+    if state.parked is not None:
+        return Finish(outcome=Outcome.PARKED, cause=state.parked)
+    step = _next(state)
+    if step is None:
+        return Finish(outcome=_OUTCOME[state.direction], cause=state.cause)
+    if state.failed is not None and state.failed.step is step:
+        decision = _after_failure(state, state.failed, now, policy)
+        if decision is not None:
+            return decision
+        step = _next(state)
+        if step is None:
+            return Finish(outcome=_OUTCOME[state.direction], cause=state.cause)
+    if step is Step.DRAIN or state.waited is not None:
+        return _drain(state, step, now, policy)
+    return Run(step=step, end_sessions=state.end_sessions)
+
+
+def grace_ends(state: Progress, policy: Policy) -> datetime | None:
+    """Return when the old credential may be revoked at the earliest; None before publish."""
+    if state.pivot_at is None:
+        return None
+    return (
+        state.pivot_at if state.revoke_now or not state.overlaps else state.pivot_at + policy.grace
+    )
+
+
+def backoff(rotation_id: str | None, failures: int, policy: Policy) -> timedelta:
+    """Return how long to wait after the n-th failure of a step: doubling, capped, with jitter.
+
+    The jitter is a quarter either way, and the same each time for one rotation and number.
+    """
+    doubled = min(policy.backoff_cap, policy.backoff * 2 ** min(failures - 1, 30))
+    if failures % policy.attempts == 0:
+        doubled = policy.backoff_cap
+    drawn = hashlib.sha256(f"{rotation_id}:{failures}".encode()).digest()[0] / 255
+    return doubled * (1 - _JITTER + 2 * _JITTER * drawn)
+
+
+def _next(state: Progress) -> Step | None:
+    return next((step for step in _steps(state) if step not in state.done), None)
+
+
+def _steps(state: Progress) -> list[Step]:
+    match state.direction:
+        case Direction.FORWARD:
+            steps = [Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH]
+            return [*steps, Step.DRAIN, Step.REVOKE] if state.has_old else steps
+        case Direction.BACKWARD:
+            # What was never begun on the target needs no undoing there; the target may be away.
+            return [Step.WITHDRAW, Step.DISCARD] if Step.CREATE in state.begun else [Step.DISCARD]
+        case Direction.ROLLBACK:
+            return [Step.RESTORE, Step.DRAIN, Step.REVOKE]
+
+
+def _after_failure(
+    state: Progress, failed: Event, now: datetime, policy: Policy
+) -> WaitUntil | Finish | None:
+    """Return what a failure of the next step calls for; None to run the (possibly new) next step."""
+    retried = text(failed.data, "kind") in RETRIED
+    turns_back = state.direction is Direction.FORWARD and state.can_turn_back
+    limit = policy.attempts if turns_back else policy.attempts * policy.cycles
+    if retried and state.failures < limit:
+        at = failed.at + backoff(failed.rotation_id, state.failures, policy)
+        return WaitUntil(at=at, why="waiting to try again") if now < at else None
+    if turns_back:
+        _turn_back(state, failed)
+        return None
+    return Finish(outcome=Outcome.PARKED, cause=failed)
+
+
+def _drain(state: Progress, step: Step, now: datetime, policy: Policy) -> Run | WaitUntil:
+    ready = grace_ends(state, policy)
+    if ready is not None and now < ready:
+        return WaitUntil(at=ready, why="the old credential is in its grace period")
+    if state.waited is None:
+        return Run(step=step, end_sessions=state.end_sessions)
+    given_up = (ready or state.waited.at) + policy.drain_wait
+    if state.end_sessions or (policy.drain_then is DrainThen.TERMINATE and now >= given_up):
+        return Run(step=step, end_sessions=True)
+    again = state.waited.at + policy.drain_poll
+    if policy.drain_then is DrainThen.TERMINATE:
+        again = min(again, given_up)
+    if now < again:
+        return WaitUntil(at=again, why="the old login still has open sessions")
+    return Run(step=step)
+
+
+def _apply(state: Progress, event: Event) -> None:
+    match event.kind:
+        case Kind.REQUESTED:
+            state.overlaps = bool(event.data.get("overlaps", True))
+            state.has_old = event.data.get("old_version") is not None
+        case Kind.STARTED if event.step is not None:
+            _started(state, event.step)
+        case Kind.FINISHED if event.step is not None:
+            _finished(state, event, event.step)
+        case Kind.FAILED:
+            _failed(state, event)
+        case Kind.WAITING:
+            state.waited = event
+        case Kind.ROLLBACK_REQUESTED:
+            state.aborted = True
+            _rolled_back(state, event)
+        case Kind.REVOKE_REQUESTED:
+            state.revoke_now, state.waited = True, None
+            state.end_sessions = state.end_sessions or bool(event.data.get("end_sessions"))
+        case Kind.PARKED:
+            state.parked = event
+        case Kind.UNPARKED:
+            state.parked, state.failed, state.failures, state.waited = None, None, 0, None
+        case Kind.ENDED:
+            state.outcome = Outcome(str(event.data["outcome"]))
+        case _:
+            pass
+
+
+def _started(state: Progress, step: Step) -> None:
+    state.begun.add(step)
+    if step is Step.PUBLISH:
+        # Started twice without an answer in between: nobody knows what the first one did.
+        state.maybe_published = state.maybe_published or state.publishing
+        state.publishing = True
+    if step in (Step.WITHDRAW, Step.DISCARD) and state.direction is Direction.FORWARD:
+        # Once begun, turning back is for good, whatever a changed policy would say now.
+        _turn_back(state, state.failed)
+
+
+def _finished(state: Progress, event: Event, step: Step) -> None:
+    state.done.add(step)
+    state.failed, state.failures, state.waited = None, 0, None
+    if step is Step.PUBLISH:
+        state.publishing = state.maybe_published = False
+        state.pivot_at = event.at
+        if state.aborted:
+            _rolled_back(state, event)
+    if step is Step.RESTORE:
+        state.pivot_at = event.at
+
+
+def _failed(state: Progress, event: Event) -> None:
+    same = state.failed is not None and state.failed.step is event.step
+    state.failures = state.failures + 1 if same else 1
+    state.failed = event
+    kind = text(event.data, "kind")
+    if event.step is Step.PUBLISH:
+        state.publishing = False
+        state.maybe_published = kind != Conflict.kind and (
+            state.maybe_published or kind == Unknown.kind
+        )
+    final = kind not in RETRIED and kind != InUse.kind
+    if final and state.direction is Direction.FORWARD and state.can_turn_back:
+        _turn_back(state, event)
+
+
+def _turn_back(state: Progress, cause: Event | None) -> None:
+    state.direction = Direction.BACKWARD
+    state.cause = state.cause or cause
+    state.failed, state.failures = None, 0
+
+
+def _rolled_back(state: Progress, event: Event) -> None:
+    """Turn a rotation round on a person's word, as far as it can be turned."""
+    if state.published and state.overlaps and state.has_old:
+        state.direction = Direction.ROLLBACK
+        state.done -= {Step.DRAIN, Step.REVOKE}
+        state.waited, state.revoke_now, state.end_sessions = None, False, False
+        state.cause, state.failed, state.failures = event, None, 0
+    elif state.can_turn_back and state.direction is Direction.FORWARD:
+        _turn_back(state, event)

@@ -1,0 +1,252 @@
+"""The engine: drives the machine over the ports. Every face calls these functions and no others."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.errors import Busy, NotDue, Parked, UsageError
+from rotator.core.machine import progress
+from rotator.core.model import Kind, NewEvent, Outcome, Planned, Step
+from rotator.core.ports import Explains
+from rotator.engine.results import Health, Plan, Result
+from rotator.engine.steps import ManagedSecret
+from rotator.engine.work import World, Work
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rotator.core.history import RotationRecord
+    from rotator.core.model import Credential, Event, Json
+    from rotator.core.ports import Clock, Entropy, Journal, Log
+
+__all__ = ["Engine", "Health", "ManagedSecret", "Plan", "Result"]
+
+_NO_TIME: Final = timedelta(0)
+
+
+class Engine:
+    """Rotates secrets. One engine serves any number of threads; the lease keeps them apart."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        clock: Clock,
+        entropy: Entropy,
+        log: Log,
+        holder: Callable[[], str],
+        observer: Callable[[Event], None] | None = None,
+    ) -> None:
+        """`holder` names whoever holds a lease; called once for each lease."""
+        self._journal: Journal = journal
+        self._world: World = World(
+            journal=journal,
+            clock=clock,
+            entropy=entropy,
+            log=log,
+            holder=holder,
+            observer=observer or (lambda _event: None),
+            controlled=set(),
+        )
+
+    # -- what a face asks for ------------------------------------------------------------------
+
+    def rotate(
+        self,
+        secret: ManagedSecret,
+        *,
+        reason: str = "",
+        rotation_id: str | None = None,
+        patience: timedelta = _NO_TIME,
+    ) -> Result:
+        """Rotate once. An interrupted rotation is finished first, and then counts as this one.
+
+        `patience` is how long waits (backoff, grace, drain) may last in all before the call
+        returns with the rotation open. Raises `Busy`, `NotDue` (in its grace period), `Parked`,
+        `Conflict` (the backend's current version is not the one that the journal knows),
+        `JournalError` or `LeaseLost`; what happens inside a step is in the result.
+        """
+        with Work(self._world, secret, patience) as work:
+            self._refuse_parked(secret)
+            opened = self._journal.open_rotation(secret.name)
+            if opened is not None:
+                result = work.drive(opened.id, resumed=True)
+                if result.outcome is None and result.published:
+                    raise _in_grace(result)
+                if opened.published_at is None or result.outcome is not Outcome.DONE:
+                    return result
+            for _ in range(secret.policy.proposals):
+                result = work.start(reason, rotation_id)
+                refused = result.error is not None and result.error.kind == "refused"
+                if result.outcome is not Outcome.UNDONE or not refused or rotation_id is not None:
+                    break
+            return work.settle(result)
+
+    def resume(self, secret: ManagedSecret, *, patience: timedelta = _NO_TIME) -> Result | None:
+        """Go on with the open rotation, as far as it gets now; None when there is none."""
+        if self._journal.open_rotation(secret.name) is None:
+            return None
+        with Work(self._world, secret, patience) as work:
+            self._refuse_parked(secret)
+            opened = self._journal.open_rotation(secret.name)
+            return None if opened is None else work.settle(work.drive(opened.id, resumed=True))
+
+    def rollback(
+        self, secret: ManagedSecret, *, reason: str = "", patience: timedelta = _NO_TIME
+    ) -> Result:
+        """Make the previous credential current again, while it is still valid.
+
+        Before publish this undoes the rotation. After it the previous credential is tried first,
+        then published again; the newer one stays valid for the grace period and is then revoked.
+        """
+        with Work(self._world, secret, patience) as work:
+            opened = self._open(secret, "roll back")
+            state = progress(self._journal.history(opened.id))
+            if state.published:
+                work.check_rollback(opened, state.direction, revoking=Step.REVOKE in state.begun)
+            work.record(
+                NewEvent(
+                    kind=Kind.ROLLBACK_REQUESTED,
+                    rotation_id=opened.id,
+                    data={"reason": reason, "kind": "aborted", "what": "asked for by a person"},
+                )
+            )
+            work.unpark_if_parked(opened, reason or "rollback")
+            return work.settle(work.drive(opened.id, resumed=True))
+
+    def revoke(
+        self,
+        secret: ManagedSecret,
+        *,
+        reason: str = "",
+        end_sessions: bool = False,
+        patience: timedelta = _NO_TIME,
+    ) -> Result:
+        """End the grace period now, and tell whether the old credential is proven dead."""
+        with Work(self._world, secret, patience) as work:
+            opened = self._open(secret, "revoke")
+            if opened.published_at is None:
+                what = "the open rotation has not published its new credential yet, so the old one is needed."
+                raise UsageError(what, hint=f"Finish it first: rotator resume {secret.name}")
+            data: dict[str, Json] = {"reason": reason, "end_sessions": end_sessions}
+            work.record(NewEvent(kind=Kind.REVOKE_REQUESTED, rotation_id=opened.id, data=data))
+            work.unpark_if_parked(opened, reason or "revoke")
+            return work.settle(work.drive(opened.id, resumed=True))
+
+    def adopt(
+        self, secret: ManagedSecret, *, first: Credential | None = None, reason: str = ""
+    ) -> Health:
+        """Take over a login as it stands. Nothing changes on the target, and no value is touched.
+
+        The backend's current credential must log in. `first` is written to the backend before
+        that when it holds nothing yet. Raises `UsageError` when there is nothing to adopt.
+        """
+        with Work(self._world, secret, _NO_TIME) as work:
+            if (opened := self._journal.open_rotation(secret.name)) is not None:
+                what = f"rotation {opened.id} is still open."
+                raise UsageError(what, hint=f"Finish it first: rotator resume {secret.name}")
+            return work.adopt(first, reason)
+
+    def check(self, secret: ManagedSecret) -> Health:
+        """Try to log in with what the backend serves now, and record the answer.
+
+        While another engine works on the secret the answer is only returned, not recorded.
+        """
+        try:
+            with Work(self._world, secret, _NO_TIME) as work:
+                return work.check(record=True)
+        except Busy:
+            return Work(self._world, secret, _NO_TIME).check(record=False)
+
+    def plan(self, secret: ManagedSecret) -> Plan:
+        """Return what a rotation would do. Reads the backend and the target, changes nothing."""
+        work = Work(self._world, secret, _NO_TIME)
+        record = self._journal.secret(secret.name)
+        current = secret.backend.current(secret.path)
+        credential = current.credential if current else None
+        ctx = work.context("plan", credential, record)
+        steps: list[Planned] = []
+        if isinstance(secret.rotation, Explains):
+            steps = secret.rotation.explain(credential, ctx)
+        return Plan(
+            secret=secret.name,
+            login=credential.username if credential else None,
+            steps=tuple(_with_engine_steps(secret, steps, has_old=credential is not None)),
+            open_rotation=record.open_rotation if record else None,
+            next_due=record.next_due if record else None,
+        )
+
+    def park(self, secret: ManagedSecret, *, reason: str) -> None:
+        """Stop automatic work on the secret until a person unparks it."""
+        with Work(self._world, secret, _NO_TIME) as work:
+            opened = self._journal.open_rotation(secret.name)
+            work.park(opened.id if opened else None, reason)
+
+    def unpark(self, secret: ManagedSecret, *, reason: str) -> None:
+        """Let automatic work go on; failures are counted from zero again."""
+        with Work(self._world, secret, _NO_TIME) as work:
+            opened = self._journal.open_rotation(secret.name)
+            data: dict[str, Json] = {"reason": reason}
+            work.record(
+                NewEvent(kind=Kind.UNPARKED, rotation_id=opened.id if opened else None, data=data)
+            )
+
+    # -- what is left of the above -------------------------------------------------------------
+
+    def _refuse_parked(self, secret: ManagedSecret) -> None:
+        record = self._journal.secret(secret.name)
+        if record is not None and record.parked is not None:
+            error = Parked(
+                f"it is parked: {record.parked}",
+                hint=f"When the cause is mended: rotator unpark {secret.name}",
+            )
+            error.secret = secret.name
+            raise error
+
+    def _open(self, secret: ManagedSecret, verb: str) -> RotationRecord:
+        opened = self._journal.open_rotation(secret.name)
+        if opened is None:
+            error = UsageError(
+                f"there is nothing to {verb}: no rotation is open, so the old credential is gone.",
+                hint=f"See what happened: rotator history {secret.name}",
+            )
+            error.secret = secret.name
+            raise error
+        return opened
+
+
+def _in_grace(result: Result) -> NotDue:
+    error = NotDue(
+        f"its last rotation is not over: {result.waiting}.",
+        until=result.until,
+        hint=f"End that now with: rotator revoke {result.secret}",
+    )
+    error.safety = (
+        "The application is safe: the new credential is published and the old one still works."
+    )
+    error.secret = result.secret
+    return error
+
+
+def _with_engine_steps(
+    secret: ManagedSecret, steps: list[Planned], *, has_old: bool
+) -> list[Planned]:
+    """Put what the engine does itself between what the plugin does."""
+    policy = secret.policy
+    own = {
+        Step.STAGE: f"keep the new credential in {secret.backend_name}, at {secret.path}, unseen by consumers",
+        Step.PUBLISH: f"make it current in {secret.backend_name}, only if nobody else wrote there; read it back",
+        Step.DRAIN: f"wait {policy.grace} (grace), then until the old login has no sessions"
+        f" (at most {policy.drain_wait}, then {policy.drain_then.value})"
+        if secret.rotation.overlaps
+        else "nothing: the old password stopped working when the new one was set",
+    }
+    after = {Step.REVOKE: "log in with the old credential and require that it is refused"}
+    planned: list[Planned] = []
+    order = [Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH]
+    for step in [*order, Step.DRAIN, Step.REVOKE] if has_old else order:
+        planned += [Planned(step=step, text=own[step])] if step in own else []
+        planned += [one for one in steps if one.step is step]
+        planned += [Planned(step=step, text=after[step])] if step in after else []
+    return planned

@@ -1,0 +1,341 @@
+"""What each step of a rotation does: the calls to the target and the backend, in thin functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.errors import (
+    Conflict,
+    Denied,
+    InUse,
+    Parked,
+    Refused,
+    RotatorError,
+    StepError,
+    Transient,
+    Unknown,
+    Unprovable,
+)
+from rotator.core.history import text
+from rotator.core.machine import Direction, progress
+from rotator.core.model import Credential, Kind, Policy, Step
+from rotator.core.naming import successor
+from rotator.core.ports import CountsSessions, StepContext
+from rotator.core.schedule import next_due
+from rotator.core.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rotator.core.model import Event, Json, Version
+    from rotator.core.ports import Clock, Entropy, Log, Rotation, SecretBackend
+
+_ERRORS: Final[Mapping[str, type[RotatorError]]] = {
+    one.kind: one for one in (Transient, Refused, Denied, Unprovable, Conflict, Unknown)
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagedSecret:
+    """One secret with everything that is needed to rotate it."""
+
+    name: str
+    path: str
+    backend_name: str
+    backend: SecretBackend
+    target_name: str
+    rotation: Rotation
+    plugin: str
+    strategy: str
+    policy: Policy
+    tags: tuple[str, ...] = ()
+
+
+class Steps:
+    """The steps of one rotation. What was read once in this process is not read again."""
+
+    def __init__(
+        self,
+        *,
+        secret: ManagedSecret,
+        rotation_id: str,
+        clock: Clock,
+        entropy: Entropy,
+        log: Log,
+        controlled: set[str],
+        adopted: frozenset[str],
+    ) -> None:
+        """`controlled` names the targets that have refused a wrong password in this process."""
+        self._secret: ManagedSecret = secret
+        self._rotation: Rotation = secret.rotation
+        self._backend: SecretBackend = secret.backend
+        self._id: str = rotation_id
+        self._clock: Clock = clock
+        self._entropy: Entropy = entropy
+        self._log: Log = log
+        self._controlled: set[str] = controlled
+        self._adopted: frozenset[str] = adopted
+        self._new: Credential | None = None
+        self._current: Version | None = None
+        self._run: Mapping[Step, Callable[[list[Event], bool], Mapping[str, Json]]] = {
+            Step.STAGE: self._stage,
+            Step.CREATE: self._create,
+            Step.VERIFY: self._verify,
+            Step.PUBLISH: self._publish,
+            Step.DRAIN: self._drain,
+            Step.REVOKE: self._revoke,
+            Step.RESTORE: self._restore,
+            Step.WITHDRAW: self._withdraw,
+            Step.DISCARD: self._discard,
+        }
+
+    def know_current(self, current: Version | None) -> None:
+        """Spare the first step a read: this was current a moment ago."""
+        self._current = current
+
+    def run(self, step: Step, history: list[Event], *, end_sessions: bool) -> Mapping[str, Json]:
+        """Run one step; return what the journal should know. Raises only `RotatorError`."""
+        try:
+            return self._run[step](history, end_sessions)
+        except RotatorError:
+            raise
+        except Exception as bug:
+            # A plugin or backend let something else out. Whether it acted is not known; its text
+            # may hold anything, so only its type is told.
+            what = f"an unexpected {type(bug).__name__} came out of the plugin or backend."
+            self._log.error(
+                "unexpected", secret=self._secret.name, step=step.value, error=repr(type(bug))
+            )
+            raise Unknown(what, hint="This is a bug in it: please report it.") from bug
+
+    def context(self, current: Credential | None, *, end_sessions: bool = False) -> StepContext:
+        """Return what the plugin is told, with a deadline from now."""
+        policy = self._secret.policy
+        return StepContext(
+            secret=self._secret.name,
+            rotation_id=self._id,
+            current=current,
+            deadline=self._clock.monotonic() + policy.step_timeout.total_seconds(),
+            clock=self._clock,
+            entropy=self._entropy,
+            log=self._log,
+            new_password=lambda: policy.password.generate(self._entropy),
+            adopted=self._adopted,
+            end_sessions=end_sessions,
+        )
+
+    def control(self, login: str | None) -> None:
+        """Require once per target and process that a wrong password is refused.
+
+        Where it is accepted (`trust` in pg_hba.conf), no login on that target proves anything.
+        """
+        target = self._secret.target_name
+        if target in self._controlled:
+            return
+        wrong = Credential(
+            username=login or successor("rotator_control", self._entropy),
+            password=Policy().password.generate(self._entropy),
+        )
+        if self._rotation.probe(wrong, self.context(None)):
+            raise Unprovable(
+                f"target {target!r} let login {wrong.username!r} in with a wrong password, so no check on it means anything.",
+                hint="Make it ask for passwords (on PostgreSQL: no `trust` in pg_hba.conf for this login and our address).",
+                safety="Nothing was changed.",
+            )
+        if login is not None:
+            self._controlled.add(target)
+
+    # -- forward -------------------------------------------------------------------------------
+
+    def _stage(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001 # one shape for all steps
+        expected = text(history[0].data, "old_version")
+        current = self._current or self._backend.current(self._secret.path)
+        self._current = None
+        if (current.id if current else None) != expected:
+            raise _written_by_others(self._secret, expected)
+        credential = current.credential if current else None
+        self.control(credential.username if credential else None)
+        new = (
+            self._backend.staged(self._secret.path, self._id)
+            if _again(history, Step.STAGE)
+            else None
+        )
+        if new is None:
+            proposed = self._rotation.propose(credential, self.context(credential))
+            new = self._backend.stage(self._secret.path, self._id, proposed)
+        self._new, self._current = new, current
+        return {"login": new.username}
+
+    def _create(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
+        current = self._old(history)
+        self._rotation.create(self._staged(), self.context(current))
+        return {}
+
+    def _verify(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
+        new, current = self._staged(), self._old(history)
+        self.control(new.username)
+        evidence = self._rotation.verify(new, self.context(current))
+        if not evidence.ok:
+            missing = ", ".join(one.name for one in evidence.checks if not one.ok)
+            raise Refused(f"the new credential failed its checks: {missing}.")
+        return {
+            "checks": [
+                {"name": one.name, "ok": one.ok, "detail": one.detail} for one in evidence.checks
+            ]
+        }
+
+    def _publish(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
+        path, secret = self._secret.path, self._secret
+        # In a later process the staged value may already be gone: then publish has happened.
+        new = self._new or self._backend.staged(path, self._id)
+        expect = text(history[0].data, "old_version")
+        version = self._backend.publish(path, self._id, expect=expect)
+        back = self._backend.read(path, version)
+        if back is None or back.rotation_id != self._id:
+            raise Unknown(f"version {version} was published but could not be read back.")
+        if new is not None and (
+            back.credential.username != new.username or back.credential.password != new.password
+        ):
+            raise Conflict(f"version {version} does not hold what was staged.")
+        self._current = back
+        due = next_due(secret.policy, self._clock.now())
+        return {
+            "version": version,
+            "login": back.credential.username,
+            "next_due": due.isoformat() if due else None,
+        }
+
+    def _drain(self, history: list[Event], end_sessions: bool) -> Mapping[str, Json]:  # noqa: FBT001
+        old, new = self._parties(history)
+        if old == new or not isinstance(self._rotation, CountsSessions):
+            return {"counted": False}
+        open_sessions = self._rotation.sessions(old, self.context(None))
+        if open_sessions and not end_sessions:
+            raise InUse(f"the old login {old!r} still has open sessions.", sessions=open_sessions)
+        return {"counted": True, "open": len(open_sessions)}
+
+    def _revoke(self, history: list[Event], end_sessions: bool) -> Mapping[str, Json]:  # noqa: FBT001
+        path, login = self._secret.path, self._parties(history)[0]
+        rolled_back = progress(history).direction is Direction.ROLLBACK
+        kept = _finished(history, Step.RESTORE if rolled_back else Step.PUBLISH)
+        gone = (
+            _finished(history, Step.PUBLISH)
+            if rolled_back
+            else text(history[0].data, "old_version")
+        )
+        current = self._backend.current(path)
+        if current is None or current.id != kept:
+            raise Conflict(
+                f"the backend no longer serves version {kept} that this rotation made current.",
+                hint="Nothing is revoked while that is so. Put it back, or take over what is there with `rotator adopt`.",
+                safety="The old credential is still valid.",
+            )
+        held = self._backend.read(path, gone) if gone else None
+        old = held.credential if held else Credential(username=login, password=Secret(""))
+        ctx = self.context(current.credential, end_sessions=end_sessions)
+        self._rotation.revoke(old, ctx)
+        if held is not None and self._rotation.probe(old, ctx):
+            raise Unprovable(
+                f"the old credential (login {old.username!r}) is still accepted after it was revoked.",
+                hint="Look for another way in, such as `trust` in pg_hba.conf, and close it.",
+            )
+        if not self._rotation.probe(current.credential, ctx):
+            raise Denied(
+                f"after the revoke the target refuses the current login {current.credential.username!r}.",
+                safety="The application is NOT safe: what the backend serves does not log in.",
+                hint="Look at that login on the target first.",
+            )
+        return {"login": old.username, "refused": True if held is not None else None}
+
+    # -- backward ------------------------------------------------------------------------------
+
+    def _restore(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
+        path = self._secret.path
+        old, new = text(history[0].data, "old_version"), _finished(history, Step.PUBLISH)
+        if old is None or new is None:
+            raise Conflict("there is no earlier version to go back to.")
+        version = self._backend.restore(path, expect=new, to=old)
+        back = self._backend.read(path, version)
+        if back is None:
+            raise Unknown(f"version {version} was restored but could not be read back.")
+        return {"version": version, "login": back.credential.username}
+
+    def _withdraw(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
+        login = _finished(history, Step.STAGE, "login")
+        new = self._new or self._backend.staged(self._secret.path, self._id)
+        if new is None:
+            if login is None:
+                return {"login": None}
+            new = Credential(username=login, password=Secret(""))
+        current = self._backend.current(self._secret.path)
+        credential = current.credential if current else None
+        ctx = self.context(credential)
+        self._rotation.withdraw(new, ctx)
+        accepted = credential is not None and self._rotation.probe(credential, ctx)
+        return {"login": new.username, "current_accepted": accepted}
+
+    def _discard(self, _history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
+        self._backend.discard(self._secret.path, self._id)
+        return {}
+
+    # -- what the steps know -------------------------------------------------------------------
+
+    def _staged(self) -> Credential:
+        if self._new is None:
+            self._new = self._backend.staged(self._secret.path, self._id)
+        if self._new is None:
+            raise Conflict(
+                "the staged credential is no longer in the backend: somebody removed it."
+            )
+        return self._new
+
+    def _old(self, history: list[Event]) -> Credential | None:
+        """Return the credential that this rotation replaces: what the backend serves until publish."""
+        expected = text(history[0].data, "old_version")
+        if self._current is None:
+            self._current = self._backend.current(self._secret.path)
+        if (self._current.id if self._current else None) != expected:
+            raise _written_by_others(self._secret, expected)
+        return self._current.credential if self._current else None
+
+    def _parties(self, history: list[Event]) -> tuple[str, str]:
+        """Return the login that is to go and the one that stays."""
+        old = text(history[0].data, "old_login") or ""
+        new = _finished(history, Step.STAGE, "login") or ""
+        return (new, old) if progress(history).direction is Direction.ROLLBACK else (old, new)
+
+
+def failure(event: Event) -> RotatorError:
+    """Return the error that an event of the journal tells of."""
+    kind = text(event.data, "kind")
+    what = text(event.data, "what") or text(event.data, "reason") or "it failed"
+    if event.kind is Kind.PARKED:
+        error: RotatorError = Parked(what)
+    else:
+        error = _ERRORS.get(kind or "", StepError)(what, hint=text(event.data, "hint") or "")
+    error.safety = text(event.data, "safety") or ""
+    error.secret = event.secret
+    error.step = event.step.value if event.step else None
+    return error
+
+
+def _written_by_others(secret: ManagedSecret, expected: str | None) -> Conflict:
+    return Conflict(
+        f"somebody else wrote to {secret.path!r} in {secret.backend_name!r}: it no longer holds version {expected}.",
+        hint=f"If what is there now is right, take it over: rotator adopt {secret.name}",
+    )
+
+
+def _finished(history: list[Event], step: Step, key: str = "version") -> str | None:
+    """Return what the newest successful run of a step left behind."""
+    for event in reversed(history):
+        if event.kind is Kind.FINISHED and event.step is step:
+            return text(event.data, key)
+    return None
+
+
+def _again(history: list[Event], step: Step) -> bool:
+    """Return whether the step that was just started had been started before."""
+    starts = [event for event in history if event.kind is Kind.STARTED and event.step is step]
+    return len(starts) > 1

@@ -1,0 +1,486 @@
+"""One engine at work on one secret: record the intent, act, record the result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.errors import Conflict, InUse, RotatorError, UsageError
+from rotator.core.history import text
+from rotator.core.machine import Direction, Finish, Run, WaitUntil, decide, progress
+from rotator.core.model import Event, Kind, NewEvent, Outcome, Step
+from rotator.core.naming import new_id
+from rotator.core.schedule import next_due
+from rotator.engine.results import Health, Result
+from rotator.engine.steps import ManagedSecret, Steps, failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from rotator.core.history import RotationRecord, SecretRecord
+    from rotator.core.model import Credential, Json, Lease
+    from rotator.core.ports import Clock, Entropy, Journal, Log, StepContext
+
+# How long a lease outlives the deadline of the step that renewed it.
+_LEASE_MARGIN: Final = timedelta(seconds=30)
+# Errors that are not about the step: they end the call, and the history stays as it is.
+_NOT_OF_A_STEP: Final = frozenset({"lease-lost", "journal", "journal-broken", "busy", "usage"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What an engine works with: the ports, and what it has learnt in this process."""
+
+    journal: Journal
+    clock: Clock
+    entropy: Entropy
+    log: Log
+    holder: Callable[[], str]
+    observer: Callable[[Event], None]
+    controlled: set[str]
+
+
+class Work:
+    """One engine at work on one secret, under one lease."""
+
+    def __init__(self, world: World, secret: ManagedSecret, patience: timedelta) -> None:
+        """`patience` is how long waits may last in all."""
+        self._world: World = world
+        self._journal: Journal = world.journal
+        self._clock: Clock = world.clock
+        self._log: Log = world.log
+        self._secret: ManagedSecret = secret
+        self._patience_ends: datetime = self._clock.now() + patience
+        self._ttl: timedelta = secret.policy.step_timeout + _LEASE_MARGIN
+        self._lease: Lease | None = None
+
+    def __enter__(self) -> Work:
+        try:
+            holder = self._world.holder()
+            self._lease = self._journal.acquire(self._secret.name, holder, self._ttl)
+        except RotatorError as error:
+            error.secret = error.secret or self._secret.name
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        if isinstance(error, RotatorError):
+            error.secret = error.secret or self._secret.name
+        if self._lease is not None:
+            self._journal.release(self._lease)
+
+    # -- rotations -----------------------------------------------------------------------------
+
+    def start(self, reason: str, rotation_id: str | None) -> Result:
+        """Begin a rotation and drive it as far as it gets."""
+        secret = self._secret
+        record = self._journal.secret(secret.name)
+        current = secret.backend.current(secret.path)
+        self._check_known(record, current.id if current else None)
+        rotation_id = rotation_id or new_id(self._world.entropy)
+        requested = NewEvent(
+            kind=Kind.REQUESTED,
+            rotation_id=rotation_id,
+            data={
+                "reason": reason,
+                "plugin": secret.plugin,
+                "strategy": secret.strategy,
+                "overlaps": secret.rotation.overlaps,
+                "target": secret.target_name,
+                "backend": secret.backend_name,
+                "path": secret.path,
+                "old_version": current.id if current else None,
+                "old_login": current.credential.username if current else None,
+            },
+        )
+        steps = self._steps(rotation_id, record)
+        steps.know_current(current)
+        return self._drive(rotation_id, [], [requested], steps, resumed=False)
+
+    def drive(self, rotation_id: str, *, resumed: bool) -> Result:
+        """Go on with a rotation that has a history, as far as it gets."""
+        record = self._journal.secret(self._secret.name)
+        history = self._journal.history(rotation_id)
+        return self._drive(
+            rotation_id, history, [], self._steps(rotation_id, record), resumed=resumed
+        )
+
+    def settle(self, result: Result) -> Result:
+        """Park the secret when its failures call for a person."""
+        if result.outcome is not Outcome.UNDONE or result.error is None or result.parked:
+            return result
+        record = self._journal.secret(self._secret.name)
+        failures = record.failures if record else 0
+        if result.error.kind in ("denied", "unprovable", "conflict"):
+            reason = f"{result.error.kind}: {result.error.what}"
+        elif failures >= self._secret.policy.cycles:
+            reason = f"{failures} rotations in a row failed; the last one: {result.error.what}"
+        else:
+            return result
+        self.park(None, reason)
+        return replace(result, parked=True)
+
+    def _drive(
+        self,
+        rotation_id: str,
+        history: list[Event],
+        pending: list[NewEvent],
+        steps: Steps,
+        *,
+        resumed: bool,
+    ) -> Result:
+        """Decide, record, act, record, until nothing more can be done now.
+
+        `pending` holds results that are not committed yet: they share a commit with the next
+        intent. Before any effect everything up to its intent is in the journal.
+        """
+        error: RotatorError | None = None
+        while True:
+            if pending:
+                # A result must be in the history before the next decision; when that decision is
+                # to run a step, the two share one commit.
+                foreseen = [*history, *(_foresee(event, self._clock.now()) for event in pending)]
+            else:
+                foreseen = history
+            decision = decide(foreseen, self._clock.now(), self._secret.policy)
+            match decision:
+                case Run(step=step, end_sessions=end_sessions):
+                    pending.append(NewEvent(kind=Kind.STARTED, rotation_id=rotation_id, step=step))
+                    history += self._append(pending)
+                    result, failed = self._act(steps, history, step, end_sessions=end_sessions)
+                    error = failed or error
+                    pending = [result]
+                case WaitUntil(at=at, why=why):
+                    history += self._append(pending)
+                    pending = []
+                    if at > self._patience_ends:
+                        return self._result(
+                            rotation_id, history, error, resumed=resumed, until=at, waiting=why
+                        )
+                    self._wait(at)
+                case Finish(outcome=Outcome.PARKED, cause=cause):
+                    history += self._append(pending)
+                    if progress(history).parked is None:
+                        reason = text(cause.data, "what") if cause else None
+                        history += self.park(rotation_id, reason or "its retries are used up")
+                    return self._result(rotation_id, history, error, resumed=resumed)
+                case Finish(outcome=outcome, cause=cause):
+                    if progress(history).outcome is None:
+                        pending.append(self._ended(rotation_id, outcome, cause, foreseen))
+                        history += self._append(pending)
+                    if cause is not None and error is None:
+                        error = failure(cause)
+                    if outcome is Outcome.DONE:
+                        error = None
+                    return self._result(rotation_id, history, error, resumed=resumed)
+
+    def _act(
+        self, steps: Steps, history: list[Event], step: Step, *, end_sessions: bool
+    ) -> tuple[NewEvent, RotatorError | None]:
+        """Run one step; return the event that says how it went, and the error if it did not."""
+        begun = self._clock.monotonic()
+        facts: dict[str, object] = {
+            "secret": self._secret.name,
+            "rotation_id": history[-1].rotation_id,
+            "step": step.value,
+        }
+        try:
+            data = steps.run(step, history, end_sessions=end_sessions)
+        except InUse as busy:
+            seconds = round(self._clock.monotonic() - begun, 4)
+            self._log.info("waiting", **facts, seconds=seconds, sessions=len(busy.sessions))
+            sessions: list[Json] = [
+                {
+                    "login": session.login,
+                    "client": session.client,
+                    "application": session.application,
+                    "since": session.since.isoformat() if session.since else None,
+                }
+                for session in busy.sessions
+            ]
+            found: dict[str, Json] = {"what": busy.what, "sessions": sessions, "seconds": seconds}
+            return self._event(Kind.WAITING, history, step, found), None
+        except RotatorError as error:
+            seconds = round(self._clock.monotonic() - begun, 4)
+            error.secret, error.step = self._secret.name, step.value
+            error.safety = error.safety or _safety(history, step)
+            self._log.warning("failed", **facts, seconds=seconds, kind=error.kind, what=error.what)
+            if error.kind in _NOT_OF_A_STEP:
+                raise
+            said: dict[str, Json] = {
+                "kind": error.kind,
+                "what": error.what,
+                "hint": error.hint,
+                "safety": error.safety,
+                "seconds": seconds,
+            }
+            return self._event(Kind.FAILED, history, step, said), error
+        seconds = round(self._clock.monotonic() - begun, 4)
+        self._log.info("finished", **facts, seconds=seconds)
+        return self._event(Kind.FINISHED, history, step, {**data, "seconds": seconds}), None
+
+    @staticmethod
+    def _event(kind: Kind, history: list[Event], step: Step, data: dict[str, Json]) -> NewEvent:
+        return NewEvent(kind=kind, rotation_id=history[-1].rotation_id, step=step, data=data)
+
+    def _ended(
+        self, rotation_id: str, outcome: Outcome, cause: Event | None, history: list[Event]
+    ) -> NewEvent:
+        data: dict[str, Json] = {"outcome": outcome.value}
+        if cause is not None:
+            data["cause"] = text(cause.data, "kind")
+            data["what"] = text(cause.data, "what")
+        pivot = progress(history).pivot_at
+        due = next_due(self._secret.policy, pivot)
+        if due is not None:
+            data["next_due"] = due.isoformat()
+        return NewEvent(kind=Kind.ENDED, rotation_id=rotation_id, data=data)
+
+    def _result(
+        self,
+        rotation_id: str,
+        history: list[Event],
+        error: RotatorError | None,
+        *,
+        resumed: bool,
+        until: datetime | None = None,
+        waiting: str = "",
+    ) -> Result:
+        record = self._journal.rotation(rotation_id)
+        state = progress(history)
+        parked = state.parked is not None and state.outcome is None
+        if parked and error is None and state.parked is not None:
+            error = failure(state.parked)
+        last = next((event for event in reversed(history) if event.step is not None), None)
+        return Result(
+            secret=self._secret.name,
+            rotation_id=rotation_id,
+            outcome=Outcome.PARKED if parked else state.outcome,
+            until=until,
+            waiting=waiting,
+            step=last.step if last else None,
+            login=record.new_login if record else None,
+            old_login=record.old_login if record else None,
+            version=record.new_version if record else None,
+            published=state.published,
+            old_refused=record.old_refused if record else None,
+            parked=parked,
+            resumed=resumed,
+            error=error,
+        )
+
+    # -- beside rotations ----------------------------------------------------------------------
+
+    def adopt(self, first: Credential | None, reason: str) -> Health:
+        """Try the credential, then write down that it is ours now."""
+        secret = self._secret
+        current = secret.backend.current(secret.path)
+        if first is not None and current is not None:
+            what = (
+                f"the backend already holds a credential for login {current.credential.username!r}."
+            )
+            raise UsageError(what, hint="Adopt it as it is, without giving another.")
+        if first is not None:
+            rotation_id = new_id(self._world.entropy)
+            secret.backend.stage(secret.path, rotation_id, first)
+            secret.backend.publish(secret.path, rotation_id, expect=None)
+            current = secret.backend.current(secret.path)
+        if current is None:
+            what = f"the backend holds nothing at {secret.path!r}, so there is nothing to adopt."
+            hint = "Give the login with --username and --password-from, or let `rotator rotate` create it."
+            raise UsageError(what, hint=hint)
+        record = self._journal.secret(secret.name)
+        steps = self._steps("adopt", record)
+        steps.control(current.credential.username)
+        if not secret.rotation.probe(current.credential, steps.context(current.credential)):
+            what = f"the target refuses login {current.credential.username!r} with what the backend holds."
+            raise UsageError(
+                what, hint="Put the right password into the backend, then adopt again."
+            )
+        if (
+            record is None
+            or record.version != current.id
+            or record.login != current.credential.username
+        ):
+            due = next_due(secret.policy, self._clock.now())
+            data: dict[str, Json] = {
+                "reason": reason,
+                "login": current.credential.username,
+                "version": current.id,
+                "target": secret.target_name,
+                "backend": secret.backend_name,
+                "path": secret.path,
+                "next_due": due.isoformat() if due else None,
+            }
+            self.record(NewEvent(kind=Kind.ADOPTED, data=data))
+        return Health(
+            secret=secret.name,
+            login=current.credential.username,
+            version=current.id,
+            accepted=True,
+            known=True,
+            recorded=True,
+        )
+
+    def check(self, *, record: bool) -> Health:
+        """Try what the backend serves."""
+        secret = self._secret
+        known = self._journal.secret(secret.name)
+        current = secret.backend.current(secret.path)
+        accepted = False
+        if current is not None:
+            steps = self._steps("check", known)
+            steps.control(current.credential.username)
+            accepted = secret.rotation.probe(current.credential, steps.context(current.credential))
+        health = Health(
+            secret=secret.name,
+            login=current.credential.username if current else None,
+            version=current.id if current else None,
+            accepted=accepted,
+            known=known is not None and current is not None and known.version == current.id,
+            recorded=record,
+        )
+        if record:
+            data: dict[str, Json] = {
+                "login": health.login,
+                "version": health.version,
+                "accepted": health.accepted,
+                "known": health.known,
+            }
+            self.record(NewEvent(kind=Kind.CHECKED, data=data))
+        return health
+
+    def check_rollback(
+        self, opened: RotationRecord, direction: Direction, *, revoking: bool
+    ) -> None:
+        """Refuse a rollback that could lock the application out."""
+        secret = self._secret
+        if direction is Direction.ROLLBACK:
+            raise UsageError("this rotation is being rolled back already.")
+        if not secret.rotation.overlaps or opened.old_version is None:
+            what = "the old credential stopped working when the new one was set, so there is nothing to go back to."
+            raise UsageError(what, hint=f"Rotate again instead: rotator rotate {secret.name}")
+        if revoking:
+            what = "the old credential is being revoked already."
+            raise UsageError(what, hint=f"Rotate again instead: rotator rotate {secret.name}")
+        old = secret.backend.read(secret.path, opened.old_version)
+        steps = self._steps(opened.id, self._journal.secret(secret.name))
+        if old is None or not secret.rotation.probe(old.credential, steps.context(old.credential)):
+            what = "the old credential does not log in any more."
+            raise UsageError(
+                what,
+                hint=f"Rotate again instead: rotator rotate {secret.name}",
+                safety="The application is safe: nothing was changed.",
+            )
+
+    def park(self, rotation_id: str | None, reason: str) -> list[Event]:
+        """Write down that a person must look."""
+        self._log.error("parked", secret=self._secret.name, rotation_id=rotation_id, reason=reason)
+        data: dict[str, Json] = {"reason": reason, "what": reason}
+        return self.record(NewEvent(kind=Kind.PARKED, rotation_id=rotation_id, data=data))
+
+    def unpark_if_parked(self, opened: RotationRecord, reason: str) -> None:
+        """A person's word on a parked rotation is a look at it."""
+        record = self._journal.secret(self._secret.name)
+        if record is not None and record.parked is not None:
+            data: dict[str, Json] = {"reason": reason}
+            self.record(NewEvent(kind=Kind.UNPARKED, rotation_id=opened.id, data=data))
+
+    def record(self, event: NewEvent) -> list[Event]:
+        """Write one event."""
+        return self._append([event])
+
+    # -- the ports -----------------------------------------------------------------------------
+
+    def context(
+        self, rotation_id: str, current: Credential | None, record: SecretRecord | None
+    ) -> StepContext:
+        """Return what a plugin is told when it is only asked to look."""
+        return self._steps(rotation_id, record).context(current)
+
+    def _steps(self, rotation_id: str, record: SecretRecord | None) -> Steps:
+        return Steps(
+            secret=self._secret,
+            rotation_id=rotation_id,
+            clock=self._clock,
+            entropy=self._world.entropy,
+            log=self._log,
+            controlled=self._world.controlled,
+            adopted=frozenset(record.adopted if record else ()),
+        )
+
+    def _append(self, events: list[NewEvent]) -> list[Event]:
+        if not events:
+            return []
+        assert self._lease is not None  # noqa: S101 # `record` and `drive` are only called under the lease
+        written = self._journal.append(self._lease, events, self._ttl)
+        for event in written:
+            self._world.observer(event)
+        return written
+
+    def _wait(self, until: datetime) -> None:
+        """Sleep until then, in pieces short enough to keep the lease."""
+        piece = self._ttl.total_seconds() / 3
+        while (left := (until - self._clock.now()).total_seconds()) > 0:
+            self._clock.sleep(min(left, piece))
+            if left > piece and self._lease is not None:
+                self._journal.append(self._lease, [], self._ttl)
+
+    def _check_known(self, record: SecretRecord | None, version: str | None) -> None:
+        """Refuse to replace a credential that neither we nor a person put under our care."""
+        known = record.version if record else None
+        if version == known:
+            return
+        name = self._secret.name
+        if known is None:
+            raise UsageError(
+                "the backend already holds a credential that rotator has not taken over.",
+                safety="Nothing was changed.",
+                hint=f"Take it over as it stands: rotator adopt {name}",
+            )
+        if version is None:
+            raise Conflict(
+                f"the backend no longer holds the credential that was published as version {known}.",
+                hint=f"Restore it in the backend, or write the working one there and run: rotator adopt {name}",
+            )
+        raise Conflict(
+            f"somebody else wrote to the backend: it holds version {version}, the journal knows {known}.",
+            safety="Nothing was changed.",
+            hint=f"If the version that is there is right, take it over: rotator adopt {name}",
+        )
+
+
+def _foresee(event: NewEvent, now: datetime) -> Event:
+    """Return the event as it will be once it is written, for the next decision."""
+    return Event(
+        secret="",
+        seq=0,
+        at=now,
+        actor="",
+        fence=0,
+        kind=event.kind,
+        rotation_id=event.rotation_id,
+        step=event.step,
+        data=event.data,
+        prev_hash="",
+        hash="",
+    )
+
+
+def _safety(history: list[Event], step: Step) -> str:
+    state = progress(history)
+    if state.published:
+        return "The application is safe: the new credential is published and logs in."
+    if step is Step.PUBLISH:
+        return (
+            "The application is safe: the current credential still works." if state.overlaps else ""
+        )
+    if state.overlaps or Step.CREATE not in state.begun:
+        return "The application is safe: its current credential was not touched."
+    return (
+        "Look at once: the password was being changed in place, so the current one may not log in."
+    )
