@@ -18,7 +18,6 @@ from rotator.core.model import (
     Evidence,
     Finding,
     Planned,
-    Session,
     Severity,
     Step,
     Version,
@@ -44,6 +43,7 @@ from rotator.core.ports import (
     Target,
 )
 from rotator.core.secret import MASK, Secret, scrub
+from rotator.core.session import Session
 
 __all__ = [
     "MASK",

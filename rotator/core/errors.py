@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from rotator.core.model import Session
+    from rotator.core.session import Session
 
 
 class RotatorError(Exception):

@@ -43,16 +43,6 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """One open session of a login on a target: who still uses the old credential."""
-
-    login: str
-    client: str
-    application: str = ""
-    since: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
     """One thing that was looked at, and whether it was as it must be."""
 

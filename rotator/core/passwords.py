@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 import string
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from rotator.core.errors import UsageError
 from rotator.core.secret import Secret
-
-if TYPE_CHECKING:
-    from rotator.core.ports import Entropy
 
 # The unreserved characters of RFC 3986, section 2.3, without `.` and `~` (a shell expands `~`):
 # they need no escape in a URL, a shell, a libpq connection string, YAML, JSON or an .env file.
@@ -21,6 +18,14 @@ DEFAULT_ALPHABET: Final = LETTERS_AND_DIGITS + SAFE_SYMBOLS
 MINIMUM_BITS: Final = 128
 _CLASSES: Final = (string.ascii_lowercase, string.ascii_uppercase, string.digits)
 _MOST_CHARACTERS: Final = 256
+
+
+class Draws(Protocol):
+    """As much of the entropy port as drawing a password needs."""
+
+    def below(self, limit: int) -> int:
+        """Return a whole number from 0 to `limit - 1`, each as likely as the other."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +75,7 @@ class PasswordPolicy:
         count = self._count()
         return math.log2(count) if count > 0 else 0.0
 
-    def generate(self, entropy: Entropy) -> Secret:
+    def generate(self, entropy: Draws) -> Secret:
         """Draw a password, each that the policy allows as likely as the other."""
         characters, first = self.characters(), self._first()
         while True:

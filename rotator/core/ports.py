@@ -18,10 +18,10 @@ if TYPE_CHECKING:
         Lease,
         NewEvent,
         Planned,
-        Session,
         Version,
     )
     from rotator.core.secret import Secret
+    from rotator.core.session import Session
 
 
 class Clock(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.errors import Busy, NotDue, Parked, UsageError
+from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
 from rotator.core.machine import progress
 from rotator.core.model import Kind, NewEvent, Outcome, Planned, Step
 from rotator.core.ports import Explains
@@ -76,11 +76,13 @@ class Engine:
                     raise _in_grace(result)
                 if opened.published_at is None or result.outcome is not Outcome.DONE:
                     return result
-            for _ in range(secret.policy.proposals):
-                result = work.start(reason, rotation_id)
-                refused = result.error is not None and result.error.kind == "refused"
+            result = work.start(reason, rotation_id)
+            for _ in range(secret.policy.proposals - 1):
+                # The target said no to this candidate. A given id allows for one candidate only.
+                refused = result.error is not None and result.error.kind == Refused.kind
                 if result.outcome is not Outcome.UNDONE or not refused or rotation_id is not None:
                     break
+                result = work.start(reason, None)
             return work.settle(result)
 
     def resume(self, secret: ManagedSecret, *, patience: timedelta = _NO_TIME) -> Result | None:
