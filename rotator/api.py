@@ -41,6 +41,7 @@ from rotator.core.ports import (
     StepContext,
     StrategyInfo,
     Target,
+    TellsRotations,
 )
 from rotator.core.secret import MASK, Secret, scrub
 from rotator.core.session import Session
@@ -80,6 +81,7 @@ __all__ = [
     "StepError",
     "StrategyInfo",
     "Target",
+    "TellsRotations",
     "Transient",
     "Unknown",
     "Unprovable",

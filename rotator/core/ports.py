@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
+    from pathlib import Path
 
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import (
@@ -242,6 +243,15 @@ class KeepsValues(Protocol):
 
 
 @runtime_checkable
+class TellsRotations(Protocol):
+    """A backend that can tell which rotations it has seen: a check on the journal from outside."""
+
+    def rotation_ids(self, path: str) -> set[str]:
+        """Return the ids of the rotations that wrote what is held at `path`."""
+        ...
+
+
+@runtime_checkable
 class ExaminesBackend(Protocol):
     """A backend that can tell whether it would work for these paths."""
 
@@ -363,6 +373,10 @@ class BackendPlugin(Protocol):
         """What it is; `target_options` are the backend's options."""
         ...
 
-    def open(self, name: str, options: object, resolve: Callable[[str], Secret]) -> SecretBackend:
-        """Open the backend. `resolve` turns a reference (`env:…`, `file:…`) into its value."""
+    def open(
+        self, name: str, options: object, resolve: Callable[[str], Secret], base: Path
+    ) -> SecretBackend:
+        """Open the backend. `resolve` turns a reference (`env:…`, `file:…`) into its value;
+        relative paths start at `base`, the folder of the configuration.
+        """
         ...

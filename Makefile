@@ -1,0 +1,47 @@
+# Everything sets itself up in .venv; `make help` lists what there is.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint crash chaos bench schema clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: apt-get install python3 python3-venv"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; `$(PYTHON) --version` was found. Say which: make PYTHON=python3.11 ..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,demo,dev]' || { echo "The packages could not be installed: is a package index reachable?"; exit 1; }
+	@touch $(STAMP)
+
+demo: $(STAMP) ## the main job on a real PostgreSQL, in front of your eyes
+	$(VENV)/bin/rotator demo $(ARGS)
+
+test: $(STAMP) ## the tests
+	$(PY) -m pytest -n 2 -m "not slow" $(ARGS)
+
+lint: $(STAMP) ## style, types, walls
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/basedpyright --level error
+	$(VENV)/bin/lint-imports
+
+crash: $(STAMP) ## two crashes in one rotation, at every pair of points
+	ROTATOR_CRASH=double $(PY) -m pytest tests/crash $(ARGS)
+
+chaos: $(STAMP) ## SIGKILL at random over a real PostgreSQL, 200 times
+	$(PY) -m tests.chaos $(ARGS)
+
+bench: $(STAMP) ## the engine against a bare loop
+	$(PY) -m tests.bench $(ARGS)
+
+schema: $(STAMP) ## write the configuration's JSON Schema anew
+	$(PY) -m rotator.config > docs/rotator.schema.json
+
+clean: ## remove what the above made
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info

@@ -1,0 +1,1 @@
+"""Secret backends: where credentials are kept."""

@@ -1,0 +1,131 @@
+"""References to secrets: `env:NAME`, `file:path`, `backend:path#field`. Never a value itself."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.errors import UsageError
+from rotator.core.model import Credential
+from rotator.core.ports import KeepsValues
+from rotator.core.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from rotator.core.ports import SecretBackend
+
+FORMS: Final = "env:NAME, file:PATH or BACKEND:PATH#FIELD (such as local:admin/main#password)"
+_REFERENCE: Final = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9_-]{0,62}):(?P<path>[^#\s][^#\n]{0,1023}?)(?:#(?P<field>[\w.-]{1,255}))?"
+)
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OTHERS_READ: Final = 0o077
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """Where a secret is to be found. `scheme` is `env`, `file` or the name of a backend."""
+
+    scheme: str
+    path: str
+    field: str = "password"
+
+    def __str__(self) -> str:
+        if self.scheme in ("env", "file"):
+            return f"{self.scheme}:{self.path}"
+        return f"{self.scheme}:{self.path}#{self.field}"
+
+
+def parse(text: str) -> Reference:
+    """Read a reference. Raises `UsageError`, which does not repeat the text: it may be a secret."""
+    found = _REFERENCE.fullmatch(text)
+    if found is None or (found["scheme"] == "env" and not _VARIABLE.fullmatch(found["path"])):
+        raise UsageError(
+            "a value stands where a reference belongs (it is not repeated here).",
+            hint=f"Keep the value elsewhere and name the place: {FORMS}.",
+        )
+    return Reference(scheme=found["scheme"], path=found["path"], field=found["field"] or "password")
+
+
+class Resolver:
+    """Finds what references name. Nothing is kept: each call looks anew."""
+
+    def __init__(
+        self, backend: Callable[[str], SecretBackend], base: Path, environ: Mapping[str, str]
+    ) -> None:
+        """`backend` returns a configured backend by its name; files are relative to `base`."""
+        self._backend: Callable[[str], SecretBackend] = backend
+        self._base: Path = base
+        self._environ: Mapping[str, str] = environ
+
+    def secret(self, text: str) -> Secret:
+        """Return the value that a reference names. Raises `UsageError` saying what is missing."""
+        reference = parse(text)
+        if reference.scheme == "env":
+            return self._from_environment(reference)
+        if reference.scheme == "file":
+            return self._from_file(reference)
+        return self._from_backend(reference)
+
+    def credential(self, text: str) -> Credential:
+        """Return the login and password that a reference into a backend names."""
+        reference = parse(text)
+        if reference.scheme in ("env", "file"):
+            raise UsageError(
+                f"{reference} names one value, and a login and a password are needed.",
+                hint="Use a reference into a backend, or give `username` and `password` apart.",
+            )
+        found = self._backend(reference.scheme).current(reference.path)
+        if found is None:
+            raise UsageError(f"backend {reference.scheme!r} holds nothing at {reference.path!r}.")
+        return found.credential
+
+    def _from_environment(self, reference: Reference) -> Secret:
+        value = self._environ.get(reference.path)
+        if not value:
+            raise UsageError(
+                f"the environment variable {reference.path} is not set.",
+                hint=f"Set it where rotator is started, or change the reference {reference}.",
+            )
+        return Secret(value)
+
+    def _from_file(self, reference: Reference) -> Secret:
+        path = self._base / reference.path
+        try:
+            mode, owner = path.stat().st_mode, path.stat().st_uid
+            # A file that root or we own and others can read is somebody's mistake.
+            if mode & _OTHERS_READ and owner in (0, os.geteuid()):
+                raise UsageError(
+                    f"{path} holds a secret and can be read or written by others (mode {mode & 0o7777:04o}).",
+                    hint=f"Close it: chmod 600 {path}",
+                )
+            return Secret(path.read_text().rstrip("\r\n"))
+        except OSError as error:
+            raise UsageError(
+                f"{path} cannot be read ({error.strerror}).",
+                hint=f"Make it, or change the reference {reference}.",
+            ) from error
+
+    def _from_backend(self, reference: Reference) -> Secret:
+        backend = self._backend(reference.scheme)
+        found = backend.current(reference.path)
+        if found is not None:
+            credential = found.credential
+            if reference.field == "password":
+                return credential.password
+            if reference.field == "username":
+                return Secret(credential.username)
+            if isinstance(value := credential.fields.get(reference.field), str):
+                return Secret(value)
+        if isinstance(backend, KeepsValues):
+            kept = backend.get_value(reference.path, reference.field)
+            if kept is not None:
+                return kept
+        raise UsageError(
+            f"backend {reference.scheme!r} holds no {reference.field!r} at {reference.path!r}.",
+            hint="Look at the path and the field of the reference.",
+        )
