@@ -1,0 +1,142 @@
+"""Finds plugins and backends by their entry points, and loads only the one that is named.
+
+Our own come in through the same groups as a stranger's: `rotator.rotations`, `rotator.backends`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib.metadata
+import re
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Final, cast
+
+from rotator.core.errors import UsageError
+from rotator.core.ports import PluginInfo
+from rotator.core.secret import scrub
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from rotator.core.ports import BackendPlugin, RotationPlugin
+
+ROTATIONS: Final = "rotator.rotations"
+BACKENDS: Final = "rotator.backends"
+
+_NOUN: Final = {ROTATIONS: "rotation plugin", BACKENDS: "backend"}
+# The method that a plugin of this group must have, besides `info`.
+_METHOD: Final = {ROTATIONS: "target", BACKENDS: "open"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Installed:
+    """One entry point: its name, the distribution that brings it, and why it does not load."""
+
+    name: str
+    distribution: str
+    version: str
+    error: str | None = None
+
+
+def rotation_plugin(name: str) -> RotationPlugin:
+    """Return the rotation plugin of this name. Raises `UsageError` when there is none."""
+    return cast("RotationPlugin", _plugin(ROTATIONS, name))
+
+
+def backend_plugin(name: str) -> BackendPlugin:
+    """Return the plugin that opens such backends. Raises `UsageError` when there is none."""
+    return cast("BackendPlugin", _plugin(BACKENDS, name))
+
+
+def installed(group: str) -> list[Installed]:
+    """Return every plugin of `group` by name. Each is loaded, to tell those that cannot be."""
+    return [_described(group, point) for point in _points(group)]
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """Return 'Did you mean ...?' when `word` resembles one of `known`, else an empty text."""
+    matches = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+    return f"Did you mean {' or '.join(f'`{one}`' for one in matches)}?" if matches else ""
+
+
+# A process asks for the same few plugins once per target; finding one reads every installed
+# distribution's metadata. What fails to load is not kept.
+@functools.cache
+def _plugin(group: str, name: str) -> object:
+    points = _points(group)
+    found = [point for point in points if point.name == name]
+    if not found:
+        names = sorted({point.name for point in points})
+        listed = f"Installed: {', '.join(names) or 'none at all'}."
+        raise UsageError(
+            f"there is no {_NOUN[group]} `{name}`.", hint=f"{near(name, names)} {listed}".strip()
+        )
+    if len({point.value for point in found}) > 1:
+        brought = ", ".join(sorted(_distribution(point)[0] for point in found))
+        raise UsageError(
+            f"there is more than one {_NOUN[group]} `{name}`, brought by {brought}.",
+            hint="Uninstall all but one of these packages.",
+        )
+    return _load(group, found[0])
+
+
+def _load(group: str, point: EntryPoint) -> object:
+    try:
+        plugin = cast("object", point.load())
+    except ImportError as error:
+        raise UsageError(
+            f"the {_NOUN[group]} `{point.name}` cannot be imported: {_first_line(error)}.",
+            hint=_install_hint(point),
+        ) from error
+    # A stranger's module may raise anything at import: it is said, with whose it is, not hidden.
+    except Exception as error:
+        raise UsageError(
+            f"the {_NOUN[group]} `{point.name}` fails at import with {type(error).__name__}.",
+            hint=f"This is a fault in the package {_distribution(point)[0]}: {point.value}.",
+        ) from error
+    method = cast("Callable[..., object] | None", getattr(plugin, _METHOD[group], None))
+    if not isinstance(getattr(plugin, "info", None), PluginInfo) or not callable(method):
+        raise UsageError(
+            f"the entry point `{point.name}` names {point.value}, which is not a {_NOUN[group]}.",
+            hint=f"It must have `info` (a PluginInfo) and `{_METHOD[group]}()`, see rotator.api.",
+        )
+    return plugin
+
+
+def _points(group: str) -> list[EntryPoint]:
+    return sorted(importlib.metadata.entry_points(group=group), key=lambda point: point.name)
+
+
+def _described(group: str, point: EntryPoint) -> Installed:
+    name, version = _distribution(point)
+    try:
+        _plugin(group, point.name)
+    except UsageError as error:
+        return Installed(name=point.name, distribution=name, version=version, error=str(error))
+    return Installed(name=point.name, distribution=name, version=version)
+
+
+def _distribution(point: EntryPoint) -> tuple[str, str]:
+    dist = point.dist
+    return ("an unknown package", "") if dist is None else (dist.name, dist.version)
+
+
+def _install_hint(point: EntryPoint) -> str:
+    """Return the command that brings what is missing, by the extra of that name if there is one."""
+    dist = point.dist
+    if dist is None:
+        return f"Install what {point.value} needs."
+    extras = {_plain(extra) for extra in dist.metadata.get_all("Provides-Extra") or []}
+    wanted = [extra for extra in (*point.extras, point.name) if _plain(extra) in extras]
+    package = f"{dist.name}[{wanted[0]}]" if wanted else dist.name
+    return f"Install what it needs: pip install '{package}'"
+
+
+def _plain(extra: str) -> str:
+    return re.sub(r"[-_.]+", "-", extra).lower()
+
+
+def _first_line(error: Exception) -> str:
+    return scrub(str(error).strip().partition("\n")[0]).rstrip(".") or type(error).__name__

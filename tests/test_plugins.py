@@ -1,0 +1,148 @@
+"""The loader of plugins, against real distributions that the tests lay into a folder."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rotator import plugins
+from rotator.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+_GOOD = """
+    from rotator.api import PluginInfo
+
+    class Plugin:
+        info = PluginInfo(name="{name}", summary="A plugin of the tests.")
+
+        def target(self, name, options, admin):
+            raise NotImplementedError
+
+        def open(self, name, options, resolve):
+            raise NotImplementedError
+
+    PLUGIN = Plugin()
+"""
+
+
+@pytest.fixture
+def lay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lay a distribution with one module and one entry point where Python finds it."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugins._plugin.cache_clear()
+
+    def lay_one(
+        name: str,
+        source: str = _GOOD,
+        *,
+        group: str = plugins.ROTATIONS,
+        package: str = "acme-plugins",
+        extras: tuple[str, ...] = (),
+    ) -> None:
+        module = f"{package}_{name}".replace("-", "_")
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        (tmp_path / f"{module}.py").write_text(textwrap.dedent(source.replace("{name}", name)))
+        info = tmp_path / f"{module}-1.2.3.dist-info"
+        info.mkdir()
+        provides = "".join(f"Provides-Extra: {extra}\n" for extra in extras)
+        (info / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {package}-{name}\nVersion: 1.2.3\n{provides}"
+        )
+        (info / "entry_points.txt").write_text(f"[{group}]\n{name} = {module}:PLUGIN\n")
+
+    return lay_one
+
+
+def test_a_plugin_is_found_by_its_entry_point(lay: Callable[..., None]):
+    """A stranger's package brings a plugin by naming it in the group `rotator.rotations`."""
+    lay("oracle-nine")
+    assert plugins.rotation_plugin("oracle-nine").info.name == "oracle-nine"
+
+
+def test_a_backend_is_found_in_its_own_group(lay: Callable[..., None]):
+    """Backends and rotations do not mix: each is looked for in its own group."""
+    lay("cupboard", group=plugins.BACKENDS)
+    assert plugins.backend_plugin("cupboard").info.name == "cupboard"
+    with pytest.raises(UsageError, match="no rotation plugin `cupboard`"):
+        plugins.rotation_plugin("cupboard")
+
+
+def test_only_what_is_named_is_imported(lay: Callable[..., None]):
+    """Asking for one plugin does not import the module of another."""
+    lay("wanted")
+    lay("unwanted", "raise RuntimeError")
+    assert plugins.rotation_plugin("wanted").info.name == "wanted"
+    assert "acme_plugins_unwanted" not in sys.modules
+
+
+def test_an_unknown_name_is_answered_with_near_matches_and_what_is_installed(
+    lay: Callable[..., None],
+):
+    """A slip of the pen gets 'did you mean', and the list of what there is."""
+    lay("oracle")
+    with pytest.raises(UsageError) as caught:
+        plugins.rotation_plugin("oracel")
+    assert caught.value.what == "there is no rotation plugin `oracel`."
+    assert "Did you mean `oracle`?" in caught.value.hint
+    assert "Installed: " in caught.value.hint
+
+
+def test_a_missing_driver_names_the_extra_to_install(lay: Callable[..., None]):
+    """What cannot be imported says which extra brings the missing driver."""
+    lay("sybase", "import a_driver_that_is_not_there", extras=("sybase", "other"))
+    with pytest.raises(UsageError) as caught:
+        plugins.rotation_plugin("sybase")
+    assert "No module named 'a_driver_that_is_not_there'" in caught.value.what
+    assert caught.value.hint == "Install what it needs: pip install 'acme-plugins-sybase[sybase]'"
+
+
+def test_no_extra_is_named_that_the_package_does_not_have(lay: Callable[..., None]):
+    """Only extras that the distribution declares are recommended."""
+    lay("sybase", "import a_driver_that_is_not_there", extras=("other",))
+    with pytest.raises(UsageError) as caught:
+        plugins.rotation_plugin("sybase")
+    assert caught.value.hint == "Install what it needs: pip install 'acme-plugins-sybase'"
+
+
+def test_a_module_that_breaks_is_told_with_whose_it_is_and_without_its_text(
+    lay: Callable[..., None],
+):
+    """A plugin that raises at import is named with its package; its text is not passed on."""
+    lay("broken", "raise RuntimeError('hunter2')")
+    with pytest.raises(UsageError) as caught:
+        plugins.rotation_plugin("broken")
+    assert "with RuntimeError" in caught.value.what
+    assert "acme-plugins-broken" in caught.value.hint
+    assert "hunter2" not in str(caught.value)
+
+
+def test_an_entry_point_that_names_something_else_is_refused(lay: Callable[..., None]):
+    """An object without `info` and `target()` is not taken for a plugin."""
+    lay("dud", "PLUGIN = object()")
+    with pytest.raises(UsageError, match="is not a rotation plugin"):
+        plugins.rotation_plugin("dud")
+
+
+def test_two_packages_with_one_name_are_refused(lay: Callable[..., None]):
+    """Which of two plugins of one name is meant is not guessed."""
+    lay("twin", package="acme-plugins")
+    lay("twin", package="evil-plugins")
+    with pytest.raises(UsageError, match="more than one rotation plugin `twin`, brought by acme"):
+        plugins.rotation_plugin("twin")
+
+
+def test_what_is_installed_is_listed_with_its_package_and_fault(lay: Callable[..., None]):
+    """The list names the package and version of each, and says which do not load, and why."""
+    lay("fine")
+    lay("faulty", "import a_driver_that_is_not_there")
+    listed = {one.name: one for one in plugins.installed(plugins.ROTATIONS)}
+    assert listed["fine"] == plugins.Installed(
+        name="fine", distribution="acme-plugins-fine", version="1.2.3"
+    )
+    assert "a_driver_that_is_not_there" in (listed["faulty"].error or "")
