@@ -1,0 +1,1 @@
+"""The audit database: what has happened, kept so that nobody can quietly change it."""

@@ -1,0 +1,142 @@
+"""Hashes, chains and signatures. Pure: what goes in are the texts that the tables hold."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.errors import UsageError
+from rotator.core.secret import Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+    from rotator.core.model import Json
+
+START: Final = "0" * 64
+_EVENT: Final = "rotator event 1"
+_CHECKPOINT: Final = "rotator checkpoint 1"
+_SEAL: Final = "rotator row 1"
+
+
+def canonical(data: Mapping[str, Json]) -> str:
+    """Return the one JSON text of `data`: sorted keys, no spaces, characters as they are."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def digest(domain: str, parts: Iterable[object]) -> str:
+    """Return the SHA-256, in hex, of the JSON array of `domain` and `parts`.
+
+    A JSON array keeps texts, numbers and null apart and their borders visible, so two different
+    rows never give the same bytes, and an outsider can compute it in any language.
+    """
+    text = json.dumps([domain, *parts], separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def event_hash(
+    secret: str,
+    seq: int,
+    at: str,
+    actor: str,
+    fence: int,
+    kind: str,
+    rotation_id: str | None,
+    step: str | None,
+    data: str,
+    prev_hash: str,
+) -> str:
+    """Return the hash of an event, in the order of the table's columns; `data` is its text."""
+    return digest(_EVENT, (secret, seq, at, actor, fence, kind, rotation_id, step, data, prev_hash))
+
+
+def checkpoint_hash(number: int, at: str, heads: str, prev_hash: str) -> str:
+    """Return the hash of a checkpoint: what is signed."""
+    return digest(_CHECKPOINT, (number, at, heads, prev_hash))
+
+
+def seal(table: str, values: Iterable[object]) -> str:
+    """Return the digest of a mutable row, without its seal."""
+    return digest(_SEAL, (table, *values))
+
+
+def new_signing_key() -> Secret:
+    """Draw an Ed25519 private key, as unencrypted PKCS#8 PEM."""
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415 # 40 ms to import
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+    pem = Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return Secret(pem.decode())
+
+
+def public_key(private: Secret) -> str:
+    """Return the public half of a signing key, as PEM."""
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+
+    return (
+        _private(private)
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode()
+    )
+
+
+def key_id(public: str) -> str:
+    """Return a short name for a public key: the start of the SHA-256 of its 32 raw bytes."""
+    return hashlib.sha256(_public(public).public_bytes_raw()).hexdigest()[:16]
+
+
+def sign(private: Secret, message: str) -> str:
+    """Sign the UTF-8 bytes of `message`; returns base64."""
+    return base64.b64encode(_private(private).sign(message.encode())).decode()
+
+
+def signed(public: str, message: str, signature: str) -> bool:
+    """Return whether `signature` (base64) is that of `message` under the public key (PEM)."""
+    from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
+
+    try:
+        _public(public).verify(base64.b64decode(signature, validate=True), message.encode())
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _private(pem: Secret) -> Ed25519PrivateKey:
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
+
+    try:
+        key = serialization.load_pem_private_key(pem.reveal().encode(), password=None)
+    except (ValueError, TypeError):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise UsageError(
+            "the journal's signing key is not an Ed25519 private key in PEM form.",
+            hint="`rotator init` makes one. See docs/journal.md.",
+        )
+    return key
+
+
+def _public(pem: str) -> Ed25519PublicKey:
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: PLC0415
+
+    try:
+        key = serialization.load_pem_public_key(pem.encode())
+    except ValueError:
+        key = None
+    if not isinstance(key, Ed25519PublicKey):
+        raise UsageError("the public key is not an Ed25519 key in PEM form.")
+    return key

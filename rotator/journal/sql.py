@@ -1,0 +1,356 @@
+"""The journal port over SQLAlchemy Core, on SQLite and on PostgreSQL alike."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from rotator.core.errors import Busy, JournalError, LeaseLost, UsageError
+from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
+from rotator.core.model import Event, Lease
+from rotator.journal import migrate, rows, tables
+from rotator.journal.chain import START, canonical, event_hash
+from rotator.journal.failures import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from datetime import timedelta
+
+    from sqlalchemy import Connection
+    from sqlalchemy.engine import URL
+    from sqlalchemy.engine import Engine as Database
+
+    from rotator.core.model import NewEvent
+    from rotator.core.ports import Clock
+    from rotator.core.secret import Secret
+
+_SQLITE_WAIT_MS: Final = 30_000
+_CONNECT_SECONDS: Final = 10
+
+_events, _secrets, _rotations = tables.events, tables.secrets, tables.rotations
+# Built once: SQLAlchemy then finds their compiled form in its cache.
+_SECRET: Final = sa.select(_secrets).where(_secrets.c.name == sa.bindparam("name_"))
+_SECRET_LOCKED: Final = _SECRET.with_for_update()
+_ROTATION: Final = sa.select(_rotations).where(_rotations.c.id == sa.bindparam("id_"))
+_OPEN: Final = sa.select(_rotations).where(
+    _rotations.c.secret == sa.bindparam("name_"), _rotations.c.ended_at.is_(None)
+)
+_HISTORY: Final = (
+    sa.select(_events)
+    .where(_events.c.rotation_id == sa.bindparam("id_"))
+    .order_by(_events.c.secret, _events.c.seq)
+)
+_SAVE_SECRET: Final = (
+    sa.update(_secrets)
+    .where(_secrets.c.name == sa.bindparam("name_"))
+    .values({name: sa.bindparam(name) for name in (*rows.SECRET_COLUMNS, "seal")})
+)
+_SAVE_ROTATION: Final = (
+    sa.update(_rotations)
+    .where(_rotations.c.id == sa.bindparam("id_"))
+    .values({name: sa.bindparam(name) for name in (*rows.ROTATION_COLUMNS, "seal")})
+)
+
+
+class SqlJournal:
+    """The audit journal in an SQL database. Safe between threads, processes and machines."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: Clock,
+        actor: str,
+        password: Secret | None = None,
+        is_dead: Callable[[str], bool] = lambda _holder: False,
+        base: Path | None = None,
+        upgrade: bool = False,
+    ) -> None:
+        """Open the journal at an SQLAlchemy URL; a fresh SQLite file is set up by itself.
+
+        `is_dead` tells whether the holder of a lease is known to be gone. `base`: the folder that
+        a relative SQLite path starts from. Raises `JournalError` when the database cannot be
+        reached, is older (run `rotator db upgrade`) or newer than this program.
+        """
+        self._clock: Clock = clock
+        self._actor: str = actor
+        self._is_dead: Callable[[str], bool] = is_dead
+        self.url: URL = _url(url, password, base or Path())
+        self.place: str = self.url.render_as_string(hide_password=True)
+        self._sqlite: bool = self.url.get_backend_name() == "sqlite"
+        fresh = _create_private(self.url) if self._sqlite else False
+        self.database: Database = _database(self.url)
+        with translated(self.place):
+            if upgrade or fresh:
+                migrate.upgrade(self.database)
+            else:
+                migrate.check(self.database, self.place)
+
+    def close(self) -> None:
+        """Give back the connections."""
+        self.database.dispose()
+
+    # -- the contract --------------------------------------------------------------------------
+
+    def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
+        """Take the lease, or raise `Busy`."""
+        now = self._clock.now()
+        with self._writing() as db:
+            row = self._locked(db, secret)
+            if row is None:
+                blank = rows.secret_row(SecretRecord(name=secret))
+                blank |= {"lease_holder": None, "lease_fence": 0, "lease_expires": None}
+                new = rows.sealed(_secrets, blank)
+                if self._sqlite:
+                    db.execute(sa.insert(_secrets), new)
+                else:
+                    from sqlalchemy.dialects.postgresql import insert  # noqa: PLC0415
+
+                    db.execute(insert(_secrets).on_conflict_do_nothing(), new)
+                row = self._locked(db, secret)
+            assert row is not None  # noqa: S101 # just written, under the lock
+            held = row["lease_holder"]
+            if held is not None:
+                until = datetime.fromisoformat(row["lease_expires"])
+                if until > now and not self._is_dead(held):
+                    raise Busy(
+                        f"another rotator is at work on it (until {until:%H:%M:%S} UTC at the latest).",
+                        hint="Wait for it, and look again with: rotator status",
+                    )
+            fence, expires = row["lease_fence"] + 1, now + ttl
+            row |= {
+                "lease_holder": holder,
+                "lease_fence": fence,
+                "lease_expires": rows.stamp(expires),
+            }
+            self._save_secret(db, row)
+        return Lease(secret=secret, holder=holder, fence=fence, expires=expires)
+
+    def release(self, lease: Lease) -> None:
+        """Give the lease back."""
+        with self._writing() as db:
+            row = self._locked(db, lease.secret)
+            if row is not None and _holds(row, lease):
+                self._save_secret(db, row | {"lease_holder": None, "lease_expires": None})
+
+    def append(self, lease: Lease, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
+        """Write the events, fold them into the records, renew the lease: one transaction."""
+        now = self._clock.now()
+        with self._writing() as db:
+            row = self._locked(db, lease.secret)
+            if row is None or not _holds(row, lease):
+                raise LeaseLost(
+                    "another rotator has taken over.",
+                    safety="Nothing more was done here.",
+                    hint="Look at what it does with: rotator status",
+                )
+            written = self._write(db, lease, events, row, rows.stamp(now)) if events else []
+            record = rows.secret_from(row)
+            for event in written:
+                record = fold_secret(record, event)
+            self._save_secret(
+                db, row | rows.secret_row(record) | {"lease_expires": rows.stamp(now + ttl)}
+            )
+        return written
+
+    def secret(self, secret: str) -> SecretRecord | None:
+        """Return what the events of this secret add up to."""
+        with self._reading() as db:
+            row = _first(db, _SECRET, {"name_": secret})
+        return None if row is None or row["seq"] == 0 else rows.secret_from(row)
+
+    def secrets(self) -> list[SecretRecord]:
+        """Return every secret that has events, by name."""
+        query = sa.select(_secrets).where(_secrets.c.seq > 0).order_by(_secrets.c.name)
+        with self._reading() as db:
+            return [rows.secret_from(row) for row in db.execute(query).mappings()]
+
+    def open_rotation(self, secret: str) -> RotationRecord | None:
+        """Return the rotation that has not ended."""
+        with self._reading() as db:
+            row = _first(db, _OPEN, {"name_": secret})
+        return None if row is None else rows.rotation_from(row)
+
+    def rotation(self, rotation_id: str) -> RotationRecord | None:
+        """Return one rotation."""
+        with self._reading() as db:
+            row = _first(db, _ROTATION, {"id_": rotation_id})
+        return None if row is None else rows.rotation_from(row)
+
+    def rotations(self, secret: str, limit: int = 50) -> list[RotationRecord]:
+        """Return the newest rotations, newest first."""
+        query = (
+            sa.select(_rotations)
+            .where(_rotations.c.secret == secret)
+            .order_by(_rotations.c.started_at.desc())
+            .limit(limit)
+        )
+        with self._reading() as db:
+            return [rows.rotation_from(row) for row in db.execute(query).mappings()]
+
+    def history(self, rotation_id: str) -> list[Event]:
+        """Return the events of one rotation."""
+        with self._reading() as db:
+            found = db.execute(_HISTORY, {"id_": rotation_id}).mappings()
+            return [rows.event_from(row) for row in found]
+
+    def events(self, secret: str, limit: int | None = None) -> list[Event]:
+        """Return the newest events of a secret, oldest first."""
+        query = sa.select(_events).where(_events.c.secret == secret).order_by(_events.c.seq.desc())
+        with self._reading() as db:
+            found = db.execute(query.limit(limit)).mappings().all()
+        return [rows.event_from(row) for row in reversed(found)]
+
+    # -- below the contract --------------------------------------------------------------------
+
+    def _write(
+        self, db: Connection, lease: Lease, events: Sequence[NewEvent], head: rows.Row, at: str
+    ) -> list[Event]:
+        seq, prev = head["seq"], head["head"] if head["seq"] else START
+        new: list[rows.Row] = []
+        for event in events:
+            seq += 1
+            kind, step = event.kind.value, event.step.value if event.step else None
+            data = canonical(event.data)
+            values = (
+                lease.secret,
+                seq,
+                at,
+                self._actor,
+                lease.fence,
+                kind,
+                event.rotation_id,
+                step,
+                data,
+                prev,
+            )
+            prev = event_hash(*values)
+            new.append(dict(zip(rows.EVENT_COLUMNS, (*values, prev), strict=True)))
+        db.execute(sa.insert(_events), new)
+        written = [rows.event_from(row) for row in new]
+        self._fold_rotations(db, written)
+        return written
+
+    @staticmethod
+    def _fold_rotations(db: Connection, written: list[Event]) -> None:
+        touched: dict[str, RotationRecord | None] = {}
+        known: set[str] = set()
+        for event in written:
+            name = event.rotation_id
+            if name is None:
+                continue
+            if name not in touched:
+                row = _first(db, _ROTATION, {"id_": name})
+                touched[name] = None if row is None else rows.rotation_from(row)
+                if row is not None:
+                    known.add(name)
+            touched[name] = fold_rotation(touched[name], event)
+        for name, record in touched.items():
+            if record is None:
+                continue
+            row = rows.sealed(_rotations, rows.rotation_row(record))
+            if name in known:
+                db.execute(_SAVE_ROTATION, row | {"id_": name})
+            else:
+                db.execute(sa.insert(_rotations), row)
+
+    @staticmethod
+    def _save_secret(db: Connection, row: rows.Row) -> None:
+        row = rows.sealed(_secrets, row)
+        db.execute(_SAVE_SECRET, row | {"name_": row["name"]})
+
+    @staticmethod
+    def _locked(db: Connection, secret: str) -> rows.Row | None:
+        return _first(db, _SECRET_LOCKED, {"name_": secret})
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with translated(self.place), self.database.connect() as db:
+            yield db
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with translated(self.place), self.database.begin() as db:
+            if self._sqlite:
+                db.exec_driver_sql("BEGIN IMMEDIATE")
+            yield db
+
+
+def _first(db: Connection, query: Any, values: dict[str, object]) -> rows.Row | None:
+    row = db.execute(query, values).mappings().first()
+    return None if row is None else dict(row)
+
+
+def _holds(row: rows.Row, lease: Lease) -> bool:
+    return row["lease_fence"] == lease.fence and row["lease_holder"] == lease.holder
+
+
+def _url(text: str, password: Secret | None, base: Path) -> URL:
+    try:
+        url = make_url(text)
+    except SQLAlchemyError as error:
+        raise UsageError(
+            "the journal's url is not a database URL.",
+            hint="Such as sqlite:///rotator.db or postgresql://rotator@db.example.org/rotator",
+        ) from error
+    match url.get_backend_name():
+        case "sqlite":
+            if not url.database or url.database == ":memory:":
+                raise UsageError("the journal needs a file: a record in memory proves nothing.")
+            return url.set(drivername="sqlite", database=str((base / url.database).resolve()))
+        case "postgresql":
+            url = url.set(drivername="postgresql+psycopg")
+            return url if password is None else url.set(password=password.reveal())
+        case other:
+            raise UsageError(f"a journal is kept in SQLite or PostgreSQL, not in {other!r}.")
+
+
+def _create_private(url: URL) -> bool:
+    """Make a missing SQLite file, readable by its owner only; return whether it was missing."""
+    file = Path(url.database or "")
+    try:
+        if file.exists() and file.stat().st_size:
+            return False
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # SQLite gives its -wal and -shm files the mode of the database.
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+    except OSError as error:
+        raise JournalError(
+            f"the journal {file} cannot be opened ({error.strerror}).",
+            hint="Look at the folder's owner and mode, and at the free space.",
+            safety="Nothing was changed: without a journal there is no effect.",
+        ) from error
+    return True
+
+
+def _database(url: URL) -> Database:
+    if url.get_backend_name() == "postgresql":
+        return sa.create_engine(
+            url,
+            isolation_level="READ COMMITTED",
+            pool_size=16,
+            max_overflow=16,
+            pool_pre_ping=False,
+            connect_args={"connect_timeout": _CONNECT_SECONDS, "application_name": "rotator"},
+        )
+    database = sa.create_engine(url, pool_size=16, max_overflow=16)
+
+    @sa.event.listens_for(database, "connect")
+    def _prepare(connection: Any, _record: object) -> None:
+        # We say BEGIN ourselves: pysqlite's own idea of a transaction begins too late.
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            f"busy_timeout = {_SQLITE_WAIT_MS}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    return database

@@ -1,0 +1,98 @@
+"""The tables of the journal. SQLite and PostgreSQL hold the same texts, byte for byte."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, text
+
+metadata: Final = MetaData()
+
+# Append-only, by trigger. (secret, seq) is the whole identity: there is no other number to change.
+events: Final = Table(
+    "events",
+    metadata,
+    Column("secret", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("at", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("fence", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("rotation_id", Text),
+    Column("step", Text),
+    Column("data", Text, nullable=False),
+    Column("prev_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Index("events_of_a_rotation", "rotation_id"),
+)
+
+# A fold over the events, and the lease. `seal` is a digest of the other columns of the row.
+secrets: Final = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("version", Text),
+    Column("login", Text),
+    Column("adopted", Text, nullable=False),
+    Column("parked", Text),
+    Column("failures", Integer, nullable=False),
+    Column("rotated_at", Text),
+    Column("next_due", Text),
+    Column("last_outcome", Text),
+    Column("open_rotation", Text),
+    Column("seq", Integer, nullable=False),
+    Column("head", Text, nullable=False),
+    Column("lease_holder", Text),
+    Column("lease_fence", Integer, nullable=False),
+    Column("lease_expires", Text),
+    Column("seal", Text, nullable=False),
+    Index("secrets_due", "next_due"),
+)
+
+# A fold over the events.
+rotations: Final = Table(
+    "rotations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("secret", Text, nullable=False),
+    Column("plugin", Text, nullable=False),
+    Column("strategy", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("started_at", Text, nullable=False),
+    Column("old_version", Text),
+    Column("old_login", Text),
+    Column("new_version", Text),
+    Column("new_login", Text),
+    Column("step", Text),
+    Column("phase", Text),
+    Column("published_at", Text),
+    Column("old_refused", Integer),
+    Column("ended_at", Text),
+    Column("outcome", Text),
+    Column("seal", Text, nullable=False),
+    Index("rotations_of_a_secret", "secret", "started_at"),
+    Index(
+        "one_open_rotation_a_secret",
+        "secret",
+        unique=True,
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+)
+
+# Append-only, by trigger. `heads` holds {secret: [seq, hash]} of the chains that grew since the
+# checkpoint before.
+checkpoints: Final = Table(
+    "checkpoints",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("at", Text, nullable=False),
+    Column("heads", Text, nullable=False),
+    Column("prev_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("signature", Text, nullable=False),
+)
+
+APPEND_ONLY: Final = ("events", "checkpoints")
