@@ -284,6 +284,7 @@ class Work:
                 f"the backend already holds a credential for login {current.credential.username!r}."
             )
             raise UsageError(what, hint="Adopt it as it is, without giving another.")
+        rotation_id = None
         if first is not None:
             rotation_id = new_id(self._world.entropy)
             secret.backend.stage(secret.path, rotation_id, first)
@@ -316,7 +317,7 @@ class Work:
                 "path": secret.path,
                 "next_due": due.isoformat() if due else None,
             }
-            self.record(NewEvent(kind=Kind.ADOPTED, data=data))
+            self.record(NewEvent(kind=Kind.ADOPTED, rotation_id=rotation_id, data=data))
         return Health(
             secret=secret.name,
             login=current.credential.username,

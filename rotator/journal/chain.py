@@ -24,11 +24,16 @@ START: Final = "0" * 64
 _EVENT: Final = "rotator event 1"
 _CHECKPOINT: Final = "rotator checkpoint 1"
 _SEAL: Final = "rotator row 1"
+# Made once: json.dumps makes a new encoder at each call that does not use its defaults.
+_PLAIN: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_SORTED: Final = json.JSONEncoder(
+    separators=(",", ":"), ensure_ascii=False, sort_keys=True
+).encode
 
 
 def canonical(data: Mapping[str, Json]) -> str:
     """Return the one JSON text of `data`: sorted keys, no spaces, characters as they are."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _SORTED(data)
 
 
 def digest(domain: str, parts: Iterable[object]) -> str:
@@ -37,7 +42,7 @@ def digest(domain: str, parts: Iterable[object]) -> str:
     A JSON array keeps texts, numbers and null apart and their borders visible, so two different
     rows never give the same bytes, and an outsider can compute it in any language.
     """
-    text = json.dumps([domain, *parts], separators=(",", ":"), ensure_ascii=False)
+    text = _PLAIN([domain, *parts])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
