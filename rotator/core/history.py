@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rotator.core.model import Kind, Outcome, Step
 
@@ -81,60 +81,55 @@ def fold_rotation(record: RotationRecord | None, event: Event) -> RotationRecord
         )
     if record is None or event.rotation_id != record.id:
         return record
+    changes: dict[str, Any] = {}
     if event.step is not None:
-        record = replace(record, step=event.step, phase=event.kind)
+        changes = {"step": event.step, "phase": event.kind}
     match event.kind, event.step:
         case Kind.FINISHED, Step.STAGE:
-            return replace(record, new_login=text(data, "login"))
+            changes["new_login"] = text(data, "login")
         case Kind.FINISHED, Step.PUBLISH:
-            return replace(record, new_version=text(data, "version"), published_at=event.at)
+            changes |= {"new_version": text(data, "version"), "published_at": event.at}
         case Kind.FINISHED, Step.REVOKE:
             refused = data.get("refused")
-            return replace(record, old_refused=refused if isinstance(refused, bool) else None)
+            changes["old_refused"] = refused if isinstance(refused, bool) else None
         case Kind.ENDED, _:
-            return replace(record, ended_at=event.at, outcome=Outcome(str(data["outcome"])))
+            changes |= {"ended_at": event.at, "outcome": Outcome(str(data["outcome"]))}
         case _:
-            return record
+            pass
+    return replace(record, **changes) if changes else record
 
 
 def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
     """Return the secret's record after `event`."""
     record = record or SecretRecord(name=event.secret)
-    record = replace(record, seq=event.seq, head=event.hash)
+    changes: dict[str, Any] = {"seq": event.seq, "head": event.hash}
     data = event.data
     if "next_due" in data:
-        record = replace(record, next_due=moment(data, "next_due"))
+        changes["next_due"] = moment(data, "next_due")
     match event.kind, event.step:
         case Kind.REQUESTED, _:
-            return replace(record, open_rotation=event.rotation_id)
+            changes["open_rotation"] = event.rotation_id
         case Kind.ADOPTED, _:
             login = text(data, "login") or ""
-            return replace(
-                record,
-                version=text(data, "version"),
-                login=login,
-                adopted=tuple(sorted({*record.adopted, login})),
-            )
+            changes |= {"version": text(data, "version"), "login": login}
+            changes["adopted"] = tuple(sorted({*record.adopted, login}))
         case Kind.FINISHED, Step.PUBLISH:
-            return replace(
-                record,
-                version=text(data, "version"),
-                login=text(data, "login"),
-                rotated_at=event.at,
-            )
+            changes |= {"version": text(data, "version"), "login": text(data, "login")}
+            changes["rotated_at"] = event.at
         case Kind.FINISHED, Step.RESTORE:
-            return replace(record, version=text(data, "version"), login=text(data, "login"))
+            changes |= {"version": text(data, "version"), "login": text(data, "login")}
         case Kind.ENDED, _:
             outcome = Outcome(str(data["outcome"]))
             counts = outcome is Outcome.UNDONE and text(data, "cause") != "aborted"
-            failures = record.failures + 1 if counts else 0
-            return replace(record, open_rotation=None, last_outcome=outcome, failures=failures)
+            changes |= {"open_rotation": None, "last_outcome": outcome}
+            changes["failures"] = record.failures + 1 if counts else 0
         case Kind.PARKED, _:
-            return replace(record, parked=text(data, "reason") or "parked")
+            changes["parked"] = text(data, "reason") or "parked"
         case Kind.UNPARKED, _:
-            return replace(record, parked=None, failures=0)
+            changes |= {"parked": None, "failures": 0}
         case _:
-            return record
+            pass
+    return replace(record, **changes)
 
 
 def text(data: Mapping[str, Json], key: str) -> str | None:
