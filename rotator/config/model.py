@@ -1,0 +1,139 @@
+"""What the configuration says once it is read: frozen values with nothing left to look up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, final
+
+from rotator.core.errors import UsageError
+from rotator.plugins import near
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from rotator.core.model import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalSettings:
+    """Where the audit database is. `url` is absolute and holds no password.
+
+    `password` and `signing_key` are references; None when the configuration names none.
+    """
+
+    url: str
+    password: str | None = None
+    signing_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackendSettings:
+    """One secret backend. `options` is what its plugin declares as `target_options`."""
+
+    name: str
+    type: str
+    options: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminSettings:
+    """How we log in on a target.
+
+    Either a `reference` to a whole credential, or `username` in plain text and a reference to its
+    `password`.
+    """
+
+    reference: str | None = None
+    username: str | None = None
+    password: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetSettings:
+    """One target. `options` is what its plugin declares as `target_options`."""
+
+    name: str
+    plugin: str
+    admin: AdminSettings
+    options: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretSettings:
+    """One managed secret. `options` is what its target's plugin declares as `secret_options`."""
+
+    name: str
+    target: str
+    backend: str
+    path: str
+    strategy: str
+    options: object
+    policy: Policy
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The whole configuration. `file` is absolute, `base` its folder; mappings keep its order."""
+
+    file: Path
+    base: Path
+    journal: JournalSettings
+    backends: Mapping[str, BackendSettings] = field(default_factory=dict[str, BackendSettings])
+    targets: Mapping[str, TargetSettings] = field(default_factory=dict[str, TargetSettings])
+    secrets: Mapping[str, SecretSettings] = field(default_factory=dict[str, SecretSettings])
+
+    def secret(self, name: str) -> SecretSettings:
+        """Return one secret. Raises `UsageError`, with near matches, when there is none."""
+        found = self.secrets.get(name)
+        if found is None:
+            raise UsageError(
+                f"there is no secret `{name}` in {self.file.name}.",
+                hint=near(name, self.secrets)
+                or "`rotator status` lists the secrets that there are.",
+            )
+        return found
+
+    def tagged(self, tags: Iterable[str]) -> list[SecretSettings]:
+        """Return the secrets that carry every one of `tags`, in the order of the file."""
+        wanted = set(tags)
+        return [secret for secret in self.secrets.values() if wanted <= set(secret.tags)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong, and what would be right.
+
+    `line` and `column` count from 1; `line` 0 stands for the file as a whole. `key` is the path to
+    it, such as `secrets.billing.strategy`.
+    """
+
+    file: str
+    line: int
+    column: int
+    key: str
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+        return " ".join(
+            part
+            for part in (f"{place}:", self.key and f"{self.key}:", self.message, self.remedy)
+            if part
+        )
+
+
+@final
+class ConfigError(UsageError):
+    """The configuration cannot be used. `problems` holds everything that is wrong with it."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        count = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        super().__init__(
+            f"the configuration has {count}:\n{lines}\n",
+            safety="It was not loaded, and nothing was changed.",
+        )
+        self.problems: tuple[Problem, ...] = tuple(problems)
