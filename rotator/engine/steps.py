@@ -16,6 +16,7 @@ from rotator.core.errors import (
     Transient,
     Unknown,
     Unprovable,
+    UsageError,
 )
 from rotator.core.history import text
 from rotator.core.machine import Direction, progress
@@ -98,16 +99,27 @@ class Steps:
         """Run one step; return what the journal should know. Raises only `RotatorError`."""
         try:
             return self._run[step](history, end_sessions)
+        except UsageError as error:
+            # A reference that leads nowhere, found out at work: nothing that a retry would mend.
+            raise Denied(error.what, hint=error.hint, safety=error.safety) from error
         except RotatorError:
             raise
         except Exception as bug:
             # A plugin or backend let something else out. Whether it acted is not known; its text
-            # may hold anything, so only its type is told.
-            what = f"an unexpected {type(bug).__name__} came out of the plugin or backend."
+            # may hold anything, so only its type and its place are told.
+            name = type(bug).__name__
             self._log.error(
-                "unexpected", secret=self._secret.name, step=step.value, error=repr(type(bug))
+                "unexpected",
+                secret=self._secret.name,
+                rotation_id=self._id,
+                step=step.value,
+                error=name,
+                at=_place(bug),
             )
-            raise Unknown(what, hint="This is a bug in it: please report it.") from bug
+            raise Unknown(
+                f"an unexpected {name} came out of the plugin or backend.",
+                hint="This is a bug in it: please report it.",
+            ) from bug
 
     def context(self, current: Credential | None, *, end_sessions: bool = False) -> StepContext:
         """Return what the plugin is told, with a deadline from now."""
@@ -318,6 +330,16 @@ def failure(event: Event) -> RotatorError:
     error.secret = event.secret
     error.step = event.step.value if event.step else None
     return error
+
+
+def _place(error: Exception) -> str:
+    """Return the file and line that raised: no values, as a traceback with locals would show."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "?"
+    return f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"
 
 
 def _written_by_others(secret: ManagedSecret, expected: str | None) -> Conflict:

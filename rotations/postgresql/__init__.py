@@ -1,0 +1,61 @@
+"""PostgreSQL logins: a new user per rotation, two users taking turns, or one user in place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+from rotations.postgresql.options import SecretOptions, TargetOptions
+from rotations.postgresql.server import Server
+from rotations.postgresql.strategies import STRATEGIES
+from rotator.api import PluginInfo, StrategyInfo, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rotator.api import Credential, Rotation
+
+__all__ = ["PLUGIN"]
+
+
+class PostgresTarget:
+    """One PostgreSQL cluster with its admin login."""
+
+    def __init__(self, server: Server) -> None:
+        """Nothing is connected yet."""
+        self._server: Server = server
+
+    def rotation(self, strategy: str, options: object) -> Rotation:
+        """Return the rotation of one secret under a strategy."""
+        chosen = cast("SecretOptions", options)
+        if strategy not in STRATEGIES:
+            known = ", ".join(STRATEGIES)
+            raise UsageError(
+                f"plugin postgresql has no strategy {strategy!r}.", hint=f"It has: {known}."
+            )
+        return STRATEGIES[strategy](self._server, chosen)
+
+    def close(self) -> None:
+        """Close the admin connections."""
+        self._server.close()
+
+
+class _PostgresPlugin:
+    """Knows PostgreSQL."""
+
+    info: PluginInfo = PluginInfo(
+        name="postgresql",
+        summary="PostgreSQL 12 and newer, by psycopg.",
+        strategies=tuple(
+            StrategyInfo(name=name, summary=one.summary, overlaps=one.overlaps)
+            for name, one in STRATEGIES.items()
+        ),
+        target_options=TargetOptions,
+        secret_options=SecretOptions,
+    )
+
+    def target(self, name: str, options: object, admin: Callable[[], Credential]) -> PostgresTarget:
+        """Return a target; `admin` is asked each time a connection is opened."""
+        return PostgresTarget(Server(name, cast("TargetOptions", options), admin))
+
+
+PLUGIN: Final = _PostgresPlugin()
