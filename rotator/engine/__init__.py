@@ -10,7 +10,7 @@ from rotator.core.machine import progress
 from rotator.core.model import Kind, NewEvent, Outcome, Planned, Step
 from rotator.core.ports import Explains
 from rotator.engine.results import Health, Plan, Result
-from rotator.engine.steps import ManagedSecret
+from rotator.engine.steps import ManagedSecret, Steps
 from rotator.engine.work import World, Work
 
 if TYPE_CHECKING:
@@ -163,11 +163,10 @@ class Engine:
 
     def plan(self, secret: ManagedSecret) -> Plan:
         """Return what a rotation would do. Reads the backend and the target, changes nothing."""
-        work = Work(self._world, secret, _NO_TIME)
         record = self._journal.secret(secret.name)
         current = secret.backend.current(secret.path)
         credential = current.credential if current else None
-        ctx = work.context("plan", credential, record)
+        ctx = self.steps(secret).context(credential)
         steps: list[Planned] = []
         if isinstance(secret.rotation, Explains):
             steps = secret.rotation.explain(credential, ctx)
@@ -178,6 +177,10 @@ class Engine:
             open_rotation=record.open_rotation if record else None,
             next_due=record.next_due if record else None,
         )
+
+    def steps(self, secret: ManagedSecret) -> Steps:
+        """Return the steps of no rotation: for looking at a target with the engine's own eyes."""
+        return Work(self._world, secret, _NO_TIME).steps("look", self._journal.secret(secret.name))
 
     def park(self, secret: ManagedSecret, *, reason: str) -> None:
         """Stop automatic work on the secret until a person unparks it."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Credential, Json, Lease
-    from rotator.core.ports import Clock, Entropy, Journal, Log, StepContext
+    from rotator.core.ports import Clock, Entropy, Journal, Log
 
 # How long a lease outlives the deadline of the step that renewed it.
 _LEASE_MARGIN: Final = timedelta(seconds=30)
@@ -97,7 +97,7 @@ class Work:
                 "old_login": current.credential.username if current else None,
             },
         )
-        steps = self._steps(rotation_id, record)
+        steps = self.steps(rotation_id, record)
         steps.know_current(current)
         return self._drive(rotation_id, [], [requested], steps, resumed=False)
 
@@ -106,7 +106,7 @@ class Work:
         record = self._journal.secret(self._secret.name)
         history = self._journal.history(rotation_id)
         return self._drive(
-            rotation_id, history, [], self._steps(rotation_id, record), resumed=resumed
+            rotation_id, history, [], self.steps(rotation_id, record), resumed=resumed
         )
 
     def settle(self, result: Result) -> Result:
@@ -295,7 +295,7 @@ class Work:
             hint = "Give the login with --username and --password-from, or let `rotator rotate` create it."
             raise UsageError(what, hint=hint)
         record = self._journal.secret(secret.name)
-        steps = self._steps("adopt", record)
+        steps = self.steps("adopt", record)
         steps.control(current.credential.username)
         if not secret.rotation.probe(current.credential, steps.context(current.credential)):
             what = f"the target refuses login {current.credential.username!r} with what the backend holds."
@@ -334,7 +334,7 @@ class Work:
         current = secret.backend.current(secret.path)
         accepted = False
         if current is not None:
-            steps = self._steps("check", known)
+            steps = self.steps("check", known)
             steps.control(current.credential.username)
             accepted = secret.rotation.probe(current.credential, steps.context(current.credential))
         health = Health(
@@ -369,7 +369,7 @@ class Work:
             what = "the old credential is being revoked already."
             raise UsageError(what, hint=f"Rotate again instead: rotator rotate {secret.name}")
         old = secret.backend.read(secret.path, opened.old_version)
-        steps = self._steps(opened.id, self._journal.secret(secret.name))
+        steps = self.steps(opened.id, self._journal.secret(secret.name))
         if old is None or not secret.rotation.probe(old.credential, steps.context(old.credential)):
             what = "the old credential does not log in any more."
             raise UsageError(
@@ -397,13 +397,8 @@ class Work:
 
     # -- the ports -----------------------------------------------------------------------------
 
-    def context(
-        self, rotation_id: str, current: Credential | None, record: SecretRecord | None
-    ) -> StepContext:
-        """Return what a plugin is told when it is only asked to look."""
-        return self._steps(rotation_id, record).context(current)
-
-    def _steps(self, rotation_id: str, record: SecretRecord | None) -> Steps:
+    def steps(self, rotation_id: str, record: SecretRecord | None) -> Steps:
+        """Return the steps of a rotation of this secret."""
         return Steps(
             secret=self._secret,
             rotation_id=rotation_id,

@@ -1,0 +1,351 @@
+"""Builds the application from its settings: the only place that names concrete classes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from rotator import plugins, world
+from rotator.backends.sealing import create_key_file
+from rotator.config import load
+from rotator.core.errors import RotatorError, UsageError
+from rotator.core.model import Credential, Finding, Severity
+from rotator.core.ports import Examines, ExaminesBackend, KeepsValues, TellsRotations
+from rotator.core.schedule import is_due
+from rotator.core.secret import Secret
+from rotator.engine import Engine, ManagedSecret
+from rotator.journal import audit, chain
+from rotator.journal.checkpoints import Anchor, checkpoint
+from rotator.journal.sql import SqlJournal
+from rotator.observe import get_log
+from rotator.references import Resolver, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+    from types import TracebackType
+
+    from rotator.config import Settings
+    from rotator.config.model import AdminSettings
+    from rotator.core.model import Event
+    from rotator.core.ports import SecretBackend, Target
+    from rotator.journal.audit import AuditReport
+
+_ANCHOR_FIELD: Final = "anchor"
+
+
+class App:
+    """Everything that a face needs, put together. Parts are made when they are first asked for."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        face: str = "cli",
+        observer: Callable[[Event], None] | None = None,
+        upgrade: bool = False,
+    ) -> None:
+        """Open the journal; backends and targets wait. Raises `JournalError` or `UsageError`."""
+        self.settings: Settings = settings
+        self.clock: world.SystemClock = world.SystemClock()
+        self.entropy: world.SystemEntropy = world.SystemEntropy()
+        self._guard: threading.RLock = threading.RLock()
+        self._backends: dict[str, SecretBackend] = {}
+        self._targets: dict[str, Target] = {}
+        self._closing: ExitStack = ExitStack()
+        self._resolver: Resolver = Resolver(self.backend, settings.base, os.environ)
+        self.journal: SqlJournal = SqlJournal(
+            settings.journal.url,
+            clock=self.clock,
+            actor=world.actor(face),
+            password=self.resolve(settings.journal.password) if settings.journal.password else None,
+            is_dead=world.is_dead,
+            base=settings.base,
+            upgrade=upgrade,
+        )
+        _ = self._closing.callback(self.journal.close)
+        self.engine: Engine = Engine(
+            journal=self.journal,
+            clock=self.clock,
+            entropy=self.entropy,
+            log=get_log(),
+            holder=world.holder,
+            observer=observer,
+        )
+
+    def __enter__(self) -> App:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self._closing.close()
+
+    # -- secrets -------------------------------------------------------------------------------
+
+    def names(
+        self,
+        *,
+        only: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        everything: bool = False,
+        due: bool = False,
+    ) -> list[str]:
+        """Return the names of the secrets meant, each once. Raises `UsageError` for unknown ones."""
+        chosen = [self.settings.secret(name).name for name in only]
+        if tags:
+            chosen += [one.name for one in self.settings.tagged(tags)]
+        if everything or due:
+            chosen += list(self.settings.secrets)
+        if due:
+            now = self.clock.now()
+            chosen = [name for name in chosen if is_due(self.journal.secret(name), now)]
+        return list(dict.fromkeys(chosen))
+
+    def secret(self, name: str) -> ManagedSecret:
+        """Return one secret, ready to be rotated."""
+        chosen = self.settings.secret(name)
+        target = self.settings.targets[chosen.target]
+        return ManagedSecret(
+            name=chosen.name,
+            path=chosen.path,
+            backend_name=chosen.backend,
+            backend=self.backend(chosen.backend),
+            target_name=chosen.target,
+            rotation=self.target(chosen.target).rotation(chosen.strategy, chosen.options),
+            plugin=target.plugin,
+            strategy=chosen.strategy,
+            policy=chosen.policy,
+            tags=chosen.tags,
+        )
+
+    def backend(self, name: str) -> SecretBackend:
+        """Return a backend by its name in the configuration; opened once."""
+        with self._guard:
+            if name not in self._backends:
+                chosen = self.settings.backends.get(name)
+                if chosen is None:
+                    raise UsageError(
+                        f"no backend is called {name!r} in {self.settings.file}.",
+                        hint=plugins.near(name, self.settings.backends),
+                    )
+                opened = plugins.backend_plugin(chosen.type).open(
+                    name, chosen.options, self.resolve, self.settings.base
+                )
+                self._backends[name] = opened
+                if callable(close := getattr(opened, "close", None)):
+                    _ = self._closing.callback(cast("Callable[[], None]", close))
+            return self._backends[name]
+
+    def target(self, name: str) -> Target:
+        """Return a target by its name in the configuration; made once."""
+        with self._guard:
+            if name not in self._targets:
+                chosen = self.settings.targets[name]
+                made = plugins.rotation_plugin(chosen.plugin).target(
+                    name, chosen.options, lambda: self._admin(chosen.admin)
+                )
+                self._targets[name] = made
+                _ = self._closing.callback(made.close)
+            return self._targets[name]
+
+    def resolve(self, reference: str) -> Secret:
+        """Return the value that a reference names, looked up anew."""
+        return self._resolver.secret(reference)
+
+    def _admin(self, admin: AdminSettings) -> Credential:
+        if admin.reference is not None:
+            return self._resolver.credential(admin.reference)
+        return Credential(
+            username=admin.username or "", password=self.resolve(admin.password or "")
+        )
+
+    # -- the journal ---------------------------------------------------------------------------
+
+    def checkpoint(self) -> Anchor | None:
+        """Sign what has been written, where a signing key is configured; None when nothing was new.
+
+        The checkpoint's number and hash are also kept beside the key, out of the database's reach.
+        """
+        place = self.settings.journal.signing_key
+        if place is None:
+            return None
+        anchor = checkpoint(self.journal, self.resolve(place), self.clock.now())
+        if anchor is not None:
+            get_log().info("checkpoint", number=anchor.number, hash=anchor.hash)
+            keeper, path = self._beside_key(place)
+            if keeper is not None:
+                # Another process may have signed a newer one meanwhile; the anchor never goes back.
+                kept = keeper.get_value(path, _ANCHOR_FIELD)
+                if kept is None or Anchor.parse(kept.reveal()).number < anchor.number:
+                    keeper.put_value(path, _ANCHOR_FIELD, Secret(anchor.text()))
+        return anchor
+
+    def verify_journal(self, public_key: str | None = None) -> AuditReport:
+        """Check the whole journal, with everything that is known of it from outside."""
+        place = self.settings.journal.signing_key
+        anchor = None
+        if place is not None:
+            public_key = public_key or self.public_key()
+            keeper, path = self._beside_key(place)
+            kept = keeper.get_value(path, _ANCHOR_FIELD) if keeper is not None else None
+            anchor = Anchor.parse(kept.reveal()) if kept is not None else None
+        seen: dict[str, set[str]] = {}
+        for chosen in self.settings.secrets.values():
+            backend = self.backend(chosen.backend)
+            if isinstance(backend, TellsRotations):
+                seen[chosen.name] = backend.rotation_ids(chosen.path)
+        return audit.verify(self.journal, public_key=public_key, anchor=anchor, seen=seen)
+
+    def public_key(self) -> str | None:
+        """Return the public half of the signing key (PEM), None when there is no such key."""
+        place = self.settings.journal.signing_key
+        return None if place is None else chain.public_key(self.resolve(place))
+
+    def _beside_key(self, place: str) -> tuple[KeepsValues | None, str]:
+        reference = parse(place)
+        if reference.scheme in ("env", "file"):
+            return None, ""
+        backend = self.backend(reference.scheme)
+        return (backend if isinstance(backend, KeepsValues) else None), reference.path
+
+    # -- doctor --------------------------------------------------------------------------------
+
+    def doctor(self, names: Sequence[str]) -> list[Finding]:
+        """Look at everything that a rotation of these secrets needs; nothing is changed by it."""
+        found: list[Finding] = []
+        for name in dict.fromkeys(self.settings.secrets[one].backend for one in names):
+            found += _guarded(
+                f"backend {name}", lambda name=name: self._examine_backend(name, names)
+            )
+        for name in names:
+            found += _guarded(f"secret {name}", lambda name=name: self._examine_secret(name))
+        found += _guarded("journal", self._examine_journal)
+        return list(dict.fromkeys(found))
+
+    def _examine_backend(self, name: str, names: Sequence[str]) -> list[Finding]:
+        backend = self.backend(name)
+        chosen = [self.settings.secrets[one] for one in names]
+        paths = [one.path for one in chosen if one.backend == name]
+        if isinstance(backend, ExaminesBackend):
+            return backend.examine(paths)
+        _ = [backend.current(path) for path in paths]
+        return [_finding(Severity.OK, f"backend {name}", "can be read")]
+
+    def _examine_secret(self, name: str) -> list[Finding]:
+        secret, subject = self.secret(name), f"secret {name}"
+        found: list[Finding] = []
+        current = secret.backend.current(secret.path)
+        credential = current.credential if current else None
+        steps = self.engine.steps(secret)
+        if isinstance(secret.rotation, Examines):
+            found += secret.rotation.examine(credential, steps.context(credential))
+        if any(one.severity is Severity.ERROR for one in found):
+            return found
+        steps.control(credential.username if credential else None)
+        found.append(
+            _finding(Severity.OK, f"target {secret.target_name}", "refuses a wrong password")
+        )
+        record = self.journal.secret(name)
+        if credential is None:
+            message = "nothing is published yet: the first rotation creates its login"
+            found.append(_finding(Severity.OK, subject, message))
+        elif not secret.rotation.probe(credential, steps.context(credential)):
+            message = (
+                f"the target refuses login {credential.username!r} with what the backend serves"
+            )
+            remedy = f"Put the right password into the backend, or: rotator rotate {name}"
+            found.append(_finding(Severity.ERROR, subject, message, remedy))
+        else:
+            found.append(_finding(Severity.OK, subject, f"login {credential.username!r} works"))
+        if current is not None and (record is None or record.version != current.id):
+            message = f"the journal does not know version {current.id}, which the backend serves"
+            found.append(
+                _finding(Severity.WARNING, subject, message, f"Take it over: rotator adopt {name}")
+            )
+        if record is not None and record.parked is not None:
+            message = f"it is parked: {record.parked}"
+            remedy = f"When the cause is mended: rotator unpark {name}"
+            found.append(_finding(Severity.ERROR, subject, message, remedy))
+        if secret.rotation.overlaps and secret.policy.grace.total_seconds() < 3600:  # noqa: PLR2004 # an hour
+            message = f"its grace period is {secret.policy.grace}: consumers that cache a credential longer are refused"
+            found.append(
+                _finding(Severity.WARNING, subject, message, "Set `grace` to an hour or more.")
+            )
+        return found
+
+    def _examine_journal(self) -> list[Finding]:
+        report = self.verify_journal()
+        if report.ok:
+            message = f"{report.events} events, sound"
+            found = [_finding(Severity.OK, "journal", message)]
+        else:
+            first = report.damage[0]
+            message = f"{len(report.damage)} place(s) are not as they were written, first {first.where}: {first.what}"
+            found = [_finding(Severity.ERROR, "journal", message, "See: rotator audit verify")]
+        if self.settings.journal.signing_key is None:
+            message = "no signing key: a tail that is cut off cannot be told from one never written"
+            remedy = "Set journal.signing_key; `rotator init` shows how."
+            found.append(_finding(Severity.WARNING, "journal", message, remedy))
+        return found
+
+
+def open_app(
+    config: Path,
+    *,
+    face: str = "cli",
+    observer: Callable[[Event], None] | None = None,
+    upgrade: bool = False,
+) -> App:
+    """Read the configuration and open the application."""
+    return App(load(config), face=face, observer=observer, upgrade=upgrade)
+
+
+def initialise(config: Path, text: str) -> None:
+    """Write a first configuration with a key for the embedded backend and one for signatures.
+
+    `text` is the configuration; nothing that is already there is overwritten. Raises `UsageError`.
+    """
+    if config.exists():
+        raise UsageError(
+            f"{config} is there already.", hint="Choose another folder, or edit that file."
+        )
+    config.parent.mkdir(parents=True, exist_ok=True)
+    with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        _ = file.write(text)
+    settings = load(config)
+    for chosen in settings.backends.values():
+        key = str(getattr(cast("Any", chosen.options), "key", ""))
+        if key.startswith("file:") and not (path := settings.base / parse(key).path).exists():
+            create_key_file(path)
+    with App(settings) as app:
+        place = settings.journal.signing_key
+        if place is None:
+            return
+        reference = parse(place)
+        backend = app.backend(reference.scheme)
+        if isinstance(backend, KeepsValues) and not backend.get_value(
+            reference.path, reference.field
+        ):
+            backend.put_value(reference.path, reference.field, chain.new_signing_key())
+
+
+def _guarded(subject: str, look: Callable[[], list[Finding]]) -> list[Finding]:
+    """Return what a look found, or what kept it from looking."""
+    try:
+        return look()
+    except RotatorError as error:
+        return [_finding(Severity.ERROR, subject, error.what, error.hint)]
+
+
+def _finding(severity: Severity, subject: str, message: str, remedy: str = "") -> Finding:
+    return Finding(severity=severity, subject=subject, message=message, remedy=remedy)
