@@ -57,7 +57,10 @@ def installed(group: str) -> list[Installed]:
 
 def near(word: str, known: Iterable[str]) -> str:
     """Return 'Did you mean ...?' when `word` resembles one of `known`, else an empty text."""
-    matches = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+    matches = difflib.get_close_matches(word, list(known), n=3)
+    scores = [difflib.SequenceMatcher(a=word, b=one).ratio() for one in matches]
+    # A match that is clearly worse than the best one only distracts.
+    matches = [one for one, score in zip(matches, scores, strict=True) if score > scores[0] - 0.1]
     return f"Did you mean {' or '.join(f'`{one}`' for one in matches)}?" if matches else ""
 
 

@@ -185,7 +185,7 @@ class BackendDocument(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    type: str = Field(description="Which kind of backend: the name of an installed plugin.")
+    type: Name = Field(description="Which kind of backend: the name of an installed plugin.")
 
 
 class AdminDocument(Strict):
@@ -210,7 +210,7 @@ class TargetDocument(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    plugin: str = Field(description="Which kind of target: the name of an installed plugin.")
+    plugin: Name = Field(description="Which kind of target: the name of an installed plugin.")
     admin: Admin = Field(
         description="How rotator logs in to do its work: a reference to a whole credential in a"
         " backend (`local:admin/main`), or a mapping of `username` and `password`."
@@ -334,7 +334,7 @@ class SecretDocument(Strict):
         pattern=r"^[^\x00-\x1f\x7f#]+$",
         description="Where the backend keeps it. Default: the secret's name.",
     )
-    strategy: str = Field(description="How old and new overlap; the target's plugin lists them.")
+    strategy: Name = Field(description="How old and new overlap; the target's plugin lists them.")
     options: dict[str, object] = Field({}, description="Options of the target's plugin.")
     policy: PolicyChoice = Field(
         DEFAULT_POLICY,

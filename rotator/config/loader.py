@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeGuard
 
 from pydantic import ValidationError
 
@@ -13,6 +13,7 @@ from rotator.config import collisions, journal_url, options, source, wording
 from rotator.config.document import (
     BACKEND_NAME,
     DEFAULT_POLICY,
+    NAME,
     VERSION,
     AdminDocument,
     Document,
@@ -56,6 +57,7 @@ def load_file(path: Path, rotations: Rotations, backends: Backends) -> Settings:
     read = source.read(file, str(path))
     data = _mapping(read)
     document = _document(read, data)
+    _check_journal(read, data)
     parts = _Parts(read, data, file.parent, rotations, backends)
     if read.problems or document is None:
         raise _error(read)
@@ -99,9 +101,11 @@ class _Parts:
             if chosen is not None:
                 self.policies[name] = chosen
         collisions.places(read, secrets)
-        collisions.claims(
-            read, {name: (str(secrets[name]["target"]), one) for name, one in self.secrets.items()}
-        )
+        chosen_logins = {
+            name: (str(secrets[name]["target"]), one) for name, one in self.secrets.items()
+        }
+        collisions.claims(read, chosen_logins)
+        collisions.admins(read, chosen_logins, targets)
 
     def settings(self, file: Path, document: Document) -> Settings:
         """Return the whole, once no problem was found."""
@@ -144,7 +148,7 @@ class _Parts:
     def _backend(self, name: str, entry: dict[str, Data]) -> None:
         keys = ("backends", name)
         kind = entry.get("type")
-        info = self._backends(kind, (*keys, "type")) if isinstance(kind, str) else None
+        info = self._backends(kind, (*keys, "type")) if _is_name(kind) else None
         if info is None:
             return
         # A backend is opened before any backend is: its own secrets come from elsewhere.
@@ -155,7 +159,7 @@ class _Parts:
     def _target(self, name: str, entry: dict[str, Data]) -> None:
         keys = ("targets", name)
         kind = entry.get("plugin")
-        info = self._rotations(kind, (*keys, "plugin")) if isinstance(kind, str) else None
+        info = self._rotations(kind, (*keys, "plugin")) if _is_name(kind) else None
         if info is None:
             return
         self._infos[name] = info
@@ -169,7 +173,7 @@ class _Parts:
         if info is None:
             return
         strategy, known = entry.get("strategy"), [one.name for one in info.strategies]
-        if isinstance(strategy, str) and strategy not in known:
+        if _is_name(strategy) and strategy not in known:
             self._read.problem(
                 (*keys, "strategy"),
                 f"the plugin `{info.name}` has no such strategy.",
@@ -225,12 +229,26 @@ def _document(read: Source, data: dict[str, Data]) -> Document | None:
     return None
 
 
+def _check_journal(read: Source, data: dict[str, Data]) -> None:
+    journal = _section(data, "journal")
+    url = journal.get("url", "sqlite:")
+    if "password" in journal and isinstance(url, str) and url.startswith("sqlite:"):
+        said = "an SQLite journal has no password."
+        remedy = "Remove it, or write `url: postgresql://...`."
+        read.problem(("journal", "password"), said, remedy, at_key=True)
+
+
 def _names(data: dict[str, Data]) -> Names:
     return Names(
         backends=tuple(name for name in _section(data, "backends") if re.match(BACKEND_NAME, name)),
         targets=tuple(_section(data, "targets")),
         policies=tuple({DEFAULT_POLICY: None, **_section(data, "policies")}),
     )
+
+
+def _is_name(value: Data) -> TypeGuard[str]:
+    """Return whether this can be a name; what cannot has been reported, without repeating it."""
+    return isinstance(value, str) and re.match(NAME, value) is not None
 
 
 def _section(data: dict[str, Data], name: str) -> dict[str, Data]:

@@ -35,6 +35,11 @@ _RESOLVERS: Final = (
 )
 # An excerpt in quotes may be the start of a password that stood there unquoted.
 _EXCERPT: Final = re.compile(r"\s*'(?!<[a-z ]+>')[^']{2,}'|\s*\"[^\"]{2,}\"")
+# What looks unlike a name is not repeated as part of a key.
+_SHOWN: Final = re.compile(r"[A-Za-z0-9_.@/+:-]{1,128}|<<")
+_HIDDEN: Final = "?"
+_DEEPEST: Final = 32
+_TOO_DEEP: Final = ("it is nested too deeply for a configuration.", "Look for repeated brackets.")
 
 
 class _Loader(_Base):
@@ -57,8 +62,18 @@ class Source:
     # The entries of each node that was looked into, by the node's id.
     _entries: dict[int, _Entries] = field(default_factory=dict[int, "_Entries"], repr=False)
 
-    def problem(self, keys: Keys, message: str, remedy: str = "", *, at_key: bool = False) -> None:
+    def problem(
+        self,
+        keys: Keys,
+        message: str,
+        remedy: str = "",
+        *,
+        at_key: bool = False,
+        hide_key: bool = False,
+    ) -> None:
         """Note what is wrong with the value at `keys`, or (`at_key`) with the key itself.
+
+        `hide_key` keeps the last key out of the text: it may be a value in the wrong place.
 
         The place of what is missing is the key above it. `<form>` in `keys` marks one form of
         several that a value may have, and stands for nothing in the file.
@@ -73,13 +88,16 @@ class Source:
             else:
                 continue
             found.append(key)
+        if hide_key:
+            found[-1:] = [_HIDDEN]
         place = _place(key_node if at_key else node)
         self.problem_at(place, tuple(found), message, remedy)
 
     def problem_at(self, place: tuple[int, int], keys: Keys, message: str, remedy: str) -> None:
         """Note what is wrong at a line and column."""
         line, column = place
-        key = ".".join(str(one) for one in keys)
+        shown = (str(one) if _SHOWN.fullmatch(str(one)) else _HIDDEN for one in keys)
+        key = ".".join(shown)
         self.problems.append(
             Problem(
                 file=self.file, line=line, column=column, key=key, message=message, remedy=remedy
@@ -158,14 +176,16 @@ def _compose(source: Source, text: str) -> None:
         said, remedy = "it holds a character that no YAML may hold.", "Remove control characters."
         source.problem_at((0, 0), (), said, remedy)
     except RecursionError:
-        said, remedy = "it is nested too deeply for a configuration.", "Look for repeated brackets."
-        source.problem_at((0, 0), (), said, remedy)
+        source.problem_at((0, 0), (), *_TOO_DEEP)
 
 
 def _data(source: Source, node: yaml.Node, keys: Keys, above: frozenset[int]) -> Data:
     """Return the plain data of a node; `above` holds the nodes it stands in."""
     if id(node) in above:
         source.problem(keys, "this alias contains itself.", "Write the value out.")
+        return None
+    if len(keys) > _DEEPEST:
+        source.problem_at(_place(node), (), *_TOO_DEEP)
         return None
     above |= {id(node)}
     if isinstance(node, yaml.ScalarNode):

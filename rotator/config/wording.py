@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import BaseModel
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from rotator.config.source import Keys, Source
 
 _OURS: Final = "rotator"
+_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _MAPPING: Final = "a mapping belongs here.", "Write `key: value` lines below it, indented."
 _PLAIN: Final = {
     "missing": ("this key is missing.", ""),
@@ -27,6 +29,7 @@ _PLAIN: Final = {
     "bool_type": ("`true` or `false` belongs here.", ""),
     "list_type": ("a list belongs here.", "Write `[one, two]`."),
     "tuple_type": ("a list belongs here.", "Write `[one, two]`."),
+    "string_pattern_mismatch": ("a character stands here that does not belong here.", ""),
     "string_too_short": ("this is empty.", ""),
     "string_too_long": ("this is too long.", ""),
     "dict_type": _MAPPING,
@@ -51,15 +54,17 @@ def wrong(message: str, remedy: str = "") -> PydanticCustomError:
 
 def report(source: Source, error: ValidationError, model: type[BaseModel], at: Keys = ()) -> None:
     """Note everything that `model` found wrong with what stands at `at`."""
-    for one in error.errors(include_url=False, include_input=False):
+    for one in error.errors(include_url=False):
         keys = one["loc"]
         if keys and keys[-1] == "[key]":
             remedy = _BACKEND_REMEDY if keys[0] == "backends" else _NAME_REMEDY
             source.problem((*at, *keys[:-1]), "this cannot be a name.", remedy, at_key=True)
             continue
         message, remedy = _say(one, model)
-        at_key = one["type"] == "extra_forbidden"
-        source.problem((*at, *keys), message, remedy, at_key=at_key)
+        unknown = one["type"] == "extra_forbidden"
+        # `{password:hunter2}`, without a space, is a key without a value.
+        hide = unknown and (one["input"] is None or not _KEY.fullmatch(str(keys[-1])))
+        source.problem((*at, *keys), message, remedy, at_key=unknown, hide_key=hide)
 
 
 def _say(one: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:

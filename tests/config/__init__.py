@@ -1,0 +1,1 @@
+"""The configuration's tests share plugins that only declare."""
