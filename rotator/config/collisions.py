@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from rotator.config.document import PLAIN_SCHEMES
+from rotator.config.fields import PLAIN_SCHEMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,17 +11,15 @@ from pydantic import ValidationError
 
 from rotator.config import collisions, journal_url, options, source, wording
 from rotator.config.document import (
-    BACKEND_NAME,
     DEFAULT_POLICY,
-    NAME,
     VERSION,
     AdminDocument,
     Document,
     JournalDocument,
-    Names,
     SecretDocument,
     TargetDocument,
 )
+from rotator.config.fields import BACKEND_NAME, NAME, Names
 from rotator.config.model import (
     AdminSettings,
     BackendSettings,
@@ -109,7 +107,7 @@ class _Parts:
 
     def settings(self, file: Path, document: Document) -> Settings:
         """Return the whole, once no problem was found."""
-        journal = document.journal or JournalDocument()  # pyright: ignore[reportCallIssue] # all optional
+        journal = document.journal or JournalDocument()
         return Settings(
             file=file,
             base=self._base,

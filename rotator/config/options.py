@@ -30,7 +30,8 @@ from typing import (
 
 from pydantic import Field, ValidationError, create_model
 
-from rotator.config.document import Duration, Names, Reference, Strict
+from rotator.config.document import Strict
+from rotator.config.fields import Duration, Names, Reference
 from rotator.config.wording import report
 from rotator.core.errors import UsageError
 
