@@ -1,0 +1,174 @@
+"""audit verify, audit export, audit show: the journal, and the proof that it is sound."""
+
+from __future__ import annotations
+
+import heapq
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rotator.core.errors import UsageError
+from rotator.faces.cli import envelope, exits
+from rotator.faces.cli.command import command
+from rotator.faces.cli.options import complete_names
+from rotator.faces.cli.run import Run
+
+if TYPE_CHECKING:
+    from rotator.core.model import Event
+    from rotator.journal.audit import AuditReport
+
+_PANEL = "Journal"
+
+PublicKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--public-key",
+        metavar="FILE",
+        show_default=False,
+        help="The public key (PEM) that signatures are checked with.",
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    audit = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+    app.add_typer(
+        audit,
+        name="audit",
+        help="Verify, export and read the audit journal.",
+        rich_help_panel=_PANEL,
+    )
+    command(
+        audit,
+        "verify",
+        title="audit verify",
+        examples="""
+        rotator audit verify
+        rotator audit verify --public-key rotator-audit.pub
+        """,
+    )(verify)
+    command(
+        audit,
+        "show",
+        title="audit show",
+        examples="""
+        rotator audit show
+        rotator audit show app-db --limit 100 --json
+        """,
+    )(show)
+
+
+def verify(run: Run, *, public_key: PublicKey = None) -> None:
+    """Say whether the journal still says what was once written into it.
+
+    Every hash, chain, record and signature is computed again. Any change, removal, insertion,
+    reordering or truncation is named with its place, and the command returns 1.
+    """
+    with run.open_app() as app:
+        report = app.verify_journal(_key(public_key))
+    _tell(run, report)
+
+
+def show(
+    run: Run,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            show_default=False,
+            autocompletion=complete_names,
+            help="Only this secret.",
+        ),
+    ] = None,
+    *,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, help="How many events, the newest.")
+    ] = 50,
+) -> None:
+    """Show the newest events of the journal, of one secret or of all."""
+    with run.open_app() as app:
+        # A secret that has left the configuration still has its events.
+        known = [one.name for one in app.journal.secrets()]
+        if name is not None and name not in known:
+            known = app.names(only=[name])
+        names = known if name is None else [name]
+        found = [event for one in names for event in app.journal.events(one, limit)]
+    events = sorted(heapq.nlargest(limit, found, key=_order), key=_order)
+    run.data["events"] = [{"secret": one.secret, **envelope.of_event(one)} for one in events]
+    if not events:
+        run.say("The journal holds no events of it yet.")
+        return
+    _show_events(run, events)
+
+
+def _key(file: Path | None) -> str | None:
+    if file is None:
+        return None
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not a text"
+        raise UsageError(f"the public key {file} cannot be read ({reason}).") from error
+
+
+def _tell(run: Run, report: AuditReport) -> None:
+    from rich.text import Text  # noqa: PLC0415
+
+    from rotator.faces.cli.screen import indented, plural  # noqa: PLC0415
+
+    run.data |= {
+        "ok": report.ok,
+        "events": report.events,
+        "secrets": report.secrets,
+        "rotations": report.rotations,
+        "checkpoints": report.checkpoints,
+        "signatures_checked": report.signatures,
+        "events_after_last_checkpoint": report.unsigned_events,
+        "damage": [{"where": one.where, "what": one.what} for one in report.damage],
+    }
+    size = (
+        f"{plural(report.events, 'event')} of {plural(report.secrets, 'secret')}, "
+        f"{plural(report.checkpoints, 'checkpoint')}"
+    )
+    if report.ok:
+        run.say(Text.assemble(run.screen.sign("good"), f" The journal is sound: {size}."))
+    else:
+        places = plural(len(report.damage), "place")
+        head = f" The journal is NOT as it was written: {places} of {size}."
+        run.say(Text.assemble(run.screen.sign("bad"), head))
+        run.say(
+            *(
+                indented(Text.assemble((one.where, "bold"), f": {one.what}"))
+                for one in report.damage
+            )
+        )
+        run.ended(exits.FAILED)
+    if not report.signatures:
+        run.say(indented("Signatures were not checked: no public key is known. --public-key FILE"))
+    elif report.unsigned_events:
+        run.say(
+            indented(f"The newest {plural(report.unsigned_events, 'event')} are not signed yet.")
+        )
+
+
+def _order(event: Event) -> tuple[object, ...]:
+    return (event.at, event.secret, event.seq)
+
+
+def _show_events(run: Run, events: list[Event]) -> None:
+    from rotator.faces.cli.screen import at, table  # noqa: PLC0415
+
+    rows = [
+        (
+            at(one.at, seconds=True),
+            one.secret,
+            str(one.seq),
+            one.kind.value,
+            one.step.value if one.step else "",
+            one.actor,
+        )
+        for one in events
+    ]
+    run.say(table(run.screen, ("when", "secret", "no.", "what", "step", "who"), rows))

@@ -1,0 +1,192 @@
+"""adopt, get: handing a login over, and reading what the backend serves."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rotator.core.errors import UsageError
+from rotator.core.model import Credential
+from rotator.core.secret import MASK, Secret
+from rotator.faces.cli import envelope
+from rotator.faces.cli.command import command
+from rotator.faces.cli.options import Name, Reason
+from rotator.faces.cli.run import Run
+
+if TYPE_CHECKING:
+    from rotator.bootstrap import App
+    from rotator.core.model import Version
+
+_PANEL = "Credentials"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    command(
+        app,
+        "adopt",
+        panel=_PANEL,
+        examples="""
+        rotator adopt app-db
+        rotator adopt app-db --username app --password-from prompt
+        rotator adopt app-db --username app --password-from env:APP_PASSWORD
+        """,
+    )(adopt)
+    command(
+        app,
+        "get",
+        panel=_PANEL,
+        examples="""
+        rotator get app-db
+        rotator get app-db --field username
+        PGPASSWORD=$(rotator get app-db --field password --reveal) psql ...
+        """,
+    )(get)
+
+
+def adopt(
+    run: Run,
+    name: Name,
+    *,
+    username: Annotated[
+        str | None,
+        typer.Option(
+            "--username", metavar="LOGIN", show_default=False, help="The login that is in use now."
+        ),
+    ] = None,
+    password_from: Annotated[
+        str | None,
+        typer.Option(
+            "--password-from",
+            metavar="REFERENCE",
+            show_default=False,
+            help="Where its password is: env:NAME, file:PATH, BACKEND:PATH#FIELD, or prompt.",
+        ),
+    ] = None,
+    reason: Reason = "",
+) -> None:
+    """Take over a login as it stands. Nothing changes on the target.
+
+    What the backend holds must log in. Where the backend holds nothing yet, give the login with
+    --username and --password-from; it is tried before it is kept.
+    """
+    if (username is None) is not (password_from is None):
+        raise UsageError(
+            "--username and --password-from go together.",
+            hint="Give both, or neither when the backend holds the credential already.",
+            safety="Nothing was changed.",
+        )
+    with run.open_app() as app:
+        secret = app.secret(name)
+        first = None
+        if username is not None and password_from is not None:
+            first = Credential(username=username, password=_password(app, password_from))
+        health = app.engine.adopt(secret, first=first, reason=reason)
+        _ = app.checkpoint()
+    run.data |= envelope.of_health(health)
+    run.say(
+        f"{name}: login {health.login} is adopted as version {health.version}; it logs in.",
+        f"Next: rotator plan {name}",
+    )
+
+
+def get(
+    run: Run,
+    name: Name,
+    *,
+    field: Annotated[
+        str | None,
+        typer.Option(
+            "--field", metavar="FIELD", show_default=False, help="Print only this field's value."
+        ),
+    ] = None,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show values that are secret.")] = False,
+) -> None:
+    """Show what the backend serves now. Values stay hidden unless --reveal is given.
+
+    With --field the bare value is printed, followed by a line break on a terminal only, as
+    `vault kv get -field` does.
+    """
+    with run.open_app() as app:
+        secret = app.secret(name)
+        found = secret.backend.current(secret.path)
+    if found is None:
+        raise UsageError(
+            f"the backend holds nothing at {secret.path!r} yet.",
+            hint=f"Make a first credential: rotator rotate {name}",
+        )
+    values = _values(found)
+    run.revealed = reveal
+    if field is not None:
+        _one(run, name, values, field, reveal=reveal)
+        return
+    shown = {key: _shown(value, key, reveal=reveal) for key, value in values.items()}
+    run.data |= {
+        "secret": name,
+        "path": secret.path,
+        "version": found.id,
+        "revealed": reveal,
+        "fields": shown,
+    }
+    if not run.as_json:
+        _print(run, name, found, shown)
+
+
+def _values(found: Version) -> dict[str, object]:
+    """Return every field of a credential. Only the login name is not secret."""
+    credential = found.credential
+    return {**credential.fields, "username": credential.username, "password": credential.password}
+
+
+def _one(run: Run, name: str, values: dict[str, object], field: str, *, reveal: bool) -> None:
+    from rotator.plugins import near  # noqa: PLC0415
+
+    if field not in values:
+        raise UsageError(
+            f"{name} has no field {field!r}.",
+            hint=near(field, values) or f"It has: {', '.join(sorted(values))}.",
+        )
+    if field != "username" and not reveal:
+        # A mask on standard output would end as somebody's password.
+        raise UsageError(f"the field {field!r} is secret.", hint="Add --reveal to print it.")
+    shown = _shown(values[field], field, reveal=reveal)
+    run.data |= {"secret": name, "field": field, "value": shown, "revealed": reveal}
+    if not run.as_json:
+        run.write(shown + ("\n" if sys.stdout.isatty() else ""))
+
+
+def _shown(value: object, key: str, *, reveal: bool) -> str:
+    if isinstance(value, Secret):
+        return value.reveal() if reveal else MASK
+    if key != "username" and not reveal:
+        return MASK
+    if isinstance(value, str):
+        return value
+    import json  # noqa: PLC0415
+
+    return json.dumps(value)
+
+
+def _print(run: Run, name: str, found: Version, shown: dict[str, str]) -> None:
+    """Write straight to standard output: a screen would scrub what a person asked to see."""
+    width = max(len(key) for key in shown)
+    run.write(f"{name}, version {found.id}\n")
+    for key, value in shown.items():
+        run.write(f"  {key:<{width}}  {value}\n")
+    if MASK in shown.values():
+        run.note("Hidden values are shown with --reveal.")
+
+
+def _password(app: App, source: str) -> Secret:
+    if source != "prompt":
+        return app.resolve(source)
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "there is no terminal to ask for the password on.",
+            hint="Give it as --password-from env:NAME or file:PATH.",
+        )
+    import getpass  # noqa: PLC0415
+
+    return Secret(getpass.getpass("Password: "))

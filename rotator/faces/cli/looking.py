@@ -1,0 +1,222 @@
+"""status, history, verify: how things are and how they came to be so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from rotator.core.errors import RotatorError
+from rotator.faces.cli import envelope, exits
+from rotator.faces.cli.command import command
+from rotator.faces.cli.options import Everything, Name, Names, Tags
+from rotator.faces.cli.run import Run, each
+
+if TYPE_CHECKING:
+    from rotator.core.history import RotationRecord
+    from rotator.core.model import Event
+    from rotator.engine import ManagedSecret
+    from rotator.faces.cli.standing import Standing
+
+_PANEL = "Look"
+_STYLES: Final = {
+    "ok": "good",
+    "grace": "wait",
+    "draining": "wait",
+    "rotating": "wait",
+    "due": "warn",
+    "unknown": "warn",
+    "interrupted": "warn",
+    "retrying": "warn",
+    "parked": "bad",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    command(
+        app,
+        "status",
+        panel=_PANEL,
+        examples="""
+        rotator status
+        rotator status app-db
+        rotator status --tag billing --json
+        """,
+    )(status)
+    command(
+        app,
+        "history",
+        panel=_PANEL,
+        examples="""
+        rotator history app-db
+        rotator history app-db --limit 20
+        """,
+    )(history)
+    command(
+        app,
+        "verify",
+        panel=_PANEL,
+        examples="""
+        rotator verify
+        rotator verify app-db
+        """,
+    )(verify)
+
+
+def status(
+    run: Run, names: Names = None, *, everything: Everything = False, tags: Tags = None
+) -> None:
+    """Show each secret's age and state, when it is due, and how its last rotation ended.
+
+    Also who still uses the old login, as it was last counted. It reads the journal only;
+    `rotator verify` tries whether the current credential logs in.
+    """
+    from rotator.faces.cli.standing import standing  # noqa: PLC0415
+
+    with run.open_app() as app:
+        now = app.clock.now()
+        found = app.names(
+            only=names or (), tags=tags or (), everything=everything or not (names or tags)
+        )
+        rows = [standing(app, one, now) for one in found]
+    run.data["secrets"] = [one.data() for one in rows]
+    if not rows:
+        run.say("No secret is configured. `rotator init` writes an example.")
+        return
+    _show_status(run, rows)
+
+
+def history(
+    run: Run,
+    name: Name,
+    *,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, help="How many rotations, newest first.")
+    ] = 5,
+) -> None:
+    """Show every step of a secret's rotations, with its times."""
+    with run.open_app() as app:
+        name = app.names(only=[name])[0]
+        rotations = app.journal.rotations(name, limit)
+        events = {one.id: app.journal.history(one.id) for one in rotations}
+    run.data |= {
+        "secret": name,
+        "rotations": [
+            {
+                **envelope.of_rotation(one),
+                "events": [envelope.of_event(event) for event in events[one.id]],
+            }
+            for one in rotations
+        ],
+    }
+    if not rotations:
+        run.say(f"{name} has never been rotated.")
+    for one in reversed(rotations):
+        _show_rotation(run, one, events[one.id])
+
+
+def verify(
+    run: Run, names: Names = None, *, everything: Everything = False, tags: Tags = None
+) -> None:
+    """Try to log in with what the backend serves now, and record the answer."""
+    from rotator.faces.cli.screen import line  # noqa: PLC0415
+
+    found: list[envelope.Data] = []
+    run.data["secrets"] = found
+    with run.open_app() as app:
+
+        def one(secret: ManagedSecret) -> None:
+            health = app.engine.check(secret)
+            found.append(envelope.of_health(health))
+            if not health.accepted:
+                error = _refused(secret, health.login)
+                _ = run.fail(error, secret=secret.name, code=exits.FAILED)
+                return
+            run.ended(exits.DONE)
+            stray = "" if health.known else " The journal does not know this version: rotator adopt"
+            sign = run.screen.sign("good" if health.known else "warn")
+            run.say(line(sign, secret.name, f"login {health.login} gets in.{stray}"))
+
+        wanted = app.names(
+            only=names or (), tags=tags or (), everything=everything or not (names or tags)
+        )
+        each(run, app, wanted, one)
+        _ = app.checkpoint()
+
+
+def _refused(secret: ManagedSecret, login: str | None) -> RotatorError:
+    if login is None:
+        return RotatorError(
+            f"the backend holds nothing at {secret.path!r}.",
+            hint=f"Make a first credential: rotator rotate {secret.name}",
+        )
+    return RotatorError(
+        f"the target refuses login {login!r} with the password that the backend serves.",
+        safety="The application is NOT safe: new connections fail.",
+        hint=f"See what happened: rotator history {secret.name}",
+    )
+
+
+def _show_status(run: Run, rows: list[Standing]) -> None:
+    from rich.text import Text  # noqa: PLC0415
+
+    from rotator.faces.cli.screen import indented, relative, span, table  # noqa: PLC0415
+
+    columns = ("secret", "state", "age", "next due", "last", "login")
+    cells = [
+        (
+            Text(one.name, style="bold"),
+            Text.assemble(run.screen.sign(_STYLES[one.state]), f" {one.state}"),
+            span(one.age) if one.age is not None else "-",
+            relative(one.next_due, one.now) if one.next_due else "-",
+            one.last_outcome or "-",
+            one.login or "-",
+        )
+        for one in rows
+    ]
+    run.say(table(run.screen, columns, cells))
+    for one in rows:
+        if one.says:
+            run.say("", Text.assemble((f"{one.name}: ", "bold"), one.says))
+        for session in one.sessions:
+            run.say(indented(session.line()))
+
+
+def _show_rotation(run: Run, one: RotationRecord, events: list[Event]) -> None:
+    from rich.text import Text  # noqa: PLC0415
+
+    from rotator.faces.cli.screen import at, indented, table  # noqa: PLC0415
+
+    outcome = one.outcome.value if one.outcome else "open"
+    head = Text.assemble((one.id, "bold"), f"  {outcome}, {one.strategy}, by {one.actor}")
+    run.say(head)
+    reason = f", because: {one.reason}" if one.reason else ""
+    logins = f"{one.old_login or 'no login'} to {one.new_login or '?'}"
+    run.say(indented(Text(f"from {logins}{reason}")))
+    rows = [
+        (
+            at(event.at, seconds=True),
+            event.step.value if event.step else "",
+            event.kind.value,
+            _took(event),
+            _remark(event),
+        )
+        for event in events
+        if event.kind.value != "started"
+    ]
+    run.say(indented(table(run.screen, ("when", "step", "what", "took", ""), rows)), "")
+
+
+def _took(event: Event) -> str:
+    seconds = event.data.get("seconds")
+    return f"{seconds:.3f} s" if isinstance(seconds, int | float) else ""
+
+
+def _remark(event: Event) -> str:
+    data = event.data
+    if data.get("refused") is True:
+        return "the old credential was tried and refused"
+    shown = [str(data[key]) for key in ("what", "outcome", "login") if data.get(key)]
+    version = f"version {data['version']}" if data.get("version") else ""
+    return ", ".join(part for part in (*shown[:1], version) if part)

@@ -1,0 +1,111 @@
+"""Arguments and options that several commands share, and how a shell completes them."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from rotator.faces.cli.run import CONFIG_VARIABLE, DEFAULT_CONFIG, Shared
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def complete_names(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the names of secrets that begin like this."""
+    return [name for name in _known(ctx)[0] if name.startswith(incomplete)]
+
+
+def complete_tags(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the tags that begin like this."""
+    return [tag for tag in _known(ctx)[1] if tag.startswith(incomplete)]
+
+
+def duration(text: str) -> timedelta:
+    """Read a duration as the configuration has them."""
+    from rotator.config.durations import parse  # noqa: PLC0415
+
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r}: {error}.") from error
+
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="NAME",
+        show_default=False,
+        autocompletion=complete_names,
+        help="Secrets by name, as in the configuration.",
+    ),
+]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME",
+        show_default=False,
+        autocompletion=complete_names,
+        help="A secret by name, as in the configuration.",
+    ),
+]
+Everything = Annotated[bool, typer.Option("--all", help="Every secret of the configuration.")]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag",
+        metavar="TAG",
+        show_default=False,
+        autocompletion=complete_tags,
+        help="Secrets with this tag; given several times, with all of them.",
+    ),
+]
+Due = Annotated[bool, typer.Option("--due", help="Secrets whose time has come.")]
+Reason = Annotated[
+    str,
+    typer.Option(
+        "--reason", metavar="TEXT", show_default=False, help="Why; it is kept in the journal."
+    ),
+]
+Patience = Annotated[
+    timedelta,
+    typer.Option(
+        "--patience",
+        metavar="DURATION",
+        parser=duration,
+        help="How long waits may last in all, such as 30s, 5m or 2h, before the command returns "
+        "with the rotation open. Retries of a failed step are such waits.",
+    ),
+]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait", help="Wait as long as it takes: through the grace period and open sessions."
+    ),
+]
+Parallel = Annotated[
+    int,
+    typer.Option("--parallel", metavar="N", min=1, max=64, help="How many secrets at once."),
+]
+
+SHORT: Final = timedelta(seconds=30)
+# `--wait`: as good as for ever, and still a date that a calendar has.
+ENDLESS: Final = timedelta(days=36_500)
+
+
+def _known(ctx: typer.Context) -> tuple[Iterable[str], Iterable[str]]:
+    """Return names and tags; nothing where the configuration cannot be read: a shell is asking."""
+    from rotator.config import load  # noqa: PLC0415
+    from rotator.core.errors import RotatorError  # noqa: PLC0415
+
+    shared = ctx.obj if isinstance(ctx.obj, Shared) else Shared()
+    named = ctx.params.get("config") or shared.config or os.environ.get(CONFIG_VARIABLE)
+    try:
+        secrets = load(Path(named or DEFAULT_CONFIG)).secrets
+    except RotatorError:
+        return [], []
+    return list(secrets), sorted({tag for one in secrets.values() for tag in one.tags})
