@@ -162,7 +162,7 @@ class Server:
             autocommit=True,
             prepare_threshold=None,
             # Only what is given here counts: no password file, no client certificate by chance.
-            passfile="/dev/null",  # noqa: S106 # the name of an empty file
+            passfile="/dev/null",  # the name of an empty file
             gssencmode="disable",
             **options.tls(),
         )

@@ -95,11 +95,9 @@ class LocalBackend:
 
     def current(self, path: str) -> Version | None:
         """Return the published version."""
+        query = f"SELECT {_ROW} FROM versions WHERE path = ? AND stage = 'current'"  # noqa: S608 # a constant list of columns
         with self._reading() as db:
-            return self._version(
-                path,
-                _one(db, f"SELECT {_ROW} FROM versions WHERE path = ? AND stage = 'current'", path),
-            )  # noqa: S608 # a constant list of columns
+            return self._version(path, _one(db, query, path))
 
     def read(self, path: str, version: str) -> Version | None:
         """Return that very version."""
@@ -271,7 +269,7 @@ class LocalBackend:
     # -- below the contract --------------------------------------------------------------------
 
     def _promote(self, db: sqlite3.Connection, path: str, number: int) -> None:
-        """current becomes previous, `number` becomes current, and what is too old goes."""
+        """Current becomes previous, `number` becomes current, and what is too old goes."""
         db.execute(
             "UPDATE versions SET stage = NULL WHERE path = ? AND stage = 'previous'", (path,)
         )

@@ -12,7 +12,7 @@ from rotator.core.passwords import PasswordPolicy
 from rotator.core.secret import Secret
 
 # What a journal event may hold. Mappings come back as plain dicts.
-Json: TypeAlias = "None | bool | int | float | str | Sequence[Json] | Mapping[str, Json]"
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from rotator.core.model import Kind, NewEvent, Outcome, Planned, Step
 from rotator.core.ports import Explains
 from rotator.engine.results import Health, Plan, Result
 from rotator.engine.steps import ManagedSecret, Steps
-from rotator.engine.work import World, Work
+from rotator.engine.work import Work, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -172,10 +172,11 @@ class Work:
                     if progress(history).outcome is None:
                         pending.append(self._ended(rotation_id, outcome, cause, foreseen))
                         history += self._append(pending)
-                    if cause is not None and error is None:
-                        error = failure(cause)
-                    if outcome is Outcome.DONE:
+                    if outcome is not Outcome.UNDONE:
+                        # What failed on the way was mended on the way.
                         error = None
+                    elif cause is not None and cause.kind is Kind.FAILED:
+                        error = error or failure(cause)
                     return self._result(rotation_id, history, error, resumed=resumed)
 
     def _act(

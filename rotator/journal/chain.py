@@ -26,9 +26,7 @@ _CHECKPOINT: Final = "rotator checkpoint 1"
 _SEAL: Final = "rotator row 1"
 # Made once: json.dumps makes a new encoder at each call that does not use its defaults.
 _PLAIN: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-_SORTED: Final = json.JSONEncoder(
-    separators=(",", ":"), ensure_ascii=False, sort_keys=True
-).encode
+_SORTED: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
 
 
 def canonical(data: Mapping[str, Json]) -> str:

@@ -75,7 +75,7 @@ def _meaning(error: SQLAlchemyError) -> tuple[str, str]:
     name = str(getattr(original, "sqlite_errorname", "") or "")
     state = str(getattr(original, "sqlstate", "") or "")
     message = str(original)
-    if name == "SQLITE_ERROR" and "no such table" in message or state == "42P01":
+    if (name == "SQLITE_ERROR" and "no such table" in message) or state == "42P01":
         return "has no tables of ours", "Set it up: rotator db upgrade"
     for start, what, hint in _SQLITE:
         if name.startswith(start):

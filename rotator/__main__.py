@@ -1,0 +1,5 @@
+"""`python -m rotator`: the command line."""
+
+from rotator.faces.cli import main
+
+main()

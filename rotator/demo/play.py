@@ -1,0 +1,312 @@
+"""The demo's scenes, in their order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from rotator.bootstrap import initialise, open_app
+from rotator.core.errors import RotatorError
+from rotator.core.model import Outcome, Step
+from rotator.demo.client import Client
+from rotator.demo.report import DemoReport, Scene
+from rotator.testing.postgres import ScratchPostgres
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rotator.bootstrap import App
+    from rotator.core.model import Credential
+    from rotator.engine import Result
+
+_ROUNDS: Final = 3
+_PATIENCE: Final = timedelta(seconds=30)
+_QUERY: Final = "INSERT INTO orders (item) VALUES ('tea') RETURNING (SELECT count(*) FROM orders)"
+_TABLES: Final = """
+CREATE ROLE shop_owner NOLOGIN;
+CREATE TABLE orders (id bigserial PRIMARY KEY, item text NOT NULL, at timestamptz DEFAULT now());
+ALTER TABLE orders OWNER TO shop_owner;
+CREATE ROLE batch_owner NOLOGIN;
+GRANT shop_owner TO batch_owner;
+"""
+# The grace period is a day in earnest; here it is a second.
+_CONFIG: Final = """\
+version: 1
+journal: {{url: "sqlite:///journal.db", signing_key: "local:rotator/audit#private_key"}}
+backends:
+  local: {{type: local, path: secrets.db, key: "file:rotator.key"}}
+targets:
+  shop:
+    plugin: postgresql
+    host: {host}
+    port: {port}
+    dbname: shop
+    admin: {{username: postgres, password: "file:admin-password"}}
+policies:
+  default:
+    every: 30d
+    grace: 500ms
+    drain: {{wait: 5s, then: terminate, poll: 200ms}}
+    retry: {{attempts: 3, backoff: 50ms}}
+secrets:
+  web:
+    target: shop
+    backend: local
+    strategy: new-user
+    options:
+      group: shop_owner
+      privileges: ["table public.orders: SELECT, INSERT"]
+      probes: ["SELECT count(*) FROM orders"]
+  batch:
+    target: shop
+    backend: local
+    strategy: alternating-users
+    options: {{group: shop_owner, users: [batch_a, batch_b]}}
+  legacy:
+    target: shop
+    backend: local
+    strategy: single-user
+    options: {{username: legacy, group: shop_owner}}
+  greedy:
+    target: shop
+    backend: local
+    strategy: new-user
+    options: {{group: batch_owner, privileges: ["table public.payroll: SELECT"]}}
+"""
+# The roles that are there to stay: groups, and the two users that take turns.
+_STANDING: Final = ("postgres", "shop_owner", "batch_owner", "batch_a", "batch_b")
+SECRETS: Final = {"new-user": "web", "alternating-users": "batch", "single-user": "legacy"}
+
+
+def play(tell: Callable[[Scene], None]) -> DemoReport:
+    """Run the demo. `tell` hears of each scene as it ends. Leaves nothing behind."""
+    report, begun = DemoReport(), time.monotonic()
+    with _terminated_as_interrupt(), ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-demo-")))
+        with _scene(report, tell, "A real PostgreSQL, every login asked for its password") as scene:
+            server = stack.enter_context(ScratchPostgres(settings={"log_statement": "all"}))
+            with server.connect() as admin:
+                _ = admin.execute("CREATE DATABASE shop")
+                row = admin.execute("SHOW server_version").fetchone()
+            report.server = f"PostgreSQL {row[0]}" if row else "PostgreSQL"
+            with server.connect("shop") as admin:
+                _ = admin.execute(_TABLES.encode())
+            scene.said = (
+                f"{report.server} on {server.host}:{server.port}, pg_hba.conf: scram-sha-256"
+            )
+        config = _configure(folder, server)
+        app = stack.enter_context(open_app(config, face="demo"))
+        _play(app, config, server, report, tell)
+    report.seconds = time.monotonic() - begun
+    return report
+
+
+def _play(
+    app: App,
+    config: Path,
+    server: ScratchPostgres,
+    report: DemoReport,
+    tell: Callable[[Scene], None],
+) -> None:
+    passwords: list[Credential] = []
+    with _scene(report, tell, "First credentials") as scene:
+        for name in SECRETS.values():
+            _count(report, app.engine.rotate(app.secret(name), reason="demo"))
+            passwords.append(_serves(app, name))
+        scene.said = ", ".join(
+            f"{name}: {_serves(app, name).username}" for name in SECRETS.values()
+        )
+    _grant_single(server)
+    for strategy, name in SECRETS.items():
+        client = Client(strategy, server, lambda name=name: _serves(app, name), _QUERY)
+        report.clients.append(client.report)
+        with client:
+            _wait_for(lambda client=client: client.report.logins > 5)  # noqa: PLR2004 # it is at work
+            with _scene(report, tell, f"{_ROUNDS} rotations, strategy {strategy}") as scene:
+                for _ in range(_ROUNDS):
+                    _count(
+                        report,
+                        app.engine.rotate(app.secret(name), reason="demo", patience=_PATIENCE),
+                    )
+                    passwords.append(_serves(app, name))
+                scene.said = (
+                    f"{client.report.logins} logins meanwhile, {client.report.failures} refused"
+                )
+            if strategy == "new-user":
+                _rollback(app, name, report, tell)
+                _kill(app, config, name, report, tell)
+                passwords.append(_serves(app, name))
+            _wait_for(
+                lambda client=client, seen=client.report.logins: client.report.logins > seen + 5
+            )
+    _refused(app, report, tell)
+    with _scene(report, tell, "What is left on the server") as scene:
+        expected = {*_STANDING, *(_serves(app, name).username for name in SECRETS.values())}
+        report.orphans = sorted(_roles(server) - expected)
+        scene.ok = not report.orphans
+        scene.said = "no login but those in use" if scene.ok else ", ".join(report.orphans)
+    with _scene(report, tell, "The server's own log, with log_statement=all") as scene:
+        log = server.log_text()
+        found = sum(one.password.reveal() in log for one in passwords)
+        report.password_in_server_log = bool(found)
+        scene.said = (
+            f"{len(passwords)} passwords looked for in {len(log) // 1024} KiB: {found} found"
+        )
+        scene.ok = not found
+    with _scene(report, tell, "The journal") as scene:
+        _ = app.checkpoint()
+        audited = app.verify_journal()
+        report.audit_events, report.audit_ok = audited.events, audited.ok
+        report.audit_checkpoints = audited.checkpoints
+        scene.ok = audited.ok
+        scene.said = f"{audited.events} events in {audited.secrets} chains, signed and verified"
+
+
+def _rollback(app: App, name: str, report: DemoReport, tell: Callable[[Scene], None]) -> None:
+    with _scene(report, tell, "Second thoughts: a rollback during the grace period") as scene:
+        before = _serves(app, name)
+        _count(report, app.engine.rotate(app.secret(name), reason="demo"))
+        between = _serves(app, name)
+        result = app.engine.rollback(app.secret(name), reason="demo", patience=_PATIENCE)
+        _count(report, result)
+        after = _serves(app, name)
+        scene.ok = (
+            result.outcome is Outcome.ROLLED_BACK
+            and after.username == before.username != between.username
+        )
+        scene.said = f"{before.username} → {between.username} → {after.username}"
+
+
+def _kill(
+    app: App, config: Path, name: str, report: DemoReport, tell: Callable[[Scene], None]
+) -> None:
+    with _scene(report, tell, "A rotation killed by SIGKILL half-way, then resumed") as scene:
+        before = {one.id for one in app.journal.rotations(name)}
+        command = [sys.executable, "-m", "rotator", "-c", str(config), "rotate", name, "--json"]
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        try:
+            stopped_in = _kill_after(app, name, process, Step.CREATE)
+        finally:
+            if process.poll() is None:
+                process.kill()
+            _ = process.wait()
+        result = app.engine.resume(app.secret(name), patience=_PATIENCE)
+        if result is None:
+            # It was done before the signal arrived: no harm, but nothing was shown either.
+            scene.ok, scene.said = False, "it was faster than the signal"
+            return
+        _count(report, result)
+        report.resumed += 1
+        new = [one for one in app.journal.rotations(name) if one.id not in before]
+        scene.ok = result.outcome is Outcome.DONE and len(new) == 1
+        scene.said = f"killed in step {stopped_in}, then resumed: {result.outcome}"
+
+
+def _kill_after(app: App, name: str, process: subprocess.Popen[bytes], step: Step) -> str:
+    """Kill the process as soon as the journal shows that it is at or past a step."""
+    deadline = time.monotonic() + 20
+    while process.poll() is None and time.monotonic() < deadline:
+        opened = app.journal.open_rotation(name)
+        if opened is not None and opened.step not in (None, Step.STAGE):
+            process.send_signal(signal.SIGKILL)
+            _ = process.wait()
+            opened = app.journal.open_rotation(name)
+            return str(opened.step) if opened and opened.step else str(step)
+        time.sleep(0.0005)
+    return "nothing"
+
+
+def _refused(app: App, report: DemoReport, tell: Callable[[Scene], None]) -> None:
+    with _scene(report, tell, "A login that could not do its work is never published") as scene:
+        try:
+            result = app.engine.rotate(app.secret("greedy"), reason="demo", patience=_PATIENCE)
+        except RotatorError as error:
+            scene.ok, scene.said = False, error.what
+            return
+        report.undone += 1
+        scene.ok = result.outcome is Outcome.UNDONE and not result.published
+        said = result.error.what if result.error else ""
+        scene.said = f"refused before publish, and undone: {said.rpartition(': ')[2] or said}"
+
+
+# -- helpers -----------------------------------------------------------------------------------
+
+
+def _configure(folder: Path, server: ScratchPostgres) -> Path:
+    password = folder / "admin-password"
+    with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        _ = file.write(server.superuser_password)
+    config = folder / "rotator.yaml"
+    initialise(config, _CONFIG.format(host=server.host, port=server.port))
+    return config
+
+
+def _grant_single(server: ScratchPostgres) -> None:
+    # A single user acts as itself: it has the rights of the group by membership.
+    with server.connect("shop") as admin:
+        _ = admin.execute("GRANT shop_owner TO legacy")
+
+
+def _serves(app: App, name: str) -> Credential:
+    chosen = app.settings.secret(name)
+    current = app.backend(chosen.backend).current(chosen.path)
+    if current is None:
+        raise RotatorError(f"the backend holds nothing for {name}.")
+    return current.credential
+
+
+def _roles(server: ScratchPostgres) -> set[str]:
+    with server.connect() as admin:
+        found = admin.execute("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'").fetchall()
+    return {str(row[0]) for row in found}
+
+
+def _count(report: DemoReport, result: Result) -> None:
+    if result.outcome is Outcome.ROLLED_BACK:
+        report.rolled_back += 1
+    elif result.published:
+        report.rotations += 1
+    if result.outcome in (Outcome.DONE, Outcome.ROLLED_BACK) and result.old_login is not None:
+        report.old_revoked += 1
+        report.old_refused += bool(result.old_refused)
+    if result.error is not None:
+        raise result.error
+
+
+def _wait_for(reached: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not reached() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+@contextmanager
+def _scene(report: DemoReport, tell: Callable[[Scene], None], title: str) -> Iterator[Scene]:
+    scene, begun = Scene(title=title, said="", ok=True), time.monotonic()
+    yield scene
+    scene.seconds = time.monotonic() - begun
+    report.scenes.append(scene)
+    tell(scene)
+
+
+@contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    """Leave nothing behind on SIGTERM either."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        _ = signal.signal(signal.SIGTERM, before)
