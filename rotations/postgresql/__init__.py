@@ -46,7 +46,7 @@ class _PostgresPlugin:
         name="postgresql",
         summary="PostgreSQL 12 and newer, by psycopg.",
         strategies=tuple(
-            StrategyInfo(name=name, summary=one.summary, overlaps=one.overlaps)
+            StrategyInfo(name=name, summary=one.summary, overlaps=one.overlapping)
             for name, one in STRATEGIES.items()
         ),
         target_options=TargetOptions,

@@ -11,7 +11,7 @@ from rotations.postgresql.roles import sessions
 from rotator.api import Denied, InUse, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from rotations.postgresql.roles import Role
     from rotations.postgresql.server import Connection, Server
@@ -82,14 +82,17 @@ def _hand_over(server: Server, role: Role, heir: str, dbname: str) -> None:
         oid = admin.execute("SELECT oid FROM pg_roles WHERE rolname = %s", [heir]).fetchone()
         if oid is None:
             raise Denied(f"the role {heir!r} that is to inherit does not exist.")
-        with acting_as(server, admin, role.oid, role.name), acting_as(server, admin, oid[0], heir):
-            with admin.transaction():
-                _ = admin.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(old, new))
-                _ = admin.execute(sql.SQL("DROP OWNED BY {}").format(old))
+        with (
+            acting_as(server, admin, role.oid, role.name),
+            acting_as(server, admin, oid[0], heir),
+            admin.transaction(),
+        ):
+            _ = admin.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(old, new))
+            _ = admin.execute(sql.SQL("DROP OWNED BY {}").format(old))
 
 
 @contextmanager
-def acting_as(server: Server, admin: Connection, oid: int, name: str) -> Iterator[None]:
+def acting_as(server: Server, admin: Connection, oid: int, name: str) -> Generator[None]:
     """Have the rights of a role for a moment, where the admin is not a superuser.
 
     From PostgreSQL 16 on, whoever creates a role may grant it, to themselves too, but has not its

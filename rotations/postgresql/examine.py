@@ -35,7 +35,7 @@ def findings(server: Server, options: SecretOptions, names: Sequence[str]) -> li
 
 
 def _tls(server: Server, subject: str) -> list[Finding]:
-    mode = server.options.tls()["sslmode"]
+    mode, _ = server.options.tls()
     if server.options.is_local or mode == "verify-full":
         return []
     return [

@@ -11,7 +11,7 @@ import psycopg
 from rotator.api import Conflict, Denied, Refused, StepError, Transient, Unknown, scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 # SQLSTATE (PostgreSQL manual, appendix A), by how it begins; the longest match counts.
 _MEANING: Final[dict[str, type[StepError]]] = {
@@ -64,7 +64,7 @@ def unreachable(where: str, error: psycopg.Error) -> StepError:
 
 
 @contextmanager
-def translated(where: str, doing: str) -> Iterator[None]:
+def translated(where: str, doing: str) -> Generator[None]:
     """Turn psycopg's errors inside into ours. `doing` says in a few words what was being done."""
     try:
         yield

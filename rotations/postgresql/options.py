@@ -52,16 +52,11 @@ class TargetOptions:
         except ValueError:
             return False
 
-    def tls(self) -> dict[str, str]:
-        """Return libpq's parameters for TLS."""
+    def tls(self) -> tuple[SslMode, str | None]:
+        """Return libpq's `sslmode` and `sslrootcert`."""
         mode = self.sslmode or ("prefer" if self.is_local else "verify-full")
-        chosen = {"sslmode": mode}
-        if self.sslrootcert is not None:
-            chosen["sslrootcert"] = self.sslrootcert
-        elif mode == "verify-full":
-            # libpq's own default is a file in the home directory that hardly anybody has.
-            chosen["sslrootcert"] = "system"
-        return chosen
+        # libpq's own default is a file in the home directory that hardly anybody has.
+        return mode, self.sslrootcert or ("system" if mode == "verify-full" else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

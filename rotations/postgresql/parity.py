@@ -50,13 +50,11 @@ def try_work(
     connection: Connection, where: str, privileges: Sequence[Privilege], probes: Sequence[str]
 ) -> list[Check]:
     """Ask for the privileges that the options name, and run the user's own queries."""
-    checks: list[Check] = []
     with translated(where, "checking the new login's privileges"):
-        for one in privileges:
-            checks.append(_privilege(connection, one))
-        for number, probe in enumerate(probes, start=1):
-            checks.append(_probe(connection, number, probe))
-    return checks
+        return [
+            *(_privilege(connection, one) for one in privileges),
+            *(_probe(connection, number, probe) for number, probe in enumerate(probes, start=1)),
+        ]
 
 
 def _alike(admin: Connection, new: Role, old: Role, group: str | None) -> list[Check]:

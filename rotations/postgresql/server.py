@@ -14,7 +14,7 @@ from rotations.postgresql.failures import is_refusal, translated, unreachable
 from rotator.api import Denied, Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from rotations.postgresql.options import TargetOptions
     from rotator.api import Credential
@@ -49,7 +49,7 @@ class Server:
         self._guard: threading.Lock = threading.Lock()
 
     @contextmanager
-    def admin(self, doing: str) -> Iterator[Connection]:
+    def admin(self, doing: str) -> Generator[Connection]:
         """Lend an admin connection, in autocommit mode. Errors inside come out as ours."""
         connection = self._take()
         try:
@@ -61,7 +61,7 @@ class Server:
         self._give(connection)
 
     @contextmanager
-    def admin_in(self, dbname: str, doing: str) -> Iterator[Connection]:
+    def admin_in(self, dbname: str, doing: str) -> Generator[Connection]:
         """Lend an admin connection to another database; it is closed afterwards."""
         if dbname == self.options.dbname:
             with self.admin(doing) as connection:
@@ -148,6 +148,7 @@ class Server:
 
     def _connect(self, user: str, password: Secret, dbname: str | None) -> Connection:
         options = self.options
+        mode, authority = options.tls()
         return psycopg.connect(
             host=options.host,
             port=options.port,
@@ -164,7 +165,8 @@ class Server:
             # Only what is given here counts: no password file, no client certificate by chance.
             passfile="/dev/null",  # the name of an empty file
             gssencmode="disable",
-            **options.tls(),
+            sslmode=mode,
+            sslrootcert=authority,
         )
 
 

@@ -38,7 +38,7 @@ class _Login:
     """What the strategies share. Satisfies `Rotation`, `CountsSessions`, `Explains`, `Examines`."""
 
     summary: ClassVar[str] = ""
-    overlaps: ClassVar[bool] = True
+    overlapping: ClassVar[bool] = True
 
     def __init__(self, server: Server, options: SecretOptions) -> None:
         """`options` are checked for what this strategy needs; nothing is connected."""
@@ -46,6 +46,11 @@ class _Login:
         self._options: SecretOptions = options
         self._privileges = parse_privileges(options.privileges)
         self._check(options)
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether old and new are valid together."""
+        return self.overlapping
 
     def probe(self, credential: Credential, ctx: StepContext) -> bool:
         """Log in once and hang up."""
@@ -358,7 +363,7 @@ class SingleUser(_Login):
     """One login whose password changes in place."""
 
     summary: ClassVar[str] = "one login, its password changed in place (no overlap)"
-    overlaps: ClassVar[bool] = False
+    overlapping: ClassVar[bool] = False
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Return the same login with another password."""

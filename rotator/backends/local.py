@@ -27,7 +27,7 @@ from rotator.api import (
 from rotator.backends.sealing import Keys, Sealed, check_private
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS versions (
@@ -151,7 +151,7 @@ class LocalBackend:
             current = _one(db, "SELECT id FROM versions WHERE path = ? AND stage = 'current'", path)
             now = str(current[0]) if current else None
             if ours is not None and str(ours[0]) == now:
-                return now
+                return str(ours[0])
             if now != expect:
                 raise self._conflict(path, now, expect)
             if ours is None or ours[1] != "pending":
@@ -338,12 +338,12 @@ class LocalBackend:
         return db
 
     @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
+    def _reading(self) -> Generator[sqlite3.Connection]:
         with self._translated():
             yield self._connection()
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
+    def _writing(self) -> Generator[sqlite3.Connection]:
         with self._translated():
             db = self._connection()
             db.execute("BEGIN IMMEDIATE")
@@ -355,7 +355,7 @@ class LocalBackend:
                     db.execute("ROLLBACK")
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self) -> Generator[None]:
         try:
             yield
         except sqlite3.Error as error:

@@ -21,7 +21,7 @@ from rotator.demo.report import DemoReport, Scene
 from rotator.testing.postgres import ScratchPostgres
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from rotator.bootstrap import App
     from rotator.core.model import Credential
@@ -290,7 +290,7 @@ def _wait_for(reached: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 @contextmanager
-def _scene(report: DemoReport, tell: Callable[[Scene], None], title: str) -> Iterator[Scene]:
+def _scene(report: DemoReport, tell: Callable[[Scene], None], title: str) -> Generator[Scene]:
     scene, begun = Scene(title=title, said="", ok=True), time.monotonic()
     yield scene
     scene.seconds = time.monotonic() - begun
@@ -299,7 +299,7 @@ def _scene(report: DemoReport, tell: Callable[[Scene], None], title: str) -> Ite
 
 
 @contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
+def _terminated_as_interrupt() -> Generator[None]:
     """Leave nothing behind on SIGTERM either."""
 
     def interrupt(_number: int, _frame: object) -> None:

@@ -290,7 +290,7 @@ def _rotations(db: Connection, report: AuditReport, folded: Mapping[str, Rotatio
             report.add(f"rotations, row {name}", "missing, though there are events of it")
 
 
-def _compare(report: AuditReport, where: str, expected: rows.Row, row: Mapping[str, Any]) -> None:
+def _compare(report: AuditReport, where: str, expected: rows.Row, row: rows.Read) -> None:
     for column, value in expected.items():
         if row[column] != value:
             report.add(f"{where}, column {column}", "does not follow from the events")

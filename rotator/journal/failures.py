@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from rotator.core.errors import Busy, JournalError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
 _SAFE: Final = "Without a journal there is no effect: nothing more was done."
 
@@ -53,7 +53,7 @@ _POSTGRESQL: Final = (
 
 
 @contextmanager
-def translated(place: str) -> Iterator[None]:
+def translated(place: str) -> Generator[None]:
     """Turn a driver's error into a `JournalError` that says what happened to the journal."""
     try:
         yield

@@ -6,7 +6,7 @@ import json
 from dataclasses import fields
 from datetime import UTC, datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from rotator.core.history import RotationRecord, SecretRecord
 from rotator.core.model import Event, Kind, Outcome, Step
@@ -27,6 +27,7 @@ ROTATION_COLUMNS: Final = tuple(
 )
 
 Row = dict[str, Any]
+Read: TypeAlias = "Mapping[Any, Any]"
 
 
 def stamp(at: datetime) -> str:
@@ -34,7 +35,7 @@ def stamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def event_from(row: Mapping[str, Any]) -> Event:
+def event_from(row: Read) -> Event:
     """Return the event that a row holds."""
     return Event(
         secret=row["secret"],
@@ -61,7 +62,7 @@ def rotation_row(record: RotationRecord) -> Row:
     return _flat(record)
 
 
-def secret_from(row: Mapping[str, Any]) -> SecretRecord:
+def secret_from(row: Read) -> SecretRecord:
     """Return the fold that a row holds."""
     return SecretRecord(
         name=row["name"],
@@ -79,7 +80,7 @@ def secret_from(row: Mapping[str, Any]) -> SecretRecord:
     )
 
 
-def rotation_from(row: Mapping[str, Any]) -> RotationRecord:
+def rotation_from(row: Read) -> RotationRecord:
     """Return the fold that a row holds."""
     return RotationRecord(
         id=row["id"],

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy import event as hooks
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,7 +21,7 @@ from rotator.journal.chain import START, canonical, event_hash
 from rotator.journal.failures import translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from datetime import timedelta
 
     from sqlalchemy import Connection
@@ -271,12 +272,12 @@ class SqlJournal:
         return _first(db, _SECRET_LOCKED, {"name_": secret})
 
     @contextmanager
-    def _reading(self) -> Iterator[Connection]:
+    def _reading(self) -> Generator[Connection]:
         with translated(self.place), self.database.connect() as db:
             yield db
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def _writing(self) -> Generator[Connection]:
         with translated(self.place), self.database.begin() as db:
             if self._sqlite:
                 db.exec_driver_sql("BEGIN IMMEDIATE")
@@ -342,8 +343,7 @@ def _database(url: URL) -> Database:
         )
     database = sa.create_engine(url, pool_size=16, max_overflow=16)
 
-    @sa.event.listens_for(database, "connect")
-    def _prepare(connection: Any, _record: object) -> None:
+    def prepare(connection: Any, _record: object) -> None:
         # We say BEGIN ourselves: pysqlite's own idea of a transaction begins too late.
         connection.isolation_level = None
         for pragma in (
@@ -352,5 +352,7 @@ def _database(url: URL) -> Database:
             f"busy_timeout = {_SQLITE_WAIT_MS}",
         ):
             connection.execute(f"PRAGMA {pragma}")
+
+    hooks.listen(database, "connect", prepare)
 
     return database
