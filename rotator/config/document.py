@@ -39,6 +39,7 @@ class JournalDocument(Strict):
 
     url: Annotated[str, AfterValidator(journal_url.check)] = Field(
         default="sqlite:///rotator.db",
+        json_schema_extra={"pattern": journal_url.PATTERN},
         description="`sqlite:///FILE`, relative to the folder of this file, or"
         " `postgresql://USER@HOST:PORT/DATABASE`. Never with a password in it.",
     )
@@ -163,6 +164,7 @@ class PolicyDocument(Strict):
 
     every: Every = Field(
         default=_DEFAULTS.every,
+        json_schema_extra={"default": "never"},
         description="The period between two rotations; `never` when only a person asks for one.",
     )
     grace: Duration = Field(

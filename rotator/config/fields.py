@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from rotator import references
-from rotator.config import durations
+from rotator.core import durations
 from rotator.config.wording import wrong
 from rotator.core.errors import UsageError
 from rotator.plugins import near

@@ -12,6 +12,8 @@ from rotator.config.wording import wrong
 if TYPE_CHECKING:
     from urllib.parse import SplitResult
 
+# What editors check by; whether a password stands in it, only the code can tell.
+PATTERN: Final = r"^(sqlite:///[^?#]|(postgres|postgresql|postgresql\+psycopg)://)"
 _FORMS: Final = "Write `sqlite:///FILE` or `postgresql://USER@HOST:PORT/DATABASE`."
 _POSTGRESQL: Final = ("postgresql", "postgres", "postgresql+psycopg")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rotator.config import durations
+from rotator.core import durations
 from rotator.config.document import DEFAULT_POLICY, PolicyDocument, PolicyOverride
 from rotator.config.fields import Names
 from rotator.core.errors import UsageError

@@ -212,6 +212,7 @@ class SecretBackend(Protocol):
         `expect` None: only if there is no current version. Returns the new version's id; if this
         rotation has already been published and is current, its id, whatever `expect` says. The
         staged value is gone afterwards. Raises `Conflict` when the current version is another.
+        Once the write has gone out, only `Unknown` may be raised.
         """
         ...
 

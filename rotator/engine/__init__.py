@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from rotator.core.durations import write
 from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
 from rotator.core.machine import progress
 from rotator.core.model import Kind, NewEvent, Outcome, Planned, Step
@@ -242,8 +243,8 @@ def _with_engine_steps(
     own = {
         Step.STAGE: f"keep the new credential in {secret.backend_name}, at {secret.path}, unseen by consumers",
         Step.PUBLISH: f"make it current in {secret.backend_name}, only if nobody else wrote there; read it back",
-        Step.DRAIN: f"wait {policy.grace} (grace), then until the old login has no sessions"
-        f" (at most {policy.drain_wait}, then {policy.drain_then.value})"
+        Step.DRAIN: f"wait {write(policy.grace)} (grace), then until the old login has no sessions"
+        f" (at most {write(policy.drain_wait)}, then {policy.drain_then.value})"
         if secret.rotation.overlaps
         else "nothing: the old password stopped working when the new one was set",
     }

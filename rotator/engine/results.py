@@ -33,6 +33,7 @@ class Result:
     old_refused: bool | None = None
     parked: bool = False
     resumed: bool = False
+    rolling_back: bool = False
     error: RotatorError | None = None
 
 

@@ -9,6 +9,7 @@ from rotator.core.errors import (
     Conflict,
     Denied,
     InUse,
+    LeaseLost,
     Parked,
     Refused,
     RotatorError,
@@ -28,6 +29,7 @@ from rotator.core.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from rotator.core.model import Event, Json, Version
     from rotator.core.ports import Clock, Entropy, Log, Rotation, SecretBackend
@@ -79,6 +81,8 @@ class Steps:
         self._adopted: frozenset[str] = adopted
         self._new: Credential | None = None
         self._current: Version | None = None
+        self._deadline: float | None = None
+        self._lease_ends: datetime | None = None
         self._run: Mapping[Step, Callable[[list[Event], bool], Mapping[str, Json]]] = {
             Step.STAGE: self._stage,
             Step.CREATE: self._create,
@@ -94,6 +98,14 @@ class Steps:
     def know_current(self, current: Version | None) -> None:
         """Spare the first step a read: this was current a moment ago."""
         self._current = current
+
+    def allow(self, *, deadline: float, lease_ends: datetime) -> None:
+        """Say how long the next step may act: until the first of them, and not a moment longer.
+
+        `deadline` is on the monotonic scale, `lease_ends` a time of day: one of them stands still
+        while a machine is suspended, the other may be set.
+        """
+        self._deadline, self._lease_ends = deadline, lease_ends
 
     def run(self, step: Step, history: list[Event], *, end_sessions: bool) -> Mapping[str, Json]:
         """Run one step; return what the journal should know. Raises only `RotatorError`."""
@@ -123,12 +135,16 @@ class Steps:
 
     def context(self, current: Credential | None, *, end_sessions: bool = False) -> StepContext:
         """Return what the plugin is told, with a deadline from now."""
+        self._require_lease()
         policy = self._secret.policy
+        deadline = self._deadline
+        if deadline is None:
+            deadline = self._clock.monotonic() + policy.step_timeout.total_seconds()
         return StepContext(
             secret=self._secret.name,
             rotation_id=self._id,
             current=current,
-            deadline=self._clock.monotonic() + policy.step_timeout.total_seconds(),
+            deadline=deadline,
             clock=self._clock,
             entropy=self._entropy,
             log=self._log,
@@ -175,6 +191,7 @@ class Steps:
         )
         if new is None:
             proposed = self._rotation.propose(credential, self.context(credential))
+            self._require_lease()
             new = self._backend.stage(self._secret.path, self._id, proposed)
         self._new, self._current = new, current
         return {"login": new.username}
@@ -202,14 +219,25 @@ class Steps:
         # In a later process the staged value may already be gone: then publish has happened.
         new = self._new or self._backend.staged(path, self._id)
         expect = text(history[0].data, "old_version")
-        version = self._backend.publish(path, self._id, expect=expect)
-        back = self._backend.read(path, version)
+        version = self._publish_once(expect)
+        # From here on the new credential is what consumers read: nothing that goes wrong now may
+        # look as if it had not been published.
+        try:
+            back = self._backend.read(path, version)
+        except StepError as error:
+            raise Unknown(
+                f"version {version} was published and could not be read back: {error.what}",
+                hint=error.hint,
+            ) from error
         if back is None or back.rotation_id != self._id:
-            raise Unknown(f"version {version} was published but could not be read back.")
+            raise Unknown(f"version {version} was published and could not be read back.")
         if new is not None and (
             back.credential.username != new.username or back.credential.password != new.password
         ):
-            raise Conflict(f"version {version} does not hold what was staged.")
+            raise Unknown(
+                f"version {version} was published and does not hold what was staged.",
+                hint="Look at it in the backend; both the old and the new login are still valid.",
+            )
         self._current = back
         due = next_due(secret.policy, self._clock.now())
         return {
@@ -267,6 +295,7 @@ class Steps:
         old, new = text(history[0].data, "old_version"), _finished(history, Step.PUBLISH)
         if old is None or new is None:
             raise Conflict("there is no earlier version to go back to.")
+        self._require_lease()
         version = self._backend.restore(path, expect=new, to=old)
         back = self._backend.read(path, version)
         if back is None:
@@ -281,17 +310,48 @@ class Steps:
                 return {"login": None}
             new = Credential(username=login, password=Secret(""))
         current = self._backend.current(self._secret.path)
+        if current is not None and current.rotation_id == self._id:
+            raise Conflict(
+                "the new credential is the one that the backend serves, so it was not withdrawn.",
+                safety="The application is safe: what the backend serves logs in.",
+                hint="Look at the backend's own record of who made it current.",
+            )
         credential = current.credential if current else None
         ctx = self.context(credential)
         self._rotation.withdraw(new, ctx)
-        accepted = credential is not None and self._rotation.probe(credential, ctx)
+        accepted = None if credential is None else self._rotation.probe(credential, ctx)
         return {"login": new.username, "current_accepted": accepted}
 
     def _discard(self, _history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
+        self._require_lease()
         self._backend.discard(self._secret.path, self._id)
         return {}
 
+    def _publish_once(self, expect: str | None) -> str:
+        """Publish; where that fails, ask the backend whether it happened all the same."""
+        path = self._secret.path
+        self._require_lease()
+        try:
+            return self._backend.publish(path, self._id, expect=expect)
+        except StepError as error:
+            try:
+                current = self._backend.current(path)
+            except StepError:
+                raise Unknown(f"nobody can tell whether it was published: {error.what}") from error
+            if current is not None and current.rotation_id == self._id:
+                return current.id
+            raise
+
     # -- what the steps know -------------------------------------------------------------------
+
+    def _require_lease(self) -> None:
+        """Stop before the next effect when we have been asleep for longer than our lease."""
+        if self._lease_ends is not None and self._clock.now() >= self._lease_ends:
+            raise LeaseLost(
+                "this step took longer than its lease, so another rotator may have taken over.",
+                safety="It stopped before its next effect.",
+                hint=f"See how it stands: rotator status {self._secret.name}",
+            )
 
     def _staged(self) -> Credential:
         if self._new is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -150,9 +151,14 @@ class Work:
             match decision:
                 case Run(step=step, end_sessions=end_sessions):
                     pending.append(NewEvent(kind=Kind.STARTED, rotation_id=rotation_id, step=step))
+                    # Counted from before the lease was renewed, so that both end before it does.
+                    begun, now = self._clock.monotonic(), self._clock.now()
                     history += self._append(pending)
+                    timeout = self._secret.policy.step_timeout.total_seconds()
+                    steps.allow(deadline=begun + timeout, lease_ends=now + self._ttl)
                     result, failed = self._act(steps, history, step, end_sessions=end_sessions)
-                    error = failed or error
+                    # A step that failed and then succeeded has no error left to tell of.
+                    error = failed
                     pending = [result]
                 case WaitUntil(at=at, why=why):
                     history += self._append(pending)
@@ -176,7 +182,8 @@ class Work:
                         # What failed on the way was mended on the way.
                         error = None
                     elif cause is not None and cause.kind is Kind.FAILED:
-                        error = error or failure(cause)
+                        error = failure(cause)
+                        error.safety = _undone_safety(history) or error.safety
                     return self._result(rotation_id, history, error, resumed=resumed)
 
     def _act(
@@ -271,6 +278,7 @@ class Work:
             old_refused=record.old_refused if record else None,
             parked=parked,
             resumed=resumed,
+            rolling_back=state.direction is Direction.ROLLBACK,
             error=error,
         )
 
@@ -285,24 +293,31 @@ class Work:
                 f"the backend already holds a credential for login {current.credential.username!r}."
             )
             raise UsageError(what, hint="Adopt it as it is, without giving another.")
-        rotation_id = None
-        if first is not None:
-            rotation_id = new_id(self._world.entropy)
-            secret.backend.stage(secret.path, rotation_id, first)
-            secret.backend.publish(secret.path, rotation_id, expect=None)
-            current = secret.backend.current(secret.path)
-        if current is None:
+        credential = first or (current.credential if current else None)
+        if credential is None:
             what = f"the backend holds nothing at {secret.path!r}, so there is nothing to adopt."
             hint = "Give the login with --username and --password-from, or let `rotator rotate` create it."
             raise UsageError(what, hint=hint)
         record = self._journal.secret(secret.name)
         steps = self.steps("adopt", record)
-        steps.control(current.credential.username)
-        if not secret.rotation.probe(current.credential, steps.context(current.credential)):
-            what = f"the target refuses login {current.credential.username!r} with what the backend holds."
+        steps.control(credential.username)
+        if not secret.rotation.probe(credential, steps.context(credential)):
+            given = "the password given" if first is not None else "what the backend holds"
             raise UsageError(
-                what, hint="Put the right password into the backend, then adopt again."
+                f"the target refuses login {credential.username!r} with {given}.",
+                safety="Nothing was changed.",
+                hint="Mend the password, then adopt again.",
             )
+        rotation_id = None
+        if first is not None:
+            # The same id at each try: what an interrupted one left behind is found and replaced.
+            rotation_id = hashlib.sha256(f"adopt {secret.name}".encode()).hexdigest()[:36]
+            secret.backend.discard(secret.path, rotation_id)
+            _ = secret.backend.stage(secret.path, rotation_id, first)
+            version = secret.backend.publish(secret.path, rotation_id, expect=None)
+            current = secret.backend.read(secret.path, version)
+        if current is None:
+            raise Conflict(f"what was written to {secret.path!r} could not be read back.")
         if (
             record is None
             or record.version != current.id
@@ -466,6 +481,20 @@ def _foresee(event: NewEvent, now: datetime) -> Event:
         prev_hash="",
         hash="",
     )
+
+
+def _undone_safety(history: list[Event]) -> str:
+    """Return what the login tried after the withdraw says; empty when nothing was withdrawn."""
+    for event in reversed(history):
+        if event.kind is Kind.FINISHED and event.step is Step.WITHDRAW:
+            if event.data.get("current_accepted"):
+                return "The application is safe: the new login was withdrawn and its current credential logs in."
+            return (
+                ""
+                if event.data.get("current_accepted") is None
+                else ("Look at once: the target refuses the credential that the backend serves.")
+            )
+    return ""
 
 
 def _safety(history: list[Event], step: Step) -> str:

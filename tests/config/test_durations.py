@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotator.config import durations
+from rotator.core import durations
 
 
 @given(st.integers(0, durations.LONGEST // timedelta(milliseconds=1)))

@@ -1,0 +1,176 @@
+"""The file that `rotator init` writes: every option with its default, and what it is for."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rotator import plugins
+from rotator.core import durations
+from rotator.config.document import DrainDocument, PasswordDocument, PolicyDocument, RetryDocument
+from rotator.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from pydantic import BaseModel
+
+    from rotator.core.ports import PluginInfo
+
+_WIDTH: Final = 100
+_COMMENT: Final = 36
+# A text that YAML reads as that text without quotes.
+_PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./:-]*(?<!:)")
+
+_HEAD: Final = """\
+# Which credentials rotator renews, where they are kept, and how. No secret stands in this file,
+# only references to where one is: env:NAME, file:PATH or BACKEND:PATH#FIELD.
+# `rotator check` reads it, `rotator doctor` tries it. All keys: docs/configuration.md.
+version: 1
+
+# The audit database: what has happened, step by step.
+journal:
+  url: sqlite:///rotator.db         # or postgresql://USER@HOST/DATABASE, shared by many machines
+  # password: env:ROTATOR_JOURNAL_PASSWORD  # the audit database's own, PostgreSQL only
+  signing_key: local:rotator/audit#private_key  # signs checkpoints; remove it to do without
+
+# Where credentials are kept, by name. The name is also the scheme of references.
+backends:
+"""
+_POLICIES: Final = """\
+
+# How credentials are renewed, by name. Secrets that name no policy have `default`. Durations are
+# numbers with units: w d h m s ms, such as 1d12h.
+policies:
+  default:
+"""
+# One example for each strategy of the plugin `postgresql`; a test loads them all.
+_SECRETS: Final = """\
+
+# The credentials, by name. Take the # away from one of these and fill it in.
+secrets:
+  # billing:                         # a fresh login each time; the group owns the objects
+  #   target: main
+  #   backend: local
+  #   path: apps/billing             # where the backend keeps it; default: the secret's name
+  #   strategy: new-user
+  #   options: {group: billing_owner}
+  #   tags: [prod, payments]         # `rotator rotate --tag prod`
+  # shop:                            # two logins take turns
+  #   target: main
+  #   backend: local
+  #   strategy: alternating-users
+  #   options: {users: [shop_a, shop_b]}
+  #   policy: {grace: 1h}            # single keys that differ from `default`, or a policy's name
+  # legacy:                          # the password changes in place: nothing overlaps
+  #   target: main
+  #   backend: local
+  #   strategy: single-user
+  #   options: {username: legacy}
+"""
+
+
+def commented_example() -> str:
+    """Return a configuration that is valid as it stands, with a secret of each strategy to fill in.
+
+    Options come from the plugins that are installed: without the driver of PostgreSQL, or without
+    the embedded backend, their parts are left out.
+    """
+    local, postgresql = (
+        _info(plugins.backend_plugin, "local"),
+        _info(plugins.rotation_plugin, "postgresql"),
+    )
+    head = _HEAD if local else _HEAD.replace("  signing_key:", "  # signing_key:")
+    return "".join((head, _backend(local), _target(postgresql), _policy(), _SECRETS))
+
+
+def _info(find: Callable[[str], Any], name: str) -> PluginInfo | None:
+    try:
+        return find(name).info
+    except UsageError:
+        return None
+
+
+def _backend(info: PluginInfo | None) -> str:
+    if info is None:
+        return "  # local: {type: local}  # pip install 'credential-rotator[local]'\n"
+    return _text(["  local:", "    type: local", *_options(info.target_options, "    ")])
+
+
+def _target(info: PluginInfo | None) -> str:
+    head = "\n# The systems that accept credentials, by name.\ntargets:\n"
+    if info is None:
+        return f"{head}  # main: {{plugin: postgresql}}  # pip install 'credential-rotator[postgresql]'\n"
+    admin = "{username: postgres, password: env:PGPASSWORD}"
+    lines = [
+        "  main:",
+        "    plugin: postgresql",
+        "    # How rotator logs in; or a reference to a whole credential: local:admin/main",
+        f"    admin: {admin}",
+    ]
+    return head + _text([*lines, *_options(info.target_options, "    ")])
+
+
+def _policy() -> str:
+    lines = list[str]()
+    for name, field in PolicyDocument.model_fields.items():
+        inner = {"drain": DrainDocument, "retry": RetryDocument, "password": PasswordDocument}
+        if name in inner:
+            lines.append(_line(f"    {name}:", field.description or ""))
+            lines += _model(inner[name], "      ")
+        elif name == "every":
+            # The only value that is not the default: a file that renews nothing helps nobody.
+            lines += _lines("    ", name, timedelta(days=30), field.description or "")
+        else:
+            lines += _lines("    ", name, field.default, field.description or "")
+    return _POLICIES + _text(lines)
+
+
+def _model(model: type[BaseModel], indent: str) -> Iterable[str]:
+    for name, field in model.model_fields.items():
+        yield from _lines(indent, name, field.default, field.description or "")
+
+
+def _options(options: type, indent: str) -> Iterable[str]:
+    for one in dataclasses.fields(options) if dataclasses.is_dataclass(options) else ():
+        yield from _lines(indent, one.name, one.default, str(one.metadata.get("help", "")))
+
+
+def _lines(indent: str, name: str, default: object, said: str) -> list[str]:
+    """Return an option with its default; commented out where the default is to have none."""
+    if default is None or default is dataclasses.MISSING:
+        return [_line(f"{indent}# {name}:", said)]
+    return [_line(f"{indent}{name}: {_value(default)}", said)]
+
+
+def _line(option: str, said: str) -> str:
+    """Return an option with its comment: beside it where there is room, else above it."""
+    beside = f"{option:<{_COMMENT}} # {said}"
+    if len(beside) <= _WIDTH or not said:
+        return beside if said else option
+    indent = " " * (len(option) - len(option.lstrip()))
+    words, lines = said.split(), [f"{indent}#"]
+    for word in words:
+        if len(lines[-1]) + 1 + len(word) > _WIDTH:
+            lines.append(f"{indent}#")
+        lines[-1] += f" {word}"
+    return "\n".join((*lines, option))
+
+
+def _value(value: object) -> str:
+    if isinstance(value, timedelta):
+        return durations.write(value)
+    if isinstance(value, Enum):
+        return _value(value.value)
+    if isinstance(value, (str, Path)):
+        return str(value) if _PLAIN.fullmatch(str(value)) else json.dumps(str(value))
+    return json.dumps(value)
+
+
+def _text(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
