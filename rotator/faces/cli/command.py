@@ -93,7 +93,7 @@ def command(
 
     def register(function: _Function) -> _Function:
         @functools.wraps(function)
-        def call(ctx: typer.Context, /, **given: object) -> None:
+        def call(ctx: typer.Context, **given: object) -> None:
             own = Shared(**{key: given.pop(key) for key in _SHARED})  # pyright: ignore[reportArgumentType] # typer has checked them
             shared = own.over(ctx.obj if isinstance(ctx.obj, Shared) else Shared())
             raise typer.Exit(_carry_out(function, title or name, shared, given))

@@ -14,6 +14,7 @@ from rotator.core.secret import scrub
 
 if TYPE_CHECKING:
     from rotator.core.history import RotationRecord
+    from rotator.core.machine import Direction
     from rotator.core.model import Event
     from rotator.engine import Health, Plan, Result
 
@@ -76,7 +77,7 @@ def faults(error: BaseException, *, secret: str | None = None) -> list[Fault]:
             what=f"rotator itself failed, with an unexpected {type(error).__name__}.",
             secret=secret,
             hint="Please report it, with what `--debug` prints."
-            " What was begun can be finished: rotator resume",
+            + (f" What was begun can be finished: rotator resume {secret}" if secret else ""),
         )
     ]
 
@@ -117,13 +118,14 @@ def plain(value: object, *, scrubbed: bool = True) -> object:
             return scrub(str(value))
 
 
-def of_result(result: Result, code: int) -> Data:
+def of_result(result: Result, code: int, direction: Direction) -> Data:
     """Return what the engine answered, as data."""
     return {
         "secret": result.secret,
         "exit_code": code,
         "rotation_id": result.rotation_id,
         "outcome": result.outcome,
+        "direction": direction,
         "published": result.published,
         "login": result.login,
         "old_login": result.old_login,

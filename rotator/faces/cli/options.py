@@ -25,9 +25,11 @@ def complete_tags(ctx: typer.Context, incomplete: str) -> list[str]:
     return [tag for tag in _known(ctx)[1] if tag.startswith(incomplete)]
 
 
-def duration(text: str) -> timedelta:
-    """Read a duration as the configuration has them."""
-    from rotator.config.durations import parse  # noqa: PLC0415
+def duration(text: str | timedelta) -> timedelta:
+    """Read a duration as the configuration has them; a default is one already."""
+    if isinstance(text, timedelta):
+        return text
+    from rotator.core.durations import parse  # noqa: PLC0415
 
     try:
         return parse(text)
@@ -76,6 +78,7 @@ Patience = Annotated[
     typer.Option(
         "--patience",
         metavar="DURATION",
+        show_default="30s",
         parser=duration,
         help="How long waits may last in all, such as 30s, 5m or 2h, before the command returns "
         "with the rotation open. Retries of a failed step are such waits.",

@@ -76,11 +76,11 @@ def init(
     What is there already is never overwritten.
     """
     from rotator.bootstrap import initialise  # noqa: PLC0415
-    from rotator.faces.cli.template import TEMPLATE  # noqa: PLC0415
+    from rotator.config.template import commented_example  # noqa: PLC0415
 
     before = set(folder.iterdir()) if folder.is_dir() else set[Path]()
     config = folder / DEFAULT_CONFIG
-    initialise(config, TEMPLATE)
+    initialise(config, commented_example())
     written = sorted(str(one) for one in set(folder.iterdir()) - before)
     run.data |= {"folder": str(folder.resolve()), "config": str(config), "files": written}
     run.say(*(f"written: {one}" for one in written), "")
@@ -213,6 +213,11 @@ def _options(declared: type) -> list[envelope.Data]:
     ]
 
 
+def _default(value: object) -> str:
+    plain = envelope.plain(value)
+    return "-" if plain in (None, "", []) else str(plain)
+
+
 def _shown(
     run: Run, group: str, one: Installed, info: PluginInfo | None, *, whole: bool
 ) -> Iterable[RenderableType]:
@@ -239,7 +244,7 @@ def _shown(
         rows = [
             (
                 str(option["name"]),
-                "required" if option["required"] else str(envelope.plain(option["default"])),
+                "required" if option["required"] else _default(option["default"]),
                 str(option["help"]),
             )
             for option in _options(declared)

@@ -13,6 +13,7 @@ from rotator.faces.cli import (
     correcting,
     credentials,
     database,
+    demonstrating,
     envelope,
     exits,
     looking,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 # Click's UsageError. Since 0.27 typer carries its own copy of click, under a private name.
 _Misuse: Final = cast("type[Exception]", typer.BadParameter.__mro__[1])
 _GROUPS: Final = (
+    demonstrating,
     preparing,
     rotating,
     looking,
@@ -65,6 +67,14 @@ def run(arguments: Sequence[str]) -> NoReturn:
         code = _misused(error, arguments)
     except (KeyboardInterrupt, typer.Abort):
         code = exits.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 # the last border: told without its text, as a bug
+        code = exits.FAILED
+        for fault in envelope.faults(error):
+            sys.stderr.write(f"{fault.what}\n  {fault.hint}\n")
+        if "--debug" in arguments:
+            from rotator.observe import plain_traceback  # noqa: PLC0415
+
+            sys.stderr.write(plain_traceback(error) + "\n")
     sys.exit(code if isinstance(code, int) else exits.DONE)
 
 

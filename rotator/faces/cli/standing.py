@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rotator.core.machine import Finish, WaitUntil, decide, progress
+from rotator.core.machine import Direction, Finish, WaitUntil, decide, progress
 from rotator.core.model import Kind
 from rotator.core.schedule import is_due
 
@@ -141,6 +141,11 @@ def _open(
                 f"{decision.why}; counted anew by: rotator resume {name}",
                 decision.at,
             )
+        if state.direction is Direction.ROLLBACK:
+            says = (
+                f"rolled back; the newer login is valid until it is over, or: rotator revoke {name}"
+            )
+            return "grace", says, decision.at
         return "grace", f"{decision.why}; end it now: rotator revoke {name}", decision.at
     if isinstance(decision, Finish):
         return "interrupted", f"finish it: rotator resume {name}", None

@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from rotator.core.model import Outcome
+from rotator.core.machine import Direction, progress
+from rotator.core.model import Kind, Outcome, Step
 from rotator.faces.cli import exits
 from rotator.faces.cli.screen import at, indented, relative
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from rich.console import RenderableType
 
+    from rotator.core.model import Event
     from rotator.engine import Result
     from rotator.faces.cli.screen import Screen
 
@@ -26,61 +29,100 @@ _ENDS: Final = {
 }
 
 
-def told(screen: Screen, result: Result, command: str, now: datetime) -> list[RenderableType]:
-    """Return what happened, whether the application is safe, and what comes next."""
+def told(
+    screen: Screen, result: Result, command: str, now: datetime, history: Sequence[Event]
+) -> list[RenderableType]:
+    """Return what happened, whether the application is safe, and what comes next.
+
+    `history` is the rotation's, as the journal has it now.
+    """
+    back = progress(history).direction is Direction.ROLLBACK
     code = exits.of_result(result, command)
     sign = screen.sign({exits.DONE: "good", exits.STUCK: "warn"}.get(code, "bad"))
     name = Text(f" {result.secret}: ", style="bold")
-    lines: list[RenderableType] = [Text.assemble(sign, name, _headline(result))]
-    lines += [indented(Text(line)) for line in _details(result, now)]
+    lines: list[RenderableType] = [Text.assemble(sign, name, _headline(result, command, back=back))]
+    lines += [indented(Text(line)) for line in _details(result, now, back=back)]
     error = result.error
     if error is not None and (code != exits.DONE or exits.failing(result)):
         what = f"step {error.step}: {error.what}" if error.step else error.what
         lines.append(indented(Text(what)))
-        lines += [indented(Text(error.safety))] if error.safety else []
+        lines += [indented(Text(safe))] if (safe := safety(result, history)) else []
     following = _next(result, command)
     if following:
         lines.append(indented(Text.assemble(("Next: ", "bold"), following)))
     return lines
 
 
-def _headline(result: Result) -> str:
-    again = "the interrupted rotation is finished: " if result.resumed else ""
+def safety(result: Result, history: Sequence[Event]) -> str:
+    """Return whether the application is safe after what happened.
+
+    An error says what was true when its step failed; where that was undone since, the current
+    credential has been tried again.
+    """
+    said = result.error.safety if result.error is not None else ""
+    if result.outcome is not Outcome.UNDONE or result.published:
+        return said
+    if result.old_login is None:
+        return "No credential was in use before, and none is now."
+    tried = [event.data.get("current_accepted") for event in history if _undid(event)]
+    if not tried:
+        return said
+    return (
+        "The application is safe: what the backend serves was tried, and logs in."
+        if tried[-1]
+        else "The application is NOT safe: what the backend serves was tried, and is refused."
+    )
+
+
+def _undid(event: Event) -> bool:
+    return event.kind is Kind.FINISHED and event.step is Step.WITHDRAW
+
+
+def _headline(result: Result, command: str, *, back: bool) -> str:
+    again = (
+        "the interrupted rotation is finished: " if result.resumed and command == "rotate" else ""
+    )
     if result.outcome is not None:
         return again + _ENDS[result.outcome]
     if exits.failing(result):
         return "a step failed, and is tried again later."
+    if result.published and back:
+        return "rolled back."
     if result.published:
-        return f"published; {result.waiting or 'not over yet'}."
+        return f"rotated; {result.waiting or 'not over yet'}."
     return f"begun, and not over: {result.waiting or 'it was interrupted'}."
 
 
-def _details(result: Result, now: datetime) -> list[str]:
-    lines: list[str] = []
+def _details(result: Result, now: datetime, *, back: bool) -> list[str]:
     new, old = result.login, result.old_login
-    if result.published and result.outcome is not Outcome.ROLLED_BACK and new:
-        lines.append(f"New login {new}, served as version {result.version}.")
-    if result.outcome is Outcome.ROLLED_BACK and old:
-        lines.append(f"Login {old} is the current one again.")
-    if result.outcome in (Outcome.DONE, Outcome.ROLLED_BACK):
-        gone = new if result.outcome is Outcome.ROLLED_BACK else old
-        if gone:
-            lines.append(_proof(gone, new, refused=result.old_refused))
-    elif result.outcome is None and result.published and old:
-        until = f" until {at(result.until)} ({relative(result.until, now)})"
-        lines.append(
-            f"Both are valid{until if result.until else ''}: {old} is revoked after that."
-            if old != new
-            else f"It goes on{until if result.until else ''}."
-        )
+    if not result.published or new is None:
+        return []
+    gone, kept = (new, old) if back else (old, new)
+    lines = [
+        f"Login {kept} is the current one again."
+        if back
+        else f"New login {kept}, served as version {result.version}."
+    ]
+    if gone is None:
+        return lines
+    which = f"the other password of {gone}" if gone == kept else f"login {gone}"
+    if result.outcome is not None:
+        lines.append(_proof(which, refused=result.old_refused))
+    elif result.until is not None:
+        until = f"until {at(result.until)} ({relative(result.until, now)})"
+        lines.append(f"{_capital(which)} stays valid {until}, then it is revoked.")
     return lines
 
 
-def _proof(gone: str, new: str | None, *, refused: bool | None) -> str:
-    which = f"The old password of {gone}" if gone == new else f"The old login {gone}"
+def _proof(which: str, *, refused: bool | None) -> str:
+    which = _capital(which)
     if refused:
         return f"{which} is proven dead: a login with it was tried and refused."
     return f"{which} is revoked; that it is refused could not be tried, its password is not known."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _next(result: Result, command: str) -> str:
