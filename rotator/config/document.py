@@ -188,7 +188,7 @@ class PolicyDocument(Strict):
         default=_DEFAULTS.step_timeout, description="How long one step may take."
     )
     password: PasswordDocument = Field(
-        default=PasswordDocument(), description="What a new password looks like."
+        default=PasswordDocument(), description="The rules for new passwords."
     )
 
 

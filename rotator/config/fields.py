@@ -16,8 +16,8 @@ from pydantic import (
 )
 
 from rotator import references
-from rotator.core import durations
 from rotator.config.wording import wrong
+from rotator.core import durations
 from rotator.core.errors import UsageError
 from rotator.plugins import near
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rotator.core import durations
 from rotator.config.document import DEFAULT_POLICY, PolicyDocument, PolicyOverride
 from rotator.config.fields import Names
+from rotator.core import durations
 from rotator.core.errors import UsageError
 from rotator.core.model import Policy
 from rotator.core.passwords import PasswordPolicy

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic.json_schema import GenerateJsonSchema
 
 from rotator import plugins
-from rotator.core import durations
 from rotator.config.document import Document
 from rotator.config.options import model_of
+from rotator.core import durations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

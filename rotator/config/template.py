@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rotator import plugins
-from rotator.core import durations
 from rotator.config.document import DrainDocument, PasswordDocument, PolicyDocument, RetryDocument
+from rotator.core import durations
 from rotator.core.errors import UsageError
 
 if TYPE_CHECKING:
