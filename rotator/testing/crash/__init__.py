@@ -1,0 +1,61 @@
+"""The crash harness: kills an engine at every place where it can die, and looks at the promises.
+
+A plugin's author needs three lines:
+
+    def test_it_survives_crashes():
+        assert_survives_crashes(make_world)   # returns a fresh `World` each time
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rotator.testing.crash.exploring import (
+    explore,
+    explore_failures,
+    explore_outages,
+    explore_strangers,
+    explore_takeovers,
+)
+from rotator.testing.crash.points import Crash, Point, When
+from rotator.testing.crash.process import POLICY, Process
+from rotator.testing.crash.report import Report, Violation
+from rotator.testing.crash.scenarios import Scenario, scenarios
+from rotator.testing.crash.worlds import Tapped, World, fake_world
+
+__all__ = [
+    "POLICY",
+    "Crash",
+    "Point",
+    "Process",
+    "Report",
+    "Scenario",
+    "Tapped",
+    "Violation",
+    "When",
+    "World",
+    "assert_survives_crashes",
+    "explore",
+    "explore_failures",
+    "explore_outages",
+    "explore_strangers",
+    "explore_takeovers",
+    "fake_world",
+    "scenarios",
+]
+
+
+def assert_survives_crashes(make_world: Callable[[], World], *, double: bool = False) -> int:
+    """Kill every scenario at every point, let every call fail, and assert that all promises hold.
+
+    `make_world` returns a fresh world each time it is called. `double` adds a second death at
+    every point of each recovery: minutes, for a plugin over a real server hours. Returns how many
+    worlds were tried.
+    """
+    runs, told = 0, list[str]()
+    for scenario in scenarios(make_world):
+        reports = [explore(scenario, double=double), explore_failures(scenario)]
+        runs += sum(report.runs for report in reports)
+        told += [str(report) for report in reports if report.violations]
+    assert not told, "\n".join(told)
+    return runs

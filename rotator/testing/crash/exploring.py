@@ -1,0 +1,248 @@
+"""Runs a scenario again and again, each time with something else going wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.errors import (
+    Conflict,
+    Denied,
+    JournalError,
+    Refused,
+    RotatorError,
+    Transient,
+    Unknown,
+)
+from rotator.core.model import Outcome
+from rotator.testing.crash.points import Crash, Point, When
+from rotator.testing.crash.process import Process, Stuck
+from rotator.testing.crash.promises import Promises
+from rotator.testing.crash.report import Report, Violation
+from rotator.testing.fake_backend import FakeBackend
+
+if TYPE_CHECKING:
+    from rotator.testing.crash.promises import Start
+    from rotator.testing.crash.scenarios import Scenario
+    from rotator.testing.crash.worlds import World
+
+Fault = Callable[[Point], None]
+
+_ANY: Final = frozenset(Outcome)
+# What each port may raise before it acts. After the effect only the answer can be lost: `Transient`
+# and `Denied` mean that nothing happened. A `Conflict` in the backend is not made up but made:
+# `explore_strangers` lets somebody else write.
+_BEFORE: Final[dict[str, tuple[type[RotatorError], ...]]] = {
+    "journal": (JournalError,),
+    "backend": (Transient, Unknown, Denied),
+    "rotation": (Transient, Unknown, Denied, Conflict),
+}
+
+
+def explore(scenario: Scenario, *, double: bool = False) -> Report:
+    """Kill the act at every point, and with `double` each recovery at every point once more."""
+    report, points = _undisturbed(scenario)
+    for point in points:
+        recovery = _run(scenario, report, f"crash {point}", [_crash_at(point.number)])
+        if double:
+            for second in recovery:
+                place = f"crash {point}, then {second}"
+                faults = [_crash_at(point.number), _crash_at(second.number)]
+                _run(scenario, report, place, faults)
+    return report
+
+
+def explore_failures(scenario: Scenario) -> Report:
+    """Let every call fail in every way that its contract allows, before and after its effect."""
+    report, points = _undisturbed(scenario)
+    for point in points:
+        for kind in _errors(point):
+            fault = _fail(kind, lambda other, number=point.number: other.number == number)
+            _run(scenario, report, f"{kind.__name__} {point}", [fault], outcomes=_ANY)
+    return report
+
+
+def explore_outages(scenario: Scenario) -> Report:
+    """Let the target, then the backend, be away from each of its calls on, until somebody looks."""
+    report, points = _undisturbed(scenario)
+    for point in points:
+        if point.port in ("rotation", "backend") and point.when is When.BEFORE and not point.inner:
+
+            def away(other: Point, since: Point = point) -> bool:
+                same = (other.port, other.when, other.inner) == (since.port, since.when, False)
+                return same and other.number >= since.number
+
+            _run(scenario, report, f"away {point}", [_fail(Transient, away)], outcomes=_ANY)
+    return report
+
+
+def explore_takeovers(scenario: Scenario) -> Report:
+    """Freeze the act at every point until its lease is over and another engine has taken over.
+
+    A call that is under way cannot be called back, so it is not frozen inside one, nor at the
+    door of `stage`, whose late pending value nobody would publish.
+    """
+    report, points = _undisturbed(scenario)
+    for point in points:
+        late = point.inner or (point.when is When.BEFORE and point.name == "stage")
+        if not late:
+            _overtake(scenario, report, point)
+    return report
+
+
+def explore_strangers(scenario: Scenario) -> Report:
+    """Let somebody else write to the backend at every point, and require that it stays."""
+    report, points = _undisturbed(scenario)
+    for point in points:
+        if not point.inner:
+            _intrude(scenario, report, point)
+    return report
+
+
+# -- one run -----------------------------------------------------------------------------------
+
+
+def _undisturbed(scenario: Scenario) -> tuple[Report, list[Point]]:
+    """Run the scenario as it should go, and count its points."""
+    report = Report(scenario=scenario.name)
+    world, promises, start = _prepared(scenario)
+    process = Process(world, promises, policy=scenario.policy)
+    _let(scenario.act, process, promises)
+    promises.check_end(start, scenario.outcomes)
+    _tell(report, scenario, "undisturbed", promises)
+    report.points = len(process.points.passed)
+    return report, process.points.passed
+
+
+def _run(
+    scenario: Scenario,
+    report: Report,
+    place: str,
+    faults: list[Fault],
+    *,
+    outcomes: frozenset[Outcome] | None = None,
+) -> list[Point]:
+    """Run the act under the first fault, recoveries under the others; return the last one's points."""
+    world, promises, start = _prepared(scenario)
+    process = Process(world, promises, policy=scenario.policy, fault=faults[0])
+    _let(scenario.act, process, promises)
+    process.die()
+    points = _recover(scenario, world, promises, faults[1:])
+    promises.check_end(start, outcomes or scenario.outcomes)
+    _tell(report, scenario, place, promises)
+    return points
+
+
+def _prepared(scenario: Scenario) -> tuple[World, Promises, Start]:
+    world = scenario.make_world()
+    promises = Promises(world, scenario.policy)
+    for prepare in scenario.prepare:
+        process = Process(world, promises, policy=scenario.policy)
+        _let(prepare, process, promises)
+        process.die()
+    return world, promises, promises.start()
+
+
+def _recover(
+    scenario: Scenario, world: World, promises: Promises, faults: list[Fault]
+) -> list[Point]:
+    """Start processes until one is not disturbed; return the points of that one."""
+    process = Process(world, promises, policy=scenario.policy)
+    for fault in [*faults, None]:
+        process = Process(world, promises, policy=scenario.policy, fault=fault)
+        _let(Process.resume, process, promises)
+        process.die()
+    return process.points.passed
+
+
+def _let(act: Callable[[Process], object], process: Process, promises: Promises) -> None:
+    try:
+        act(process)
+    except Crash:
+        pass
+    except RotatorError as error:
+        # Said clearly, to a person: allowed. What it leaves behind is looked at in the end.
+        promises.check(f"after {error.kind}")
+        promises.check_text(error)
+    except Stuck as error:
+        promises.broken[f"P3: {error}"] = "at the end"
+
+
+def _tell(report: Report, scenario: Scenario, place: str, promises: Promises) -> None:
+    report.runs += 1
+    for what, where in promises.broken.items():
+        seen = f"{what} (first seen {where})"
+        report.violations.append(Violation(scenario=scenario.name, place=place, what=seen))
+
+
+def _overtake(scenario: Scenario, report: Report, point: Point) -> None:
+    world, promises, start = _prepared(scenario)
+    promises.two_at_work = True
+    overtaken: list[Point] = []
+
+    def overtake(here: Point) -> None:
+        if here.number == point.number and not overtaken:
+            overtaken.append(here)
+            world.clock.at += 3 * scenario.policy.step_timeout
+            _let(Process.resume, Process(world, promises, policy=scenario.policy), promises)
+            world.watch(frozen.points)
+
+    frozen = Process(world, promises, policy=scenario.policy, fault=overtake)
+    _let(scenario.act, frozen, promises)
+    frozen.die()
+    _recover(scenario, world, promises, [])
+    promises.check_end(start, _ANY)
+    _tell(report, scenario, f"overtaken {point}", promises)
+
+
+def _intrude(scenario: Scenario, report: Report, point: Point) -> None:
+    world, promises, _ = _prepared(scenario)
+    backend = world.backend
+    assert isinstance(backend, FakeBackend)
+    written: list[str] = []
+
+    def write(here: Point) -> None:
+        current = backend.current(world.path)
+        if here.number == point.number and current is not None:
+            same = replace(current.credential, fields={"edited": "by a person"})
+            written.append(backend.written_by_a_stranger(world.path, same))
+
+    process = Process(world, promises, policy=scenario.policy, fault=write)
+    _let(scenario.act, process, promises)
+    process.die()
+    _recover(scenario, world, promises, [])
+    current = backend.current(world.path)
+    if written and (current is None or current.id != written[0]):
+        promises.broken["what somebody else wrote was overwritten"] = str(point)
+    if current is not None and not world.lets_in(current.credential):
+        promises.broken["P1: what somebody else wrote back no longer logs in"] = str(point)
+    _tell(report, scenario, f"somebody else writes {point}", promises)
+
+
+# -- faults ------------------------------------------------------------------------------------
+
+
+def _crash_at(number: int) -> Fault:
+    def fault(point: Point) -> None:
+        if point.number == number:
+            raise Crash
+
+    return fault
+
+
+def _fail(kind: type[RotatorError], at: Callable[[Point], bool]) -> Fault:
+    def fault(point: Point) -> None:
+        if at(point):
+            raise kind(f"made to fail {point}.")
+
+    return fault
+
+
+def _errors(point: Point) -> Iterator[type[RotatorError]]:
+    if point.when is When.AFTER or point.inner:
+        yield JournalError if point.port == "journal" else Unknown
+        return
+    yield from _BEFORE[point.port]
+    if (point.port, point.name) in (("rotation", "create"), ("rotation", "verify")):
+        yield Refused

@@ -1,0 +1,111 @@
+"""One run of the program: an engine of its own over ports at which it can die."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.errors import Parked
+from rotator.core.model import DrainThen, Policy
+from rotator.engine import Engine, ManagedSecret, Result
+from rotator.testing.crash.points import Point, Points
+from rotator.testing.crash.proxies import BackendProxy, JournalProxy, rotation_proxy
+from rotator.testing.fakes import ListLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rotator.testing.crash.promises import Promises
+    from rotator.testing.crash.worlds import World
+
+# Short, so that waiting in the middle of a call is a handful of lease renewals.
+POLICY: Final = Policy(
+    grace=timedelta(seconds=50), drain_wait=timedelta(minutes=5), drain_then=DrainThen.HOLD
+)
+# More looks at an open rotation than any of the scenarios needs.
+_MOST_LOOKS: Final = 60
+# How many times an application is found still logged in before it lets go.
+_PATIENT_LOOKS: Final = 2
+
+
+class Stuck(AssertionError):
+    """A rotation was looked at again and again and came to no end."""
+
+
+class Process:
+    """One process, with its own engine, over a world that outlives it."""
+
+    def __init__(
+        self,
+        world: World,
+        promises: Promises,
+        *,
+        policy: Policy = POLICY,
+        fault: Callable[[Point], None] | None = None,
+    ) -> None:
+        self.world: World = world
+        self.points: Points = Points(promises, fault)
+        self.holder: str = f"process-{len(world.dead) + 1}"
+        self.log: ListLog = ListLog()
+        self.secret: ManagedSecret = ManagedSecret(
+            name=world.secret,
+            path=world.path,
+            backend_name="backend",
+            backend=BackendProxy(world.backend, self.points, promises),
+            target_name="target",
+            rotation=rotation_proxy(world.rotation(), self.points, promises),
+            plugin="plugin",
+            strategy="strategy",
+            policy=policy,
+        )
+        self.engine: Engine = Engine(
+            journal=JournalProxy(world.journal, self.points, promises),
+            clock=world.clock,
+            entropy=world.entropy,
+            log=self.log,
+            holder=lambda: self.holder,
+        )
+        self._looks: int = 0
+        world.watch(self.points)
+
+    def die(self) -> None:
+        """Let the world know that this process is gone."""
+        self.points.dead = True
+        self.world.dead.add(self.holder)
+
+    def rotate(self) -> None:
+        """Rotate, and see it through."""
+        self.finish(self.engine.rotate(self.secret))
+
+    def rollback(self) -> None:
+        """Roll back, and see it through."""
+        self.finish(self.engine.rollback(self.secret))
+
+    def revoke(self) -> None:
+        """End the grace period, and see it through."""
+        self.finish(self.engine.revoke(self.secret))
+
+    def resume(self) -> None:
+        """Go on with whatever is open, and see it through. A parked secret is looked at first."""
+        try:
+            self.finish(self.engine.resume(self.secret))
+        except Parked:
+            self.engine.unpark(self.secret, reason="somebody looked")
+            self.finish(self.engine.resume(self.secret))
+
+    def finish(self, result: Result | None) -> None:
+        """Come back as often as the result says, at the time it says, until it ends or is parked."""
+        for _ in range(_MOST_LOOKS):
+            if result is None or result.outcome is not None:
+                return
+            self._wait(result)
+            result = self.engine.resume(self.secret)
+        raise Stuck(f"open after {_MOST_LOOKS} looks, at {result and result.step}")
+
+    def _wait(self, result: Result) -> None:
+        if result.until is None or not result.waiting:
+            raise Stuck("open, and it does not say until when or why")
+        self.world.clock.at = max(self.world.clock.at, result.until)
+        self._looks += 1
+        if self._looks > _PATIENT_LOOKS and self.world.close_sessions is not None:
+            self.world.close_sessions()

@@ -1,0 +1,250 @@
+"""The promises P1 to P5, looked at before and after every call and again when all is over."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from rotator.core.model import Kind, Outcome, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from rotator.core.errors import RotatorError
+    from rotator.core.history import RotationRecord
+    from rotator.core.model import Credential, Event, NewEvent, Policy
+    from rotator.testing.crash.points import Point
+    from rotator.testing.crash.worlds import World
+
+_RESULTS = (Kind.FINISHED, Kind.FAILED, Kind.WAITING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """How things were before the crashes began."""
+
+    rotations: int
+    version: str | None
+
+
+class Promises:
+    """What must be true of one world, across all its processes."""
+
+    def __init__(self, world: World, policy: Policy) -> None:
+        self._world: World = world
+        self._policy: Policy = policy
+        self._overlaps: bool = world.rotation().overlaps
+        self._told: int = 0
+        self._where: str = "at the start"
+        self.seen: list[Credential] = []
+        self.broken: dict[str, str] = {}
+        # While two engines are let loose on purpose, the loser's last effect has no fresh intent.
+        self.two_at_work: bool = False
+
+    def start(self) -> Start:
+        """Remember how things are now."""
+        current = self._world.backend.current(self._world.path)
+        return Start(
+            rotations=len(self._world.journal.rotations(self._world.secret, 1000)),
+            version=current.id if current else None,
+        )
+
+    # -- at every instant ----------------------------------------------------------------------
+
+    def check(self, point: Point | str) -> None:
+        """Look at P1 and the first half of P5, and collect what the fakes saw."""
+        self._where = str(point)
+        world = self._world
+        current = world.backend.current(world.path)
+        opened = world.journal.open_rotation(world.secret)
+        history = world.journal.history(opened.id) if opened is not None else []
+        if current is not None:
+            self._remember(current.credential)
+            published_now = opened is not None and current.rotation_id == opened.id
+            in_gap = not self._overlaps and _started(history, Step.CREATE) and not published_now
+            if not in_gap and not world.lets_in(current.credential):
+                self._break(f"P1: the current login {current.credential.username!r} is refused")
+        if opened is not None and opened.old_version is not None and self._overlaps:
+            self._check_old(opened, history)
+        found = world.violations()
+        for one in found[self._told :]:
+            self._break(one)
+        self._told = len(found)
+
+    def check_intent(self, step: Step, point: Point) -> None:
+        """P4: an effect of a step needs that step's committed intent, and no result yet."""
+        if self.two_at_work:
+            return
+        opened = self._world.journal.open_rotation(self._world.secret)
+        last = _last(self._world.journal.history(opened.id)) if opened is not None else None
+        if last is None or last.kind is not Kind.STARTED or last.step is not step:
+            said = f"{last.step} {last.kind}" if last is not None else "nothing"
+            self._break(f"P4: {point.port}.{point.name} with `{said}` as the newest committed word")
+
+    def check_commit(self, events: Sequence[NewEvent]) -> None:
+        """P4: an intent and its own result never share a commit."""
+        started = {event.step for event in events if event.kind is Kind.STARTED}
+        results = [event.step for event in events if event.kind in _RESULTS]
+        order = [event.kind for event in events]
+        if any(step in started for step in results) and order.index(Kind.STARTED) < max(
+            index for index, kind in enumerate(order) if kind in _RESULTS
+        ):
+            self._break("P4: an intent and its result share a commit")
+
+    def check_staged(self, new: Credential, rotation_id: str) -> None:
+        """P2: what is about to be set on the target can be read again from the backend."""
+        backend, path = self._world.backend, self._world.path
+        staged, current = backend.staged(path, rotation_id), backend.current(path)
+        kept = [staged] if staged is not None else []
+        kept += [current.credential] if current is not None else []
+        if all(one.password != new.password for one in kept):
+            self._break(f"P2: {new.username!r} is about to get a password that nobody keeps")
+
+    def check_revoke(self, old: Credential) -> None:
+        """P5: published, the grace period over or ended by a person, nobody logged in."""
+        if self.two_at_work:
+            return
+        world = self._world
+        current = world.backend.current(world.path)
+        if current is None or current.credential.password == old.password:
+            self._break(f"P5: {old.username!r} is revoked although it is current")
+        opened = world.journal.open_rotation(world.secret)
+        history = world.journal.history(opened.id) if opened is not None else []
+        pivots = (Step.PUBLISH, Step.RESTORE)
+        done = [one for one in history if one.kind is Kind.FINISHED and one.step in pivots]
+        asked = [one for one in history if one.kind is Kind.REVOKE_REQUESTED]
+        if not done:
+            self._break(f"P5: {old.username!r} is revoked before anything was published")
+            return
+        waived = not self._overlaps or (asked and asked[-1].seq > done[-1].seq)
+        if not waived and world.clock.now() < done[-1].at + self._policy.grace:
+            self._break(f"P5: {old.username!r} is revoked in its grace period")
+
+    @contextmanager
+    def nothing_changes(self, what: str) -> Generator[None]:
+        """Require that a call which only looks changes nothing on the target."""
+        before = self._world.state() if self._world.state else None
+        yield
+        after = self._world.state() if self._world.state else None
+        if before != after and not self.two_at_work:
+            self._break(f"rotation.{what} changed something on the target")
+
+    def check_text(self, error: RotatorError) -> None:
+        """P6: what a person is told holds no password, and says something."""
+        told = f"{error} {error.hint}"
+        if not error.what:
+            self._break(f"an error of kind {error.kind} says nothing")
+        if any(one.password.reveal() in told for one in self.seen):
+            self._break("P6: an error holds a password")
+
+    # -- when all is over ----------------------------------------------------------------------
+
+    def check_end(self, start: Start, allowed: frozenset[Outcome]) -> None:
+        """P3, P4 and the last part of P5."""
+        self.check("at the end")
+        world = self._world
+        opened = world.journal.open_rotation(world.secret)
+        if opened is not None:
+            self._break(f"P3: the rotation does not end; it is at {opened.step} {opened.phase}")
+        current = world.backend.current(world.path)
+        valid = [one for one in self.seen if world.lets_in(one)]
+        if [_key(one) for one in valid] != ([_key(current.credential)] if current else []):
+            names = [one.username for one in valid]
+            self._break(
+                f"P3: these logins are valid: {names}, and {current.credential.username if current else None!r} is current"
+            )
+        usable = world.usable() if world.usable is not None else None
+        if usable is not None and usable != ({current.credential.username} if current else set()):
+            self._break(f"P3: orphan logins; usable are {sorted(usable)}")
+        rotations = world.journal.rotations(world.secret, 1000)
+        for one in rotations:
+            if world.backend.staged(world.path, one.id) is not None:
+                self._break(f"P3: rotation {one.id} left its pending value behind")
+        pending = getattr(world.backend, "pending", None)
+        if pending is not None and pending(world.path):
+            self._break("P3: a pending value was left behind")
+        self._check_new_rotations(rotations[: len(rotations) - start.rotations], start, allowed)
+        self._check_events()
+
+    def _check_new_rotations(
+        self, new: Sequence[RotationRecord], start: Start, allowed: frozenset[Outcome]
+    ) -> None:
+        world = self._world
+        current = world.backend.current(world.path)
+        record = world.journal.secret(world.secret)
+        known = record.version if record is not None else None
+        if (current.id if current else None) != known:
+            self._break(f"the journal knows version {known}, the backend serves another")
+        if not new and start.rotations == 0 and (current.id if current else None) != start.version:
+            self._break("something happened although no rotation was journalled")
+        for one in new:
+            if one.outcome is not None and one.outcome not in allowed:
+                self._break(f"rotation {one.id} ended {one.outcome}, which nothing called for")
+            ended = one.outcome in (Outcome.DONE, Outcome.ROLLED_BACK)
+            if ended and one.old_version is not None and one.old_refused is not True:
+                self._break(f"P5: rotation {one.id} has no proof that the old one is refused")
+
+    def _check_events(self) -> None:
+        """P4: each result has its intent before it, each intent a result or a repetition after it."""
+        events = self._world.journal.events(self._world.secret)
+        for one, other in pairwise(events):
+            if other.prev_hash != one.hash or other.seq != one.seq + 1 or other.fence < one.fence:
+                self._break(f"the chain is broken at {other.seq}")
+        for rotation in {event.rotation_id for event in events if event.rotation_id is not None}:
+            self._check_history([one for one in events if one.rotation_id == rotation])
+
+    def _check_history(self, history: list[Event]) -> None:
+        if history[0].kind is not Kind.REQUESTED:
+            self._break(f"P4: a rotation begins with {history[0].kind}")
+        if any(one.kind is Kind.ENDED for one in history[:-1]):
+            self._break("P4: a rotation goes on after its end")
+        begun: Step | None = None
+        for event in history:
+            if event.kind is Kind.STARTED:
+                if begun is not None and begun is not event.step:
+                    self._break(f"P4: {event.step} was started with {begun} unanswered")
+                begun = event.step
+            elif event.kind in _RESULTS:
+                if begun is not event.step:
+                    self._break(f"P4: {event.step} {event.kind} without its start")
+                begun = None
+            elif event.kind is Kind.ROLLBACK_REQUESTED and begun is not Step.PUBLISH:
+                # A person's word answers it: the withdrawal undoes whatever it did.
+                begun = None
+        if begun is not None:
+            self._break(f"P4: {begun} was never answered")
+
+    # -- helpers -------------------------------------------------------------------------------
+
+    def _check_old(self, opened: RotationRecord, history: list[Event]) -> None:
+        """P5: until its revoke begins, the old credential logs in."""
+        rolled_back = any(one.step is Step.RESTORE for one in history)
+        if _started(history, Step.REVOKE) or rolled_back or opened.old_version is None:
+            return
+        old = self._world.backend.read(self._world.path, opened.old_version)
+        if old is None:
+            self._break("P5: the old credential is no longer held")
+        elif not self._world.lets_in(old.credential):
+            self._break(f"P5: the old login {old.credential.username!r} is refused too early")
+
+    def _remember(self, credential: Credential) -> None:
+        if all(_key(credential) != _key(one) for one in self.seen):
+            self.seen.append(credential)
+
+    def _break(self, what: str) -> None:
+        """Tell it once, with the place where it was first seen."""
+        self.broken.setdefault(what, self._where)
+
+
+def _key(credential: Credential) -> tuple[str, str]:
+    return credential.username, credential.password.reveal()
+
+
+def _started(history: list[Event], step: Step) -> bool:
+    return any(one.kind is Kind.STARTED and one.step is step for one in history)
+
+
+def _last(history: list[Event]) -> Event | None:
+    return next((one for one in reversed(history) if one.step is not None), None)

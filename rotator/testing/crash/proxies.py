@@ -1,0 +1,210 @@
+"""The ports as one process sees them: every call is a point at which it can die."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rotator.core.model import Step
+from rotator.core.ports import CountsSessions
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+
+    from rotator.core.history import RotationRecord, SecretRecord
+    from rotator.core.model import Credential, Event, Evidence, Lease, NewEvent, Version
+    from rotator.core.ports import Journal, Rotation, SecretBackend, StepContext
+    from rotator.core.session import Session
+    from rotator.testing.crash.points import Points
+    from rotator.testing.crash.promises import Promises
+
+
+class JournalProxy:
+    """The journal, call by call."""
+
+    def __init__(self, inner: Journal, points: Points, promises: Promises) -> None:
+        self._inner: Journal = inner
+        self._points: Points = points
+        self._promises: Promises = promises
+
+    def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
+        """Pass on."""
+        return self._points.call(
+            "journal", "acquire", lambda: self._inner.acquire(secret, holder, ttl)
+        )
+
+    def release(self, lease: Lease) -> None:
+        """Pass on."""
+        self._points.call("journal", "release", lambda: self._inner.release(lease))
+
+    def append(self, lease: Lease, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
+        """Pass on, after a look at what shares a commit."""
+        self._promises.check_commit(events)
+        return self._points.call(
+            "journal", "append", lambda: self._inner.append(lease, events, ttl)
+        )
+
+    def secret(self, secret: str) -> SecretRecord | None:
+        """Pass on."""
+        return self._points.call("journal", "secret", lambda: self._inner.secret(secret))
+
+    def secrets(self) -> list[SecretRecord]:
+        """Pass on."""
+        return self._points.call("journal", "secrets", self._inner.secrets)
+
+    def open_rotation(self, secret: str) -> RotationRecord | None:
+        """Pass on."""
+        return self._points.call(
+            "journal", "open_rotation", lambda: self._inner.open_rotation(secret)
+        )
+
+    def rotation(self, rotation_id: str) -> RotationRecord | None:
+        """Pass on."""
+        return self._points.call("journal", "rotation", lambda: self._inner.rotation(rotation_id))
+
+    def rotations(self, secret: str, limit: int = 50) -> list[RotationRecord]:
+        """Pass on."""
+        return self._points.call(
+            "journal", "rotations", lambda: self._inner.rotations(secret, limit)
+        )
+
+    def history(self, rotation_id: str) -> list[Event]:
+        """Pass on."""
+        return self._points.call("journal", "history", lambda: self._inner.history(rotation_id))
+
+    def events(self, secret: str, limit: int | None = None) -> list[Event]:
+        """Pass on."""
+        return self._points.call("journal", "events", lambda: self._inner.events(secret, limit))
+
+
+class BackendProxy:
+    """The backend, call by call."""
+
+    def __init__(self, inner: SecretBackend, points: Points, promises: Promises) -> None:
+        self._inner: SecretBackend = inner
+        self._points: Points = points
+        self._promises: Promises = promises
+
+    def current(self, path: str) -> Version | None:
+        """Pass on."""
+        return self._points.call("backend", "current", lambda: self._inner.current(path))
+
+    def read(self, path: str, version: str) -> Version | None:
+        """Pass on."""
+        return self._points.call("backend", "read", lambda: self._inner.read(path, version))
+
+    def staged(self, path: str, rotation_id: str) -> Credential | None:
+        """Pass on."""
+        return self._points.call("backend", "staged", lambda: self._inner.staged(path, rotation_id))
+
+    def stage(self, path: str, rotation_id: str, new: Credential) -> Credential:
+        """Pass on; what was staged is remembered, so that it can be tried at the end."""
+        self._promises.seen.append(new)
+        return self._points.call(
+            "backend",
+            "stage",
+            lambda: self._inner.stage(path, rotation_id, new),
+            effect_of=Step.STAGE,
+        )
+
+    def publish(self, path: str, rotation_id: str, *, expect: str | None) -> str:
+        """Pass on."""
+        return self._points.call(
+            "backend",
+            "publish",
+            lambda: self._inner.publish(path, rotation_id, expect=expect),
+            effect_of=Step.PUBLISH,
+        )
+
+    def discard(self, path: str, rotation_id: str) -> None:
+        """Pass on."""
+        self._points.call(
+            "backend",
+            "discard",
+            lambda: self._inner.discard(path, rotation_id),
+            effect_of=Step.DISCARD,
+        )
+
+    def restore(self, path: str, *, expect: str, to: str) -> str:
+        """Pass on."""
+        return self._points.call(
+            "backend",
+            "restore",
+            lambda: self._inner.restore(path, expect=expect, to=to),
+            effect_of=Step.RESTORE,
+        )
+
+
+class RotationProxy:
+    """The plugin, call by call."""
+
+    def __init__(self, inner: Rotation, points: Points, promises: Promises) -> None:
+        self._inner: Rotation = inner
+        self._points: Points = points
+        self._promises: Promises = promises
+
+    @property
+    def overlaps(self) -> bool:
+        """Pass on."""
+        return self._inner.overlaps
+
+    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
+        """Pass on; nothing may change."""
+        with self._promises.nothing_changes("propose"):
+            return self._points.call(
+                "rotation", "propose", lambda: self._inner.propose(current, ctx)
+            )
+
+    def create(self, new: Credential, ctx: StepContext) -> None:
+        """Pass on, if the password is where it can be found again."""
+        self._promises.check_staged(new, ctx.rotation_id)
+        self._points.call(
+            "rotation", "create", lambda: self._inner.create(new, ctx), effect_of=Step.CREATE
+        )
+
+    def verify(self, new: Credential, ctx: StepContext) -> Evidence:
+        """Pass on; nothing may change."""
+        with self._promises.nothing_changes("verify"):
+            return self._points.call("rotation", "verify", lambda: self._inner.verify(new, ctx))
+
+    def probe(self, credential: Credential, ctx: StepContext) -> bool:
+        """Pass on; nothing may change."""
+        with self._promises.nothing_changes("probe"):
+            return self._points.call(
+                "rotation", "probe", lambda: self._inner.probe(credential, ctx)
+            )
+
+    def revoke(self, old: Credential, ctx: StepContext) -> None:
+        """Pass on, if the old one may go."""
+        self._promises.check_revoke(old)
+        self._points.call(
+            "rotation", "revoke", lambda: self._inner.revoke(old, ctx), effect_of=Step.REVOKE
+        )
+
+    def withdraw(self, new: Credential, ctx: StepContext) -> None:
+        """Pass on."""
+        self._points.call(
+            "rotation", "withdraw", lambda: self._inner.withdraw(new, ctx), effect_of=Step.WITHDRAW
+        )
+
+
+class CountingRotationProxy(RotationProxy):
+    """A plugin that can count sessions, call by call."""
+
+    def __init__(self, inner: Rotation, points: Points, promises: Promises) -> None:
+        super().__init__(inner, points, promises)
+        assert isinstance(inner, CountsSessions)
+        self._counts: CountsSessions = inner
+
+    def sessions(self, login: str, ctx: StepContext) -> list[Session]:
+        """Pass on; nothing may change."""
+        with self._promises.nothing_changes("sessions"):
+            return self._points.call(
+                "rotation", "sessions", lambda: self._counts.sessions(login, ctx)
+            )
+
+
+def rotation_proxy(inner: Rotation, points: Points, promises: Promises) -> RotationProxy:
+    """Return a proxy with the abilities of `inner`, and no others."""
+    kind = CountingRotationProxy if isinstance(inner, CountsSessions) else RotationProxy
+    return kind(inner, points, promises)

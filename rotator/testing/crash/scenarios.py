@@ -1,0 +1,136 @@
+"""What is done to a secret while it crashes: the starting state, the act, the allowed ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.model import DrainThen, Outcome, Policy
+from rotator.testing.crash.points import Crash, Point, When
+from rotator.testing.crash.process import POLICY, Process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rotator.testing.crash.worlds import World
+
+_DONE: Final = frozenset({Outcome.DONE})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One act in one starting state.
+
+    `prepare` brings a fresh world there, one well-behaved process for each of its entries. `act`
+    is what is crashed, again and again. `outcomes`: how the rotations of a crashed act may end.
+    """
+
+    name: str
+    make_world: Callable[[], World]
+    act: Callable[[Process], object]
+    prepare: tuple[Callable[[Process], object], ...] = ()
+    outcomes: frozenset[Outcome] = _DONE
+    policy: Policy = POLICY
+
+
+def scenarios(make_world: Callable[[], World]) -> list[Scenario]:
+    """Return every scenario that this world has the abilities for."""
+    world = make_world()
+    rotated = (Process.rotate, Process.rotate)
+    in_grace = (Process.rotate, Process.rotate, _leave_in_grace)
+    half_way = (Process.rotate, _dies(When.BEFORE, "rotation", "verify"))
+    in_doubt = (Process.rotate, _dies(When.AFTER, "backend", "publish"))
+    found = [
+        Scenario(name="first credential", make_world=make_world, act=Process.rotate),
+        Scenario(name="rotation", make_world=make_world, prepare=rotated, act=Process.rotate),
+        Scenario(
+            name="rotation that waits inside the call",
+            make_world=make_world,
+            prepare=rotated,
+            act=_rotate_patiently,
+        ),
+        Scenario(
+            name="rollback before publish",
+            make_world=make_world,
+            prepare=half_way,
+            act=Process.rollback,
+            outcomes=_DONE | {Outcome.UNDONE},
+        ),
+        Scenario(
+            name="rollback with publish in doubt",
+            make_world=make_world,
+            prepare=in_doubt,
+            act=Process.rollback,
+            outcomes=_DONE | {Outcome.ROLLED_BACK},
+        ),
+    ]
+    if world.rotation().overlaps:
+        found += [
+            Scenario(
+                name="rollback in the grace period",
+                make_world=make_world,
+                prepare=in_grace,
+                act=Process.rollback,
+                outcomes=_DONE | {Outcome.ROLLED_BACK},
+            ),
+            Scenario(
+                name="early revoke", make_world=make_world, prepare=in_grace, act=Process.revoke
+            ),
+        ]
+    if world.open_session is not None and world.close_sessions is not None:
+        drain = Scenario(
+            name="drain that waits",
+            make_world=make_world,
+            prepare=(*rotated, _log_in),
+            act=Process.rotate,
+        )
+        ends = replace(POLICY, drain_then=DrainThen.TERMINATE, drain_wait=timedelta(seconds=90))
+        found += [drain, replace(drain, name="drain that ends sessions", policy=ends)]
+    if world.refuse_next is not None:
+        found.append(
+            Scenario(
+                name="refused candidate",
+                make_world=make_world,
+                prepare=(*rotated, _refuse_next),
+                act=Process.rotate,
+                outcomes=_DONE | {Outcome.UNDONE},
+            )
+        )
+    return found
+
+
+def _rotate_patiently(process: Process) -> None:
+    process.finish(process.engine.rotate(process.secret, patience=timedelta(hours=1)))
+
+
+def _leave_in_grace(process: Process) -> None:
+    result = process.engine.rotate(process.secret)
+    assert result.published, result
+
+
+def _dies(when: When, port: str, name: str) -> Callable[[Process], object]:
+    """Return a rotation that dies at the first such point."""
+
+    def fault(point: Point) -> None:
+        if (point.when, point.port, point.name) == (when, port, name):
+            raise Crash
+
+    def act(process: Process) -> None:
+        process.points.fault = fault
+        process.engine.rotate(process.secret)
+
+    return act
+
+
+def _log_in(process: Process) -> None:
+    world = process.world
+    current = world.backend.current(world.path)
+    assert current is not None
+    assert world.open_session is not None
+    world.open_session(current.credential.username)
+
+
+def _refuse_next(process: Process) -> None:
+    assert process.world.refuse_next is not None
+    process.world.refuse_next()

@@ -1,0 +1,100 @@
+"""What outlives a process: the target, the backend, the journal and the clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from rotator.core.model import Credential
+from rotator.core.ports import Clock, Journal, Rotation, SecretBackend
+from rotator.testing.fake_backend import FakeBackend
+from rotator.testing.fake_journal import MemoryJournal
+from rotator.testing.fake_rotations import fake_rotation
+from rotator.testing.fake_target import FakeTarget
+from rotator.testing.fakes import ManualClock, SeededEntropy, step_context
+
+if TYPE_CHECKING:
+    from rotator.testing.crash.points import Points
+
+
+class Tapped(Protocol):
+    """A fake that passes each single effect through `tap`."""
+
+    tap: Callable[[str, Callable[[], None]], None]
+
+
+def _memory_journal(clock: Clock, is_dead: Callable[[str], bool]) -> Journal:
+    return MemoryJournal(clock=clock, is_dead=is_dead)
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """Everything but the process. `make_world` returns a fresh one for each of thousands of runs.
+
+    `rotation` makes the plugin's rotation, once per process. `usable` names the logins of ours
+    that somebody could get into right now (None: not looked at). `accepts` tries a credential,
+    through the plugin's `probe` unless something else is given. `state` is compared before and
+    after calls that must change nothing. `open_session` opens one for the current login, and
+    `close_sessions` closes all; without them the scenarios with sessions are left out.
+    `refuse_next` makes the target refuse the next candidate. `make_journal` opens another journal
+    than the one in memory, over the clock and what tells of dead holders. `secret` and `path` are the names
+    under which the journal and the backend know the secret.
+    """
+
+    rotation: Callable[[], Rotation]
+    backend: SecretBackend = field(default_factory=FakeBackend)
+    usable: Callable[[], set[str]] | None = None
+    accepts: Callable[[Credential], bool] | None = None
+    state: Callable[[], object] | None = None
+    violations: Callable[[], Sequence[str]] = tuple
+    open_session: Callable[[str], None] | None = None
+    close_sessions: Callable[[], None] | None = None
+    refuse_next: Callable[[], None] | None = None
+    tapped: Sequence[Tapped] = ()
+    clock: ManualClock = field(default_factory=ManualClock)
+    dead: set[str] = field(default_factory=set[str])
+    make_journal: Callable[[Clock, Callable[[str], bool]], Journal] = _memory_journal
+    journal: Journal = field(init=False)
+    entropy: SeededEntropy = field(default_factory=SeededEntropy)
+    secret: str = "app"
+    path: str = "apps/app"
+
+    def __post_init__(self) -> None:
+        """Open the journal, over this world's clock and its dead."""
+        self.journal = self.make_journal(self.clock, self.dead.__contains__)
+
+    def lets_in(self, credential: Credential) -> bool:
+        """Return whether the target accepts this credential right now, unseen by the harness."""
+        if self.accepts is not None:
+            return self.accepts(credential)
+        context = step_context(secret=self.secret, clock=self.clock)
+        return self.rotation().probe(credential, context)
+
+    def watch(self, points: Points) -> None:
+        """Let each single effect of the fakes be two points of the process."""
+        for number, fake in enumerate(self.tapped):
+            port = type(fake).__name__.removeprefix("Fake").lower() or str(number)
+            fake.tap = _tap(points, port)
+
+
+def fake_world(strategy: str, *, copies: bool = False) -> World:
+    """Return a world of fakes for one of the four strategies."""
+    backend = FakeBackend(copies=copies)
+    target = FakeTarget(stored=backend.holds)
+    return World(
+        rotation=lambda: fake_rotation(strategy, target),
+        backend=backend,
+        usable=target.usable,
+        accepts=lambda one: target.accepts(one.username, one.password.reveal()),
+        state=target.state,
+        violations=lambda: target.violations,
+        open_session=target.open_session,
+        close_sessions=target.close_sessions,
+        refuse_next=lambda: setattr(target, "refuse_next", 1),
+        tapped=(backend, target),
+    )
+
+
+def _tap(points: Points, port: str) -> Callable[[str, Callable[[], None]], None]:
+    return lambda what, effect: points.call(port, what, effect)

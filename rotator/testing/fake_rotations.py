@@ -1,0 +1,201 @@
+"""The four strategies over `FakeTarget`: small complete plugins, to test with and to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.errors import Conflict, InUse, Refused, Transient
+from rotator.core.model import Check, Credential, Evidence
+from rotator.core.naming import successor
+
+if TYPE_CHECKING:
+    from rotator.core.ports import Rotation, StepContext
+    from rotator.core.session import Session
+    from rotator.testing.fake_target import FakeTarget
+
+
+class _Logins:
+    """What all four have in common."""
+
+    overlaps: bool = True
+
+    def __init__(self, target: FakeTarget, base: str = "app") -> None:
+        self._target: FakeTarget = target
+        self._base: str = base
+
+    def verify(self, new: Credential, ctx: StepContext) -> Evidence:
+        """Log in."""
+        if not self.probe(new, ctx):
+            raise Refused(f"login {new.username!r} does not get in.")
+        return Evidence(checks=(Check(name="logs in", ok=True),))
+
+    def probe(self, credential: Credential, ctx: StepContext) -> bool:
+        """Try to log in."""
+        _in_time(ctx)
+        return self._target.accepts(credential.username, credential.password.reveal())
+
+    def sessions(self, login: str, ctx: StepContext) -> list[Session]:
+        """Return who is logged in."""
+        _in_time(ctx)
+        return self._target.sessions(login)
+
+    def _set(self, new: Credential, ctx: StepContext) -> None:
+        """Let `new` be the login's only way in, making the login where it is missing."""
+        name, password = new.username, new.password.reveal()
+        if self._ours(name, ctx):
+            self._target.set_password(name, password, ctx)
+        else:
+            self._target.create_login(name, password, ctx)
+
+    def _ours(self, name: str, ctx: StepContext) -> bool:
+        """Return whether the login is there; raise when it is somebody else's."""
+        _in_time(ctx)
+        if name not in self._target.accounts:
+            return False
+        if not self._target.is_ours(name, ctx):
+            raise Conflict(f"login {name!r} is there already and is not ours.")
+        return True
+
+    def _drop(self, name: str, ctx: StepContext) -> None:
+        if self._ours(name, ctx):
+            self._target.drop(name, ctx)
+
+    def _close(self, name: str, ctx: StepContext) -> None:
+        """Let nobody in as `name` any more, and see its sessions gone."""
+        if ctx.current is not None and ctx.current.username == name:
+            raise Conflict(f"login {name!r} is the current one.")
+        self._target.disable(name, ctx)
+        if ctx.end_sessions:
+            self._target.end_sessions(name, ctx)
+        if (found := self._target.sessions(name)) != []:
+            raise InUse(f"login {name!r} still has sessions.", sessions=found)
+
+
+class NewUser(_Logins):
+    """A fresh login for each rotation; the old one is dropped."""
+
+    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:  # noqa: ARG002 # the contract's
+        """Draw a login name that is free."""
+        _in_time(ctx)
+        name = successor(self._base, ctx.entropy)
+        while name in self._target.accounts:
+            name = successor(self._base, ctx.entropy)
+        return Credential(username=name, password=ctx.new_password())
+
+    def create(self, new: Credential, ctx: StepContext) -> None:
+        """Make the login."""
+        self._set(new, ctx)
+
+    def revoke(self, old: Credential, ctx: StepContext) -> None:
+        """Close the old login, then drop it."""
+        if self._ours(old.username, ctx):
+            self._close(old.username, ctx)
+            self._drop(old.username, ctx)
+
+    def withdraw(self, new: Credential, ctx: StepContext) -> None:
+        """Drop the new login; nobody was told of it, so nobody is in."""
+        self._drop(new.username, ctx)
+
+
+class AlternatingUsers(_Logins):
+    """Two logins taking turns; the one whose turn is over is closed but stays."""
+
+    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
+        """Take the other login."""
+        first, second = f"{self._base}_a", f"{self._base}_b"
+        turn = second if current is not None and current.username == first else first
+        return Credential(username=turn, password=ctx.new_password())
+
+    def create(self, new: Credential, ctx: StepContext) -> None:
+        """Open the other login."""
+        self._set(new, ctx)
+
+    def revoke(self, old: Credential, ctx: StepContext) -> None:
+        """Close the old login."""
+        if self._ours(old.username, ctx):
+            self._close(old.username, ctx)
+
+    def withdraw(self, new: Credential, ctx: StepContext) -> None:
+        """Close the new login again."""
+        if self._ours(new.username, ctx):
+            self._target.disable(new.username, ctx)
+
+
+class SingleUser(_Logins):
+    """One login with one password, changed in place."""
+
+    overlaps: bool = False
+
+    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
+        """Keep the login, draw a password."""
+        name = current.username if current is not None else self._base
+        return Credential(username=name, password=ctx.new_password())
+
+    def create(self, new: Credential, ctx: StepContext) -> None:
+        """Change the password."""
+        self._set(new, ctx)
+
+    def revoke(self, old: Credential, ctx: StepContext) -> None:  # noqa: ARG002 # the contract's
+        """Do nothing: the old password stopped working when the new one was set."""
+        _in_time(ctx)
+
+    def withdraw(self, new: Credential, ctx: StepContext) -> None:
+        """Change the password back."""
+        if ctx.current is None:
+            self._drop(new.username, ctx)
+        else:
+            self._set(ctx.current, ctx)
+
+
+class DualPassword(SingleUser):
+    """One login with two passwords."""
+
+    overlaps: bool = True
+
+    def create(self, new: Credential, ctx: StepContext) -> None:
+        """Add the password. Done twice, the second time would push out the current one."""
+        name, password = new.username, new.password.reveal()
+        if ctx.current is None or not self._ours(name, ctx):
+            self._set(new, ctx)
+        elif not self._target.accepts(name, password):
+            self._only(ctx.current, ctx)
+            self._target.set_password(name, password, ctx, retain=True)
+
+    def revoke(self, old: Credential, ctx: StepContext) -> None:  # noqa: ARG002 # the contract's
+        """Leave only the current password."""
+        if ctx.current is not None and self._ours(ctx.current.username, ctx):
+            self._only(ctx.current, ctx)
+
+    def withdraw(self, new: Credential, ctx: StepContext) -> None:
+        """Leave only the current password, or no login when there was none."""
+        if ctx.current is None:
+            self._drop(new.username, ctx)
+        else:
+            self.revoke(new, ctx)
+
+    def _only(self, kept: Credential, ctx: StepContext) -> None:
+        password = kept.password.reveal()
+        if self._target.accounts[kept.username].passwords[:1] != [password]:
+            self._target.set_password(kept.username, password, ctx)
+        self._target.discard_old_password(kept.username, ctx)
+
+
+_CLASSES: Final[Mapping[str, type[NewUser | AlternatingUsers | SingleUser]]] = {
+    "new-user": NewUser,
+    "alternating-users": AlternatingUsers,
+    "single-user": SingleUser,
+    "dual-password": DualPassword,
+}
+STRATEGIES: Final = tuple(_CLASSES)
+
+
+def fake_rotation(strategy: str, target: FakeTarget, base: str = "app") -> Rotation:
+    """Return the rotation of this strategy over the target; `base` starts the names of its logins."""
+    return _CLASSES[strategy](target, base)
+
+
+def _in_time(ctx: StepContext) -> None:
+    """Send nothing once the deadline has passed: another engine may be at work by then."""
+    if ctx.seconds_left() <= 0:
+        raise Transient("the step's time was up before anything was sent.")
