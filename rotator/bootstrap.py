@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from rotator import plugins, world
 from rotator.backends.sealing import create_key_file
@@ -16,8 +16,9 @@ from rotator.core.ports import Examines, ExaminesBackend, KeepsValues, TellsRota
 from rotator.core.schedule import is_due
 from rotator.core.secret import Secret
 from rotator.engine import Engine, ManagedSecret
-from rotator.journal import audit, chain
+from rotator.journal import audit, chain, migrate
 from rotator.journal.checkpoints import Anchor, checkpoint
+from rotator.journal.export import export
 from rotator.journal.sql import SqlJournal
 from rotator.observe import get_log
 from rotator.references import Resolver, parse
@@ -46,6 +47,7 @@ class App:
         face: str = "cli",
         observer: Callable[[Event], None] | None = None,
         upgrade: bool = False,
+        check: bool = True,
     ) -> None:
         """Open the journal; backends and targets wait. Raises `JournalError` or `UsageError`."""
         self.settings: Settings = settings
@@ -64,6 +66,7 @@ class App:
             is_dead=world.is_dead,
             base=settings.base,
             upgrade=upgrade,
+            check=check,
         )
         _ = self._closing.callback(self.journal.close)
         self.engine: Engine = Engine(
@@ -211,6 +214,12 @@ class App:
         place = self.settings.journal.signing_key
         return None if place is None else chain.public_key(self.resolve(place))
 
+    def export_journal(self, folder: Path, form: Literal["jsonl", "csv"]) -> list[Path]:
+        """Write the journal into files that an outsider can verify; signed where there is a key."""
+        place = self.settings.journal.signing_key
+        key = self.resolve(place) if place is not None else None
+        return export(self.journal, folder, form, now=self.clock.now(), signing_key=key)
+
     def _beside_key(self, place: str) -> tuple[KeepsValues | None, str]:
         reference = parse(place)
         if reference.scheme in ("env", "file"):
@@ -308,6 +317,19 @@ def open_app(
 ) -> App:
     """Read the configuration and open the application."""
     return App(load(config), face=face, observer=observer, upgrade=upgrade)
+
+
+def upgrade_journal(config: Path) -> tuple[str | None, str]:
+    """Bring the journal's schema up to this program's; return the revisions before and after."""
+    with App(load(config), upgrade=True) as app:
+        return app.journal.upgraded_from, migrate.HEAD
+
+
+def journal_revision(config: Path) -> tuple[str, str | None, str]:
+    """Return where the journal is, the revision it has and the one this program needs."""
+    settings = load(config)
+    with App(settings, check=False) as app:
+        return app.journal.place, app.journal.revision(), migrate.HEAD
 
 
 def initialise(config: Path, text: str) -> None:

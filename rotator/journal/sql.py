@@ -73,9 +73,11 @@ class SqlJournal:
         is_dead: Callable[[str], bool] = lambda _holder: False,
         base: Path | None = None,
         upgrade: bool = False,
+        check: bool = True,
     ) -> None:
         """Open the journal at an SQLAlchemy URL; a fresh SQLite file is set up by itself.
 
+        `check` False opens a database whatever its version, only to ask for that.
         `is_dead` tells whether the holder of a lease is known to be gone. `base`: the folder that
         a relative SQLite path starts from. Raises `JournalError` when the database cannot be
         reached, is older (run `rotator db upgrade`) or newer than this program.
@@ -89,14 +91,20 @@ class SqlJournal:
         fresh = _create_private(self.url) if self._sqlite else False
         self.database: Database = _database(self.url)
         with translated(self.place):
+            self.upgraded_from: str | None = migrate.HEAD
             if upgrade or fresh:
-                migrate.upgrade(self.database)
-            else:
+                self.upgraded_from, _ = migrate.upgrade(self.database)
+            elif check:
                 migrate.check(self.database, self.place)
 
     def close(self) -> None:
         """Give back the connections."""
         self.database.dispose()
+
+    def revision(self) -> str | None:
+        """Return the version of the schema; None when it is not set up."""
+        with translated(self.place):
+            return migrate.revision(self.database)
 
     # -- the contract --------------------------------------------------------------------------
 

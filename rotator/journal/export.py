@@ -1,0 +1,233 @@
+"""`audit export`: the journal as files that an outsider can verify without our database."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import sqlalchemy as sa
+
+from rotator.core.errors import UsageError
+from rotator.journal import chain, rows, tables
+from rotator.journal.audit import AuditReport
+from rotator.journal.failures import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime
+    from pathlib import Path
+    from typing import TextIO
+
+    from rotator.core.secret import Secret
+    from rotator.journal.sql import SqlJournal
+
+Form = Literal["jsonl", "csv"]
+
+MANIFEST: Final = "manifest.json"
+SIGNATURE: Final = "manifest.sig"
+_FORMAT: Final = "rotator journal export 1"
+_CHECKPOINT_COLUMNS: Final = tuple(column.name for column in tables.checkpoints.columns)
+_NUMBERS: Final = frozenset({"seq", "fence", "number"})
+_BATCH: Final = 10_000
+
+
+def export(
+    journal: SqlJournal,
+    folder: Path,
+    form: Form,
+    *,
+    now: datetime,
+    signing_key: Secret | None = None,
+) -> list[Path]:
+    """Write events, checkpoints and a manifest into a new or empty folder; return the files.
+
+    The manifest holds the SHA-256 of each file, the counts and the head of every chain; with a
+    signing key it is signed. Raises `UsageError` when the folder holds something already.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty.", hint="Export into a new folder.")
+    heads: dict[str, list[Any]] = {}
+
+    def noting(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for row in found:
+            heads[row["secret"]] = [row["seq"], row["hash"]]
+            yield row
+
+    files = [folder / f"events.{form}", folder / f"checkpoints.{form}"]
+    with translated(journal.place), journal.database.connect() as db:
+        # One snapshot for both tables, so that what is written is one state of the journal.
+        if db.dialect.name == "sqlite":
+            _ = db.exec_driver_sql("BEGIN")
+        else:
+            _ = db.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        events = sa.select(tables.events).order_by(tables.events.c.secret, tables.events.c.seq)
+        checkpoints = sa.select(tables.checkpoints).order_by(tables.checkpoints.c.number)
+        counts = [
+            _write(files[0], form, rows.EVENT_COLUMNS, noting(_stream(db, events))),
+            _write(files[1], form, _CHECKPOINT_COLUMNS, _stream(db, checkpoints)),
+        ]
+    manifest = {
+        "format": _FORMAT,
+        "made": rows.stamp(now),
+        "files": {
+            file.name: {"sha256": _sha256(file), "rows": n}
+            for file, n in zip(files, counts, strict=True)
+        },
+        "heads": heads,
+        "public_key": chain.public_key(signing_key) if signing_key else None,
+    }
+    text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    with _private(folder / MANIFEST) as file:
+        _ = file.write(text)
+    files.append(folder / MANIFEST)
+    if signing_key is not None:
+        with _private(folder / SIGNATURE) as file:
+            _ = file.write(chain.sign(signing_key, text) + "\n")
+        files.append(folder / SIGNATURE)
+    return files
+
+
+def verify_export(folder: Path, public_key: str | None = None) -> AuditReport:
+    """Check an exported folder by itself.
+
+    `public_key` (PEM) is the one you got from its owner by another way; without it the key in the
+    manifest is used, which shows that the files belong together but not whose they are.
+    """
+    report = AuditReport(signatures=public_key is not None)
+    try:
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+        manifest = json.loads(text)
+        known = manifest["format"] == _FORMAT
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{folder} holds no {MANIFEST} that can be read.") from error
+    if not known:
+        raise UsageError(f"{folder}: this rotator does not know the format {manifest['format']!r}.")
+    key = public_key or manifest["public_key"]
+    if key is not None:
+        _check_signature(folder, text, key, report)
+    for name, said in manifest["files"].items():
+        # Only a bare name: a manifest must not make us read elsewhere.
+        if "/" in name or not (folder / name).is_file():
+            report.add(name, "is missing")
+        elif _sha256(folder / name) != said["sha256"]:
+            report.add(name, "is not the file that the manifest describes")
+    if not report.damage:
+        form = next(iter(manifest["files"])).rpartition(".")[2]
+        _check_chains(folder / f"events.{form}", form, manifest["heads"], report)
+        _check_checkpoints(folder / f"checkpoints.{form}", form, key, report)
+    return report
+
+
+def _check_signature(folder: Path, text: str, key: str, report: AuditReport) -> None:
+    try:
+        signature = (folder / SIGNATURE).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        report.add(SIGNATURE, "is missing")
+        return
+    if not chain.signed(key, text, signature):
+        report.add(MANIFEST, "its signature is not valid under the public key")
+
+
+def _check_chains(file: Path, form: str, heads: dict[str, Any], report: AuditReport) -> None:
+    found: set[str] = set()
+    for secret, events in groupby(_read(file, form), key=itemgetter("secret")):
+        prev, expected, head = chain.START, 1, chain.START
+        for row in events:
+            where = f"secret {secret}, event {row['seq']}"
+            values = [row[name] for name in rows.EVENT_COLUMNS[:-1]]
+            if row["seq"] != expected or row["prev_hash"] != prev:
+                report.add(where, "does not follow the event before it")
+            if chain.event_hash(*values) != row["hash"]:
+                report.add(where, "was changed: its hash is another")
+            prev = head = row["hash"]
+            expected = row["seq"] + 1
+            report.events += 1
+        if heads.get(secret) != [expected - 1, head]:
+            report.add(f"secret {secret}", "does not end where the manifest says")
+        found.add(secret)
+    report.secrets = len(found)
+    for secret in set(heads) - found:
+        report.add(f"secret {secret}", "is missing")
+
+
+def _check_checkpoints(file: Path, form: str, key: str | None, report: AuditReport) -> None:
+    prev = chain.START
+    for number, row in enumerate(_read(file, form), start=1):
+        where = f"checkpoint {number}"
+        hashed = chain.checkpoint_hash(row["number"], row["at"], row["heads"], row["prev_hash"])
+        if row["number"] != number or row["prev_hash"] != prev or hashed != row["hash"]:
+            report.add(where, "was changed, or does not follow the one before it")
+        if key is not None and not chain.signed(key, row["hash"], row["signature"]):
+            report.add(where, "its signature is not valid")
+        prev = row["hash"]
+        report.checkpoints += 1
+
+
+def _write(
+    path: Path, form: Form, columns: tuple[str, ...], found: Iterable[dict[str, Any]]
+) -> int:
+    count = 0
+    with _private(path) as file:
+        put = _writer(file, form, columns)
+        for row in found:
+            put(row)
+            count += 1
+    return count
+
+
+def _writer(
+    file: TextIO, form: Form, columns: tuple[str, ...]
+) -> Callable[[dict[str, Any]], object]:
+    if form == "jsonl":
+        return lambda row: file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    writer = csv.writer(file, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
+    _ = writer.writerow(columns)
+    return lambda row: writer.writerow([_cell(row[name]) for name in columns])
+
+
+def _cell(value: object) -> object:
+    # CSV has no null: a backslash and N, as PostgreSQL's COPY writes it; a text that begins with
+    # a backslash gets another one.
+    if value is None:
+        return "\\N"
+    return "\\" + value if isinstance(value, str) and value.startswith("\\") else value
+
+
+def _read(path: Path, form: str) -> Iterator[dict[str, Any]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        if form == "jsonl":
+            for line in file:
+                yield json.loads(line)
+            return
+        for row in csv.DictReader(file):
+            yield {name: _value(name, cell) for name, cell in row.items()}
+
+
+def _value(name: str, cell: str) -> object:
+    if name in _NUMBERS:
+        return int(cell)
+    if cell == "\\N":
+        return None
+    return cell.removeprefix("\\")
+
+
+def _stream(db: sa.Connection, query: Any) -> Iterator[dict[str, Any]]:
+    found = db.execution_options(stream_results=True, yield_per=_BATCH).execute(query)
+    for row in found.mappings():
+        yield dict(row)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _private(path: Path) -> TextIO:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    return os.fdopen(descriptor, "w", encoding="utf-8", newline="")
