@@ -6,6 +6,7 @@ Scalars follow the core schema of YAML 1.2, as editors do: only `true` and `fals
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 Data: TypeAlias = "bool | int | float | str | list[Data] | dict[str, Data] | None"
 Keys: TypeAlias = "tuple[str | int, ...]"
 _Entries: TypeAlias = "dict[str | int, tuple[yaml.Node, yaml.Node]]"
-
-# With libyaml it is ten times faster; the wheel has it, a bare source build may not.
-_Base = cast("type[yaml.SafeLoader]", getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 _TAG: Final = "tag:yaml.org,2002:"
 _MERGE: Final = f"{_TAG}merge"
@@ -42,13 +40,7 @@ _DEEPEST: Final = 32
 _TOO_DEEP: Final = ("it is nested too deeply for a configuration.", "Look for repeated brackets.")
 
 
-class _Loader(_Base):
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 # as PyYAML declares it
-
-
 _PATTERNS: Final = {name: re.compile(f"(?:{pattern})$") for name, pattern, _ in _RESOLVERS}
-for _name, _, _first in _RESOLVERS:
-    _Loader.add_implicit_resolver(f"{_TAG}{_name}", _PATTERNS[_name], _first)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -159,9 +151,23 @@ def read(path: Path, name: str) -> Source:
     return source
 
 
+@functools.cache
+def loader_class(base: type[yaml.SafeLoader]) -> type[yaml.SafeLoader]:
+    """Return a loader that reads scalars by the core schema of YAML 1.2."""
+
+    class Loader(base):
+        yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 # as PyYAML declares it
+
+    for name, _, first in _RESOLVERS:
+        Loader.add_implicit_resolver(f"{_TAG}{name}", _PATTERNS[name], first)
+    return Loader
+
+
 def _compose(source: Source, text: str) -> None:
+    # With libyaml it is ten times faster; the wheel has it, a bare source build may not.
+    base = cast("type[yaml.SafeLoader]", getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     try:
-        loader = _Loader(text)
+        loader = loader_class(base)(text)
         try:
             source.root = loader.get_single_node()
         finally:
