@@ -18,7 +18,6 @@ import sqlalchemy as sa
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
 from rotator.core.model import Kind, Step
 from rotator.journal import chain, rows, tables
-from rotator.journal.failures import translated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -87,7 +86,7 @@ def verify(
     back to an older state.
     """
     report = AuditReport(signatures=public_key is not None)
-    with translated(journal.place), journal.database.connect() as db:
+    with journal.snapshot() as db:
         heads = _Heads(db, report, public_key, anchor)
         folded = _events(db, report, heads)
         _secrets(db, report, folded.secrets)
@@ -252,9 +251,17 @@ def _events(db: Connection, report: AuditReport, heads: _Heads) -> _Folds:
 
 def _stream(db: Connection) -> Iterator[tuple[Any, ...]]:
     query = sa.select(tables.events).order_by(tables.events.c.secret, tables.events.c.seq)
-    found = db.execution_options(stream_results=True, yield_per=_BATCH).execute(query)
-    for batch in found.partitions():
-        yield from map(tuple, batch)
+    statement = str(query.compile(db.engine))
+    # The driver's own rows: the columns are texts and numbers, and there may be millions.
+    driver: Any = db.connection.driver_connection
+    # On PostgreSQL only a cursor with a name leaves the rows on the server.
+    cursor: Any = driver.cursor() if db.dialect.name == "sqlite" else driver.cursor("events")
+    try:
+        cursor.execute(statement)
+        while batch := cursor.fetchmany(_BATCH):
+            yield from batch
+    finally:
+        cursor.close()
 
 
 def _secrets(db: Connection, report: AuditReport, folded: Mapping[str, SecretRecord]) -> None:

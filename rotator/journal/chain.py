@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from json.encoder import encode_basestring as _quote
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import UsageError
@@ -25,7 +26,6 @@ _EVENT: Final = "rotator event 1"
 _CHECKPOINT: Final = "rotator checkpoint 1"
 _SEAL: Final = "rotator row 1"
 # Made once: json.dumps makes a new encoder at each call that does not use its defaults.
-_PLAIN: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 _SORTED: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
 
 
@@ -40,8 +40,16 @@ def digest(domain: str, parts: Iterable[object]) -> str:
     A JSON array keeps texts, numbers and null apart and their borders visible, so two different
     rows never give the same bytes, and an outsider can compute it in any language.
     """
-    text = _PLAIN([domain, *parts])
+    text = f"[{_quote(domain)},{','.join(map(_json, parts))}]"
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _json(part: object) -> str:
+    # What json.dumps writes for a text, a number or null, in a third of its time: `audit verify`
+    # does this eleven times an event.
+    if isinstance(part, str):
+        return _quote(part)
+    return "null" if part is None else str(part)
 
 
 def event_hash(

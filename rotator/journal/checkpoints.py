@@ -11,7 +11,6 @@ from sqlalchemy.exc import IntegrityError
 
 from rotator.core.errors import JournalError
 from rotator.journal import chain, rows, tables
-from rotator.journal.failures import translated
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -52,8 +51,7 @@ def checkpoint(journal: SqlJournal, signing_key: Secret, now: datetime) -> Ancho
     key_id = chain.key_id(chain.public_key(signing_key))
     for _ in range(_RACES):
         try:
-            with translated(journal.place):
-                return _try(journal, signing_key, key_id, rows.stamp(now))
+            return _try(journal, signing_key, key_id, rows.stamp(now))
         except JournalError as error:
             cause = error.__cause__
             if not isinstance(cause, IntegrityError):
@@ -72,7 +70,7 @@ def signed_heads(db: Connection) -> dict[str, tuple[int, str]]:
 
 def _try(journal: SqlJournal, signing_key: Secret, key_id: str, at: str) -> Anchor | None:
     secrets = tables.secrets.c
-    with journal.database.begin() as db:
+    with journal.writing() as db:
         newest = (
             db.execute(sa.select(_checkpoints).order_by(_checkpoints.c.number.desc()).limit(1))
             .mappings()

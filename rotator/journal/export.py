@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from rotator.core.errors import UsageError
 from rotator.journal import chain, rows, tables
 from rotator.journal.audit import AuditReport
-from rotator.journal.failures import translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -60,12 +59,7 @@ def export(
             yield row
 
     files = [folder / f"events.{form}", folder / f"checkpoints.{form}"]
-    with translated(journal.place), journal.database.connect() as db:
-        # One snapshot for both tables, so that what is written is one state of the journal.
-        if db.dialect.name == "sqlite":
-            _ = db.exec_driver_sql("BEGIN")
-        else:
-            _ = db.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    with journal.snapshot() as db:
         events = sa.select(tables.events).order_by(tables.events.c.secret, tables.events.c.seq)
         checkpoints = sa.select(tables.checkpoints).order_by(tables.checkpoints.c.number)
         counts = [

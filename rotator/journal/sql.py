@@ -111,7 +111,7 @@ class SqlJournal:
     def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
         """Take the lease, or raise `Busy`."""
         now = self._clock.now()
-        with self._writing() as db:
+        with self.writing() as db:
             row = self._locked(db, secret)
             if row is None:
                 blank = rows.secret_row(SecretRecord(name=secret))
@@ -144,7 +144,7 @@ class SqlJournal:
 
     def release(self, lease: Lease) -> None:
         """Give the lease back."""
-        with self._writing() as db:
+        with self.writing() as db:
             row = self._locked(db, lease.secret)
             if row is not None and _holds(row, lease):
                 self._save_secret(db, row | {"lease_holder": None, "lease_expires": None})
@@ -152,7 +152,7 @@ class SqlJournal:
     def append(self, lease: Lease, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
         """Write the events, fold them into the records, renew the lease: one transaction."""
         now = self._clock.now()
-        with self._writing() as db:
+        with self.writing() as db:
             row = self._locked(db, lease.secret)
             if row is None or not _holds(row, lease):
                 raise LeaseLost(
@@ -285,7 +285,18 @@ class SqlJournal:
             yield db
 
     @contextmanager
-    def _writing(self) -> Generator[Connection]:
+    def snapshot(self) -> Generator[Connection]:
+        """Read one state of the journal, whatever others write meanwhile."""
+        with translated(self.place), self.database.connect() as db:
+            if self._sqlite:
+                _ = db.exec_driver_sql("BEGIN")
+            else:
+                _ = db.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            yield db
+
+    @contextmanager
+    def writing(self) -> Generator[Connection]:
+        """Write in one transaction; errors come out as `JournalError`."""
         with translated(self.place), self.database.begin() as db:
             if self._sqlite:
                 db.exec_driver_sql("BEGIN IMMEDIATE")

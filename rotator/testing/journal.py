@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from rotator.core.model import Json
     from rotator.journal.sql import SqlJournal
 
-_STEPS = (Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.DRAIN, Step.REVOKE)
+_STEPS: Final = (Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.DRAIN, Step.REVOKE)
+_EVENTS_A_ROTATION: Final = 2 + 2 * len(_STEPS)
 
 
 def fill(journal: SqlJournal, *, secrets: int, rotations: int) -> int:
@@ -27,33 +28,42 @@ def fill(journal: SqlJournal, *, secrets: int, rotations: int) -> int:
     count = 0
     for number in range(secrets):
         name = f"secret-{number:06}"
-        record, prev, seq = SecretRecord(name=name), START, 0
         events: list[rows.Row] = []
         ended: list[rows.Row] = []
         for turn in range(rotations):
-            rotation: RotationRecord | None = None
-            for kind, step, data in _one(turn):
-                seq += 1
+            first = len(events)
+            prev = events[-1]["hash"] if events else START
+            for seq, (kind, step, data) in enumerate(_one(turn), start=first + 1):
                 at = rows.stamp(BEGINNING + timedelta(seconds=seq))
-                values = (
-                    name, seq, at, "fill", turn + 1, kind.value, f"{name}-{turn}",
-                    step.value if step else None, canonical(data), prev,
-                )  # fmt: skip
+                place = (name, seq, at, "fill", turn + 1, kind.value, f"{name}-{turn}")
+                values = (*place, step.value if step else None, canonical(data), prev)
                 prev = event_hash(*values)
-                row = dict(zip(rows.EVENT_COLUMNS, (*values, prev), strict=True))
-                events.append(row)
-                event = rows.event_from(row)
-                record, rotation = fold_secret(record, event), fold_rotation(rotation, event)
-            if rotation is not None:
-                ended.append(rows.sealed(tables.rotations, rows.rotation_row(rotation)))
-        lease = {"lease_holder": None, "lease_fence": rotations, "lease_expires": None}
-        held = rows.sealed(tables.secrets, rows.secret_row(record) | lease)
-        with journal.database.begin() as db:
-            _ = db.execute(sa.insert(tables.secrets), held)
+                events.append(dict(zip(rows.EVENT_COLUMNS, (*values, prev), strict=True)))
+            ended.append(_ended(events[first:]))
+        with journal.writing() as db:
+            _ = db.execute(sa.insert(tables.secrets), _secret(name, rotations, events))
             _ = db.execute(sa.insert(tables.events), events)
             _ = db.execute(sa.insert(tables.rotations), ended)
         count += len(events)
     return count
+
+
+def _ended(events: list[rows.Row]) -> rows.Row:
+    record: RotationRecord | None = None
+    for row in events:
+        # As `audit verify` does: what only moves the rotation along is skipped until the last.
+        if row["kind"] != Kind.STARTED.value:
+            record = fold_rotation(record, rows.event_from(row))
+    assert record is not None
+    return rows.sealed(tables.rotations, rows.rotation_row(record))
+
+
+def _secret(name: str, rotations: int, events: list[rows.Row]) -> rows.Row:
+    record = SecretRecord(name=name)
+    for row in events[-_EVENTS_A_ROTATION:]:
+        record = fold_secret(record, rows.event_from(row))
+    lease = {"lease_holder": None, "lease_fence": rotations, "lease_expires": None}
+    return rows.sealed(tables.secrets, rows.secret_row(record) | lease)
 
 
 def _one(turn: int) -> Iterator[tuple[Kind, Step | None, dict[str, Json]]]:

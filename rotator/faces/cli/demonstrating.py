@@ -47,6 +47,11 @@ def demo(run: Run) -> None:
     def tell(scene: Scene) -> None:
         run.say(scene_line(scene))
 
+    if not run.shared.verbose and run.shared.log_level is None:
+        # Its page is what is to be read; a log of every step beside it would drown it.
+        from rotator import observe  # noqa: PLC0415 # structlog takes 30 ms
+
+        observe.set_up(level="off")
     report = play(tell)
     run.data |= report.data()
     run.say(page(report))
