@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hmac
+import json
+import re
 import weakref
 from typing import Final, NoReturn, final
+from urllib.parse import quote, quote_plus
 
 MASK: Final = "***"
 
 # Shorter values (an empty test password, "a") would shred every text they are scrubbed from.
 _SHORTEST_SCRUBBED: Final = 6
+
+# No way of quoting changes these.
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.~-]*")
+_QUOTES: Final = (("'", "''"), ('"', '""'), ("'", "\\'"), ('"', '\\"'), ("", ""))
 
 # Every wrapper that is alive, so that `scrub` knows what to look for without keeping one alive.
 _living: weakref.WeakSet[Secret] = weakref.WeakSet()
@@ -68,10 +75,32 @@ class Secret:
 def scrub(text: str) -> str:
     """Return `text` with the value of every living `Secret` replaced by `***`.
 
-    The second line of defence: no text should hold a secret to begin with.
+    Also where it was quoted on its way into the text, as Python, JSON, SQL or a URL quote. The
+    second line of defence: no text should hold a secret to begin with.
     """
     for secret in sorted(_living.copy(), key=lambda one: -len(one.reveal())):
         value = secret.reveal()
-        if len(value) >= _SHORTEST_SCRUBBED and value in text:
-            text = text.replace(value, MASK)
+        if len(value) < _SHORTEST_SCRUBBED:
+            continue
+        for form in (value,) if _PLAIN.fullmatch(value) else _forms(value):
+            if form in text:
+                text = text.replace(form, MASK)
     return text
+
+
+def _forms(value: str) -> list[str]:
+    """Return how a value may look in a text, the longest form first."""
+    escaped = value.replace("\\", "\\\\")
+    forms = {
+        value,
+        repr(value)[1:-1],
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        *(one.replace(mark, twice) for one in (value, escaped) for mark, twice in _QUOTES),
+        # A value from the environment may hold bytes that are no text.
+        repr(value.encode(errors="replace"))[2:-1],
+        quote(value, errors="replace"),
+        quote(value, safe="", errors="replace"),
+        quote_plus(value, errors="replace"),
+    }
+    return sorted(forms, key=lambda form: (-len(form), form))
