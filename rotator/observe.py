@@ -160,6 +160,9 @@ def _plain(value: object, depth: int) -> object:
     """Return the value as texts, numbers, lists and mappings, scrubbed."""
     if value is None or isinstance(value, bool | int | float):
         return value
+    if isinstance(value, bytes | bytearray):
+        # As Python shows bytes, a quote in a secret would be escaped and not be recognised.
+        value = value.decode(errors="replace")
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, Secret) or depth == 0:

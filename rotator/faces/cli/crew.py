@@ -23,6 +23,7 @@ _Answer = TypeVar("_Answer")
 # How long a step that is under way may take to end once a person wants to leave. A rotation that
 # is cut off after that loses nothing: it is what `rotator resume` is for.
 _LAST_STEP: Final = 10.0
+_LAST_WORD: Final = 0.5
 _GLANCE: Final = 0.1
 # After these nothing is left to do that a stop could spare.
 _LAST_WORDS: Final = (Kind.ENDED, Kind.PARKED)
@@ -48,6 +49,8 @@ class Crew(Generic[_Answer]):
         """`do` works on one secret; at most `parallel` of them at once."""
         self.signal: int | None = None
         self.under_way: set[str] = set()
+        # Those that are in the middle of a step, not in a wait between two.
+        self._in_step: set[str] = set()
         self._do: Callable[[str], _Answer] = do
         self._size: int = max(1, min(parallel, len(names)))
         self._left: list[str] = list(reversed(names))
@@ -55,9 +58,15 @@ class Crew(Generic[_Answer]):
         self._stopping: threading.Event = threading.Event()
         self._guard: threading.Lock = threading.Lock()
         self._until: float = 0.0
+        self._soon: float = 0.0
 
     def observe(self, event: Event) -> None:
         """Stop here if a person wants to leave: what the event says is in the journal already."""
+        with self._guard:
+            if event.kind is Kind.STARTED:
+                self._in_step.add(event.secret)
+            else:
+                self._in_step.discard(event.secret)
         if self._stopping.is_set() and event.kind not in _LAST_WORDS:
             raise Stopped
 
@@ -66,7 +75,7 @@ class Crew(Generic[_Answer]):
 
         On Ctrl-C or SIGTERM `on_stop` is called once, the steps that are under way are finished,
         and nothing new is begun. A second Ctrl-C ends at once; `under_way` then names what was
-        left in the middle of a step.
+        left in a wait, or in the middle of a step.
         """
         with _signals(self._stop):
             for _ in range(self._size):
@@ -83,9 +92,10 @@ class Crew(Generic[_Answer]):
 
     def _stop(self, signum: int, _frame: FrameType | None) -> None:
         if self._stopping.is_set():
-            self._until = 0.0
+            self._until = self._soon = 0.0
             return
         self.signal = signum
+        self._soon = time.monotonic() + _LAST_WORD
         self._until = time.monotonic() + _LAST_STEP
         self._stopping.set()
 
@@ -93,9 +103,11 @@ class Crew(Generic[_Answer]):
         with self._guard:
             if not self._ended.empty():
                 return False
-            if not self.under_way:
-                return not self._left or self._stopping.is_set()
-            return self._stopping.is_set() and time.monotonic() > self._until
+            if self._stopping.is_set():
+                busy, now = self.under_way & self._in_step, time.monotonic()
+                # Who is between two steps may be asleep for hours: it is not waited for.
+                return not self.under_way or now > (self._until if busy else self._soon)
+            return not self.under_way and not self._left
 
     def _work(self) -> None:
         while (name := self._next()) is not None:

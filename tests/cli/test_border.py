@@ -1,0 +1,207 @@
+"""The border of the command line: misuse, help, versions, streams, errors that nobody foresaw."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rotator.faces.cli import exits, program
+from rotator.faces.cli.options import complete_names, complete_tags
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Cli
+
+_COMMANDS = (
+    ("init",), ("check",), ("doctor",), ("plugins",), ("demo",), ("plan",), ("rotate",), ("resume",),
+    ("status",), ("history",), ("verify",), ("rollback",), ("revoke",), ("park",), ("unpark",),
+    ("adopt",), ("get",), ("audit", "verify"), ("audit", "show"), ("db", "upgrade"), ("db", "status"),
+)  # fmt: skip
+
+
+def _rotator(*arguments: str, **given: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rotator", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **given)
+
+
+def test_the_version_comes_at_once():
+    """`--version` is answered before anything heavy is imported; the bound is wide, for slow CI."""
+    spent = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        result = _rotator("--version")
+        spent.append(time.perf_counter() - begun)
+        assert result.stdout.startswith("rotator ")
+    assert min(spent) < 0.5
+
+
+def test_the_version_imports_nothing_heavy():
+    """Neither typer nor SQLAlchemy nor a driver is loaded for it."""
+    script = (
+        "import sys; sys.argv = ['rotator', '--version']\n"
+        "from rotator.faces.cli import main; main()\n"
+        "heavy = {'typer', 'rich', 'sqlalchemy', 'psycopg', 'pydantic', 'structlog', 'yaml'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+def test_help_imports_no_database_and_no_driver():
+    """`--help` stays quick: what commands need is imported when they run."""
+    script = (
+        "import sys; from rotator.faces.cli import program\n"
+        "try: program.run(['rotate', '--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'sqlalchemy', 'psycopg', 'yaml', 'structlog', 'cryptography'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("command", _COMMANDS, ids=" ".join)
+def test_help_teaches_with_examples(bare: Cli, command: tuple[str, ...]):
+    """Each command's help has a block of examples that call this very command."""
+    told = bare(*command, "--help").out
+    assert "Examples" in told
+    assert f"rotator {' '.join(command)}" in told.split("Examples")[1]
+    assert "--json" in told
+
+
+def test_help_leads_to_every_command(bare: Cli):
+    """No command is missing from the first page."""
+    told = bare("--help").out
+    assert all(f" {command[0]} " in told for command in _COMMANDS)
+    assert bare().out.split() == told.split()
+
+
+def test_misuse_of_the_command_line_is_code_2(bare: Cli):
+    """An unknown command or option, a missing or bad value: one line, the way to the help, nothing done."""
+    assert "Did you mean 'rotate'" in bare("rotat", code=2).err
+    assert "rotator rotate --help" in bare("rotate", "--bogus", code=2).err
+    assert "NAME" in bare("history", code=2).err
+    assert "a duration" in bare("rotate", "x", "--patience", "soon", code=2).err
+    assert "no log level" in bare("check", "--log-level", "loud", code=2).err
+    error = bare.json("rotate", "--bogus", code=2).errors[0]
+    assert error["kind"] == "usage"
+    assert "--bogus" in error["what"]
+    assert bare.json("audit", "nonsense", code=2).answer["command"] == "audit"
+
+
+def test_which_secrets_are_meant_is_never_guessed(cli: Cli):
+    """`rotate` without a name does nothing, and names with --all do not go together."""
+    assert "not said" in cli("rotate", code=2).err
+    assert "do not go together" in cli("rotate", "app", "--all", code=2).err
+    assert cli.server.target.usable() == set()
+
+
+def test_an_unknown_secret_is_named_with_near_matches(cli: Cli):
+    """Every command that takes a name answers a slip of the pen alike, and nothing is changed."""
+    for command in (
+        "rotate",
+        "plan",
+        "history",
+        "rollback",
+        "revoke",
+        "adopt",
+        "get",
+        "status",
+        "verify",
+    ):
+        error = cli.json(command, "ap", code=2).errors[0]
+        assert error["what"].startswith("there is no secret `ap`")
+        assert "`app`" in error["hint"]
+    assert cli.server.target.usable() == set()
+
+
+def test_shared_options_stand_before_or_after_the_command(cli: Cli):
+    """`rotator --json status` and `rotator status --json` are the same."""
+    assert cli("--json", "status").answer["command"] == "status"
+    assert cli("status", "--json").answer["command"] == "status"
+    assert cli("audit", "show", "--json").answer["command"] == "audit show"
+
+
+def test_piped_output_is_plain(cli: Cli):
+    """No colour codes and no lines broken to a terminal's width."""
+    cli("rotate", "--all")
+    for arguments in (
+        ("status",),
+        ("history", "app"),
+        ("plan", "app"),
+        ("doctor",),
+        ("plugins", "paper"),
+    ):
+        assert "\x1b" not in cli(*arguments).out
+
+
+def test_names_and_tags_complete_from_the_configuration(cli: Cli):
+    """A shell is offered what the file defines, and nothing where it cannot be read."""
+    context: Any = SimpleNamespace(obj=None, params={})
+    assert complete_names(context, "") == ["app", "web", "old"]
+    assert complete_names(context, "w") == ["web"]
+    assert complete_tags(context, "b") == ["billing"]
+    cli.write("version: [")
+    assert complete_names(context, "") == []
+
+
+def test_a_shell_completes_through_the_real_program(cli: Cli):
+    """What bash calls on TAB prints commands; the completion script can be shown."""
+    environ = os.environ | {
+        "_ROTATOR_COMPLETE": "complete_bash",
+        "COMP_WORDS": "rotator rot",
+        "COMP_CWORD": "1",
+    }
+    assert _rotator(env=environ).stdout.split() == ["rotate"]
+
+
+def test_a_bug_of_ours_shows_no_traceback_and_no_text(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    """An exception that nobody foresaw is told by its type; `--debug` shows where, without values."""
+
+    def broken(*_: object, **__: object) -> None:
+        password = "hunter" + str(2)  # noqa: F841 # a local that must not be shown
+        raise ZeroDivisionError("the text may hold anything")
+
+    monkeypatch.setattr("rotator.bootstrap.App.doctor", broken)
+    told = cli("doctor", code=1)
+    assert "ZeroDivisionError" in told.err
+    assert "may hold anything" not in told.err
+    error = cli.json("doctor", code=1).errors[0]
+    assert error["kind"] == "bug"
+    shown = cli("doctor", "--debug", code=1).err
+    assert "in broken" in shown
+    assert "hunter2" not in shown
+
+
+def test_a_reader_that_goes_away_does_not_stop_the_work():
+    """`rotator --help | head -1` ends without a traceback."""
+    command = f"{sys.executable} -m rotator plugins postgresql | head -1"
+    result = subprocess.run(  # noqa: S602
+        command, shell=True, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert result.returncode == 0
+    assert result.stderr == ""
+
+
+def test_the_worst_code_wins():
+    """Stuck before failed, failed before misuse, misuse before later, later before done."""
+    assert exits.worst([0, 4, 2, 1, 3]) == 3
+    assert exits.worst([0, 4, 2, 1]) == 1
+    assert exits.worst([0, 4, 2]) == 2
+    assert exits.worst([0, 4]) == 4
+    assert exits.worst([0, 130, 3]) == 130
+    assert exits.worst([]) == 0
+
+
+def test_every_command_is_registered_once():
+    """The program is built from its groups without a clash."""
+    assert program.build().registered_commands

@@ -1,0 +1,240 @@
+"""status, history, verify, get, adopt, audit, db: what is told, and what is not."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rotator.bootstrap import open_app
+from rotator.core.model import Credential
+from rotator.core.secret import Secret
+from rotator.journal import chain
+from rotator.testing.fake_target import Account
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Cli
+
+
+def _password(cli: Cli, name: str = "app") -> str:
+    return cli("get", name, "--field", "password", "--reveal").out
+
+
+# -- status, history, verify ---------------------------------------------------------------------
+
+
+def test_status_tells_each_secrets_state(cli: Cli):
+    """What was never rotated is unknown, not due; the others have an age and a next time."""
+    cli("rotate", "app")
+    rows = {one["secret"]: one for one in cli.json("status").data["secrets"]}
+    assert rows["app"]["state"] == "ok"
+    assert rows["app"]["last_outcome"] == "done"
+    assert rows["app"]["age_seconds"] < 60
+    assert rows["app"]["next_due"] is not None
+    assert rows["web"]["state"] == "unknown"
+    assert rows["web"]["next_due"] is None
+    told = cli("status").out
+    assert "secret" in told.splitlines()[0]
+    assert "rotator adopt web" in told
+
+
+def test_status_tells_an_interrupted_rotation(cli: Cli):
+    """A rotation that stopped between two steps is shown with the command that finishes it."""
+    cli("rotate", "app")
+
+    def stop(event: object) -> None:
+        raise KeyboardInterrupt
+
+    with open_app(cli.config, observer=stop) as app, pytest.raises(KeyboardInterrupt):
+        app.engine.rotate(app.secret("app"))
+    row = cli.json("status", "app").data["secrets"][0]
+    assert row["state"] == "rotating"
+    assert "rotator resume app" in row["says"]
+    cli("resume", "app")
+    assert cli.json("status", "app").data["secrets"][0]["state"] == "grace"
+
+
+def test_history_tells_every_step_with_its_time(cli: Cli):
+    """Each rotation with its reason and each step with what it took."""
+    cli("rotate", "app", "--reason", "because")
+    rotation = cli.json("history", "app").data["rotations"][0]
+    assert rotation["reason"] == "because"
+    assert rotation["outcome"] == "done"
+    finished = [one["step"] for one in rotation["events"] if one["kind"] == "finished"]
+    assert finished == ["stage", "create", "verify", "publish"]
+    assert all(one["at"].endswith("+00:00") for one in rotation["events"])
+    told = cli("history", "app").out
+    assert "because: because" in told
+    assert "publish" in told
+    assert "never been rotated" in cli("history", "web").out
+
+
+def test_verify_says_whether_what_is_served_logs_in(cli: Cli):
+    """Exit code 0 while it does; 1, with the application's state, when it does not."""
+    cli("rotate", "app")
+    assert cli.json("verify", "app").data["secrets"][0]["accepted"] is True
+    for account in cli.server.target.accounts.values():
+        account.passwords = ["changed-by-somebody"]
+    told = cli("verify", "app", code=1)
+    assert "NOT safe" in told.err
+    assert cli.json("verify", "app", code=1).data["secrets"][0]["accepted"] is False
+
+
+# -- get -----------------------------------------------------------------------------------------
+
+
+def test_get_hides_what_is_secret(cli: Cli):
+    """Without --reveal only the login name is shown, on the screen and in JSON."""
+    cli("rotate", "app")
+    password = _password(cli)
+    assert len(password) == 32
+    told = cli("get", "app")
+    assert password not in told.out + told.err
+    assert "***" in told.out
+    answer = cli.json("get", "app")
+    assert password not in answer.out
+    assert answer.data["fields"]["password"] == "***"
+    assert answer.data["fields"]["username"] in cli.server.target.usable()
+
+
+def test_get_reveals_what_is_asked_for(cli: Cli):
+    """With --reveal every form holds the password; piped, a bare field has no line break."""
+    cli("rotate", "app")
+    password = _password(cli)
+    assert not password.endswith("\n")
+    assert password in cli("get", "app", "--reveal").out
+    assert cli.json("get", "app", "--reveal").data["fields"]["password"] == password
+    answer = cli.json("get", "app", "--field", "password", "--reveal")
+    assert answer.data == {
+        "secret": "app",
+        "field": "password",
+        "value": password,
+        "revealed": True,
+    }
+
+
+def test_a_secret_field_is_not_printed_as_a_mask(cli: Cli):
+    """A mask on standard output would end as somebody's password: it is refused instead."""
+    cli("rotate", "app")
+    told = cli("get", "app", "--field", "password", code=2)
+    assert told.out == ""
+    assert "--reveal" in told.err
+
+
+def test_other_fields_are_kept_and_secret(cli: Cli):
+    """Whatever else the backend keeps beside the password may be as secret as it is."""
+    account = Account(passwords=["first-password"], owner=None)
+    cli.server.target.accounts["app"] = account
+    url = "postgresql://app:first-password@db/app"
+    with cli.app() as app:
+        backend = app.backend("local")
+        first = Credential(
+            username="app", password=Secret("first-password"), fields={"url": url, "port": 5432}
+        )
+        backend.stage("app", "by-hand", first)
+        backend.publish("app", "by-hand", expect=None)
+    assert url not in cli("get", "app").out
+    assert cli("get", "app", "--field", "url", "--reveal").out == url
+    assert cli("get", "app", "--field", "port", "--reveal").out == "5432"
+    error = cli.json("get", "app", "--field", "passwort", code=2).errors[0]
+    assert "`password`" in error["hint"]
+
+
+# -- adopt ---------------------------------------------------------------------------------------
+
+
+def test_adopt_takes_a_login_over_as_it_stands(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    """Nothing changes on the target; the backend then serves it and the journal knows it."""
+    cli.server.target.accounts["legacy"] = Account(passwords=["legacy-password"])
+    before = cli.server.target.state()
+    monkeypatch.setenv("LEGACY", "legacy-password")
+    told = cli.json("adopt", "app", "--username", "legacy", "--password-from", "env:LEGACY")
+    assert told.data["login"] == "legacy"
+    assert told.data["accepted"] is True
+    assert cli.server.target.state() == before
+    assert _password(cli) == "legacy-password"
+    cli("rotate", "app")
+    assert cli("get", "app", "--field", "username").out != "legacy"
+
+
+def test_adopt_wants_both_name_and_password(cli: Cli):
+    """Half of a credential is misuse."""
+    assert "go together" in cli("adopt", "app", "--username", "legacy", code=2).err
+
+
+def test_adopt_does_not_ask_where_there_is_no_terminal(cli: Cli):
+    """`--password-from prompt` in a script says what to do instead of hanging."""
+    told = cli("adopt", "app", "--username", "x", "--password-from", "prompt", code=2)
+    assert "no terminal" in told.err
+
+
+def test_adopt_refuses_a_password_on_the_command_line_without_repeating_it(cli: Cli):
+    """A value where a reference belongs is refused, and not echoed."""
+    told = cli("adopt", "app", "--username", "x", "--password-from", "hunter2hunter2", code=2)
+    assert "hunter2" not in told.out + told.err
+
+
+def test_adopt_needs_something_to_adopt(cli: Cli):
+    """An empty backend and no credential given: the ways out are named."""
+    error = cli.json("adopt", "app", code=2).errors[0]
+    assert "--username" in error["hint"]
+
+
+# -- audit, db -----------------------------------------------------------------------------------
+
+
+def test_audit_verify_names_the_place_of_a_change(cli: Cli):
+    """A row changed behind our back is found: exit code 1, with the event named."""
+    cli("rotate", "app")
+    assert "is sound" in cli("audit", "verify").out
+    with sqlite3.connect(cli.folder / "rotator.db") as db:
+        for (name,) in db.execute(
+            "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        ).fetchall():
+            db.execute(f'DROP TRIGGER "{name}"')
+        db.execute("UPDATE events SET actor = 'nobody' WHERE seq = 3")
+    db.close()
+    damage = cli.json("audit", "verify", code=1).data["damage"]
+    assert any("event 3" in one["where"] for one in damage)
+    assert "NOT as it was written" in cli("audit", "verify", code=1).out
+
+
+def test_audit_verify_takes_a_public_key(cli: Cli):
+    """A key that did not sign the journal is not taken for the one that did."""
+    cli("rotate", "app")
+    other = cli.folder / "other.pem"
+    other.write_text(chain.public_key(chain.new_signing_key()))
+    assert cli.json("audit", "verify", "--public-key", str(other), code=1).data["damage"]
+    other.write_text("nonsense")
+    assert "PEM" in cli("audit", "verify", "--public-key", str(other), code=2).err
+    assert "cannot be read" in cli("audit", "verify", "--public-key", "nowhere.pem", code=2).err
+
+
+def test_audit_show_lists_the_newest_events_of_all_secrets(cli: Cli):
+    """Oldest first, at most as many as asked for."""
+    cli("rotate", "--all")
+    events = cli.json("audit", "show", "--limit", "7").data["events"]
+    assert len(events) == 7
+    assert [one["at"] for one in events] == sorted(one["at"] for one in events)
+    only = cli.json("audit", "show", "web").data["events"]
+    assert {one["secret"] for one in only} == {"web"}
+    assert "cli:" in cli("audit", "show").out
+
+
+def test_db_says_which_version_the_journal_has(cli: Cli):
+    """`upgrade` on a journal that is up to date changes nothing."""
+    assert cli.json("db", "upgrade").data["upgraded"] is False
+    assert cli.json("db", "status").data["revision"]
+
+
+def test_a_newer_journal_is_refused_and_left_alone(cli: Cli):
+    """A database of a newer version is neither used nor 'upgraded'."""
+    with sqlite3.connect(cli.folder / "rotator.db") as db:
+        db.execute("UPDATE alembic_version SET version_num = '9999'")
+    db.close()
+    for arguments in (("status",), ("db", "upgrade"), ("rotate", "app")):
+        error = cli.json(*arguments, code=1).errors[0]
+        assert error["kind"] == "journal"
+        assert "newer" in error["what"]
+    assert cli.server.target.usable() == set()
