@@ -349,7 +349,7 @@ def initialise(config: Path, text: str) -> None:
         key = str(getattr(cast("Any", chosen.options), "key", ""))
         if key.startswith("file:") and not (path := settings.base / parse(key).path).exists():
             create_key_file(path)
-    with App(settings) as app:
+    with App(settings, upgrade=True) as app:
         place = settings.journal.signing_key
         if place is None:
             return

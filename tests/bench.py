@@ -1,0 +1,236 @@
+"""`make bench`: the engine against a bare loop that makes the same remote calls.
+
+Everything is measured in one run on one machine; what counts are the ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+
+from rotations.postgresql import PLUGIN
+from rotations.postgresql.options import SecretOptions, TargetOptions
+from rotator import observe, world
+from rotator.api import Credential, Secret, StepContext
+from rotator.backends.local import LocalBackend
+from rotator.backends.sealing import Keys, new_key
+from rotator.core.model import Outcome, Policy
+from rotator.core.naming import new_id
+from rotator.engine import Engine, ManagedSecret
+from rotator.journal import audit, chain
+from rotator.journal.checkpoints import checkpoint
+from rotator.journal.sql import SqlJournal
+from rotator.testing.journal import fill
+from rotator.testing.postgres import ScratchPostgres
+
+POLICY = Policy(grace=timedelta(0))
+CLOCK, ENTROPY = world.SystemClock(), world.SystemEntropy()
+
+
+class Place:
+    """One backend and one target with a number of secrets, for one kind of run."""
+
+    def __init__(self, folder: Path, name: str, server: ScratchPostgres, secrets: int) -> None:
+        self.backend = LocalBackend(name, folder / f"{name}.db", Keys([new_key()]))
+        admin = Credential(username="postgres", password=Secret(server.superuser_password))
+        self.target = PLUGIN.target(
+            name, TargetOptions(host=server.host, port=server.port), lambda: admin
+        )
+        self.secrets = [
+            ManagedSecret(
+                name=f"{name}-{number}",
+                path=f"{name}/{number}",
+                backend_name=name,
+                backend=self.backend,
+                target_name=name,
+                rotation=self.target.rotation("new-user", SecretOptions(group="app")),
+                plugin="postgresql",
+                strategy="new-user",
+                policy=POLICY,
+            )
+            for number in range(secrets)
+        ]
+
+    def close(self) -> None:
+        self.target.close()
+        self.backend.close()
+
+
+def bare(secret: ManagedSecret) -> None:
+    """Make the remote calls of one rotation, in the engine's order; no engine, no journal."""
+    rotation, backend, path = secret.rotation, secret.backend, secret.path
+    rotation_id = new_id(ENTROPY)
+
+    def context(current: Credential | None) -> StepContext:
+        return StepContext(
+            secret=secret.name,
+            rotation_id=rotation_id,
+            current=current,
+            deadline=CLOCK.monotonic() + 30,
+            clock=CLOCK,
+            entropy=ENTROPY,
+            log=observe.get_log(),
+            new_password=lambda: POLICY.password.generate(ENTROPY),
+        )
+
+    version = backend.current(path)
+    old = version.credential if version else None
+    ctx = context(old)
+    new = backend.stage(path, rotation_id, rotation.propose(old, ctx))
+    rotation.create(new, ctx)
+    assert rotation.verify(new, ctx).ok
+    published = backend.publish(path, rotation_id, expect=version.id if version else None)
+    assert backend.read(path, published) is not None
+    if old is None or version is None:
+        return
+    assert not rotation.sessions(old.username, ctx)  # pyright: ignore[reportAttributeAccessIssue]
+    current = backend.current(path)
+    held = backend.read(path, version.id)
+    assert current is not None and held is not None
+    ctx = context(current.credential)
+    rotation.revoke(held.credential, ctx)
+    assert not rotation.probe(held.credential, ctx)
+    assert rotation.probe(current.credential, ctx)
+
+
+def rate(do, secrets: list[ManagedSecret], threads: int, rounds: int) -> float:
+    """Return rotations a second: each thread works on secrets of its own."""
+    mine = secrets[:threads]
+    start = threading.Barrier(threads + 1)
+
+    def work(secret: ManagedSecret) -> None:
+        start.wait()
+        for _ in range(rounds):
+            do(secret)
+
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(work, secret) for secret in mine]
+        start.wait()
+        begun = time.perf_counter()
+        for future in futures:
+            future.result()
+    return threads * rounds / (time.perf_counter() - begun)
+
+
+def engines(folder: Path, server: ScratchPostgres, repeats: int, rotations: int) -> dict:
+    """Measure the bare loop and the engine with both journals, in turn, several times."""
+    with ExitStack() as stack:
+        places = {
+            name: Place(folder, name, server, 8) for name in ("bare", "sqlite", "postgresql")
+        }
+        for place in places.values():
+            stack.callback(place.close)
+        url = f"postgresql://postgres@{server.host}:{server.port}/audit"
+        journals = {
+            "sqlite": SqlJournal(f"sqlite:///{folder}/journal.db", clock=CLOCK, actor="bench"),
+            "postgresql": SqlJournal(
+                url,
+                clock=CLOCK,
+                actor="bench",
+                password=Secret(server.superuser_password),
+                upgrade=True,
+            ),
+        }
+        runs = {"bare": bare}
+        for name, journal in journals.items():
+            stack.callback(journal.close)
+            engine = Engine(
+                journal=journal,
+                clock=CLOCK,
+                entropy=ENTROPY,
+                log=observe.get_log(),
+                holder=world.holder,
+            )
+
+            def run(secret: ManagedSecret, engine: Engine = engine) -> None:
+                result = engine.rotate(secret)
+                assert result.outcome is Outcome.DONE, result.error
+
+            runs[name] = run
+        for name, do in runs.items():
+            rate(do, places[name].secrets, 8, 3)
+        found: dict[str, dict[str, object]] = {}
+        for threads in (1, 8):
+            measured: dict[str, list[float]] = {name: [] for name in runs}
+            for _ in range(repeats):
+                for name, do in runs.items():
+                    rounds = max(1, rotations // threads)
+                    measured[name].append(rate(do, places[name].secrets, threads, rounds))
+            paired = {
+                name: statistics.median(
+                    one / base for one, base in zip(measured[name], measured["bare"], strict=True)
+                )
+                for name in journals
+            }
+            found[f"{threads} thread(s)"] = {
+                "rotations_a_second": {
+                    name: round(statistics.median(values), 1) for name, values in measured.items()
+                },
+                "engine_divided_by_bare": {name: round(one, 3) for name, one in paired.items()},
+            }
+        return found
+
+
+def version_seconds(repeats: int) -> float:
+    """Return the median wall time of `rotator --version`."""
+    program = str(Path(sys.executable).parent / "rotator")
+    times = []
+    for _ in range(repeats):
+        begun = time.perf_counter()
+        subprocess.run([program, "--version"], check=True, capture_output=True)
+        times.append(time.perf_counter() - begun)
+    return round(statistics.median(times), 4)
+
+
+def audits(folder: Path, events: int) -> dict:
+    """Fill a SQLite journal and verify it with its signatures."""
+    journal = SqlJournal(f"sqlite:///{folder}/audit.db", clock=CLOCK, actor="bench")
+    rotations = 100
+    count = fill(journal, secrets=-(-events // (rotations * 14)), rotations=rotations)
+    key = chain.new_signing_key()
+    checkpoint(journal, key, CLOCK.now())
+    begun, cpu = time.perf_counter(), time.process_time()
+    report = audit.verify(journal, public_key=chain.public_key(key))
+    wall, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    journal.close()
+    assert report.ok and report.events == count
+    return {
+        "events": count,
+        "seconds": round(wall, 2),
+        "events_a_second": round(count / wall),
+        "events_a_cpu_second": round(count / cpu),
+    }
+
+
+def main() -> None:
+    """Run as a program."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--rotations", type=int, default=160)
+    parser.add_argument("--events", type=int, default=1_000_000)
+    given = parser.parse_args()
+    observe.set_up(level="warning", human=False)
+    with tempfile.TemporaryDirectory(prefix="rotator-bench-") as folder, ScratchPostgres() as server:
+        with server.connect() as admin:
+            admin.execute("CREATE ROLE app NOLOGIN")
+            admin.execute("CREATE DATABASE audit")
+        found = {
+            "rotations": engines(Path(folder), server, given.repeats, given.rotations),
+            "version_seconds": version_seconds(11),
+            "audit_verify": audits(Path(folder), given.events),
+        }
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,211 @@
+"""SIGKILL at random over a real PostgreSQL: `make chaos`, and a shorter form in the tests.
+
+A worker process rotates without a pause and is killed at a random instant; then `resume` must
+bring every rotation to its end, while an application that never stops logging in meets no refusal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+from rotator import observe
+from rotator.bootstrap import App, initialise, open_app
+from rotator.demo.client import Client
+from rotator.testing.postgres import ScratchPostgres
+
+STRATEGIES = {"new-user": "fresh", "alternating-users": "pair", "single-user": "single"}
+STANDING = {"postgres", "app_owner", "pair_a", "pair_b"}
+CONFIG = """\
+version: 1
+journal: {{url: "{journal}", signing_key: "local:rotator/audit#private_key"{password}}}
+backends: {{local: {{type: local, path: secrets.db, key: "file:rotator.key"}}}}
+targets:
+  shop:
+    plugin: postgresql
+    host: {host}
+    port: {port}
+    dbname: shop
+    admin: {{username: postgres, password: "file:admin-password"}}
+policies:
+  default: {{grace: 250ms, drain: {{wait: 1s, then: terminate, poll: 50ms}}, retry: {{backoff: 20ms}}}}
+secrets:
+  fresh: {{target: shop, backend: local, strategy: new-user, options: {{group: app_owner}}}}
+  pair:
+    target: shop
+    backend: local
+    strategy: alternating-users
+    options: {{group: app_owner, users: [pair_a, pair_b]}}
+  single:
+    target: shop
+    backend: local
+    strategy: single-user
+    options: {{username: single, group: app_owner}}
+"""
+QUERY = "SELECT count(*) FROM orders"
+
+
+@dataclass(slots=True, kw_only=True)
+class ChaosReport:
+    """What came of it. `killed_in`: the newest step that the journal knew when the signal came."""
+
+    kills: int = 0
+    journal: str = ""
+    killed_in: dict[str, int] = field(default_factory=dict)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    rotations: int = 0
+    client_logins: dict[str, int] = field(default_factory=dict)
+    client_failures: dict[str, int] = field(default_factory=dict)
+    orphans: list[str] = field(default_factory=list)
+    unfinished: list[str] = field(default_factory=list)
+    locked_out: list[str] = field(default_factory=list)
+    audit_events: int = 0
+    damage: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        overlapping = {s: n for s, n in self.client_failures.items() if s != "single-user"}
+        return (
+            not any(overlapping.values())
+            and all(self.client_logins.values())
+            and not (self.orphans or self.unfinished or self.locked_out or self.damage)
+        )
+
+
+def run(kills: int, *, seed: int, postgresql_journal: bool = False) -> ChaosReport:
+    """Kill a rotating process `kills` times."""
+    observe.set_up(level="off")
+    chance = random.Random(seed)
+    report, begun = ChaosReport(kills=kills), time.monotonic()
+    killed_in: collections.Counter[str] = collections.Counter()
+    outcomes: collections.Counter[str] = collections.Counter()
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-chaos-")))
+        server = stack.enter_context(ScratchPostgres())
+        with server.connect() as admin:
+            admin.execute("CREATE DATABASE shop")
+            admin.execute("CREATE DATABASE audit")
+        with server.connect("shop") as admin:
+            admin.execute("CREATE ROLE app_owner NOLOGIN")
+            admin.execute("CREATE TABLE orders (id int)")
+            admin.execute("ALTER TABLE orders OWNER TO app_owner")
+            admin.execute("GRANT SELECT ON orders TO PUBLIC")
+        config = configure(folder, server, postgresql_journal=postgresql_journal)
+        app = stack.enter_context(open_app(config, face="chaos"))
+        report.journal = app.journal.url.get_backend_name()
+        for name in STRATEGIES.values():
+            assert app.engine.rotate(app.secret(name)).published
+        clients = [
+            stack.enter_context(Client(strategy, server, lambda name=name: serves(app, name), QUERY))
+            for strategy, name in STRATEGIES.items()
+        ]
+        for turn in range(kills):
+            name = list(STRATEGIES.values())[turn % len(STRATEGIES)]
+            killed_in[kill_one(app, config, name, chance)] += 1
+            result = app.engine.resume(app.secret(name), patience=timedelta(seconds=20))
+            outcomes[str(result.outcome) if result else "nothing open"] += 1
+            if app.journal.open_rotation(name) is not None:
+                report.unfinished.append(f"kill {turn}: {name}: {result}")
+            if not app.engine.check(app.secret(name)).accepted:
+                report.locked_out.append(f"kill {turn}: {name}")
+            expected = STANDING | {serves(app, one).username for one in STRATEGIES.values()}
+            left = roles(server) - expected
+            report.orphans += [f"kill {turn}: {one}" for one in sorted(left)]
+        time.sleep(0.2)
+        for client in clients:
+            report.client_logins[client.report.strategy] = client.report.logins
+            report.client_failures[client.report.strategy] = client.report.failures
+        report.rotations = sum(len(app.journal.rotations(n, 100_000)) for n in STRATEGIES.values())
+        app.checkpoint()
+        audited = app.verify_journal()
+        report.audit_events = audited.events
+        report.damage = [f"{one.where}: {one.what}" for one in audited.damage]
+    report.killed_in, report.outcomes = dict(killed_in), dict(outcomes)
+    report.seconds = round(time.monotonic() - begun, 1)
+    return report
+
+
+def kill_one(app: App, config: Path, name: str, chance: random.Random) -> str:
+    """Start a process that rotates without a pause, kill it at a random instant."""
+    command = [sys.executable, "-m", "tests.chaos", "--worker", str(config), name]
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
+    assert worker.stdout is not None
+    try:
+        worker.stdout.readline()
+        time.sleep(chance.uniform(0, 0.45))
+        worker.kill()
+    finally:
+        worker.kill()
+        worker.wait()
+        worker.stdout.close()
+    opened = app.journal.open_rotation(name)
+    return f"{opened.step} {opened.phase}" if opened else "between rotations"
+
+
+def work(config: Path, name: str) -> None:
+    """Rotate until killed."""
+    observe.set_up(level="off")
+    with open_app(config, face="worker") as app:
+        secret = app.secret(name)
+        print("ready", flush=True)
+        while True:
+            app.engine.rotate(secret, patience=timedelta(seconds=20))
+
+
+def configure(folder: Path, server: ScratchPostgres, *, postgresql_journal: bool) -> Path:
+    """Write a configuration with its keys."""
+    file = folder / "admin-password"
+    file.touch(mode=0o600)
+    file.write_text(server.superuser_password)
+    url, password = "sqlite:///journal.db", ""
+    if postgresql_journal:
+        url = f"postgresql://postgres@{server.host}:{server.port}/audit"
+        password = ', password: "file:admin-password"'
+    config = folder / "rotator.yaml"
+    text = CONFIG.format(host=server.host, port=server.port, journal=url, password=password)
+    initialise(config, text)
+    return config
+
+
+def serves(app: App, name: str):
+    current = app.backend("local").current(name)
+    assert current is not None
+    return current.credential
+
+
+def roles(server: ScratchPostgres) -> set[str]:
+    with server.connect() as admin:
+        found = admin.execute("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'").fetchall()
+    return {row[0] for row in found}
+
+
+def main() -> None:
+    """Run as a program."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=210)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--journal", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--worker", nargs=2, metavar=("CONFIG", "NAME"))
+    given = parser.parse_args()
+    if given.worker:
+        work(Path(given.worker[0]), given.worker[1])
+        return
+    seed = given.seed if given.seed is not None else random.randrange(2**32)
+    report = run(given.kills, seed=seed, postgresql_journal=given.journal == "postgresql")
+    print(json.dumps({"seed": seed, "ok": report.ok, **asdict(report)}, indent=2))
+    sys.exit(not report.ok)
+
+
+if __name__ == "__main__":
+    main()
