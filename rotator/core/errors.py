@@ -23,8 +23,9 @@ class RotatorError(Exception):
     kind: ClassVar[str] = "error"
 
     def __init__(self, what: str, *, hint: str = "", safety: str = "") -> None:
-        super().__init__(what)
         self.what: str = scrub(what)
+        # Loggers and error trackers take `args` as they are.
+        super().__init__(self.what)
         self.hint: str = scrub(hint)
         self.safety: str = safety
         self.secret: str | None = None

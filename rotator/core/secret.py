@@ -55,7 +55,10 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return False
-        return hmac.compare_digest(self._value.encode(), other._value.encode())
+        # A value from the environment may hold bytes that are no text; the error of an encoder
+        # that stumbles over them would carry the value along.
+        one, two = (value.encode(errors="surrogatepass") for value in (self._value, other._value))
+        return hmac.compare_digest(one, two)
 
     # Identity, not content: a hash of the content would be a fingerprint of the secret.
     def __hash__(self) -> int:
