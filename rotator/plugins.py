@@ -5,12 +5,9 @@ Our own come in through the same groups as a stranger's: `rotator.rotations`, `r
 
 from __future__ import annotations
 
-import difflib
 import functools
-import importlib.metadata
 import re
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Final, cast
 
 from rotator.core.errors import UsageError
@@ -19,6 +16,7 @@ from rotator.core.secret import scrub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from importlib.metadata import EntryPoint
 
     from rotator.core.ports import BackendPlugin, RotationPlugin
 
@@ -57,6 +55,8 @@ def installed(group: str) -> list[Installed]:
 
 def near(word: str, known: Iterable[str]) -> str:
     """Return 'Did you mean ...?' when `word` resembles one of `known`, else an empty text."""
+    import difflib  # noqa: PLC0415 # only a mistake needs it
+
     matches = difflib.get_close_matches(word, list(known), n=3)
     scores = [difflib.SequenceMatcher(a=word, b=one).ratio() for one in matches]
     # A match that is clearly worse than the best one only distracts.
@@ -109,6 +109,8 @@ def _load(group: str, point: EntryPoint) -> object:
 
 
 def _points(group: str) -> list[EntryPoint]:
+    import importlib.metadata  # noqa: PLC0415 # 40 ms that most imports of this module need not pay
+
     return sorted(importlib.metadata.entry_points(group=group), key=lambda point: point.name)
 
 

@@ -3,77 +3,78 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from rotator.config.fields import PLAIN_SCHEMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rotator.config.source import Data, Source
-
-    Entries: TypeAlias = dict[str, dict[str, Data]]
+    from rotator.config.parsing import Data
+    from rotator.config.source import Source
 
 _FIXED: Final = tuple(f"{scheme}:" for scheme in PLAIN_SCHEMES)
 # What an option names on the target, where the plugin's metadata does not say so by `claims`.
 _CLAIMS: Final = {"username": "login", "users": "login"}
 
 
-def places(source: Source, secrets: Entries) -> None:
-    """Note secrets that one backend would keep at one path."""
-    taken: dict[tuple[str, str], str] = {}
-    for name, secret in secrets.items():
-        backend, path = secret.get("backend"), secret.get("path", name)
+class Collisions:
+    """What the secrets seen so far have taken."""
+
+    def __init__(self, source: Source) -> None:
+        """Problems go to `source`."""
+        self._source: Source = source
+        self._places: dict[tuple[str, str], str] = {}
+        self._claims: dict[tuple[str, str, str], str] = {}
+
+    def place(self, name: str, entry: dict[str, Data]) -> None:
+        """Note when another secret is kept at the same path of the same backend."""
+        backend, path = entry.get("backend"), entry.get("path", name)
         if not isinstance(backend, str) or not isinstance(path, str):
-            continue
-        first = taken.setdefault((backend, path.strip("/")), name)
+            return
+        first = self._places.setdefault((backend, path.strip("/")), name)
         if first != name:
             keys = ("secrets", name, "path")
-            source.problem(
-                keys if source.has(keys) else keys[:2],
+            self._source.problem(
+                keys if self._source.has(keys) else keys[:2],
                 f"secret `{first}` is kept at the same path of the same backend.",
                 "Give each secret a `path` of its own.",
                 at_key=True,
             )
 
-
-def claims(source: Source, secrets: dict[str, tuple[str, object]]) -> None:
-    """Note secrets that would change one login. `secrets`: each one's target and options."""
-    taken: dict[tuple[str, str, str], str] = {}
-    for name, (target, options) in secrets.items():
+    def claim(self, name: str, target: str, options: object, admin: Data) -> None:
+        """Note when another secret, or the target's `admin`, has a login of this secret."""
         for option, kind, value in _claimed(options):
-            first = taken.setdefault((target, kind, value), name)
+            keys = ("secrets", name, "options", option)
+            first = self._claims.setdefault((target, kind, value), name)
             if first != name:
-                source.problem(
-                    ("secrets", name, "options", option),
+                self._source.problem(
+                    keys,
                     f"secret `{first}` has the same {kind} on target `{target}`: rotating one would"
                     " break the other.",
                     f"Give each secret a {kind} of its own.",
                     at_key=True,
                 )
-
-
-def admins(source: Source, secrets: dict[str, tuple[str, object]], targets: Entries) -> None:
-    """Note secrets whose login is the admin of its target, with a password from a fixed place.
-
-    An admin whose password is taken from a backend may be rotated: the next look finds the new one.
-    """
-    for name, (target, options) in secrets.items():
-        admin = targets[target].get("admin")
-        if not isinstance(admin, dict):
-            continue
-        password = admin.get("password")
-        if not isinstance(password, str) or not password.startswith(_FIXED):
-            continue
-        for option, kind, value in _claimed(options):
-            if kind == "login" and value == admin.get("username"):
-                source.problem(
-                    ("secrets", name, "options", option),
+            if kind == "login" and value == _fixed_login(admin):
+                self._source.problem(
+                    keys,
                     f"this login is the admin of target `{target}`, whose password would still be"
                     " taken from where it is now: rotator would lock itself out.",
                     "Keep the admin's credential in a backend and name that place under `admin`,"
                     " or rotate another login.",
                 )
+
+
+def _fixed_login(admin: Data) -> Data:
+    """Return the admin's login if its password comes from where no rotation can change it.
+
+    An admin whose password is taken from a backend may be rotated: the next look finds the new one.
+    """
+    if not isinstance(admin, dict):
+        return None
+    password = admin.get("password")
+    fixed = isinstance(password, str) and password.startswith(_FIXED)
+    return admin.get("username") if fixed else None
 
 
 def _claimed(options: object) -> Iterator[tuple[str, str, str]]:

@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from rotator import references
-from rotator.config.wording import wrong
+from rotator.config.wording import BACKEND_NAME, NAME, wrong
 from rotator.core import durations
 from rotator.core.errors import UsageError
 from rotator.plugins import near
@@ -24,9 +24,6 @@ from rotator.plugins import near
 # The scheme of a reference is a backend's name or one of these two.
 PLAIN_SCHEMES: Final = ("env", "file")
 
-# Names go onto command lines, into labels of metrics and file names.
-NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.@/+:-]{0,127}$"
-BACKEND_NAME: Final = r"^[a-z][a-z0-9_-]{0,62}$"
 REFERENCE: Final = r"^[a-z][a-z0-9_-]{0,62}:[^#\s][^#\n]*(#[\w.-]+)?$"
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import re
 import types
 from datetime import timedelta
@@ -28,15 +27,16 @@ from typing import (
     get_type_hints,
 )
 
-from pydantic import Field, ValidationError, create_model
+from pydantic import Field, create_model
 
 from rotator.config.document import Strict
 from rotator.config.fields import Duration, Names, Reference
-from rotator.config.wording import report
+from rotator.config.wording import validated
 from rotator.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from rotator.config.source import Data, Keys, Source
+    from rotator.config.parsing import Data, Keys
+    from rotator.config.source import Source
 
 _LIKE_A_SECRET: Final = re.compile(
     r"(^|_)(password|passwd|passphrase|token|secret|secret_id|private_key|key|keys)$"
@@ -58,13 +58,8 @@ def read(
 
     None when they are wrong: what, is then among the source's problems.
     """
-    model = model_of(options)
-    try:
-        # Strict and by way of JSON: lists become tuples and texts become enum members, but no
-        # number becomes a text.
-        checked = model.model_validate_json(json.dumps(data), strict=True, context=names)
-    except ValidationError as error:
-        report(source, error, model, keys)
+    checked = validated(source, keys, data, model_of(options), names)
+    if checked is None:
         return None
     try:
         return _built(checked, base)

@@ -9,13 +9,15 @@ from pydantic import BaseModel, ValidationError
 
 from rotator.config.document import DEFAULT_POLICY, PolicyDocument, PolicyOverride
 from rotator.config.fields import Names
+from rotator.config.wording import name_fits, validated
 from rotator.core import durations
 from rotator.core.errors import UsageError
 from rotator.core.model import Policy
 from rotator.core.passwords import PasswordPolicy
 
 if TYPE_CHECKING:
-    from rotator.config.source import Data, Keys, Source
+    from rotator.config.parsing import Data, Keys
+    from rotator.config.source import Source
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -24,36 +26,43 @@ class Policies:
     """The policies of a file by name, each made once; `default` is always there."""
 
     def __init__(self, source: Source, data: dict[str, Data], names: Names) -> None:
-        """Make every policy; what is wrong with their parts together becomes a problem.
-
-        What is wrong with a part by itself has been reported before.
-        """
+        """Make every policy; what is wrong with one becomes a problem of `source`."""
         self._source: Source = source
         self._names: Names = names
         self._documents: dict[str, PolicyDocument] = {}
         self._policies: dict[str, Policy] = {}
+        # Thousands of secrets may override the same keys in the same way.
+        self._overridden: dict[str, Policy] = {}
         for name, below in {DEFAULT_POLICY: None, **data}.items():
-            document = _document(PolicyDocument, below or {}, names)
-            made = document and _policy(source, document, ("policies", name))
-            if document is not None and made is not None:
+            keys = ("policies", name)
+            right = name_fits(source, keys) if name in data else True
+            # With all its keys commented out, a policy is nothing.
+            entry = {} if below is None else below
+            document = validated(source, keys, entry, PolicyDocument, names)
+            made = document and _policy(source, document, keys)
+            if right and document is not None and made is not None:
                 self._documents[name], self._policies[name] = document, made
 
     def chosen(self, choice: Data, keys: Keys) -> Policy | None:
         """Return the policy that a secret's `policy` chooses; None when it is wrong, and said."""
         if isinstance(choice, str):
             return self._policies.get(choice)
-        override = _document(PolicyOverride, choice, self._names)
-        base = override and self._documents.get(override.base)
-        if override is None or base is None:
+        written = json.dumps(choice)
+        if written not in self._overridden:
+            made = self._override(written, keys)
+            if made is None:
+                return None
+            self._overridden[written] = made
+        return self._overridden[written]
+
+    def _override(self, written: str, keys: Keys) -> Policy | None:
+        try:
+            override = PolicyOverride.model_validate_json(written, context=self._names)
+        except ValidationError:
+            # It has been reported with the secret that it is a part of.
             return None
-        return _policy(self._source, _laid_over(base, override), keys)
-
-
-def _document(model: type[M], data: Data, names: Names) -> M | None:
-    try:
-        return model.model_validate_json(json.dumps(data), context=names)
-    except ValidationError:
-        return None
+        base = self._documents.get(override.base)
+        return None if base is None else _policy(self._source, _laid_over(base, override), keys)
 
 
 def _policy(source: Source, document: PolicyDocument, keys: Keys) -> Policy | None:

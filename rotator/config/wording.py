@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from rotator.plugins import near
 
 if TYPE_CHECKING:
-    from pydantic import ValidationError
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
-    from rotator.config.source import Keys, Source
+    from rotator.config.parsing import Data, Keys
+    from rotator.config.source import Source
 
+M = TypeVar("M", bound=BaseModel)
+
+# Names go onto command lines, into labels of metrics and file names.
+NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.@/+:-]{0,127}$"
+BACKEND_NAME: Final = r"^[a-z][a-z0-9_-]{0,62}$"
 _OURS: Final = "rotator"
 _KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _MAPPING: Final = "a mapping belongs here.", "Write `key: value` lines below it, indented."
@@ -52,19 +58,36 @@ def wrong(message: str, remedy: str = "") -> PydanticCustomError:
     return PydanticCustomError(_OURS, "{message}", {"message": message, "remedy": remedy})  # pyright: ignore[reportArgumentType] # a literal template
 
 
-def report(source: Source, error: ValidationError, model: type[BaseModel], at: Keys = ()) -> None:
-    """Note everything that `model` found wrong with what stands at `at`."""
-    for one in error.errors(include_url=False):
-        keys = one["loc"]
-        if keys and keys[-1] == "[key]":
-            remedy = _BACKEND_REMEDY if keys[0] == "backends" else _NAME_REMEDY
-            source.problem((*at, *keys[:-1]), "this cannot be a name.", remedy, at_key=True)
-            continue
-        message, remedy = _say(one, model)
-        unknown = one["type"] == "extra_forbidden"
-        # `{password:hunter2}`, without a space, is a key without a value.
-        hide = unknown and (one["input"] is None or not _KEY.fullmatch(str(keys[-1])))
-        source.problem((*at, *keys), message, remedy, at_key=unknown, hide_key=hide)
+def validated(source: Source, keys: Keys, data: Data, model: type[M], context: object) -> M | None:
+    """Return what stands at `keys` as `model`; None when it is wrong, with what as problems.
+
+    Strict and by way of JSON: a list becomes a tuple and a text an enum's member, but no number
+    becomes a text.
+    """
+    try:
+        return model.model_validate_json(json.dumps(data), strict=True, context=context)
+    except ValidationError as error:
+        for one in error.errors(include_url=False):
+            _report(source, keys, one, model)
+    return None
+
+
+def name_fits(source: Source, keys: Keys) -> bool:
+    """Return whether the last of `keys` can be a name; note it when it cannot."""
+    backend = keys[0] == "backends"
+    fits = re.match(BACKEND_NAME if backend else NAME, str(keys[-1])) is not None
+    if not fits:
+        remedy = _BACKEND_REMEDY if backend else _NAME_REMEDY
+        source.problem(keys, "this cannot be a name.", remedy, at_key=True)
+    return fits
+
+
+def _report(source: Source, at: Keys, one: ErrorDetails, model: type[BaseModel]) -> None:
+    message, remedy = _say(one, model)
+    unknown = one["type"] == "extra_forbidden"
+    # `{password:hunter2}`, without a space, is a key without a value.
+    hide = unknown and (one["input"] is None or not _KEY.fullmatch(str(one["loc"][-1])))
+    source.problem((*at, *one["loc"]), message, remedy, at_key=unknown, hide_key=hide)
 
 
 def _say(one: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:

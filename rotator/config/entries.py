@@ -1,0 +1,178 @@
+"""Backends, targets and secrets, one entry at a time, with the options that plugins declare.
+
+Each is read as far as it goes even where something else is wrong, so that everything is told at
+once; what is wrong becomes a problem of the source, and the entry is then missing from the result.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING, TypeGuard
+
+from rotator.config import options
+from rotator.config.collisions import Collisions
+from rotator.config.document import (
+    DEFAULT_POLICY,
+    AdminDocument,
+    BackendDocument,
+    SecretDocument,
+    TargetDocument,
+)
+from rotator.config.fields import NAME, Names
+from rotator.config.model import AdminSettings, BackendSettings, SecretSettings, TargetSettings
+from rotator.config.wording import name_fits, validated
+from rotator.core.errors import UsageError
+from rotator.plugins import near
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import TypeAlias
+
+    from rotator.config.parsing import Data, Keys
+    from rotator.config.policies import Policies
+    from rotator.config.source import Source
+    from rotator.core.ports import BackendPlugin, PluginInfo, RotationPlugin
+
+    Section: TypeAlias = dict[str, Data]
+    Entry: TypeAlias = dict[str, Data]
+
+
+class Reader:
+    """Reads the entries of one file."""
+
+    def __init__(self, source: Source, names: Names, base: Path) -> None:
+        """Problems go to `source`; relative paths in options start at `base`."""
+        self._source: Source = source
+        self._names: Names = names
+        self._base: Path = base
+
+    def backends(
+        self, section: Section, find: Callable[[str], BackendPlugin]
+    ) -> dict[str, BackendSettings]:
+        """Return the backends that are right."""
+        found: dict[str, BackendSettings] = {}
+        for name, entry in section.items():
+            keys = ("backends", name)
+            # A backend is opened before any backend is: its own secrets come from elsewhere.
+            right = name_fits(self._source, keys)
+            document = validated(self._source, keys, entry, BackendDocument, Names())
+            kind, rest = _split(entry, "type")
+            info = self._ask(find, kind, (*keys, "type"))
+            chosen = info and self._options(keys, rest, info.target_options, Names())
+            if right and document and chosen is not None:
+                found[name] = BackendSettings(name=name, type=document.type, options=chosen)
+        return found
+
+    def targets(
+        self, section: Section, find: Callable[[str], RotationPlugin]
+    ) -> tuple[dict[str, TargetSettings], dict[str, PluginInfo]]:
+        """Return the targets that are right, and the plugins of those whose plugin is there."""
+        found: dict[str, TargetSettings] = {}
+        infos: dict[str, PluginInfo] = {}
+        for name, entry in section.items():
+            keys = ("targets", name)
+            right = name_fits(self._source, keys)
+            document = validated(self._source, keys, entry, TargetDocument, self._names)
+            kind, rest = _split(entry, "plugin", "admin")
+            info = self._ask(find, kind, (*keys, "plugin"))
+            if info is None:
+                continue
+            infos[name] = info
+            chosen = self._options(keys, rest, info.target_options, self._names)
+            if right and document and chosen is not None:
+                admin = _admin(document)
+                found[name] = TargetSettings(
+                    name=name, plugin=document.plugin, admin=admin, options=chosen
+                )
+        return found, infos
+
+    def secrets(
+        self, section: Section, targets: Section, infos: dict[str, PluginInfo], policies: Policies
+    ) -> dict[str, SecretSettings]:
+        """Return the secrets that are right, taking each out of `section`.
+
+        Ten thousand secrets are thus never held in two forms.
+        """
+        found: dict[str, SecretSettings] = {}
+        collisions = Collisions(self._source)
+        for name in list(section):
+            keys = ("secrets", name)
+            data = section.pop(name)
+            right = name_fits(self._source, keys)
+            document = validated(self._source, keys, data, SecretDocument, self._names)
+            entry = data if isinstance(data, dict) else {}
+            collisions.place(name, entry)
+            target = str(entry.get("target"))
+            info = infos.get(target)
+            chosen = info and self._secret_options(keys, entry, info)
+            policy = policies.chosen(entry.get("policy", DEFAULT_POLICY), (*keys, "policy"))
+            if chosen is not None:
+                admin = targets.get(target)
+                collisions.claim(
+                    name, target, chosen, admin.get("admin") if isinstance(admin, dict) else None
+                )
+            if right and document and chosen is not None and policy is not None:
+                # Interned, because thousands of secrets name the same few.
+                found[name] = SecretSettings(
+                    name=name,
+                    target=sys.intern(document.target),
+                    backend=sys.intern(document.backend),
+                    path=document.path or name,
+                    strategy=sys.intern(document.strategy),
+                    options=chosen,
+                    policy=policy,
+                    tags=tuple(map(sys.intern, document.tags)),
+                )
+        return found
+
+    def _secret_options(self, keys: Keys, entry: Entry, info: PluginInfo) -> object | None:
+        strategy, known = entry.get("strategy"), [one.name for one in info.strategies]
+        if _is_name(strategy) and strategy not in known:
+            self._source.problem(
+                (*keys, "strategy"),
+                f"the plugin `{info.name}` has no such strategy.",
+                f"{near(strategy, known)} It has {', '.join(known) or 'none'}.".strip(),
+            )
+        below = entry.get("options", {})
+        return self._options((*keys, "options"), below, info.secret_options, self._names)
+
+    def _options(self, keys: Keys, data: Data, declared: type, names: Names) -> object | None:
+        """Return a plugin's options; what is no mapping has been reported with its entry."""
+        if not isinstance(data, dict):
+            return None
+        return options.read(self._source, keys, data, declared, names=names, base=self._base)
+
+    def _ask(
+        self,
+        find: Callable[[str], RotationPlugin] | Callable[[str], BackendPlugin],
+        name: Data,
+        keys: Keys,
+    ) -> PluginInfo | None:
+        """Return what a plugin declares; None, and a problem, when it is not there."""
+        if not _is_name(name):
+            return None
+        try:
+            return find(name).info
+        except UsageError as error:
+            self._source.problem(keys, error.what, error.hint)
+            return None
+
+
+def _split(entry: Data, *own: str) -> tuple[Data, Data]:
+    """Return the first of an entry's own keys, and what is left for the plugin."""
+    if not isinstance(entry, dict):
+        return None, None
+    return entry.get(own[0]), {key: one for key, one in entry.items() if key not in own}
+
+
+def _is_name(value: Data) -> TypeGuard[str]:
+    """Return whether this can be a name; what cannot has been reported, without repeating it."""
+    return isinstance(value, str) and re.match(NAME, value) is not None
+
+
+def _admin(target: TargetDocument) -> AdminSettings:
+    if isinstance(target.admin, AdminDocument):
+        return AdminSettings(username=target.admin.username, password=target.admin.password)
+    return AdminSettings(reference=target.admin)
