@@ -169,7 +169,7 @@ def _split(entry: Data, *own: str) -> tuple[Data, Data]:
 
 def _is_name(value: Data) -> TypeGuard[str]:
     """Return whether this can be a name; what cannot has been reported, without repeating it."""
-    return isinstance(value, str) and re.match(NAME, value) is not None
+    return isinstance(value, str) and re.fullmatch(NAME, value) is not None
 
 
 def _admin(target: TargetDocument) -> AdminSettings:

@@ -75,7 +75,7 @@ def validated(source: Source, keys: Keys, data: Data, model: type[M], context: o
 def name_fits(source: Source, keys: Keys) -> bool:
     """Return whether the last of `keys` can be a name; note it when it cannot."""
     backend = keys[0] == "backends"
-    fits = re.match(BACKEND_NAME if backend else NAME, str(keys[-1])) is not None
+    fits = re.fullmatch(BACKEND_NAME if backend else NAME, str(keys[-1])) is not None
     if not fits:
         remedy = _BACKEND_REMEDY if backend else _NAME_REMEDY
         source.problem(keys, "this cannot be a name.", remedy, at_key=True)
