@@ -79,7 +79,7 @@ def _duration(value: object) -> object:
     try:
         return durations.parse(value)
     except ValueError as error:
-        raise wrong(f"{error}.") from None
+        raise wrong(f"{error}.", f"Write {durations.EXAMPLES}, for example.") from None
 
 
 def _positive(value: timedelta) -> timedelta:

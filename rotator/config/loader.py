@@ -95,7 +95,9 @@ def _check_journal(source: Source, data: dict[str, Data]) -> None:
 
 def _names(data: dict[str, Data]) -> Names:
     return Names(
-        backends=tuple(name for name in _section(data, "backends") if re.fullmatch(BACKEND_NAME, name)),
+        backends=tuple(
+            name for name in _section(data, "backends") if re.fullmatch(BACKEND_NAME, name)
+        ),
         targets=tuple(_section(data, "targets")),
         policies=tuple({DEFAULT_POLICY: None, **_section(data, "policies")}),
     )

@@ -49,6 +49,8 @@ _BOUNDS: Final = {
     "literal_error": ("{} belongs here.", "expected"),
     "enum": ("{} belongs here.", "expected"),
 }
+# What a stranger's plugin declares may come without a description.
+_ELSE: Final = "See docs/configuration.md, or the documentation of the plugin."
 _NAME_REMEDY: Final = "Use letters, digits and `_ . - / @ + :`, beginning with a letter or digit."
 _BACKEND_REMEDY: Final = "Use lower-case letters, digits, `-` and `_`, beginning with a letter."
 
@@ -87,7 +89,8 @@ def _report(source: Source, at: Keys, one: ErrorDetails, model: type[BaseModel])
     unknown = one["type"] == "extra_forbidden"
     # `{password:hunter2}`, without a space, is a key without a value.
     hide = unknown and (one["input"] is None or not _KEY.fullmatch(str(one["loc"][-1])))
-    source.problem((*at, *one["loc"]), message, remedy, at_key=unknown, hide_key=hide)
+    place = (*at, *one["loc"])
+    source.problem(place, message, remedy or _ELSE, at_key=unknown, hide_key=hide)
 
 
 def _say(one: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:

@@ -73,6 +73,7 @@ def test_a_bad_line_is_told_with_its_place_and_remedy(bad: Bad, problems: Proble
     assert bad.key in {one.key for one in matching}
     first = next(one for one in matching if one.key == bad.key)
     assert bad.remedy in first.remedy
+    assert all(one.remedy for one in found)
     if first.key not in ("secrets.web", "secrets.web.options.username") and bad.key:
         # A key that is missing is reported at the line of what it is missing from.
         assert first.line == (13 if not bad.text else bad.line)
