@@ -54,7 +54,7 @@ def holder() -> str:
         _boot(),
         _namespace(),
         str(os.getpid()),
-        _start_time(os.getpid()),
+        _start_time(os.getpid()) or "?",
         secrets.token_hex(4),
     )
     return _SEPARATOR.join(parts)
@@ -67,9 +67,13 @@ def is_dead(name: str) -> bool:
     other, and for a name that `holder` did not make.
     """
     parts = name.split(_SEPARATOR)
-    if len(parts) != 5 or parts[0] in ("", "?") or parts[:2] != [_boot(), _namespace()]:  # noqa: PLR2004 # as `holder` makes it
+    if len(parts) != 5 or "?" in parts or "" in parts or not parts[2].isdecimal():  # noqa: PLR2004 # as `holder` makes it
         return False
-    return _start_time(int(parts[2])) != parts[3] if parts[2].isdigit() else False
+    boot, namespace, pid, started, _ = parts
+    if (boot, namespace) != (_boot(), _namespace()):
+        return False
+    found = _start_time(int(pid))
+    return _is_gone(int(pid)) if found is None else found != started
 
 
 def actor(face: str) -> str:
@@ -95,11 +99,23 @@ def _namespace() -> str:
         return "?"
 
 
-def _start_time(pid: int) -> str:
+def _start_time(pid: int) -> str | None:
+    """Return when a process started, in ticks; empty for a zombie, None when it is not to be seen."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
-        return ""
+        return None
     fields = stat.rpartition(")")[2].split()
     # A zombie holds no lease any more: it is dead, its parent has just not looked yet.
     return "" if fields[0] == "Z" else fields[_START_TIME_FIELD]
+
+
+def _is_gone(pid: int) -> bool:
+    """Ask the kernel: where /proc hides other users' processes (hidepid), unseen is not dead."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
