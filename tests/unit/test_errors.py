@@ -1,0 +1,83 @@
+"""Errors speak to a person at 3 a.m., and their type alone tells the engine what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from rotator.core import errors
+from rotator.core.errors import (
+    RETRIED,
+    Denied,
+    InUse,
+    NotDue,
+    RotatorError,
+    StepError,
+    Transient,
+    Unprovable,
+)
+from rotator.core.session import Session
+from rotator.testing.fakes import START
+
+_ALL = [
+    one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, RotatorError)
+]
+
+
+@pytest.mark.parametrize("kind", _ALL)
+def test_each_kind_says_in_one_sentence_what_it_means(kind: type[RotatorError]):
+    """The docstring is the meaning; a person finds it by the error's name."""
+    assert kind.__doc__
+    assert kind.__doc__.split("\n")[0].endswith(".")
+
+
+def test_no_two_kinds_have_one_name():
+    """The journal keeps the name of the kind, and decides by it after a restart."""
+    assert len({one.kind for one in _ALL}) == len(_ALL)
+
+
+def test_a_message_tells_where_what_how_safe_and_what_next():
+    """Secret and step first, then what happened, whether the application is safe, what to do."""
+    error = Transient(
+        "the server did not answer.",
+        hint="It is tried again in a minute.",
+        safety="The application is safe.",
+    )
+    error.secret, error.step = "orders-db", "verify"
+    assert str(error) == (
+        "orders-db, step verify: the server did not answer. The application is safe."
+        " It is tried again in a minute."
+    )
+
+
+def test_a_message_without_its_surroundings_is_what_happened():
+    """Before the engine adds secret and step there is no dangling comma."""
+    assert str(Denied("no right.")) == "no right."
+
+
+def test_only_what_may_work_later_is_retried_by_itself():
+    """A lost answer and a passing failure; everything else needs a decision first."""
+    assert {"transient", "unknown"} == RETRIED
+
+
+def test_sessions_in_use_are_told_one_by_one():
+    """The drain shows who is still logged in."""
+    session = Session(login="app", client="10.0.0.7", application="billing", since=START)
+    error = InUse("2 sessions.", sessions=[session, session])
+    assert error.sessions == (session, session)
+    assert isinstance(error, Transient)
+
+
+def test_what_proves_nothing_is_treated_as_a_missing_right():
+    """`trust` in pg_hba parks the secret, as a missing right does."""
+    assert issubclass(Unprovable, Denied)
+
+
+def test_not_due_says_until_when():
+    """The caller may want to come back."""
+    assert NotDue("in its grace period.", until=START).until == START
+
+
+def test_step_errors_are_told_apart_from_the_rest():
+    """What happens to a step goes into its history; what happens to the journal cannot."""
+    in_history = {one.kind for one in _ALL if issubclass(one, StepError)}
+    assert in_history.isdisjoint({"lease-lost", "journal", "busy", "usage", "parked", "not-due"})

@@ -1,0 +1,229 @@
+"""Records are nothing but folds over events, one event at a time."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
+from rotator.core.model import Event, Kind, Outcome, Step
+from rotator.testing.fakes import START
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rotator.core.model import Json
+
+_ID = "00000000-0000-4000-8000-000000000001"
+_OTHER = "00000000-0000-4000-8000-000000000002"
+
+_REQUEST: dict[str, Json] = {
+    "plugin": "postgresql",
+    "strategy": "new-user",
+    "reason": "a person left",
+    "old_version": "1",
+    "old_login": "app_r1",
+}
+
+
+def _event(
+    seq: int,
+    kind: Kind,
+    step: Step | None = None,
+    data: dict[str, Json] | None = None,
+    rotation_id: str | None = _ID,
+) -> Event:
+    return Event(
+        secret="app",
+        seq=seq,
+        at=START + timedelta(seconds=seq),
+        actor="cli:somebody",
+        fence=1,
+        kind=kind,
+        rotation_id=rotation_id,
+        step=step,
+        data=data or {},
+        prev_hash=f"hash-{seq - 1}",
+        hash=f"hash-{seq}",
+    )
+
+
+_FORWARD = [
+    _event(1, Kind.REQUESTED, data=_REQUEST),
+    _event(2, Kind.STARTED, Step.STAGE),
+    _event(3, Kind.FINISHED, Step.STAGE, {"login": "app_r2"}),
+    _event(4, Kind.STARTED, Step.PUBLISH),
+    _event(
+        5,
+        Kind.FINISHED,
+        Step.PUBLISH,
+        {"version": "2", "login": "app_r2", "next_due": "2026-01-31T00:00:00+00:00"},
+    ),
+    _event(6, Kind.STARTED, Step.REVOKE),
+    _event(7, Kind.FINISHED, Step.REVOKE, {"login": "app_r1", "refused": True}),
+    _event(8, Kind.ENDED, data={"outcome": "done"}),
+]
+
+
+def _rotation(events: Sequence[Event]) -> RotationRecord | None:
+    record = None
+    for event in events:
+        record = fold_rotation(record, event)
+    return record
+
+
+def _secret(events: Sequence[Event], record: SecretRecord | None = None) -> SecretRecord:
+    for event in events:
+        record = fold_secret(record, event)
+    assert record is not None
+    return record
+
+
+def test_a_rotation_that_went_well_is_told_whole():
+    """Old and new login and version, when it was published, the proof, and how it ended."""
+    assert _rotation(_FORWARD) == RotationRecord(
+        id=_ID,
+        secret="app",
+        plugin="postgresql",
+        strategy="new-user",
+        reason="a person left",
+        actor="cli:somebody",
+        started_at=START + timedelta(seconds=1),
+        old_version="1",
+        old_login="app_r1",
+        new_version="2",
+        new_login="app_r2",
+        step=Step.REVOKE,
+        phase=Kind.FINISHED,
+        published_at=START + timedelta(seconds=5),
+        old_refused=True,
+        ended_at=START + timedelta(seconds=8),
+        outcome=Outcome.DONE,
+    )
+
+
+def test_a_rotation_under_way_shows_its_newest_step():
+    """Step and phase are those of the newest step event."""
+    record = _rotation([*_FORWARD[:4], _event(5, Kind.FAILED, Step.PUBLISH)])
+    assert record is not None
+    assert (record.step, record.phase) == (Step.PUBLISH, Kind.FAILED)
+    assert (record.ended_at, record.outcome, record.published_at) == (None, None, None)
+
+
+def test_events_that_belong_to_no_rotation_begin_none():
+    """Adoptions and checks are about the secret alone."""
+    assert _rotation([_event(1, Kind.CHECKED, rotation_id=None)]) is None
+
+
+def test_events_of_another_rotation_do_not_touch_it():
+    """Each rotation folds its own."""
+    record = _rotation(_FORWARD)
+    other = _event(9, Kind.FINISHED, Step.STAGE, {"login": "x"}, rotation_id=_OTHER)
+    assert fold_rotation(record, other) == record
+
+
+def test_unproven_is_not_the_same_as_refused():
+    """When nobody could try the old credential, the record says so: None, not False."""
+    record = _rotation([*_FORWARD[:6], _event(7, Kind.FINISHED, Step.REVOKE, {"refused": None})])
+    assert record is not None
+    assert record.old_refused is None
+
+
+def test_a_secret_knows_what_was_published_and_when_it_is_due():
+    """After a good rotation nothing is open and no failure is counted."""
+    assert _secret(_FORWARD) == SecretRecord(
+        name="app",
+        version="2",
+        login="app_r2",
+        rotated_at=START + timedelta(seconds=5),
+        next_due=START + timedelta(days=30),
+        last_outcome=Outcome.DONE,
+        open_rotation=None,
+        seq=8,
+        head="hash-8",
+    )
+
+
+def test_an_open_rotation_is_known_to_its_secret():
+    """From the request to the end."""
+    assert _secret(_FORWARD[:1]).open_rotation == _ID
+    assert _secret(_FORWARD[:7]).open_rotation == _ID
+    assert _secret(_FORWARD).open_rotation is None
+
+
+def test_a_rollback_brings_back_version_and_login_but_not_the_date():
+    """A rolled back secret has not been rotated a second time."""
+    restored = _event(6, Kind.FINISHED, Step.RESTORE, {"version": "3", "login": "app_r1"})
+    record = _secret([*_FORWARD[:5], restored])
+    assert (record.version, record.login) == ("3", "app_r1")
+    assert record.rotated_at == START + timedelta(seconds=5)
+
+
+def test_an_adopted_login_stays_known_as_adopted():
+    """No mark on the target tells that it is ours, so the journal remembers each of them."""
+    first = _event(1, Kind.ADOPTED, data={"version": "1", "login": "b"}, rotation_id=None)
+    second = _event(2, Kind.ADOPTED, data={"version": "9", "login": "a"}, rotation_id=None)
+    record = _secret([first, second])
+    assert record.adopted == ("a", "b")
+    assert (record.version, record.login) == ("9", "a")
+    assert _secret(_FORWARD, record).adopted == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("endings", "failures"),
+    [
+        (["undone", "undone"], 2),
+        (["undone", "done"], 0),
+        (["undone", "rolled-back"], 0),
+        (["undone", "done", "undone"], 1),
+    ],
+)
+def test_failures_in_a_row_are_counted(endings: list[str], failures: int):
+    """Each good end begins the count anew."""
+    events = [
+        _event(number, Kind.ENDED, data={"outcome": outcome, "cause": "transient"})
+        for number, outcome in enumerate(endings, 1)
+    ]
+    assert _secret(events).failures == failures
+
+
+def test_what_a_person_called_off_is_no_failure():
+    """Rolling back before publish does not bring the secret nearer to being parked."""
+    called_off = _event(1, Kind.ENDED, data={"outcome": "undone", "cause": "aborted"})
+    assert _secret([called_off]).failures == 0
+
+
+def test_a_parked_secret_says_why_until_it_is_unparked():
+    """Unparking forgets the failures too."""
+    ended = _event(1, Kind.ENDED, data={"outcome": "undone", "cause": "denied"})
+    parked = _event(2, Kind.PARKED, data={"reason": "denied: no CREATEROLE"}, rotation_id=None)
+    unparked = _event(3, Kind.UNPARKED, data={"reason": "granted"}, rotation_id=None)
+    assert _secret([ended, parked]).parked == "denied: no CREATEROLE"
+    assert _secret([ended, parked]).failures == 1
+    assert _secret([ended, parked, unparked]).parked is None
+    assert _secret([ended, parked, unparked]).failures == 0
+
+
+def test_a_parked_secret_is_parked_also_without_a_reason():
+    """An empty reason is not taken for 'not parked'."""
+    assert _secret([_event(1, Kind.PARKED, rotation_id=None)]).parked
+
+
+def test_any_event_may_move_the_due_date_and_null_removes_it():
+    """Absent leaves it as it is; null says 'not due'."""
+    due: dict[str, Json] = {"next_due": "2026-02-01T00:00:00+00:00"}
+    scheduled = _event(1, Kind.SCHEDULED, data=due, rotation_id=None)
+    checked = _event(2, Kind.CHECKED, rotation_id=None)
+    cleared = _event(3, Kind.SCHEDULED, data={"next_due": None}, rotation_id=None)
+    assert _secret([scheduled, checked]).next_due == START + timedelta(days=31)
+    assert _secret([scheduled, checked, cleared]).next_due is None
+
+
+def test_folding_in_pieces_is_folding_at_once():
+    """Where a fold is cut makes no difference: that is what lets a table keep it."""
+    for cut in range(len(_FORWARD) + 1):
+        first = _FORWARD[:cut]
+        record = _secret(first) if first else None
+        assert _secret(_FORWARD[cut:], record) == _secret(_FORWARD)
