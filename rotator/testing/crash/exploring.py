@@ -77,8 +77,12 @@ def explore_outages(scenario: Scenario) -> Report:
     return report
 
 
-def explore_takeovers(scenario: Scenario) -> Report:
+def explore_takeovers(
+    scenario: Scenario, *, by: Callable[[Process], object] = Process.resume
+) -> Report:
     """Freeze the act at every point until its lease is over and another engine has taken over.
+
+    `by` is what the other engine does then: it resumes, or rolls back on a person's word.
 
     A call that is under way cannot be called back, so it is not frozen inside one, nor at the
     door of `stage`, whose late pending value nobody would publish.
@@ -87,7 +91,7 @@ def explore_takeovers(scenario: Scenario) -> Report:
     for point in points:
         late = point.inner or (point.when is When.BEFORE and point.name == "stage")
         if not late:
-            _overtake(scenario, report, point)
+            _overtake(scenario, report, point, by)
     return report
 
 
@@ -176,7 +180,9 @@ def _tell(report: Report, scenario: Scenario, place: str, promises: Promises) ->
         report.violations.append(Violation(scenario=scenario.name, place=place, what=seen))
 
 
-def _overtake(scenario: Scenario, report: Report, point: Point) -> None:
+def _overtake(
+    scenario: Scenario, report: Report, point: Point, by: Callable[[Process], object]
+) -> None:
     world, promises, start = _prepared(scenario)
     promises.two_at_work = True
     overtaken: list[Point] = []
@@ -185,7 +191,7 @@ def _overtake(scenario: Scenario, report: Report, point: Point) -> None:
         if here.number == point.number and not overtaken:
             overtaken.append(here)
             world.clock.at += 3 * scenario.policy.step_timeout
-            _let(Process.resume, Process(world, promises, policy=scenario.policy), promises)
+            _let(by, Process(world, promises, policy=scenario.policy), promises)
             world.watch(frozen.points)
 
     frozen = Process(world, promises, policy=scenario.policy, fault=overtake)

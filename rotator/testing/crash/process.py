@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.errors import Parked
 from rotator.core.model import DrainThen, Policy
 from rotator.engine import Engine, ManagedSecret, Result
 from rotator.testing.crash.points import Point, Points
@@ -24,6 +23,8 @@ POLICY: Final = Policy(
 )
 # More looks at an open rotation than any of the scenarios needs.
 _MOST_LOOKS: Final = 60
+# How many times a person who mended nothing unparks it.
+_MOST_UNPARKED: Final = 3
 # How many times an application is found still logged in before it lets go.
 _PATIENT_LOOKS: Final = 2
 
@@ -86,11 +87,11 @@ class Process:
         self.finish(self.engine.revoke(self.secret))
 
     def resume(self) -> None:
-        """Go on with whatever is open, and see it through. A parked secret is looked at first."""
-        try:
-            self.finish(self.engine.resume(self.secret))
-        except Parked:
-            self.engine.unpark(self.secret, reason="somebody looked")
+        """Go on with whatever is open, and see it through. A person looks at a parked secret."""
+        for _ in range(_MOST_UNPARKED):
+            record = self.world.journal.secret(self.secret.name)
+            if record is not None and record.parked is not None:
+                self.engine.unpark(self.secret, reason="somebody looked")
             self.finish(self.engine.resume(self.secret))
 
     def finish(self, result: Result | None) -> None:
