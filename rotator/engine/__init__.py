@@ -17,7 +17,7 @@ from rotator.engine.work import Work, World
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rotator.core.history import RotationRecord
+    from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Credential, Event, Json
     from rotator.core.ports import Clock, Entropy, Journal, Log
 
@@ -69,21 +69,23 @@ class Engine:
         `JournalError` or `LeaseLost`; what happens inside a step is in the result.
         """
         with Work(self._world, secret, patience) as work:
-            self._refuse_parked(secret)
-            opened = self._journal.open_rotation(secret.name)
-            if opened is not None:
-                result = work.drive(opened.id, resumed=True)
+            record = self._refuse_parked(secret)
+            if record is not None and record.open_rotation is not None:
+                opened = self._journal.rotation(record.open_rotation)
+                result = work.drive(record.open_rotation, resumed=True)
                 if result.outcome is None and result.published:
                     raise _in_grace(result)
-                if opened.published_at is None or result.outcome is not Outcome.DONE:
-                    return result
-            result = work.start(reason, rotation_id)
+                published = opened is not None and opened.published_at is not None
+                if not published or result.outcome is not Outcome.DONE:
+                    return work.settle(result)
+                record = self._journal.secret(secret.name)
+            result = work.start(reason, rotation_id, record)
             for _ in range(secret.policy.proposals - 1):
                 # The target said no to this candidate. A given id allows for one candidate only.
                 refused = result.error is not None and result.error.kind == Refused.kind
                 if result.outcome is not Outcome.UNDONE or not refused or rotation_id is not None:
                     break
-                result = work.start(reason, None)
+                result = work.start(reason, None, self._journal.secret(secret.name))
             return work.settle(result)
 
     def resume(self, secret: ManagedSecret, *, patience: timedelta = _NO_TIME) -> Result | None:
@@ -200,7 +202,7 @@ class Engine:
 
     # -- what is left of the above -------------------------------------------------------------
 
-    def _refuse_parked(self, secret: ManagedSecret) -> None:
+    def _refuse_parked(self, secret: ManagedSecret) -> SecretRecord | None:
         record = self._journal.secret(secret.name)
         if record is not None and record.parked is not None:
             error = Parked(
@@ -209,6 +211,7 @@ class Engine:
             )
             error.secret = secret.name
             raise error
+        return record
 
     def _open(self, secret: ManagedSecret, verb: str) -> RotationRecord:
         opened = self._journal.open_rotation(secret.name)

@@ -339,7 +339,10 @@ class Steps:
             except StepError:
                 raise Unknown(f"nobody can tell whether it was published: {error.what}") from error
             if current is not None and current.rotation_id == self._id:
-                return current.id
+                # Run again, it does what it left undone, such as forgetting the staged value.
+                raise Unknown(
+                    f"it is published, but not all of that was done: {error.what}", hint=error.hint
+                ) from error
             raise
 
     # -- what the steps know -------------------------------------------------------------------

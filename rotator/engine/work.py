@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import Conflict, InUse, RotatorError, UsageError
-from rotator.core.history import text
+from rotator.core.history import fold_rotation, text
 from rotator.core.machine import Direction, Finish, Run, WaitUntil, decide, progress
 from rotator.core.model import Event, Kind, NewEvent, Outcome, Step
 from rotator.core.naming import new_id
@@ -76,10 +76,9 @@ class Work:
 
     # -- rotations -----------------------------------------------------------------------------
 
-    def start(self, reason: str, rotation_id: str | None) -> Result:
-        """Begin a rotation and drive it as far as it gets."""
+    def start(self, reason: str, rotation_id: str | None, record: SecretRecord | None) -> Result:
+        """Begin a rotation and drive it as far as it gets. `record`: as the journal has it now."""
         secret = self._secret
-        record = self._journal.secret(secret.name)
         current = secret.backend.current(secret.path)
         self._check_known(record, current.id if current else None)
         rotation_id = rotation_id or new_id(self._world.entropy)
@@ -258,7 +257,9 @@ class Work:
         until: datetime | None = None,
         waiting: str = "",
     ) -> Result:
-        record = self._journal.rotation(rotation_id)
+        record: RotationRecord | None = None
+        for event in history:
+            record = fold_rotation(record, event)
         state = progress(history)
         parked = state.parked is not None and state.outcome is None
         if parked and error is None and state.parked is not None:

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event as hooks
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from rotator.core.errors import Busy, JournalError, LeaseLost, UsageError
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
-from rotator.core.model import Event, Lease
+from rotator.core.model import Event, Kind, Lease
 from rotator.journal import migrate, rows, tables
 from rotator.journal.chain import START, canonical, event_hash
 from rotator.journal.failures import translated
@@ -48,16 +52,32 @@ _HISTORY: Final = (
     .where(_events.c.rotation_id == sa.bindparam("id_"))
     .order_by(_events.c.secret, _events.c.seq)
 )
-_SAVE_SECRET: Final = (
+_TAKE: Final = (
     sa.update(_secrets)
     .where(_secrets.c.name == sa.bindparam("name_"))
     .values({name: sa.bindparam(name) for name in (*rows.SECRET_COLUMNS, "seal")})
 )
+# The fence, checked by the write itself: whoever has been overtaken changes no row.
+_SAVE_SECRET: Final = _TAKE.where(
+    _secrets.c.lease_fence == sa.bindparam("fence_"),
+    _secrets.c.lease_holder == sa.bindparam("holder_"),
+    _secrets.c.seq == sa.bindparam("seq_"),
+)
+_ADD_EVENTS: Final = sa.insert(_events)
+_ADD_ROTATION: Final = sa.insert(_rotations)
 _SAVE_ROTATION: Final = (
     sa.update(_rotations)
     .where(_rotations.c.id == sa.bindparam("id_"))
     .values({name: sa.bindparam(name) for name in (*rows.ROTATION_COLUMNS, "seal")})
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Held:
+    """What the holder of a lease knows without asking: nobody else may write there meanwhile."""
+
+    record: SecretRecord
+    rotations: Mapping[str, RotationRecord] = field(default_factory=dict[str, RotationRecord])
 
 
 class SqlJournal:
@@ -88,6 +108,10 @@ class SqlJournal:
         self.url: URL = _url(url, password, base or Path())
         self.place: str = self.url.render_as_string(hide_password=True)
         self._sqlite: bool = self.url.get_backend_name() == "sqlite"
+        dialect = sqlite if self._sqlite else postgresql
+        self._add_secret: Any = dialect.insert(_secrets).on_conflict_do_nothing()
+        self._held: dict[str, tuple[Lease, _Held]] = {}
+        self._guard: threading.Lock = threading.Lock()
         fresh = _create_private(self.url) if self._sqlite else False
         self.database: Database = _database(self.url)
         with translated(self.place):
@@ -111,62 +135,71 @@ class SqlJournal:
     def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
         """Take the lease, or raise `Busy`."""
         now = self._clock.now()
-        with self.writing() as db:
-            row = self._locked(db, secret)
+        with self._leasing() as db:
+            row = _first(db, _SECRET_LOCKED, {"name_": secret})
             if row is None:
                 blank = rows.secret_row(SecretRecord(name=secret))
                 blank |= {"lease_holder": None, "lease_fence": 0, "lease_expires": None}
-                new = rows.sealed(_secrets, blank)
-                if self._sqlite:
-                    db.execute(sa.insert(_secrets), new)
-                else:
-                    from sqlalchemy.dialects.postgresql import insert  # noqa: PLC0415
-
-                    db.execute(insert(_secrets).on_conflict_do_nothing(), new)
-                row = self._locked(db, secret)
-            assert row is not None  # noqa: S101 # just written, under the lock
-            held = row["lease_holder"]
-            if held is not None:
+                # Two processes may meet a new secret at once: on both databases one row comes of it.
+                _ = db.execute(self._add_secret, rows.sealed(_secrets, blank))
+                row = _first(db, _SECRET_LOCKED, {"name_": secret})
+            if row is None:
+                raise JournalError(f"the journal {self.place} does not keep what it is given.")
+            taken = row["lease_holder"]
+            if taken is not None:
                 until = datetime.fromisoformat(row["lease_expires"])
-                if until > now and not self._is_dead(held):
+                if until > now and not self._is_dead(taken):
                     raise Busy(
                         f"another rotator is at work on it (until {until:%H:%M:%S} UTC at the latest).",
                         hint="Wait for it, and look again with: rotator status",
                     )
-            fence, expires = row["lease_fence"] + 1, now + ttl
-            row |= {
-                "lease_holder": holder,
-                "lease_fence": fence,
-                "lease_expires": rows.stamp(expires),
-            }
-            self._save_secret(db, row)
-        return Lease(secret=secret, holder=holder, fence=fence, expires=expires)
+            expires = now + ttl
+            lease = Lease(
+                secret=secret, holder=holder, fence=row["lease_fence"] + 1, expires=expires
+            )
+            changed = {"lease_holder": holder, "lease_fence": lease.fence}
+            row |= changed | {"lease_expires": rows.stamp(expires)}
+            _ = db.execute(_TAKE, rows.sealed(_secrets, row) | {"name_": secret})
+            record = rows.secret_from(row)
+        with self._guard:
+            self._held[secret] = (lease, _Held(record=record))
+        return lease
 
     def release(self, lease: Lease) -> None:
         """Give the lease back."""
-        with self.writing() as db:
-            row = self._locked(db, lease.secret)
-            if row is not None and _holds(row, lease):
-                self._save_secret(db, row | {"lease_holder": None, "lease_expires": None})
+        held = self._known(lease)
+        self._forget(lease)
+        with self._leasing() as db:
+            if held is None:
+                row = _first(db, _SECRET_LOCKED, {"name_": lease.secret})
+                if row is None or not _holds(row, lease):
+                    return
+                held = _Held(record=rows.secret_from(row))
+            _ = self._save(db, lease, held.record.seq, held.record, holder=None, expires=None)
 
     def append(self, lease: Lease, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
         """Write the events, fold them into the records, renew the lease: one transaction."""
-        now = self._clock.now()
+        held, now = self._known(lease), self._clock.now()
+        # Forgotten until it is known to be committed: after a failure the database is asked again.
+        self._forget(lease)
         with self.writing() as db:
-            row = self._locked(db, lease.secret)
-            if row is None or not _holds(row, lease):
-                raise LeaseLost(
-                    "another rotator has taken over.",
-                    safety="Nothing more was done here.",
-                    hint="Look at what it does with: rotator status",
-                )
-            written = self._write(db, lease, events, row, rows.stamp(now)) if events else []
-            record = rows.secret_from(row)
+            if held is None:
+                row = _first(db, _SECRET_LOCKED, {"name_": lease.secret})
+                if row is None or not _holds(row, lease):
+                    raise _lease_lost()
+                held = _Held(record=rows.secret_from(row))
+            written, new = self._next(lease, events, held.record, now)
+            record = held.record
             for event in written:
                 record = fold_secret(record, event)
-            self._save_secret(
-                db, row | rows.secret_row(record) | {"lease_expires": rows.stamp(now + ttl)}
-            )
+            expires = rows.stamp(now + ttl)
+            if not self._save(db, lease, held.record.seq, record, lease.holder, expires):
+                raise _lease_lost()
+            if new:
+                _ = db.execute(_ADD_EVENTS, new)
+            rotations = self._fold_rotations(db, written, held.rotations)
+        with self._guard:
+            self._held[lease.secret] = (lease, _Held(record=record, rotations=rotations))
         return written
 
     def secret(self, secret: str) -> SecretRecord | None:
@@ -219,65 +252,100 @@ class SqlJournal:
 
     # -- below the contract --------------------------------------------------------------------
 
-    def _write(
-        self, db: Connection, lease: Lease, events: Sequence[NewEvent], head: rows.Row, at: str
-    ) -> list[Event]:
-        seq, prev = head["seq"], head["head"] if head["seq"] else START
+    def _next(
+        self, lease: Lease, events: Sequence[NewEvent], record: SecretRecord, now: datetime
+    ) -> tuple[list[Event], list[rows.Row]]:
+        """Return the events as they follow on the chain, as values and as rows."""
+        at = rows.stamp(now)
+        seq, prev = record.seq, record.head if record.seq else START
+        written: list[Event] = []
         new: list[rows.Row] = []
         for event in events:
             seq += 1
             kind, step = event.kind.value, event.step.value if event.step else None
             data = canonical(event.data)
-            values = (
-                lease.secret,
-                seq,
-                at,
-                self._actor,
-                lease.fence,
-                kind,
-                event.rotation_id,
-                step,
-                data,
-                prev,
+            place = (lease.secret, seq, at, self._actor, lease.fence, kind, event.rotation_id)
+            values = (*place, step, data, prev)
+            hashed = event_hash(*values)
+            new.append(dict(zip(rows.EVENT_COLUMNS, (*values, hashed), strict=True)))
+            written.append(
+                Event(
+                    secret=lease.secret,
+                    seq=seq,
+                    at=now,
+                    actor=self._actor,
+                    fence=lease.fence,
+                    kind=event.kind,
+                    rotation_id=event.rotation_id,
+                    step=event.step,
+                    data=event.data,
+                    prev_hash=prev,
+                    hash=hashed,
+                )
             )
-            prev = event_hash(*values)
-            new.append(dict(zip(rows.EVENT_COLUMNS, (*values, prev), strict=True)))
-        db.execute(sa.insert(_events), new)
-        written = [rows.event_from(row) for row in new]
-        self._fold_rotations(db, written)
-        return written
+            prev = hashed
+        return written, new
 
     @staticmethod
-    def _fold_rotations(db: Connection, written: list[Event]) -> None:
-        touched: dict[str, RotationRecord | None] = {}
-        known: set[str] = set()
+    def _fold_rotations(
+        db: Connection, written: list[Event], known: Mapping[str, RotationRecord]
+    ) -> dict[str, RotationRecord]:
+        """Save what the rotations add up to now; return those that are still open."""
+        touched: dict[str, RotationRecord | None] = dict(known)
+        stored, changed = set(known), dict[str, RotationRecord]()
         for event in written:
             name = event.rotation_id
             if name is None:
                 continue
             if name not in touched:
-                row = _first(db, _ROTATION, {"id_": name})
+                begins = event.kind is Kind.REQUESTED
+                row = None if begins else _first(db, _ROTATION, {"id_": name})
                 touched[name] = None if row is None else rows.rotation_from(row)
                 if row is not None:
-                    known.add(name)
-            touched[name] = fold_rotation(touched[name], event)
-        for name, record in touched.items():
-            if record is None:
-                continue
+                    stored.add(name)
+            record = touched[name] = fold_rotation(touched[name], event)
+            if record is not None:
+                changed[name] = record
+        for name, record in changed.items():
             row = rows.sealed(_rotations, rows.rotation_row(record))
-            if name in known:
-                db.execute(_SAVE_ROTATION, row | {"id_": name})
+            if name in stored:
+                _ = db.execute(_SAVE_ROTATION, row | {"id_": name})
             else:
-                db.execute(sa.insert(_rotations), row)
+                _ = db.execute(_ADD_ROTATION, row)
+        return {
+            name: record
+            for name, record in touched.items()
+            if record is not None and record.ended_at is None
+        }
 
-    @staticmethod
-    def _save_secret(db: Connection, row: rows.Row) -> None:
-        row = rows.sealed(_secrets, row)
-        db.execute(_SAVE_SECRET, row | {"name_": row["name"]})
+    def _save(
+        self,
+        db: Connection,
+        lease: Lease,
+        seq: int,
+        record: SecretRecord,
+        holder: str | None,
+        expires: str | None,
+    ) -> bool:
+        """Save a secret's row, if the lease is still ours and its chain still ends at `seq`."""
+        row = rows.secret_row(record)
+        row |= {"lease_holder": holder, "lease_fence": lease.fence, "lease_expires": expires}
+        guards = {
+            "name_": lease.secret,
+            "fence_": lease.fence,
+            "holder_": lease.holder,
+            "seq_": seq,
+        }
+        return db.execute(_SAVE_SECRET, rows.sealed(_secrets, row) | guards).rowcount == 1
 
-    @staticmethod
-    def _locked(db: Connection, secret: str) -> rows.Row | None:
-        return _first(db, _SECRET_LOCKED, {"name_": secret})
+    def _known(self, lease: Lease) -> _Held | None:
+        with self._guard:
+            found = self._held.get(lease.secret)
+        return found[1] if found is not None and _same(found[0], lease) else None
+
+    def _forget(self, lease: Lease) -> None:
+        with self._guard:
+            _ = self._held.pop(lease.secret, None)
 
     @contextmanager
     def _reading(self) -> Generator[Connection]:
@@ -296,16 +364,51 @@ class SqlJournal:
 
     @contextmanager
     def writing(self) -> Generator[Connection]:
-        """Write in one transaction; errors come out as `JournalError`."""
+        """Write in one durable transaction; errors come out as `JournalError`."""
         with translated(self.place), self.database.begin() as db:
             if self._sqlite:
-                db.exec_driver_sql("BEGIN IMMEDIATE")
+                _ = db.exec_driver_sql("BEGIN IMMEDIATE")
             yield db
+
+    @contextmanager
+    def _leasing(self) -> Generator[Connection]:
+        """Write a lease, without waiting for the disk.
+
+        A lease that a power cut loses is one that nobody holds: the next durable append brings it
+        to the disk, or finds another holder's and stops.
+        """
+        with translated(self.place), self.database.connect() as db:
+            # Outside any transaction, which SQLAlchemy would begin.
+            driver: Any = db.connection.driver_connection
+            if self._sqlite:
+                driver.execute("PRAGMA synchronous = NORMAL")
+            try:
+                with db.begin():
+                    lazy = (
+                        "BEGIN IMMEDIATE" if self._sqlite else "SET LOCAL synchronous_commit = off"
+                    )
+                    _ = db.exec_driver_sql(lazy)
+                    yield db
+            finally:
+                if self._sqlite:
+                    driver.execute("PRAGMA synchronous = FULL")
 
 
 def _first(db: Connection, query: Any, values: dict[str, object]) -> rows.Row | None:
     row = db.execute(query, values).mappings().first()
     return None if row is None else dict(row)
+
+
+def _same(one: Lease, other: Lease) -> bool:
+    return one.fence == other.fence and one.holder == other.holder
+
+
+def _lease_lost() -> LeaseLost:
+    return LeaseLost(
+        "another rotator has taken over.",
+        safety="Nothing more was done here.",
+        hint="Look at what it does with: rotator status",
+    )
 
 
 def _holds(row: rows.Row, lease: Lease) -> bool:
