@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from rotator.journal.audit import AuditReport
 
 _PANEL = "Journal"
+
+
+class Form(StrEnum):
+    """How an export is written."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+
 
 PublicKey = Annotated[
     Path | None,
@@ -47,8 +56,19 @@ def register(app: typer.Typer) -> None:
         examples="""
         rotator audit verify
         rotator audit verify --public-key rotator-audit.pub
+        rotator audit verify --export audit-2026-q1 --public-key rotator-audit.pub
         """,
     )(verify)
+    command(
+        audit,
+        "export",
+        title="audit export",
+        examples="""
+        rotator audit export --out audit-2026-q1
+        rotator audit export --out audit-2026-q1 --format csv
+        rotator audit verify --export audit-2026-q1 --public-key rotator-audit.pub
+        """,
+    )(export)
     command(
         audit,
         "show",
@@ -60,15 +80,59 @@ def register(app: typer.Typer) -> None:
     )(show)
 
 
-def verify(run: Run, *, public_key: PublicKey = None) -> None:
+def verify(
+    run: Run,
+    *,
+    public_key: PublicKey = None,
+    exported: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="DIR",
+            show_default=False,
+            help="Verify a folder that `audit export` wrote; needs no configuration.",
+        ),
+    ] = None,
+) -> None:
     """Say whether the journal still says what was once written into it.
 
     Every hash, chain, record and signature is computed again. Any change, removal, insertion,
     reordering or truncation is named with its place, and the command returns 1.
     """
+    if exported is not None:
+        from rotator.journal.export import verify_export  # noqa: PLC0415
+
+        _tell(run, verify_export(exported, _key(public_key)))
+        return
     with run.open_app() as app:
         report = app.verify_journal(_key(public_key))
     _tell(run, report)
+
+
+def export(
+    run: Run,
+    *,
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="DIR", show_default=False, help="A new or empty folder."),
+    ],
+    form: Annotated[
+        Form, typer.Option("--format", help="One JSON object a line, or comma-separated values.")
+    ] = Form.JSONL,
+) -> None:
+    """Write the journal into files that an outsider can verify without our database.
+
+    A manifest holds the SHA-256 of each file and the head of every chain; where a signing key is
+    configured it is signed. Hand the public key over by another way.
+    """
+    with run.open_app() as app:
+        files = [str(one) for one in app.export_journal(out, form.value)]
+        public_key = app.public_key()
+    run.data |= {"folder": str(out), "files": files, "public_key": public_key}
+    run.say(*(f"written: {one}" for one in files))
+    run.say(f"Anybody can verify it: rotator audit verify --export {out}")
+    if public_key is not None:
+        run.say("The public key, to be handed over by another way:", public_key.rstrip())
 
 
 def show(

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import typer
 
 from rotator.core.errors import JournalError
 from rotator.faces.cli.command import command
 from rotator.faces.cli.run import Run
-
-if TYPE_CHECKING:
-    from rotator.bootstrap import App
 
 _PANEL = "Journal"
 
@@ -45,26 +40,24 @@ def upgrade(run: Run) -> None:
 
     A database of a newer version is left as it is, and refused.
     """
-    from rotator.bootstrap import open_app  # noqa: PLC0415
+    from rotator.bootstrap import journal_revision, upgrade_journal  # noqa: PLC0415
 
-    try:
-        with run.open_app() as app:
-            _tell(run, app, upgraded=False)
-    except JournalError:
-        # Missing or older; or it cannot be reached, which the second try says again.
-        with open_app(run.config, upgrade=True) as app:
-            _tell(run, app, upgraded=True)
+    before, after = upgrade_journal(run.config)
+    place, _, _ = journal_revision(run.config)
+    run.data |= {"journal": place, "before": before, "revision": after, "upgraded": before != after}
+    if before == after:
+        run.say(f"The journal {place} is of version {after} already.")
+    else:
+        run.say(f"The journal {place} was upgraded from {before or 'nothing'} to version {after}.")
 
 
 def status(run: Run) -> None:
     """Say whether the journal's database has the version that this program needs."""
-    with run.open_app() as app:
-        _tell(run, app, upgraded=False)
+    from rotator.bootstrap import journal_revision  # noqa: PLC0415
 
-
-def _tell(run: Run, app: App, *, upgraded: bool) -> None:
-    from rotator.journal.migrate import HEAD  # noqa: PLC0415
-
-    run.data |= {"journal": app.journal.place, "revision": HEAD, "upgraded": upgraded}
-    word = "was upgraded to" if upgraded else "is of"
-    run.say(f"The journal {app.journal.place} {word} version {HEAD}, which this program needs.")
+    place, found, needed = journal_revision(run.config)
+    run.data |= {"journal": place, "revision": found, "needed": needed}
+    run.say(f"The journal {place} is of version {found}; this program needs {needed}.")
+    if found != needed:
+        hint = "Upgrade it: rotator db upgrade. If it is newer: a newer rotator is needed."
+        _ = run.fail(JournalError("the journal cannot be used as it is.", hint=hint))

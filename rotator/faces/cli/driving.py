@@ -59,7 +59,8 @@ def drive(
         if crew.signal is not None:
             run.abandoned = bool(crew.under_way)
             _tell_interrupted(run, app, [one for one in names if one not in told_of], crew.signal)
-        _checkpoint(run, app)
+        if any(board.begun(name) for name in names):
+            _checkpoint(run, app)
         if len(names) > 1:
             _sum_up(run, results, len(names))
 

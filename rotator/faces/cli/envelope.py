@@ -71,6 +71,9 @@ def faults(error: BaseException, *, secret: str | None = None) -> list[Fault]:
                 hint=error.hint,
             )
         ]
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename else ""
+        return [Fault(kind="system", what=scrub(f"{place}{error.strerror}."), secret=secret)]
     return [
         Fault(
             kind="bug",
