@@ -36,7 +36,6 @@ class Promises:
         self._world: World = world
         self._policy: Policy = policy
         self._overlaps: bool = world.rotation().overlaps
-        self._told: int = 0
         self._where: str = "at the start"
         self.seen: list[Credential] = []
         self.broken: dict[str, str] = {}
@@ -68,10 +67,8 @@ class Promises:
                 self._break(f"P1: the current login {current.credential.username!r} is refused")
         if opened is not None and opened.old_version is not None and self._overlaps:
             self._check_old(opened, history)
-        found = world.violations()
-        for one in found[self._told :]:
+        for one in world.told():
             self._break(one)
-        self._told = len(found)
 
     def check_intent(self, step: Step, point: Point) -> None:
         """P4: an effect of a step needs that step's committed intent, and no result yet."""

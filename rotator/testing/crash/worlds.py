@@ -71,6 +71,12 @@ class World:
         context = step_context(secret=self.secret, clock=self.clock)
         return self.rotation().probe(credential, context)
 
+    def told(self) -> Sequence[str]:
+        """Return what the fakes have told on so far."""
+        if isinstance(self.journal, MemoryJournal):
+            return (*self.violations(), *self.journal.violations)
+        return self.violations()
+
     def watch(self, points: Points) -> None:
         """Let each single effect of the fakes be two points of the process."""
         for number, fake in enumerate(self.tapped):
