@@ -154,6 +154,9 @@ class App:
         with self._guard:
             if name not in self._targets:
                 chosen = self.settings.targets[name]
+                # Looked up once before anything begins: a reference that leads nowhere is misuse,
+                # not something that went wrong in the middle of a rotation.
+                _ = self._admin(chosen.admin)
                 made = plugins.rotation_plugin(chosen.plugin).target(
                     name, chosen.options, lambda: self._admin(chosen.admin)
                 )

@@ -148,10 +148,8 @@ class Engine:
         that when it holds nothing yet. Raises `UsageError` when there is nothing to adopt.
         """
         with Work(self._world, secret, _NO_TIME) as work:
-            if (opened := self._journal.open_rotation(secret.name)) is not None:
-                what = f"rotation {opened.id} is still open."
-                raise UsageError(what, hint=f"Finish it first: rotator resume {secret.name}")
-            return work.adopt(first, reason)
+            opened = self._journal.open_rotation(secret.name)
+            return work.adopt(first, reason, opened)
 
     def check(self, secret: ManagedSecret) -> Health:
         """Try to log in with what the backend serves now, and record the answer.

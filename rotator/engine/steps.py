@@ -258,7 +258,7 @@ class Steps:
     def _revoke(self, history: list[Event], end_sessions: bool) -> Mapping[str, Json]:  # noqa: FBT001
         path, login = self._secret.path, self._parties(history)[0]
         rolled_back = progress(history).direction is Direction.ROLLBACK
-        kept = _finished(history, Step.RESTORE if rolled_back else Step.PUBLISH)
+        kept = made_current(history)
         gone = (
             _finished(history, Step.PUBLISH)
             if rolled_back
@@ -310,7 +310,7 @@ class Steps:
                 return {"login": None}
             new = Credential(username=login, password=Secret(""))
         current = self._backend.current(self._secret.path)
-        if current is not None and current.rotation_id == self._id:
+        if current is not None and self._serves(current, new, text(history[0].data, "old_login")):
             raise Conflict(
                 "the new credential is the one that the backend serves, so it was not withdrawn.",
                 safety="The application is safe: what the backend serves logs in.",
@@ -346,6 +346,15 @@ class Steps:
             raise
 
     # -- what the steps know -------------------------------------------------------------------
+
+    def _serves(self, current: Version, new: Credential, old_login: str | None) -> bool:
+        """Return whether what the backend serves is the new credential, whoever made it so."""
+        served = current.credential
+        if current.rotation_id == self._id:
+            return True
+        if served.username != new.username:
+            return False
+        return served.password == new.password or served.username != old_login
 
     def _require_lease(self) -> None:
         """Stop before the next effect when we have been asleep for longer than our lease."""
@@ -417,6 +426,16 @@ def _finished(history: list[Event], step: Step, key: str = "version") -> str | N
     for event in reversed(history):
         if event.kind is Kind.FINISHED and event.step is step:
             return text(event.data, key)
+    return None
+
+
+def made_current(history: list[Event]) -> str | None:
+    """Return the version that must be current now: published, restored, or since adopted."""
+    for event in reversed(history):
+        if event.kind is Kind.ADOPTED or (
+            event.kind is Kind.FINISHED and event.step in (Step.PUBLISH, Step.RESTORE)
+        ):
+            return text(event.data, "version")
     return None
 
 

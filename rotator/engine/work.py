@@ -14,14 +14,14 @@ from rotator.core.model import Event, Kind, NewEvent, Outcome, Step
 from rotator.core.naming import new_id
 from rotator.core.schedule import next_due
 from rotator.engine.results import Health, Result
-from rotator.engine.steps import ManagedSecret, Steps, failure
+from rotator.engine.steps import ManagedSecret, Steps, failure, made_current
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
     from rotator.core.history import RotationRecord, SecretRecord
-    from rotator.core.model import Credential, Json, Lease
+    from rotator.core.model import Credential, Json, Lease, Version
     from rotator.core.ports import Clock, Entropy, Journal, Log
 
 # How long a lease outlives the deadline of the step that renewed it.
@@ -285,10 +285,12 @@ class Work:
 
     # -- beside rotations ----------------------------------------------------------------------
 
-    def adopt(self, first: Credential | None, reason: str) -> Health:
+    def adopt(self, first: Credential | None, reason: str, opened: RotationRecord | None) -> Health:
         """Try the credential, then write down that it is ours now."""
         secret = self._secret
         current = secret.backend.current(secret.path)
+        if opened is not None:
+            self._check_adoption(opened, current)
         if first is not None and current is not None:
             what = (
                 f"the backend already holds a credential for login {current.credential.username!r}."
@@ -334,7 +336,10 @@ class Work:
                 "path": secret.path,
                 "next_due": due.isoformat() if due else None,
             }
-            self.record(NewEvent(kind=Kind.ADOPTED, rotation_id=rotation_id, data=data))
+            rotation_id = opened.id if opened else rotation_id
+            _ = self.record(NewEvent(kind=Kind.ADOPTED, rotation_id=rotation_id, data=data))
+            if opened is not None:
+                self.unpark_if_parked(opened, reason or "adopted")
         return Health(
             secret=secret.name,
             login=current.credential.username,
@@ -343,6 +348,28 @@ class Work:
             known=True,
             recorded=True,
         )
+
+    def _check_adoption(self, opened: RotationRecord, current: Version | None) -> None:
+        """In the middle of a rotation only what it made current itself can be taken over.
+
+        Somebody may have written it back with another field beside it; any other credential waits
+        until the rotation is over.
+        """
+        secret = self._secret
+        made = made_current(self._journal.history(opened.id))
+        kept = secret.backend.read(secret.path, made) if made else None
+        same = (
+            kept is not None
+            and current is not None
+            and kept.credential.username == current.credential.username
+            and kept.credential.password == current.credential.password
+        )
+        if not same:
+            raise UsageError(
+                f"rotation {opened.id} is still open.",
+                hint=f"Finish it first: rotator resume {secret.name}. If that stops because somebody"
+                " else wrote to the backend, write the credential back that the rotation published.",
+            )
 
     def check(self, *, record: bool) -> Health:
         """Try what the backend serves."""

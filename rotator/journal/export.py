@@ -105,16 +105,31 @@ def verify_export(folder: Path, public_key: str | None = None) -> AuditReport:
     key = public_key or manifest["public_key"]
     if key is not None:
         _check_signature(folder, text, key, report)
-    for name, said in manifest["files"].items():
+    try:
+        files = {str(name): str(said["sha256"]) for name, said in manifest["files"].items()}
+        heads = dict(manifest["heads"])
+        form = next(iter(files)).rpartition(".")[2]
+    except (AttributeError, KeyError, TypeError, ValueError, StopIteration):
+        report.add(MANIFEST, "does not list its files and heads as it must")
+        return report
+    for name, digest in files.items():
         # Only a bare name: a manifest must not make us read elsewhere.
         if "/" in name or not (folder / name).is_file():
             report.add(name, "is missing")
-        elif _sha256(folder / name) != said["sha256"]:
+        elif _sha256(folder / name) != digest:
             report.add(name, "is not the file that the manifest describes")
-    if not report.damage:
-        form = next(iter(manifest["files"])).rpartition(".")[2]
-        _check_chains(folder / f"events.{form}", form, manifest["heads"], report)
-        _check_checkpoints(folder / f"checkpoints.{form}", form, key, report)
+    for name in (f"events.{form}", f"checkpoints.{form}"):
+        if name not in files:
+            report.add(name, "is not in the manifest")
+    if report.damage:
+        return report
+    name = f"events.{form}"
+    try:
+        _check_chains(folder / name, form, heads, report)
+        name = f"checkpoints.{form}"
+        _check_checkpoints(folder / name, form, key, report)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        report.add(name, f"cannot be read after {report.events} events")
     return report
 
 

@@ -114,12 +114,16 @@ class SqlJournal:
         self._guard: threading.Lock = threading.Lock()
         fresh = _create_private(self.url) if self._sqlite else False
         self.database: Database = _database(self.url)
-        with translated(self.place):
-            self.upgraded_from: str | None = migrate.HEAD
-            if upgrade or fresh:
-                self.upgraded_from, _ = migrate.upgrade(self.database)
-            elif check:
-                migrate.check(self.database, self.place)
+        self.upgraded_from: str | None = migrate.HEAD
+        try:
+            with translated(self.place):
+                if upgrade or fresh:
+                    self.upgraded_from, _ = migrate.upgrade(self.database)
+                elif check:
+                    migrate.check(self.database, self.place)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Give back the connections."""
