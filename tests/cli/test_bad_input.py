@@ -85,9 +85,11 @@ def test_a_wrong_admin_password(rotator: Real):
 
 
 def test_an_admin_password_that_is_not_set(rotator: Real):
-    """The variable is named, and where to set it; a person has to, so the secret is parked."""
+    """The variable is named, and where to set it; the rotation does not begin."""
     del rotator.environ["ROTATOR_ADMIN_PASSWORD"]
-    error = _error(rotator.json("rotate", "app", code=3))
+    events = rotator.json("audit", "show").data["events"]
+    error = _error(rotator.json("rotate", "app", code=2))
+    assert rotator.json("audit", "show").data["events"] == events
     assert "ROTATOR_ADMIN_PASSWORD" in error["what"]
 
 

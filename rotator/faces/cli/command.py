@@ -161,10 +161,8 @@ def _refuse_level(level: str) -> None:
     raise UsageError(f"there is no log level {level!r}.", hint=f"One of: {', '.join(_LEVELS)}.")
 
 
-def _interrupted() -> Exception:
-    from rotator.core.errors import RotatorError  # noqa: PLC0415
-
-    return RotatorError(
+def _interrupted() -> exits.Interrupted:
+    return exits.Interrupted(
         "interrupted.", hint="If a rotation was under way, finish it with: rotator resume"
     )
 

@@ -97,12 +97,12 @@ def _tell_interrupted(run: Run, app: App, names: list[str], signum: int) -> None
     for name in names:
         opened = app.journal.open_rotation(name)
         if opened is None:
-            error = RotatorError(
+            error = exits.Interrupted(
                 "interrupted before anything was begun.", safety="Nothing was changed."
             )
         else:
             step = opened.step.value if opened.step else "its beginning"
-            error = RotatorError(
+            error = exits.Interrupted(
                 f"interrupted at {step}: rotation {opened.id} is open.",
                 safety="The new credential is published and logs in."
                 if opened.published_at

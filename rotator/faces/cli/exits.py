@@ -21,6 +21,19 @@ if TYPE_CHECKING:
 
     from rotator.engine import Result
 
+
+class Interrupted(RotatorError):
+    """A person, or the system, ended the command."""
+
+    kind = "interrupted"
+
+
+class NotAccepted(RotatorError):
+    """What the backend serves does not log in."""
+
+    kind = "not-accepted"
+
+
 DONE: Final = 0
 FAILED: Final = 1
 MISUSE: Final = 2

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from rotator.core.errors import RotatorError
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.command import command
 from rotator.faces.cli.options import Everything, Name, Names, Tags
@@ -145,13 +144,13 @@ def verify(
         _ = app.checkpoint()
 
 
-def _refused(secret: ManagedSecret, login: str | None) -> RotatorError:
+def _refused(secret: ManagedSecret, login: str | None) -> exits.NotAccepted:
     if login is None:
-        return RotatorError(
+        return exits.NotAccepted(
             f"the backend holds nothing at {secret.path!r}.",
             hint=f"Make a first credential: rotator rotate {secret.name}",
         )
-    return RotatorError(
+    return exits.NotAccepted(
         f"the target refuses login {login!r} with the password that the backend serves.",
         safety="The application is NOT safe: new connections fail.",
         hint=f"See what happened: rotator history {secret.name}",

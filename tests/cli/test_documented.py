@@ -1,0 +1,121 @@
+"""docs/cli.md against the program: every command, every key of every answer, every kind of error."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rotator.core import errors
+from rotator.faces.cli import program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cli.conftest import Cli
+
+_PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+_KINDS = "\n".join(
+    line.split("|")[1]
+    for line in _PAGE.split("| kind |")[1].split("\n\n")[0].splitlines()
+    if line.startswith("| `")
+)
+# Whatever a plugin or a step puts there is its own.
+_OPEN = {"fields", "data", "client_logins"}
+
+
+def _sections() -> dict[str, set[str]]:
+    """Return the words in backquotes of each command's section."""
+    found: dict[str, set[str]] = {}
+    for part in re.split(r"(?m)^#### ", _PAGE.split("\n## `get`")[0])[1:]:
+        head, _, body = part.partition("\n")
+        for name in re.findall(r"`([^`]+)`", head):
+            found[name] = set(re.findall(r"`([^`]+)`", body))
+    return found
+
+
+def _keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield key
+            if key not in _OPEN:
+                yield from _keys(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _keys(one)
+
+
+_CALLS = (
+    ("check",),
+    ("doctor",),
+    ("plugins",),
+    ("plan", "app"),
+    ("rotate", "app"),
+    ("resume",),
+    ("rollback", "app"),
+    ("revoke", "app"),
+    ("status",),
+    ("history", "app"),
+    ("verify", "app"),
+    ("park", "app", "--reason", "why"),
+    ("unpark", "app", "--reason", "why"),
+    ("adopt", "app"),
+    ("get", "app"),
+    ("get", "app", "--field", "username"),
+    ("audit", "verify"),
+    ("audit", "export", "--out", "proof"),
+    ("audit", "show"),
+    ("db", "upgrade"),
+    ("db", "status"),
+)
+
+
+def test_every_command_has_its_section():
+    """No command without a description of its answer, and no description without a command."""
+    app = program.build()
+    commands = {str(one.name) for one in app.registered_commands}
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        names = [one.name for one in group.typer_instance.registered_commands]
+        commands |= {f"{group.name} {name}" for name in names}
+    assert set(_sections()) == commands
+
+
+def test_every_key_of_every_answer_is_documented(cli: Cli):
+    """What a command answers is described in its section, after work that fills every part."""
+    cli("rotate", "app")
+    old = cli("get", "app", "--field", "username").out
+    cli.server.target.open_session(old)
+    sections = _sections()
+    sections["adopt"] |= sections["verify"]
+    sections["history"] |= sections["audit show"]
+    for call in _CALLS:
+        if call[0] == "adopt":
+            cli("revoke", "app", "--terminate", code=None)
+        answer = cli.json(*call, code=None).answer
+        assert answer["errors"] == [] or call[0] == "revoke", answer
+        undocumented = set(_keys(answer["data"])) - sections[answer["command"]]
+        assert undocumented == set(), answer["command"]
+
+
+def test_the_first_answer_of_init_is_documented_too(bare: Cli):
+    """`init` only answers in an empty folder."""
+    assert set(_keys(bare.json("init").data)) <= _sections()["init"]
+
+
+def test_every_kind_of_error_is_documented():
+    """A script may look at `kind`: the table has each that can reach an answer, and no other."""
+    documented = set(re.findall(r"`([\w-]+)`", _KINDS))
+    # A step error always comes as one of its kinds; open sessions are waited for, never an error.
+    assert documented | {"step", "in-use"} == _kinds(errors.RotatorError) | {
+        "config",
+        "system",
+        "bug",
+    }
+
+
+def _kinds(error: type[errors.RotatorError]) -> set[str]:
+    below = error.__subclasses__()
+    # What tests and plugins derive is not ours.
+    ours = [one for one in below if one.__module__.startswith("rotator.")]
+    return {one.kind for one in ours}.union(*map(_kinds, ours))
