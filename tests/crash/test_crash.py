@@ -1,0 +1,87 @@
+"""The engine is killed at every port call and effect, its calls fail, hang and are overtaken.
+
+`ROTATOR_CRASH=double` (make crash) adds a second death at every point of every recovery.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rotator.testing.crash import (
+    Process,
+    Report,
+    Scenario,
+    explore,
+    explore_failures,
+    explore_outages,
+    explore_strangers,
+    explore_takeovers,
+    fake_world,
+    scenarios,
+)
+from rotator.testing.fake_rotations import STRATEGIES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_DOUBLE = os.environ.get("ROTATOR_CRASH") == "double"
+
+
+def _every_scenario() -> list[object]:
+    """Return each strategy with each of its scenarios; those that restore over a backend that
+    moves labels and over one that can only write copies.
+    """
+    return [
+        pytest.param(scenario, id=f"{strategy}-{kind}-{scenario.name}".replace(" ", "-"))
+        for strategy in STRATEGIES
+        for kind, copies in (("labels", False), ("copies", True))
+        for scenario in scenarios(partial(fake_world, strategy, copies=copies))
+        if not copies or "rollback" in scenario.name
+    ]
+
+
+@pytest.fixture(params=_every_scenario())
+def scenario(request: pytest.FixtureRequest) -> Scenario:
+    return request.param
+
+
+def test_every_promise_holds_after_a_crash_at_any_point(scenario: Scenario):
+    """Killed before or after any call or effect, a resumed rotation ends as it should."""
+    _expect_none(explore(scenario), least=30)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _DOUBLE, reason="set ROTATOR_CRASH=double, or run `make crash`")
+@pytest.mark.timeout(3600)
+def test_every_promise_holds_when_the_recovery_crashes_too(
+    scenario: Scenario, capsys: pytest.CaptureFixture[str]
+):
+    """Killed anywhere, and killed anywhere again while recovering, a rotation ends as it should."""
+    report = explore(scenario, double=True)
+    with capsys.disabled():
+        print(f"\n{report}")  # noqa: T201 # the counts are what `make crash` is run for
+    _expect_none(report, least=300)
+
+
+@pytest.mark.parametrize(
+    "how", [explore_failures, explore_outages, explore_takeovers, explore_strangers]
+)
+def test_every_promise_holds_when_something_else_goes_wrong(
+    scenario: Scenario, how: Callable[[Scenario], Report]
+):
+    """Any call may fail, the target or backend be away, the engine frozen, somebody else write."""
+    _expect_none(how(scenario), least=5)
+
+
+def test_an_engine_that_wakes_up_after_a_rollback_changes_nothing(scenario: Scenario):
+    """Frozen until another one has undone its rotation, an engine stops before its next effect."""
+    _expect_none(explore_takeovers(scenario, by=Process.rollback), least=5)
+
+
+def _expect_none(report: Report, *, least: int) -> None:
+    assert not report.violations, str(report)
+    assert report.runs >= least, f"only {report}"
