@@ -71,7 +71,7 @@ def test_rollback_makes_the_old_login_current_again(cli: Cli):
     assert "rolled back" in cli("status", "app").out
     result = cli.json("revoke", "app").data["results"][0]
     assert result["outcome"] == "rolled-back"
-    assert result["direction"] == "rollback"
+    assert result["rolling_back"] is True
     assert cli.server.target.usable() == {old}
 
 

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from rotator.core.errors import RotatorError
-from rotator.core.machine import progress
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.board import Board
 from rotator.faces.cli.crew import Crew, Done, Stopped
 from rotator.faces.cli.run import Run, show_traceback
 from rotator.faces.cli.screen import WARN, plural
-from rotator.faces.cli.words import safety, told
+from rotator.faces.cli.words import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,11 +81,9 @@ def _tell(
         run.say(Text.assemble((done.name, "bold"), ": no rotation is open."))
         return
     code = exits.of_result(result, run.command)
-    history = app.journal.history(result.rotation_id) if result.rotation_id else []
-    results.append(envelope.of_result(result, code, progress(history).direction))
-    run.say(*told(run.screen, result, run.command, app.clock.now(), history))
+    results.append(envelope.of_result(result, code))
+    run.say(*told(run.screen, result, run.command, app.clock.now()))
     if result.error is not None and code != exits.DONE:
-        result.error.safety = safety(result, history)
         run.blame(result.error, code, secret=done.name)
     else:
         run.ended(code)

@@ -14,7 +14,6 @@ from rotator.core.secret import scrub
 
 if TYPE_CHECKING:
     from rotator.core.history import RotationRecord
-    from rotator.core.machine import Direction
     from rotator.core.model import Event
     from rotator.engine import Health, Plan, Result
 
@@ -121,14 +120,14 @@ def plain(value: object, *, scrubbed: bool = True) -> object:
             return scrub(str(value))
 
 
-def of_result(result: Result, code: int, direction: Direction) -> Data:
+def of_result(result: Result, code: int) -> Data:
     """Return what the engine answered, as data."""
     return {
         "secret": result.secret,
         "exit_code": code,
         "rotation_id": result.rotation_id,
         "outcome": result.outcome,
-        "direction": direction,
+        "rolling_back": result.rolling_back,
         "published": result.published,
         "login": result.login,
         "old_login": result.old_login,

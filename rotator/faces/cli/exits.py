@@ -87,8 +87,7 @@ def of_error(error: BaseException, *, begun: bool = False) -> int:
 
 def failing(result: Result) -> bool:
     """Return whether an open rotation is waiting because its newest step failed."""
-    error = result.error
-    return error is not None and (result.step is None or error.step == result.step.value)
+    return result.outcome is None and result.error is not None
 
 
 def _of_open(result: Result, command: str) -> int:

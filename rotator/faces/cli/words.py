@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from rotator.core.machine import Direction, progress
-from rotator.core.model import Kind, Outcome, Step
+from rotator.core.model import Outcome, Step
 from rotator.faces.cli import exits
 from rotator.faces.cli.screen import at, indented, relative
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
     from rich.console import RenderableType
 
-    from rotator.core.model import Event
     from rotator.engine import Result
     from rotator.faces.cli.screen import Screen
 
@@ -28,15 +25,13 @@ _ENDS: Final = {
     Outcome.PARKED: "stuck, and parked until a person has looked.",
 }
 
+# After one of these what is waited for is the grace period.
+_PIVOTS: Final = (Step.PUBLISH, Step.RESTORE)
 
-def told(
-    screen: Screen, result: Result, command: str, now: datetime, history: Sequence[Event]
-) -> list[RenderableType]:
-    """Return what happened, whether the application is safe, and what comes next.
 
-    `history` is the rotation's, as the journal has it now.
-    """
-    back = progress(history).direction is Direction.ROLLBACK
+def told(screen: Screen, result: Result, command: str, now: datetime) -> list[RenderableType]:
+    """Return what happened, whether the application is safe, and what comes next."""
+    back = result.rolling_back
     code = exits.of_result(result, command)
     sign = screen.sign({exits.DONE: "good", exits.STUCK: "warn"}.get(code, "bad"))
     name = Text(f" {result.secret}: ", style="bold")
@@ -46,36 +41,11 @@ def told(
     if error is not None and (code != exits.DONE or exits.failing(result)):
         what = f"step {error.step}: {error.what}" if error.step else error.what
         lines.append(indented(Text(what)))
-        lines += [indented(Text(safe))] if (safe := safety(result, history)) else []
+        lines += [indented(Text(error.safety))] if error.safety else []
     following = _next(result, command)
     if following:
         lines.append(indented(Text.assemble(("Next: ", "bold"), following)))
     return lines
-
-
-def safety(result: Result, history: Sequence[Event]) -> str:
-    """Return whether the application is safe after what happened.
-
-    An error says what was true when its step failed; where that was undone since, the current
-    credential has been tried again.
-    """
-    said = result.error.safety if result.error is not None else ""
-    if result.outcome is not Outcome.UNDONE or result.published:
-        return said
-    if result.old_login is None:
-        return "No credential was in use before, and none is now."
-    tried = [event.data.get("current_accepted") for event in history if _undid(event)]
-    if not tried:
-        return said
-    return (
-        "The application is safe: what the backend serves was tried, and logs in."
-        if tried[-1]
-        else "The application is NOT safe: what the backend serves was tried, and is refused."
-    )
-
-
-def _undid(event: Event) -> bool:
-    return event.kind is Kind.FINISHED and event.step is Step.WITHDRAW
 
 
 def _headline(result: Result, command: str, *, back: bool) -> str:
@@ -105,12 +75,17 @@ def _details(result: Result, now: datetime, *, back: bool) -> list[str]:
     ]
     if gone is None:
         return lines
-    which = f"the other password of {gone}" if gone == kept else f"login {gone}"
+    age = "newer" if back else "old"
+    which = f"the {age} password of {gone}" if gone == kept else f"login {gone}"
     if result.outcome is not None:
         lines.append(_proof(which, refused=result.old_refused))
     elif result.until is not None:
-        until = f"until {at(result.until)} ({relative(result.until, now)})"
-        lines.append(f"{_capital(which)} stays valid {until}, then it is revoked.")
+        until = f"{at(result.until)} ({relative(result.until, now)})"
+        lines.append(
+            f"{_capital(which)} stays valid until {until}, then it is revoked."
+            if result.step in _PIVOTS
+            else f"{_capital(which)} is not revoked yet; looked at again after {until}."
+        )
     return lines
 
 
@@ -129,7 +104,8 @@ def _next(result: Result, command: str) -> str:
     name, error = result.secret, result.error
     if result.parked or result.outcome is Outcome.PARKED:
         hint = f"{error.hint} " if error is not None and error.hint else ""
-        return f"{hint}Then: rotator unpark {name} --reason WHY && rotator resume {name}"
+        verb = "rotate" if result.outcome is Outcome.UNDONE else "resume"
+        return f"{hint}Then: rotator unpark {name} --reason WHY && rotator {verb} {name}"
     if result.outcome is Outcome.UNDONE and command != "rollback":
         return error.hint if error is not None and error.hint else f"rotator history {name}"
     if result.outcome is not None:
