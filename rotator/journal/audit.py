@@ -217,12 +217,7 @@ def _events(db: Connection, report: AuditReport, heads: _Heads) -> _Folds:
             seq, hashed = row[_SEQ], row[_HASH]
             where = f"secret {secret}, event {seq}"
             if seq != expected:
-                missing = (
-                    f"event {expected}"
-                    if seq == expected + 1
-                    else f"events {expected} to {seq - 1}"
-                )
-                report.add(f"secret {secret}, {missing}", "missing")
+                report.add(f"secret {secret}, {_span(expected, seq - 1)}", "missing")
             if chain.event_hash(*row[:_HASH]) != hashed:
                 report.add(where, "was changed: its hash is another")
             if row[_PREV] != prev:
@@ -239,7 +234,7 @@ def _events(db: Connection, report: AuditReport, heads: _Heads) -> _Folds:
         signed_up_to = heads.signed_up_to(secret)
         if last < signed_up_to:
             report.add(
-                f"secret {secret}, events {last + 1} to {signed_up_to}",
+                f"secret {secret}, {_span(last + 1, signed_up_to)}",
                 f"missing: checkpoint {heads.newest[secret][1]} speaks for them",
             )
         report.unsigned_events += max(0, last - signed_up_to)
@@ -247,6 +242,10 @@ def _events(db: Connection, report: AuditReport, heads: _Heads) -> _Folds:
     folds.finish()
     report.secrets, report.rotations = len(folds.secrets), len(folds.rotations)
     return folds
+
+
+def _span(first: int, last: int) -> str:
+    return f"event {first}" if first >= last else f"events {first} to {last}"
 
 
 def _stream(db: Connection) -> Iterator[tuple[Any, ...]]:

@@ -1,0 +1,97 @@
+"""One journal on each kind of database, with the same tests for both."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from rotator.core.model import Kind, NewEvent, Outcome, Step
+from rotator.core.secret import Secret
+from rotator.journal.sql import SqlJournal
+from rotator.testing.fakes import ManualClock
+from rotator.testing.postgres import ScratchPostgres
+
+TTL = timedelta(minutes=1)
+_numbers = itertools.count(1)
+
+MakeJournal = Callable[..., SqlJournal]
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def make_journal(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: ManualClock
+) -> Iterator[MakeJournal]:
+    """Opens the same journal as often as it is called."""
+    opened: list[SqlJournal] = []
+    password = None
+    if request.param == "sqlite":
+        url = f"sqlite:///{tmp_path}/journal.db"
+    else:
+        server: ScratchPostgres = request.getfixturevalue("postgres")
+        name = f"journal_{next(_numbers)}"
+        with server.connect() as admin:
+            admin.execute(f"CREATE DATABASE {name}")
+        url = f"postgresql://postgres@{server.host}:{server.port}/{name}"
+        password = Secret(server.superuser_password)
+
+    def make(**more: object) -> SqlJournal:
+        given = {"clock": clock, "actor": "test", "password": password, "upgrade": True} | more
+        journal = SqlJournal(url, **given)  # pyright: ignore[reportArgumentType]
+        opened.append(journal)
+        return journal
+
+    yield make
+    for journal in opened:
+        journal.close()
+
+
+@pytest.fixture
+def journal(make_journal: MakeJournal) -> SqlJournal:
+    return make_journal()
+
+
+def rotate(journal: SqlJournal, secret: str, number: int) -> None:
+    """Write one whole rotation, as the engine does."""
+    lease = journal.acquire(secret, f"holder {number}", TTL)
+    name = f"{secret}-{number}"
+    journal.append(
+        lease,
+        [
+            NewEvent(
+                kind=Kind.REQUESTED,
+                rotation_id=name,
+                data={"plugin": "p", "strategy": "s", "reason": "räson", "old_version": "1"},
+            ),
+            NewEvent(kind=Kind.STARTED, rotation_id=name, step=Step.STAGE),
+        ],
+        TTL,
+    )
+    said = {
+        Step.STAGE: {"login": name},
+        Step.PUBLISH: {
+            "login": name,
+            "version": str(number),
+            "next_due": "2026-02-01T00:00:00+00:00",
+        },
+        Step.REVOKE: {"refused": True},
+    }
+    steps = [Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.DRAIN, Step.REVOKE]
+    for step, after in zip(steps, [*steps[1:], None], strict=True):
+        done = NewEvent(kind=Kind.FINISHED, rotation_id=name, step=step, data=said.get(step, {}))
+        if after is not None:
+            follows = NewEvent(kind=Kind.STARTED, rotation_id=name, step=after)
+        else:
+            follows = NewEvent(
+                kind=Kind.ENDED, rotation_id=name, data={"outcome": Outcome.DONE.value}
+            )
+        journal.append(lease, [done, follows], TTL)
+    journal.release(lease)
