@@ -10,9 +10,12 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.text import Text
 
+from rotator.core.secret import Secret
 from rotator.faces.cli import exits, program
 from rotator.faces.cli.options import complete_names, complete_tags
+from rotator.faces.cli.screen import Screen
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
@@ -168,7 +171,8 @@ def test_a_bug_of_ours_shows_no_traceback_and_no_text(cli: Cli, monkeypatch: pyt
     """An exception that nobody foresaw is told by its type; `--debug` shows where, without values."""
 
     def broken(*_: object, **__: object) -> None:
-        password = "hunter" + str(2)  # noqa: F841 # a local that must not be shown
+        password = "hunter" + str(2)
+        assert password
         raise ZeroDivisionError("the text may hold anything")
 
     monkeypatch.setattr("rotator.bootstrap.App.doctor", broken)
@@ -205,3 +209,14 @@ def test_the_worst_code_wins():
 def test_every_command_is_registered_once():
     """The program is built from its groups without a clash."""
     assert program.build().registered_commands
+
+
+def test_the_screen_masks_a_living_secret(capsys: pytest.CaptureFixture[str]):
+    """Whatever is printed by mistake, a secret that the process holds is not in it."""
+    secret = Secret("canary-of-the-screen")
+    screen = Screen()
+    screen.out.print(f"it is {secret.reveal()}")
+    screen.err.print(Text(secret.reveal()))
+    said = capsys.readouterr()
+    assert said.out == "it is ***\n"
+    assert said.err == "***\n"

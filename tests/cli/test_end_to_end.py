@@ -150,7 +150,22 @@ def test_on_a_terminal_the_progress_is_drawn_and_the_end_stays(rotator: Real):
     assert _on_a_terminal(rotator, "get", "app", "--field", "username").endswith("\r\n")
 
 
-def _on_a_terminal(rotator: Real, *arguments: str) -> str:
+def test_the_password_to_adopt_is_asked_for_on_a_terminal(rotator: Real):
+    """`--password-from prompt` asks, and shows nothing of what is typed."""
+    with rotator.server.connect() as admin:
+        admin.execute("CREATE ROLE legacy LOGIN PASSWORD 'password-of-legacy'")
+    try:
+        arguments = ("adopt", "taken", "--username", "legacy", "--password-from", "prompt")
+        shown = _on_a_terminal(rotator, *arguments, typed="password-of-legacy\n")
+    finally:
+        with rotator.server.connect() as admin:
+            admin.execute("DROP ROLE legacy")
+    assert "Password:" in shown
+    assert "password-of-legacy" not in shown
+    assert "login legacy is adopted" in shown
+
+
+def _on_a_terminal(rotator: Real, *arguments: str, typed: str = "") -> str:
     primary, secondary = pty.openpty()
     with subprocess.Popen(
         rotator.command(*arguments),
@@ -165,6 +180,9 @@ def _on_a_terminal(rotator: Real, *arguments: str) -> str:
         try:
             while piece := os.read(primary, 65536):
                 shown += piece
+                if typed and b"Password" in shown:
+                    os.write(primary, typed.encode())
+                    typed = ""
         except OSError:
             pass  # Linux says so when the last writer has closed its end.
         finally:

@@ -35,25 +35,35 @@ def _failed(error: RotatorError) -> RotatorError:
     return error
 
 
-_PUBLISHED = {"published": True, "login": "app_2", "old_login": "app_1", "version": "7"}
+_PUBLISHED: dict[str, Any] = {
+    "published": True,
+    "login": "app_2",
+    "old_login": "app_1",
+    "version": "7",
+}
 
 
 def test_a_proof_is_told_as_a_proof():
     """That the old login was tried and refused is said only where it was."""
-    done = {**_PUBLISHED, "outcome": Outcome.DONE}
+    done: dict[str, Any] = {**_PUBLISHED, "outcome": Outcome.DONE}
     assert "Login app_1 is proven dead" in _said(**done, old_refused=True)
     assert "could not be tried" in _said(**done, old_refused=None)
 
 
 def test_one_login_with_two_passwords_is_told_by_its_passwords():
     """Where the login stays, it is its old password that goes."""
-    same = {**_PUBLISHED, "old_login": "app_2", "outcome": Outcome.DONE, "old_refused": True}
+    same: dict[str, Any] = {
+        **_PUBLISHED,
+        "old_login": "app_2",
+        "outcome": Outcome.DONE,
+        "old_refused": True,
+    }
     assert "The old password of app_2 is proven dead" in _said(**same)
 
 
 def test_grace_and_open_sessions_are_told_apart():
     """During the grace period the old login is valid until then; afterwards its sessions hold it."""
-    waiting = {**_PUBLISHED, "until": START + timedelta(hours=2)}
+    waiting: dict[str, Any] = {**_PUBLISHED, "until": START + timedelta(hours=2)}
     grace = _said(**waiting, step=Step.PUBLISH, waiting="the old credential is in its grace period")
     assert "Login app_1 stays valid until 2026-01-01 02:00 UTC (in 2 h)" in grace
     held = _said("revoke", **waiting, step=Step.REVOKE, waiting="it still has open sessions")
@@ -91,7 +101,11 @@ def test_what_is_parked_says_how_to_go_on(outcome: Outcome, verb: str):
 
 def test_an_open_failure_is_resumed():
     """A step that failed and waits for its next try says so."""
-    waiting = {"until": START, "waiting": "waiting to try again", "step": Step.CREATE}
+    waiting: dict[str, Any] = {
+        "until": START,
+        "waiting": "waiting to try again",
+        "step": Step.CREATE,
+    }
     said = _said(**waiting, error=_failed(Transient("no answer")))
     assert "tried again later" in said
     assert "Next: rotator resume app" in said

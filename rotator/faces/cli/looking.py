@@ -78,7 +78,9 @@ def status(
         found = app.names(
             only=names or (), tags=tags or (), everything=everything or not (names or tags)
         )
-        rows = [standing(app, one, now) for one in found]
+        # One query for all, rather than one for each.
+        records = {one.name: one for one in app.journal.secrets()}
+        rows = [standing(app, one, records.get(one), now) for one in found]
     run.data["secrets"] = [one.data() for one in rows]
     if not rows:
         run.say("No secret is configured. `rotator init` writes an example.")

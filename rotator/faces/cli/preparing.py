@@ -112,6 +112,8 @@ def doctor(run: Run, names: Names = None) -> None:
     Can the admin do what the strategy needs? Does the target refuse a wrong password? Is the
     backend writable? Is the journal sound? Nothing that an application sees is changed.
     """
+    from rotator.faces.cli.screen import plural  # noqa: PLC0415
+
     with run.open_app() as app:
         found = app.doctor(app.names(only=names or (), everything=not names))
     worst = [one.severity.value for one in found]
@@ -131,7 +133,8 @@ def doctor(run: Run, names: Names = None) -> None:
     run.say(*_findings(run, found))
     if "error" in worst:
         run.ended(exits.FAILED)
-    summary = f"{worst.count('error')} errors, {worst.count('warning')} warnings."
+    errors, warnings = worst.count("error"), worst.count("warning")
+    summary = f"{plural(errors, 'error')}, {plural(warnings, 'warning')}."
     run.say("", summary if {"error", "warning"} & set(worst) else "Everything is well.")
 
 

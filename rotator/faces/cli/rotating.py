@@ -142,7 +142,8 @@ def resume(
 
     def pick(app: App) -> list[str]:
         found = app.names(only=names or (), everything=everything or not names)
-        return found if names else [one for one in found if app.journal.open_rotation(one)]
+        opened = {one.name for one in app.journal.secrets() if one.open_rotation}
+        return found if names else [one for one in found if one in opened]
 
     allowed = ENDLESS if wait else patience
     drive(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from datetime import UTC, timedelta
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final, cast
 
 from rich.console import Console
 from rich.padding import Padding
@@ -28,6 +28,20 @@ QUIET: Final = "dim"
 # Piped text is for grep: a row stays on its line.
 _PIPED_WIDTH: Final = 10_000
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+
+
+class _Scrubbed:
+    """A stream that masks every living secret: the second line of defence on the screen."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream: IO[str] = stream
+
+    def write(self, text: str) -> int:
+        """Write what is left when no secret is."""
+        return self._stream.write(scrub(text))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
 
 
 class _Console(Console):
@@ -135,7 +149,7 @@ def _console(*, color: bool | None, stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     piped = not stream.isatty() and "FORCE_COLOR" not in os.environ
     return _Console(
-        file=stream,
+        file=cast("IO[str]", _Scrubbed(stream)),
         no_color=True if color is False or "NO_COLOR" in os.environ else None,
         width=_PIPED_WIDTH if piped else None,
         markup=False,

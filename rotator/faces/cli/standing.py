@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from rotator.bootstrap import App
+    from rotator.core.history import SecretRecord
     from rotator.core.model import Event, Json, Policy
     from rotator.faces.cli.envelope import Data
 
@@ -87,10 +88,9 @@ class Standing:
         }
 
 
-def standing(app: App, name: str, now: datetime) -> Standing:
+def standing(app: App, name: str, record: SecretRecord | None, now: datetime) -> Standing:
     """Return how a secret stands. Reads the journal, and nothing else."""
     settings = app.settings.secret(name)
-    record = app.journal.secret(name)
     if record is None:
         says = f"not rotated or adopted yet: rotator adopt {name}, or rotator rotate {name}"
         return Standing(name=name, state="unknown", now=now, says=says, tags=settings.tags)
