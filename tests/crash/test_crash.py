@@ -63,7 +63,7 @@ def test_every_promise_holds_when_the_recovery_crashes_too(
     """Killed anywhere, and killed anywhere again while recovering, a rotation ends as it should."""
     report = explore(scenario, double=True)
     with capsys.disabled():
-        print(f"\n{report}")  # noqa: T201 # the counts are what `make crash` is run for
+        print(f"\n{report}")  # the counts are what `make crash` is run for
     _expect_none(report, least=300)
 
 

@@ -189,7 +189,7 @@ def test_a_database_that_is_not_set_up_says_how(make_journal: MakeJournal, tmp_p
 
 def test_the_head_that_the_program_knows_is_the_newest_migration():
     """`migrate.HEAD` spares the import of Alembic, and must not go stale."""
-    from alembic.script import ScriptDirectory  # noqa: PLC0415
+    from alembic.script import ScriptDirectory
 
     folder = migrate.folder()
     script = ScriptDirectory(str(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -112,7 +113,7 @@ def test_every_change_of_every_column_is_found(
     missed = []
     numbers = {c.name for c in table.columns if isinstance(c.type, sa.Integer)}
     for row in rows_of(audited, table):
-        for column in table.columns.keys():
+        for column in table.columns:
             others = [0, 7] if row[column] is None and column in numbers else changed(row[column])
             for value in others:
                 found = undone(
@@ -163,7 +164,7 @@ def _keep_anchor(request: pytest.FixtureRequest):
 def test_every_swapped_pair_of_events_is_found(audited: SqlJournal, signing_key: Secret):
     """Two neighbours of a chain that change places are named."""
     events = [row for row in rows_of(audited, tables.events) if row["secret"] == "web"]
-    for one, other in zip(events, events[1:], strict=False):
+    for one, other in itertools.pairwise(events):
 
         def swap(db: sa.Connection, one: dict = one, other: dict = other) -> None:
             for row in (one, other):
@@ -179,8 +180,8 @@ def test_every_swapped_pair_of_events_is_found(audited: SqlJournal, signing_key:
 
 def rewrite(db: sa.Connection, secret: str, keep: int) -> None:
     """Cut the tail of a chain, and make everything that is derived agree: a careful attacker."""
-    from rotator.core.history import SecretRecord, fold_rotation, fold_secret  # noqa: PLC0415
-    from rotator.journal import rows  # noqa: PLC0415
+    from rotator.core.history import SecretRecord, fold_rotation, fold_secret
+    from rotator.journal import rows
 
     events = tables.events
     db.execute(sa.delete(events).where(events.c.secret == secret, events.c.seq > keep))
