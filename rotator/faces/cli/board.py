@@ -33,6 +33,12 @@ _STATES: Final = {
     Kind.FAILED: "failed",
     Kind.WAITING: "waits",
 }
+_SAYS: Final = {
+    Kind.STARTED: "",
+    Kind.FINISHED: " done",
+    Kind.FAILED: " failed",
+    Kind.WAITING: ": open sessions",
+}
 _FRAMES_A_SECOND: Final = 8
 
 
@@ -90,7 +96,7 @@ class Board:
             line.latest = event.at
             if event.step is not None and event.kind in _STATES:
                 line.steps[event.step] = _STATES[event.kind]
-                line.says = event.step.value
+                line.says = f"{event.step.value}{_SAYS[event.kind]}"
         if self._live is None and not self._quiet:
             self._tell(event)
         self.listen(event)
