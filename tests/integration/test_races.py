@@ -1,0 +1,98 @@
+"""Two processes at once, and a process killed at random: on both kinds of journal."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from rotator.bootstrap import open_app
+from rotator.core.model import Kind
+from rotator.testing.postgres import ScratchPostgres
+from tests import chaos
+
+# Waits for a line on standard input, so that both begin at the same moment.
+_RACER = """
+import sys
+from rotator.faces.cli import main
+print("ready", flush=True)
+for line in sys.stdin:
+    sys.argv = ["rotator", "-c", sys.argv[-1], "--log-level", "off", "rotate", "fresh", "--json"]
+    try:
+        main()
+    except SystemExit as left:
+        print("exit", left.code, flush=True)
+    sys.argv.append(sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_of_two_processes_that_rotate_one_secret_at_once_only_one_works(tmp_path: Path, kind: str):
+    """Fifty times: never two at work, and whoever is not says so by exit code 4."""
+    with ExitStack() as stack:
+        server = stack.enter_context(ScratchPostgres())
+        with server.connect() as admin:
+            admin.execute("CREATE DATABASE shop")
+            admin.execute("CREATE DATABASE audit")
+            admin.execute("CREATE ROLE app_owner NOLOGIN")
+        config = chaos.configure(tmp_path, server, postgresql_journal=kind == "postgresql")
+        racers = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", _RACER, str(config)],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.DEVNULL,
+                    text=True,
+                )
+            )
+            for _ in range(2)
+        ]
+        for racer in racers:
+            assert racer.stdout is not None
+            assert racer.stdout.readline() == "ready\n"
+        codes: list[tuple[int, ...]] = []
+        for _ in range(50):
+            for racer in racers:
+                assert racer.stdin is not None
+                racer.stdin.write("go\n")
+                racer.stdin.flush()
+            codes.append(tuple(sorted(_answer(racer) for racer in racers)))
+        for racer in racers:
+            racer.kill()
+        assert set(codes) <= {(0, 4), (0, 0)}, codes
+        assert codes.count((0, 4)) >= 25, codes
+        app = stack.enter_context(open_app(config))
+        # One engine at work at a time: between two `requested` there is always an `ended`.
+        turns = [
+            event.kind
+            for event in app.journal.events("fresh")
+            if event.kind in (Kind.REQUESTED, Kind.ENDED)
+        ]
+        assert turns[::2] == [Kind.REQUESTED] * len(turns[::2])
+        assert turns[1::2] == [Kind.ENDED] * len(turns[1::2])
+        assert app.verify_journal().ok
+
+
+def _answer(racer: subprocess.Popen[str]) -> int:
+    assert racer.stdout is not None
+    text = ""
+    while not (line := racer.stdout.readline()).startswith("exit"):
+        assert line, text
+        text += line
+    answer = json.loads(text)
+    code = int(line.split()[1])
+    if code == 4:
+        assert answer["errors"][0]["kind"] in {"busy", "not-due", "lease-lost"}
+    return code
+
+
+@pytest.mark.parametrize("postgresql", [False, True], ids=["sqlite", "postgresql"])
+def test_a_process_killed_at_random_loses_nothing(postgresql: bool):
+    """The short form of `make chaos`."""
+    report = chaos.run(12, seed=7, postgresql_journal=postgresql)
+    assert report.ok, report
