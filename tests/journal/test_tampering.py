@@ -100,6 +100,11 @@ def place_of(table: sa.Table, row: dict) -> str:
     return f"{table.name}, row {row[KEYS[table.name][0]]}"
 
 
+def named(place: str, found: list[str]) -> bool:
+    """Whether a finding is of exactly this place: event 1 is not event 13."""
+    return any(one.startswith((f"{place}:", f"{place},")) for one in found)
+
+
 def test_an_untouched_journal_is_found_sound(audited: SqlJournal, signing_key: Secret):
     """Nothing is reported where nothing was done, so that the tests below can fail."""
     assert places(audited, signing_key) == []
@@ -113,7 +118,7 @@ def test_every_change_of_every_column_is_found(
     missed = []
     numbers = {c.name for c in table.columns if isinstance(c.type, sa.Integer)}
     for row in rows_of(audited, table):
-        for column in table.columns:
+        for column in row:
             others = [0, 7] if row[column] is None and column in numbers else changed(row[column])
             for value in others:
                 found = undone(
@@ -124,7 +129,7 @@ def test_every_change_of_every_column_is_found(
                     lambda: places(audited, signing_key),
                 )
                 moved = place_of(table, row | {column: value})
-                if not any(place_of(table, row) in one or moved in one for one in found):
+                if not (named(place_of(table, row), found) or named(moved, found)):
                     missed.append((place_of(table, row), column, value, found))
     assert missed == []
 
@@ -139,7 +144,7 @@ def test_every_removed_row_is_found(audited: SqlJournal, signing_key: Secret, ta
             lambda db, row=row: db.execute(sa.delete(table).where(at(table, row))),
             lambda: places(audited, signing_key, anchor(audited)),
         )
-        if not any(place_of(table, row) in one for one in found):
+        if not named(place_of(table, row), found):
             missed.append((place_of(table, row), found))
     assert missed == []
 
