@@ -60,7 +60,18 @@ def test_an_outsider_can_verify_it_with_a_few_lines(filled: SqlJournal, tmp_path
         one = json.loads(line)
         seq, prev = heads.get(one["secret"], [0, "0" * 64])
         assert (one["seq"], one["prev_hash"]) == (seq + 1, prev)
-        names = ["secret", "seq", "at", "actor", "fence", "kind", "rotation_id", "step", "data", "prev_hash"]
+        names = [
+            "secret",
+            "seq",
+            "at",
+            "actor",
+            "fence",
+            "kind",
+            "rotation_id",
+            "step",
+            "data",
+            "prev_hash",
+        ]
         assert one["hash"] == digest("rotator event 1", *(one[name] for name in names))
         heads[one["secret"]] = [one["seq"], one["hash"]]
     assert heads == manifest["heads"]
