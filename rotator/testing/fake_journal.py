@@ -87,6 +87,7 @@ class MemoryJournal:
                         rotations[event.rotation_id] = folded
                 record = fold_secret(record, event)
                 written.append(event)
+            self._look_for_secrets(written)
             book.events += written
             book.record, self._rotations = record, rotations
             book.lease = replace(lease, expires=self._clock.now() + ttl)
@@ -133,6 +134,12 @@ class MemoryJournal:
         with self._guard:
             return [one for one in self._rotations.values() if one.secret == secret]
 
+    def _look_for_secrets(self, events: list[Event]) -> None:
+        said = str([dict(event.data) for event in events])
+        if scrub(said) != said:
+            kinds = ", ".join(event.kind.value for event in events)
+            self.violations.append(f"P6: a secret was written into the journal ({kinds}).")
+
     @staticmethod
     def _check_request(event: Event, record: SecretRecord, known: RotationRecord | None) -> None:
         if event.kind is not Kind.REQUESTED:
@@ -144,8 +151,6 @@ class MemoryJournal:
 
     def _event(self, lease: Lease, new: NewEvent, record: SecretRecord) -> Event:
         data = json.dumps(dict(new.data), sort_keys=True)
-        if scrub(data) != data:
-            self.violations.append(f"P6: a secret was written into the journal ({new.kind.value}).")
         event = Event(
             secret=lease.secret,
             seq=record.seq + 1,

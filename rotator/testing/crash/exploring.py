@@ -110,12 +110,13 @@ def explore_strangers(scenario: Scenario) -> Report:
 def _undisturbed(scenario: Scenario) -> tuple[Report, list[Point]]:
     """Run the scenario as it should go, and count its points."""
     report = Report(scenario=scenario.name)
-    world, promises, start = _prepared(scenario)
+    world, promises, start = _prepared(scenario, watched=True)
     process = Process(world, promises, policy=scenario.policy)
     _let(scenario.act, process, promises)
     promises.check_end(start, scenario.outcomes)
     _tell(report, scenario, "undisturbed", promises)
     report.points = len(process.points.passed)
+    report.inner = sum(point.inner for point in process.points.passed)
     return report, process.points.passed
 
 
@@ -138,13 +139,15 @@ def _run(
     return points
 
 
-def _prepared(scenario: Scenario) -> tuple[World, Promises, Start]:
+def _prepared(scenario: Scenario, *, watched: bool = False) -> tuple[World, Promises, Start]:
     world = scenario.make_world()
     promises = Promises(world, scenario.policy)
+    promises.resting = not watched
     for prepare in scenario.prepare:
         process = Process(world, promises, policy=scenario.policy)
         _let(prepare, process, promises)
         process.die()
+    promises.resting = False
     return world, promises, promises.start()
 
 

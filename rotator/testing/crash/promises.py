@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rotator.testing.crash.points import Point
     from rotator.testing.crash.worlds import World
 
+_LEAVE_THE_TARGET = frozenset({"journal", "backend"})
 _RESULTS = (Kind.FINISHED, Kind.FAILED, Kind.WAITING)
 
 
@@ -37,6 +38,9 @@ class Promises:
         self._policy: Policy = policy
         self._overlaps: bool = world.rotation().overlaps
         self._where: str = "at the start"
+        self._tried: dict[tuple[str, str], bool] = {}
+        # While a world is brought to its starting state, for the thousandth time.
+        self.resting: bool = False
         self.seen: list[Credential] = []
         self.broken: dict[str, str] = {}
         # While two engines are let loose on purpose, the loser's last effect has no fresh intent.
@@ -45,6 +49,8 @@ class Promises:
     def start(self) -> Start:
         """Remember how things are now."""
         current = self._world.backend.current(self._world.path)
+        if current is not None:
+            self.remember(current.credential)
         return Start(
             rotations=len(self._world.journal.rotations(self._world.secret, 1000)),
             version=current.id if current else None,
@@ -54,16 +60,21 @@ class Promises:
 
     def check(self, point: Point | str) -> None:
         """Look at P1 and the first half of P5, and collect what the fakes saw."""
+        if self.resting:
+            return
         self._where = str(point)
         world = self._world
+        if isinstance(point, str) or point.port not in _LEAVE_THE_TARGET:
+            # Only here can what the target accepts have changed; elsewhere a login is spared.
+            self._tried.clear()
         current = world.backend.current(world.path)
         opened = world.journal.open_rotation(world.secret)
         history = world.journal.history(opened.id) if opened is not None else []
         if current is not None:
-            self._remember(current.credential)
+            self.remember(current.credential)
             published_now = opened is not None and current.rotation_id == opened.id
             in_gap = not self._overlaps and _started(history, Step.CREATE) and not published_now
-            if not in_gap and not world.lets_in(current.credential):
+            if not in_gap and not self._lets_in(current.credential):
                 self._break(f"P1: the current login {current.credential.username!r} is refused")
         if opened is not None and opened.old_version is not None and self._overlaps:
             self._check_old(opened, history)
@@ -172,9 +183,12 @@ class Promises:
         current = world.backend.current(world.path)
         record = world.journal.secret(world.secret)
         known = record.version if record is not None else None
-        if (current.id if current else None) != known:
+        version = current.id if current else None
+        if record is None and version == start.version:
+            return  # nothing was journalled, and nothing happened
+        if version != known:
             self._break(f"the journal knows version {known}, the backend serves another")
-        if not new and start.rotations == 0 and (current.id if current else None) != start.version:
+        if not new and start.rotations == 0 and version != start.version:
             self._break("something happened although no rotation was journalled")
         for one in new:
             if one.outcome is not None and one.outcome not in allowed:
@@ -226,10 +240,17 @@ class Promises:
             if current is None or current.rotation_id is None:
                 return  # somebody else wrote, and the backend keeps but one version beside theirs
             self._break("P5: the old credential is no longer held")
-        elif not self._world.lets_in(old.credential):
+        elif not self._lets_in(old.credential):
             self._break(f"P5: the old login {old.credential.username!r} is refused too early")
 
-    def _remember(self, credential: Credential) -> None:
+    def _lets_in(self, credential: Credential) -> bool:
+        key = _key(credential)
+        if key not in self._tried:
+            self._tried[key] = self._world.lets_in(credential)
+        return self._tried[key]
+
+    def remember(self, credential: Credential) -> None:
+        """Keep a credential in mind, so that it can be tried at the end."""
         if all(_key(credential) != _key(one) for one in self.seen):
             self.seen.append(credential)
 

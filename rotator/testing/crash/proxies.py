@@ -99,7 +99,7 @@ class BackendProxy:
 
     def stage(self, path: str, rotation_id: str, new: Credential) -> Credential:
         """Pass on; what was staged is remembered, so that it can be tried at the end."""
-        self._promises.seen.append(new)
+        self._promises.remember(new)
         return self._points.call(
             "backend",
             "stage",

@@ -22,10 +22,15 @@ class Violation:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What an exploration found. `points`: places in the undisturbed run; `runs`: worlds tried."""
+    """What an exploration found.
+
+    `points`: places in the undisturbed run, `inner` of them around single effects inside a call;
+    `runs`: worlds tried.
+    """
 
     scenario: str
     points: int = 0
+    inner: int = 0
     runs: int = 0
     violations: list[Violation] = field(default_factory=list[Violation])
 

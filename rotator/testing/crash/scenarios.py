@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from rotator.core.model import DrainThen, Outcome, Policy
 from rotator.testing.crash.points import Crash, Point, When
 from rotator.testing.crash.process import POLICY, Process
+from rotator.testing.fake_backend import FakeBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +88,15 @@ def scenarios(make_world: Callable[[], World]) -> list[Scenario]:
         )
         ends = replace(POLICY, drain_then=DrainThen.TERMINATE, drain_wait=timedelta(seconds=90))
         found += [drain, replace(drain, name="drain that ends sessions", policy=ends)]
+    if world.foreign is not None and isinstance(world.backend, FakeBackend):
+        adopted = Scenario(
+            name="rotation of an adopted login",
+            make_world=make_world,
+            prepare=(_hand_over, _adopt),
+            act=Process.rotate,
+        )
+        adopting = replace(adopted, name="adoption", prepare=(_hand_over,), act=_adopt)
+        found += [adopted, adopting]
     if world.refuse_next is not None:
         found.append(
             Scenario(
@@ -129,6 +139,18 @@ def _log_in(process: Process) -> None:
     assert current is not None
     assert world.open_session is not None
     world.open_session(current.credential.username)
+
+
+def _hand_over(process: Process) -> None:
+    """Put a login that others made where consumers read it, as others would have."""
+    world = process.world
+    assert world.foreign is not None
+    assert isinstance(world.backend, FakeBackend)
+    world.backend.written_by_a_stranger(world.path, world.foreign())
+
+
+def _adopt(process: Process) -> None:
+    process.engine.adopt(process.secret)
 
 
 def _refuse_next(process: Process) -> None:

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from rotator.core.model import Credential
 from rotator.core.ports import Clock, Journal, Rotation, SecretBackend
+from rotator.core.secret import Secret
 from rotator.testing.fake_backend import FakeBackend
 from rotator.testing.fake_journal import MemoryJournal
 from rotator.testing.fake_rotations import fake_rotation
-from rotator.testing.fake_target import FakeTarget
+from rotator.testing.fake_target import Account, FakeTarget
 from rotator.testing.fakes import ManualClock, SeededEntropy, step_context
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class World:
     through the plugin's `probe` unless something else is given. `state` is compared before and
     after calls that must change nothing. `open_session` opens one for the current login, and
     `close_sessions` closes all; without them the scenarios with sessions are left out.
-    `refuse_next` makes the target refuse the next candidate. `make_journal` opens another journal
+    `refuse_next` makes the target refuse the next candidate. `foreign` makes a login that bears no
+    mark of ours, to be adopted. `make_journal` opens another journal
     than the one in memory, over the clock and what tells of dead holders. `secret` and `path` are the names
     under which the journal and the backend know the secret.
     """
@@ -51,6 +53,7 @@ class World:
     open_session: Callable[[str], None] | None = None
     close_sessions: Callable[[], None] | None = None
     refuse_next: Callable[[], None] | None = None
+    foreign: Callable[[], Credential] | None = None
     tapped: Sequence[Tapped] = ()
     clock: ManualClock = field(default_factory=ManualClock)
     dead: set[str] = field(default_factory=set[str])
@@ -97,9 +100,16 @@ def fake_world(strategy: str, *, copies: bool = False) -> World:
         violations=lambda: target.violations,
         open_session=target.open_session,
         close_sessions=target.close_sessions,
+        foreign=lambda: _foreign(target),
         refuse_next=lambda: setattr(target, "refuse_next", 1),
         tapped=(backend, target),
     )
+
+
+def _foreign(target: FakeTarget) -> Credential:
+    password = "set-by-hand-long-ago"
+    target.accounts["legacy"] = Account(passwords=[password])
+    return Credential(username="legacy", password=Secret(password))
 
 
 def _tap(points: Points, port: str) -> Callable[[str, Callable[[], None]], None]:
