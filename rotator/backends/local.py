@@ -89,6 +89,8 @@ class LocalBackend:
         self._local: threading.local = threading.local()
         self._open: list[sqlite3.Connection] = []
         self._guard: threading.Lock = threading.Lock()
+        # SQLite has one writer, and lets whoever comes second sleep; threads queue here instead.
+        self._turn: threading.Lock = threading.Lock()
         self._create()
 
     # -- the contract --------------------------------------------------------------------------
@@ -344,7 +346,7 @@ class LocalBackend:
 
     @contextmanager
     def _writing(self) -> Generator[sqlite3.Connection]:
-        with self._translated():
+        with self._translated(), self._turn:
             db = self._connection()
             db.execute("BEGIN IMMEDIATE")
             try:

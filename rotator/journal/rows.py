@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
 from datetime import UTC, datetime
-from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from rotator.core.history import RotationRecord, SecretRecord
 from rotator.core.model import Event, Kind, Outcome, Step
@@ -54,12 +52,43 @@ def event_from(row: Read) -> Event:
 
 def secret_row(record: SecretRecord) -> Row:
     """Return the fold of a secret as columns, without lease and seal."""
-    return _flat(record)
+    return {
+        "name": record.name,
+        "version": record.version,
+        "login": record.login,
+        "adopted": json.dumps(record.adopted, ensure_ascii=False),
+        "parked": record.parked,
+        "failures": record.failures,
+        "rotated_at": _stamped(record.rotated_at),
+        "next_due": _stamped(record.next_due),
+        "last_outcome": record.last_outcome and record.last_outcome.value,
+        "open_rotation": record.open_rotation,
+        "seq": record.seq,
+        "head": record.head,
+    }
 
 
 def rotation_row(record: RotationRecord) -> Row:
     """Return the fold of a rotation as columns, without seal."""
-    return _flat(record)
+    return {
+        "id": record.id,
+        "secret": record.secret,
+        "plugin": record.plugin,
+        "strategy": record.strategy,
+        "reason": record.reason,
+        "actor": record.actor,
+        "started_at": stamp(record.started_at),
+        "old_version": record.old_version,
+        "old_login": record.old_login,
+        "new_version": record.new_version,
+        "new_login": record.new_login,
+        "step": record.step and record.step.value,
+        "phase": record.phase and record.phase.value,
+        "published_at": _stamped(record.published_at),
+        "old_refused": None if record.old_refused is None else int(record.old_refused),
+        "ended_at": _stamped(record.ended_at),
+        "outcome": record.outcome and record.outcome.value,
+    }
 
 
 def secret_from(row: Read) -> SecretRecord:
@@ -109,20 +138,8 @@ def sealed(table: Table, row: Row) -> Row:
     return {**row, "seal": seal(table.name, [row[name] for name in names])}
 
 
-def _flat(record: SecretRecord | RotationRecord) -> Row:
-    return {one.name: _plain(getattr(record, one.name)) for one in fields(record)}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, datetime):
-        return stamp(value)
-    if isinstance(value, Enum):
-        return cast("str", value.value)
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, tuple):
-        return json.dumps(cast("tuple[str, ...]", value), ensure_ascii=False)
-    return value
+def _stamped(at: datetime | None) -> str | None:
+    return None if at is None else stamp(at)
 
 
 def _moment(value: str | None) -> datetime | None:

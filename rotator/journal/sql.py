@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -112,6 +112,11 @@ class SqlJournal:
         self._add_secret: Any = dialect.insert(_secrets).on_conflict_do_nothing()
         self._held: dict[str, tuple[Lease, _Held]] = {}
         self._guard: threading.Lock = threading.Lock()
+        # SQLite has one writer, and lets whoever comes second sleep for up to a tenth of a second;
+        # threads of one process queue here instead, and go on at once.
+        self._turn: AbstractContextManager[object] = (
+            threading.Lock() if self._sqlite else nullcontext()
+        )
         fresh = _create_private(self.url) if self._sqlite else False
         self.database: Database = _database(self.url)
         self.upgraded_from: str | None = migrate.HEAD
@@ -369,7 +374,7 @@ class SqlJournal:
     @contextmanager
     def writing(self) -> Generator[Connection]:
         """Write in one durable transaction; errors come out as `JournalError`."""
-        with translated(self.place), self.database.begin() as db:
+        with translated(self.place), self._turn, self.database.begin() as db:
             if self._sqlite:
                 _ = db.exec_driver_sql("BEGIN IMMEDIATE")
             yield db
@@ -381,7 +386,7 @@ class SqlJournal:
         A lease that a power cut loses is one that nobody holds: the next durable append brings it
         to the disk, or finds another holder's and stops.
         """
-        with translated(self.place), self.database.connect() as db:
+        with translated(self.place), self._turn, self.database.connect() as db:
             # Outside any transaction, which SQLAlchemy would begin.
             driver: Any = db.connection.driver_connection
             if self._sqlite:
