@@ -8,9 +8,12 @@ with their signatures, and what was kept outside the database.
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
+from sqlite3 import OperationalError as UndecodableText
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -20,7 +23,7 @@ from rotator.core.model import Kind, Step
 from rotator.journal import chain, rows, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
 
     from sqlalchemy import Connection
 
@@ -31,14 +34,13 @@ _BATCH: Final = 10_000
 _SEQ, _FENCE, _KIND, _ROTATION, _STEP, _DATA, _PREV, _HASH = 1, 4, 5, 6, 7, 8, 9, 10
 # Step events, and those of them that say more than how far a rotation has got.
 _STEP_EVENTS: Final = frozenset({"started", "finished", "failed", "waiting"})
-_TELLING: Final = frozenset(
-    {
-        ("finished", "stage"),
-        ("finished", "publish"),
-        ("finished", "revoke"),
-        ("finished", "restore"),
-    }
+_TELLING_ROTATION: Final = frozenset(
+    {("finished", "stage"), ("finished", "publish"), ("finished", "revoke")}
 )
+_TELLING_SECRET: Final = frozenset({("finished", "publish"), ("finished", "restore")})
+# What a value that somebody has tampered with may do to code that reads it.
+_UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+_LENIENT: Final = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +70,12 @@ class AuditReport:
 
     def add(self, where: str, what: str) -> None:
         """Note one place."""
-        self.damage.append(Damage(where=where, what=what))
+        self.damage.append(Damage(where=_printable(where), what=_printable(what)))
+
+
+def _printable(text: str) -> str:
+    # What was tampered with may hold anything, also what would steer a terminal.
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def verify(
@@ -86,7 +93,7 @@ def verify(
     back to an older state.
     """
     report = AuditReport(signatures=public_key is not None)
-    with journal.snapshot() as db:
+    with journal.snapshot() as db, _lenient(db):
         heads = _Heads(db, report, public_key, anchor)
         folded = _events(db, report, heads)
         _secrets(db, report, folded.secrets)
@@ -142,11 +149,21 @@ class _Heads:
 
     def _take(self, text: str, number: int, where: str, report: AuditReport) -> None:
         try:
-            for name, (seq, head) in json.loads(text).items():
-                self.at[name, seq] = (head, number)
-                self.newest[name] = (seq, number)
-        except (ValueError, TypeError, AttributeError):
+            found = [(str(name), int(seq), head) for name, (seq, head) in json.loads(text).items()]
+        except _UNREADABLE:
             report.add(where, "its content cannot be read")
+            return
+        for name, seq, head in found:
+            known, before = self.newest.get(name, (0, 0))
+            if seq < known:
+                report.add(
+                    where,
+                    f"ends secret {name} at event {seq}, though checkpoint {before} ended it at {known}",
+                )
+            else:
+                self.newest[name] = (seq, number)
+            if self.at.setdefault((name, seq), (head, number))[0] != head:
+                report.add(where, f"says something else of secret {name}, event {seq}")
 
     def signed_up_to(self, secret: str) -> int:
         return self.newest.get(secret, (0, 0))[0]
@@ -181,17 +198,21 @@ class _Folds:
             self.ids.add(rotation_id)
             if step is not None:
                 self._newest_step[rotation_id] = (step, kind)
-        if kind in _STEP_EVENTS and (kind, step) not in _TELLING and '"next_due"' not in data:
-            return record
         try:
+            of_rotation = of_secret = True
+            if kind in _STEP_EVENTS:
+                of_rotation = (kind, step) in _TELLING_ROTATION
+                of_secret = (kind, step) in _TELLING_SECRET or '"next_due"' in data
+                if not of_rotation and not of_secret:
+                    return record
             event = rows.event_from(dict(zip(rows.EVENT_COLUMNS, row, strict=True)))
-            if rotation_id is not None:
+            if rotation_id is not None and of_rotation:
                 rotation = fold_rotation(self.rotations.get(rotation_id), event)
                 if rotation is not None:
                     self.rotations[rotation_id] = rotation
-            return fold_secret(record, event)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            self._report.add(f"secret {row[0]}, event {row[_SEQ]}", "cannot be read")
+            return fold_secret(record, event) if of_secret else record
+        except _UNREADABLE:
+            self._report.add(_where(row), "cannot be read")
             return record
 
     def finish(self) -> None:
@@ -212,25 +233,16 @@ def _events(db: Connection, report: AuditReport, heads: _Heads) -> _Folds:
     folds = _Folds(report)
     for secret, chained in groupby(_stream(db), key=itemgetter(0)):
         record = SecretRecord(name=secret)
-        prev, expected, fence = chain.START, 1, 0
+        link = _Link()
         for row in chained:
-            seq, hashed = row[_SEQ], row[_HASH]
-            where = f"secret {secret}, event {seq}"
-            if seq != expected:
-                report.add(f"secret {secret}, {_span(expected, seq - 1)}", "missing")
-            if chain.event_hash(*row[:_HASH]) != hashed:
-                report.add(where, "was changed: its hash is another")
-            if row[_PREV] != prev:
-                report.add(where, "does not follow the event before it")
-            if row[_FENCE] < fence:
-                report.add(where, "carries an older fence than the event before it")
-            signed = heads.at.get((secret, seq))
-            if signed is not None and signed[0] != hashed:
-                report.add(where, f"is not the one that checkpoint {signed[1]} signed")
-            prev, expected, fence = hashed, seq + 1, row[_FENCE]
+            try:
+                link.check(row, report, heads)
+            except _UNREADABLE:
+                report.add(f"secret {secret}, event {row[_SEQ]}", "cannot be read")
+                link.next += 1
             report.events += 1
             record = folds.add(row, record)
-        last = expected - 1
+        last = link.next - 1
         signed_up_to = heads.signed_up_to(secret)
         if last < signed_up_to:
             report.add(
@@ -238,10 +250,41 @@ def _events(db: Connection, report: AuditReport, heads: _Heads) -> _Folds:
                 f"missing: checkpoint {heads.newest[secret][1]} speaks for them",
             )
         report.unsigned_events += max(0, last - signed_up_to)
-        folds.secrets[secret] = replace(record, seq=last, head=prev)
+        folds.secrets[secret] = replace(record, seq=last, head=link.head)
     folds.finish()
     report.secrets, report.rotations = len(folds.secrets), len(folds.rotations)
     return folds
+
+
+class _Link:
+    """The end of a chain as far as it has been checked."""
+
+    __slots__: tuple[str, ...] = ("fence", "head", "next")
+
+    def __init__(self) -> None:
+        self.next: int = 1
+        self.head: str = chain.START
+        self.fence: int = 0
+
+    def check(self, row: tuple[Any, ...], report: AuditReport, heads: _Heads) -> None:
+        """Check the event that comes next, and step onto it."""
+        secret, seq, _, _, fence, _, _, _, _, prev, hashed = row
+        if chain.event_hash(*row[:_HASH]) != hashed:
+            report.add(_where(row), "was changed: its hash is another")
+        if seq != self.next:
+            report.add(f"secret {secret}, {_span(self.next, seq - 1)}", "missing")
+        if prev != self.head:
+            report.add(_where(row), "does not follow the event before it")
+        if fence < self.fence:
+            report.add(_where(row), "carries an older fence than the event before it")
+        signed = heads.at.get((secret, seq))
+        if signed is not None and signed[0] != hashed:
+            report.add(_where(row), f"is not the one that checkpoint {signed[1]} signed")
+        self.next, self.head, self.fence = seq + 1, hashed, fence
+
+
+def _where(row: tuple[Any, ...]) -> str:
+    return f"secret {row[0]}, event {row[_SEQ]}"
 
 
 def _span(first: int, last: int) -> str:
@@ -249,18 +292,53 @@ def _span(first: int, last: int) -> str:
 
 
 def _stream(db: Connection) -> Iterator[tuple[Any, ...]]:
-    query = sa.select(tables.events).order_by(tables.events.c.secret, tables.events.c.seq)
-    statement = str(query.compile(db.engine))
     # The driver's own rows: the columns are texts and numbers, and there may be millions.
     driver: Any = db.connection.driver_connection
-    # On PostgreSQL only a cursor with a name leaves the rows on the server.
-    cursor: Any = driver.cursor() if db.dialect.name == "sqlite" else driver.cursor("events")
+    table = tables.events
+    query = sa.select(table).order_by(table.c.secret, table.c.seq)
+    if db.dialect.name != "sqlite":
+        # Only a cursor with a name leaves the rows on the server.
+        yield from _fetch(driver.cursor("events"), str(query.compile(db.engine)))
+        return
+    last: tuple[Any, ...] | None = None
+    driver.text_factory = str
     try:
-        cursor.execute(statement)
+        for row in _fetch(driver.cursor(), str(query.compile(db.engine))):
+            last = row
+            yield row
+    except UndecodableText as error:
+        # Bytes that are no text, where we have only ever written text: read on from there as well
+        # as can be, so that the place can be named.
+        if "decode" not in str(error):
+            raise
+        driver.text_factory = _LENIENT
+        rest = "SELECT * FROM events WHERE ? OR (secret, seq) > (?, ?) ORDER BY secret, seq"
+        yield from _fetch(driver.cursor(), rest, (last is None, *(last or (None, None))[:2]))
+    finally:
+        driver.text_factory = _LENIENT
+
+
+def _fetch(cursor: Any, statement: str, values: tuple[object, ...] = ()) -> Iterator[Any]:
+    try:
+        cursor.execute(statement, values)
         while batch := cursor.fetchmany(_BATCH):
             yield from batch
     finally:
         cursor.close()
+
+
+@contextmanager
+def _lenient(db: Connection) -> Generator[None]:
+    """Read also bytes that are no text: SQLite takes them, and an attacker may have put them there."""
+    driver: Any = db.connection.driver_connection
+    if db.dialect.name != "sqlite":
+        yield
+        return
+    driver.text_factory = _LENIENT
+    try:
+        yield
+    finally:
+        driver.text_factory = str
 
 
 def _secrets(db: Connection, report: AuditReport, folded: Mapping[str, SecretRecord]) -> None:

@@ -45,8 +45,7 @@ def digest(domain: str, parts: Iterable[object]) -> str:
 
 
 def _json(part: object) -> str:
-    # What json.dumps writes for a text, a number or null, in a third of its time: `audit verify`
-    # does this eleven times an event.
+    # What json.dumps writes for a text, a number or null, in a third of its time.
     if isinstance(part, str):
         return _quote(part)
     return "null" if part is None else str(part)
@@ -65,7 +64,16 @@ def event_hash(
     prev_hash: str,
 ) -> str:
     """Return the hash of an event, in the order of the table's columns; `data` is its text."""
-    return digest(_EVENT, (secret, seq, at, actor, fence, kind, rotation_id, step, data, prev_hash))
+    if seq.__class__ is not int or fence.__class__ is not int:
+        parts = (secret, seq, at, actor, fence, kind, rotation_id, step, data, prev_hash)
+        return digest(_EVENT, parts)
+    # The same array as `digest` makes, written out: `audit verify` does this a million times.
+    array = (
+        f'["{_EVENT}",{_quote(secret)},{seq},{_quote(at)},{_quote(actor)},{fence},{_quote(kind)},'
+        f"{'null' if rotation_id is None else _quote(rotation_id)},"
+        f"{'null' if step is None else _quote(step)},{_quote(data)},{_quote(prev_hash)}]"
+    )
+    return hashlib.sha256(array.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def checkpoint_hash(number: int, at: str, heads: str, prev_hash: str) -> str:
@@ -118,10 +126,12 @@ def signed(public: str, message: str, signature: str) -> bool:
     from cryptography.exceptions import InvalidSignature  # noqa: PLC0415
 
     try:
-        _public(public).verify(base64.b64decode(signature, validate=True), message.encode())
-    except (InvalidSignature, ValueError):
+        raw = base64.b64decode(signature, validate=True)
+        _public(public).verify(raw, message.encode())
+    except (InvalidSignature, ValueError, TypeError, AttributeError):
         return False
-    return True
+    # The last letter of base64 has bits to spare: only one writing of a signature is ours.
+    return base64.b64encode(raw).decode() == signature
 
 
 def _private(pem: Secret) -> Ed25519PrivateKey:

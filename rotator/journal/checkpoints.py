@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from rotator.core.errors import JournalError
+from rotator.core.errors import JournalBroken, JournalError
 from rotator.journal import chain, rows, tables
 
 if TYPE_CHECKING:
@@ -46,12 +46,18 @@ def checkpoint(journal: SqlJournal, signing_key: Secret, now: datetime) -> Ancho
     """Sign the heads of the chains that grew since the newest checkpoint; None when none did.
 
     Any number of processes may do this at once: a checkpoint's number is unique, and whoever
-    comes second looks again.
+    comes second looks again. Raises `JournalBroken` when a chain no longer holds what was signed
+    before: a signature must not cover that up.
     """
     key_id = chain.key_id(chain.public_key(signing_key))
+    # The long read first, without keeping anybody from writing.
+    with journal.snapshot() as db:
+        known = _Signed().follow(db)
+        if not _grown(db, known):
+            return None
     for _ in range(_RACES):
         try:
-            return _try(journal, signing_key, key_id, rows.stamp(now))
+            return _write(journal, signing_key, key_id, rows.stamp(now), known)
         except JournalError as error:
             cause = error.__cause__
             if not isinstance(cause, IntegrityError):
@@ -59,36 +65,59 @@ def checkpoint(journal: SqlJournal, signing_key: Secret, now: datetime) -> Ancho
     raise JournalError("the checkpoint could not be written: others were always faster.")
 
 
-def signed_heads(db: Connection) -> dict[str, tuple[int, str]]:
-    """Return the head of each secret's chain that the checkpoints speak for."""
-    heads: dict[str, tuple[int, str]] = {}
-    query = sa.select(_checkpoints.c.heads).order_by(_checkpoints.c.number)
-    for text in db.execute(query).scalars():
-        heads |= {name: (seq, head) for name, (seq, head) in json.loads(text).items()}
-    return heads
+@dataclass(slots=True)
+class _Signed:
+    """What the checkpoints speak for: the head of each secret's chain, up to the newest of them."""
 
+    heads: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
+    number: int = 0
+    hash: str = chain.START
 
-def _try(journal: SqlJournal, signing_key: Secret, key_id: str, at: str) -> Anchor | None:
-    secrets = tables.secrets.c
-    with journal.writing() as db:
-        newest = (
-            db.execute(sa.select(_checkpoints).order_by(_checkpoints.c.number.desc()).limit(1))
-            .mappings()
-            .first()
+    def follow(self, db: Connection) -> _Signed:
+        """Take in the checkpoints that have come since."""
+        query = (
+            sa.select(_checkpoints.c.number, _checkpoints.c.hash, _checkpoints.c.heads)
+            .where(_checkpoints.c.number > self.number)
+            .order_by(_checkpoints.c.number)
         )
-        known = signed_heads(db)
-        query = sa.select(secrets.name, secrets.seq, secrets.head).where(secrets.seq > 0)
-        grown = {
-            name: [seq, head]
-            for name, seq, head in db.execute(query)
-            if known.get(name) != (seq, head)
-        }
+        for number, hashed, text in db.execute(query):
+            try:
+                self.heads |= {name: (seq, head) for name, (seq, head) in json.loads(text).items()}
+            except (ValueError, TypeError, AttributeError) as error:
+                raise _broken(f"checkpoint {number} cannot be read") from error
+            self.number, self.hash = number, hashed
+        return self
+
+
+def _grown(db: Connection, known: _Signed) -> dict[str, tuple[int, str]]:
+    """Return the chains that are longer than what is signed of them, and make sure of the rest."""
+    secrets = tables.secrets.c
+    query = sa.select(secrets.name, secrets.seq, secrets.head).where(secrets.seq > 0)
+    now = {name: (seq, head) for name, seq, head in db.execute(query)}
+    grown = {name: head for name, head in now.items() if known.heads.get(name) != head}
+    if gone := sorted(known.heads.keys() - now.keys()):
+        raise _broken(f"secret {gone[0]} was dropped")
+    for name in grown:
+        signed = known.heads.get(name)
+        if signed is None:
+            continue
+        event = (tables.events.c.secret == name) & (tables.events.c.seq == signed[0])
+        if db.execute(sa.select(tables.events.c.hash).where(event)).scalar() != signed[1]:
+            raise _broken(f"secret {name} has lost event {signed[0]}, or it was changed")
+    return grown
+
+
+def _write(
+    journal: SqlJournal, signing_key: Secret, key_id: str, at: str, known: _Signed
+) -> Anchor | None:
+    with journal.writing() as db:
+        grown = _grown(db, known.follow(db))
         if not grown:
             return None
-        number, prev = (newest["number"] + 1, newest["hash"]) if newest else (1, chain.START)
+        number, prev = known.number + 1, known.hash
         heads = chain.canonical(grown)
         hashed = chain.checkpoint_hash(number, at, heads, prev)
-        db.execute(
+        _ = db.execute(
             sa.insert(_checkpoints).values(
                 number=number,
                 at=at,
@@ -100,3 +129,10 @@ def _try(journal: SqlJournal, signing_key: Secret, key_id: str, at: str) -> Anch
             )
         )
     return Anchor(number=number, hash=hashed)
+
+
+def _broken(what: str) -> JournalBroken:
+    return JournalBroken(
+        f"{what}, though a checkpoint speaks for it: no new one was signed.",
+        hint="Somebody may be tampering with the journal: rotator audit verify",
+    )

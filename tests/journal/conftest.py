@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from rotator.core.model import Kind, NewEvent, Outcome, Step
 from rotator.core.secret import Secret
+from rotator.journal import chain
+from rotator.journal.checkpoints import checkpoint
 from rotator.journal.sql import SqlJournal
 from rotator.testing.fakes import ManualClock
 from rotator.testing.postgres import ScratchPostgres
+from tests.journal.attacker import drop_triggers
 
 TTL = timedelta(minutes=1)
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
 _numbers = itertools.count(1)
 
 MakeJournal = Callable[..., SqlJournal]
@@ -57,6 +61,24 @@ def make_journal(
 @pytest.fixture
 def journal(make_journal: MakeJournal) -> SqlJournal:
     return make_journal()
+
+
+@pytest.fixture(scope="session")
+def signing_key() -> Secret:
+    return chain.new_signing_key()
+
+
+@pytest.fixture
+def audited(journal: SqlJournal, signing_key: Secret) -> SqlJournal:
+    """A journal of two secrets and three rotations, with two checkpoints and without triggers."""
+    rotate(journal, "web", 2)
+    rotate(journal, "batch", 2)
+    checkpoint(journal, signing_key, NOW)
+    rotate(journal, "web", 3)
+    journal.append(journal.acquire("batch", "somebody", TTL), [], TTL)
+    checkpoint(journal, signing_key, NOW)
+    drop_triggers(journal)
+    return journal
 
 
 def rotate(journal: SqlJournal, secret: str, number: int) -> None:

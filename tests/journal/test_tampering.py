@@ -3,106 +3,26 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
-from datetime import UTC, datetime
 
 import pytest
 import sqlalchemy as sa
 
 from rotator.core.secret import Secret
 from rotator.journal import audit, chain, tables
-from rotator.journal.checkpoints import Anchor, checkpoint
+from rotator.journal.checkpoints import checkpoint
 from rotator.journal.sql import SqlJournal
-from tests.journal.conftest import TTL, rotate
-
-NOW = datetime(2026, 1, 2, tzinfo=UTC)
-KEYS = {table.name: [c.name for c in table.primary_key] for table in tables.metadata.sorted_tables}
-
-
-@pytest.fixture(scope="module")
-def signing_key() -> Secret:
-    return chain.new_signing_key()
-
-
-@pytest.fixture
-def audited(journal: SqlJournal, signing_key: Secret) -> SqlJournal:
-    """A journal of two secrets and four rotations, with two checkpoints and without triggers.
-
-    Whoever can write to the database can drop its triggers first.
-    """
-    rotate(journal, "web", 2)
-    rotate(journal, "batch", 2)
-    checkpoint(journal, signing_key, NOW)
-    rotate(journal, "web", 3)
-    journal.append(journal.acquire("batch", "somebody", TTL), [], TTL)
-    checkpoint(journal, signing_key, NOW)
-    with journal.writing() as db:
-        if db.dialect.name == "sqlite":
-            found = db.exec_driver_sql("SELECT name FROM sqlite_master WHERE type = 'trigger'")
-            for (name,) in found.fetchall():
-                db.exec_driver_sql(f"DROP TRIGGER {name}")
-        else:
-            for name in tables.APPEND_ONLY:
-                db.exec_driver_sql(f"DROP TRIGGER {name}_append_only ON {name}")
-    return journal
-
-
-def places(journal: SqlJournal, key: Secret, anchor: Anchor | None = None) -> list[str]:
-    report = audit.verify(journal, public_key=chain.public_key(key), anchor=anchor)
-    return [f"{one.where}: {one.what}" for one in report.damage]
-
-
-def undone(
-    journal: SqlJournal, act: Callable[[sa.Connection], object], look: Callable[[], list[str]]
-) -> list[str]:
-    """Return what `look` finds after `act`; then put everything back."""
-    kept: dict[str, list[dict]] = {}
-    with journal.writing() as db:
-        for table in tables.metadata.sorted_tables:
-            kept[table.name] = [dict(row) for row in db.execute(sa.select(table)).mappings()]
-        act(db)
-    found = look()
-    with journal.writing() as db:
-        for table in tables.metadata.sorted_tables:
-            db.execute(sa.delete(table))
-            if kept[table.name]:
-                db.execute(sa.insert(table), kept[table.name])
-    return found
-
-
-def changed(value: object) -> list[object]:
-    """Return other values than this one, of the kind that the column takes."""
-    if isinstance(value, int):
-        # Far from its neighbours, so that the change of a key is a change and not a clash.
-        return [value + 1000, value - 1000]
-    if value is None:
-        return ["", "x"]
-    text = str(value)
-    flipped = ("0" if text[-1:] != "0" else "1") if text else "x"
-    return [text + " ", text[:-1] + flipped]
-
-
-def rows_of(journal: SqlJournal, table: sa.Table) -> list[dict]:
-    with journal.snapshot() as db:
-        return [dict(row) for row in db.execute(sa.select(table)).mappings()]
-
-
-def at(table: sa.Table, row: dict) -> sa.ColumnElement[bool]:
-    return sa.and_(*(table.c[name] == row[name] for name in KEYS[table.name]))
-
-
-def place_of(table: sa.Table, row: dict) -> str:
-    """Return how a finding names this row."""
-    if table is tables.events:
-        return f"secret {row['secret']}, event {row['seq']}"
-    if table is tables.checkpoints:
-        return f"checkpoint {row['number']}"
-    return f"{table.name}, row {row[KEYS[table.name][0]]}"
-
-
-def named(place: str, found: list[str]) -> bool:
-    """Whether a finding is of exactly this place: event 1 is not event 13."""
-    return any(one.startswith((f"{place}:", f"{place},")) for one in found)
+from tests.journal.attacker import (
+    at,
+    changed,
+    named,
+    newest_checkpoint,
+    place_of,
+    places,
+    rewrite,
+    rows_of,
+    undone,
+)
+from tests.journal.conftest import NOW, rotate
 
 
 def test_an_untouched_journal_is_found_sound(audited: SqlJournal, signing_key: Secret):
@@ -120,6 +40,8 @@ def test_every_change_of_every_column_is_found(
     for row in rows_of(audited, table):
         for column in row:
             others = [0, 7] if row[column] is None and column in numbers else changed(row[column])
+            if row[column] is not None and table.c[column].nullable:
+                others.append(None)
             for value in others:
                 found = undone(
                     audited,
@@ -137,33 +59,16 @@ def test_every_change_of_every_column_is_found(
 @pytest.mark.parametrize("table", tables.metadata.sorted_tables, ids=lambda table: table.name)
 def test_every_removed_row_is_found(audited: SqlJournal, signing_key: Secret, table: sa.Table):
     """A row that is gone is named by its place."""
-    missed = []
+    missed, anchor = [], newest_checkpoint(audited)
     for row in rows_of(audited, table):
         found = undone(
             audited,
             lambda db, row=row: db.execute(sa.delete(table).where(at(table, row))),
-            lambda: places(audited, signing_key, anchor(audited)),
+            lambda: places(audited, signing_key, anchor),
         )
         if not named(place_of(table, row), found):
             missed.append((place_of(table, row), found))
     assert missed == []
-
-
-def anchor(journal: SqlJournal) -> Anchor:
-    # As it was before: the fixture writes two.
-    return anchors[journal.place]
-
-
-anchors: dict[str, Anchor] = {}
-
-
-@pytest.fixture(autouse=True)
-def _keep_anchor(request: pytest.FixtureRequest):
-    """Keep the newest checkpoint outside, as the application does."""
-    if "audited" in request.fixturenames:
-        journal: SqlJournal = request.getfixturevalue("audited")
-        newest = rows_of(journal, tables.checkpoints)[-1]
-        anchors[journal.place] = Anchor(number=newest["number"], hash=newest["hash"])
 
 
 def test_every_swapped_pair_of_events_is_found(audited: SqlJournal, signing_key: Secret):
@@ -181,29 +86,6 @@ def test_every_swapped_pair_of_events_is_found(audited: SqlJournal, signing_key:
 
         found = undone(audited, swap, lambda: places(audited, signing_key))
         assert any(f"secret web, event {one['seq']}:" in place for place in found)
-
-
-def rewrite(db: sa.Connection, secret: str, keep: int) -> None:
-    """Cut the tail of a chain, and make everything that is derived agree: a careful attacker."""
-    from rotator.core.history import SecretRecord, fold_rotation, fold_secret
-    from rotator.journal import rows
-
-    events = tables.events
-    db.execute(sa.delete(events).where(events.c.secret == secret, events.c.seq > keep))
-    db.execute(sa.delete(tables.rotations).where(tables.rotations.c.secret == secret))
-    record, rotations = SecretRecord(name=secret), {}
-    query = sa.select(events).where(events.c.secret == secret).order_by(events.c.seq)
-    for row in db.execute(query).mappings():
-        event = rows.event_from(dict(row))
-        record = fold_secret(record, event)
-        rotations[event.rotation_id] = fold_rotation(rotations.get(event.rotation_id), event)
-    for one in rotations.values():
-        db.execute(
-            sa.insert(tables.rotations), rows.sealed(tables.rotations, rows.rotation_row(one))
-        )
-    lease = {"lease_holder": None, "lease_fence": 9, "lease_expires": None}
-    row = rows.sealed(tables.secrets, rows.secret_row(record) | lease)
-    db.execute(sa.update(tables.secrets).where(tables.secrets.c.name == secret).values(row))
 
 
 @pytest.mark.parametrize("keep", [1, 13, 14, 15, 27])
@@ -242,8 +124,9 @@ def test_an_older_state_put_back_is_found_by_what_was_kept_outside(
         rewrite(db, "web", 14)
         db.execute(sa.delete(tables.checkpoints).where(tables.checkpoints.c.number == 2))
 
+    anchor = newest_checkpoint(audited)
     inside = undone(audited, put_back, lambda: places(audited, signing_key))
-    outside = undone(audited, put_back, lambda: places(audited, signing_key, anchor(audited)))
+    outside = undone(audited, put_back, lambda: places(audited, signing_key, anchor))
     assert inside == []
     assert any(
         "checkpoint 2: is not the one whose number and hash were kept" in one for one in outside
