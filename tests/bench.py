@@ -125,9 +125,7 @@ def rate(do, secrets: list[ManagedSecret], threads: int, rounds: int) -> float:
 def engines(folder: Path, server: ScratchPostgres, repeats: int, rotations: int) -> dict:
     """Measure the bare loop and the engine with both journals, in turn, several times."""
     with ExitStack() as stack:
-        places = {
-            name: Place(folder, name, server, 8) for name in ("bare", "sqlite", "postgresql")
-        }
+        places = {name: Place(folder, name, server, 8) for name in ("bare", "sqlite", "postgresql")}
         for place in places.values():
             stack.callback(place.close)
         url = f"postgresql://postgres@{server.host}:{server.port}/audit"
@@ -220,7 +218,10 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     given = parser.parse_args()
     observe.set_up(level="warning", human=False)
-    with tempfile.TemporaryDirectory(prefix="rotator-bench-") as folder, ScratchPostgres() as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="rotator-bench-") as folder,
+        ScratchPostgres() as server,
+    ):
         with server.connect() as admin:
             admin.execute("CREATE ROLE app NOLOGIN")
             admin.execute("CREATE DATABASE audit")

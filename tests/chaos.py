@@ -107,7 +107,9 @@ def run(kills: int, *, seed: int, postgresql_journal: bool = False) -> ChaosRepo
         for name in STRATEGIES.values():
             assert app.engine.rotate(app.secret(name)).published
         clients = [
-            stack.enter_context(Client(strategy, server, lambda name=name: serves(app, name), QUERY))
+            stack.enter_context(
+                Client(strategy, server, lambda name=name: serves(app, name), QUERY)
+            )
             for strategy, name in STRATEGIES.items()
         ]
         for turn in range(kills):
