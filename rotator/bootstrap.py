@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rotator.config.model import AdminSettings
     from rotator.core.model import Event
     from rotator.core.ports import SecretBackend, Target
-    from rotator.journal.audit import AuditReport
+    from rotator.journal.report import AuditReport
 
 _ANCHOR_FIELD: Final = "anchor"
 

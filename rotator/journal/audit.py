@@ -7,9 +7,8 @@ with their signatures, and what was kept outside the database.
 
 from __future__ import annotations
 
-import json
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -21,6 +20,8 @@ import sqlalchemy as sa
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
 from rotator.core.model import Kind, Step
 from rotator.journal import chain, rows, tables
+from rotator.journal.heads import UNREADABLE, SignedHeads, span
+from rotator.journal.report import AuditReport
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
@@ -38,44 +39,7 @@ _TELLING_ROTATION: Final = frozenset(
     {("finished", "stage"), ("finished", "publish"), ("finished", "revoke")}
 )
 _TELLING_SECRET: Final = frozenset({("finished", "publish"), ("finished", "restore")})
-# What a value that somebody has tampered with may do to code that reads it.
-_UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 _LENIENT: Final = partial(str, encoding="utf-8", errors="surrogateescape")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Damage:
-    """One place where the journal does not say what was written. `where` names it exactly."""
-
-    where: str
-    what: str
-
-
-@dataclass(slots=True, kw_only=True)
-class AuditReport:
-    """What a verification found. `signatures`: whether they were checked against a public key."""
-
-    events: int = 0
-    secrets: int = 0
-    rotations: int = 0
-    checkpoints: int = 0
-    signatures: bool = False
-    unsigned_events: int = 0
-    damage: list[Damage] = field(default_factory=list[Damage])
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is amiss."""
-        return not self.damage
-
-    def add(self, where: str, what: str) -> None:
-        """Note one place."""
-        self.damage.append(Damage(where=_printable(where), what=_printable(what)))
-
-
-def _printable(text: str) -> str:
-    # What was tampered with may hold anything, also what would steer a terminal.
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def verify(
@@ -94,11 +58,11 @@ def verify(
     """
     report = AuditReport(signatures=public_key is not None)
     with journal.snapshot() as db, _lenient(db):
-        heads = _Heads(db, report, public_key, anchor)
+        heads = _checkpoints(db, report, public_key, anchor)
         folded = _events(db, report, heads)
         _secrets(db, report, folded.secrets)
         _rotations(db, report, folded.rotations)
-    heads.missing(report, {name for name, record in folded.secrets.items() if record.seq})
+    heads.check_missing({name for name, record in folded.secrets.items() if record.seq})
     for secret, ids in (seen or {}).items():
         for unknown in sorted(ids - folded.ids):
             report.add(
@@ -109,72 +73,40 @@ def verify(
     return report
 
 
-class _Heads:
-    """The checkpoints: what the chains are known, by signature, to have looked like."""
-
-    def __init__(
-        self, db: Connection, report: AuditReport, public_key: str | None, anchor: Anchor | None
-    ) -> None:
-        # (secret, seq) -> hash, of every head that a checkpoint speaks for.
-        self.at: dict[tuple[str, int], tuple[str, int]] = {}
-        self.newest: dict[str, tuple[int, int]] = {}
-        expected, prev = 1, chain.START
-        by_number: dict[int, str] = {}
-        query = sa.select(tables.checkpoints).order_by(tables.checkpoints.c.number)
-        for row in db.execute(query).mappings():
-            number = row["number"]
-            where = f"checkpoint {number}"
-            if number != expected:
-                report.add(f"checkpoint {expected}", "is missing")
-            if row["prev_hash"] != prev:
-                report.add(where, "does not follow the checkpoint before it")
-            hashed = chain.checkpoint_hash(number, row["at"], row["heads"], row["prev_hash"])
-            if hashed != row["hash"]:
-                report.add(where, "its content was changed: the hash is another")
-            if public_key is not None:
-                if row["key_id"] != chain.key_id(public_key):
-                    report.add(where, f"was signed with another key ({row['key_id']})")
-                if not chain.signed(public_key, row["hash"], row["signature"]):
-                    report.add(where, "its signature is not valid")
-            self._take(row["heads"], number, where, report)
-            by_number[number] = row["hash"]
-            expected, prev = number + 1, row["hash"]
-        report.checkpoints = len(by_number)
-        if anchor is not None and by_number.get(anchor.number) != anchor.hash:
-            report.add(
-                f"checkpoint {anchor.number}",
-                "is not the one whose number and hash were kept beside the signing key: "
-                "the journal was cut or put back to an older state",
-            )
-
-    def _take(self, text: str, number: int, where: str, report: AuditReport) -> None:
-        try:
-            found = [(str(name), int(seq), head) for name, (seq, head) in json.loads(text).items()]
-        except _UNREADABLE:
-            report.add(where, "its content cannot be read")
-            return
-        for name, seq, head in found:
-            known, before = self.newest.get(name, (0, 0))
-            if seq < known:
-                report.add(
-                    where,
-                    f"ends secret {name} at event {seq}, though checkpoint {before} ended it at {known}",
-                )
-            else:
-                self.newest[name] = (seq, number)
-            if self.at.setdefault((name, seq), (head, number))[0] != head:
-                report.add(where, f"says something else of secret {name}, event {seq}")
-
-    def signed_up_to(self, secret: str) -> int:
-        return self.newest.get(secret, (0, 0))[0]
-
-    def missing(self, report: AuditReport, present: set[str]) -> None:
-        for name, (seq, number) in self.newest.items():
-            if name not in present:
-                report.add(
-                    f"secret {name}",
-                    f"was dropped: checkpoint {number} speaks for {seq} events of it, and none is left",
-                )
+def _checkpoints(
+    db: Connection, report: AuditReport, public_key: str | None, anchor: Anchor | None
+) -> SignedHeads:
+    """Check the chain of checkpoints; return what they speak for."""
+    heads = SignedHeads(report)
+    expected, prev = 1, chain.START
+    by_number: dict[int, str] = {}
+    query = sa.select(tables.checkpoints).order_by(tables.checkpoints.c.number)
+    for row in db.execute(query).mappings():
+        number = row["number"]
+        where = f"checkpoint {number}"
+        if number != expected:
+            report.add(f"checkpoint {expected}", "is missing")
+        if row["prev_hash"] != prev:
+            report.add(where, "does not follow the checkpoint before it")
+        hashed = chain.checkpoint_hash(number, row["at"], row["heads"], row["prev_hash"])
+        if hashed != row["hash"]:
+            report.add(where, "its content was changed: the hash is another")
+        if public_key is not None:
+            if row["key_id"] != chain.key_id(public_key):
+                report.add(where, f"was signed with another key ({row['key_id']})")
+            if not chain.signed(public_key, row["hash"], row["signature"]):
+                report.add(where, "its signature is not valid")
+        heads.take(number, row["heads"])
+        by_number[number] = row["hash"]
+        expected, prev = number + 1, row["hash"]
+    report.checkpoints = len(by_number)
+    if anchor is not None and by_number.get(anchor.number) != anchor.hash:
+        report.add(
+            f"checkpoint {anchor.number}",
+            "is not the one whose number and hash were kept beside the signing key: "
+            "the journal was cut or put back to an older state",
+        )
+    return heads
 
 
 class _Folds:
@@ -211,7 +143,7 @@ class _Folds:
                 if rotation is not None:
                     self.rotations[rotation_id] = rotation
             return fold_secret(record, event) if of_secret else record
-        except _UNREADABLE:
+        except UNREADABLE:
             self._report.add(_where(row), "cannot be read")
             return record
 
@@ -228,7 +160,7 @@ class _Folds:
                     self.rotations[rotation_id] = moved
 
 
-def _events(db: Connection, report: AuditReport, heads: _Heads) -> _Folds:
+def _events(db: Connection, report: AuditReport, heads: SignedHeads) -> _Folds:
     """Check every chain; return what the events add up to."""
     folds = _Folds(report)
     for secret, chained in groupby(_stream(db), key=itemgetter(0)):
@@ -237,19 +169,13 @@ def _events(db: Connection, report: AuditReport, heads: _Heads) -> _Folds:
         for row in chained:
             try:
                 link.check(row, report, heads)
-            except _UNREADABLE:
+            except UNREADABLE:
                 report.add(f"secret {secret}, event {row[_SEQ]}", "cannot be read")
                 link.next += 1
             report.events += 1
             record = folds.add(row, record)
         last = link.next - 1
-        signed_up_to = heads.signed_up_to(secret)
-        if last < signed_up_to:
-            report.add(
-                f"secret {secret}, {_span(last + 1, signed_up_to)}",
-                f"missing: checkpoint {heads.newest[secret][1]} speaks for them",
-            )
-        report.unsigned_events += max(0, last - signed_up_to)
+        heads.check_end(secret, last)
         folds.secrets[secret] = replace(record, seq=last, head=link.head)
     folds.finish()
     report.secrets, report.rotations = len(folds.secrets), len(folds.rotations)
@@ -266,29 +192,23 @@ class _Link:
         self.head: str = chain.START
         self.fence: int = 0
 
-    def check(self, row: tuple[Any, ...], report: AuditReport, heads: _Heads) -> None:
+    def check(self, row: tuple[Any, ...], report: AuditReport, heads: SignedHeads) -> None:
         """Check the event that comes next, and step onto it."""
         secret, seq, _, _, fence, _, _, _, _, prev, hashed = row
         if chain.event_hash(*row[:_HASH]) != hashed:
             report.add(_where(row), "was changed: its hash is another")
         if seq != self.next:
-            report.add(f"secret {secret}, {_span(self.next, seq - 1)}", "missing")
+            report.add(f"secret {secret}, {span(self.next, seq - 1)}", "missing")
         if prev != self.head:
             report.add(_where(row), "does not follow the event before it")
         if fence < self.fence:
             report.add(_where(row), "carries an older fence than the event before it")
-        signed = heads.at.get((secret, seq))
-        if signed is not None and signed[0] != hashed:
-            report.add(_where(row), f"is not the one that checkpoint {signed[1]} signed")
+        heads.check_event(secret, seq, hashed)
         self.next, self.head, self.fence = seq + 1, hashed, fence
 
 
 def _where(row: tuple[Any, ...]) -> str:
     return f"secret {row[0]}, event {row[_SEQ]}"
-
-
-def _span(first: int, last: int) -> str:
-    return f"event {first}" if first >= last else f"events {first} to {last}"
 
 
 def _stream(db: Connection) -> Iterator[tuple[Any, ...]]:

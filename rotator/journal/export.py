@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from rotator.core.errors import UsageError
 from rotator.journal import chain, rows, tables
-from rotator.journal.audit import AuditReport
+from rotator.journal.report import AuditReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

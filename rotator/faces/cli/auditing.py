@@ -17,7 +17,7 @@ from rotator.faces.cli.run import Run
 
 if TYPE_CHECKING:
     from rotator.core.model import Event
-    from rotator.journal.audit import AuditReport
+    from rotator.journal.report import AuditReport
 
 _PANEL = "Journal"
 
