@@ -21,6 +21,7 @@ from pathlib import Path
 
 from rotator import observe
 from rotator.bootstrap import App, initialise, open_app
+from rotator.core.history import newest_step
 from rotator.demo.client import Client
 from rotator.testing.postgres import ScratchPostgres
 
@@ -152,7 +153,10 @@ def kill_one(app: App, config: Path, name: str, chance: random.Random) -> str:
         worker.wait()
         worker.stdout.close()
     opened = app.journal.open_rotation(name)
-    return f"{opened.step} {opened.phase}" if opened else "between rotations"
+    if opened is None:
+        return "between rotations"
+    last = newest_step(app.journal.history(opened.id))
+    return f"{last.step} {last.kind}" if last is not None else "before its first step"
 
 
 def work(config: Path, name: str) -> None:

@@ -65,8 +65,6 @@ def upgrade() -> None:
         sa.Column("old_login", sa.Text),
         sa.Column("new_version", sa.Text),
         sa.Column("new_login", sa.Text),
-        sa.Column("step", sa.Text),
-        sa.Column("phase", sa.Text),
         sa.Column("published_at", sa.Text),
         sa.Column("old_refused", sa.Integer),
         sa.Column("ended_at", sa.Text),

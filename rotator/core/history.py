@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from rotator.core.model import Kind, Outcome, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rotator.core.model import Event, Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationRecord:
-    """One rotation. `step` and `phase` are those of its newest step event."""
+    """One rotation: what its history adds up to, but for how far it has got."""
 
     id: str
     secret: str
@@ -33,8 +33,6 @@ class RotationRecord:
     old_login: str | None = None
     new_version: str | None = None
     new_login: str | None = None
-    step: Step | None = None
-    phase: Kind | None = None
     published_at: datetime | None = None
     old_refused: bool | None = None
     ended_at: datetime | None = None
@@ -82,8 +80,6 @@ def fold_rotation(record: RotationRecord | None, event: Event) -> RotationRecord
     if record is None or event.rotation_id != record.id:
         return record
     changes: dict[str, Any] = {}
-    if event.step is not None:
-        changes = {"step": event.step, "phase": event.kind}
     match event.kind, event.step:
         case Kind.FINISHED, Step.STAGE:
             changes["new_login"] = text(data, "login")
@@ -130,6 +126,11 @@ def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
         case _:
             pass
     return replace(record, **changes)
+
+
+def newest_step(history: Sequence[Event]) -> Event | None:
+    """Return the last event that tells of a step; None while none was begun."""
+    return next((event for event in reversed(history) if event.step is not None), None)
 
 
 def text(data: Mapping[str, Json], key: str) -> str | None:

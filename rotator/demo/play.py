@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from rotator.bootstrap import initialise, open_app
 from rotator.core.errors import RotatorError
+from rotator.core.history import newest_step
 from rotator.core.model import Outcome, Step
 from rotator.demo.client import Client
 from rotator.demo.report import DemoReport, Scene
@@ -216,14 +217,18 @@ def _kill_after(app: App, name: str, process: subprocess.Popen[bytes], step: Ste
     """Kill the process as soon as the journal shows that it is at or past a step."""
     deadline = time.monotonic() + 20
     while process.poll() is None and time.monotonic() < deadline:
-        opened = app.journal.open_rotation(name)
-        if opened is not None and opened.step not in (None, Step.STAGE):
+        if _open_at(app, name) not in (None, Step.STAGE):
             process.send_signal(signal.SIGKILL)
             _ = process.wait()
-            opened = app.journal.open_rotation(name)
-            return str(opened.step) if opened and opened.step else str(step)
+            return str(_open_at(app, name) or step)
         time.sleep(0.0005)
     return "nothing"
+
+
+def _open_at(app: App, name: str) -> Step | None:
+    opened = app.journal.open_rotation(name)
+    last = newest_step(app.journal.history(opened.id)) if opened is not None else None
+    return last.step if last is not None else None
 
 
 def _refused(app: App, report: DemoReport, tell: Callable[[Scene], None]) -> None:

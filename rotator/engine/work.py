@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import Conflict, InUse, RotatorError, UsageError
-from rotator.core.history import fold_rotation, text
+from rotator.core.history import fold_rotation, newest_step, text
 from rotator.core.machine import Direction, Finish, Run, WaitUntil, decide, progress
 from rotator.core.model import Event, Kind, NewEvent, Outcome, Step
 from rotator.core.naming import new_id
@@ -264,7 +264,7 @@ class Work:
         parked = state.parked is not None and state.outcome is None
         if parked and error is None and state.parked is not None:
             error = failure(state.parked)
-        last = next((event for event in reversed(history) if event.step is not None), None)
+        last = newest_step(history)
         return Result(
             secret=self._secret.name,
             rotation_id=rotation_id,

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
-from rotator.core.model import Kind, Step
 from rotator.journal import chain, rows, tables
 from rotator.journal.heads import UNREADABLE, SignedHeads, span
 from rotator.journal.report import AuditReport
@@ -112,15 +111,14 @@ def _checkpoints(
 class _Folds:
     """The records that the events add up to, computed again.
 
-    Most events only move a rotation's newest step along, so only those that say more are turned
-    into values; that is what makes a million events a matter of seconds.
+    Most events change no record, so only those that may are turned into values; that is what
+    makes a million events a matter of seconds.
     """
 
     def __init__(self, report: AuditReport) -> None:
         self.secrets: dict[str, SecretRecord] = {}
         self.rotations: dict[str, RotationRecord] = {}
         self.ids: set[str] = set()
-        self._newest_step: dict[str, tuple[str, str]] = {}
         self._report: AuditReport = report
 
     def add(self, row: tuple[Any, ...], record: SecretRecord) -> SecretRecord:
@@ -128,8 +126,6 @@ class _Folds:
         kind, rotation_id, step, data = row[_KIND], row[_ROTATION], row[_STEP], row[_DATA]
         if rotation_id is not None:
             self.ids.add(rotation_id)
-            if step is not None:
-                self._newest_step[rotation_id] = (step, kind)
         try:
             of_rotation = of_secret = True
             if kind in _STEP_EVENTS:
@@ -146,18 +142,6 @@ class _Folds:
         except UNREADABLE:
             self._report.add(_where(row), "cannot be read")
             return record
-
-    def finish(self) -> None:
-        """Catch up on the newest steps, which `add` only noted."""
-        for rotation_id, (step, kind) in self._newest_step.items():
-            record = self.rotations.get(rotation_id)
-            if record is not None:
-                try:
-                    moved = replace(record, step=Step(step), phase=Kind(kind))
-                except ValueError:
-                    self._report.add(f"rotation {rotation_id}", "has a step that cannot be read")
-                else:
-                    self.rotations[rotation_id] = moved
 
 
 def _events(db: Connection, report: AuditReport, heads: SignedHeads) -> _Folds:
@@ -177,7 +161,6 @@ def _events(db: Connection, report: AuditReport, heads: SignedHeads) -> _Folds:
         last = link.next - 1
         heads.check_end(secret, last)
         folds.secrets[secret] = replace(record, seq=last, head=link.head)
-    folds.finish()
     report.secrets, report.rotations = len(folds.secrets), len(folds.rotations)
     return folds
 

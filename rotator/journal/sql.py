@@ -23,6 +23,7 @@ from rotator.core.model import Event, Kind, Lease
 from rotator.journal import migrate, rows, tables
 from rotator.journal.chain import START, canonical, event_hash
 from rotator.journal.failures import translated
+from rotator.journal.statements import Statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -40,36 +41,6 @@ _SQLITE_WAIT_MS: Final = 30_000
 _CONNECT_SECONDS: Final = 10
 
 _events, _secrets, _rotations = tables.events, tables.secrets, tables.rotations
-# Built once: SQLAlchemy then finds their compiled form in its cache.
-_SECRET: Final = sa.select(_secrets).where(_secrets.c.name == sa.bindparam("name_"))
-_SECRET_LOCKED: Final = _SECRET.with_for_update()
-_ROTATION: Final = sa.select(_rotations).where(_rotations.c.id == sa.bindparam("id_"))
-_OPEN: Final = sa.select(_rotations).where(
-    _rotations.c.secret == sa.bindparam("name_"), _rotations.c.ended_at.is_(None)
-)
-_HISTORY: Final = (
-    sa.select(_events)
-    .where(_events.c.rotation_id == sa.bindparam("id_"))
-    .order_by(_events.c.secret, _events.c.seq)
-)
-_TAKE: Final = (
-    sa.update(_secrets)
-    .where(_secrets.c.name == sa.bindparam("name_"))
-    .values({name: sa.bindparam(name) for name in (*rows.SECRET_COLUMNS, "seal")})
-)
-# The fence, checked by the write itself: whoever has been overtaken changes no row.
-_SAVE_SECRET: Final = _TAKE.where(
-    _secrets.c.lease_fence == sa.bindparam("fence_"),
-    _secrets.c.lease_holder == sa.bindparam("holder_"),
-    _secrets.c.seq == sa.bindparam("seq_"),
-)
-_ADD_EVENTS: Final = sa.insert(_events)
-_ADD_ROTATION: Final = sa.insert(_rotations)
-_SAVE_ROTATION: Final = (
-    sa.update(_rotations)
-    .where(_rotations.c.id == sa.bindparam("id_"))
-    .values({name: sa.bindparam(name) for name in (*rows.ROTATION_COLUMNS, "seal")})
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +90,7 @@ class SqlJournal:
         )
         fresh = _create_private(self.url) if self._sqlite else False
         self.database: Database = _database(self.url)
+        self._say: Statements = Statements(self.database.dialect)
         self.upgraded_from: str | None = migrate.HEAD
         try:
             with translated(self.place):
@@ -145,13 +117,13 @@ class SqlJournal:
         """Take the lease, or raise `Busy`."""
         now = self._clock.now()
         with self._leasing() as db:
-            row = _first(db, _SECRET_LOCKED, {"name_": secret})
+            row = self._say.secret_locked.first(db, {"name_": secret})
             if row is None:
                 blank = rows.secret_row(SecretRecord(name=secret))
                 blank |= {"lease_holder": None, "lease_fence": 0, "lease_expires": None}
                 # Two processes may meet a new secret at once: on both databases one row comes of it.
                 _ = db.execute(self._add_secret, rows.sealed(_secrets, blank))
-                row = _first(db, _SECRET_LOCKED, {"name_": secret})
+                row = self._say.secret_locked.first(db, {"name_": secret})
             if row is None:
                 raise JournalError(f"the journal {self.place} does not keep what it is given.")
             taken = row["lease_holder"]
@@ -168,7 +140,7 @@ class SqlJournal:
             )
             changed = {"lease_holder": holder, "lease_fence": lease.fence}
             row |= changed | {"lease_expires": rows.stamp(expires)}
-            _ = db.execute(_TAKE, rows.sealed(_secrets, row) | {"name_": secret})
+            _ = self._say.take_lease.run(db, rows.sealed(_secrets, row) | {"name_": secret})
             record = rows.secret_from(row)
         with self._guard:
             self._held[secret] = (lease, _Held(record=record))
@@ -180,7 +152,7 @@ class SqlJournal:
         self._forget(lease)
         with self._leasing() as db:
             if held is None:
-                row = _first(db, _SECRET_LOCKED, {"name_": lease.secret})
+                row = self._say.secret_locked.first(db, {"name_": lease.secret})
                 if row is None or not _holds(row, lease):
                     return
                 held = _Held(record=rows.secret_from(row))
@@ -193,7 +165,7 @@ class SqlJournal:
         self._forget(lease)
         with self.writing() as db:
             if held is None:
-                row = _first(db, _SECRET_LOCKED, {"name_": lease.secret})
+                row = self._say.secret_locked.first(db, {"name_": lease.secret})
                 if row is None or not _holds(row, lease):
                     raise _lease_lost()
                 held = _Held(record=rows.secret_from(row))
@@ -205,7 +177,7 @@ class SqlJournal:
             if not self._save(db, lease, held.record.seq, record, lease.holder, expires):
                 raise _lease_lost()
             if new:
-                _ = db.execute(_ADD_EVENTS, new)
+                self._say.add_events.run_many(db, new)
             rotations = self._fold_rotations(db, written, held.rotations)
         with self._guard:
             self._held[lease.secret] = (lease, _Held(record=record, rotations=rotations))
@@ -214,7 +186,7 @@ class SqlJournal:
     def secret(self, secret: str) -> SecretRecord | None:
         """Return what the events of this secret add up to."""
         with self._reading() as db:
-            row = _first(db, _SECRET, {"name_": secret})
+            row = self._say.secret.first(db, {"name_": secret})
         return None if row is None or row["seq"] == 0 else rows.secret_from(row)
 
     def secrets(self) -> list[SecretRecord]:
@@ -226,13 +198,13 @@ class SqlJournal:
     def open_rotation(self, secret: str) -> RotationRecord | None:
         """Return the rotation that has not ended."""
         with self._reading() as db:
-            row = _first(db, _OPEN, {"name_": secret})
+            row = self._say.open_rotation.first(db, {"name_": secret})
         return None if row is None else rows.rotation_from(row)
 
     def rotation(self, rotation_id: str) -> RotationRecord | None:
         """Return one rotation."""
         with self._reading() as db:
-            row = _first(db, _ROTATION, {"id_": rotation_id})
+            row = self._say.rotation.first(db, {"id_": rotation_id})
         return None if row is None else rows.rotation_from(row)
 
     def rotations(self, secret: str, limit: int = 50) -> list[RotationRecord]:
@@ -249,7 +221,7 @@ class SqlJournal:
     def history(self, rotation_id: str) -> list[Event]:
         """Return the events of one rotation."""
         with self._reading() as db:
-            found = db.execute(_HISTORY, {"id_": rotation_id}).mappings()
+            found = self._say.history.run(db, {"id_": rotation_id}).mappings()
             return [rows.event_from(row) for row in found]
 
     def events(self, secret: str, limit: int | None = None) -> list[Event]:
@@ -295,9 +267,8 @@ class SqlJournal:
             prev = hashed
         return written, new
 
-    @staticmethod
     def _fold_rotations(
-        db: Connection, written: list[Event], known: Mapping[str, RotationRecord]
+        self, db: Connection, written: list[Event], known: Mapping[str, RotationRecord]
     ) -> dict[str, RotationRecord]:
         """Save what the rotations add up to now; return those that are still open."""
         touched: dict[str, RotationRecord | None] = dict(known)
@@ -308,19 +279,20 @@ class SqlJournal:
                 continue
             if name not in touched:
                 begins = event.kind is Kind.REQUESTED
-                row = None if begins else _first(db, _ROTATION, {"id_": name})
+                row = None if begins else self._say.rotation.first(db, {"id_": name})
                 touched[name] = None if row is None else rows.rotation_from(row)
                 if row is not None:
                     stored.add(name)
-            record = touched[name] = fold_rotation(touched[name], event)
-            if record is not None:
+            before = touched[name]
+            record = touched[name] = fold_rotation(before, event)
+            if record is not None and record is not before:
                 changed[name] = record
         for name, record in changed.items():
             row = rows.sealed(_rotations, rows.rotation_row(record))
             if name in stored:
-                _ = db.execute(_SAVE_ROTATION, row | {"id_": name})
+                _ = self._say.save_rotation.run(db, row | {"id_": name})
             else:
-                _ = db.execute(_ADD_ROTATION, row)
+                _ = self._say.add_rotation.run(db, row)
         return {
             name: record
             for name, record in touched.items()
@@ -345,7 +317,7 @@ class SqlJournal:
             "holder_": lease.holder,
             "seq_": seq,
         }
-        return db.execute(_SAVE_SECRET, rows.sealed(_secrets, row) | guards).rowcount == 1
+        return self._say.save_secret.run(db, rows.sealed(_secrets, row) | guards).rowcount == 1
 
     def _known(self, lease: Lease) -> _Held | None:
         with self._guard:
@@ -401,11 +373,6 @@ class SqlJournal:
             finally:
                 if self._sqlite:
                     driver.execute("PRAGMA synchronous = FULL")
-
-
-def _first(db: Connection, query: Any, values: dict[str, object]) -> rows.Row | None:
-    row = db.execute(query, values).mappings().first()
-    return None if row is None else dict(row)
 
 
 def _same(one: Lease, other: Lease) -> bool:

@@ -64,8 +64,6 @@ rotations: Final = Table(
     Column("old_login", Text),
     Column("new_version", Text),
     Column("new_login", Text),
-    Column("step", Text),
-    Column("phase", Text),
     Column("published_at", Text),
     Column("old_refused", Integer),
     Column("ended_at", Text),

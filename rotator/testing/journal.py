@@ -51,7 +51,7 @@ def fill(journal: SqlJournal, *, secrets: int, rotations: int) -> int:
 def _ended(events: list[rows.Row]) -> rows.Row:
     record: RotationRecord | None = None
     for row in events:
-        # As `audit verify` does: what only moves the rotation along is skipped until the last.
+        # As `audit verify` does: what changes no record need not become a value.
         if row["kind"] != Kind.STARTED.value:
             record = fold_rotation(record, rows.event_from(row))
     assert record is not None

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
+from rotator.core.history import (
+    RotationRecord,
+    SecretRecord,
+    fold_rotation,
+    fold_secret,
+    newest_step,
+)
 from rotator.core.model import Event, Kind, Outcome, Step
 from rotator.testing.fakes import START
 
@@ -95,8 +101,6 @@ def test_a_rotation_that_went_well_is_told_whole():
         old_login="app_r1",
         new_version="2",
         new_login="app_r2",
-        step=Step.REVOKE,
-        phase=Kind.FINISHED,
         published_at=START + timedelta(seconds=5),
         old_refused=True,
         ended_at=START + timedelta(seconds=8),
@@ -105,10 +109,14 @@ def test_a_rotation_that_went_well_is_told_whole():
 
 
 def test_a_rotation_under_way_shows_its_newest_step():
-    """Step and phase are those of the newest step event."""
-    record = _rotation([*_FORWARD[:4], _event(5, Kind.FAILED, Step.PUBLISH)])
+    """The last event that tells of a step; a record of the rotation tells that it has not ended."""
+    history = [*_FORWARD[:4], _event(5, Kind.FAILED, Step.PUBLISH)]
+    newest = newest_step([*history, _event(6, Kind.PARKED)])
+    assert newest is not None
+    assert (newest.step, newest.kind) == (Step.PUBLISH, Kind.FAILED)
+    assert newest_step(_FORWARD[:1]) is None
+    record = _rotation(history)
     assert record is not None
-    assert (record.step, record.phase) == (Step.PUBLISH, Kind.FAILED)
     assert (record.ended_at, record.outcome, record.published_at) == (None, None, None)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from rotator.core.errors import RotatorError
+from rotator.core.history import newest_step
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.board import Board
 from rotator.faces.cli.crew import Crew, Done, Stopped
@@ -98,7 +99,8 @@ def _tell_interrupted(run: Run, app: App, names: list[str], signum: int) -> None
                 "interrupted before anything was begun.", safety="Nothing was changed."
             )
         else:
-            step = opened.step.value if opened.step else "its beginning"
+            last = newest_step(app.journal.history(opened.id))
+            step = last.step.value if last and last.step else "its beginning"
             error = exits.Interrupted(
                 f"interrupted at {step}: rotation {opened.id} is open.",
                 safety="The new credential is published and logs in."

@@ -177,7 +177,6 @@ def of_rotation(record: RotationRecord) -> Data:
         "published_at": record.published_at,
         "ended_at": record.ended_at,
         "outcome": record.outcome,
-        "step": record.step,
         "old_login": record.old_login,
         "old_version": record.old_version,
         "new_login": record.new_login,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from rotator.core.history import newest_step
 from rotator.core.model import Kind, Outcome, Step
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class Promises:
         if self.two_at_work:
             return
         opened = self._world.journal.open_rotation(self._world.secret)
-        last = _last(self._world.journal.history(opened.id)) if opened is not None else None
+        last = newest_step(self._world.journal.history(opened.id)) if opened is not None else None
         if last is None or last.kind is not Kind.STARTED or last.step is not step:
             said = f"{last.step} {last.kind}" if last is not None else "nothing"
             self._break(f"P4: {point.port}.{point.name} with `{said}` as the newest committed word")
@@ -155,7 +156,9 @@ class Promises:
         world = self._world
         opened = world.journal.open_rotation(world.secret)
         if opened is not None:
-            self._break(f"P3: the rotation does not end; it is at {opened.step} {opened.phase}")
+            last = newest_step(world.journal.history(opened.id))
+            at = f"{last.step} {last.kind}" if last is not None else "its beginning"
+            self._break(f"P3: the rotation does not end; it is at {at}")
         current = world.backend.current(world.path)
         valid = [one for one in self.seen if world.lets_in(one)]
         if [_key(one) for one in valid] != ([_key(current.credential)] if current else []):
@@ -265,7 +268,3 @@ def _key(credential: Credential) -> tuple[str, str]:
 
 def _started(history: list[Event], step: Step) -> bool:
     return any(one.kind is Kind.STARTED and one.step is step for one in history)
-
-
-def _last(history: list[Event]) -> Event | None:
-    return next((one for one in reversed(history) if one.step is not None), None)

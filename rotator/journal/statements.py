@@ -1,0 +1,88 @@
+"""What the journal says to its database, built once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+
+from rotator.journal import rows, tables
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect
+
+_events, _secrets, _rotations = tables.events, tables.secrets, tables.rotations
+
+_NAMED: Final = _secrets.c.name == sa.bindparam("name_")
+_WITH_ID: Final = _rotations.c.id == sa.bindparam("id_")
+_TAKE: Final = (
+    sa.update(_secrets)
+    .where(_NAMED)
+    .values({name: sa.bindparam(name) for name in (*rows.SECRET_COLUMNS, "seal")})
+)
+
+
+class Prepared:
+    """A statement in the driver's own words, written once rather than looked up at each run."""
+
+    def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
+        compiled: Any = statement.compile(dialect=dialect)
+        self._text: str = compiled.string
+        # The order in which a driver without names wants its values.
+        self._order: Sequence[str] | None = compiled.positiontup
+
+    def run(self, db: Connection, values: rows.Row) -> CursorResult[Any]:
+        """Execute it; values that it does not name are ignored."""
+        return db.exec_driver_sql(self._text, self._given(values))
+
+    def run_many(self, db: Connection, many: Sequence[rows.Row]) -> None:
+        """Execute it for each row."""
+        _ = db.exec_driver_sql(self._text, [self._given(one) for one in many])
+
+    def first(self, db: Connection, values: rows.Row) -> rows.Row | None:
+        """Execute it and return the first row, if there is one."""
+        row = self.run(db, values).mappings().first()
+        return None if row is None else dict(row)
+
+    def _given(self, values: rows.Row) -> Any:
+        return values if self._order is None else tuple(values[name] for name in self._order)
+
+
+class Statements:
+    """Those that a rotation needs, for one kind of database."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        def prepared(statement: ClauseElement) -> Prepared:
+            return Prepared(statement, dialect)
+
+        self.secret: Prepared = prepared(sa.select(_secrets).where(_NAMED))
+        self.secret_locked: Prepared = prepared(sa.select(_secrets).where(_NAMED).with_for_update())
+        self.take_lease: Prepared = prepared(_TAKE)
+        # The fence, checked by the write itself: whoever has been overtaken changes no row.
+        self.save_secret: Prepared = prepared(
+            _TAKE.where(
+                _secrets.c.lease_fence == sa.bindparam("fence_"),
+                _secrets.c.lease_holder == sa.bindparam("holder_"),
+                _secrets.c.seq == sa.bindparam("seq_"),
+            )
+        )
+        self.rotation: Prepared = prepared(sa.select(_rotations).where(_WITH_ID))
+        self.open_rotation: Prepared = prepared(
+            sa.select(_rotations).where(
+                _rotations.c.secret == sa.bindparam("name_"), _rotations.c.ended_at.is_(None)
+            )
+        )
+        self.add_rotation: Prepared = prepared(sa.insert(_rotations))
+        self.save_rotation: Prepared = prepared(
+            sa.update(_rotations)
+            .where(_WITH_ID)
+            .values({name: sa.bindparam(name) for name in (*rows.ROTATION_COLUMNS, "seal")})
+        )
+        self.add_events: Prepared = prepared(sa.insert(_events))
+        self.history: Prepared = prepared(
+            sa.select(_events)
+            .where(_events.c.rotation_id == sa.bindparam("id_"))
+            .order_by(_events.c.secret, _events.c.seq)
+        )
