@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import sqlite3
 import threading
 from contextlib import contextmanager
@@ -25,6 +25,7 @@ from rotator.api import (
     Version,
 )
 from rotator.backends.sealing import Keys, Sealed, check_private
+from rotator.world import create_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -43,6 +44,8 @@ CREATE TABLE IF NOT EXISTS kept (
     PRIMARY KEY (path, field));
 """
 _WAIT_FOR_LOCK: Final = 30.0
+# As many digits as SQLite's integers hold for certain.
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
 _ROW: Final = "id, rotation_id, created, key_id, box"
 
 
@@ -103,11 +106,9 @@ class LocalBackend:
 
     def read(self, path: str, version: str) -> Version | None:
         """Return that very version."""
-        if not version.isdigit():
-            return None
         query = f"SELECT {_ROW} FROM versions WHERE path = ? AND id = ?"  # noqa: S608
         with self._reading() as db:
-            return self._version(path, _one(db, query, path, int(version)))
+            return self._version(path, _one(db, query, path, _number(version)))
 
     def staged(self, path: str, rotation_id: str) -> Credential | None:
         """Return what this rotation has staged."""
@@ -180,10 +181,11 @@ class LocalBackend:
                 return to
             if now != expect:
                 raise self._conflict(path, now, expect)
-            wanted = _one(db, "SELECT stage FROM versions WHERE path = ? AND id = ?", path, int(to))
+            number = _number(to)
+            wanted = _one(db, "SELECT stage FROM versions WHERE path = ? AND id = ?", path, number)
             if wanted is None or wanted[0] == "pending":
                 raise Conflict(f"backend {self._name!r} no longer holds version {to} of {path!r}.")
-            self._promote(db, path, int(to))
+            self._promote(db, path, number)
             return to
 
     # -- values beside credentials -------------------------------------------------------------
@@ -307,10 +309,9 @@ class LocalBackend:
 
     def _create(self) -> None:
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
             # Made before SQLite makes it, so that it is never open to others; SQLite gives its
             # -wal and -shm files the mode of the database.
-            os.close(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o600))
+            _ = create_private(self._file)
         except OSError as error:
             raise UsageError(
                 f"backend {self._name!r}: {self._file} cannot be opened ({error.strerror}).",
@@ -403,6 +404,11 @@ PLUGIN: Final = _LocalPlugin()
 
 def _one(db: sqlite3.Connection, query: str, *values: object) -> tuple[object, ...] | None:
     return cast("tuple[object, ...] | None", db.execute(query, values).fetchone())
+
+
+def _number(version: str) -> int:
+    """Return a version's number; -1, which no version has, for what is none of ours."""
+    return int(version) if _VERSION.fullmatch(version) else -1
 
 
 def _place(path: str, part: object) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -24,6 +23,7 @@ from rotator.journal import migrate, rows, tables
 from rotator.journal.chain import START, canonical, event_hash
 from rotator.journal.failures import translated
 from rotator.journal.statements import Statements
+from rotator.world import create_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -415,18 +415,14 @@ def _create_private(url: URL) -> bool:
     """Make a missing SQLite file, readable by its owner only; return whether it was missing."""
     file = Path(url.database or "")
     try:
-        if file.exists() and file.stat().st_size:
-            return False
-        file.parent.mkdir(parents=True, exist_ok=True)
         # SQLite gives its -wal and -shm files the mode of the database.
-        os.close(os.open(file, os.O_RDWR | os.O_CREAT, 0o600))
+        return create_private(file) or not file.stat().st_size
     except OSError as error:
         raise JournalError(
             f"the journal {file} cannot be opened ({error.strerror}).",
             hint="Look at the folder's owner and mode, and at the free space.",
             safety="Nothing was changed: without a journal there is no effect.",
         ) from error
-    return True
 
 
 def _database(url: URL) -> Database:
