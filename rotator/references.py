@@ -103,7 +103,13 @@ class Resolver:
                     f"{path} holds a secret and can be read or written by others (mode {mode & 0o7777:04o}).",
                     hint=f"Close it: chmod 600 {path}",
                 )
-            return Secret(path.read_text().rstrip("\r\n"))
+            return Secret(path.read_text(encoding="utf-8").rstrip("\r\n"))
+        except UnicodeDecodeError:
+            # Its own error holds the bytes.
+            raise UsageError(
+                f"{path} is not a text in UTF-8.",
+                hint=f"Write the secret into it as text, or change the reference {reference}.",
+            ) from None
         except OSError as error:
             raise UsageError(
                 f"{path} cannot be read ({error.strerror}).",

@@ -56,7 +56,7 @@ class Keys:
         key = self._keys.get(sealed.key_id)
         if key is None:
             raise Denied(
-                f"the value at {place!r} was encrypted with key {sealed.key_id}, which is not among the keys given.",
+                f"the value at {place} was encrypted with key {sealed.key_id}, which is not among the keys given.",
                 hint="Put that key back, as `key` or under `old_keys`.",
             )
         nonce, box = sealed.box[:_NONCE_BYTES], sealed.box[_NONCE_BYTES:]
@@ -64,7 +64,7 @@ class Keys:
             return AESGCM(key).decrypt(nonce, box, place.encode())
         except InvalidTag as error:
             raise Denied(
-                f"the value at {place!r} does not decrypt: it was changed or moved.",
+                f"the value at {place} does not decrypt: it was changed or moved.",
                 hint="Restore the backend's file from a copy.",
             ) from error
 

@@ -244,6 +244,15 @@ class KeepsValues(Protocol):
 
 
 @runtime_checkable
+class Reseals(Protocol):
+    """A backend that encrypts what it keeps, under keys that can be changed."""
+
+    def reseal(self) -> int:
+        """Encrypt everything anew under the newest key; return how many values that were."""
+        ...
+
+
+@runtime_checkable
 class TellsRotations(Protocol):
     """A backend that can tell which rotations it has seen: a check on the journal from outside."""
 

@@ -62,6 +62,7 @@ _CALLS = (
     ("adopt", "app"),
     ("get", "app"),
     ("get", "app", "--field", "username"),
+    ("reseal", "local"),
     ("audit", "verify"),
     ("audit", "export", "--out", "proof"),
     ("audit", "show"),

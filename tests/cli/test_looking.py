@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rotator.backends.sealing import create_key_file
 from rotator.bootstrap import open_app
 from rotator.core.model import Credential
 from rotator.core.secret import Secret
@@ -182,6 +183,23 @@ def test_adopt_needs_something_to_adopt(cli: Cli):
 
 
 # -- audit, db -----------------------------------------------------------------------------------
+
+
+def test_a_changed_key_needs_its_predecessor_until_all_is_resealed(cli: Cli):
+    """A key that is lost loses everything; one that was replaced is needed by nothing."""
+    cli("rotate", "app")
+    password = cli("get", "app", "--field", "password", "--reveal").out
+    create_key_file(cli.folder / "new.key")
+    cli.edit('"file:rotator.key"', '"file:new.key"')
+    assert "not among the keys given" in cli("get", "app", code=3).err
+    cli.edit('"file:new.key"', '"file:new.key", old_keys: ["file:rotator.key"]')
+    assert cli.json("reseal", "local").data["resealed"] > 1
+    assert cli.json("reseal", "local").data["resealed"] == 0
+    cli.edit(', old_keys: ["file:rotator.key"]', "")
+    assert cli("get", "app", "--field", "password", "--reveal").out == password
+    cli("rotate", "web")
+    cli("audit", "verify")
+    assert "no backend" in cli("reseal", "elsewhere", code=2).err
 
 
 def test_audit_verify_names_the_place_of_a_change(cli: Cli):

@@ -1,4 +1,4 @@
-"""adopt, get: handing a login over, and reading what the backend serves."""
+"""adopt, get, reseal: handing a login over, reading and keeping what the backend serves."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 
 from rotator.core.errors import UsageError
 from rotator.core.model import Credential
+from rotator.core.ports import Reseals
 from rotator.core.secret import MASK, Secret
 from rotator.faces.cli import envelope
 from rotator.faces.cli.command import command
@@ -44,6 +45,14 @@ def register(app: typer.Typer) -> None:
         PGPASSWORD=$(rotator get app-db --field password --reveal) psql ...
         """,
     )(get)
+    command(
+        app,
+        "reseal",
+        panel=_PANEL,
+        examples="""
+        rotator reseal local
+        """,
+    )(reseal)
 
 
 def adopt(
@@ -132,6 +141,30 @@ def get(
     }
     if not run.as_json:
         _print(run, name, found, shown)
+
+
+def reseal(
+    run: Run,
+    name: Annotated[
+        str, typer.Argument(metavar="BACKEND", help="The backend, as the configuration names it.")
+    ],
+) -> None:
+    """Encrypt everything in a backend anew, under its newest key.
+
+    Make a new key, name it as `key` and the one before under `old_keys`, then run this. Afterwards
+    nothing needs the old key any more, but for copies of the file that you keep.
+    """
+    with run.open_app() as app:
+        backend = app.backend(name)
+        if not isinstance(backend, Reseals):
+            raise UsageError(
+                f"backend {name!r} has no keys of ours: it encrypts by itself, or not at all.",
+                hint="Look at its own documentation for changing keys.",
+                safety="Nothing was changed.",
+            )
+        count = backend.reseal()
+    run.data |= {"backend": name, "resealed": count}
+    run.say(f"{name}: {count} values were encrypted anew; nothing in it needs an old key now.")
 
 
 def _values(found: Version) -> dict[str, object]:
