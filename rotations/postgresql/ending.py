@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from psycopg import sql
 
 from rotations.postgresql.roles import sessions
-from rotator.api import Denied, InUse, Transient
+from rotator.api import Denied, InUse
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -27,28 +27,29 @@ WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = %s
 _MAY_ACT_AS: Final = "SELECT pg_has_role(current_user, %s::oid, 'USAGE')"
 
 
-def close_login(admin: Connection, role: Role) -> None:
-    """Let nobody new in. A transaction of its own, so that it holds from here on."""
+def close(
+    server: Server, admin: Connection, role: Role, ctx: StepContext, *, end_sessions: bool
+) -> None:
+    """Let nobody in as `role` any more, and return once nobody is. Raises `InUse` when somebody is
+    and ending that is not ours to force.
+    """
     if role.can_login:
+        # A transaction of its own, so that it holds from here on.
+        ctx.require_time()
         _ = admin.execute(
             sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(sql.Identifier(role.name))
         )
-
-
-def end_sessions(
-    server: Server, admin: Connection, role: Role, ctx: StepContext, *, allowed: bool
-) -> None:
-    """Return once nobody is logged in as `role`. Raises `InUse` when that is not ours to force."""
     ended = False
     while True:
         left = sessions(admin, role.name)
         if not left:
             return
-        if not allowed:
+        if not end_sessions:
             raise InUse(
                 f"login {role.name!r} still has {len(left)} open session(s); new logins are refused already.",
                 sessions=[session for _, session in left],
             )
+        ctx.require_time()
         if not ended:
             with acting_as(server, admin, role.oid, role.name):
                 _ = admin.execute(
@@ -56,12 +57,12 @@ def end_sessions(
                     [role.name],
                 )
             ended = True
-        if ctx.seconds_left() <= 0:
-            raise Transient(f"{len(left)} session(s) of login {role.name!r} did not end in time.")
         ctx.clock.sleep(_POLL_SECONDS)
 
 
-def drop(server: Server, admin: Connection, role: Role, *, heir: str | None) -> None:
+def drop(
+    server: Server, admin: Connection, role: Role, ctx: StepContext, *, heir: str | None
+) -> None:
     """Hand what the role owns to `heir`, take its grants away, and drop it."""
     places = [row[0] for row in admin.execute(_PLACES, [role.oid]).fetchall()]
     if places:
@@ -72,7 +73,9 @@ def drop(server: Server, admin: Connection, role: Role, *, heir: str | None) -> 
             )
         names = sorted({place or server.options.dbname for place in places})
         for dbname in names:
+            ctx.require_time()
             _hand_over(server, role, heir, dbname)
+    ctx.require_time()
     _ = admin.execute(sql.SQL("DROP ROLE IF EXISTS {}").format(sql.Identifier(role.name)))
 
 

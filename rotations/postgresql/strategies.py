@@ -157,6 +157,7 @@ class _Login:
             statements = self._statements(
                 roles, new.username, old, self._server.verifier(admin, new), ctx
             )
+            ctx.require_time()
             # One round trip for all of them; they take effect together or not at all.
             with admin.pipeline(), admin.transaction():
                 for statement in statements:
@@ -240,10 +241,10 @@ class NewUser(_Login):
             if role is None:
                 return
             self._require_ours(role, ctx)
-            ending.close_login(admin, role)
-            ending.end_sessions(self._server, admin, role, ctx, allowed=ctx.end_sessions)
+            _require_not_current(role, ctx)
+            ending.close(self._server, admin, role, ctx, end_sessions=ctx.end_sessions)
             if role.name != self._options.group:
-                ending.drop(self._server, admin, role, heir=self._options.group)
+                ending.drop(self._server, admin, role, ctx, heir=self._options.group)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Drop the login that this rotation made, if it did."""
@@ -251,9 +252,9 @@ class NewUser(_Login):
             role = look(admin, [new.username]).get(new.username)
             if role is None or role.mark != Mark(secret=ctx.secret, rotation=ctx.rotation_id):
                 return
-            ending.close_login(admin, role)
-            ending.end_sessions(self._server, admin, role, ctx, allowed=True)
-            ending.drop(self._server, admin, role, heir=self._options.group)
+            _require_not_current(role, ctx)
+            ending.close(self._server, admin, role, ctx, end_sessions=True)
+            ending.drop(self._server, admin, role, ctx, heir=self._options.group)
 
     def _check(self, options: SecretOptions) -> None:
         if options.group is None:
@@ -316,8 +317,8 @@ class AlternatingUsers(_Login):
             if role is None:
                 return
             self._require_ours(role, ctx)
-            ending.close_login(admin, role)
-            ending.end_sessions(self._server, admin, role, ctx, allowed=ctx.end_sessions)
+            _require_not_current(role, ctx)
+            ending.close(self._server, admin, role, ctx, end_sessions=ctx.end_sessions)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Put the other login back to waiting; drop it when this rotation made it."""
@@ -329,11 +330,10 @@ class AlternatingUsers(_Login):
             )
             if role is None or not ours or (ctx.current and ctx.current.username == role.name):
                 return
-            ending.close_login(admin, role)
-            ending.end_sessions(self._server, admin, role, ctx, allowed=True)
+            ending.close(self._server, admin, role, ctx, end_sessions=True)
             if role.mark == Mark(secret=ctx.secret, rotation=ctx.rotation_id):
                 heir = self._options.group or (ctx.current.username if ctx.current else None)
-                ending.drop(self._server, admin, role, heir=heir)
+                ending.drop(self._server, admin, role, ctx, heir=heir)
 
     def _check(self, options: SecretOptions) -> None:
         if len(options.users) != _PAIR or len(set(options.users)) != _PAIR:
@@ -394,11 +394,11 @@ class SingleUser(_Login):
                 if current.username == role.name:
                     self._require_ours(role, ctx)
                     verifier = self._server.verifier(admin, current)
+                    ctx.require_time()
                     _ = admin.execute(_set_password(role.name, verifier, exists=True))
             elif role.mark == Mark(secret=ctx.secret, rotation=ctx.rotation_id):
-                ending.close_login(admin, role)
-                ending.end_sessions(self._server, admin, role, ctx, allowed=True)
-                ending.drop(self._server, admin, role, heir=self._options.group)
+                ending.close(self._server, admin, role, ctx, end_sessions=True)
+                ending.drop(self._server, admin, role, ctx, heir=self._options.group)
 
     def _check(self, options: SecretOptions) -> None:
         _ = options
@@ -438,6 +438,14 @@ def _set_password(name: str, verifier: Secret, *, exists: bool) -> sql.Composed:
         sql.Identifier(name),
         sql.Literal(verifier.reveal()),
     )
+
+
+def _require_not_current(role: Role, ctx: StepContext) -> None:
+    if ctx.current is not None and ctx.current.username == role.name:
+        raise Conflict(
+            f"login {role.name!r} is the one that the backend serves, so it was left alone.",
+            safety="The application is safe: what the backend serves logs in.",
+        )
 
 
 def _comment(name: str, mark: Mark) -> sql.Composed:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from rotator.core.errors import Transient
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime, timedelta
@@ -98,6 +100,13 @@ class StepContext:
     def seconds_left(self) -> float:
         """Return how many seconds the step still has; never less than zero."""
         return max(0.0, self.deadline - self.clock.monotonic())
+
+    def require_time(self) -> None:
+        """Raise `Transient` when the step's time is up. To be called before each effect: once it
+        is up, another engine may be at work.
+        """
+        if self.clock.monotonic() >= self.deadline:
+            raise Transient("the step's time was up, so nothing more was sent.")
 
 
 class Rotation(Protocol):

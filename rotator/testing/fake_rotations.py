@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.errors import Conflict, InUse, Refused, Transient
+from rotator.core.errors import Conflict, InUse, Refused
 from rotator.core.model import Check, Credential, Evidence
 from rotator.core.naming import successor
 
@@ -32,12 +32,12 @@ class _Logins:
 
     def probe(self, credential: Credential, ctx: StepContext) -> bool:
         """Try to log in."""
-        _in_time(ctx)
+        ctx.require_time()
         return self._target.accepts(credential.username, credential.password.reveal())
 
     def sessions(self, login: str, ctx: StepContext) -> list[Session]:
         """Return who is logged in."""
-        _in_time(ctx)
+        ctx.require_time()
         return self._target.sessions(login)
 
     def _set(self, new: Credential, ctx: StepContext) -> None:
@@ -50,7 +50,7 @@ class _Logins:
 
     def _ours(self, name: str, ctx: StepContext) -> bool:
         """Return whether the login is there; raise when it is somebody else's."""
-        _in_time(ctx)
+        ctx.require_time()
         if name not in self._target.accounts:
             return False
         if not self._target.is_ours(name, ctx):
@@ -77,7 +77,7 @@ class NewUser(_Logins):
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:  # noqa: ARG002 # the contract's
         """Draw a login name that is free."""
-        _in_time(ctx)
+        ctx.require_time()
         name = successor(self._base, ctx.entropy)
         while name in self._target.accounts:
             name = successor(self._base, ctx.entropy)
@@ -138,7 +138,7 @@ class SingleUser(_Logins):
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:  # noqa: ARG002 # the contract's
         """Do nothing: the old password stopped working when the new one was set."""
-        _in_time(ctx)
+        ctx.require_time()
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Change the password back."""
@@ -193,9 +193,3 @@ STRATEGIES: Final = tuple(_CLASSES)
 def fake_rotation(strategy: str, target: FakeTarget, base: str = "app") -> Rotation:
     """Return the rotation of this strategy over the target; `base` starts the names of its logins."""
     return _CLASSES[strategy](target, base)
-
-
-def _in_time(ctx: StepContext) -> None:
-    """Send nothing once the deadline has passed: another engine may be at work by then."""
-    if ctx.seconds_left() <= 0:
-        raise Transient("the step's time was up before anything was sent.")

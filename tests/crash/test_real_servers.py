@@ -3,127 +3,40 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
-from rotations.postgresql import PLUGIN
-from rotations.postgresql.options import SecretOptions, TargetOptions
-from rotator.api import Credential, Secret
 from rotator.backends.local import LocalBackend
 from rotator.backends.sealing import Keys, new_key
 from rotator.journal.sql import SqlJournal
 from rotator.testing.crash import Scenario, World, explore, explore_failures, scenarios
 from rotator.testing.fake_rotations import fake_rotation
 from rotator.testing.fake_target import FakeTarget
-from rotator.testing.postgres import ScratchPostgres
+from tests.postgresql.worlds import STRATEGIES, Statements, worlds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from rotator.api import Rotation
     from rotator.testing.crash import Report
+    from rotator.testing.postgres import ScratchPostgres
 
-_ADMIN: Final = "admin"
-_PASSWORD: Final = "an-admin-of-the-tests"
 _numbers = itertools.count(1)
-
-
-class _Statements:
-    """Lets every statement of the plugin's admin be a point at which it can die."""
-
-    def __init__(self) -> None:
-        self.tap: Callable[[str, Callable[[], None]], None] = lambda _what, effect: effect()
-
-    def execute(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        def execute(connection: psycopg.Connection[Any], *args: Any, **kwargs: Any) -> Any:
-            if connection.info.user != _ADMIN:
-                return real(connection, *args, **kwargs)
-            answers: list[Any] = []
-            self.tap("statement", lambda: answers.append(real(connection, *args, **kwargs)))
-            return answers[0]
-
-        return execute
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[ScratchPostgres]:
-    with ScratchPostgres() as server:
-        with server.connect() as connection:
-            connection.execute(f"CREATE ROLE {_ADMIN} SUPERUSER LOGIN PASSWORD '{_PASSWORD}'")
-        yield server
-
-
-@pytest.fixture
-def statements(monkeypatch: pytest.MonkeyPatch) -> _Statements:
-    found = _Statements()
-    real = psycopg.Connection.execute
-    monkeypatch.setattr(psycopg.Connection, "execute", found.execute(real))
-    return found
 
 
 @pytest.fixture
 def make_world(
-    request: pytest.FixtureRequest, server: ScratchPostgres, statements: _Statements
+    request: pytest.FixtureRequest, postgres: ScratchPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[], World]]:
-    """Make worlds on one server, each with roles of its own."""
-    strategy: str = request.param
-    watcher = server.connect()
-    targets: list[Any] = []
-
-    def rotation(name: str) -> Rotation:
-        while targets:
-            targets.pop().close()
-        options = TargetOptions(host=server.host, port=server.port)
-        admin = Credential(username=_ADMIN, password=Secret(_PASSWORD))
-        targets.append(PLUGIN.target("pg", options, lambda: admin))
-        users = (f"{name}_a", f"{name}_b") if strategy == "alternating-users" else ()
-        secret = SecretOptions(group=name, users=users, username=f"{name}_only")
-        return targets[-1].rotation(strategy, secret)
-
-    def ask(query: str, name: str) -> set[tuple[Any, ...]]:
-        return set(watcher.execute(query, [f"{name}\\_%"]).fetchall())
-
-    def make() -> World:
-        name = f"w{next(_numbers)}"
-        watcher.execute(f"CREATE ROLE {name} NOLOGIN")
-        return World(
-            rotation=lambda: rotation(name),
-            accepts=lambda one: _logs_in(server, one),
-            usable=lambda: {
-                row[0]
-                for row in ask(
-                    "SELECT rolname FROM pg_authid WHERE rolname LIKE %s"
-                    " AND rolcanlogin AND rolpassword IS NOT NULL",
-                    name,
-                )
-            },
-            state=lambda: ask(
-                "SELECT rolname, rolcanlogin, rolpassword, rolvaliduntil FROM pg_authid"
-                " WHERE rolname LIKE %s",
-                name,
-            ),
-            tapped=(statements,),
-            secret=name,
-        )
-
-    yield make
-    for target in targets:
-        target.close()
-    watcher.close()
-
-
-def _logs_in(server: ScratchPostgres, credential: Credential) -> bool:
-    try:
-        server.connect(user=credential.username, password=credential.password.reveal()).close()
-    except psycopg.OperationalError as error:
-        refused = ("password authentication failed", "is not permitted to log in")
-        if not any(one in str(error) for one in refused):
-            raise
-        return False
-    return True
+    """Make worlds in which every statement of the plugin's admin is a point of its own."""
+    statements = Statements()
+    monkeypatch.setattr(
+        psycopg.Connection, "execute", statements.execute(psycopg.Connection.execute)
+    )
+    with worlds(postgres, request.param, statements) as make:
+        yield make
 
 
 def _scenario(make: Callable[[], World], name: str) -> Scenario:
@@ -138,9 +51,7 @@ def _expect_none(report: Report) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ["rotation", "rollback before publish"])
-@pytest.mark.parametrize(
-    "make_world", ["new-user", "alternating-users", "single-user"], indirect=True
-)
+@pytest.mark.parametrize("make_world", STRATEGIES, indirect=True)
 def test_the_postgresql_plugin_survives_a_crash_at_every_statement(
     make_world: Callable[[], World], name: str
 ):

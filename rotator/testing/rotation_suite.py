@@ -1,0 +1,372 @@
+"""The contract of a rotation plugin, as tests: each method by itself, then crashes at every call.
+
+A plugin's strategy proves itself with a file of a few lines:
+
+    class TestNewUser(RotationSuite):
+        @pytest.fixture
+        def make_world(self, server):
+            return lambda: World(rotation=lambda: my_rotation(server))
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from rotator.api import (
+    CountsSessions,
+    Credential,
+    Examines,
+    Explains,
+    InUse,
+    Refused,
+    Secret,
+    StepError,
+    Transient,
+)
+from rotator.testing.crash import World, assert_survives_crashes
+from rotator.testing.fakes import ListLog, step_context
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rotator.api import Rotation, StepContext
+
+_EMPTY: Final = Secret("")
+
+
+class RotationSuite:
+    """Every test works in a world of its own: a target as it is before the first rotation."""
+
+    @pytest.fixture
+    def make_world(self) -> Callable[[], World]:
+        """Return what makes a fresh world: overridden by whoever uses the suite."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def place(self, make_world: Callable[[], World]) -> Place:
+        """Return a fresh place to work in."""
+        return Place(make_world())
+
+    # -- propose -------------------------------------------------------------------------------
+
+    def test_proposing_writes_nothing(self, place: Place) -> None:
+        """It may look at the target; whatever it draws, it draws anew each time."""
+        before = place.state()
+        first = place.rotation.propose(None, place.ctx())
+        second = place.rotation.propose(None, place.ctx())
+        assert place.state() == before
+        assert first.username
+        assert first.password != second.password
+
+    def test_the_password_is_one_that_the_policy_drew(self, place: Place) -> None:
+        """Nobody else knows what the target, the policy and its users can bear."""
+        drawn: list[Secret] = []
+
+        def draw() -> Secret:
+            drawn.append(Secret(f"drawn-{len(drawn)}-Aa1+"))
+            return drawn[-1]
+
+        proposed = place.rotation.propose(None, replace(place.ctx(), new_password=draw))
+        assert proposed.password in drawn
+
+    # -- create --------------------------------------------------------------------------------
+
+    def test_what_was_created_logs_in(self, place: Place) -> None:
+        """And nothing else does: not with another password, not under another name."""
+        new = place.create()
+        assert place.lets_in(new)
+        wrong = Secret(new.password.reveal() + "x")
+        assert not place.probe(replace(new, password=wrong))
+        assert not place.probe(replace(new, username=f"{new.username}x"))
+
+    def test_creating_twice_is_creating_once(self, place: Place) -> None:
+        """The first time may have been cut off after it had worked."""
+        old = place.create()
+        new = place.propose(old)
+        place.rotation.create(new, place.ctx(old))
+        usable = place.usable()
+        place.again().create(new, place.ctx(old))
+        assert place.usable() == usable
+        assert place.lets_in(new)
+        assert place.lets_in(old) is place.rotation.overlaps
+
+    def test_old_and_new_are_valid_together_where_it_says_so(self, place: Place) -> None:
+        """`overlaps` is what the engine and the user rely on."""
+        old = place.create()
+        new = place.create(old)
+        assert place.lets_in(new)
+        assert place.lets_in(old) is place.rotation.overlaps
+
+    def test_a_login_of_somebody_else_is_not_taken(self, place: Place) -> None:
+        """What bears no mark of ours is not altered, whoever asks for it."""
+        theirs = place.foreign()
+        before = place.state()
+        mine = replace(theirs, password=place.propose().password)
+        with pytest.raises(StepError):
+            place.rotation.create(mine, place.ctx())
+        assert place.state() == before
+        assert place.lets_in(theirs)
+
+    # -- verify, probe -------------------------------------------------------------------------
+
+    def test_verifying_tells_what_was_tried(self, place: Place) -> None:
+        """Each check by its name; nothing is changed, and no secret is in the evidence."""
+        old = place.create()
+        new = place.create(old)
+        before = place.state()
+        evidence = place.rotation.verify(new, place.ctx(old))
+        assert evidence.ok
+        assert evidence.checks
+        assert place.state() == before
+        said = repr(evidence)
+        assert not any(one.password.reveal() in said for one in (old, new))
+
+    def test_verifying_what_does_not_log_in_is_refused(self, place: Place) -> None:
+        """With the reason, and without the password."""
+        new = place.create()
+        wrong = replace(new, password=Secret("not-its-password-Aa1+"))
+        with pytest.raises(Refused) as raised:
+            _ = place.rotation.verify(wrong, place.ctx())
+        assert "not-its-password" not in str(raised.value)
+
+    def test_probing_changes_nothing(self, place: Place) -> None:
+        """Neither when it is let in nor when it is refused."""
+        new = place.create()
+        before = place.state()
+        assert place.probe(new)
+        assert not place.probe(replace(new, password=Secret("not-its-password-Aa1+")))
+        assert place.state() == before
+
+    # -- revoke --------------------------------------------------------------------------------
+
+    def test_what_was_revoked_is_refused_and_the_current_one_logs_in(self, place: Place) -> None:
+        """That is what the word means."""
+        old = place.create()
+        new = place.create(old)
+        place.rotation.revoke(old, place.ctx(new))
+        assert not place.lets_in(old)
+        assert place.lets_in(new)
+
+    def test_revoking_twice_is_revoking_once(self, place: Place) -> None:
+        """Gone already is success."""
+        old = place.create()
+        new = place.create(old)
+        place.rotation.revoke(old, place.ctx(new))
+        before = place.state()
+        place.again().revoke(old, place.ctx(new))
+        assert place.state() == before
+
+    def test_revoking_needs_no_old_password(self, place: Place) -> None:
+        """The backend may have forgotten it."""
+        old = place.create()
+        new = place.create(old)
+        place.rotation.revoke(replace(old, password=_EMPTY), place.ctx(new))
+        assert not place.lets_in(old)
+        assert place.lets_in(new)
+
+    def test_the_current_login_is_never_revoked(self, place: Place) -> None:
+        """Whatever goes wrong above: a call that names it leaves it in."""
+        new = place.create()
+        with suppress(StepError):
+            place.rotation.revoke(new, place.ctx(new))
+        assert place.lets_in(new)
+
+    def test_a_login_of_somebody_else_is_not_revoked(self, place: Place) -> None:
+        """Unless it was handed over to us."""
+        theirs = place.foreign()
+        new = place.create()
+        before = place.state()
+        with suppress(StepError):
+            place.rotation.revoke(theirs, place.ctx(new))
+        assert place.state() == before
+        assert place.lets_in(theirs)
+
+    # -- withdraw ------------------------------------------------------------------------------
+
+    def test_withdrawing_leaves_what_was_before(self, place: Place) -> None:
+        """The current one logs in, the new one does not, and no login is left over."""
+        old = place.create()
+        usable = place.usable()
+        new = place.create(old)
+        place.rotation.withdraw(new, place.ctx(old))
+        assert place.lets_in(old)
+        assert not place.lets_in(new)
+        assert place.usable() == usable
+
+    def test_withdrawing_the_first_one_leaves_nothing(self, place: Place) -> None:
+        """There is no current one to keep."""
+        before = place.usable()
+        new = place.create()
+        place.rotation.withdraw(new, place.ctx())
+        assert not place.lets_in(new)
+        assert place.usable() == before
+
+    def test_withdrawing_twice_is_withdrawing_once(self, place: Place) -> None:
+        """And the password is not needed."""
+        old = place.create()
+        new = place.create(old)
+        forgotten = replace(new, password=_EMPTY)
+        place.rotation.withdraw(forgotten, place.ctx(old))
+        usable = place.usable()
+        place.again().withdraw(forgotten, place.ctx(old))
+        assert place.usable() == usable
+        assert place.lets_in(old)
+        assert not place.lets_in(new)
+
+    def test_withdrawing_what_was_never_created_is_success(self, place: Place) -> None:
+        """The engine may have died between staging and creating."""
+        old = place.create()
+        usable = place.usable()
+        new = place.propose(old)
+        place.rotation.withdraw(new, place.ctx(old))
+        assert place.usable() == usable
+        assert place.lets_in(old)
+
+    # -- time, texts ---------------------------------------------------------------------------
+
+    @pytest.mark.parametrize("step", ["create", "revoke", "withdraw"])
+    def test_nothing_is_sent_when_the_time_is_up(self, place: Place, step: str) -> None:
+        """Another engine may be at work by then."""
+        old = place.create()
+        new = place.propose(old) if step == "create" else place.create(old)
+        before = place.state()
+        current = new if step == "revoke" else old
+        late = replace(place.ctx(current), deadline=place.world.clock.monotonic() - 1)
+        if step == "revoke" and not place.rotation.overlaps:
+            # The old one went when the new one was set: there may be nothing left to send.
+            with suppress(Transient):
+                place.rotation.revoke(old, late)
+        else:
+            with pytest.raises(Transient):
+                getattr(place.rotation, step)(old if step == "revoke" else new, late)
+        assert place.state() == before
+
+    def test_no_log_line_holds_a_secret(self, place: Place) -> None:
+        """Over a whole turn, in event and facts."""
+        old = place.create()
+        new = place.create(old)
+        _ = place.rotation.verify(new, place.ctx(old))
+        place.rotation.revoke(old, place.ctx(new))
+        said = str(place.log.lines)
+        assert not any(one.password.reveal() in said for one in (old, new))
+
+    # -- abilities, where it has them ----------------------------------------------------------
+
+    def test_open_sessions_hold_a_revoke_up(self, place: Place) -> None:
+        """They are told, and ended only when the policy or a person says so."""
+        rotation = place.rotation
+        if not isinstance(rotation, CountsSessions) or place.world.open_session is None:
+            pytest.skip("it does not count sessions, or the world opens none")
+        old = place.create()
+        assert rotation.sessions(old.username, place.ctx()) == []
+        place.world.open_session(old.username)
+        new = place.create(old)
+        if new.username == old.username:
+            pytest.skip("old and new are one login: its sessions stay open")
+        assert [one.login for one in rotation.sessions(old.username, place.ctx())] == [old.username]
+        assert rotation.sessions(new.username, place.ctx()) == []
+        with pytest.raises(InUse) as raised:
+            rotation.revoke(old, place.ctx(new))
+        assert len(raised.value.sessions) == 1
+        rotation.revoke(old, replace(place.ctx(new), end_sessions=True))
+        assert rotation.sessions(old.username, place.ctx()) == []
+        assert not place.lets_in(old)
+        assert place.lets_in(new)
+
+    def test_explaining_shows_no_secret_and_changes_nothing(self, place: Place) -> None:
+        """A plan may be pasted into a ticket."""
+        if not isinstance(place.rotation, Explains):
+            pytest.skip("it does not explain itself")
+        old = place.create()
+        before = place.state()
+        planned = place.rotation.explain(old, place.ctx(old))
+        assert planned
+        assert place.state() == before
+        assert old.password.reveal() not in str(planned)
+
+    def test_examining_changes_nothing(self, place: Place) -> None:
+        """`doctor` may be run at any time."""
+        if not isinstance(place.rotation, Examines):
+            pytest.skip("it does not examine the target")
+        old = place.create()
+        before = place.state()
+        findings = place.rotation.examine(old, place.ctx(old))
+        assert findings
+        assert place.state() == before
+        assert old.password.reveal() not in str(findings)
+
+    # -- the harness ---------------------------------------------------------------------------
+
+    @pytest.mark.timeout(1800)
+    def test_it_survives_a_crash_and_a_failure_at_every_call(
+        self, make_world: Callable[[], World]
+    ) -> None:
+        """In every scenario that the world allows, all promises hold."""
+        assert assert_survives_crashes(make_world) > 0
+
+
+class Place:
+    """One world, and one rotation on it, called as the engine would."""
+
+    def __init__(self, world: World) -> None:
+        self.world: World = world
+        self.rotation: Rotation = world.rotation()
+        self.log: ListLog = ListLog()
+        self._turn: int = 0
+
+    def again(self) -> Rotation:
+        """Return the rotation as the next process would make it."""
+        self.rotation = self.world.rotation()
+        return self.rotation
+
+    def ctx(self, current: Credential | None = None) -> StepContext:
+        """Return the context of a step."""
+        return step_context(
+            secret=self.world.secret,
+            rotation_id=f"00000000-0000-4000-8000-{self._turn:012}",
+            current=current,
+            clock=self.world.clock,
+            entropy=self.world.entropy,
+            log=self.log,
+        )
+
+    def propose(self, current: Credential | None = None) -> Credential:
+        """Propose a credential and keep it as the engine would, before the target hears of it."""
+        self._turn += 1
+        ctx = self.ctx(current)
+        proposed = self.rotation.propose(current, ctx)
+        return self.world.backend.stage(self.world.path, ctx.rotation_id, proposed)
+
+    def create(self, current: Credential | None = None) -> Credential:
+        """Propose and create a credential."""
+        new = self.propose(current)
+        self.rotation.create(new, self.ctx(current))
+        return new
+
+    def probe(self, credential: Credential) -> bool:
+        """Ask the plugin whether it logs in."""
+        return self.rotation.probe(credential, self.ctx())
+
+    def lets_in(self, credential: Credential) -> bool:
+        """Ask the target, and the plugin too: both must say the same."""
+        accepted = self.world.lets_in(credential)
+        assert self.probe(credential) is accepted
+        return accepted
+
+    def state(self) -> object:
+        """Return what the target holds, where the world can tell."""
+        return self.world.state() if self.world.state is not None else None
+
+    def usable(self) -> set[str]:
+        """Return the logins that somebody could get into, where the world can tell."""
+        return self.world.usable() if self.world.usable is not None else set()
+
+    def foreign(self) -> Credential:
+        """Return a login that is not ours, where the world can make one."""
+        if self.world.foreign is None:
+            pytest.skip("the world makes no foreign login")
+        return self.world.foreign()

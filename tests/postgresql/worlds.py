@@ -1,0 +1,134 @@
+"""Worlds on a real PostgreSQL, for the contract suite and the crash harness."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+
+from rotations.postgresql import PLUGIN
+from rotations.postgresql.options import SecretOptions, TargetOptions
+from rotator.api import Credential, Secret
+from rotator.testing.crash import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rotator.api import Rotation
+    from rotator.testing.postgres import ScratchPostgres
+
+STRATEGIES: Final = ("new-user", "alternating-users", "single-user")
+_ADMIN: Final = "admin_of_worlds"
+_PASSWORD: Final = "an-admin-of-the-tests"
+_numbers = itertools.count(1)
+
+
+class Statements:
+    """Lets every statement of the plugin's admin be a point at which it can die."""
+
+    def __init__(self) -> None:
+        self.tap: Callable[[str, Callable[[], None]], None] = lambda _what, effect: effect()
+
+    def execute(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `Connection.execute` with the tap around what the admin sends."""
+
+        def execute(connection: psycopg.Connection[Any], *args: Any, **kwargs: Any) -> Any:
+            if connection.info.user != _ADMIN:
+                return real(connection, *args, **kwargs)
+            answers: list[Any] = []
+            self.tap("statement", lambda: answers.append(real(connection, *args, **kwargs)))
+            return answers[0]
+
+        return execute
+
+
+@contextmanager
+def worlds(
+    server: ScratchPostgres, strategy: str, *tapped: Statements
+) -> Iterator[Callable[[], World]]:
+    """Make worlds on one server, each with roles of its own."""
+    watcher = server.connect()
+    if not watcher.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [_ADMIN]).fetchall():
+        watcher.execute(f"CREATE ROLE {_ADMIN} SUPERUSER LOGIN PASSWORD '{_PASSWORD}'")
+    targets: list[Any] = []
+    sessions: list[psycopg.Connection[Any]] = []
+
+    def rotation(name: str) -> Rotation:
+        while targets:
+            targets.pop().close()
+        options = TargetOptions(host=server.host, port=server.port)
+        admin = Credential(username=_ADMIN, password=Secret(_PASSWORD))
+        targets.append(PLUGIN.target("pg", options, lambda: admin))
+        users = (f"{name}_a", f"{name}_b") if strategy == "alternating-users" else ()
+        secret = SecretOptions(group=name, users=users, username=f"{name}_only")
+        return targets[-1].rotation(strategy, secret)
+
+    def ask(query: str, name: str) -> set[tuple[Any, ...]]:
+        return set(watcher.execute(query, [f"{name}\\_%"]).fetchall())
+
+    def open_session(world: World, login: str) -> None:
+        found = [world.backend.current(world.path)]
+        ids = world.backend.rotation_ids(world.path)  # type: ignore[attr-defined]
+        held = [one.credential for one in found if one is not None]
+        held += [one for i in ids if (one := world.backend.staged(world.path, i)) is not None]
+        password = next(one.password for one in held if one.username == login)
+        sessions.append(server.connect(user=login, password=password.reveal()))
+
+    def close_sessions() -> None:
+        while sessions:
+            sessions.pop().close()
+
+    def foreign(name: str) -> Credential:
+        login = f"{name}_legacy"
+        password = "set-by-hand-long-ago"
+        watcher.execute(f"CREATE ROLE {login} LOGIN PASSWORD '{password}'")
+        return Credential(username=login, password=Secret(password))
+
+    def make() -> World:
+        name = f"w{next(_numbers)}"
+        watcher.execute(f"CREATE ROLE {name} NOLOGIN")
+        world = World(
+            rotation=lambda: rotation(name),
+            accepts=lambda one: logs_in(server, one),
+            usable=lambda: {
+                row[0]
+                for row in ask(
+                    "SELECT rolname FROM pg_authid WHERE rolname LIKE %s"
+                    " AND rolcanlogin AND rolpassword IS NOT NULL",
+                    name,
+                )
+            },
+            state=lambda: ask(
+                "SELECT rolname, rolcanlogin, rolpassword, rolvaliduntil FROM pg_authid"
+                " WHERE rolname LIKE %s",
+                name,
+            ),
+            tapped=tapped,
+            secret=name,
+        )
+        world.open_session = lambda login: open_session(world, login)
+        world.close_sessions = close_sessions
+        world.foreign = lambda: foreign(name)
+        return world
+
+    try:
+        yield make
+    finally:
+        close_sessions()
+        for target in targets:
+            target.close()
+        watcher.close()
+
+
+def logs_in(server: ScratchPostgres, credential: Credential) -> bool:
+    """Return whether it is let in; anything but a refusal is an error of the test."""
+    try:
+        server.connect(user=credential.username, password=credential.password.reveal()).close()
+    except psycopg.OperationalError as error:
+        refused = ("password authentication failed", "is not permitted to log in")
+        if not any(one in str(error) for one in refused):
+            raise
+        return False
+    return True

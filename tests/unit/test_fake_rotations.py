@@ -1,0 +1,27 @@
+"""The contract of a plugin, over the fakes: what every strategy has to do."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rotator.testing.crash import World, fake_world
+from rotator.testing.fake_rotations import STRATEGIES
+from rotator.testing.rotation_suite import RotationSuite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class TestContract(RotationSuite):
+    """All four pass."""
+
+    # tests/crash does it, with more that goes wrong.
+    test_it_survives_a_crash_and_a_failure_at_every_call = None
+
+    @pytest.fixture(params=STRATEGIES)
+    def make_world(self, request: pytest.FixtureRequest) -> Callable[[], World]:
+        """Return a server in memory."""
+        return partial(fake_world, request.param)
