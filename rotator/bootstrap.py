@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 from rotator import plugins, world
 from rotator.backends.sealing import create_key_file
 from rotator.config import load
+from rotator.core import durations
 from rotator.core.errors import RotatorError, UsageError
 from rotator.core.model import Credential, Finding, Severity
 from rotator.core.ports import Examines, ExaminesBackend, KeepsValues, TellsRotations
@@ -289,7 +290,7 @@ class App:
             remedy = f"When the cause is mended: rotator unpark {name}"
             found.append(_finding(Severity.ERROR, subject, message, remedy))
         if secret.rotation.overlaps and secret.policy.grace.total_seconds() < 3600:  # noqa: PLR2004 # an hour
-            message = f"its grace period is {secret.policy.grace}: consumers that cache a credential longer are refused"
+            message = f"its grace period is {durations.write(secret.policy.grace)}: consumers that cache a credential longer are refused"
             found.append(
                 _finding(Severity.WARNING, subject, message, "Set `grace` to an hour or more.")
             )

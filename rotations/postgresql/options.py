@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from rotator.api import POSTGRESQL_NAME_BYTES, UsageError
@@ -28,9 +29,11 @@ class TargetOptions:
             "TLS, in libpq's words. Default: verify-full, or prefer where the host is this machine."
         ),
     )
-    sslrootcert: str | None = field(
+    sslrootcert: Literal["system"] | Path | None = field(
         default=None,
-        metadata=_help("File with the certificate authority, or `system`."),
+        metadata=_help(
+            "File with the certificate authority, relative to the configuration, or `system`."
+        ),
     )
     connect_timeout: int = field(default=5, metadata=_help("Seconds to wait for a connection."))
     pool_size: int = field(default=8, metadata=_help("Admin connections that are kept open."))
@@ -56,7 +59,9 @@ class TargetOptions:
         """Return libpq's `sslmode` and `sslrootcert`."""
         mode = self.sslmode or ("prefer" if self.is_local else "verify-full")
         # libpq's own default is a file in the home directory that hardly anybody has.
-        return mode, self.sslrootcert or ("system" if mode == "verify-full" else None)
+        if self.sslrootcert is not None:
+            return mode, str(self.sslrootcert)
+        return mode, "system" if mode == "verify-full" else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeGuard
 
 from rotator.config import options
@@ -33,10 +34,19 @@ if TYPE_CHECKING:
     from rotator.config.parsing import Data, Keys
     from rotator.config.policies import Policies
     from rotator.config.source import Source
-    from rotator.core.ports import BackendPlugin, PluginInfo, RotationPlugin
+    from rotator.core.model import Credential
+    from rotator.core.ports import BackendPlugin, PluginInfo, RotationPlugin, Target
 
     Section: TypeAlias = dict[str, Data]
     Entry: TypeAlias = dict[str, Data]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What a target's plugin declares, and the target itself where its options are right."""
+
+    info: PluginInfo
+    target: Target | None
 
 
 class Reader:
@@ -67,10 +77,10 @@ class Reader:
 
     def targets(
         self, section: Section, find: Callable[[str], RotationPlugin]
-    ) -> tuple[dict[str, TargetSettings], dict[str, PluginInfo]]:
-        """Return the targets that are right, and the plugins of those whose plugin is there."""
+    ) -> tuple[dict[str, TargetSettings], dict[str, Kind]]:
+        """Return the targets that are right, and the kinds of those whose plugin is there."""
         found: dict[str, TargetSettings] = {}
-        infos: dict[str, PluginInfo] = {}
+        kinds: dict[str, Kind] = {}
         for name, entry in section.items():
             keys = ("targets", name)
             right = name_fits(self._source, keys)
@@ -79,17 +89,18 @@ class Reader:
             info = self._ask(find, kind, (*keys, "plugin"))
             if info is None:
                 continue
-            infos[name] = info
             chosen = self._options(keys, rest, info.target_options, self._names)
+            made = None if chosen is None else find(info.name).target(name, chosen, _nobody)
+            kinds[name] = Kind(info=info, target=made)
             if right and document and chosen is not None:
                 admin = _admin(document)
                 found[name] = TargetSettings(
                     name=name, plugin=document.plugin, admin=admin, options=chosen
                 )
-        return found, infos
+        return found, kinds
 
     def secrets(
-        self, section: Section, targets: Section, infos: dict[str, PluginInfo], policies: Policies
+        self, section: Section, targets: Section, kinds: dict[str, Kind], policies: Policies
     ) -> dict[str, SecretSettings]:
         """Return the secrets that are right, taking each out of `section`.
 
@@ -105,8 +116,8 @@ class Reader:
             entry = data if isinstance(data, dict) else {}
             collisions.place(name, entry)
             target = str(entry.get("target"))
-            info = infos.get(target)
-            chosen = info and self._secret_options(keys, entry, info)
+            kind = kinds.get(target)
+            chosen = kind and self._secret_options(keys, entry, kind)
             policy = policies.chosen(entry.get("policy", DEFAULT_POLICY), (*keys, "policy"))
             if chosen is not None:
                 admin = targets.get(target)
@@ -127,16 +138,25 @@ class Reader:
                 )
         return found
 
-    def _secret_options(self, keys: Keys, entry: Entry, info: PluginInfo) -> object | None:
-        strategy, known = entry.get("strategy"), [one.name for one in info.strategies]
+    def _secret_options(self, keys: Keys, entry: Entry, kind: Kind) -> object | None:
+        info, strategy = kind.info, entry.get("strategy")
+        known = [one.name for one in info.strategies]
         if _is_name(strategy) and strategy not in known:
             self._source.problem(
                 (*keys, "strategy"),
                 f"the plugin `{info.name}` has no such strategy.",
                 f"{near(strategy, known)} It has {', '.join(known) or 'none'}.".strip(),
             )
-        below = entry.get("options", {})
-        return self._options((*keys, "options"), below, info.secret_options, self._names)
+        keys = (*keys, "options")
+        chosen = self._options(keys, entry.get("options", {}), info.secret_options, self._names)
+        if chosen is not None and kind.target is not None and strategy in known:
+            # Only the plugin knows which options a strategy needs; it connects to nothing for it.
+            try:
+                _ = kind.target.rotation(str(strategy), chosen)
+            except UsageError as error:
+                at = keys if "options" in entry else keys[:-1]
+                self._source.problem(at, error.what, error.hint, at_key=True)
+        return chosen
 
     def _options(self, keys: Keys, data: Data, declared: type, names: Names) -> object | None:
         """Return a plugin's options; what is no mapping has been reported with its entry."""
@@ -158,6 +178,10 @@ class Reader:
         except UsageError as error:
             self._source.problem(keys, error.what, error.hint)
             return None
+
+
+def _nobody() -> Credential:
+    raise UsageError("the configuration is only read: nothing is connected to.")
 
 
 def _split(entry: Data, *own: str) -> tuple[Data, Data]:

@@ -40,10 +40,10 @@ def load_file(
     _check_journal(source, data)
     reader = Reader(source, names, file.parent)
     found_backends = reader.backends(_section(data, "backends"), backends)
-    found_targets, infos = reader.targets(_section(data, "targets"), rotations)
+    found_targets, kinds = reader.targets(_section(data, "targets"), rotations)
     policies = Policies(source, _section(data, "policies"), names)
     secrets, targets = _section(data, "secrets"), _section(data, "targets")
-    found_secrets = reader.secrets(secrets, targets, infos, policies)
+    found_secrets = reader.secrets(secrets, targets, kinds, policies)
     if source.problems or document is None:
         raise _error(source)
     journal = document.journal or JournalDocument()

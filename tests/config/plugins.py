@@ -13,6 +13,9 @@ from rotator.core.errors import UsageError
 from rotator.core.ports import PluginInfo, StrategyInfo
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rotator.core.model import Credential
     from rotator.core.ports import BackendPlugin, RotationPlugin
 
 
@@ -87,9 +90,22 @@ class Rotations:
         secret_options=SecretOptions,
     )
 
-    def target(self, name: str, options: object, admin: object) -> NoReturn:
-        """Never: the configuration opens nothing."""
-        raise AssertionError(name)
+    def target(self, name: str, options: object, admin: Callable[[], Credential]) -> Target:
+        """Return what tells whether options go together; asking for the admin is an error."""
+        return Target()
+
+
+class Target:
+    """Checks options, and connects to nothing."""
+
+    def rotation(self, strategy: str, options: SecretOptions) -> object:
+        if strategy == "new-user" and options.group == "nobody":
+            raise UsageError("`new-user` needs a `group` of somebody.", hint="Name one.")
+        return object()
+
+    def close(self) -> NoReturn:
+        """Never: nothing was opened."""
+        raise AssertionError
 
 
 class Backends:

@@ -68,12 +68,12 @@ def test_tls_is_verified(tmp_path: Path):
             rotation = target.rotation("single-user", SecretOptions(username="x"))
             return rotation.probe(credential, step_context())
 
-        good = {"sslmode": "verify-full", "sslrootcert": str(server.ca_file)}
+        good = {"sslmode": "verify-full", "sslrootcert": server.ca_file}
         assert probe(admin, **good)
         assert not probe(wrong, **good)
         assert probe(admin, host="localhost", **good)
         with pytest.raises(Denied, match="TLS"):
-            probe(admin, sslmode="verify-full", sslrootcert=str(other.ca_file))
+            probe(admin, sslmode="verify-full", sslrootcert=other.ca_file)
         with pytest.raises(Denied, match="TLS"):
             probe(admin, sslmode="verify-full")
 
@@ -84,7 +84,7 @@ def test_a_remote_host_is_verified_unless_it_says_otherwise():
     assert TargetOptions(host="10.0.0.5").tls() == ("verify-full", "system")
     assert TargetOptions(host="127.0.0.1").tls() == ("prefer", None)
     assert TargetOptions(host="/run/postgresql").tls() == ("prefer", None)
-    assert TargetOptions(host="db", sslrootcert="ca.pem").tls() == ("verify-full", "ca.pem")
+    assert TargetOptions(host="db", sslrootcert=Path("ca.pem")).tls() == ("verify-full", "ca.pem")
 
 
 @needs_debian
