@@ -90,7 +90,7 @@ SECRETS: Final = {"new-user": "web", "alternating-users": "batch", "single-user"
 def play(tell: Callable[[Scene], None]) -> DemoReport:
     """Run the demo. `tell` hears of each scene as it ends. Leaves nothing behind."""
     report, begun = DemoReport(), time.monotonic()
-    with _terminated_as_interrupt(), ExitStack() as stack:
+    with _leaving_on_sigterm(), ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-demo-")))
         with _scene(report, tell, "A real PostgreSQL, every login asked for its password") as scene:
             server = stack.enter_context(ScratchPostgres(settings={"log_statement": "all"}))
@@ -304,13 +304,13 @@ def _scene(report: DemoReport, tell: Callable[[Scene], None], title: str) -> Gen
 
 
 @contextmanager
-def _terminated_as_interrupt() -> Generator[None]:
+def _leaving_on_sigterm() -> Generator[None]:
     """Leave nothing behind on SIGTERM either."""
 
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
+    def leave(number: int, _frame: object) -> None:
+        sys.exit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = signal.signal(signal.SIGTERM, leave)
     try:
         yield
     finally:

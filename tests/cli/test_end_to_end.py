@@ -7,6 +7,8 @@ import pty
 import signal
 import subprocess
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -17,7 +19,6 @@ from tests.cli.real import APP_PASSWORD, Real, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,40 @@ def test_the_whole_way(rotator: Real):
     events.write_bytes(events.read_bytes().replace(b"the first one", b"the First one"))
     assert elsewhere.json("audit", "verify", "--export", ".", code=1).data["damage"]
     assert password not in rotator.server.log_text()
+
+
+def test_no_password_can_be_seen_from_outside_while_it_works(rotator: Real):
+    """Neither in `ps`, nor in any process's environment but our own, nor in what it writes."""
+    rotator.configure(grace="0s", admin="postgres")
+    rotator.environ["ROTATOR_ADMIN_PASSWORD"] = rotator.server.superuser_password
+    arguments = ("rotate", "app", "--log-level", "debug")
+    seen, said, passwords = set[bytes](), "", set[str]()
+    for _ in range(3):
+        with rotator.start(*arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+            while process.poll() is None:
+                seen |= _visible(ours=process.pid)
+            assert process.stdout is not None
+            said += process.stdout.read()
+        assert process.returncode == 0, said
+        passwords.add(rotator("get", "app", "--field", "password", "--reveal").out)
+    assert any(b"rotate\0app" in one for one in seen)
+    kept = [one.read_bytes() for one in rotator.folder.iterdir() if one.name != "rotator.key"]
+    everything = b"".join([*seen, *kept, said.encode(), rotator.server.log_text().encode()])
+    assert len(passwords) == 3
+    for password in (*passwords, rotator.server.superuser_password):
+        assert password.encode() not in everything
+
+
+def _visible(*, ours: int) -> set[bytes]:
+    """Return every command line on this machine, and every environment but that of one process."""
+    found: set[bytes] = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        for name in ("cmdline", "environ"):
+            if name == "environ" and int(process.name) in (ours, os.getpid()):
+                continue
+            with suppress(OSError):
+                found.add((process / name).read_bytes())
+    return found
 
 
 def test_an_export_as_csv_is_verified_too(rotator: Real):
