@@ -90,9 +90,16 @@ SECRETS: Final = {"new-user": "web", "alternating-users": "batch", "single-user"
 def play(tell: Callable[[Scene], None]) -> DemoReport:
     """Run the demo. `tell` hears of each scene as it ends. Leaves nothing behind."""
     report, begun = DemoReport(), time.monotonic()
-    with _leaving_on_sigterm(), ExitStack() as stack:
+    with _leaving_when_told() as leave, ExitStack() as stack:
+
+        def tell_and_leave(scene: Scene) -> None:
+            tell(scene)
+            leave()
+
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-demo-")))
-        with _scene(report, tell, "A real PostgreSQL, every login asked for its password") as scene:
+        with _scene(
+            report, tell_and_leave, "A real PostgreSQL, every login asked for its password"
+        ) as scene:
             server = stack.enter_context(ScratchPostgres(settings={"log_statement": "all"}))
             with server.connect() as admin:
                 _ = admin.execute("CREATE DATABASE shop")
@@ -105,7 +112,7 @@ def play(tell: Callable[[Scene], None]) -> DemoReport:
             )
         config = _configure(folder, server)
         app = stack.enter_context(open_app(config, face="demo"))
-        _play(app, config, server, report, tell)
+        _play(app, config, server, report, tell_and_leave)
     report.seconds = time.monotonic() - begun
     return report
 
@@ -304,14 +311,28 @@ def _scene(report: DemoReport, tell: Callable[[Scene], None], title: str) -> Gen
 
 
 @contextmanager
-def _leaving_on_sigterm() -> Generator[None]:
-    """Leave nothing behind on SIGTERM either."""
+def _leaving_when_told() -> Generator[Callable[[], None]]:
+    """Leave on Ctrl-C and SIGTERM, through all the cleaning up. Yields what leaves if it was told to.
 
-    def leave(number: int, _frame: object) -> None:
-        sys.exit(128 + number)
+    An interrupt may strike inside a library that swallows it or fails by it; whatever comes of
+    that, it ends as an interrupt.
+    """
+    told: list[int] = []
 
-    before = signal.signal(signal.SIGTERM, leave)
+    def leave(number: int = 0, _frame: object = None) -> None:
+        if number:
+            told.append(number)
+        if told[:1] == [signal.SIGINT]:
+            raise KeyboardInterrupt
+        if told:
+            sys.exit(128 + told[0])
+
+    before = {one: signal.signal(one, leave) for one in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield leave
+    except Exception:
+        leave()
+        raise
     finally:
-        _ = signal.signal(signal.SIGTERM, before)
+        for one, handler in before.items():
+            _ = signal.signal(one, handler)

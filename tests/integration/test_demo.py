@@ -82,6 +82,8 @@ def test_an_interrupted_demo_leaves_nothing(scratch: Path, signum: int, code: in
     finally:
         process.kill()
         process.wait()
-    assert process.returncode == code
+    # Where the interrupt strikes in code that Python evaluates from text, it ends by the signal
+    # itself in the end, which a shell shows as the same code.
+    assert process.returncode in (code, -signum), err
     assert "Traceback" not in err
     assert _left(scratch) == []
