@@ -248,7 +248,7 @@ class App:
     def _examine_backend(self, name: str, names: Sequence[str]) -> list[Finding]:
         backend = self.backend(name)
         chosen = [self.settings.secrets[one] for one in names]
-        paths = [one.path for one in chosen if one.backend == name]
+        paths = {one.path: one.policy.every for one in chosen if one.backend == name}
         if isinstance(backend, ExaminesBackend):
             return backend.examine(paths)
         _ = [backend.current(path) for path in paths]

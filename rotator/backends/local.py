@@ -28,7 +28,8 @@ from rotator.backends.sealing import Keys, Sealed, check_private
 from rotator.world import create_private
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Mapping
+    from datetime import timedelta
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS versions (
@@ -233,7 +234,7 @@ class LocalBackend:
                     count += 1
         return count
 
-    def examine(self, paths: Sequence[str]) -> list[Finding]:
+    def examine(self, paths: Mapping[str, timedelta | None]) -> list[Finding]:
         """Write and read a value, and look for pending values that were left behind."""
         probe = Secret(datetime.now(UTC).isoformat())
         self.put_value(".doctor", "probe", probe)

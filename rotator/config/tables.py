@@ -28,7 +28,9 @@ def names() -> list[str]:
     backends = [f"backend.{name}" for name, _ in schema.own(plugins.BACKENDS)]
     targets = [name for name, _ in schema.own(plugins.ROTATIONS)]
     both = [f"{kind}.{name}" for name in targets for kind in ("target", "secret", "strategies")]
-    return [*(one.__name__ for one in documents()), *backends, *both]
+    # What options hold below a key of their own.
+    inner = [name for name in schema.build()["$defs"] if name.count(".") > 1]
+    return [*(one.__name__ for one in documents()), *backends, *both, *inner]
 
 
 def documents() -> list[type[BaseModel]]:

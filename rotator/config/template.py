@@ -42,6 +42,13 @@ journal:
 # Where credentials are kept, by name. The name is also the scheme of references.
 backends:
 """
+_VAULT: Final = """\
+  # vault:                           # HashiCorp Vault or OpenBao; its keys: docs/configuration.md
+  #   type: vault
+  #   address: https://vault.example.org:8200
+  #   mount: secret                  # a KV mount of version 2
+  #   auth: {method: approle, role_id: rotator, secret_id: env:VAULT_SECRET_ID}
+"""
 _POLICIES: Final = """\
 
 # How credentials are renewed, by name. Secrets that name no policy have `default`. Durations are
@@ -99,7 +106,7 @@ def _info(find: Callable[[str], Any], name: str) -> PluginInfo | None:
 def _backend(info: PluginInfo | None) -> str:
     if info is None:
         return "  # local: {type: local}  # pip install 'credential-rotator[local]'\n"
-    return _text(["  local:", "    type: local", *_options(info.target_options, "    ")])
+    return _text(["  local:", "    type: local", *_options(info.target_options, "    ")]) + _VAULT
 
 
 def _target(info: PluginInfo | None) -> str:

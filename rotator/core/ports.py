@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from rotator.core.errors import Transient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime, timedelta
     from pathlib import Path
 
@@ -274,8 +274,11 @@ class TellsRotations(Protocol):
 class ExaminesBackend(Protocol):
     """A backend that can tell whether it would work for these paths."""
 
-    def examine(self, paths: Sequence[str]) -> list[Finding]:
-        """Look at access, retention and limits. Nothing that a consumer reads is changed."""
+    def examine(self, paths: Mapping[str, timedelta | None]) -> list[Finding]:
+        """Look at access, retention and limits. Nothing that a consumer reads is changed.
+
+        `paths`: each with the time between two rotations, None where there is no schedule.
+        """
         ...
 
 

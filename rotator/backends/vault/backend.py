@@ -1,0 +1,559 @@
+"""Secrets in a KV version 2 mount: each write by check-and-set, each read-back by its version.
+
+Consumers read the newest version of a path. What is staged lies on a path of its own beside it,
+`<pending>/<path>/<rotation id>`, and becomes a version of the main path by `publish`. The rotation
+id rides in the data, which is versioned, rather than in the metadata, which is not.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import quote
+
+from hvac import exceptions
+
+from rotator.api import (
+    Conflict,
+    Credential,
+    Denied,
+    Finding,
+    PluginInfo,
+    Secret,
+    Severity,
+    StepError,
+    Unknown,
+    UsageError,
+    Version,
+)
+from rotator.backends.vault.failures import (
+    CasMismatch,
+    MountAbsent,
+    NotAllowed,
+    NotVersioned,
+    VersionGone,
+    is_mount_absent,
+    metadata,
+)
+from rotator.backends.vault.options import PLACE, VaultOptions
+from rotator.backends.vault.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+# Beside the login and the password, for whoever looks: which rotation wrote this version.
+_MARK: Final = "rotator_rotation_id"
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
+_TRIES: Final = 8
+_MOST_SKEW: Final = timedelta(seconds=30)
+_FEWEST_VERSIONS: Final = 3
+
+
+class VaultBackend:
+    """Secrets in one KV version 2 mount. Safe between threads, processes and machines."""
+
+    def __init__(self, name: str, options: VaultOptions, session: Session) -> None:
+        """Nothing is connected yet."""
+        self._name: str = name
+        self._options: VaultOptions = options
+        self._session: Session = session
+        self._mount: str = options.mount.strip("/")
+        self._checked: bool = False
+
+    # -- the contract --------------------------------------------------------------------------
+
+    def current(self, path: str) -> Version | None:
+        """Return the newest version. Raises `VersionGone` when somebody deleted it."""
+        found = self._read(path)
+        return None if found is None else self._version(path, found)
+
+    def read(self, path: str, version: str) -> Version | None:
+        """Return that very version."""
+        if not _VERSION.fullmatch(version):
+            return None
+        try:
+            found = self._read(path, int(version))
+        except VersionGone:
+            return None
+        return None if found is None else self._version(path, found)
+
+    def staged(self, path: str, rotation_id: str) -> Credential | None:
+        """Return what this rotation has staged."""
+        found = self._pending(path, rotation_id)
+        return None if found is None else self._credential(path, found)
+
+    def stage(self, path: str, rotation_id: str, new: Credential) -> Credential:
+        """Keep `new` on a path beside; the first write wins."""
+        current = self._read(path)
+        if current is not None and current["data"].get(_MARK) == rotation_id:
+            return self._credential(path, current["data"])
+        beside = self._beside(path, rotation_id)
+        expiry = f"{int(self._options.pending_expiry.total_seconds())}s"
+        marks = {"managed-by": "rotator", "rotation-id": rotation_id}
+        self._ask(
+            lambda client: client.secrets.kv.v2.update_metadata(
+                beside,
+                max_versions=1,
+                delete_version_after=expiry,
+                custom_metadata=marks,
+                mount_point=self._mount,
+            ),
+            f"metadata/{beside}",
+            "create and update",
+            writing=True,
+        )
+        data = self._data(new, rotation_id)
+        try:
+            _ = self._write(beside, data, cas=0)
+        except CasMismatch:
+            first = self.staged(path, rotation_id)
+            if first is None:
+                raise Unknown(
+                    f"what was staged for this rotation at {beside!r} has just gone."
+                ) from None
+            return first
+        return self._credential(path, data)
+
+    def publish(self, path: str, rotation_id: str, *, expect: str | None) -> str:
+        """Write the staged value as the next version, if `expect` still is the newest."""
+        current = self._read(path)
+        now = _number(current)
+        if current is None or current["data"].get(_MARK) != rotation_id:
+            if now != expect:
+                raise self._conflict(path, now, expect)
+            data = self._pending(path, rotation_id)
+            if data is None:
+                raise Conflict(
+                    f"nothing is staged for this rotation at {path!r} in backend {self._name!r}."
+                )
+            now = self._publish(path, rotation_id, data, expect)
+        try:
+            self.discard(path, rotation_id)
+        except StepError as error:
+            raise Unknown(
+                f"version {now} is published, but the staged value is still there: {error.what}"
+            ) from error
+        return cast("str", now)
+
+    def discard(self, path: str, rotation_id: str) -> None:
+        """Forget what this rotation has staged, with all that is known of it."""
+        beside = self._beside(path, rotation_id)
+        try:
+            self._ask(
+                lambda client: client.secrets.kv.v2.delete_metadata_and_all_versions(
+                    beside, mount_point=self._mount
+                ),
+                f"metadata/{beside}",
+                "delete",
+                writing=True,
+            )
+        except exceptions.InvalidPath as error:
+            self._require_mount(error)
+
+    def restore(self, path: str, *, expect: str, to: str) -> str:
+        """Write the value of version `to` anew, if `expect` still is the newest."""
+        current, wanted = self._read(path), None
+        now = _number(current)
+        if now == to:
+            return to
+        if _VERSION.fullmatch(to):
+            try:
+                wanted = self._read(path, int(to))
+            except VersionGone:
+                wanted = None
+        if current is not None and wanted is not None and now != expect:
+            # Written already, by a try whose answer was lost: the copy holds the same.
+            if current["data"] == wanted["data"]:
+                return cast("str", now)
+            raise self._conflict(path, now, expect)
+        if now != expect:
+            raise self._conflict(path, now, expect)
+        if wanted is None:
+            raise Conflict(f"backend {self._name!r} no longer holds version {to} of {path!r}.")
+        try:
+            return self._write(path, wanted["data"], cas=int(expect))
+        except CasMismatch:
+            raise self._conflict(path, _number(self._read(path)), expect) from None
+
+    # -- values beside credentials -------------------------------------------------------------
+
+    def get_value(self, path: str, field: str) -> Secret | None:
+        """Return one key of what is kept at `path`, where it is a text."""
+        found = self._read(path)
+        value = None if found is None else found["data"].get(field)
+        return Secret(value) if isinstance(value, str) else None
+
+    def put_value(self, path: str, field: str, value: Secret) -> None:
+        """Write one key, keeping the others."""
+        for _ in range(_TRIES):
+            found = self._read(path)
+            data = {} if found is None else dict(found["data"])
+            try:
+                _ = self._write(path, data | {field: value.reveal()}, cas=int(_number(found) or 0))
+            except CasMismatch:
+                continue
+            return
+        raise Conflict(f"somebody else keeps writing to {path!r} in backend {self._name!r}.")
+
+    # -- care ----------------------------------------------------------------------------------
+
+    def rotation_ids(self, path: str) -> set[str]:
+        """Return the rotations whose values are held at `path`, pending ones too."""
+        found = self._metadata(path)
+        ids = set(self._list_pending(path))
+        for number in (found or {}).get("versions", {}):
+            try:
+                version = self._read(path, int(number))
+            except VersionGone:
+                continue
+            if version is not None and isinstance(one := version["data"].get(_MARK), str):
+                ids.add(one)
+        return ids
+
+    def examine(self, paths: Mapping[str, timedelta | None]) -> list[Finding]:
+        """Look at the token, the mount, the clock and each path. Nothing is written."""
+        subject = f"backend {self._name}"
+        self._check_mount()
+        found = [*self._examine_token(subject), *self._examine_clock(subject)]
+        mount = self._ask(
+            lambda client: client.secrets.kv.v2.read_configuration(mount_point=self._mount),
+            "config",
+            "read",
+            lenient=True,
+        )
+        for path, period in paths.items():
+            found += self._examine_path(path, period, (mount or {}).get("data", {}))
+        if all(one.severity is Severity.OK for one in found):
+            message = f"KV version 2 at {self._mount}/ can be used"
+            found.append(Finding(severity=Severity.OK, subject=subject, message=message))
+        return found
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def _examine_token(self, subject: str) -> list[Finding]:
+        try:
+            token = self._session.lookup()
+        except NotAllowed:
+            return []
+        found: list[Finding] = []
+        if "root" in token.get("policies", []):
+            found.append(
+                _warning(
+                    subject,
+                    "the token is a root token",
+                    "Make one with the policy that `rotator policy` prints.",
+                )
+            )
+        if token.get("ttl") and not token.get("renewable") and self._options.auth.method == "token":
+            found.append(
+                _warning(
+                    subject,
+                    f"the token expires in {timedelta(seconds=int(token['ttl']))} and cannot be renewed",
+                    "Use an auth method that can log in again, or a renewable token.",
+                )
+            )
+        return found
+
+    def _examine_clock(self, subject: str) -> list[Finding]:
+        answer: Any = self._session.ask(
+            # A standby may answer too: its clock counts as well.
+            lambda client: client.adapter.get("/v1/sys/health", params={"standbyok": "true"}),
+            path="sys/health",
+            capability="read",
+        )
+        told = datetime.fromtimestamp(float(answer["server_time_utc"]), UTC)
+        skew = abs(datetime.now(UTC) - told)
+        if skew <= _MOST_SKEW:
+            return []
+        message = f"its clock differs from ours by {skew}"
+        return [_warning(subject, message, "Set both by NTP: expiry and schedule rest on them.")]
+
+    def _examine_path(
+        self, path: str, period: timedelta | None, mount: dict[str, Any]
+    ) -> list[Finding]:
+        subject = f"backend {self._name}, {path}"
+        key = self._metadata(path) or {}
+        found: list[Finding] = []
+        lives = [
+            span for span in (_span(key), _span(mount)) if span is not None and span > timedelta(0)
+        ]
+        if lives and (period is None or min(lives) <= period):
+            found.append(
+                Finding(
+                    severity=Severity.ERROR,
+                    subject=subject,
+                    message=f"each version is deleted after {min(lives)}, before the next rotation: the live secret would vanish",
+                    remedy=f"bao kv metadata put -mount={self._mount} -delete-version-after=0s {path}",
+                )
+            )
+        # 0 stands for 10, and the greater of the two counts (kv/path_data.go).
+        kept = max(int(key.get("max_versions") or 0), int(mount.get("max_versions") or 0)) or 10
+        if kept < _FEWEST_VERSIONS:
+            found.append(
+                _warning(
+                    subject,
+                    f"only {kept} version(s) are kept: a rollback needs the one before",
+                    f"bao kv metadata put -mount={self._mount} -max-versions=10 {path}",
+                )
+            )
+        pending = self._list_pending(path)
+        if pending:
+            message = f"{len(pending)} pending value(s), from a rotation that is not over"
+            found.append(_warning(subject, message, "rotator resume --all"))
+        return found
+
+    # -- below the contract --------------------------------------------------------------------
+
+    def _publish(
+        self, path: str, rotation_id: str, data: dict[str, Any], expect: str | None
+    ) -> str:
+        try:
+            return self._write(path, data, cas=int(expect or 0))
+        except (CasMismatch, Unknown) as error:
+            # Ours after all, by a write whose answer was lost? The next version tells.
+            try:
+                current = self._read(path)
+            except VersionGone:
+                raise
+            except StepError as again:
+                raise Unknown(
+                    f"nobody can tell whether {path!r} was published: {again.what}"
+                ) from error
+            if current is not None and current["data"].get(_MARK) == rotation_id:
+                return cast("str", _number(current))
+            if isinstance(error, Unknown):
+                raise
+            raise self._conflict(path, _number(current), expect) from None
+
+    def _write(self, path: str, data: Mapping[str, Any], *, cas: int) -> str:
+        answer = self._ask(
+            lambda client: client.secrets.kv.v2.create_or_update_secret(
+                path, dict(data), cas=cas, mount_point=self._mount
+            ),
+            f"data/{path}",
+            "create and update",
+            writing=True,
+        )
+        return str(answer["data"]["version"])
+
+    def _read(self, path: str, version: int | None = None) -> dict[str, Any] | None:
+        """Return `data` and `metadata`; None when there is nothing, and never was."""
+        try:
+            answer = self._ask(
+                lambda client: client.secrets.kv.v2.read_secret_version(
+                    path,
+                    version=version,
+                    mount_point=self._mount,
+                    raise_on_deleted_version=True,
+                ),
+                f"data/{path}",
+                "read",
+            )
+        except exceptions.InvalidPath as error:
+            gone = metadata(error)
+            if gone is None:
+                self._require_mount(error)
+                return None
+            how = "destroyed" if gone.get("destroyed") else f"deleted at {gone['deletion_time']}"
+            number = gone.get("version")
+            raise VersionGone(
+                f"version {number} of {path!r} in backend {self._name!r} was {how}.",
+                hint=f"Bring it back: bao kv undelete -mount={self._mount} -versions={number} {path}",
+            ) from None
+        return answer["data"]
+
+    def _pending(self, path: str, rotation_id: str) -> dict[str, Any] | None:
+        try:
+            found = self._read(self._beside(path, rotation_id))
+        except VersionGone:
+            return None
+        return None if found is None else found["data"]
+
+    def _metadata(self, path: str) -> dict[str, Any] | None:
+        try:
+            answer = self._ask(
+                lambda client: client.secrets.kv.v2.read_secret_metadata(
+                    path, mount_point=self._mount
+                ),
+                f"metadata/{path}",
+                "read",
+            )
+        except exceptions.InvalidPath as error:
+            self._require_mount(error)
+            return None
+        return answer["data"]
+
+    def _list_pending(self, path: str) -> list[str]:
+        folder = f"{self._options.pending.strip('/')}/{path}"
+        try:
+            answer = self._ask(
+                lambda client: client.secrets.kv.v2.list_secrets(folder, mount_point=self._mount),
+                f"metadata/{folder}/",
+                "list",
+            )
+        except exceptions.InvalidPath as error:
+            self._require_mount(error)
+            return []
+        # A name with a slash is a folder: another secret, whose path begins with this one's.
+        return [one for one in answer["data"]["keys"] if not one.endswith("/")]
+
+    def _ask(
+        self,
+        do: Callable[[Any], Any],
+        below: str,
+        capability: str,
+        *,
+        writing: bool = False,
+        lenient: bool = False,
+    ) -> Any:
+        """Call the API below the mount; `lenient`: None where a policy does not allow it."""
+        if not self._checked:
+            self._check_mount()
+        path = f"{self._mount}/{below}"
+        try:
+            return self._session.ask(do, path=path, capability=capability, writing=writing)
+        except NotAllowed:
+            if lenient:
+                return None
+            raise
+
+    def _check_mount(self) -> None:
+        """Refuse a mount that is not versioned, before anything is written into it."""
+        path = f"sys/internal/ui/mounts/{self._mount}"
+        try:
+            answer = self._session.ask(
+                lambda client: client.adapter.get(f"/v1/{path}"), path=path, capability="read"
+            )
+        except NotAllowed:
+            # What it says of a mount that is not there, too; the requests themselves will tell.
+            answer = None
+        except exceptions.InvalidPath as error:
+            self._require_mount(error)
+            answer = None
+        if answer is not None:
+            found = answer["data"]
+            if found.get("type") != "kv" or (found.get("options") or {}).get("version") != "2":
+                raise NotVersioned(
+                    f"the mount {self._mount!r} is not a key-value store of version 2.",
+                    hint="Without versions there is no check-and-set: bao kv enable-versioning, or name another mount.",
+                )
+        self._checked = True
+
+    def _require_mount(self, error: exceptions.InvalidPath) -> None:
+        if is_mount_absent(error):
+            raise MountAbsent(
+                f"{self._session.where} has no mount {self._mount!r}.",
+                hint=f"bao secrets enable -path={self._mount} -version=2 kv, or set `mount`.",
+            ) from None
+
+    def _beside(self, path: str, rotation_id: str) -> str:
+        return f"{self._options.pending.strip('/')}/{path}/{rotation_id}"
+
+    def _version(self, path: str, found: dict[str, Any]) -> Version:
+        about, data = found["metadata"], found["data"]
+        mark = data.get(_MARK)
+        return Version(
+            id=str(about["version"]),
+            credential=self._credential(path, data),
+            rotation_id=mark if isinstance(mark, str) else None,
+            created=datetime.fromisoformat(_micro(about["created_time"])),
+        )
+
+    def _credential(self, path: str, data: Mapping[str, Any]) -> Credential:
+        options = self._options
+        username, password = (
+            data.get(options.username_field),
+            data.get(options.password_field),
+        )
+        if not isinstance(username, str) or not isinstance(password, str):
+            raise Denied(
+                f"{path!r} in backend {self._name!r} holds no {options.username_field!r} and {options.password_field!r}.",
+                hint="Set `username_field` and `password_field` to the keys that hold them.",
+            )
+        own = {options.username_field, options.password_field, _MARK, *options.templates}
+        fields = {key: one for key, one in data.items() if key not in own}
+        return Credential(username=username, password=Secret(password), fields=fields)
+
+    def _data(self, credential: Credential, rotation_id: str) -> dict[str, Any]:
+        options = self._options
+        values = {
+            **credential.fields,
+            "username": credential.username,
+            "password": credential.password.reveal(),
+        }
+        made = {key: _filled(text, key, values) for key, text in options.templates.items()}
+        return {
+            **credential.fields,
+            **made,
+            options.username_field: credential.username,
+            options.password_field: credential.password.reveal(),
+            _MARK: rotation_id,
+        }
+
+    def _conflict(self, path: str, now: str | None, expect: str | None) -> Conflict:
+        return Conflict(
+            f"backend {self._name!r} holds version {now or 'none'} of {path!r}, not {expect or 'none'}: somebody else wrote.",
+            hint="Their value was not overwritten.",
+        )
+
+
+class _VaultPlugin:
+    """Opens Vault and OpenBao backends."""
+
+    info: PluginInfo = PluginInfo(
+        name="vault",
+        summary="HashiCorp Vault and OpenBao, KV version 2.",
+        target_options=VaultOptions,
+    )
+
+    def open(
+        self, name: str, options: object, resolve: Callable[[str], Secret], base: Path
+    ) -> VaultBackend:
+        """Open it; nothing is connected yet."""
+        _ = base
+        chosen = cast("VaultOptions", options)
+        return VaultBackend(name, chosen, Session(chosen, resolve))
+
+
+PLUGIN: Final = _VaultPlugin()
+
+
+def _number(found: dict[str, Any] | None) -> str | None:
+    return None if found is None else str(found["metadata"]["version"])
+
+
+def _filled(text: str, key: str, values: Mapping[str, Any]) -> str:
+    def place(found: re.Match[str]) -> str:
+        name, url = found.groups()
+        if name not in values:
+            raise UsageError(
+                f"template {key!r} needs {name!r}, which the secret does not hold.",
+                hint="Put it into the secret beside login and password, or change the template.",
+            )
+        value = values[name]
+        plain = value if isinstance(value, str) else json.dumps(value)
+        return quote(plain, safe="") if url else plain
+
+    return PLACE.sub(place, text)
+
+
+def _span(about: Mapping[str, Any]) -> timedelta | None:
+    """Return `delete_version_after` of a key or mount: Go's way of writing a duration."""
+    units = {"h": "hours", "m": "minutes", "s": "seconds"}
+    text = str(about.get("delete_version_after") or "")
+    parts = re.findall(r"([\d.]+)([hms])", text)
+    return timedelta(**{units[unit]: float(number) for number, unit in parts}) if parts else None
+
+
+def _micro(stamp: str) -> str:
+    """Return a time of Go's with microseconds: it writes up to nine digits."""
+    return re.sub(r"\.(\d{1,6})\d*", lambda found: f".{found[1]:0<6}", stamp)
+
+
+def _warning(subject: str, message: str, remedy: str) -> Finding:
+    return Finding(severity=Severity.WARNING, subject=subject, message=message, remedy=remedy)

@@ -1,0 +1,134 @@
+"""What a Vault answers when it does not do what it was asked, by kind."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import requests
+from hvac import exceptions
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+from rotator.api import Conflict, Denied, Transient, Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+
+class Sealed(Transient):
+    """The server is sealed: somebody has to unseal it."""
+
+
+class NoActiveNode(Transient):
+    """The server is a standby and knows no active one, or is starting."""
+
+
+class RateLimited(Transient):
+    """The server wants fewer requests."""
+
+
+class NotAllowed(Denied):
+    """A policy lacks a capability."""
+
+
+class MountAbsent(Denied):
+    """There is no such secrets engine."""
+
+
+class NotVersioned(Denied):
+    """The mount is KV version 1."""
+
+
+class VersionGone(Conflict):
+    """The newest version was deleted or destroyed."""
+
+
+class CasMismatch(Exception):  # an answer, not an error: the caller finds out what it means
+    """The current version was not the expected one."""
+
+
+@contextmanager
+def translated(where: str, path: str, capability: str, *, writing: bool = False) -> Generator[None]:
+    """Turn what hvac and requests raise into our kinds. Bodies of answers are never repeated.
+
+    `capability` is what a policy must allow on `path`. `writing`: when the answer is lost, it is
+    not known whether it was done.
+    """
+    try:
+        yield
+    except exceptions.InvalidPath:
+        raise
+    except exceptions.VaultError as error:
+        raise _answered(error, where, path, capability, writing=writing) from error
+    except requests.exceptions.RequestException as error:
+        raise _unanswered(error, where, writing=writing) from error
+
+
+def _answered(
+    error: exceptions.VaultError, where: str, path: str, capability: str, *, writing: bool
+) -> Exception:
+    said = " ".join(_errors(error))
+    match error:
+        case exceptions.Forbidden():
+            hint = f'The policy needs: path "{path}" {{ capabilities = [{_quoted(capability)}] }}'
+            return NotAllowed(f"{where} does not allow {capability} on {path!r}.", hint=hint)
+        case exceptions.RateLimitExceeded():
+            return RateLimited(f"{where} limits the rate of requests (429).")
+        case exceptions.VaultDown():
+            sealed = Sealed(f"{where} is sealed.", hint="Unseal it; it is tried again.")
+            return sealed if "sealed" in said else NoActiveNode(f"{where} has no active node.")
+        case exceptions.VaultNotInitialized():
+            return Denied(f"{where} has never been initialised.", hint="bao operator init")
+        case exceptions.InvalidRequest() if "check-and-set parameter did not match" in said:
+            return CasMismatch()
+        case exceptions.InvalidRequest() if "Upgrading from non-versioned" in said:
+            return Transient(f"{where}: the mount is just being upgraded to version 2.")
+        case exceptions.InvalidRequest() | exceptions.Unauthorized():
+            return Denied(f"{where} refuses the request on {path!r} as invalid.")
+        case _:
+            # 500 and 502; 412 (a node that has not caught up yet) and others come as unexpected.
+            return _lost(f"{where} failed ({type(error).__name__}).", writing=writing)
+
+
+def _unanswered(
+    error: requests.exceptions.RequestException, where: str, *, writing: bool
+) -> Exception:
+    if isinstance(error, requests.exceptions.SSLError):
+        hint = "Name the right certificate authority in `ca`."
+        return Denied(f"{where}: its certificate is not accepted.", hint=hint)
+    # Not even connected: nothing was sent.
+    if _caused_by(error, (NewConnectionError, ConnectTimeoutError)):
+        return Transient(f"{where} cannot be reached.", hint="It is tried again.")
+    return _lost(f"{where} did not answer ({type(error).__name__}).", writing=writing)
+
+
+def is_mount_absent(error: exceptions.InvalidPath) -> bool:
+    """Return whether a 404 means the mount rather than the key."""
+    return any("no handler for route" in one for one in _errors(error))
+
+
+def metadata(error: exceptions.InvalidPath) -> dict[str, Any] | None:
+    """Return the metadata in a 404: that of a version that was deleted or destroyed."""
+    body: Any = error.json
+    try:
+        found = body["data"]["metadata"]
+    except (KeyError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _lost(what: str, *, writing: bool) -> Transient | Unknown:
+    return Unknown(what) if writing else Transient(what, hint="It is tried again.")
+
+
+def _errors(error: exceptions.VaultError) -> list[str]:
+    return [str(one) for one in error.errors or ()]
+
+
+def _caused_by(error: BaseException, kinds: tuple[type[BaseException], ...]) -> bool:
+    reason: Any = error.args[0] if error.args else None
+    return isinstance(getattr(reason, "reason", reason), kinds)
+
+
+def _quoted(capability: str) -> str:
+    return ", ".join(f'"{one}"' for one in capability.replace(" and ", " ").split())

@@ -1,0 +1,251 @@
+"""One login at a Vault, kept alive, shared by threads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import hvac
+import requests
+from hvac import exceptions
+from requests.adapters import HTTPAdapter
+
+from rotator.api import Denied, Secret, Transient
+from rotator.backends.vault.failures import translated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rotator.backends.vault.options import VaultOptions
+
+_POOL: Final = 32
+# A token is renewed when two thirds of its life are over, as Vault's own agent does.
+_RENEW_AT: Final = 2 / 3
+
+
+class Session:
+    """A client that is logged in. Safe to use from threads: they share one login."""
+
+    def __init__(
+        self,
+        options: VaultOptions,
+        resolve: Callable[[str], Secret],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing is connected yet. `resolve` turns a reference into its value."""
+        self.where: str = f"Vault at {options.address}"
+        self._options: VaultOptions = options
+        self._resolve: Callable[[str], Secret] = resolve
+        self._monotonic: Callable[[], float] = monotonic
+        self._guard: threading.Lock = threading.Lock()
+        self._renew_at: float | None = None
+        self._renewable: bool = False
+        # The token, known to the scrubber, and what a wrapping token held.
+        self._held: Secret | None = None
+        self._unwrapped: Secret | None = None
+        http = requests.Session()
+        # Retries are the engine's business, which knows what may be sent twice.
+        http.mount(options.address, HTTPAdapter(pool_maxsize=_POOL, max_retries=0))
+        http.verify = str(options.ca) if options.ca is not None else True
+        if options.client_cert is not None and options.client_key is not None:
+            http.cert = (str(options.client_cert), str(options.client_key))
+        # No proxy by chance of the environment; a token is not sent along a redirect elsewhere.
+        http.trust_env = False
+        self._client: Any = hvac.Client(
+            url=options.address,
+            namespace=options.namespace,
+            timeout=max(1, round(options.timeout.total_seconds())),
+            session=http,
+            allow_redirects=True,
+        )
+        # hvac takes VAULT_TOKEN or ~/.vault-token by itself: only what is configured counts.
+        self._client.token = None
+
+    def close(self) -> None:
+        """Close the connections. The token is left to expire: others may share it."""
+        self._client.adapter.close()
+
+    def ask(
+        self,
+        do: Callable[[Any], Any],
+        *,
+        path: str,
+        capability: str,
+        writing: bool = False,
+    ) -> Any:
+        """Call `do` with a client that is logged in; after a 403 once more with a new login.
+
+        `path` and `capability` say what a policy must allow. Raises our errors, `CasMismatch`, and
+        `hvac.exceptions.InvalidPath` for what is not there.
+        """
+        token = self._token()
+        with translated(self.where, path, capability, writing=writing):
+            try:
+                return do(self._client)
+            except exceptions.Forbidden:
+                if self._lives(token) or not self._again(token):
+                    raise
+                return do(self._client)
+
+    def lookup(self) -> dict[str, Any]:
+        """Return what the server knows of our own token."""
+        found = self.ask(
+            lambda client: client.auth.token.lookup_self(),
+            path="auth/token/lookup-self",
+            capability="read",
+        )
+        return found["data"]
+
+    # -- the login -----------------------------------------------------------------------------
+
+    def _token(self) -> str:
+        """Return a token that is not about to expire."""
+        token: str | None = self._client.token
+        due = self._renew_at is not None and self._monotonic() >= self._renew_at
+        if token is not None and not due:
+            return token
+        with self._guard:
+            # While one logs in the others wait here, and find it done.
+            due = self._renew_at is not None and self._monotonic() >= self._renew_at
+            if self._client.token is None or (due and not self._renewed()):
+                self._login()
+            return str(self._client.token)
+
+    def _again(self, refused: str) -> bool:
+        """Log in anew after a token was refused; False when there is no other to be had."""
+        with self._guard:
+            if self._client.token == refused:
+                self._login()
+            return self._client.token != refused
+
+    def _lives(self, token: str) -> bool:
+        """Return whether this token is still good, so that a 403 was about a right."""
+        if self._client.token != token:
+            return False
+        try:
+            self._client.auth.token.lookup_self()
+        except (exceptions.VaultError, requests.RequestException):
+            return False
+        return True
+
+    def _renewed(self) -> bool:
+        if not self._renewable:
+            return False
+        try:
+            answer = self._client.auth.token.renew_self()
+        except (exceptions.VaultError, requests.RequestException):
+            return False
+        before = self._renew_at
+        self._take(answer["auth"])
+        # Near its greatest age a token is renewed by less each time: then log in anew.
+        return self._renew_at is None or before is None or self._renew_at > self._monotonic() + 1
+
+    def _take(self, auth: dict[str, Any]) -> None:
+        life = float(auth.get("lease_duration") or 0)
+        self._renewable = bool(auth.get("renewable"))
+        self._renew_at = self._monotonic() + life * _RENEW_AT if life else None
+
+    def _login(self) -> None:
+        auth = self._options.auth
+        mount = auth.mount or auth.method
+        path = f"auth/{mount}/login"
+        self._client.token, self._renew_at = None, None
+        if auth.method == "token":
+            self._client.token = self._given_token()
+            return
+        with translated(self.where, path, "update"):
+            try:
+                answer = self._methods()[auth.method](mount)
+            except (exceptions.InvalidRequest, exceptions.Forbidden, exceptions.Unauthorized):
+                raise Denied(
+                    f"{self.where} refuses the login by {auth.method} (at auth/{mount}).",
+                    hint="Look at the backend's `auth`: role, id or password may be wrong, used up or expired.",
+                ) from None
+            except exceptions.InvalidPath:
+                raise Denied(
+                    f"{self.where} has no auth method at auth/{mount}.",
+                    hint="Set `auth.mount` to where it is.",
+                ) from None
+        self._client.token = answer["auth"]["client_token"]
+        self._held = Secret(answer["auth"]["client_token"])
+        self._take(answer["auth"])
+
+    def _given_token(self) -> str:
+        auth = self._options.auth
+        if auth.token_file is not None:
+            try:
+                text = auth.token_file.read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError):
+                raise Transient(
+                    f"the token file {auth.token_file} cannot be read.",
+                    hint="Is the agent that writes it running?",
+                ) from None
+            self._held = Secret(text)
+        else:
+            self._held = self._resolve(auth.token or "env:VAULT_TOKEN")
+        return self._held.reveal()
+
+    def _methods(self) -> dict[str, Callable[[str], Any]]:
+        auth, client = self._options.auth, self._client
+
+        def approle(mount: str) -> Any:
+            secret_id = self._unwrapped or self._resolve(auth.secret_id or "")
+            if auth.wrapped and self._unwrapped is None:
+                # Unwrapping uses the token up, so what was in it is kept for the next login.
+                answer = client.adapter.post(
+                    "/v1/sys/wrapping/unwrap", headers={"X-Vault-Token": secret_id.reveal()}
+                )
+                secret_id = self._unwrapped = Secret(answer["data"]["secret_id"])
+            return client.auth.approle.login(
+                auth.role_id, secret_id.reveal(), use_token=False, mount_point=mount
+            )
+
+        def kubernetes(mount: str) -> Any:
+            return client.auth.kubernetes.login(
+                auth.role, self._jwt(), use_token=False, mount_point=mount
+            )
+
+        def jwt(mount: str) -> Any:
+            return client.auth.jwt.jwt_login(auth.role, self._jwt(), use_token=False, path=mount)
+
+        def userpass(mount: str) -> Any:
+            password = self._resolve(auth.password or "")
+            return client.auth.userpass.login(
+                auth.username, password.reveal(), use_token=False, mount_point=mount
+            )
+
+        def aws(mount: str) -> Any:
+            from botocore.session import get_session  # noqa: PLC0415 # only this method needs it
+
+            found = get_session().get_credentials()
+            if found is None:
+                raise Denied("no AWS credentials were found for the login by aws.")
+            keys = found.get_frozen_credentials()
+            return client.auth.aws.iam_login(
+                keys.access_key,
+                keys.secret_key,
+                session_token=keys.token,
+                header_value=auth.server_id,
+                role=auth.role,
+                use_token=False,
+                mount_point=mount,
+            )
+
+        return {
+            "approle": approle,
+            "kubernetes": kubernetes,
+            "jwt": jwt,
+            "userpass": userpass,
+            "aws": aws,
+        }
+
+    def _jwt(self) -> str:
+        """Read the projected token: it is replaced every hour or so."""
+        file = self._options.auth.jwt_file
+        try:
+            return Secret(file.read_text(encoding="utf-8").strip()).reveal()
+        except (OSError, UnicodeDecodeError):
+            raise Denied(
+                f"the token file {file} cannot be read.", hint="Set `auth.jwt_file`."
+            ) from None
