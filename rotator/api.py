@@ -25,6 +25,7 @@ from rotator.core.model import (
 from rotator.core.naming import POSTGRESQL_NAME_BYTES, fit, successor
 from rotator.core.passwords import PasswordPolicy
 from rotator.core.ports import (
+    Access,
     BackendPlugin,
     Clock,
     CountsSessions,
@@ -43,6 +44,7 @@ from rotator.core.ports import (
     StrategyInfo,
     Target,
     TellsRotations,
+    WritesPolicy,
 )
 from rotator.core.secret import MASK, Secret, scrub
 from rotator.core.session import Session
@@ -50,6 +52,7 @@ from rotator.core.session import Session
 __all__ = [
     "MASK",
     "POSTGRESQL_NAME_BYTES",
+    "Access",
     "BackendPlugin",
     "Check",
     "Clock",
@@ -89,6 +92,7 @@ __all__ = [
     "Unprovable",
     "UsageError",
     "Version",
+    "WritesPolicy",
     "fit",
     "scrub",
     "successor",

@@ -13,7 +13,14 @@ from rotator.config import load
 from rotator.core import durations
 from rotator.core.errors import RotatorError, UsageError
 from rotator.core.model import Credential, Finding, Severity
-from rotator.core.ports import Examines, ExaminesBackend, KeepsValues, TellsRotations
+from rotator.core.ports import (
+    Access,
+    Examines,
+    ExaminesBackend,
+    KeepsValues,
+    TellsRotations,
+    WritesPolicy,
+)
 from rotator.core.schedule import is_due
 from rotator.core.secret import Secret
 from rotator.engine import Engine, ManagedSecret
@@ -25,7 +32,7 @@ from rotator.observe import get_log
 from rotator.references import Resolver, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -321,6 +328,47 @@ def open_app(
 ) -> App:
     """Read the configuration and open the application."""
     return App(load(config), face=face, observer=observer, upgrade=upgrade)
+
+
+def policy(config: Path, backend: str, names: Sequence[str], *, consumer: bool) -> str:
+    """Return the least policy for a backend, in its own language. Nothing is connected to.
+
+    For rotator it covers every path of the backend that the configuration names; for a consumer
+    the secrets in `names`, or all of them. Raises `UsageError` where the backend has no policies.
+    """
+    settings = load(config)
+    chosen = settings.backends.get(backend)
+    if chosen is None:
+        raise UsageError(
+            f"no backend is called {backend!r} in {settings.file}.",
+            hint=plugins.near(backend, settings.backends),
+        )
+    plugin = plugins.backend_plugin(chosen.type)
+    if not isinstance(plugin, WritesPolicy):
+        raise UsageError(
+            f"backend {backend!r} has no policies: whoever can read its file and key can read all of it.",
+            hint="Look at the owner and mode of its files.",
+        )
+    wanted = [settings.secret(name) for name in names] or settings.secrets.values()
+    rotated = [one.path for one in wanted if one.backend == backend]
+    if consumer:
+        return plugin.policy(chosen.options, Access(rotated=tuple(rotated)), consumer=True)
+    read = [settings.journal.password]
+    for target in settings.targets.values():
+        read += [target.admin.reference, target.admin.password]
+    access = Access(
+        rotated=tuple(rotated),
+        kept=tuple(_paths_in(backend, [settings.journal.signing_key])),
+        # What is rotated may be read anyway.
+        read=tuple(one for one in _paths_in(backend, read) if one not in rotated),
+    )
+    return plugin.policy(chosen.options, access, consumer=False)
+
+
+def _paths_in(backend: str, texts: Iterable[str | None]) -> list[str]:
+    """Return the paths in this backend that references name, each once."""
+    found = [parse(text) for text in texts if text]
+    return list(dict.fromkeys(one.path for one in found if one.scheme == backend))
 
 
 def upgrade_journal(config: Path) -> tuple[str | None, str]:

@@ -118,6 +118,11 @@ class Resolver:
 
     def _from_backend(self, reference: Reference) -> Secret:
         backend = self._backend(reference.scheme)
+        if isinstance(backend, KeepsValues):
+            # First: what holds a single value need not hold a whole credential.
+            kept = backend.get_value(reference.path, reference.field)
+            if kept is not None:
+                return kept
         found = backend.current(reference.path)
         if found is not None:
             credential = found.credential
@@ -127,10 +132,6 @@ class Resolver:
                 return Secret(credential.username)
             if isinstance(value := credential.fields.get(reference.field), str):
                 return Secret(value)
-        if isinstance(backend, KeepsValues):
-            kept = backend.get_value(reference.path, reference.field)
-            if kept is not None:
-                return kept
         raise UsageError(
             f"backend {reference.scheme!r} holds no {reference.field!r} at {reference.path!r}.",
             hint="Look at the path and the field of the reference.",

@@ -282,6 +282,26 @@ class ExaminesBackend(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Which paths of a backend somebody needs: rotated secrets, single values that are written,
+    and credentials that are only read.
+    """
+
+    rotated: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class WritesPolicy(Protocol):
+    """A backend's plugin that can say, in the backend's own language, which rights are needed."""
+
+    def policy(self, options: object, access: Access, *, consumer: bool) -> str:
+        """Return the least policy for rotator, or for a consumer, of a backend with these options."""
+        ...
+
+
 class Journal(Protocol):
     """The audit database: what has happened. Raises `JournalError` when it cannot be used."""
 

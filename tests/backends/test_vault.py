@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -15,8 +16,18 @@ import requests
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from rotator.api import Credential, Denied, Secret, Severity, Transient, Unknown, UsageError
-from rotator.backends.vault.backend import VaultBackend
+from rotator.api import (
+    Access,
+    Credential,
+    Denied,
+    Secret,
+    Severity,
+    StepError,
+    Transient,
+    Unknown,
+    UsageError,
+)
+from rotator.backends.vault.backend import PLUGIN, VaultBackend
 from rotator.backends.vault.failures import (
     MountAbsent,
     NotAllowed,
@@ -281,7 +292,7 @@ def test_a_missing_right_is_named_with_its_path(bao: ScratchOpenBao, opened: Ope
     assert backend.current("apps/app") is None
     with pytest.raises(NotAllowed, match="create and update") as raised:
         backend.stage("apps/app", "r1", credential("a"))
-    assert "secret/metadata/rotator-pending/apps/app/r1" in raised.value.hint
+    assert "secret/metadata/rotator-pending/apps/app/+" in raised.value.hint
     with pytest.raises(NotAllowed, match="does not allow read on 'secret/data/apps/other'"):
         backend.current("apps/other")
 
@@ -556,3 +567,69 @@ def test_too_few_versions_a_root_token_and_what_was_left_behind_are_told(
     assert "only 2 version(s) are kept" in found
     assert "the token is a root token" in found
     assert "1 pending value(s)" in found
+
+
+# -- the policy ----------------------------------------------------------------------------------
+
+_ACCESS = Access(rotated=("team/app",), kept=("rotator/audit",), read=("admin/main",))
+
+
+def _whole_work(backend: VaultBackend, bao: ScratchOpenBao) -> None:
+    """Everything that rotator does with a backend, on paths that nobody has used."""
+    for path in ("team/app", "rotator/audit", "rotator-pending/team/app/r1"):
+        bao.call("DELETE", f"secret/metadata/{path}")
+    bao.call("POST", "secret/data/admin/main", data={"username": "root", "password": "p"})
+    first = publish(backend, "team/app", "r1", "a")
+    backend.stage("team/app", "r2", credential("b"))
+    backend.discard("team/app", "r2")
+    second = publish(backend, "team/app", "r3", "c")
+    backend.restore("team/app", expect=second, to=first)
+    backend.stage("team/app", "r4", credential("d"))
+    assert backend.staged("team/app", "r4") is not None
+    assert backend.stage("team/app", "r4", credential("e")).username == "d"
+    assert backend.rotation_ids("team/app") == {"r1", "r3", "r4"}
+    backend.discard("team/app", "r4")
+    backend.put_value("rotator/audit", "anchor", Secret("1"))
+    backend.put_value("rotator/audit", "anchor", Secret("2"))
+    assert backend.get_value("rotator/audit", "anchor") == Secret("2")
+    admin = backend.current("admin/main")
+    assert admin is not None
+    findings = backend.examine({"team/app": None})
+    assert all(one.severity is not Severity.ERROR for one in findings)
+
+
+def test_the_policy_is_enough_and_no_line_of_it_too_much(bao: ScratchOpenBao, opened: Opener):
+    """With it everything works; without any line, or any capability of one, something does not."""
+    text = PLUGIN.policy(VaultOptions(), _ACCESS, consumer=False)
+    bao.policy("whole", text)
+    _whole_work(opened(bao.token("whole")), bao)
+    lines = text.splitlines()
+    assert len(lines) == 8
+    for number, line in enumerate(lines):
+        listed = re.findall(r'"(\w+)"', line.partition("[")[2].partition("]")[0])
+        for one in listed:
+            left = ", ".join(f'"{other}"' for other in listed if other != one)
+            less = re.sub(r"\[.*?\]", f"[{left}]" if left else '["deny"]', line)
+            bao.policy("less", "\n".join([*lines[:number], less, *lines[number + 1 :]]))
+            with pytest.raises(StepError, match="does not allow"):
+                _whole_work(opened(bao.token("less")), bao)
+
+
+def test_a_consumer_reads_its_secret_and_nothing_else(bao: ScratchOpenBao, opened: Opener):
+    """Neither what is staged beside it, nor may it write."""
+    root = opened()
+    version = publish(root, "team/app", "r9", "a")
+    root.stage("team/app", "r10", credential("b"))
+    bao.policy("consumer", PLUGIN.policy(VaultOptions(), _ACCESS, consumer=True))
+    consumer = opened(bao.token("consumer"))
+    current = consumer.current("team/app")
+    assert current is not None
+    assert current.id == version
+    for forbidden in (
+        lambda: consumer.staged("team/app", "r10"),
+        lambda: consumer.stage("team/app", "r11", credential("c")),
+        lambda: consumer.current("admin/main"),
+    ):
+        with pytest.raises(NotAllowed):
+            forbidden()
+    root.discard("team/app", "r10")

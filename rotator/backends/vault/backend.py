@@ -28,6 +28,7 @@ from rotator.api import (
     UsageError,
     Version,
 )
+from rotator.backends.vault import policy
 from rotator.backends.vault.failures import (
     CasMismatch,
     MountAbsent,
@@ -43,6 +44,8 @@ from rotator.backends.vault.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+
+    from rotator.api import Access
 
 # Beside the login and the password, for whoever looks: which rotation wrote this version.
 _MARK: Final = "rotator_rotation_id"
@@ -218,14 +221,13 @@ class VaultBackend:
         subject = f"backend {self._name}"
         self._check_mount()
         found = [*self._examine_token(subject), *self._examine_clock(subject)]
-        mount = self._ask(
+        mount: dict[str, Any] = self._ask(
             lambda client: client.secrets.kv.v2.read_configuration(mount_point=self._mount),
             "config",
             "read",
-            lenient=True,
-        )
+        )["data"]
         for path, period in paths.items():
-            found += self._examine_path(path, period, (mount or {}).get("data", {}))
+            found += self._examine_path(path, period, mount)
         if all(one.severity is Severity.OK for one in found):
             message = f"KV version 2 at {self._mount}/ can be used"
             found.append(Finding(severity=Severity.OK, subject=subject, message=message))
@@ -409,18 +411,16 @@ class VaultBackend:
         capability: str,
         *,
         writing: bool = False,
-        lenient: bool = False,
     ) -> Any:
-        """Call the API below the mount; `lenient`: None where a policy does not allow it."""
+        """Call the API below the mount."""
         if not self._checked:
             self._check_mount()
+        # As a policy would say it: rotations come and go.
+        staged = below.partition("/")[2].startswith(f"{self._options.pending.strip('/')}/")
+        if staged and not below.endswith("/"):
+            below = f"{below.rpartition('/')[0]}/+"
         path = f"{self._mount}/{below}"
-        try:
-            return self._session.ask(do, path=path, capability=capability, writing=writing)
-        except NotAllowed:
-            if lenient:
-                return None
-            raise
+        return self._session.ask(do, path=path, capability=capability, writing=writing)
 
     def _check_mount(self) -> None:
         """Refuse a mount that is not versioned, before anything is written into it."""
@@ -518,6 +518,12 @@ class _VaultPlugin:
         _ = base
         chosen = cast("VaultOptions", options)
         return VaultBackend(name, chosen, Session(chosen, resolve))
+
+    def policy(self, options: object, access: Access, *, consumer: bool) -> str:
+        """Return the policy in HCL."""
+        chosen = cast("VaultOptions", options)
+        make = policy.for_consumer if consumer else policy.for_rotator
+        return make(chosen.mount.strip("/"), chosen.pending.strip("/"), access)
 
 
 PLUGIN: Final = _VaultPlugin()

@@ -70,7 +70,8 @@ def _answered(
     said = " ".join(_errors(error))
     match error:
         case exceptions.Forbidden():
-            hint = f'The policy needs: path "{path}" {{ capabilities = [{_quoted(capability)}] }}'
+            line = f'path "{path}" {{ capabilities = [{_quoted(capability)}] }}'
+            hint = f"The policy needs: {line}. `rotator policy` prints all that it needs."
             return NotAllowed(f"{where} does not allow {capability} on {path!r}.", hint=hint)
         case exceptions.RateLimitExceeded():
             return RateLimited(f"{where} limits the rate of requests (429).")

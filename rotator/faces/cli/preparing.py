@@ -63,6 +63,15 @@ def register(app: typer.Typer) -> None:
         rotator plugins postgresql
         """,
     )(plugins)
+    command(
+        app,
+        "policy",
+        panel=_PANEL,
+        examples="""
+        rotator policy vault > rotator.hcl
+        rotator policy vault app-db --consumer
+        """,
+    )(policy)
 
 
 def init(
@@ -164,6 +173,30 @@ def plugins(
             run.say(*_shown(run, group, one, info, whole=name is not None))
     if name is None:
         run.say("Options of one: rotator plugins NAME")
+
+
+def policy(
+    run: Run,
+    backend: Annotated[
+        str, typer.Argument(metavar="BACKEND", help="The backend, as the configuration names it.")
+    ],
+    names: Names = None,
+    *,
+    consumer: Annotated[
+        bool, typer.Option("--consumer", help="The policy of an application that reads them.")
+    ] = False,
+) -> None:
+    """Print the least rights that rotator, or an application, needs in a backend.
+
+    In the backend's own language, for exactly the paths that the configuration names. Nothing is
+    connected to.
+    """
+    from rotator.bootstrap import policy as made  # noqa: PLC0415
+
+    text = made(run.config, backend, names or (), consumer=consumer)
+    run.data |= {"backend": backend, "consumer": consumer, "policy": text}
+    if not run.as_json:
+        run.write(text)
 
 
 def _findings(run: Run, found: Sequence[Finding]) -> Iterable[RenderableType]:

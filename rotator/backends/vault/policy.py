@@ -1,0 +1,65 @@
+"""The least rights that a token needs, as the policy language of Vault and OpenBao."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rotator.api import Access
+
+_ROTATED: Final = (
+    ("data/{path}", ("create", "read", "update"), "what consumers read"),
+    ("data/{pending}/{path}/+", ("read", "update"), "the staged value, until it is published"),
+    (
+        "metadata/{pending}/{path}/+",
+        ("create", "update", "delete"),
+        "its mark and expiry, and its end",
+    ),
+    ("metadata/{path}", ("read",), "audit verify, doctor: which versions are held"),
+    ("metadata/{pending}/{path}/", ("list",), "audit verify, doctor: what is staged"),
+)
+_KEPT: Final = (("data/{path}", ("create", "read", "update"), "single values of rotator's own"),)
+_READ: Final = (("data/{path}", ("read",), "what rotator logs in with"),)
+_CONSUMED: Final = (("data/{path}", ("read",), "the credential"),)
+_MOUNT: Final = (("config", ("read",), "doctor: how long versions live"),)
+
+
+def for_rotator(mount: str, pending: str, access: Access) -> str:
+    """Return the policy of rotator itself, for exactly these paths."""
+    lines = [
+        *_lines(mount, pending, access.rotated, _ROTATED),
+        *_lines(mount, pending, access.kept, _KEPT),
+        *_lines(mount, pending, access.read, _READ),
+        *_lines(mount, pending, [""], _MOUNT),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def for_consumer(mount: str, pending: str, access: Access) -> str:
+    """Return the policy of an application that reads these secrets."""
+    return "".join(f"{line}\n" for line in _lines(mount, pending, access.rotated, _CONSUMED))
+
+
+def _lines(
+    mount: str,
+    pending: str,
+    paths: Iterable[str],
+    wanted: Iterable[tuple[str, tuple[str, ...], str]],
+) -> list[str]:
+    return [
+        _line(f"{mount}/{below.format(path=path, pending=pending)}", capabilities, why)
+        for path in paths
+        for below, capabilities, why in wanted
+    ]
+
+
+def _line(path: str, capabilities: tuple[str, ...], why: str) -> str:
+    listed = ", ".join(f'"{one}"' for one in capabilities)
+    return f'path "{_quoted(path)}" {{ capabilities = [{listed}] }}  # {why}'
+
+
+def _quoted(path: str) -> str:
+    """Return a path as a text of HCL."""
+    return path.replace("\\", "\\\\").replace('"', '\\"')
