@@ -13,6 +13,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
@@ -20,9 +21,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from rotator import observe
+from rotator.api import Credential, Denied, Transient
 from rotator.bootstrap import App, initialise, open_app
 from rotator.core.history import newest_step
 from rotator.demo.client import Client
+from rotator.testing.openbao import ScratchOpenBao
 from rotator.testing.postgres import ScratchPostgres
 
 STRATEGIES = {"new-user": "fresh", "alternating-users": "pair", "single-user": "single"}
@@ -30,7 +33,9 @@ STANDING = {"postgres", "app_owner", "pair_a", "pair_b"}
 CONFIG = """\
 version: 1
 journal: {{url: "{journal}", signing_key: "local:rotator/audit#private_key"{password}}}
-backends: {{local: {{type: local, path: secrets.db, key: "file:rotator.key"}}}}
+backends:
+  local: {{type: local, path: secrets.db, key: "file:rotator.key"}}
+  {vault}
 targets:
   shop:
     plugin: postgresql
@@ -39,17 +44,17 @@ targets:
     dbname: shop
     admin: {{username: postgres, password: "file:admin-password"}}
 policies:
-  default: {{grace: 250ms, drain: {{wait: 1s, then: terminate, poll: 50ms}}, retry: {{backoff: 20ms}}}}
+  default: {{grace: 250ms, drain: {{wait: 1s, then: terminate, poll: 50ms}}, retry: {{attempts: 8, backoff: 50ms, backoff_cap: 1s}}}}
 secrets:
-  fresh: {{target: shop, backend: local, strategy: new-user, options: {{group: app_owner}}}}
+  fresh: {{target: shop, backend: {backend}, strategy: new-user, options: {{group: app_owner}}}}
   pair:
     target: shop
-    backend: local
+    backend: {backend}
     strategy: alternating-users
     options: {{group: app_owner, users: [pair_a, pair_b]}}
   single:
     target: shop
-    backend: local
+    backend: {backend}
     strategy: single-user
     options: {{username: single, group: app_owner}}
 """
@@ -62,6 +67,8 @@ class ChaosReport:
 
     kills: int = 0
     journal: str = ""
+    backend: str = ""
+    backend_kills: int = 0
     killed_in: dict[str, int] = field(default_factory=dict)
     outcomes: dict[str, int] = field(default_factory=dict)
     rotations: int = 0
@@ -84,8 +91,10 @@ class ChaosReport:
         )
 
 
-def run(kills: int, *, seed: int, postgresql_journal: bool = False) -> ChaosReport:
-    """Kill a rotating process `kills` times."""
+def run(
+    kills: int, *, seed: int, postgresql_journal: bool = False, openbao: bool = False
+) -> ChaosReport:
+    """Kill a rotating process `kills` times; an OpenBao that keeps the secrets every third time."""
     observe.set_up(level="off")
     chance = random.Random(seed)
     report, begun = ChaosReport(kills=kills), time.monotonic()
@@ -94,6 +103,7 @@ def run(kills: int, *, seed: int, postgresql_journal: bool = False) -> ChaosRepo
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-chaos-")))
         server = stack.enter_context(ScratchPostgres())
+        bao = stack.enter_context(ScratchOpenBao(durable=True)) if openbao else None
         with server.connect() as admin:
             admin.execute("CREATE DATABASE shop")
             admin.execute("CREATE DATABASE audit")
@@ -102,20 +112,22 @@ def run(kills: int, *, seed: int, postgresql_journal: bool = False) -> ChaosRepo
             admin.execute("CREATE TABLE orders (id int)")
             admin.execute("ALTER TABLE orders OWNER TO app_owner")
             admin.execute("GRANT SELECT ON orders TO PUBLIC")
-        config = configure(folder, server, postgresql_journal=postgresql_journal)
+        config = configure(folder, server, bao, postgresql_journal=postgresql_journal)
         app = stack.enter_context(open_app(config, face="chaos"))
         report.journal = app.journal.url.get_backend_name()
+        report.backend = "openbao" if openbao else "local"
+        read = Reader(app)
         for name in STRATEGIES.values():
             assert app.engine.rotate(app.secret(name)).published
         clients = [
-            stack.enter_context(
-                Client(strategy, server, lambda name=name: serves(app, name), QUERY)
-            )
+            stack.enter_context(Client(strategy, server, lambda name=name: read(name), QUERY))
             for strategy, name in STRATEGIES.items()
         ]
         for turn in range(kills):
             name = list(STRATEGIES.values())[turn % len(STRATEGIES)]
-            killed_in[kill_one(app, config, name, chance)] += 1
+            outage = bao if turn % 3 == 0 else None
+            report.backend_kills += outage is not None
+            killed_in[kill_one(app, config, name, chance, outage)] += 1
             result = app.engine.resume(app.secret(name), patience=timedelta(seconds=20))
             outcomes[str(result.outcome) if result else "nothing open"] += 1
             if app.journal.open_rotation(name) is not None:
@@ -139,15 +151,24 @@ def run(kills: int, *, seed: int, postgresql_journal: bool = False) -> ChaosRepo
     return report
 
 
-def kill_one(app: App, config: Path, name: str, chance: random.Random) -> str:
-    """Start a process that rotates without a pause, kill it at a random instant."""
+def kill_one(
+    app: App, config: Path, name: str, chance: random.Random, bao: ScratchOpenBao | None
+) -> str:
+    """Start a process that rotates without a pause, kill it at a random instant.
+
+    `bao`: killed at a random instant too, and started again.
+    """
     command = [sys.executable, "-m", "tests.chaos", "--worker", str(config), name]
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     assert worker.stdout is not None
     try:
         worker.stdout.readline()
-        time.sleep(chance.uniform(0, 0.45))
+        moments = chance.uniform(0, 0.45), chance.uniform(0, 0.3), chance.uniform(0, 0.4)
+        outage = threading.Thread(target=_outage, args=(bao, *moments[1:]))
+        outage.start()
+        time.sleep(moments[0])
         worker.kill()
+        outage.join()
     finally:
         worker.kill()
         worker.wait()
@@ -157,6 +178,30 @@ def kill_one(app: App, config: Path, name: str, chance: random.Random) -> str:
         return "between rotations"
     last = newest_step(app.journal.history(opened.id))
     return f"{last.step} {last.kind}" if last is not None else "before its first step"
+
+
+def _outage(bao: ScratchOpenBao | None, after: float, lasting: float) -> None:
+    if bao is not None:
+        time.sleep(after)
+        bao.kill()
+        time.sleep(lasting)
+        bao.restart()
+
+
+class Reader:
+    """What a consumer does: asks the backend, and keeps what it read while that is away."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._read: dict[str, Credential] = {}
+
+    def __call__(self, name: str) -> Credential:
+        try:
+            self._read[name] = serves(self._app, name)
+        except (Transient, Denied):
+            if name not in self._read:
+                raise
+        return self._read[name]
 
 
 def work(config: Path, name: str) -> None:
@@ -169,7 +214,9 @@ def work(config: Path, name: str) -> None:
             app.engine.rotate(secret, patience=timedelta(seconds=20))
 
 
-def configure(folder: Path, server: ScratchPostgres, *, postgresql_journal: bool) -> Path:
+def configure(
+    folder: Path, server: ScratchPostgres, bao: ScratchOpenBao | None, *, postgresql_journal: bool
+) -> Path:
     """Write a configuration with its keys."""
     file = folder / "admin-password"
     file.touch(mode=0o600)
@@ -178,14 +225,23 @@ def configure(folder: Path, server: ScratchPostgres, *, postgresql_journal: bool
     if postgresql_journal:
         url = f"postgresql://postgres@{server.host}:{server.port}/audit"
         password = ', password: "file:admin-password"'
+    backend, vault = "local", ""
+    if bao is not None:
+        token = folder / "bao-token"
+        token.touch(mode=0o600)
+        token.write_text(bao.root_token)
+        backend = "vault"
+        auth = '{token: "file:bao-token"}'
+        vault = f'vault: {{type: vault, address: "{bao.address}", timeout: 3s, auth: {auth}}}'
     config = folder / "rotator.yaml"
-    text = CONFIG.format(host=server.host, port=server.port, journal=url, password=password)
+    place = {"host": server.host, "port": server.port, "backend": backend, "vault": vault}
+    text = CONFIG.format(journal=url, password=password, **place)
     initialise(config, text)
     return config
 
 
 def serves(app: App, name: str):
-    current = app.backend("local").current(name)
+    current = app.secret(name).backend.current(name)
     assert current is not None
     return current.credential
 
@@ -202,13 +258,19 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=210)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--journal", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--backend", choices=["local", "openbao"], default="local")
     parser.add_argument("--worker", nargs=2, metavar=("CONFIG", "NAME"))
     given = parser.parse_args()
     if given.worker:
         work(Path(given.worker[0]), given.worker[1])
         return
     seed = given.seed if given.seed is not None else random.randrange(2**32)
-    report = run(given.kills, seed=seed, postgresql_journal=given.journal == "postgresql")
+    report = run(
+        given.kills,
+        seed=seed,
+        postgresql_journal=given.journal == "postgresql",
+        openbao=given.backend == "openbao",
+    )
     print(json.dumps({"seed": seed, "ok": report.ok, **asdict(report)}, indent=2))
     sys.exit(not report.ok)
 

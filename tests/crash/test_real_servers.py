@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import itertools
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import psycopg
 import pytest
 
+from rotator.api import Credential, Secret
 from rotator.backends.local import LocalBackend
 from rotator.backends.sealing import Keys, new_key
+from rotator.backends.vault.backend import VaultBackend
+from rotator.backends.vault.options import VaultOptions
+from rotator.backends.vault.session import Session
 from rotator.journal.sql import SqlJournal
-from rotator.testing.crash import Scenario, World, explore, explore_failures, scenarios
+from rotator.testing.crash import (
+    Scenario,
+    World,
+    explore,
+    explore_failures,
+    explore_strangers,
+    scenarios,
+)
 from rotator.testing.fake_rotations import fake_rotation
-from rotator.testing.fake_target import FakeTarget
+from rotator.testing.fake_target import Account, FakeTarget
+from rotator.testing.openbao import ScratchOpenBao
 from tests.postgresql.worlds import STRATEGIES, Statements, worlds
 
 if TYPE_CHECKING:
@@ -98,8 +111,7 @@ def stored_world(tmp_path: Path) -> Callable[[], World]:
     return make
 
 
-def _holds(backend: LocalBackend, password: str) -> bool:
-    path = World.__dataclass_fields__["path"].default
+def _holds(backend: LocalBackend | VaultBackend, password: str, path: str = "apps/app") -> bool:
     found = [backend.staged(path, rotation) for rotation in backend.rotation_ids(path)]
     current = backend.current(path)
     found.append(current.credential if current else None)
@@ -127,3 +139,65 @@ def test_the_embedded_backend_and_a_journal_in_sqlite_survive_failures(
 ):
     """And with any call failing."""
     _expect_none(explore_failures(_scenario(stored_world, "rotation")))
+
+
+@pytest.fixture(scope="module")
+def bao() -> Iterator[ScratchOpenBao]:
+    with ScratchOpenBao() as started:
+        yield started
+
+
+@pytest.fixture
+def vault_world(bao: ScratchOpenBao) -> Iterator[Callable[[], World]]:
+    """A world that keeps its secrets in a real OpenBao, each at a path of its own."""
+    options = VaultOptions(address=bao.address)
+    secrets = {"env:VAULT_TOKEN": Secret(bao.root_token)}
+    backend = VaultBackend("vault", options, Session(options, secrets.__getitem__))
+
+    def make() -> World:
+        path = f"apps/{uuid4()}"
+        target = FakeTarget(stored=lambda password: _holds(backend, password, path))
+
+        def write_by_hand(one: Credential) -> str:
+            data = {"username": one.username, "password": one.password.reveal(), **one.fields}
+            return str(bao.call("POST", f"secret/data/{path}", data=data)["data"]["version"])
+
+        def foreign() -> Credential:
+            target.accounts["legacy"] = Account(passwords=["set-by-hand-long-ago"])
+            return Credential(username="legacy", password=Secret("set-by-hand-long-ago"))
+
+        return World(
+            rotation=lambda: fake_rotation("new-user", target),
+            backend=backend,
+            usable=target.usable,
+            accepts=lambda one: target.accepts(one.username, one.password.reveal()),
+            state=target.state,
+            violations=lambda: target.violations,
+            foreign=foreign,
+            write_by_hand=write_by_hand,
+            tapped=(target,),
+            path=path,
+        )
+
+    yield make
+    backend.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "how"),
+    [
+        pytest.param("rotation", explore),
+        pytest.param("rotation", explore_strangers),
+        pytest.param("rotation", explore_failures, marks=pytest.mark.slow),
+        pytest.param("rollback in the grace period", explore, marks=pytest.mark.slow),
+        pytest.param("rollback in the grace period", explore_strangers, marks=pytest.mark.slow),
+        pytest.param("rotation of an adopted login", explore, marks=pytest.mark.slow),
+    ],
+)
+def test_a_real_openbao_survives_crashes_failures_and_other_writers(
+    vault_world: Callable[[], World], name: str, how: Callable[[Scenario], Report]
+):
+    """Killed at any call, refused at any call, and with somebody writing by hand at any point."""
+    report = how(_scenario(vault_world, name))
+    assert not report.violations, str(report)
+    assert report.runs > 10, str(report)

@@ -91,8 +91,13 @@ def _answer(racer: subprocess.Popen[str]) -> int:
     return code
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_a_process_killed_at_random_loses_nothing(kind: str):
-    """The short form of `make chaos`."""
-    report = chaos.run(12, seed=7, postgresql_journal=kind == "postgresql")
+@pytest.mark.parametrize(
+    ("journal", "backend"),
+    [("sqlite", "local"), ("postgresql", "local"), ("sqlite", "openbao")],
+)
+def test_a_process_killed_at_random_loses_nothing(journal: str, backend: str):
+    """The short form of `make chaos`; the OpenBao is killed in the middle too."""
+    report = chaos.run(
+        12, seed=7, postgresql_journal=journal == "postgresql", openbao=backend == "openbao"
+    )
     assert report.ok, report

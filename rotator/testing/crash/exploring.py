@@ -20,7 +20,6 @@ from rotator.testing.crash.points import Crash, Point, When
 from rotator.testing.crash.process import Process, Stuck
 from rotator.testing.crash.promises import Promises
 from rotator.testing.crash.report import Report, Violation
-from rotator.testing.fake_backend import FakeBackend
 
 if TYPE_CHECKING:
     from rotator.testing.crash.promises import Start
@@ -208,14 +207,15 @@ def _overtake(
 def _intrude(scenario: Scenario, report: Report, point: Point) -> None:
     world, promises, _ = _prepared(scenario)
     backend = world.backend
-    assert isinstance(backend, FakeBackend)
+    write_by_hand = world.write_by_hand
+    assert write_by_hand is not None
     written: list[str] = []
 
     def write(here: Point) -> None:
         current = backend.current(world.path)
         if here.number == point.number and current is not None:
             same = replace(current.credential, fields={"edited": "by a person"})
-            written.append(backend.written_by_a_stranger(world.path, same))
+            written.append(write_by_hand(same))
 
     process = Process(world, promises, policy=scenario.policy, fault=write)
     _let(scenario.act, process, promises)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Final
 from rotator.core.model import DrainThen, Outcome, Policy
 from rotator.testing.crash.points import Crash, Point, When
 from rotator.testing.crash.process import POLICY, Process
-from rotator.testing.fake_backend import FakeBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +87,7 @@ def scenarios(make_world: Callable[[], World]) -> list[Scenario]:
         )
         ends = replace(POLICY, drain_then=DrainThen.TERMINATE, drain_wait=timedelta(seconds=90))
         found += [drain, replace(drain, name="drain that ends sessions", policy=ends)]
-    if world.foreign is not None and isinstance(world.backend, FakeBackend):
+    if world.foreign is not None and world.write_by_hand is not None:
         adopted = Scenario(
             name="rotation of an adopted login",
             make_world=make_world,
@@ -145,8 +144,8 @@ def _hand_over(process: Process) -> None:
     """Put a login that others made where consumers read it, as others would have."""
     world = process.world
     assert world.foreign is not None
-    assert isinstance(world.backend, FakeBackend)
-    world.backend.written_by_a_stranger(world.path, world.foreign())
+    assert world.write_by_hand is not None
+    _ = world.write_by_hand(world.foreign())
 
 
 def _adopt(process: Process) -> None:

@@ -39,9 +39,10 @@ class World:
     after calls that must change nothing. `open_session` opens one for the current login, and
     `close_sessions` closes all; without them the scenarios with sessions are left out.
     `refuse_next` makes the target refuse the next candidate. `foreign` makes a login that bears no
-    mark of ours, to be adopted. `make_journal` opens another journal
-    than the one in memory, over the clock and what tells of dead holders. `secret` and `path` are the names
-    under which the journal and the backend know the secret.
+    mark of ours, to be adopted. `write_by_hand` makes a credential current in the backend as
+    somebody would who knows nothing of us, and returns its version. `make_journal` opens another
+    journal than the one in memory, over the clock and what tells of dead holders. `secret` and `path`
+    are the names under which the journal and the backend know the secret.
     """
 
     rotation: Callable[[], Rotation]
@@ -54,6 +55,7 @@ class World:
     close_sessions: Callable[[], None] | None = None
     refuse_next: Callable[[], None] | None = None
     foreign: Callable[[], Credential] | None = None
+    write_by_hand: Callable[[Credential], str] | None = None
     tapped: Sequence[Tapped] = ()
     clock: ManualClock = field(default_factory=ManualClock)
     dead: set[str] = field(default_factory=set[str])
@@ -65,6 +67,9 @@ class World:
 
     def __post_init__(self) -> None:
         """Open the journal, over this world's clock and its dead."""
+        backend = self.backend
+        if self.write_by_hand is None and isinstance(backend, FakeBackend):
+            self.write_by_hand = lambda one: backend.written_by_a_stranger(self.path, one)
         self.journal = self.make_journal(self.clock, self.dead.__contains__)
 
     def lets_in(self, credential: Credential) -> bool:
