@@ -215,7 +215,11 @@ def work(config: Path, name: str) -> None:
 
 
 def configure(
-    folder: Path, server: ScratchPostgres, bao: ScratchOpenBao | None, *, postgresql_journal: bool
+    folder: Path,
+    server: ScratchPostgres,
+    bao: ScratchOpenBao | None = None,
+    *,
+    postgresql_journal: bool,
 ) -> Path:
     """Write a configuration with its keys."""
     file = folder / "admin-password"
