@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import re
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 from typing import TYPE_CHECKING, Any, Protocol
 from uuid import uuid4
 
@@ -75,18 +78,34 @@ def opened(bao: ScratchOpenBao) -> Iterator[Opener]:
         one.close()
 
 
+@pytest.fixture(scope="module", params=["inmem", "raft"])
+def store(request: pytest.FixtureRequest) -> Iterator[ScratchOpenBao]:
+    with ScratchOpenBao(durable=request.param == "raft") as started:
+        yield started
+
+
 class TestContract(BackendSuite):
-    """What every backend does."""
+    """What every backend does, in memory and on raft storage."""
 
     @pytest.fixture
-    def backend(self, opened: Opener) -> VaultBackend:
+    def backend(self, store: ScratchOpenBao) -> Iterator[VaultBackend]:
         """Return the backend."""
-        return opened()
+        backend = _rooted(store)
+        yield backend
+        backend.close()
 
     @pytest.fixture
-    def another(self, opened: Opener) -> VaultBackend:
+    def another(self, store: ScratchOpenBao) -> Iterator[VaultBackend]:
         """Return a second client with a login of its own."""
-        return opened()
+        backend = _rooted(store)
+        yield backend
+        backend.close()
+
+
+def _rooted(bao: ScratchOpenBao) -> VaultBackend:
+    secrets = {"env:VAULT_TOKEN": Secret(bao.root_token)}
+    options = VaultOptions(address=bao.address)
+    return VaultBackend("vault", options, Session(options, secrets.__getitem__))
 
 
 # -- what consumers and operators see -----------------------------------------------------------
@@ -232,9 +251,7 @@ def test_a_lost_answer_to_restore_makes_one_copy(bao: ScratchOpenBao, opened: Op
 def test_a_server_that_is_killed_has_kept_what_it_said(opened: Opener):
     """Staged, it can be published after the restart; published, it is served."""
     with ScratchOpenBao(durable=True) as bao:
-        secrets = {"env:VAULT_TOKEN": Secret(bao.root_token)}
-        options = VaultOptions(address=bao.address)
-        backend = VaultBackend("vault", options, Session(options, secrets.__getitem__))
+        backend = _rooted(bao)
         publish(backend, "apps/app", "r1", "a")
         backend.stage("apps/app", "r2", credential("b"))
         bao.kill()
@@ -256,9 +273,7 @@ def test_a_server_that_is_killed_has_kept_what_it_said(opened: Opener):
 def test_a_sealed_server_is_told(opened: Opener):
     """It may be unsealed in a minute, so it is tried again; nothing was written."""
     with ScratchOpenBao() as bao:
-        options = VaultOptions(address=bao.address)
-        secrets = {"env:VAULT_TOKEN": Secret(bao.root_token)}
-        backend = VaultBackend("vault", options, Session(options, secrets.__getitem__))
+        backend = _rooted(bao)
         publish(backend, "apps/app", "r1", "a")
         bao.seal()
         with pytest.raises(Sealed, match="is sealed"):
@@ -501,6 +516,34 @@ def test_a_token_that_was_revoked_leads_to_one_new_login_from_many_threads(
     session.close()
 
 
+def test_fifty_threads_whose_token_expires_in_the_middle_lose_nothing(logins: ScratchOpenBao):
+    """Each goes on with the one new login; none of their calls fails."""
+    role_id, secret_id = _approle(logins)
+    auth = {"method": "approle", "role_id": role_id, "secret_id": "env:ID"}
+    session = _session(logins, {"env:ID": secret_id}, **auth)
+    backend = VaultBackend("vault", VaultOptions(address=logins.address), session)
+    token, expired = session.lookup()["id"], Barrier(51)
+    before = _requests(logins, "auth/approle/login")
+
+    def work(number: int) -> str:
+        path = f"apps/fifty-{number}"
+        publish(backend, path, f"{uuid4()}", "first")
+        expired.wait()
+        expired.wait()
+        publish(backend, path, f"{uuid4()}", "second")
+        served = backend.current(path)
+        return served.credential.username if served else ""
+
+    with ThreadPoolExecutor(50) as pool:
+        working = [pool.submit(work, number) for number in range(50)]
+        expired.wait()
+        logins.call("POST", "auth/token/revoke", token=token)
+        expired.wait()
+        assert {one.result() for one in working} == {"second"}
+    assert _requests(logins, "auth/approle/login") == before + 1
+    backend.close()
+
+
 def test_a_right_that_is_missing_leads_to_no_new_login(logins: ScratchOpenBao):
     """The token is good; another one would have the same rights."""
     role_id, secret_id = _approle(logins)
@@ -519,6 +562,30 @@ def test_a_right_that_is_missing_leads_to_no_new_login(logins: ScratchOpenBao):
 def _requests(bao: ScratchOpenBao, path: str) -> int:
     lines = map(json.loads, bao.audit_text.splitlines())
     return sum(one["type"] == "request" and one["request"]["path"] == path for one in lines)
+
+
+def test_no_debug_log_of_a_library_and_no_error_holds_a_secret(
+    bao: ScratchOpenBao, opened: Opener, caplog: pytest.LogCaptureFixture
+):
+    """Neither the password nor the token, in what hvac, requests and urllib3 log and raise."""
+    caplog.set_level(logging.DEBUG)
+    backend, path, strange = opened(), "apps/canary", f"s.{uuid4()}"
+    publish(backend, path, "r1", "canary")
+    backend.stage(path, "r2", credential("canary-two"))
+    said = []
+    for ask in (
+        lambda: backend.publish(path, "r2", expect="7"),
+        lambda: opened(strange).stage(path, "r3", credential("canary-three")),
+        lambda: opened(mount="nowhere").stage(path, "r3", credential("canary-three")),
+    ):
+        with pytest.raises(StepError) as raised:
+            ask()
+        said += traceback.format_exception(raised.value)
+    said += [record.getMessage() for record in caplog.records]
+    said.append(bao.audit_text)
+    assert any("/v1/secret/data/apps/canary" in one for one in said)
+    for secret in ("password-of-canary", bao.root_token, strange):
+        assert not any(secret in one for one in said)
 
 
 def test_nothing_of_the_environment_is_taken_by_chance(
