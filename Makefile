@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -11,15 +12,19 @@ ARGS ?=
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-$(STAMP): pyproject.toml constraints.txt
+$(DEMO): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: apt-get install python3 python3-venv"; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; `$(PYTHON) --version` was found. Say which: make PYTHON=python3.11 ..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "Python's venv module is missing: apt-get install python3-venv"; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
-	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,demo,dev]' || { echo "The packages could not be installed; pip says why above. It needs a package index that it can reach."; exit 1; }
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,demo]' || { echo "The packages could not be installed; pip says why above. It needs a package index that it can reach."; exit 1; }
+	@touch $(DEMO)
+
+$(STAMP): $(DEMO)
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,demo,dev]' || { echo "The packages for the tests could not be installed; pip says why above."; exit 1; }
 	@touch $(STAMP)
 
-demo: $(STAMP) ## the main job on a real PostgreSQL, in front of your eyes
+demo: $(DEMO) ## the main job on a real PostgreSQL, in front of your eyes
 	$(VENV)/bin/rotator demo $(ARGS)
 
 test: $(STAMP) ## the tests

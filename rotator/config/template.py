@@ -48,6 +48,9 @@ _VAULT: Final = """\
   #   address: https://vault.example.org:8200
   #   mount: secret                  # a KV mount of version 2
   #   auth: {method: approle, role_id: rotator, secret_id: env:VAULT_SECRET_ID}
+  # aws:                             # AWS Secrets Manager, by this machine's own role
+  #   type: aws
+  #   region: eu-central-1
 """
 _POLICIES: Final = """\
 

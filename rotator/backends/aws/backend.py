@@ -1,0 +1,447 @@
+"""Secrets in AWS Secrets Manager: staging labels move, values never change.
+
+Consumers read the version with the label AWSCURRENT. A staged value is a version with a label of
+our own, one for each rotation, rather than AWSPENDING, which is AWS's own rotation's. Publishing
+moves AWSCURRENT from the version that is expected: AWS refuses when it is elsewhere, and that is
+the compare-and-set.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from rotator.api import (
+    Conflict,
+    Credential,
+    Denied,
+    Finding,
+    PluginInfo,
+    Secret,
+    Severity,
+    StepError,
+    Unknown,
+    UsageError,
+    Version,
+)
+from rotator.backends.aws.client import Answer, Client
+from rotator.backends.aws.options import AwsOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import timedelta
+    from pathlib import Path
+
+_CURRENT: Final = "AWSCURRENT"
+_PENDING: Final = "AWSPENDING"
+# Our own label for what a rotation has staged.
+_LABEL: Final = "ROTATOR_PENDING_"
+_MARK: Final = "rotator_rotation_id"
+# What a secret of ours holds before its first credential: the first version of a secret gets the
+# label AWSCURRENT whatever is asked for (API reference, PutSecretValue).
+_NOTHING_YET: Final = "rotator_nothing_yet"
+_SHORTEST_TOKEN: Final = 32
+_MOST_BYTES: Final = 65_536
+_MOST_TOKENS: Final = 9
+# A version can be visible late (aws-sdk-js-v3 issue 7701).
+_LATE: Final = (0.1, 0.3, 0.6)
+
+
+class AwsBackend:
+    """Secrets in one account and region. Safe between threads, processes and machines."""
+
+    def __init__(self, name: str, options: AwsOptions, client: Client) -> None:
+        """Nothing is connected yet."""
+        self._name: str = name
+        self._options: AwsOptions = options
+        self._client: Client = client
+
+    # -- the contract --------------------------------------------------------------------------
+
+    def current(self, path: str) -> Version | None:
+        """Return the version that is labelled AWSCURRENT."""
+        found = self._read(path, VersionStage=_CURRENT)
+        if found is None or _NOTHING_YET in found["data"]:
+            return None
+        return self._version(path, found)
+
+    def read(self, path: str, version: str) -> Version | None:
+        """Return that very version."""
+        found = self._read(path, VersionId=version)
+        if found is None or _NOTHING_YET in found["data"]:
+            return None
+        return self._version(path, found)
+
+    def staged(self, path: str, rotation_id: str) -> Credential | None:
+        """Return what this rotation has staged."""
+        found = self._read(path, VersionStage=_LABEL + rotation_id)
+        return None if found is None else self._credential(path, found["data"])
+
+    def stage(self, path: str, rotation_id: str, new: Credential) -> Credential:
+        """Keep `new` under a label of its own; the first write wins."""
+        about = self._describe(path)
+        if about is None:
+            self._create(path)
+        elif about.get("RotationEnabled"):
+            raise self._owned_by_aws(path)
+        data = self._data(path, new, rotation_id)
+        for number in range(1, _MOST_TOKENS + 1):
+            token = _token(rotation_id, number)
+            found = self._read(path, VersionId=token)
+            if found is not None:
+                # Ours already: staged, or published since. One without a label was discarded.
+                if found["stages"]:
+                    return self._credential(path, found["data"])
+                continue
+            try:
+                _ = self._client.write(
+                    "put_secret_value",
+                    path,
+                    SecretId=path,
+                    ClientRequestToken=token,
+                    SecretString=data,
+                    VersionStages=[_LABEL + rotation_id],
+                )
+            except Answer as answer:
+                if answer.code == "ResourceExistsException":
+                    first = self._read(path, VersionId=token)
+                    if first is not None and first["stages"]:
+                        return self._credential(path, first["data"])
+                    continue
+                raise self._refused(path, answer) from None
+            return new
+        raise Conflict(
+            f"this rotation has been staged and discarded too often at {path!r}.",
+            hint="Begin another one.",
+        )
+
+    def publish(self, path: str, rotation_id: str, *, expect: str | None) -> str:
+        """Move AWSCURRENT to the staged version, if `expect` still has it."""
+        current = self._read(path, VersionStage=_CURRENT)
+        now = _id(current)
+        if current is None or current["data"].get(_MARK) != rotation_id:
+            if now != expect:
+                raise self._conflict(path, now, expect)
+            staged = self._staged_in_time(path, rotation_id)
+            if staged is None:
+                raise Conflict(
+                    f"nothing is staged for this rotation at {path!r} in backend {self._name!r}."
+                )
+            held = current["id"] if current is not None else None
+            self._move(path, to=staged["id"], away_from=held, expect=expect)
+            now = staged["id"]
+        try:
+            self.discard(path, rotation_id)
+        except StepError as error:
+            raise Unknown(
+                f"version {now} is published, but its staging label is still there: {error.what}"
+            ) from error
+        return cast("str", now)
+
+    def discard(self, path: str, rotation_id: str) -> None:
+        """Take the label away; AWS removes a version without labels by itself."""
+        label = _LABEL + rotation_id
+        found = self._read(path, VersionStage=label)
+        if found is None:
+            return
+        try:
+            _ = self._client.write(
+                "update_secret_version_stage",
+                path,
+                SecretId=path,
+                VersionStage=label,
+                RemoveFromVersionId=found["id"],
+            )
+        except Answer as answer:
+            if self._read(path, VersionStage=label) is not None:
+                raise self._refused(path, answer) from None
+
+    def restore(self, path: str, *, expect: str, to: str) -> str:
+        """Move AWSCURRENT back to version `to`, if `expect` still has it."""
+        current = self._read(path, VersionStage=_CURRENT)
+        now = _id(current)
+        if now == to:
+            return to
+        if now != expect:
+            raise self._conflict(path, now, expect)
+        wanted = self._read(path, VersionId=to)
+        if wanted is None or _NOTHING_YET in wanted["data"]:
+            raise Conflict(f"backend {self._name!r} no longer holds version {to} of {path!r}.")
+        self._move(path, to=to, away_from=expect, expect=expect)
+        return to
+
+    # -- values beside credentials -------------------------------------------------------------
+
+    def get_value(self, path: str, field: str) -> Secret | None:
+        """Return one key of the current version, where it is a text."""
+        found = self._read(path, VersionStage=_CURRENT)
+        value = None if found is None else found["data"].get(field)
+        return Secret(value) if isinstance(value, str) else None
+
+    def put_value(self, path: str, field: str, value: Secret) -> None:
+        """Write one key, keeping the others."""
+        if self._describe(path) is None:
+            self._create(path)
+        found = self._read(path, VersionStage=_CURRENT)
+        data = {} if found is None else {**found["data"]}
+        _ = data.pop(_NOTHING_YET, None)
+        try:
+            _ = self._client.write(
+                "put_secret_value",
+                path,
+                SecretId=path,
+                SecretString=self._fits(path, {**data, field: value.reveal()}),
+                VersionStages=[_CURRENT],
+            )
+        except Answer as answer:
+            raise self._refused(path, answer) from None
+
+    # -- care ----------------------------------------------------------------------------------
+
+    def rotation_ids(self, path: str) -> set[str]:
+        """Return the rotations whose versions still have a label."""
+        about = self._describe(path)
+        ids: set[str] = set()
+        for version in (about or {}).get("VersionIdsToStages", {}):
+            found = self._read(path, VersionId=version)
+            if found is not None and isinstance(one := found["data"].get(_MARK), str):
+                ids.add(one)
+        return ids
+
+    def examine(self, paths: Mapping[str, timedelta | None]) -> list[Finding]:
+        """Look at each secret: may we see it, who rotates it, what was left behind."""
+        found: list[Finding] = []
+        for path in paths:
+            subject = f"backend {self._name}, {path}"
+            about = self._describe(path)
+            if about is None:
+                message = "is not there yet: the first rotation creates it"
+                found.append(Finding(severity=Severity.OK, subject=subject, message=message))
+                continue
+            found += self._examine_one(subject, path, about)
+        if not any(one.severity is not Severity.OK for one in found):
+            message = f"{self._client.where} can be read"
+            found.append(
+                Finding(severity=Severity.OK, subject=f"backend {self._name}", message=message)
+            )
+        return found
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def _examine_one(self, subject: str, path: str, about: dict[str, Any]) -> list[Finding]:
+        found: list[Finding] = []
+        if about.get("RotationEnabled"):
+            by = "" if about.get("RotationLambdaARN") else ", without a function that would do it"
+            found.append(
+                Finding(
+                    severity=Severity.ERROR,
+                    subject=subject,
+                    message=f"AWS rotates it by itself{by}",
+                    remedy=f"aws secretsmanager cancel-rotate-secret --secret-id {path}, if rotator is to do it",
+                )
+            )
+        stages = [one for labels in about.get("VersionIdsToStages", {}).values() for one in labels]
+        if _PENDING in stages:
+            found.append(
+                Finding(
+                    severity=Severity.WARNING,
+                    subject=subject,
+                    message="AWSPENDING is left behind, from a rotation of AWS's that did not end",
+                    remedy=f"aws secretsmanager update-secret-version-stage --secret-id {path} --version-stage AWSPENDING --remove-from-version-id ...",
+                )
+            )
+        ours = [one for one in stages if one.startswith(_LABEL)]
+        if ours:
+            found.append(
+                Finding(
+                    severity=Severity.WARNING,
+                    subject=subject,
+                    message=f"{len(ours)} pending value(s), from a rotation that is not over",
+                    remedy="rotator resume --all",
+                )
+            )
+        if self.current(path) is not None:
+            found.append(Finding(severity=Severity.OK, subject=subject, message="can be read"))
+        return found
+
+    # -- below the contract --------------------------------------------------------------------
+
+    def _read(self, path: str, **which: str) -> dict[str, Any] | None:
+        """Return `id`, `data`, `stages` and `created` of a version; None when there is none."""
+        try:
+            answer = self._client.ask("get_secret_value", path, SecretId=path, **which)
+        except Answer as answered:
+            # AWS answers a version id that could not be one as invalid.
+            if answered.code == "ResourceNotFoundException" or "VersionId" in which:
+                return None
+            raise self._refused(path, answered) from None
+        if "VersionStage" in which and which["VersionStage"] not in answer["VersionStages"]:
+            return None
+        return {
+            "id": answer["VersionId"],
+            "data": self._parsed(path, answer.get("SecretString")),
+            "stages": answer.get("VersionStages", []),
+            "created": answer["CreatedDate"],
+        }
+
+    def _staged_in_time(self, path: str, rotation_id: str) -> dict[str, Any] | None:
+        for pause in (*_LATE, None):
+            found = self._read(path, VersionStage=_LABEL + rotation_id)
+            if found is not None or pause is None:
+                return found
+            time.sleep(pause)
+        return None
+
+    def _describe(self, path: str) -> dict[str, Any] | None:
+        try:
+            return self._client.ask("describe_secret", path, SecretId=path)
+        except Answer as answer:
+            if answer.code == "ResourceNotFoundException":
+                return None
+            raise self._refused(path, answer) from None
+
+    def _create(self, path: str) -> None:
+        if path.startswith("arn:"):
+            raise Denied(
+                f"there is no secret {path!r}.", hint="Name it by its name to have it created."
+            )
+        more = {"KmsKeyId": self._options.kms_key} if self._options.kms_key else {}
+        try:
+            _ = self._client.write(
+                "create_secret",
+                path,
+                Name=path,
+                SecretString=json.dumps({_NOTHING_YET: True}),
+                Tags=[{"Key": "managed-by", "Value": "rotator"}],
+                **more,
+            )
+        except Answer as answer:
+            # Somebody was faster.
+            if answer.code != "ResourceExistsException":
+                raise self._refused(path, answer) from None
+
+    def _move(self, path: str, *, to: str, away_from: str | None, expect: str | None) -> None:
+        given = {} if away_from is None else {"RemoveFromVersionId": away_from}
+        try:
+            _ = self._client.write(
+                "update_secret_version_stage",
+                path,
+                SecretId=path,
+                VersionStage=_CURRENT,
+                MoveToVersionId=to,
+                **given,
+            )
+        except (Answer, Unknown) as error:
+            # Moved already, by a try whose answer was lost? The label tells.
+            try:
+                now = _id(self._read(path, VersionStage=_CURRENT))
+            except StepError as again:
+                raise Unknown(
+                    f"nobody can tell whether {path!r} was changed: {again.what}"
+                ) from error
+            if now == to:
+                return
+            if isinstance(error, Unknown):
+                raise
+            raise self._conflict(path, now, expect) from None
+
+    def _version(self, path: str, found: dict[str, Any]) -> Version:
+        mark = found["data"].get(_MARK)
+        return Version(
+            id=found["id"],
+            credential=self._credential(path, found["data"]),
+            rotation_id=mark if isinstance(mark, str) else None,
+            created=found["created"],
+        )
+
+    def _credential(self, path: str, data: Mapping[str, Any]) -> Credential:
+        options = self._options
+        username, password = data.get(options.username_field), data.get(options.password_field)
+        if not isinstance(username, str) or not isinstance(password, str):
+            raise Denied(
+                f"{path!r} in backend {self._name!r} holds no {options.username_field!r} and {options.password_field!r}.",
+                hint="Set `username_field` and `password_field` to the keys that hold them.",
+            )
+        own = {options.username_field, options.password_field, _MARK}
+        fields = {key: one for key, one in data.items() if key not in own}
+        return Credential(username=username, password=Secret(password), fields=fields)
+
+    def _data(self, path: str, new: Credential, rotation_id: str) -> str:
+        data = {
+            **new.fields,
+            self._options.username_field: new.username,
+            self._options.password_field: new.password.reveal(),
+            _MARK: rotation_id,
+        }
+        return self._fits(path, data)
+
+    def _fits(self, path: str, data: Mapping[str, Any]) -> str:
+        text = json.dumps(data, ensure_ascii=False)
+        if len(text.encode()) > _MOST_BYTES:
+            raise Denied(
+                f"what is to be kept at {path!r} has {len(text.encode())} bytes; AWS keeps {_MOST_BYTES}.",
+                hint="Take out of the secret what is not needed beside login and password.",
+            )
+        return text
+
+    def _parsed(self, path: str, text: str | None) -> dict[str, Any]:
+        try:
+            data = json.loads(text or "")
+        except ValueError:
+            data = None
+        if not isinstance(data, dict):
+            raise Denied(
+                f"{path!r} in backend {self._name!r} does not hold a JSON object.",
+                hint="Keep login and password as a JSON object, as AWS's console does.",
+            ) from None
+        return cast("dict[str, Any]", data)
+
+    def _conflict(self, path: str, now: str | None, expect: str | None) -> Conflict:
+        return Conflict(
+            f"backend {self._name!r} holds version {now or 'none'} of {path!r}, not {expect or 'none'}: somebody else wrote.",
+            hint="Their value was not overwritten.",
+        )
+
+    def _owned_by_aws(self, path: str) -> Denied:
+        return Denied(
+            f"AWS rotates {path!r} by itself (RotationEnabled), so nothing is staged beside it.",
+            hint="Let one of the two do it: aws secretsmanager cancel-rotate-secret, or take it out of rotator's configuration.",
+        )
+
+    def _refused(self, path: str, answer: Answer) -> StepError:
+        return Denied(f"{self._client.where} refuses the request on {path!r} ({answer.code}).")
+
+
+class _AwsPlugin:
+    """Opens AWS Secrets Manager backends."""
+
+    info: PluginInfo = PluginInfo(
+        name="aws", summary="AWS Secrets Manager.", target_options=AwsOptions
+    )
+
+    def open(
+        self, name: str, options: object, resolve: Callable[[str], Secret], base: Path
+    ) -> AwsBackend:
+        """Open it; nothing is connected yet."""
+        _ = resolve, base
+        chosen = cast("AwsOptions", options)
+        return AwsBackend(name, chosen, Client(chosen))
+
+
+PLUGIN: Final = _AwsPlugin()
+
+
+def _token(rotation_id: str, number: int) -> str:
+    """Return the version id of a rotation's n-th staged value: 32 to 64 characters, AWS says."""
+    if len(rotation_id) > 60:  # noqa: PLR2004 # room for the number
+        raise UsageError("a rotation id has 60 characters at most.")
+    text = rotation_id if number == 1 else f"{rotation_id}-{number}"
+    return text.ljust(_SHORTEST_TOKEN, "-")
+
+
+def _id(found: dict[str, Any] | None) -> str | None:
+    """Return the version's id; None also for a secret that holds no credential yet."""
+    return None if found is None or _NOTHING_YET in found["data"] else str(found["id"])

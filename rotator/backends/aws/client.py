@@ -1,0 +1,212 @@
+"""Calls to AWS Secrets Manager: one client, its quota, and its errors by kind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import botocore.session
+from botocore import exceptions
+from botocore.config import Config
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    DeferredRefreshableCredentials,
+)
+
+from rotator.api import Denied, Transient, Unknown, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rotator.backends.aws.options import AwsOptions
+
+_THROTTLED: Final = frozenset(
+    {
+        "ThrottlingException",
+        "Throttling",
+        "TooManyRequestsException",
+        "RequestLimitExceeded",
+        "LimitExceededException",
+    }
+)
+_BAD_LOGIN: Final = frozenset(
+    {
+        "UnrecognizedClientException",
+        "InvalidClientTokenId",
+        "ExpiredTokenException",
+        "ExpiredToken",
+        "InvalidSignatureException",
+        "SignatureDoesNotMatch",
+    }
+)
+_KMS: Final = frozenset({"DecryptionFailure", "EncryptionFailure", "KMSAccessDeniedException"})
+# What the caller of a method understands by itself.
+_ANSWERS: Final = frozenset(
+    {
+        "ResourceNotFoundException",
+        "ResourceExistsException",
+        "InvalidParameterException",
+        "ValidationException",
+    }
+)
+
+
+class Throttled(Transient):
+    """AWS wants fewer requests."""
+
+
+class NotAllowed(Denied):
+    """An IAM or resource policy does not allow it."""
+
+
+class KeyUnusable(Denied):
+    """The KMS key cannot be used."""
+
+
+class Answer(Exception):  # an answer, not an error: the caller finds out what it means
+    """What AWS said, by its code."""
+
+    def __init__(self, code: str) -> None:
+        """`code` is AWS's; its message is not kept, since it may repeat what was sent."""
+        super().__init__(code)
+        self.code: str = code
+
+
+class Client:
+    """AWS Secrets Manager in one region. Safe to use from threads."""
+
+    def __init__(self, options: AwsOptions) -> None:
+        """Nothing is connected yet. Raises `UsageError` without a region."""
+        seconds = max(1, round(options.timeout.total_seconds()))
+        self._options: AwsOptions = options
+        self._gap: float = 1 / options.writes_a_second
+        self._next: float = 0.0
+        self._guard: threading.Lock = threading.Lock()
+        config = Config(
+            connect_timeout=seconds,
+            read_timeout=seconds,
+            max_pool_connections=32,
+            # A write sent twice is done once: by its token, or by the label that it expects.
+            retries={"mode": "adaptive", "max_attempts": 4},
+        )
+        try:
+            session = botocore.session.Session(profile=options.profile)
+            if options.role is not None:
+                _assume(session, options)
+            self._client: Any = session.create_client(
+                "secretsmanager",
+                region_name=options.region,
+                endpoint_url=options.endpoint,
+                config=config,
+            )
+        except exceptions.NoRegionError as error:
+            raise UsageError(
+                "no AWS region is known.", hint="Set `region`, or AWS_REGION."
+            ) from error
+        except exceptions.ProfileNotFound as error:
+            raise UsageError(f"there is no AWS profile {options.profile!r}.") from error
+        self.where: str = f"Secrets Manager in {self._client.meta.region_name}"
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def ask(self, action: str, path: str, **given: Any) -> dict[str, Any]:
+        """Call `action` (such as `get_secret_value`) on a secret; reading.
+
+        Raises our errors, and `Answer` for what the caller has to understand.
+        """
+        return self._call(action, path, given, writing=False)
+
+    def write(self, action: str, path: str, **given: Any) -> dict[str, Any]:
+        """As `ask`, for what writes: within the quota, and `Unknown` when the answer is lost."""
+        self._wait()
+        return self._call(action, path, given, writing=True)
+
+    def _wait(self) -> None:
+        """Let writes through one by one, as many a second as the quota allows."""
+        with self._guard:
+            now = time.monotonic()
+            turn = max(now, self._next)
+            self._next = turn + self._gap
+        if turn > now:
+            time.sleep(turn - now)
+
+    def _call(
+        self, action: str, path: str, given: dict[str, Any], *, writing: bool
+    ) -> dict[str, Any]:
+        call: Callable[..., dict[str, Any]] = getattr(self._client, action)
+        try:
+            return call(**given)
+        except exceptions.ClientError as error:
+            said = error.response.get("Error", {})
+            raise self._answered(
+                str(said.get("Code")), str(said.get("Message")), action, path, writing=writing
+            ) from None
+        except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
+            raise Denied(
+                f"{self.where}: no AWS credentials were found.",
+                hint="Give this process a role, or set `profile`.",
+            ) from error
+        except (
+            exceptions.EndpointConnectionError,
+            exceptions.ConnectTimeoutError,
+            exceptions.ProxyConnectionError,
+        ) as error:
+            raise Transient(
+                f"{self.where} cannot be reached.", hint="Is there a route, or a VPC endpoint?"
+            ) from error
+        except exceptions.SSLError as error:
+            raise Denied(f"{self.where}: its certificate is not accepted.") from error
+        except exceptions.ParamValidationError as error:
+            raise Answer("ValidationException") from error
+        except exceptions.BotoCoreError as error:
+            what = f"{self.where} did not answer ({type(error).__name__})."
+            raise (Unknown(what) if writing else Transient(what)) from error
+
+    def _answered(
+        self, code: str, message: str, action: str, path: str, *, writing: bool
+    ) -> Exception:
+        operation = "".join(part.capitalize() for part in action.split("_"))
+        if code in _THROTTLED:
+            return Throttled(f"{self.where} limits the rate of {operation}.")
+        if code in _KMS or (code == "AccessDeniedException" and "kms" in message.lower()):
+            return KeyUnusable(
+                f"{self.where}: the KMS key of {path!r} cannot be used ({code}).",
+                hint="Allow kms:Decrypt and kms:GenerateDataKey on it, and look whether it is enabled.",
+            )
+        if code in ("AccessDeniedException", "AccessDenied"):
+            return NotAllowed(
+                f"{self.where} does not allow {operation} on {path!r}.",
+                hint=f"Allow secretsmanager:{operation} on that secret, in IAM and in its resource policy.",
+            )
+        if code in _BAD_LOGIN:
+            return Denied(
+                f"{self.where} refuses our AWS credentials ({code}).", hint="Look at the role."
+            )
+        if code in _ANSWERS:
+            return Answer(code)
+        if code == "InvalidRequestException":
+            return Denied(
+                f"{self.where} refuses {operation} on {path!r} in the state that it is in.",
+                hint="Is the secret marked for deletion? aws secretsmanager restore-secret brings it back.",
+            )
+        what = f"{self.where} failed ({code})."
+        return Unknown(what) if writing else Transient(what)
+
+
+def _assume(session: Any, options: AwsOptions) -> None:
+    """Let the session act as another role, renewed as long as it is used."""
+    extra = {"RoleSessionName": "rotator"}
+    if options.external_id is not None:
+        extra["ExternalId"] = options.external_id
+    fetcher = AssumeRoleCredentialFetcher(
+        client_creator=session.create_client,
+        source_credentials=session.get_credentials(),
+        role_arn=options.role,
+        extra_args=extra,
+    )
+    session._credentials = DeferredRefreshableCredentials(  # noqa: SLF001 # as boto3's documentation does
+        method="assume-role", refresh_using=fetcher.fetch_credentials
+    )

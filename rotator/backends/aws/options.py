@@ -1,0 +1,67 @@
+"""What a configuration says about AWS Secrets Manager."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from rotator.api import UsageError
+
+
+def _help(text: str, **more: Any) -> dict[str, Any]:
+    return {"help": text, **more}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsOptions:
+    """Options of an AWS Secrets Manager backend."""
+
+    region: str | None = field(
+        default=None, metadata=_help("The region. Default: that of the environment or profile.")
+    )
+    endpoint: str | None = field(
+        default=None, metadata=_help("Another endpoint, such as that of a VPC: https://HOST.")
+    )
+    profile: str | None = field(
+        default=None, metadata=_help("A profile of the shared configuration, on a workstation.")
+    )
+    role: str | None = field(default=None, metadata=_help("ARN of a role to assume."))
+    external_id: str | None = field(
+        default=None, metadata=_help("The external id that the role asks for.")
+    )
+    kms_key: str | None = field(
+        default=None,
+        metadata=_help("The KMS key for secrets that rotator creates.", reference=False),
+    )
+    username_field: str = field(
+        default="username", metadata=_help("The key that holds the login name.")
+    )
+    password_field: str = field(
+        default="password", metadata=_help("The key that holds the password.", reference=False)
+    )
+    timeout: timedelta = field(
+        default=timedelta(seconds=10), metadata=_help("How long one request may take.")
+    )
+    writes_a_second: int = field(
+        default=25, metadata=_help("At most so many writes; an account has 50 in all.")
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if self.endpoint is not None:
+            parts = urlsplit(self.endpoint)
+            if parts.scheme not in ("http", "https") or not parts.hostname:
+                raise UsageError("`endpoint` is not the URL of a server.")
+            if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
+                raise UsageError(
+                    "`endpoint` is not encrypted: every secret would cross the network in the clear.",
+                    hint="Use https://.",
+                )
+        if self.external_id is not None and self.role is None:
+            raise UsageError("`external_id` goes with `role`.")
+        if self.writes_a_second < 1:
+            raise UsageError("`writes_a_second` is 1 or more.")
+        if self.username_field == self.password_field:
+            raise UsageError("`username_field` and `password_field` are two keys.")

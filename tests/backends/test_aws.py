@@ -1,0 +1,285 @@
+"""The AWS backend over moto's server: the contract, and what it says of what goes wrong."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rotator.api import Conflict, Credential, Denied, Secret, Severity, Transient, UsageError
+from rotator.backends.aws.backend import AwsBackend
+from rotator.backends.aws.client import Client
+from rotator.backends.aws.options import AwsOptions
+from rotator.testing.backend_suite import BackendSuite, credential, publish
+from rotator.testing.secrets_manager import SecretsManager
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def moto() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[SecretsManager]:
+    with SecretsManager() as service:
+        yield service
+
+
+@pytest.fixture(autouse=True)
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-for-the-tests")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
+
+
+def _opened(endpoint: str, **given: Any) -> AwsBackend:
+    options = AwsOptions(region="eu-central-1", endpoint=endpoint, writes_a_second=10_000, **given)
+    return AwsBackend("aws", options, Client(options))
+
+
+@pytest.fixture
+def aws() -> Iterator[SecretsManager]:
+    """A service of the test's own, so that it can be told to misbehave."""
+    with SecretsManager() as service:
+        yield service
+
+
+@pytest.fixture
+def backend(aws: SecretsManager) -> Iterator[AwsBackend]:
+    backend = _opened(aws.endpoint)
+    yield backend
+    backend.close()
+
+
+class TestContract(BackendSuite):
+    """What every backend does, by moto and by the strict rules of AWS's reference."""
+
+    @pytest.fixture(params=["moto", "strict"])
+    def endpoint(self, request: pytest.FixtureRequest, moto: str, strict: SecretsManager) -> str:
+        """Return where the service is."""
+        return moto if request.param == "moto" else strict.endpoint
+
+    @pytest.fixture
+    def backend(self, endpoint: str) -> Iterator[AwsBackend]:
+        """Return the backend."""
+        backend = _opened(endpoint)
+        yield backend
+        backend.close()
+
+    @pytest.fixture
+    def another(self, endpoint: str) -> Iterator[AwsBackend]:
+        """Return a second client."""
+        backend = _opened(endpoint)
+        yield backend
+        backend.close()
+
+
+_PATH = "apps/app"
+
+
+def test_consumers_see_nothing_of_a_first_credential_until_it_is_published(
+    aws: SecretsManager, backend: AwsBackend
+):
+    """AWS gives the first version of a secret the label AWSCURRENT, whatever is asked for."""
+    backend.stage(_PATH, "r1", credential("a"))
+    stages = [
+        one
+        for v in aws.secret(_PATH).versions.values()
+        if "password-of-a" in str(v.value)
+        for one in v.stages
+    ]
+    assert stages == ["ROTATOR_PENDING_r1"]
+    assert backend.current(_PATH) is None
+    version = backend.publish(_PATH, "r1", expect=None)
+    assert aws.secret(_PATH).versions[version].stages == {"AWSCURRENT"}
+
+
+def test_awss_own_keys_are_kept_whole(aws: SecretsManager, backend: AwsBackend):
+    """Engine, host and whatever a template put there, with their types."""
+    theirs = {"engine": "postgres", "host": "db", "port": 5432, "ssl": True, "masterarn": "arn:x"}
+    aws.by_hand(_PATH, json.dumps({"username": "app", "password": "old", **theirs}))
+    current = backend.current(_PATH)
+    assert current is not None
+    assert current.rotation_id is None
+    new = Credential(username="app", password=Secret("new"), fields=current.credential.fields)
+    backend.stage(_PATH, "r1", new)
+    version = backend.publish(_PATH, "r1", expect=current.id)
+    kept = json.loads(str(aws.secret(_PATH).versions[version].value))
+    assert kept == {"username": "app", "password": "new", **theirs, "rotator_rotation_id": "r1"}
+
+
+def test_an_earlier_version_is_awsprevious(aws: SecretsManager, backend: AwsBackend):
+    """As consumers of AWS's own rotation expect it."""
+    first, second = publish(backend, _PATH, "r1", "a"), publish(backend, _PATH, "r2", "b")
+    stages = {name: one.stages for name, one in aws.secret(_PATH).versions.items() if one.stages}
+    assert stages == {first: {"AWSPREVIOUS"}, second: {"AWSCURRENT"}}
+
+
+def test_somebody_who_writes_by_hand_is_not_overwritten(aws: SecretsManager, backend: AwsBackend):
+    """Between stage and publish, by the command line of AWS."""
+    first = publish(backend, _PATH, "r1", "a")
+    backend.stage(_PATH, "r2", credential("b"))
+    theirs = aws.by_hand(_PATH, json.dumps({"username": "x", "password": "y"}))
+    with pytest.raises(Conflict, match="somebody else wrote"):
+        backend.publish(_PATH, "r2", expect=first)
+    assert aws.secret(_PATH).versions[theirs].stages == {"AWSCURRENT"}
+
+
+def test_the_same_rotation_can_stage_anew_after_it_discarded(backend: AwsBackend):
+    """A version's value can never change, so it becomes another version."""
+    for name in ("a", "b", "c"):
+        assert backend.stage(_PATH, "r1", credential(name)).username == name
+        backend.discard(_PATH, "r1")
+    backend.stage(_PATH, "r1", credential("d"))
+    backend.publish(_PATH, "r1", expect=None)
+    current = backend.current(_PATH)
+    assert current is not None
+    assert current.credential.username == "d"
+
+
+def test_a_version_that_is_visible_late_is_waited_for(aws: SecretsManager, backend: AwsBackend):
+    """Not for long, and only where it must be there."""
+    publish(backend, _PATH, "r1", "a")
+    aws.late = 0.3
+    first = backend.current(_PATH)
+    assert first is not None
+    backend.stage(_PATH, "r2", credential("b"))
+    assert backend.publish(_PATH, "r2", expect=first.id)
+
+
+def test_a_secret_that_aws_rotates_is_left_to_aws(aws: SecretsManager, backend: AwsBackend):
+    """A staged value beside AWS's own would block its rotation, or be overtaken by it."""
+    publish(backend, _PATH, "r1", "a")
+    aws.secret(_PATH).rotation_enabled = True
+    with pytest.raises(Denied, match="AWS rotates"):
+        backend.stage(_PATH, "r2", credential("b"))
+    found = backend.examine({_PATH: None})
+    assert [one.severity for one in found] == [Severity.ERROR, Severity.OK]
+    assert "without a function" in found[0].message
+
+
+def test_names_and_arns_lead_to_the_same_secret(aws: SecretsManager, backend: AwsBackend):
+    """Also for a name that ends like an ARN does."""
+    publish(backend, "apps/app-abcdef", "r1", "a")
+    publish(backend, "apps/app", "r1", "b")
+    for name, login in (("apps/app-abcdef", "a"), ("apps/app", "b")):
+        arn = aws.secret(name).arn
+        for path in (name, arn, arn[:-7]):
+            current = backend.current(path)
+            assert current is not None
+            assert current.credential.username == login
+
+
+def test_what_was_left_behind_is_told(aws: SecretsManager, backend: AwsBackend):
+    """By AWS's own rotation, and by ours."""
+    publish(backend, _PATH, "r1", "a")
+    backend.stage(_PATH, "r2", credential("b"))
+    next(iter(aws.secret(_PATH).versions.values())).stages.add("AWSPENDING")
+    said = " | ".join(one.message for one in backend.examine({_PATH: None, "apps/new": None}))
+    assert "AWSPENDING is left behind" in said
+    assert "1 pending value(s)" in said
+    assert "is not there yet" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("just-a-password", "does not hold a JSON object"),
+        ("[1]", "does not hold a JSON object"),
+        ('{"user": "a"}', "holds no 'username' and 'password'"),
+    ],
+)
+def test_a_secret_of_another_shape_is_told_and_not_repeated(
+    aws: SecretsManager, backend: AwsBackend, value: str, says: str
+):
+    """What is there may be the password itself."""
+    aws.by_hand(_PATH, value)
+    with pytest.raises(Denied, match=says) as raised:
+        backend.current(_PATH)
+    assert value not in f"{raised.value} {raised.value.__cause__!r}"
+
+
+def test_a_value_that_is_too_long_is_refused_before_it_is_sent(
+    aws: SecretsManager, backend: AwsBackend
+):
+    """With both sizes."""
+    publish(backend, _PATH, "r1", "a")
+    long = Credential(username="a", password=Secret("p"), fields={"note": "x" * 65_536})
+    with pytest.raises(Denied, match="65536"):
+        backend.stage(_PATH, "r2", long)
+    assert backend.staged(_PATH, "r2") is None
+
+
+@pytest.mark.parametrize(
+    ("operation", "message", "says"),
+    [
+        ("PutSecretValue", "no identity-based policy allows it", "does not allow PutSecretValue"),
+        ("PutSecretValue", "not authorized to perform: kms:Decrypt", "the KMS key"),
+    ],
+)
+def test_a_missing_right_is_named(
+    aws: SecretsManager, backend: AwsBackend, operation: str, message: str, says: str
+):
+    """IAM and KMS are told apart."""
+    publish(backend, _PATH, "r1", "a")
+    aws.denied[operation] = message
+    with pytest.raises(Denied, match=says):
+        backend.stage(_PATH, "r2", credential("b"))
+
+
+def test_a_secret_that_is_marked_for_deletion_is_told(aws: SecretsManager, backend: AwsBackend):
+    """With the command that brings it back."""
+    publish(backend, _PATH, "r1", "a")
+    aws.secret(_PATH).deleted = True
+    with pytest.raises(Denied, match="in the state that it is in") as raised:
+        backend.current(_PATH)
+    assert "restore-secret" in raised.value.hint
+
+
+def test_throttling_is_waited_out_and_then_told(aws: SecretsManager, backend: AwsBackend):
+    """A few refusals are overcome; more of them are for the engine to wait for."""
+    publish(backend, _PATH, "r1", "a")
+    aws.throttled = 2
+    assert backend.current(_PATH) is not None
+    aws.throttled = 1000
+    with pytest.raises(Transient, match="limits the rate"):
+        backend.current(_PATH)
+    aws.throttled = 0
+
+
+def test_writes_keep_within_the_quota(aws: SecretsManager):
+    """As many a second as the options say, however many threads there are."""
+    options = AwsOptions(region="eu-central-1", endpoint=aws.endpoint, writes_a_second=50)
+    backend = AwsBackend("aws", options, Client(options))
+    begun = time.monotonic()
+    for number in range(10):
+        publish(backend, f"apps/{number}", "r1", "a")
+    writes = sum(one not in ("GetSecretValue", "DescribeSecret") for one in aws.requests)
+    assert writes == 40
+    assert time.monotonic() - begun >= (writes - 1) / 50
+    backend.close()
+
+
+def test_no_region_and_no_reachable_endpoint_are_told(monkeypatch: pytest.MonkeyPatch):
+    """Before anything is sent."""
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(UsageError, match="no AWS region"):
+        Client(AwsOptions())
+    backend = _opened("http://127.0.0.1:1")
+    with pytest.raises(Transient, match="cannot be reached"):
+        backend.current(_PATH)
+    backend.close()
+    with pytest.raises(UsageError, match="not encrypted"):
+        AwsOptions(endpoint="http://vpce.example.org")
