@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 import time
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
-from rotator.api import Conflict, Credential, Denied, Secret, Severity, Transient, UsageError
-from rotator.backends.aws.backend import AwsBackend
+from rotator.api import (
+    Access,
+    Conflict,
+    Credential,
+    Denied,
+    Secret,
+    Severity,
+    Transient,
+    UsageError,
+)
+from rotator.backends.aws.backend import PLUGIN, AwsBackend
 from rotator.backends.aws.client import Client
 from rotator.backends.aws.options import AwsOptions
 from rotator.testing.backend_suite import BackendSuite, credential, publish
@@ -283,3 +294,74 @@ def test_no_region_and_no_reachable_endpoint_are_told(monkeypatch: pytest.Monkey
     backend.close()
     with pytest.raises(UsageError, match="not encrypted"):
         AwsOptions(endpoint="http://vpce.example.org")
+
+
+# -- the policy ----------------------------------------------------------------------------------
+
+_KEY = "arn:aws:kms:eu-central-1:123456789012:key/1"
+_ACCESS = Access(rotated=("apps/app",), kept=("rotator/audit",), read=("admin/main",))
+
+
+def _allows(text: str, arn: str) -> set[str]:
+    """Return what a policy allows on an ARN, by IAM's wildcards."""
+    return {
+        action.partition(":")[2]
+        for one in json.loads(text)["Statement"]
+        for action in one["Action"]
+        if action.startswith("secretsmanager:")
+        if any(fnmatchcase(arn, pattern.replace("[", "[[]")) for pattern in one["Resource"])
+    }
+
+
+def test_the_policy_is_enough_and_no_action_of_it_too_much(aws: SecretsManager):
+    """With it everything works on a service that checks it; without any action, something fails."""
+    text = PLUGIN.policy(AwsOptions(region="eu-central-1"), _ACCESS, consumer=False)
+
+    def work() -> None:
+        backend = _opened(aws.endpoint)
+        path = f"apps/{uuid4()}"
+        publish(backend, path, "r1", "a")
+        backend.stage(path, "r2", credential("b"))
+        backend.discard(path, "r2")
+        backend.put_value(f"{path}/value", "field", Secret("x"))
+        backend.examine({path: None})
+        backend.close()
+
+    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:apps/app-AbCd12"
+    allowed = _allows(text, arn)
+    needed = {"DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"}
+    assert allowed == needed | {"CreateSecret", "TagResource"}
+    for missing in sorted(needed | {"CreateSecret"}):
+        aws.denied = {missing: "no policy allows it"}
+        with pytest.raises(Denied, match=f"does not allow {missing}|KMS"):
+            work()
+    aws.denied = {}
+    work()
+    # What creating with a tag needs is AWS's own check: its reference names both.
+    assert "TagResource" in allowed
+
+
+def test_a_policy_does_not_reach_secrets_whose_names_begin_alike():
+    """Six question marks for AWS's six characters, and conditions on the key."""
+    options = AwsOptions(region="eu-central-1", kms_key=_KEY)
+    text = PLUGIN.policy(options, _ACCESS, consumer=False)
+    begin = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
+    assert _allows(text, f"{begin}apps/app-AbCd12")
+    assert not _allows(text, f"{begin}apps/app-other-AbCd12")
+    assert not _allows(text, f"{begin}apps/apple-AbCd12")
+    assert _allows(text, f"{begin}admin/main-AbCd12") == {"GetSecretValue"}
+    consumer = PLUGIN.policy(options, _ACCESS, consumer=True)
+    assert _allows(consumer, f"{begin}apps/app-AbCd12") == {"GetSecretValue"}
+    assert not _allows(consumer, f"{begin}admin/main-AbCd12")
+    keys = [one for one in json.loads(text)["Statement"] if one["Sid"].endswith("Key")]
+    assert [one["Action"] for one in keys][-1] == ["kms:Decrypt"]
+    for one in keys:
+        assert one["Resource"] == _KEY
+        assert one["Condition"]["ArnLike"]["kms:EncryptionContext:SecretARN"]
+
+
+def test_an_arn_in_the_configuration_is_taken_as_it_is():
+    """Whole, or without its ending."""
+    whole = "arn:aws:secretsmanager:eu-central-1:1:secret:apps/app-AbCd12"
+    text = PLUGIN.policy(AwsOptions(), Access(rotated=(whole, whole[:-7])), consumer=True)
+    assert json.loads(text)["Statement"][0]["Resource"] == [whole, f"{whole[:-7]}-??????"]

@@ -25,6 +25,7 @@ from rotator.api import (
     UsageError,
     Version,
 )
+from rotator.backends.aws import policy
 from rotator.backends.aws.client import Answer, Client
 from rotator.backends.aws.options import AwsOptions
 
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import timedelta
     from pathlib import Path
+
+    from rotator.api import Access
 
 _CURRENT: Final = "AWSCURRENT"
 _PENDING: Final = "AWSPENDING"
@@ -429,6 +432,11 @@ class _AwsPlugin:
         _ = resolve, base
         chosen = cast("AwsOptions", options)
         return AwsBackend(name, chosen, Client(chosen))
+
+    def policy(self, options: object, access: Access, *, consumer: bool) -> str:
+        """Return the policy as IAM has it."""
+        make = policy.for_consumer if consumer else policy.for_rotator
+        return make(cast("AwsOptions", options), access)
 
 
 PLUGIN: Final = _AwsPlugin()
