@@ -6,7 +6,9 @@ Everything is measured in one run on one machine; what counts are the ratios.
 from __future__ import annotations
 
 import argparse
+import collections
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -14,16 +16,24 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from rotations.postgresql import PLUGIN
 from rotations.postgresql.options import SecretOptions, TargetOptions
 from rotator import observe, world
 from rotator.api import Credential, Secret, StepContext
+from rotator.backends.aws.backend import AwsBackend
+from rotator.backends.aws.client import Client
+from rotator.backends.aws.options import AwsOptions
 from rotator.backends.local import LocalBackend
 from rotator.backends.sealing import Keys, new_key
+from rotator.backends.vault.backend import VaultBackend
+from rotator.backends.vault.options import VaultOptions
+from rotator.backends.vault.session import Session
 from rotator.core.model import Outcome, Policy
 from rotator.core.naming import new_id
 from rotator.engine import Engine, ManagedSecret
@@ -31,8 +41,20 @@ from rotator.journal import audit, chain
 from rotator.journal.checkpoints import checkpoint
 from rotator.journal.sql import SqlJournal
 from rotator.testing.journal import fill
+from rotator.testing.openbao import ScratchOpenBao
 from rotator.testing.postgres import ScratchPostgres
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_SERVICE = """
+import sys
+from rotator.testing.secrets_manager import SecretsManager
+
+with SecretsManager() as service:
+    print(service.endpoint, flush=True)
+    sys.stdin.read()
+"""
 POLICY = Policy(grace=timedelta(0))
 CLOCK, ENTROPY = world.SystemClock(), world.SystemEntropy()
 
@@ -40,16 +62,16 @@ CLOCK, ENTROPY = world.SystemClock(), world.SystemEntropy()
 class Place:
     """One backend and one target with a number of secrets, for one kind of run."""
 
-    def __init__(self, folder: Path, name: str, server: ScratchPostgres, secrets: int) -> None:
-        self.backend = LocalBackend(name, folder / f"{name}.db", Keys([new_key()]))
+    def __init__(self, name: str, backend: Any, server: ScratchPostgres, secrets: int) -> None:
+        self.backend = backend
         admin = Credential(username="postgres", password=Secret(server.superuser_password))
         self.target = PLUGIN.target(
             name, TargetOptions(host=server.host, port=server.port), lambda: admin
         )
         self.secrets = [
             ManagedSecret(
-                name=f"{name}-{number}",
-                path=f"{name}/{number}",
+                name=f"{name}-{uuid4()}",
+                path=f"{name}/{uuid4()}",
                 backend_name=name,
                 backend=self.backend,
                 target_name=name,
@@ -58,7 +80,7 @@ class Place:
                 strategy="new-user",
                 policy=POLICY,
             )
-            for number in range(secrets)
+            for _ in range(secrets)
         ]
 
     def close(self) -> None:
@@ -122,15 +144,63 @@ def rate(do, secrets: list[ManagedSecret], threads: int, rounds: int) -> float:
     return threads * rounds / (time.perf_counter() - begun)
 
 
-def engines(folder: Path, server: ScratchPostgres, repeats: int, rotations: int) -> dict:
+@contextmanager
+def opened(kind: str, folder: Path) -> Iterator[Callable[[str], Any]]:
+    """Yield what opens backends of a kind, over one real server where it needs one."""
+    if kind == "openbao":
+        with ScratchOpenBao(durable=True) as bao:
+            secrets = {"env:VAULT_TOKEN": Secret(bao.root_token)}
+            options = VaultOptions(address=bao.address)
+            yield lambda name: VaultBackend(name, options, Session(options, secrets.__getitem__))
+    elif kind == "aws":
+        os.environ |= {"AWS_ACCESS_KEY_ID": "AKIATESTING", "AWS_SECRET_ACCESS_KEY": "made-up"}
+        # In a process of its own: here it would share the interpreter with what is measured.
+        with subprocess.Popen(
+            [sys.executable, "-c", _SERVICE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as service:
+            assert service.stdout is not None
+            endpoint = service.stdout.readline().strip()
+            given = AwsOptions(region="eu-central-1", endpoint=endpoint, writes_a_second=10_000)
+            yield lambda name: AwsBackend(name, given, Client(given))
+            service.kill()
+    else:
+        yield lambda name: LocalBackend(name, folder / f"{name}.db", Keys([new_key()]))
+
+
+class Counted:
+    """A backend whose calls are counted."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.calls: collections.Counter[str] = collections.Counter()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if not callable(found):
+            return found
+
+        def call(*given: Any, **named: Any) -> Any:
+            self.calls[name] += 1
+            return found(*given, **named)
+
+        return call
+
+
+def engines(
+    folder: Path, server: ScratchPostgres, repeats: int, rotations: int, make: Callable[[str], Any]
+) -> dict:
     """Measure the bare loop and the engine with both journals, in turn, several times."""
     with ExitStack() as stack:
-        places = {name: Place(folder, name, server, 8) for name in ("bare", "sqlite", "postgresql")}
+        names = ("bare", "sqlite", "postgresql")
+        places = {name: Place(name, make(name), server, 8) for name in names}
         for place in places.values():
             stack.callback(place.close)
         url = f"postgresql://postgres@{server.host}:{server.port}/audit"
         journals = {
-            "sqlite": SqlJournal(f"sqlite:///{folder}/journal.db", clock=CLOCK, actor="bench"),
+            "sqlite": SqlJournal(f"sqlite:///{folder}/{uuid4()}.db", clock=CLOCK, actor="bench"),
             "postgresql": SqlJournal(
                 url,
                 clock=CLOCK,
@@ -157,7 +227,9 @@ def engines(folder: Path, server: ScratchPostgres, repeats: int, rotations: int)
             runs[name] = run
         for name, do in runs.items():
             rate(do, places[name].secrets, 8, 3)
-        found: dict[str, dict[str, object]] = {}
+        found: dict[str, dict[str, object]] = {
+            "backend_calls_a_rotation": counted(server, make, runs)
+        }
         for threads in (1, 8):
             measured: dict[str, list[float]] = {name: [] for name in runs}
             for _ in range(repeats):
@@ -177,6 +249,18 @@ def engines(folder: Path, server: ScratchPostgres, repeats: int, rotations: int)
                 "engine_divided_by_bare": {name: round(one, 3) for name, one in paired.items()},
             }
         return found
+
+
+def counted(server: ScratchPostgres, make: Callable[[str], Any], runs: dict[str, Any]) -> dict:
+    """Return how often the engine calls the backend in one rotation, by method."""
+    place = Place("counted", Counted(make("counted")), server, 1)
+    for _ in range(2):
+        runs["sqlite"](place.secrets[0])
+    place.backend.calls.clear()
+    runs["sqlite"](place.secrets[0])
+    calls = dict(place.backend.calls)
+    place.close()
+    return calls
 
 
 def version_seconds(repeats: int) -> float:
@@ -216,6 +300,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rotations", type=int, default=160)
     parser.add_argument("--events", type=int, default=1_000_000)
+    parser.add_argument("--backends", default="local,openbao,aws")
     given = parser.parse_args()
     observe.set_up(level="warning", human=False)
     with (
@@ -225,8 +310,14 @@ def main() -> None:
         with server.connect() as admin:
             admin.execute("CREATE ROLE app NOLOGIN")
             admin.execute("CREATE DATABASE audit")
+        rotations = {}
+        for kind in given.backends.split(","):
+            with opened(kind, Path(folder)) as make:
+                rotations[kind] = engines(
+                    Path(folder), server, given.repeats, given.rotations, make
+                )
         found = {
-            "rotations": engines(Path(folder), server, given.repeats, given.rotations),
+            "rotations": rotations,
             "version_seconds": version_seconds(11),
             "audit_verify": audits(Path(folder), given.events),
         }

@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -105,6 +105,7 @@ class FaultyProxy:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version: str = "HTTP/1.1"
+            disable_nagle_algorithm: ClassVar[bool] = True
 
             def handle_one_request(self) -> None:
                 self.raw_requestline: bytes = self.rfile.readline(65537)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+import json
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import psycopg
 import pytest
 
 from rotator.api import Credential, Secret
+from rotator.backends.aws.backend import AwsBackend
+from rotator.backends.aws.client import Client
+from rotator.backends.aws.options import AwsOptions
 from rotator.backends.local import LocalBackend
 from rotator.backends.sealing import Keys, new_key
 from rotator.backends.vault.backend import VaultBackend
@@ -27,6 +32,7 @@ from rotator.testing.crash import (
 from rotator.testing.fake_rotations import fake_rotation
 from rotator.testing.fake_target import Account, FakeTarget
 from rotator.testing.openbao import ScratchOpenBao
+from rotator.testing.secrets_manager import SecretsManager
 from tests.postgresql.worlds import STRATEGIES, Statements, worlds
 
 if TYPE_CHECKING:
@@ -111,7 +117,7 @@ def stored_world(tmp_path: Path) -> Callable[[], World]:
     return make
 
 
-def _holds(backend: LocalBackend | VaultBackend, password: str, path: str = "apps/app") -> bool:
+def _holds(backend: Any, password: str, path: str = "apps/app") -> bool:
     found = [backend.staged(path, rotation) for rotation in backend.rotation_ids(path)]
     current = backend.current(path)
     found.append(current.credential if current else None)
@@ -141,26 +147,58 @@ def test_the_embedded_backend_and_a_journal_in_sqlite_survive_failures(
     _expect_none(explore_failures(_scenario(stored_world, "rotation")))
 
 
-@pytest.fixture(scope="module")
-def bao() -> Iterator[ScratchOpenBao]:
-    with ScratchOpenBao() as started:
-        yield started
+class _Bao:
+    """Secrets in a real OpenBao."""
+
+    def __init__(self, bao: ScratchOpenBao) -> None:
+        options = VaultOptions(address=bao.address)
+        secrets = {"env:VAULT_TOKEN": Secret(bao.root_token)}
+        self.backend = VaultBackend("vault", options, Session(options, secrets.__getitem__))
+        self._bao = bao
+
+    def write(self, path: str, data: dict[str, Any]) -> str:
+        answer = self._bao.call("POST", f"secret/data/{path}", data=data)
+        return str(answer["data"]["version"])
+
+
+class _Aws:
+    """Secrets in the strict stand-in for AWS Secrets Manager."""
+
+    def __init__(self, service: SecretsManager) -> None:
+        options = AwsOptions(
+            region="eu-central-1", endpoint=service.endpoint, writes_a_second=10_000
+        )
+        self.backend = AwsBackend("aws", options, Client(options))
+        self._service = service
+
+    def write(self, path: str, data: dict[str, Any]) -> str:
+        return self._service.by_hand(path, json.dumps(data))
+
+
+@pytest.fixture(scope="module", params=["openbao", "aws"])
+def store(request: pytest.FixtureRequest) -> Iterator[_Bao | _Aws]:
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-for-the-tests")
+        if request.param == "openbao":
+            made: _Bao | _Aws = _Bao(stack.enter_context(ScratchOpenBao()))
+        else:
+            made = _Aws(stack.enter_context(SecretsManager()))
+        yield made
+        made.backend.close()
 
 
 @pytest.fixture
-def vault_world(bao: ScratchOpenBao) -> Iterator[Callable[[], World]]:
-    """A world that keeps its secrets in a real OpenBao, each at a path of its own."""
-    options = VaultOptions(address=bao.address)
-    secrets = {"env:VAULT_TOKEN": Secret(bao.root_token)}
-    backend = VaultBackend("vault", options, Session(options, secrets.__getitem__))
+def remote_world(store: _Bao | _Aws) -> Callable[[], World]:
+    """A world that keeps its secrets on another machine, each at a path of its own."""
 
     def make() -> World:
         path = f"apps/{uuid4()}"
-        target = FakeTarget(stored=lambda password: _holds(backend, password, path))
+        target = FakeTarget(stored=lambda password: _holds(store.backend, password, path))
 
         def write_by_hand(one: Credential) -> str:
             data = {"username": one.username, "password": one.password.reveal(), **one.fields}
-            return str(bao.call("POST", f"secret/data/{path}", data=data)["data"]["version"])
+            return store.write(path, data)
 
         def foreign() -> Credential:
             target.accounts["legacy"] = Account(passwords=["set-by-hand-long-ago"])
@@ -168,7 +206,7 @@ def vault_world(bao: ScratchOpenBao) -> Iterator[Callable[[], World]]:
 
         return World(
             rotation=lambda: fake_rotation("new-user", target),
-            backend=backend,
+            backend=store.backend,
             usable=target.usable,
             accepts=lambda one: target.accepts(one.username, one.password.reveal()),
             state=target.state,
@@ -179,8 +217,7 @@ def vault_world(bao: ScratchOpenBao) -> Iterator[Callable[[], World]]:
             path=path,
         )
 
-    yield make
-    backend.close()
+    return make
 
 
 @pytest.mark.parametrize(
@@ -194,10 +231,10 @@ def vault_world(bao: ScratchOpenBao) -> Iterator[Callable[[], World]]:
         pytest.param("rotation of an adopted login", explore, marks=pytest.mark.slow),
     ],
 )
-def test_a_real_openbao_survives_crashes_failures_and_other_writers(
-    vault_world: Callable[[], World], name: str, how: Callable[[Scenario], Report]
+def test_a_remote_backend_survives_crashes_failures_and_other_writers(
+    remote_world: Callable[[], World], name: str, how: Callable[[Scenario], Report]
 ):
     """Killed at any call, refused at any call, and with somebody writing by hand at any point."""
-    report = how(_scenario(vault_world, name))
+    report = how(_scenario(remote_world, name))
     assert not report.violations, str(report)
     assert report.runs > 10, str(report)
