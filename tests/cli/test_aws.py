@@ -1,0 +1,88 @@
+"""The whole way with AWS Secrets Manager as the backend and PostgreSQL as the target."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rotator.testing.postgres import ScratchPostgres
+from rotator.testing.secrets_manager import SecretsManager
+from tests.cli.real import APP_PASSWORD, Real, prepare
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def server() -> Iterator[ScratchPostgres]:
+    with ScratchPostgres() as started:
+        prepare(started)
+        yield started
+
+
+@pytest.fixture
+def aws() -> Iterator[SecretsManager]:
+    with SecretsManager() as service:
+        yield service
+
+
+@pytest.fixture
+def rotator(tmp_path: Path, server: ScratchPostgres, aws: SecretsManager) -> Real:
+    """A folder whose configuration keeps the application's secret in AWS."""
+    real = Real(folder=tmp_path, server=server)
+    real("init")
+    real.configure(grace="1h")
+    config = tmp_path / "rotator.yaml"
+    text = config.read_text().replace("backend: local", "backend: aws")
+    backend = f'  aws: {{type: aws, region: eu-central-1, endpoint: "{aws.endpoint}"}}\n'
+    config.write_text(text.replace("backends:\n", f"backends:\n{backend}", 1))
+    real.environ |= {"AWS_ACCESS_KEY_ID": "AKIATESTING", "AWS_SECRET_ACCESS_KEY": "made-up"}
+    return real
+
+
+def _served(aws: SecretsManager) -> dict[str, str]:
+    """Return what a consumer reads."""
+    status, answer = aws.answer("GetSecretValue", {"SecretId": "app"})
+    assert status == 200
+    return json.loads(answer["SecretString"])
+
+
+def test_a_login_kept_in_aws_is_rotated(rotator: Real, aws: SecretsManager):
+    """Taken over as it stands, rotated, rolled back, revoked and verified; AWS's keys stay."""
+    theirs = {"engine": "postgres", "host": "db", "port": 5432}
+    value = json.dumps({"username": "app", "password": APP_PASSWORD, **theirs})
+    before = aws.by_hand("app", value)
+
+    assert f"login app is adopted as version {before}" in rotator("adopt", "app").out
+    assert aws.secret("app").versions[before].value == value
+    assert rotator.json("doctor", "app").data["errors"] == 0
+
+    rotator("rotate", "app")
+    served = _served(aws)
+    assert {key: served[key] for key in theirs} == theirs
+    assert served["username"] == rotator("get", "app", "--field", "username").out
+    rotator.server.connect(user=served["username"], password=served["password"]).close()
+    rotator("rollback", "app")
+    assert _served(aws)["username"] == "app"
+    assert "proven dead" in rotator("revoke", "app").out
+    rotator("rotate", "app")
+    assert "proven dead" in rotator("revoke", "app").out
+    assert rotator.json("audit", "verify").data["ok"] is True
+    labels = {one for kept in aws.secret("app").versions.values() for one in kept.stages}
+    assert labels == {"AWSCURRENT", "AWSPREVIOUS"}
+    assert '"secretsmanager:GetSecretValue"' in rotator("policy", "aws", "app", "--consumer").out
+
+
+def test_a_secret_that_aws_rotates_is_refused_with_the_remedy(rotator: Real, aws: SecretsManager):
+    """Nothing is changed, on the target or in AWS."""
+    before = aws.by_hand("app", json.dumps({"username": "app", "password": APP_PASSWORD}))
+    rotator("adopt", "app")
+    aws.secret("app").rotation_enabled = True
+    roles = rotator.roles()
+    failed = rotator("rotate", "app", code=3)
+    assert "cancel-rotate-secret" in failed.out + failed.err
+    assert rotator.roles() == roles
+    assert set(aws.secret("app").versions) == {before}
