@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import requests
 
 from rotator.core.errors import UsageError
+from rotator.testing.certificates import make_certificates
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,14 +25,20 @@ if TYPE_CHECKING:
 _HOST: Final = "127.0.0.1"
 _START_SECONDS: Final = 60.0
 _STOP_SECONDS: Final = 10.0
+_TLS: Final = """
+  tls_cert_file = "{folder}/server.crt"
+  tls_key_file = "{folder}/server.key"
+  tls_client_ca_file = "{folder}/ca.crt"
+  tls_require_and_verify_client_cert = true
+"""
 _CONFIG: Final = """
 storage "{storage}" {{{place}}}
 listener "tcp" {{
   address = "{host}:{port}"
   cluster_address = "{host}:{cluster}"
-  tls_disable = true
+  {tls}
 }}
-api_addr = "http://{host}:{port}"
+api_addr = "{scheme}://{host}:{port}"
 cluster_addr = "https://{host}:{cluster}"
 audit "file" "log" {{ options {{ file_path = "{folder}/audit.log" }} }}
 """
@@ -40,16 +47,20 @@ audit "file" "log" {{ options {{ file_path = "{folder}/audit.log" }} }}
 class ScratchOpenBao:
     """An OpenBao server that lives as long as the `with` block, unsealed, with KV v2 at `secret/`.
 
-    On loopback only, without TLS. `durable` keeps its data in a file, so that it survives `kill`
+    On loopback only. `tls`: with a certificate of an authority of its own, and asking for a client
+    certificate of the same authority, see `folder`. `durable` keeps its data in a file, so that it survives `kill`
     and `restart`; that takes some seconds longer to start.
     """
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, tls: bool = False) -> None:
         """Start nothing yet."""
         self._durable: bool = durable
+        self._tls: bool = tls
         self._process: subprocess.Popen[bytes] | None = None
         self._key: str = ""
         self._session: requests.Session = requests.Session()
+        # Or REQUESTS_CA_BUNDLE would take the place of our own authority.
+        self._session.trust_env = False
         self.port: int = 0
         self.folder: Path = Path()
         self.root_token: str = ""
@@ -69,7 +80,7 @@ class ScratchOpenBao:
     @property
     def address(self) -> str:
         """Where its API is."""
-        return f"http://{_HOST}:{self.port}"
+        return f"{'https' if self._tls else 'http'}://{_HOST}:{self.port}"
 
     @property
     def audit_text(self) -> str:
@@ -84,7 +95,16 @@ class ScratchOpenBao:
             self.port, cluster = _free_port(), _free_port()
             data = self.folder / "data"
             data.mkdir()
+            if self._tls:
+                make_certificates(self.folder)
+                self._session.verify = str(self.folder / "ca.crt")
+                self._session.cert = (
+                    str(self.folder / "server.crt"),
+                    str(self.folder / "server.key"),
+                )
             config = _CONFIG.format(
+                scheme="https" if self._tls else "http",
+                tls=_TLS.format(folder=self.folder) if self._tls else "tls_disable = true",
                 storage="raft" if self._durable else "inmem",
                 place=f' path = "{data}" node_id = "one" ' if self._durable else "",
                 host=_HOST,

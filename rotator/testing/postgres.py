@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import ipaddress
 import os
 import pwd
 import secrets
@@ -18,11 +17,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from rotator.core.errors import UsageError
+from rotator.testing.certificates import make_certificates, write_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -173,7 +172,7 @@ class ScratchPostgres:
 
     def _initialise(self, binaries: Path) -> None:
         password_file = self.folder / "pw"
-        _write_private(password_file, self.superuser_password)
+        write_private(password_file, self.superuser_password)
         self._user.own(password_file)
         _ = self._run(
             binaries / "initdb",
@@ -196,7 +195,7 @@ class ScratchPostgres:
             "lc_messages": "C",
         }
         if self._tls:
-            _make_certificates(self.folder)
+            make_certificates(self.folder)
             for name in ("server.crt", "server.key", "ca.crt"):
                 self._user.own(self.folder / name)
             settings |= {
@@ -395,46 +394,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((_HOST, 0))
         return int(probe.getsockname()[1])
-
-
-def _write_private(path: Path, text: str) -> None:
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        _ = file.write(text)
-
-
-def _make_certificates(folder: Path) -> None:
-    """Write ca.crt, server.crt and server.key: an authority of our own and a day's certificate."""
-    from cryptography import x509  # noqa: PLC0415 # of the `local` extra
-    from cryptography.hazmat.primitives import hashes, serialization  # noqa: PLC0415
-    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
-    from cryptography.x509.oid import NameOID  # noqa: PLC0415
-
-    def build(subject: str, issuer: str, key: Any) -> x509.CertificateBuilder:
-        now = datetime.now(UTC)
-        return (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
-            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(minutes=5))
-            .not_valid_after(now + timedelta(days=1))
-        )
-
-    authority, server = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    ca = (
-        build("rotator scratch CA", "rotator scratch CA", authority)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(authority, hashes.SHA256())
-    )
-    names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address(_HOST))]
-    certificate = (
-        build("localhost", "rotator scratch CA", server)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .sign(authority, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    _ = (folder / "ca.crt").write_bytes(ca.public_bytes(pem))
-    _ = (folder / "server.crt").write_bytes(certificate.public_bytes(pem))
-    key = server.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    _write_private(folder / "server.key", key.decode())

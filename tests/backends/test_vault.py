@@ -357,6 +357,33 @@ def test_plain_http_to_another_machine_is_refused():
     VaultOptions(address="https://vault.example.org:8200")
 
 
+def test_tls_is_verified_by_the_authority_and_the_client_shows_its_certificate():
+    """A server that nobody vouches for is refused, and so are we without a certificate."""
+    with ScratchOpenBao(tls=True) as bao, ScratchOpenBao(tls=True) as other:
+        secrets = {"env:VAULT_TOKEN": Secret(bao.root_token)}
+        shown = {
+            "client_cert": bao.folder / "server.crt",
+            "client_key": bao.folder / "server.key",
+        }
+
+        def opened(**given: Any) -> VaultBackend:
+            options = VaultOptions(address=bao.address, **given)
+            return VaultBackend("vault", options, Session(options, secrets.__getitem__))
+
+        backend = opened(ca=bao.folder / "ca.crt", **shown)
+        publish(backend, "apps/tls", "r1", "a")
+        backend.close()
+        for wrong in ({"ca": other.folder / "ca.crt", **shown}, shown):
+            backend = opened(**wrong)
+            with pytest.raises(Denied, match="certificate is not accepted"):
+                backend.current("apps/tls")
+            backend.close()
+        backend = opened(ca=bao.folder / "ca.crt")
+        with pytest.raises(StepError):
+            backend.current("apps/tls")
+        backend.close()
+
+
 # -- logins --------------------------------------------------------------------------------------
 
 _POLICY = 'path "secret/*" { capabilities = ["create", "read", "update", "delete", "list"] }'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 _POOL: Final = 32
 # A token is renewed when two thirds of its life are over, as Vault's own agent does.
 _RENEW_AT: Final = 2 / 3
+
+
+def _authorities() -> str | bool:
+    """Return the system's certificate authorities; those that requests brings where it has none."""
+    paths = ssl.get_default_verify_paths()
+    return paths.cafile or paths.capath or True
 
 
 class Session:
@@ -47,10 +54,10 @@ class Session:
         http = requests.Session()
         # Retries are the engine's business, which knows what may be sent twice.
         http.mount(options.address, HTTPAdapter(pool_maxsize=_POOL, max_retries=0))
-        http.verify = str(options.ca) if options.ca is not None else True
+        http.verify = str(options.ca) if options.ca is not None else _authorities()
         if options.client_cert is not None and options.client_key is not None:
             http.cert = (str(options.client_cert), str(options.client_key))
-        # No proxy by chance of the environment; a token is not sent along a redirect elsewhere.
+        # No proxy and no other authority by chance of the environment.
         http.trust_env = False
         self._client: Any = hvac.Client(
             url=options.address,
