@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
+import traceback
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -17,6 +19,7 @@ from rotator.api import (
     Denied,
     Secret,
     Severity,
+    StepError,
     Transient,
     UsageError,
 )
@@ -267,6 +270,23 @@ def test_throttling_is_waited_out_and_then_told(aws: SecretsManager, backend: Aw
     with pytest.raises(Transient, match="limits the rate"):
         backend.current(_PATH)
     aws.throttled = 0
+
+
+def test_no_debug_log_of_botocore_and_no_error_holds_a_secret(
+    aws: SecretsManager, caplog: pytest.LogCaptureFixture
+):
+    """At its debug level botocore writes whole requests and answers into the log."""
+    caplog.set_level(logging.DEBUG)
+    backend = _opened(aws.endpoint)
+    publish(backend, _PATH, "r1", "canary")
+    backend.stage(_PATH, "r2", credential("canary-two"))
+    aws.denied["UpdateSecretVersionStage"] = "no"
+    with pytest.raises(StepError) as raised:
+        backend.publish(_PATH, "r2", expect="7")
+    said = [record.getMessage() for record in caplog.records]
+    said += traceback.format_exception(raised.value)
+    assert not any("password-of-canary" in one for one in said)
+    backend.close()
 
 
 def test_writes_keep_within_the_quota(aws: SecretsManager):

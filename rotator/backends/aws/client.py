@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -90,6 +91,8 @@ class Client:
             # A write sent twice is done once: by its token, or by the label that it expects.
             retries={"mode": "adaptive", "max_attempts": 4},
         )
+        # At its debug level botocore writes whole requests and answers, secrets among them.
+        logging.getLogger("botocore").setLevel(logging.INFO)
         try:
             session = botocore.session.Session(profile=options.profile)
             if options.role is not None:
