@@ -23,7 +23,7 @@ from rotator.core.ports import (
 )
 from rotator.core.schedule import is_due
 from rotator.core.secret import Secret
-from rotator.engine import Engine, ManagedSecret
+from rotator.engine import Copy, Engine, ManagedSecret
 from rotator.journal import audit, chain, migrate
 from rotator.journal.checkpoints import Anchor, checkpoint
 from rotator.journal.export import export
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from rotator.config.model import AdminSettings
     from rotator.core.model import Event
     from rotator.core.ports import SecretBackend, Target
+    from rotator.engine.steps import Steps
     from rotator.journal.report import AuditReport
 
 _ANCHOR_FIELD: Final = "anchor"
@@ -137,6 +138,10 @@ class App:
             strategy=chosen.strategy,
             policy=chosen.policy,
             tags=chosen.tags,
+            copies=tuple(
+                Copy(backend_name=one.backend, backend=self.backend(one.backend), path=one.path)
+                for one in chosen.copies
+            ),
         )
 
     def backend(self, name: str) -> SecretBackend:
@@ -243,7 +248,10 @@ class App:
     def doctor(self, names: Sequence[str]) -> list[Finding]:
         """Look at everything that a rotation of these secrets needs; nothing is changed by it."""
         found: list[Finding] = []
-        for name in dict.fromkeys(self.settings.secrets[one].backend for one in names):
+        chosen = [self.settings.secrets[name] for name in names]
+        places = [one.backend for one in chosen]
+        places += [copy.backend for one in chosen for copy in one.copies]
+        for name in dict.fromkeys(places):
             found += _guarded(
                 f"backend {name}", lambda name=name: self._examine_backend(name, names)
             )
@@ -255,7 +263,7 @@ class App:
     def _examine_backend(self, name: str, names: Sequence[str]) -> list[Finding]:
         backend = self.backend(name)
         chosen = [self.settings.secrets[one] for one in names]
-        paths = {one.path: one.policy.every for one in chosen if one.backend == name}
+        paths = {path: one.policy.every for one in chosen for path in one.paths(name)}
         if isinstance(backend, ExaminesBackend):
             return backend.examine(paths)
         _ = [backend.current(path) for path in paths]
@@ -276,6 +284,7 @@ class App:
             _finding(Severity.OK, f"target {secret.target_name}", "refuses a wrong password")
         )
         record = self.journal.secret(name)
+        found += _guarded(subject, lambda: self._examine_copies(secret, credential, steps))
         if credential is None:
             message = "nothing is published yet: the first rotation creates its login"
             found.append(_finding(Severity.OK, subject, message))
@@ -301,6 +310,18 @@ class App:
             found.append(
                 _finding(Severity.WARNING, subject, message, "Set `grace` to an hour or more.")
             )
+        return found
+
+    def _examine_copies(
+        self, secret: ManagedSecret, credential: Credential | None, steps: Steps
+    ) -> list[Finding]:
+        """Tell of copies that could not be written, or do not hold what the backend serves."""
+        steps.copies.check(credential)
+        found: list[Finding] = []
+        for stale in steps.copies.stale(credential) if credential is not None else ():
+            message = f"the copy {stale} does not hold what the backend serves"
+            remedy = "The next rotation writes it."
+            found.append(_finding(Severity.WARNING, f"secret {secret.name}", message, remedy))
         return found
 
     def _examine_journal(self) -> list[Finding]:
@@ -350,7 +371,7 @@ def policy(config: Path, backend: str, names: Sequence[str], *, consumer: bool) 
             hint="Look at the owner and mode of its files.",
         )
     wanted = [settings.secret(name) for name in names] or settings.secrets.values()
-    rotated = [one.path for one in wanted if one.backend == backend]
+    rotated = [path for one in wanted for path in one.paths(backend)]
     if consumer:
         return plugin.policy(chosen.options, Access(rotated=tuple(rotated)), consumer=True)
     read = [settings.journal.password]

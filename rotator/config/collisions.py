@@ -10,7 +10,7 @@ from rotator.config.fields import PLAIN_SCHEMES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rotator.config.parsing import Data
+    from rotator.config.parsing import Data, Keys
     from rotator.config.source import Source
 
 _FIXED: Final = tuple(f"{scheme}:" for scheme in PLAIN_SCHEMES)
@@ -24,21 +24,28 @@ class Collisions:
     def __init__(self, source: Source) -> None:
         """Problems go to `source`."""
         self._source: Source = source
-        self._places: dict[tuple[str, str], str] = {}
+        self._places: dict[tuple[str, str], tuple[str, Keys]] = {}
         self._claims: dict[tuple[str, str, str], str] = {}
 
     def place(self, name: str, entry: dict[str, Data]) -> None:
-        """Note when another secret is kept at the same path of the same backend."""
+        """Note when a secret, or a copy of one, is already kept at the same path of a backend."""
+        self._take(name, entry, ("secrets", name))
+        copies = entry.get("copies")
+        for number, copy in enumerate(copies if isinstance(copies, list) else ()):
+            if isinstance(copy, dict):
+                self._take(name, copy, ("secrets", name, "copies", number))
+
+    def _take(self, name: str, entry: dict[str, Data], keys: Keys) -> None:
         backend, path = entry.get("backend"), entry.get("path", name)
         if not isinstance(backend, str) or not isinstance(path, str):
             return
-        first = self._places.setdefault((backend, path.strip("/")), name)
-        if first != name:
-            keys = ("secrets", name, "path")
+        first = self._places.setdefault((backend, path.strip("/")), (name, keys))
+        if first[1] != keys:
+            at = (*keys, "path")
             self._source.problem(
-                keys if self._source.has(keys) else keys[:2],
-                f"secret `{first}` is kept at the same path of the same backend.",
-                "Give each secret a `path` of its own.",
+                at if self._source.has(at) else keys,
+                f"secret `{first[0]}` is kept at the same path of the same backend.",
+                "Give each secret, and each copy of one, a `path` of its own.",
                 at_key=True,
             )
 

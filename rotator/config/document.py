@@ -26,6 +26,7 @@ VERSION: Final = 1
 DEFAULT_POLICY: Final = "default"
 
 _DEFAULTS: Final = Policy()
+_PATH: Final = r"^[^\x00-\x1f\x7f#]+$"
 
 
 class Strict(BaseModel):
@@ -210,6 +211,19 @@ PolicyChoice: TypeAlias = Annotated[
 ]
 
 
+class CopyDocument(Strict):
+    """A further place where a credential is kept. Its other fields there stay as they are."""
+
+    backend: Annotated[str, known("backends")] = Field(description="Which of `backends`.")
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1024,
+        pattern=_PATH,
+        description="Where that backend keeps it. Default: the secret's name.",
+    )
+
+
 class SecretDocument(Strict):
     """One managed credential."""
 
@@ -221,7 +235,7 @@ class SecretDocument(Strict):
         default=None,
         min_length=1,
         max_length=1024,
-        pattern=r"^[^\x00-\x1f\x7f#]+$",
+        pattern=_PATH,
         description="Where the backend keeps it. Default: the secret's name.",
     )
     strategy: Name = Field(description="How old and new overlap; the target's plugin lists them.")
@@ -230,6 +244,11 @@ class SecretDocument(Strict):
         default=DEFAULT_POLICY,
         description="The name of a policy, or single keys that differ from `default` (or from the"
         " policy that `base` names).",
+    )
+    copies: list[CopyDocument] = Field(
+        default=[],
+        description="Further places that get the new credential, each written and read back before"
+        " the old one is revoked: a list of `backend` and `path`.",
     )
     tags: list[Name] = Field(default=[], description="Labels by which commands choose secrets.")
 

@@ -21,7 +21,13 @@ from rotator.config.document import (
     TargetDocument,
 )
 from rotator.config.fields import NAME, Names
-from rotator.config.model import AdminSettings, BackendSettings, SecretSettings, TargetSettings
+from rotator.config.model import (
+    AdminSettings,
+    BackendSettings,
+    CopySettings,
+    SecretSettings,
+    TargetSettings,
+)
 from rotator.config.wording import name_fits, validated
 from rotator.core.errors import UsageError
 from rotator.plugins import near
@@ -135,6 +141,10 @@ class Reader:
                     options=chosen,
                     policy=policy,
                     tags=tuple(map(sys.intern, document.tags)),
+                    copies=tuple(
+                        CopySettings(backend=sys.intern(one.backend), path=one.path or name)
+                        for one in document.copies
+                    ),
                 )
         return found
 

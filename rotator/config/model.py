@@ -60,6 +60,14 @@ class TargetSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CopySettings:
+    """A further place where a secret is kept."""
+
+    backend: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SecretSettings:
     """One managed secret. `options` is what its target's plugin declares as `secret_options`."""
 
@@ -71,6 +79,12 @@ class SecretSettings:
     options: object
     policy: Policy
     tags: tuple[str, ...] = ()
+    copies: tuple[CopySettings, ...] = ()
+
+    def paths(self, backend: str) -> list[str]:
+        """Return the paths in a backend where this secret is kept, its copies' among them."""
+        places = [(self.backend, self.path), *((one.backend, one.path) for one in self.copies)]
+        return [path for name, path in places if name == backend]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,7 @@ secrets:
   #   path: apps/billing             # where the backend keeps it; default: the secret's name
   #   strategy: new-user
   #   options: {group: billing_owner}
+  #   copies: [{backend: local, path: team/billing}]  # written too, before the old one goes
   #   tags: [prod, payments]         # `rotator rotate --tag prod`
   # shop:                            # two logins take turns
   #   target: main

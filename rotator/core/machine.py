@@ -1,8 +1,8 @@
 """What to do next. `decide` reads a rotation's history, the clock and the policy, and only that.
 
-Forward: stage, create, verify, publish, drain, revoke. Publish is the pivot: before it a rotation
+Forward: stage, create, verify, publish, copy (where there are copies), drain, revoke. Publish is the pivot: before it a rotation
 can be undone (withdraw, discard), after it it only goes forward, or, on a person's word, is rolled
-back (restore, then drain and revoke the new credential as if it were the old one).
+back (restore, copy, then drain and revoke the new credential as if it were the old one).
 """
 
 from __future__ import annotations
@@ -75,6 +75,7 @@ class Progress:
 
     overlaps: bool = True
     has_old: bool = False
+    has_copies: bool = False
     done: set[Step] = field(default_factory=set[Step])
     begun: set[Step] = field(default_factory=set[Step])
     direction: Direction = Direction.FORWARD
@@ -159,15 +160,16 @@ def _next(state: Progress) -> Step | None:
 
 
 def _steps(state: Progress) -> list[Step]:
+    copying = [Step.COPY] if state.has_copies else []
     match state.direction:
         case Direction.FORWARD:
-            steps = [Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH]
+            steps = [Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH, *copying]
             return [*steps, Step.DRAIN, Step.REVOKE] if state.has_old else steps
         case Direction.BACKWARD:
             # What was never begun on the target needs no undoing there; the target may be away.
             return [Step.WITHDRAW, Step.DISCARD] if Step.CREATE in state.begun else [Step.DISCARD]
         case Direction.ROLLBACK:
-            return [Step.RESTORE, Step.DRAIN, Step.REVOKE]
+            return [Step.RESTORE, *copying, Step.DRAIN, Step.REVOKE]
 
 
 def _after_failure(
@@ -208,6 +210,7 @@ def _apply(state: Progress, event: Event) -> None:
         case Kind.REQUESTED:
             state.overlaps = bool(event.data.get("overlaps", True))
             state.has_old = event.data.get("old_version") is not None
+            state.has_copies = bool(event.data.get("copies"))
         case Kind.STARTED if event.step is not None:
             _started(state, event.step)
         case Kind.FINISHED if event.step is not None:
@@ -251,7 +254,8 @@ def _finished(state: Progress, event: Event, step: Step) -> None:
         state.pivot_at = event.at
         if state.aborted:
             _rolled_back(state, event)
-    if step is Step.RESTORE:
+    if step in (Step.RESTORE, Step.COPY):
+        # Who reads a copy may have read it a moment before: grace counts from the last of them.
         state.pivot_at = event.at
 
 
@@ -280,7 +284,7 @@ def _rolled_back(state: Progress, event: Event) -> None:
     """Turn a rotation round on a person's word, as far as it can be turned."""
     if state.published and state.overlaps and state.has_old:
         state.direction = Direction.ROLLBACK
-        state.done -= {Step.DRAIN, Step.REVOKE}
+        state.done -= {Step.COPY, Step.DRAIN, Step.REVOKE}
         state.waited, state.revoke_now, state.end_sessions = None, False, False
         state.cause, state.failed, state.failures = event, None, 0
     elif state.can_turn_back and state.direction is Direction.FORWARD:

@@ -88,6 +88,7 @@ class Step(StrEnum):
     CREATE = "create"
     VERIFY = "verify"
     PUBLISH = "publish"
+    COPY = "copy"
     DRAIN = "drain"
     REVOKE = "revoke"
     RESTORE = "restore"

@@ -10,6 +10,7 @@ from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
 from rotator.core.machine import progress
 from rotator.core.model import Kind, NewEvent, Outcome, Planned, Step
 from rotator.core.ports import Explains
+from rotator.engine.copies import Copy
 from rotator.engine.results import Health, Plan, Result
 from rotator.engine.steps import ManagedSecret, Steps
 from rotator.engine.work import Work, World
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from rotator.core.model import Credential, Event, Json
     from rotator.core.ports import Clock, Entropy, Journal, Log
 
-__all__ = ["Engine", "Health", "ManagedSecret", "Plan", "Result"]
+__all__ = ["Copy", "Engine", "Health", "ManagedSecret", "Plan", "Result"]
 
 _NO_TIME: Final = timedelta(0)
 
@@ -249,9 +250,12 @@ def _with_engine_steps(
         if secret.rotation.overlaps
         else "nothing: the old password stopped working when the new one was set",
     }
+    if secret.copies:
+        listed = ", ".join(map(str, secret.copies))
+        own[Step.COPY] = f"write it to {listed} too, and read it back"
     after = {Step.REVOKE: "log in with the old credential and require that it is refused"}
     planned: list[Planned] = []
-    order = [Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH]
+    order = [Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.COPY]
     for step in [*order, Step.DRAIN, Step.REVOKE] if has_old else order:
         planned += [Planned(step=step, text=own[step])] if step in own else []
         planned += [one for one in steps if one.step is step]

@@ -50,7 +50,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Whether what the backend serves logs in now, and whether the journal knows it."""
+    """Whether what the backend serves logs in now, and whether the journal knows it.
+
+    `stale`: the copies that hold something else, or nothing.
+    """
 
     secret: str
     login: str | None
@@ -58,3 +61,4 @@ class Health:
     accepted: bool
     known: bool
     recorded: bool
+    stale: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ from rotator.core.naming import successor
 from rotator.core.ports import CountsSessions, StepContext
 from rotator.core.schedule import next_due
 from rotator.core.secret import Secret
+from rotator.engine.copies import Copies, Copy, same
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -53,6 +54,7 @@ class ManagedSecret:
     strategy: str
     policy: Policy
     tags: tuple[str, ...] = ()
+    copies: tuple[Copy, ...] = ()
 
 
 class Steps:
@@ -68,8 +70,11 @@ class Steps:
         log: Log,
         controlled: set[str],
         adopted: frozenset[str],
+        wrote: Callable[[str], bool],
     ) -> None:
-        """`controlled` names the targets that have refused a wrong password in this process."""
+        """`controlled` names the targets that have refused a wrong password in this process;
+        `wrote` tells whether a rotation id is one of this secret's.
+        """
         self._secret: ManagedSecret = secret
         self._rotation: Rotation = secret.rotation
         self._backend: SecretBackend = secret.backend
@@ -79,6 +84,9 @@ class Steps:
         self._log: Log = log
         self._controlled: set[str] = controlled
         self._adopted: frozenset[str] = adopted
+        self.copies: Copies = Copies(
+            secret.copies, rotation_id, wrote=wrote, before_effect=self._require_lease
+        )
         self._new: Credential | None = None
         self._current: Version | None = None
         self._deadline: float | None = None
@@ -88,6 +96,7 @@ class Steps:
             Step.CREATE: self._create,
             Step.VERIFY: self._verify,
             Step.PUBLISH: self._publish,
+            Step.COPY: self._copy,
             Step.DRAIN: self._drain,
             Step.REVOKE: self._revoke,
             Step.RESTORE: self._restore,
@@ -183,6 +192,7 @@ class Steps:
         if (current.id if current else None) != expected:
             raise _written_by_others(self._secret, expected)
         credential = current.credential if current else None
+        self.copies.check(credential)
         self.control(credential.username if credential else None)
         new = (
             self._backend.staged(self._secret.path, self._id)
@@ -231,9 +241,7 @@ class Steps:
             ) from error
         if back is None or back.rotation_id != self._id:
             raise Unknown(f"version {version} was published and could not be read back.")
-        if new is not None and (
-            back.credential.username != new.username or back.credential.password != new.password
-        ):
+        if new is not None and not same(back.credential, new):
             raise Unknown(
                 f"version {version} was published and does not hold what was staged.",
                 hint="Look at it in the backend; both the old and the new login are still valid.",
@@ -245,6 +253,21 @@ class Steps:
             "login": back.credential.username,
             "next_due": due.isoformat() if due else None,
         }
+
+    def _copy(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
+        kept = made_current(history)
+        if self._current is None or self._current.id != kept:
+            self._current = self._backend.current(self._secret.path)
+        if self._current is None or self._current.id != kept:
+            raise _no_longer_served(kept)
+        old = text(history[0].data, "old_version")
+
+        def before() -> Credential | None:
+            found = self._backend.read(self._secret.path, old) if old else None
+            return found.credential if found else None
+
+        back = progress(history).direction is Direction.ROLLBACK
+        return {"copies": self.copies.write(self._current.credential, before, back=back)}
 
     def _drain(self, history: list[Event], end_sessions: bool) -> Mapping[str, Json]:  # noqa: FBT001
         old, new = self._parties(history)
@@ -266,11 +289,8 @@ class Steps:
         )
         current = self._backend.current(path)
         if current is None or current.id != kept:
-            raise Conflict(
-                f"the backend no longer serves version {kept} that this rotation made current.",
-                hint="Nothing is revoked while that is so. Put it back, or take over what is there with `rotator adopt`.",
-                safety="The old credential is still valid.",
-            )
+            raise _no_longer_served(kept)
+        self.copies.require_held(current.credential, history)
         held = self._backend.read(path, gone) if gone else None
         old = held.credential if held else Credential(username=login, password=Secret(""))
         ctx = self.context(current.credential, end_sessions=end_sessions)
@@ -418,6 +438,14 @@ def _written_by_others(secret: ManagedSecret, expected: str | None) -> Conflict:
     return Conflict(
         f"somebody else wrote to {secret.path!r} in {secret.backend_name!r}: it no longer holds version {expected}.",
         hint=f"If what is there now is right, take it over: rotator adopt {secret.name}",
+    )
+
+
+def _no_longer_served(version: str | None) -> Conflict:
+    return Conflict(
+        f"the backend no longer serves version {version} that this rotation made current.",
+        hint="Nothing is revoked while that is so. Put it back, or take over what is there with `rotator adopt`.",
+        safety="The old credential is still valid.",
     )
 
 

@@ -13,6 +13,7 @@ from rotator.core.machine import Direction, Finish, Run, WaitUntil, decide, prog
 from rotator.core.model import Event, Kind, NewEvent, Outcome, Step
 from rotator.core.naming import new_id
 from rotator.core.schedule import next_due
+from rotator.engine.copies import same
 from rotator.engine.results import Health, Result
 from rotator.engine.steps import ManagedSecret, Steps, failure, made_current
 
@@ -95,6 +96,7 @@ class Work:
                 "path": secret.path,
                 "old_version": current.id if current else None,
                 "old_login": current.credential.username if current else None,
+                **({"copies": [str(copy) for copy in secret.copies]} if secret.copies else {}),
             },
         )
         steps = self.steps(rotation_id, record)
@@ -303,6 +305,7 @@ class Work:
             raise UsageError(what, hint=hint)
         record = self._journal.secret(secret.name)
         steps = self.steps("adopt", record)
+        steps.copies.check(credential)
         steps.control(credential.username)
         if not secret.rotation.probe(credential, steps.context(credential)):
             given = "the password given" if first is not None else "what the backend holds"
@@ -358,13 +361,10 @@ class Work:
         secret = self._secret
         made = made_current(self._journal.history(opened.id))
         kept = secret.backend.read(secret.path, made) if made else None
-        same = (
-            kept is not None
-            and current is not None
-            and kept.credential.username == current.credential.username
-            and kept.credential.password == current.credential.password
+        known = (
+            kept is not None and current is not None and same(kept.credential, current.credential)
         )
-        if not same:
+        if not known:
             raise UsageError(
                 f"rotation {opened.id} is still open.",
                 hint=f"Finish it first: rotator resume {secret.name}. If that stops because somebody"
@@ -381,8 +381,12 @@ class Work:
             steps = self.steps("check", known)
             steps.control(current.credential.username)
             accepted = secret.rotation.probe(current.credential, steps.context(current.credential))
+        stale = tuple(
+            map(str, self.steps("check", known).copies.stale(current and current.credential))
+        )
         health = Health(
             secret=secret.name,
+            stale=stale,
             login=current.credential.username if current else None,
             version=current.id if current else None,
             accepted=accepted,
@@ -395,6 +399,7 @@ class Work:
                 "version": health.version,
                 "accepted": health.accepted,
                 "known": health.known,
+                **({"stale": list(stale)} if stale else {}),
             }
             self.record(NewEvent(kind=Kind.CHECKED, data=data))
         return health
@@ -451,7 +456,12 @@ class Work:
             log=self._log,
             controlled=self._world.controlled,
             adopted=frozenset(record.adopted if record else ()),
+            wrote=self._wrote,
         )
+
+    def _wrote(self, rotation_id: str) -> bool:
+        found = self._journal.rotation(rotation_id)
+        return found is not None and found.secret == self._secret.name
 
     def _append(self, events: list[NewEvent]) -> list[Event]:
         if not events:
@@ -527,6 +537,10 @@ def _undone_safety(history: list[Event]) -> str:
 
 def _safety(history: list[Event], step: Step) -> str:
     state = progress(history)
+    if step is Step.COPY and not state.overlaps:
+        return "Who reads the copy is NOT safe: it may still hold the old password."
+    if step is Step.COPY:
+        return "The application is safe: the old credential stays valid while a copy holds it."
     if state.published:
         return "The application is safe: the new credential is published and logs in."
     if step is Step.PUBLISH:

@@ -76,6 +76,34 @@ def test_a_login_kept_in_aws_is_rotated(rotator: Real, aws: SecretsManager):
     assert '"secretsmanager:GetSecretValue"' in rotator("policy", "aws", "app", "--consumer").out
 
 
+def test_a_copy_in_aws_follows_a_secret_that_is_kept_elsewhere(rotator: Real, aws: SecretsManager):
+    """Both hold the new credential before the old one goes; `verify` and `doctor` tell of a stale one."""
+    config = rotator.folder / "rotator.yaml"
+    text = config.read_text()
+    head, app = text.split("  app:\n", 1)
+    own = app.replace(
+        "backend: aws", "backend: local\n    copies: [{backend: aws, path: team/app}]", 1
+    )
+    config.write_text(f"{head}  app:\n{own}")
+    rotator("adopt", "app", "--username", "app", "--password-from", "env:APP_PASSWORD")
+    assert "aws:team/app" in rotator("plan", "app").out
+    assert "copy finished" in rotator("rotate", "app").out
+    login = rotator("get", "app", "--field", "username").out
+    served = json.loads(aws.answer("GetSecretValue", {"SecretId": "team/app"})[1]["SecretString"])
+    assert served["username"] == login != "app"
+    rotator.server.connect(user=login, password=served["password"]).close()
+    assert "proven dead" in rotator("revoke", "app").out
+
+    aws.by_hand("team/app", json.dumps({"username": "app", "password": "typed by hand"}))
+    assert rotator.json("verify", "app").data["secrets"][0]["stale_copies"] == ["aws:team/app"]
+    assert "Not the same: aws:team/app." in rotator("verify", "app").out
+    assert "is to be a copy" in rotator("doctor", "app", code=1).out
+    before = rotator.roles()
+    assert "is to be a copy" in rotator("rotate", "app", code=3).out
+    assert rotator.roles() == before
+    assert "team/app" in rotator("policy", "aws").out
+
+
 def test_a_secret_that_aws_rotates_is_refused_with_the_remedy(rotator: Real, aws: SecretsManager):
     """Nothing is changed, on the target or in AWS."""
     before = aws.by_hand("app", json.dumps({"username": "app", "password": APP_PASSWORD}))

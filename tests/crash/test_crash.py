@@ -28,19 +28,28 @@ from rotator.testing.fake_rotations import STRATEGIES
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# The others do not differ from these once there is a copy to write.
+_WITH_COPIES = ("first credential", "rotation", "rollback in the grace period", "early revoke")
 _DOUBLE = os.environ.get("ROTATOR_CRASH") == "double"
 
 
 def _every_scenario() -> list[object]:
     """Return each strategy with each of its scenarios; those that restore over a backend that
-    moves labels and over one that can only write copies.
+    moves labels and over one that can only write copies; and all with another backend that is
+    written too.
     """
-    return [
+    found = [
         pytest.param(scenario, id=f"{strategy}-{kind}-{scenario.name}".replace(" ", "-"))
         for strategy in STRATEGIES
         for kind, copies in (("labels", False), ("copies", True))
         for scenario in scenarios(partial(fake_world, strategy, copies=copies))
         if not copies or "rollback" in scenario.name
+    ]
+    return found + [
+        pytest.param(scenario, id=f"{strategy}-two-backends-{scenario.name}".replace(" ", "-"))
+        for strategy in STRATEGIES
+        for scenario in scenarios(partial(fake_world, strategy, copied=True))
+        if scenario.name in _WITH_COPIES
     ]
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rotator.faces.cli.screen import Screen
 
 _FORWARD: Final = (Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.DRAIN, Step.REVOKE)
+_COPYING: Final = (*_FORWARD[:4], Step.COPY, *_FORWARD[4:])
 _SHAPES: Final = {
     True: {"done": "●", "now": "◐", "failed": "✗", "waits": "◔", "ahead": "○"},
     False: {"done": "#", "now": ">", "failed": "x", "waits": "~", "ahead": "."},
@@ -50,6 +51,7 @@ class _Line:
     latest: datetime
     says: str = ""
     steps: dict[Step, str] = field(default_factory=dict[Step, str])
+    forward: tuple[Step, ...] = _FORWARD
 
 
 class Board:
@@ -94,6 +96,8 @@ class Board:
             self._begun.add(event.secret)
             line = self._lines.setdefault(event.secret, _Line(begun=event.at, latest=event.at))
             line.latest = event.at
+            if event.data.get("copies"):
+                line.forward = _COPYING
             if event.step is not None and event.kind in _STATES:
                 line.steps[event.step] = _STATES[event.kind]
                 line.says = f"{event.step.value}{_SAYS[event.kind]}"
@@ -130,9 +134,9 @@ class Board:
         return grid
 
     def _row(self, line: _Line) -> tuple[Text, Text, Text]:
-        backward = [step for step in line.steps if step not in _FORWARD]
+        backward = [step for step in line.steps if step not in line.forward]
         marks = Text()
-        for step in (*_FORWARD, *backward):
+        for step in (*line.forward, *backward):
             state = line.steps.get(step, "ahead")
             marks.append(_SHAPES[self._fancy][state], style=_STYLES[state])
         spent = (line.latest - line.begun).total_seconds()

@@ -161,6 +161,7 @@ def of_health(health: Health) -> Data:
         "accepted": health.accepted,
         "known": health.known,
         "recorded": health.recorded,
+        "stale_copies": list(health.stale),
     }
 
 

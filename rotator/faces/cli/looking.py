@@ -136,7 +136,9 @@ def verify(
                 return
             run.ended(exits.DONE)
             stray = "" if health.known else " The journal does not know this version: rotator adopt"
-            sign = run.screen.sign("good" if health.known else "warn")
+            if health.stale:
+                stray += f" Not the same: {', '.join(health.stale)}."
+            sign = run.screen.sign("good" if health.known and not health.stale else "warn")
             run.say(line(sign, secret.name, f"login {health.login} gets in.{stray}"))
 
         wanted = app.names(

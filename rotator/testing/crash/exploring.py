@@ -15,11 +15,13 @@ from rotator.core.errors import (
     Transient,
     Unknown,
 )
-from rotator.core.model import Outcome
+from rotator.core.model import Credential, Outcome
+from rotator.core.secret import Secret
 from rotator.testing.crash.points import Crash, Point, When
 from rotator.testing.crash.process import Process, Stuck
 from rotator.testing.crash.promises import Promises
 from rotator.testing.crash.report import Report, Violation
+from rotator.testing.fake_backend import FakeBackend
 
 if TYPE_CHECKING:
     from rotator.testing.crash.promises import Start
@@ -35,6 +37,7 @@ _ANY: Final = frozenset(Outcome)
 _BEFORE: Final[dict[str, tuple[type[RotatorError], ...]]] = {
     "journal": (JournalError,),
     "backend": (Transient, Unknown, Denied),
+    "copy": (Transient, Unknown, Denied),
     "rotation": (Transient, Unknown, Denied, Conflict),
 }
 
@@ -66,7 +69,11 @@ def explore_outages(scenario: Scenario) -> Report:
     """Let the target, then the backend, be away from each of its calls on, until somebody looks."""
     report, points = _undisturbed(scenario)
     for point in points:
-        if point.port in ("rotation", "backend") and point.when is When.BEFORE and not point.inner:
+        if (
+            point.port in ("rotation", "backend", "copy")
+            and point.when is When.BEFORE
+            and not point.inner
+        ):
 
             def away(other: Point, since: Point = point) -> bool:
                 same = (other.port, other.when, other.inner) == (since.port, since.when, False)
@@ -95,11 +102,16 @@ def explore_takeovers(
 
 
 def explore_strangers(scenario: Scenario) -> Report:
-    """Let somebody else write to the backend at every point, and require that it stays."""
+    """Let somebody else write to the backend at every point, and require that it stays.
+
+    Then to the first copy, where there is one.
+    """
     report, points = _undisturbed(scenario)
     for point in points:
         if not point.inner:
             _intrude(scenario, report, point)
+            if scenario.make_world().copies:
+                _intrude_into_copy(scenario, report, point)
     return report
 
 
@@ -227,6 +239,27 @@ def _intrude(scenario: Scenario, report: Report, point: Point) -> None:
     if current is not None and not world.lets_in(current.credential):
         promises.broken["P1: what somebody else wrote back no longer logs in"] = str(point)
     _tell(report, scenario, f"somebody else writes {point}", promises)
+
+
+def _intrude_into_copy(scenario: Scenario, report: Report, point: Point) -> None:
+    world, promises, _ = _prepared(scenario)
+    copy = world.copies[0]
+    assert isinstance(copy, FakeBackend)
+    written: list[str] = []
+
+    def write(here: Point) -> None:
+        if here.number == point.number:
+            theirs = Credential(username="somebody", password=Secret("somebody-else's"))
+            written.append(copy.written_by_a_stranger(world.path, theirs))
+
+    process = Process(world, promises, policy=scenario.policy, fault=write)
+    _let(scenario.act, process, promises)
+    process.die()
+    _recover(scenario, world, promises, [])
+    there = copy.current(world.path)
+    if written and (there is None or there.id != written[0]):
+        promises.broken["what somebody else wrote to a copy was overwritten"] = str(point)
+    _tell(report, scenario, f"somebody else writes to a copy {point}", promises)
 
 
 # -- faults ------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.model import DrainThen, Policy
-from rotator.engine import Engine, ManagedSecret, Result
+from rotator.engine import Copy, Engine, ManagedSecret, Result
 from rotator.testing.crash.points import Point, Points
 from rotator.testing.crash.proxies import BackendProxy, JournalProxy, rotation_proxy
 from rotator.testing.fakes import ListLog
@@ -58,6 +58,14 @@ class Process:
             plugin="plugin",
             strategy="strategy",
             policy=policy,
+            copies=tuple(
+                Copy(
+                    backend_name=f"copy-{number}",
+                    backend=BackendProxy(one, self.points, promises, copied=True),
+                    path=world.path,
+                )
+                for number, one in enumerate(world.copies, 1)
+            ),
         )
         self.engine: Engine = Engine(
             journal=JournalProxy(world.journal, self.points, promises),

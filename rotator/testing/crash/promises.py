@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rotator.testing.crash.points import Point
     from rotator.testing.crash.worlds import World
 
-_LEAVE_THE_TARGET = frozenset({"journal", "backend"})
+_LEAVE_THE_TARGET = frozenset({"journal", "backend", "copy"})
 _RESULTS = (Kind.FINISHED, Kind.FAILED, Kind.WAITING)
 
 
@@ -77,6 +77,7 @@ class Promises:
             in_gap = not self._overlaps and _started(history, Step.CREATE) and not published_now
             if not in_gap and not self._lets_in(current.credential):
                 self._break(f"P1: the current login {current.credential.username!r} is refused")
+        self._check_copies(history)
         if opened is not None and opened.old_version is not None and self._overlaps:
             self._check_old(opened, history)
         for one in world.told():
@@ -119,6 +120,10 @@ class Promises:
         current = world.backend.current(world.path)
         if current is None or current.credential.password == old.password:
             self._break(f"P5: {old.username!r} is revoked although it is current")
+        for copy in world.copies:
+            there = copy.current(world.path)
+            if there is not None and there.credential.password == old.password:
+                self._break(f"P5: {old.username!r} is revoked although a copy holds it")
         opened = world.journal.open_rotation(world.secret)
         history = world.journal.history(opened.id) if opened is not None else []
         pivots = (Step.PUBLISH, Step.RESTORE)
@@ -166,6 +171,15 @@ class Promises:
             self._break(
                 f"P3: these logins are valid: {names}, and {current.credential.username if current else None!r} is current"
             )
+        for copy in world.copies:
+            there = copy.current(world.path)
+            if current is not None and (
+                there is None or _key(there.credential) != _key(current.credential)
+            ):
+                self._break("P3: a copy does not hold what is current")
+            pending = getattr(copy, "pending", None)
+            if pending is not None and pending(world.path):
+                self._break("P3: a pending value was left behind in a copy")
         usable = world.usable() if world.usable is not None else None
         if usable is not None and usable != ({current.credential.username} if current else set()):
             self._break(f"P3: orphan logins; usable are {sorted(usable)}")
@@ -229,6 +243,16 @@ class Promises:
                 begun = None
         if begun is not None:
             self._break(f"P4: {begun} was never answered")
+
+    def _check_copies(self, history: list[Event]) -> None:
+        """P1, for whoever reads a copy: what it holds logs in."""
+        in_gap = not self._overlaps and _started(history, Step.CREATE)
+        for copy in self._world.copies:
+            there = copy.current(self._world.path)
+            if there is None or there.rotation_id is None:
+                continue  # nothing of ours
+            if not in_gap and not self._lets_in(there.credential):
+                self._break(f"P1: the login {there.credential.username!r} of a copy is refused")
 
     # -- helpers -------------------------------------------------------------------------------
 

@@ -78,57 +78,65 @@ class JournalProxy:
 
 
 class BackendProxy:
-    """The backend, call by call."""
+    """The backend, or (`copied`) one that keeps a copy, call by call."""
 
-    def __init__(self, inner: SecretBackend, points: Points, promises: Promises) -> None:
+    def __init__(
+        self, inner: SecretBackend, points: Points, promises: Promises, *, copied: bool = False
+    ) -> None:
         self._inner: SecretBackend = inner
+        self._port: str = "copy" if copied else "backend"
+        self._staging: Step = Step.COPY if copied else Step.STAGE
+        self._publishing: Step = Step.COPY if copied else Step.PUBLISH
+        self._discarding: Step = Step.COPY if copied else Step.DISCARD
         self._points: Points = points
         self._promises: Promises = promises
 
     def current(self, path: str) -> Version | None:
         """Pass on."""
-        return self._points.call("backend", "current", lambda: self._inner.current(path))
+        return self._points.call(self._port, "current", lambda: self._inner.current(path))
 
     def read(self, path: str, version: str) -> Version | None:
         """Pass on."""
-        return self._points.call("backend", "read", lambda: self._inner.read(path, version))
+        return self._points.call(self._port, "read", lambda: self._inner.read(path, version))
 
     def staged(self, path: str, rotation_id: str) -> Credential | None:
         """Pass on."""
-        return self._points.call("backend", "staged", lambda: self._inner.staged(path, rotation_id))
+        return self._points.call(
+            self._port, "staged", lambda: self._inner.staged(path, rotation_id)
+        )
 
     def stage(self, path: str, rotation_id: str, new: Credential) -> Credential:
         """Pass on; what was staged is remembered, so that it can be tried at the end."""
         self._promises.remember(new)
         return self._points.call(
-            "backend",
+            self._port,
             "stage",
             lambda: self._inner.stage(path, rotation_id, new),
-            effect_of=Step.STAGE,
+            effect_of=self._staging,
         )
 
     def publish(self, path: str, rotation_id: str, *, expect: str | None) -> str:
         """Pass on."""
         return self._points.call(
-            "backend",
+            self._port,
             "publish",
             lambda: self._inner.publish(path, rotation_id, expect=expect),
-            effect_of=Step.PUBLISH,
+            effect_of=self._publishing,
         )
 
     def discard(self, path: str, rotation_id: str) -> None:
         """Pass on."""
         self._points.call(
-            "backend",
+            self._port,
             "discard",
             lambda: self._inner.discard(path, rotation_id),
-            effect_of=Step.DISCARD,
+            effect_of=self._discarding,
         )
 
     def restore(self, path: str, *, expect: str, to: str) -> str:
         """Pass on."""
         return self._points.call(
-            "backend",
+            self._port,
             "restore",
             lambda: self._inner.restore(path, expect=expect, to=to),
             effect_of=Step.RESTORE,

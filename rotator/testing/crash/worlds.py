@@ -33,7 +33,8 @@ def _memory_journal(clock: Clock, is_dead: Callable[[str], bool]) -> Journal:
 class World:
     """Everything but the process. `make_world` returns a fresh one for each of thousands of runs.
 
-    `rotation` makes the plugin's rotation, once per process. `usable` names the logins of ours
+    `rotation` makes the plugin's rotation, once per process. `copies`: backends that keep a copy,
+    at the same path. `usable` names the logins of ours
     that somebody could get into right now (None: not looked at). `accepts` tries a credential,
     through the plugin's `probe` unless something else is given. `state` is compared before and
     after calls that must change nothing. `open_session` opens one for the current login, and
@@ -47,6 +48,7 @@ class World:
 
     rotation: Callable[[], Rotation]
     backend: SecretBackend = field(default_factory=FakeBackend)
+    copies: Sequence[SecretBackend] = ()
     usable: Callable[[], set[str]] | None = None
     accepts: Callable[[Credential], bool] | None = None
     state: Callable[[], object] | None = None
@@ -92,13 +94,17 @@ class World:
             fake.tap = _tap(points, port)
 
 
-def fake_world(strategy: str, *, copies: bool = False) -> World:
-    """Return a world of fakes for one of the four strategies."""
-    backend = FakeBackend(copies=copies)
+def fake_world(strategy: str, *, copies: bool = False, copied: bool = False) -> World:
+    """Return a world of fakes for one of the four strategies.
+
+    `copies`: restoring writes a copy. `copied`: another backend keeps a copy of the secret.
+    """
+    backend, other = FakeBackend(copies=copies), FakeBackend(copies=not copies)
     target = FakeTarget(stored=backend.holds)
     return World(
         rotation=lambda: fake_rotation(strategy, target),
         backend=backend,
+        copies=(other,) if copied else (),
         usable=target.usable,
         accepts=lambda one: target.accepts(one.username, one.password.reveal()),
         state=target.state,
@@ -107,7 +113,7 @@ def fake_world(strategy: str, *, copies: bool = False) -> World:
         close_sessions=target.close_sessions,
         foreign=lambda: _foreign(target),
         refuse_next=lambda: setattr(target, "refuse_next", 1),
-        tapped=(backend, target),
+        tapped=(backend, target, other) if copied else (backend, target),
     )
 
 
