@@ -351,11 +351,11 @@ def open_app(
     return App(load(config), face=face, observer=observer, upgrade=upgrade)
 
 
-def policy(config: Path, backend: str, names: Sequence[str], *, consumer: bool) -> str:
+def policy(config: Path, backend: str, names: Sequence[str], *, of: str) -> str:
     """Return the least policy for a backend, in its own language. Nothing is connected to.
 
-    For rotator it covers every path of the backend that the configuration names; for a consumer
-    the secrets in `names`, or all of them. Raises `UsageError` where the backend has no policies.
+    It covers the secrets in `names`, or all of them, and for rotator also what it reads and keeps
+    there itself. Raises `UsageError` where the backend has no such policy.
     """
     settings = load(config)
     chosen = settings.backends.get(backend)
@@ -372,8 +372,13 @@ def policy(config: Path, backend: str, names: Sequence[str], *, consumer: bool) 
         )
     wanted = [settings.secret(name) for name in names] or settings.secrets.values()
     rotated = [path for one in wanted for path in one.paths(backend)]
-    if consumer:
-        return plugin.policy(chosen.options, Access(rotated=tuple(rotated)), consumer=True)
+    if of not in plugin.policies:
+        raise UsageError(
+            f"backend {backend!r} has no policy for {of!r}.",
+            hint=f"One of: {', '.join(plugin.policies)}.",
+        )
+    if of == "consumer":
+        return plugin.policy(chosen.options, Access(rotated=tuple(rotated)), of=of)
     read = [settings.journal.password]
     for target in settings.targets.values():
         read += [target.admin.reference, target.admin.password]
@@ -383,7 +388,7 @@ def policy(config: Path, backend: str, names: Sequence[str], *, consumer: bool) 
         # What is rotated may be read anyway.
         read=tuple(one for one in _paths_in(backend, read) if one not in rotated),
     )
-    return plugin.policy(chosen.options, access, consumer=False)
+    return plugin.policy(chosen.options, access, of=of)
 
 
 def _paths_in(backend: str, texts: Iterable[str | None]) -> list[str]:

@@ -109,7 +109,7 @@ def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
             login = text(data, "login") or ""
             changes |= {"version": text(data, "version"), "login": login}
             changes["adopted"] = tuple(sorted({*record.adopted, login}))
-        case Kind.FINISHED, Step.PUBLISH:
+        case (Kind.FINISHED, Step.PUBLISH) | (Kind.FOLLOWED, _):
             changes |= {"version": text(data, "version"), "login": text(data, "login")}
             changes["rotated_at"] = event.at
         case Kind.FINISHED, Step.RESTORE:

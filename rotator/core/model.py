@@ -120,6 +120,8 @@ class Kind(StrEnum):
     UNPARKED = "unparked"
     CHECKED = "checked"
     SCHEDULED = "scheduled"
+    DELEGATED = "delegated"
+    FOLLOWED = "followed"
 
 
 class Outcome(StrEnum):

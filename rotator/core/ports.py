@@ -253,6 +253,23 @@ class KeepsValues(Protocol):
 
 
 @runtime_checkable
+class RotatesItself(Protocol):
+    """A backend that may rotate secrets by itself. Where it does, nobody else stages anything."""
+
+    def rotates_itself(self, path: str) -> bool:
+        """Return whether this secret is the backend's own to rotate."""
+        ...
+
+    def request_rotation(self, path: str, rotation_id: str) -> str:
+        """Ask for a rotation; return the id of the version that it will make current.
+
+        An ensure: asked again under the same id, or while another one is under way, it returns
+        that one's version. Raises `Denied` where nobody would do it.
+        """
+        ...
+
+
+@runtime_checkable
 class Reseals(Protocol):
     """A backend that encrypts what it keeps, under keys that can be changed."""
 
@@ -297,8 +314,16 @@ class Access:
 class WritesPolicy(Protocol):
     """A backend's plugin that can say, in the backend's own language, which rights are needed."""
 
-    def policy(self, options: object, access: Access, *, consumer: bool) -> str:
-        """Return the least policy for rotator, or for a consumer, of a backend with these options."""
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """For whom it can say so: `rotator` first, `consumer`, and whoever else there is."""
+        ...
+
+    def policy(self, options: object, access: Access, *, of: str) -> str:
+        """Return the least policy of one of `policies`, for a backend with these options.
+
+        Raises `UsageError` when the options do not say enough for it.
+        """
         ...
 
 

@@ -9,8 +9,9 @@ from rotator.core.durations import write
 from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
 from rotator.core.machine import progress
 from rotator.core.model import Kind, NewEvent, Outcome, Planned, Step
-from rotator.core.ports import Explains
+from rotator.core.ports import Explains, RotatesItself
 from rotator.engine.copies import Copy
+from rotator.engine.following import follow
 from rotator.engine.results import Health, Plan, Result
 from rotator.engine.steps import ManagedSecret, Steps
 from rotator.engine.work import Work, World
@@ -64,11 +65,25 @@ class Engine:
     ) -> Result:
         """Rotate once. An interrupted rotation is finished first, and then counts as this one.
 
+        Where the backend rotates the secret by itself it is asked to, and what it does is followed.
+
         `patience` is how long waits (backoff, grace, drain) may last in all before the call
         returns with the rotation open. Raises `Busy`, `NotDue` (in its grace period), `Parked`,
         `Conflict` (the backend's current version is not the one that the journal knows),
         `JournalError` or `LeaseLost`; what happens inside a step is in the result.
         """
+        owner = secret.backend
+        if isinstance(owner, RotatesItself) and owner.rotates_itself(secret.path):
+            record = self._refuse_parked(secret)
+            if record is None or record.open_rotation is None:
+                return follow(
+                    self._world,
+                    secret,
+                    owner,
+                    reason=reason,
+                    rotation_id=rotation_id,
+                    patience=patience,
+                )
         with Work(self._world, secret, patience) as work:
             record = self._refuse_parked(secret)
             if record is not None and record.open_rotation is not None:

@@ -18,6 +18,7 @@ class Result:
 
     `outcome` None: the rotation is open and goes on at `until`, for the reason in `waiting`.
     `old_refused` True: a login with the old credential was tried after revoke and was refused.
+    `by`: the backend, where it rotates the secret by itself and was asked to.
     """
 
     secret: str
@@ -34,6 +35,7 @@ class Result:
     parked: bool = False
     resumed: bool = False
     rolling_back: bool = False
+    by: str = ""
     error: RotatorError | None = None
 
 

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 
 CURRENT: Final = "AWSCURRENT"
 PREVIOUS: Final = "AWSPREVIOUS"
+PENDING: Final = "AWSPENDING"
+STEPS: Final = ("createSecret", "setSecret", "testSecret", "finishSecret")
 _ACCOUNT: Final = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
+_FUNCTION: Final = "arn:aws:lambda:eu-central-1:123456789012:function:rotation"
 _NAME: Final = re.compile(r"[A-Za-z0-9/_+=.@!-]{1,512}")
 _SHORTEST_TOKEN: Final = 32
 _LONGEST_TOKEN: Final = 64
@@ -52,6 +55,8 @@ class _Kept:
     arn: str
     versions: dict[str, _Stored] = field(default_factory=dict[str, _Stored])
     rotation_enabled: bool = False
+    # The rotation function: called with the event of each step, in a thread of the service's own.
+    function: Callable[[dict[str, Any]], object] | None = None
     deleted: bool = False
 
 
@@ -80,6 +85,9 @@ class SecretsManager:
         self.denied: dict[str, str] = {}
         self.throttled: int = 0
         self.requests: list[str] = []
+        # What functions raised; AWS keeps that in the function's own log.
+        self.failures: list[BaseException] = []
+        self._functions: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -91,6 +99,7 @@ class SecretsManager:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.wait()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -117,6 +126,11 @@ class SecretsManager:
             done = self._put({"SecretId": name, "SecretString": value})
             return str(done["VersionId"])
 
+    def wait(self) -> None:
+        """Wait until every function that was called has ended."""
+        while self._functions:
+            self._functions.pop().join()
+
     def answer(self, operation: str, given: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Do what one request asks for; return the status and the body."""
         calls: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -124,6 +138,7 @@ class SecretsManager:
             "DescribeSecret": self._describe,
             "GetSecretValue": self._get,
             "PutSecretValue": self._put,
+            "RotateSecret": self._rotate,
             "UpdateSecretVersionStage": self._move,
         }
         with self._guard:
@@ -166,6 +181,7 @@ class SecretsManager:
             "ARN": kept.arn,
             "Name": kept.name,
             "RotationEnabled": kept.rotation_enabled,
+            **({"RotationLambdaARN": _FUNCTION} if kept.function else {}),
             "VersionIdsToStages": {
                 name: sorted(one.stages) for name, one in kept.versions.items() if one.stages
             },
@@ -207,6 +223,40 @@ class SecretsManager:
                 stages.add(CURRENT)
             self._add(kept, token, value, stages)
         return {"ARN": kept.arn, "VersionId": token, "VersionStages": sorted(stages)}
+
+    def _rotate(self, given: dict[str, Any]) -> dict[str, Any]:
+        kept = self._usable(given)
+        if kept.function is None:
+            raise _Refusal("InvalidRequestException", "No Lambda rotation function ARN is set.")
+        kept.rotation_enabled = True
+        token = _checked(given.get("ClientRequestToken") or str(uuid.uuid4()))
+        holder = next((n for n, one in kept.versions.items() if PENDING in one.stages), None)
+        done = {"ARN": kept.arn, "Name": kept.name, "VersionId": token}
+        if holder is not None and CURRENT not in kept.versions[holder].stages:
+            self._call(kept, holder)
+            if holder != token:
+                raise _Refusal("InvalidRequestException", "A previous rotation isn't complete.")
+            return done
+        if token not in kept.versions:
+            kept.versions[token] = _Stored(value=None, created=time.time())
+            self._label(kept, token, PENDING)
+            self._call(kept, token)
+        return done
+
+    def _call(self, kept: _Kept, token: str) -> None:
+        """Call the function step by step, as AWS does after it has answered."""
+
+        def steps(function: Callable[[dict[str, Any]], object]) -> None:
+            event = {"SecretId": kept.arn, "ClientRequestToken": token}
+            try:
+                for step in STEPS:
+                    _ = function({"Step": step, **event})
+            except Exception as error:  # noqa: BLE001 # AWS writes it into the function's log
+                self.failures.append(error)
+
+        thread = threading.Thread(target=steps, args=(kept.function,))
+        self._functions.append(thread)
+        thread.start()
 
     def _move(self, given: dict[str, Any]) -> dict[str, Any]:
         kept, stage = self._usable(given), given["VersionStage"]

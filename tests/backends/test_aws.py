@@ -335,7 +335,7 @@ def _allows(text: str, arn: str) -> set[str]:
 
 def test_the_policy_is_enough_and_no_action_of_it_too_much(aws: SecretsManager):
     """With it everything works on a service that checks it; without any action, something fails."""
-    text = PLUGIN.policy(AwsOptions(region="eu-central-1"), _ACCESS, consumer=False)
+    text = PLUGIN.policy(AwsOptions(region="eu-central-1"), _ACCESS, of="rotator")
 
     def work() -> None:
         backend = _opened(aws.endpoint)
@@ -345,13 +345,16 @@ def test_the_policy_is_enough_and_no_action_of_it_too_much(aws: SecretsManager):
         backend.discard(path, "r2")
         backend.put_value(f"{path}/value", "field", Secret("x"))
         backend.examine({path: None})
+        aws.secret(path).function = lambda _event: None
+        backend.request_rotation(path, "r3")
+        aws.wait()
         backend.close()
 
     arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:apps/app-AbCd12"
     allowed = _allows(text, arn)
     needed = {"DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"}
-    assert allowed == needed | {"CreateSecret", "TagResource"}
-    for missing in sorted(needed | {"CreateSecret"}):
+    assert allowed == needed | {"CreateSecret", "TagResource", "RotateSecret"}
+    for missing in sorted(needed | {"CreateSecret", "RotateSecret"}):
         aws.denied = {missing: "no policy allows it"}
         with pytest.raises(Denied, match=f"does not allow {missing}|KMS"):
             work()
@@ -361,16 +364,58 @@ def test_the_policy_is_enough_and_no_action_of_it_too_much(aws: SecretsManager):
     assert "TagResource" in allowed
 
 
+def test_the_functions_role_may_do_what_its_steps_need_and_create_nothing():
+    """Of a secret that AWS hands it: read, stage, move labels."""
+    begin = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
+    text = PLUGIN.policy(AwsOptions(region="eu-central-1"), _ACCESS, of="lambda")
+    needed = {"DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"}
+    assert _allows(text, f"{begin}apps/app-AbCd12") == needed
+    assert _allows(text, f"{begin}admin/main-AbCd12") == {"GetSecretValue"}
+
+
+def test_only_secrets_manager_of_this_account_may_call_the_function():
+    """The service alone would let anybody's secret be rotated by it."""
+    options = AwsOptions(region="eu-central-1", account="123456789012")
+    [one] = json.loads(PLUGIN.policy(options, _ACCESS, of="lambda-invoke"))["Statement"]
+    assert one["Principal"] == {"Service": "secretsmanager.amazonaws.com"}
+    assert one["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
+    assert one["Resource"] == "arn:aws:lambda:eu-central-1:123456789012:function:rotator"
+    with pytest.raises(UsageError, match="one account in one region"):
+        PLUGIN.policy(AwsOptions(region="eu-central-1"), _ACCESS, of="lambda-invoke")
+    with pytest.raises(UsageError, match="12 digits"):
+        AwsOptions(account="my-account")
+
+
+def test_an_arn_of_another_region_is_told(backend: AwsBackend):
+    """Asked for here it would only not be there, and a name would be made anew."""
+    with pytest.raises(UsageError, match="in the region 'us-east-1'"):
+        backend.current("arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCd12")
+
+
+def test_a_template_makes_further_keys(aws: SecretsManager):
+    """Such as a whole URL, made anew with each password and never taken for a field."""
+    url = {"url": "postgresql://{username}:{password:url}@{host}/db"}
+    backend = _opened(aws.endpoint, templates=url)
+    new = Credential(username="app", password=Secret("a/b"), fields={"host": "h"})
+    backend.stage(_PATH, "r1", new)
+    version = backend.publish(_PATH, "r1", expect=None)
+    read = backend.read(_PATH, version)
+    assert read is not None
+    assert read.credential.fields == {"host": "h"}
+    assert backend.get_value(_PATH, "url") == Secret("postgresql://app:a%2Fb@h/db")
+    backend.close()
+
+
 def test_a_policy_does_not_reach_secrets_whose_names_begin_alike():
     """Six question marks for AWS's six characters, and conditions on the key."""
     options = AwsOptions(region="eu-central-1", kms_key=_KEY)
-    text = PLUGIN.policy(options, _ACCESS, consumer=False)
+    text = PLUGIN.policy(options, _ACCESS, of="rotator")
     begin = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
     assert _allows(text, f"{begin}apps/app-AbCd12")
     assert not _allows(text, f"{begin}apps/app-other-AbCd12")
     assert not _allows(text, f"{begin}apps/apple-AbCd12")
     assert _allows(text, f"{begin}admin/main-AbCd12") == {"GetSecretValue"}
-    consumer = PLUGIN.policy(options, _ACCESS, consumer=True)
+    consumer = PLUGIN.policy(options, _ACCESS, of="consumer")
     assert _allows(consumer, f"{begin}apps/app-AbCd12") == {"GetSecretValue"}
     assert not _allows(consumer, f"{begin}admin/main-AbCd12")
     keys = [one for one in json.loads(text)["Statement"] if one["Sid"].endswith("Key")]
@@ -383,5 +428,5 @@ def test_a_policy_does_not_reach_secrets_whose_names_begin_alike():
 def test_an_arn_in_the_configuration_is_taken_as_it_is():
     """Whole, or without its ending."""
     whole = "arn:aws:secretsmanager:eu-central-1:1:secret:apps/app-AbCd12"
-    text = PLUGIN.policy(AwsOptions(), Access(rotated=(whole, whole[:-7])), consumer=True)
+    text = PLUGIN.policy(AwsOptions(), Access(rotated=(whole, whole[:-7])), of="consumer")
     assert json.loads(text)["Statement"][0]["Resource"] == [whole, f"{whole[:-7]}-??????"]

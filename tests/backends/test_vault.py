@@ -694,7 +694,7 @@ def _whole_work(backend: VaultBackend, bao: ScratchOpenBao) -> None:
 
 def test_the_policy_is_enough_and_no_line_of_it_too_much(bao: ScratchOpenBao, opened: Opener):
     """With it everything works; without any line, or any capability of one, something does not."""
-    text = PLUGIN.policy(VaultOptions(), _ACCESS, consumer=False)
+    text = PLUGIN.policy(VaultOptions(), _ACCESS, of="rotator")
     bao.policy("whole", text)
     _whole_work(opened(bao.token("whole")), bao)
     lines = text.splitlines()
@@ -714,7 +714,7 @@ def test_a_consumer_reads_its_secret_and_nothing_else(bao: ScratchOpenBao, opene
     root = opened()
     version = publish(root, "team/app", "r9", "a")
     root.stage("team/app", "r10", credential("b"))
-    bao.policy("consumer", PLUGIN.policy(VaultOptions(), _ACCESS, consumer=True))
+    bao.policy("consumer", PLUGIN.policy(VaultOptions(), _ACCESS, of="consumer"))
     consumer = opened(bao.token("consumer"))
     current = consumer.current("team/app")
     assert current is not None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rotator.testing.postgres import ScratchPostgres
-from rotator.testing.secrets_manager import SecretsManager
+from rotator.testing.secrets_manager import STEPS, SecretsManager
 from tests.cli.real import APP_PASSWORD, Real, prepare
 
 if TYPE_CHECKING:
@@ -73,7 +73,10 @@ def test_a_login_kept_in_aws_is_rotated(rotator: Real, aws: SecretsManager):
     assert rotator.json("audit", "verify").data["ok"] is True
     labels = {one for kept in aws.secret("app").versions.values() for one in kept.stages}
     assert labels == {"AWSCURRENT", "AWSPREVIOUS"}
-    assert '"secretsmanager:GetSecretValue"' in rotator("policy", "aws", "app", "--consumer").out
+    assert (
+        '"secretsmanager:GetSecretValue"'
+        in rotator("policy", "aws", "app", "--for", "consumer").out
+    )
 
 
 def test_a_copy_in_aws_follows_a_secret_that_is_kept_elsewhere(rotator: Real, aws: SecretsManager):
@@ -104,7 +107,100 @@ def test_a_copy_in_aws_follows_a_secret_that_is_kept_elsewhere(rotator: Real, aw
     assert "team/app" in rotator("policy", "aws").out
 
 
-def test_a_secret_that_aws_rotates_is_refused_with_the_remedy(rotator: Real, aws: SecretsManager):
+class _Template:
+    """What a rotation function after AWS's sample does: the password changes in place."""
+
+    def __init__(self, aws: SecretsManager, server: ScratchPostgres) -> None:
+        self._aws, self._server = aws, server
+        self.steps: list[str] = []
+        self.password = "made-by-the-function"
+        self.broken_at = ""
+
+    def __call__(self, event: dict[str, Any]) -> None:
+        self.steps.append(event["Step"])
+        if event["Step"] == self.broken_at:
+            raise ConnectionError(event["Step"])
+        step = {
+            "createSecret": self._create,
+            "setSecret": self._set,
+            "finishSecret": self._finish,
+        }.get(event["Step"])
+        if step is not None:
+            step({"SecretId": event["SecretId"]}, event["ClientRequestToken"])
+
+    def _create(self, secret: dict[str, Any], token: str) -> None:
+        value = json.dumps({"username": "app", "password": self.password})
+        more = {"ClientRequestToken": token, "VersionStages": ["AWSPENDING"]}
+        assert (
+            self._aws.answer("PutSecretValue", {**secret, "SecretString": value, **more})[0] == 200
+        )
+
+    def _set(self, secret: dict[str, Any], token: str) -> None:
+        with self._server.connect() as admin:
+            admin.execute(f"ALTER ROLE app PASSWORD '{self.password}'".encode())
+
+    def _finish(self, secret: dict[str, Any], token: str) -> None:
+        current = self._aws.answer("GetSecretValue", secret)[1]["VersionId"]
+        move = {"MoveToVersionId": token, "RemoveFromVersionId": current}
+        given = {**secret, "VersionStage": "AWSCURRENT", **move}
+        assert self._aws.answer("UpdateSecretVersionStage", given)[0] == 200
+
+
+@pytest.fixture
+def template(rotator: Real, aws: SecretsManager) -> _Template:
+    """A secret that AWS rotates, taken over as it stands."""
+    aws.by_hand("app", json.dumps({"username": "app", "password": APP_PASSWORD}))
+    rotator("adopt", "app")
+    function = _Template(aws, rotator.server)
+    aws.secret("app").rotation_enabled = True
+    aws.secret("app").function = function
+    return function
+
+
+def test_where_aws_rotates_it_is_asked_to_and_followed(rotator: Real, template: _Template):
+    """Nothing is staged beside it; what it made is tried, and the journal knows it."""
+    roles = [one[0] for one in rotator.roles()]
+    said = rotator("rotate", "app", "--reason", "by hand").out
+    assert "it logs in" in said
+    assert "aws rotates this secret by itself" in said
+    assert template.steps == list(STEPS)
+    assert [one[0] for one in rotator.roles()] == roles
+    assert rotator.json("verify", "app").data["secrets"][0]["known"] is True
+    kinds = [one["kind"] for one in rotator.json("audit", "show", "app").data["events"]]
+    assert kinds[-3:] == ["delegated", "followed", "checked"]
+    assert rotator.json("audit", "verify").data["ok"] is True
+    template.password = "made-another-time"
+    rotator("rotate", "app")
+    assert len(template.steps) == 2 * len(STEPS)
+
+
+def test_a_rotation_of_awss_that_does_not_end_is_told_and_taken_up_again(
+    rotator: Real, template: _Template, aws: SecretsManager
+):
+    """The call comes back in time; the next one looks on, and asks for no second rotation."""
+    config = rotator.folder / "rotator.yaml"
+    config.write_text(config.read_text().replace("grace: 1h", "grace: 1h, step_timeout: 1s"))
+    template.broken_at = "setSecret"
+    said = rotator("rotate", "app", "--patience", "0s", code=4)
+    assert "look at the log of its function" in said.out
+    aws.wait()
+    template.broken_at = ""
+    assert "it logs in" in rotator("rotate", "app").out
+    made = {name for name, one in aws.secret("app").versions.items() if one.value}
+    assert len(made) == 2
+
+
+def test_what_aws_made_and_nobody_can_log_in_with_is_an_alarm(rotator: Real, template: _Template):
+    """The application is not safe, and that is said."""
+    template._set = lambda secret, token: None  # a function that forgets to set it
+    failed = rotator("rotate", "app", code=3)
+    assert "the target refuses login 'app'" in failed.err
+    assert "NOT safe" in failed.err
+
+
+def test_a_secret_that_aws_rotates_without_a_function_is_refused_with_the_remedy(
+    rotator: Real, aws: SecretsManager
+):
     """Nothing is changed, on the target or in AWS."""
     before = aws.by_hand("app", json.dumps({"username": "app", "password": APP_PASSWORD}))
     rotator("adopt", "app")

@@ -73,7 +73,7 @@ def _kv_get(bao: ScratchOpenBao, field: str) -> str:
 def test_a_login_kept_in_openbao_is_rotated_by_the_least_rights(rotator: Real, bao: ScratchOpenBao):
     """Taken over as it stands, rotated, rolled back, revoked and verified; a consumer reads it."""
     bao.policy("rotator", rotator("policy", "vault").out)
-    bao.policy("consumer", rotator("policy", "vault", "app", "--consumer").out)
+    bao.policy("consumer", rotator("policy", "vault", "app", "--for", "consumer").out)
     rotator.environ["VAULT_TOKEN"] = bao.token("rotator")
     theirs = {"username": "app", "password": APP_PASSWORD, "team": "checkout"}
     bao.call("POST", "secret/data/app", data=theirs)

@@ -9,6 +9,7 @@ the compare-and-set.
 from __future__ import annotations
 
 import json
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -25,6 +26,7 @@ from rotator.api import (
     UsageError,
     Version,
 )
+from rotator.backends import templates
 from rotator.backends.aws import policy
 from rotator.backends.aws.client import Answer, Client
 from rotator.backends.aws.options import AwsOptions
@@ -47,6 +49,8 @@ _NOTHING_YET: Final = "rotator_nothing_yet"
 _SHORTEST_TOKEN: Final = 32
 _MOST_BYTES: Final = 65_536
 _MOST_TOKENS: Final = 9
+# For how many seconds what is known of a secret need not be asked again.
+_LATELY: Final = 10.0
 # A version can be visible late (aws-sdk-js-v3 issue 7701).
 _LATE: Final = (0.1, 0.3, 0.6)
 
@@ -59,6 +63,8 @@ class AwsBackend:
         self._name: str = name
         self._options: AwsOptions = options
         self._client: Client = client
+        self._guard: threading.Lock = threading.Lock()
+        self._described: dict[str, tuple[float, dict[str, Any] | None]] = {}
 
     # -- the contract --------------------------------------------------------------------------
 
@@ -83,7 +89,7 @@ class AwsBackend:
 
     def stage(self, path: str, rotation_id: str, new: Credential) -> Credential:
         """Keep `new` under a label of its own; the first write wins."""
-        about = self._describe(path)
+        about = self._described_lately(path)
         if about is None:
             self._create(path)
         elif about.get("RotationEnabled"):
@@ -174,6 +180,38 @@ class AwsBackend:
         self._move(path, to=to, away_from=expect, expect=expect)
         return to
 
+    # -- where AWS rotates by itself -----------------------------------------------------------
+
+    def rotates_itself(self, path: str) -> bool:
+        """Return whether rotation is turned on for this secret."""
+        about = self._describe(path)
+        with self._guard:
+            self._described[path] = (time.monotonic(), about)
+        return bool(about and about.get("RotationEnabled"))
+
+    def request_rotation(self, path: str, rotation_id: str) -> str:
+        """Have AWS call the secret's rotation function; it does so on its own time."""
+        token = _token(rotation_id, 1)
+        if _CURRENT in (self._describe(path) or {}).get("VersionIdsToStages", {}).get(token, ()):
+            return token
+        try:
+            answer = self._client.write(
+                "rotate_secret", path, SecretId=path, ClientRequestToken=token
+            )
+        except Answer as answered:
+            stages = (self._describe(path) or {}).get("VersionIdsToStages", {})
+            for version, labels in stages.items():
+                if _PENDING in labels and _CURRENT not in labels:
+                    # "A previous rotation isn't complete. That rotation will be reattempted."
+                    return str(version)
+            if token in stages:
+                return token
+            raise Denied(
+                f"AWS refuses to rotate {path!r} ({answered.code}).",
+                hint="Has it a rotation function? aws secretsmanager describe-secret shows RotationLambdaARN. Without one: cancel-rotate-secret, and rotator does it.",
+            ) from None
+        return str(answer["VersionId"])
+
     # -- values beside credentials -------------------------------------------------------------
 
     def get_value(self, path: str, field: str) -> Secret | None:
@@ -240,7 +278,7 @@ class AwsBackend:
             by = "" if about.get("RotationLambdaARN") else ", without a function that would do it"
             found.append(
                 Finding(
-                    severity=Severity.ERROR,
+                    severity=Severity.ERROR if by else Severity.OK,
                     subject=subject,
                     message=f"AWS rotates it by itself{by}",
                     remedy=f"aws secretsmanager cancel-rotate-secret --secret-id {path}, if rotator is to do it",
@@ -306,6 +344,14 @@ class AwsBackend:
                 return None
             raise self._refused(path, answer) from None
 
+    def _described_lately(self, path: str) -> dict[str, Any] | None:
+        """Return what was found a moment ago, before the rotation began: one call less for each."""
+        with self._guard:
+            at, about = self._described.pop(path, (0.0, None))
+        return (
+            about if about is not None and time.monotonic() - at < _LATELY else self._describe(path)
+        )
+
     def _create(self, path: str) -> None:
         if path.startswith("arn:"):
             raise Denied(
@@ -368,13 +414,14 @@ class AwsBackend:
                 f"{path!r} in backend {self._name!r} holds no {options.username_field!r} and {options.password_field!r}.",
                 hint="Set `username_field` and `password_field` to the keys that hold them.",
             )
-        own = {options.username_field, options.password_field, _MARK}
+        own = {options.username_field, options.password_field, _MARK, *options.templates}
         fields = {key: one for key, one in data.items() if key not in own}
         return Credential(username=username, password=Secret(password), fields=fields)
 
     def _data(self, path: str, new: Credential, rotation_id: str) -> str:
         data = {
             **new.fields,
+            **templates.fill(self._options.templates, new),
             self._options.username_field: new.username,
             self._options.password_field: new.password.reveal(),
             _MARK: rotation_id,
@@ -411,7 +458,7 @@ class AwsBackend:
     def _owned_by_aws(self, path: str) -> Denied:
         return Denied(
             f"AWS rotates {path!r} by itself (RotationEnabled), so nothing is staged beside it.",
-            hint="Let one of the two do it: aws secretsmanager cancel-rotate-secret, or take it out of rotator's configuration.",
+            hint="As a secret of its own, `rotator rotate` asks AWS to. Else let one of the two do it: aws secretsmanager cancel-rotate-secret, or take it out of rotator's configuration.",
         )
 
     def _refused(self, path: str, answer: Answer) -> StepError:
@@ -433,10 +480,11 @@ class _AwsPlugin:
         chosen = cast("AwsOptions", options)
         return AwsBackend(name, chosen, Client(chosen))
 
-    def policy(self, options: object, access: Access, *, consumer: bool) -> str:
-        """Return the policy as IAM has it."""
-        make = policy.for_consumer if consumer else policy.for_rotator
-        return make(cast("AwsOptions", options), access)
+    policies: tuple[str, ...] = tuple(policy.MAKERS)
+
+    def policy(self, options: object, access: Access, *, of: str) -> str:
+        """Return the policy as IAM, or Lambda, has it."""
+        return policy.MAKERS[of](cast("AwsOptions", options), access)
 
 
 PLUGIN: Final = _AwsPlugin()

@@ -139,6 +139,7 @@ class Client:
     def _call(
         self, action: str, path: str, given: dict[str, Any], *, writing: bool
     ) -> dict[str, Any]:
+        self._require_region(path)
         call: Callable[..., dict[str, Any]] = getattr(self._client, action)
         try:
             return call(**given)
@@ -168,6 +169,16 @@ class Client:
             what = f"{self.where} did not answer ({type(error).__name__})."
             raise (Unknown(what) if writing else Transient(what)) from error
 
+    def _require_region(self, path: str) -> None:
+        """Refuse an ARN that leads elsewhere: asked for here, it would only not be there."""
+        parts = path.split(":")
+        region: str = self._client.meta.region_name
+        if parts[0] == "arn" and len(parts) > 3 and parts[3] != region:  # noqa: PLR2004 # arn:partition:service:region
+            raise UsageError(
+                f"{path!r} is in the region {parts[3]!r}, and this backend is for {region!r}.",
+                hint="Set `region` of the backend, or add another backend for that region.",
+            )
+
     def _answered(
         self, code: str, message: str, action: str, path: str, *, writing: bool
     ) -> Exception:
@@ -188,7 +199,8 @@ class Client:
             return Denied(
                 f"{self.where} refuses our AWS credentials ({code}).", hint="Look at the role."
             )
-        if code in _ANSWERS:
+        # Asked to rotate, the service says by this code that it does so already, or cannot.
+        if code in _ANSWERS or (code == "InvalidRequestException" and action == "rotate_secret"):
             return Answer(code)
         if code == "InvalidRequestException":
             return Denied(

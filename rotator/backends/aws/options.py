@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 from rotator.api import UsageError
+from rotator.backends import templates
 
 
 def _help(text: str, **more: Any) -> dict[str, Any]:
@@ -23,6 +25,10 @@ class AwsOptions:
     )
     endpoint: str | None = field(
         default=None, metadata=_help("Another endpoint, such as that of a VPC: https://HOST.")
+    )
+    account: str | None = field(
+        default=None,
+        metadata=_help("The account's 12 digits: narrows what `rotator policy` prints to it."),
     )
     profile: str | None = field(
         default=None, metadata=_help("A profile of the shared configuration, on a workstation.")
@@ -40,6 +46,9 @@ class AwsOptions:
     )
     password_field: str = field(
         default="password", metadata=_help("The key that holds the password.", reference=False)
+    )
+    templates: dict[str, str] = field(
+        default_factory=dict[str, str], metadata=_help(templates.HELP, reference=False)
     )
     timeout: timedelta = field(
         default=timedelta(seconds=10), metadata=_help("How long one request may take.")
@@ -65,3 +74,8 @@ class AwsOptions:
             raise UsageError("`writes_a_second` is 1 or more.")
         if self.username_field == self.password_field:
             raise UsageError("`username_field` and `password_field` are two keys.")
+        templates.check(self.templates, (self.username_field, self.password_field))
+        if self.account is not None and not re.fullmatch("[0-9]{12}", self.account):
+            raise UsageError(
+                "`account` is the 12 digits of an AWS account.", hint="In quotes: '123456789012'."
+            )

@@ -6,6 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from rotator.api import UsageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -19,9 +21,19 @@ _ROTATED: Final = (
     "UpdateSecretVersionStage",
     "CreateSecret",
     "TagResource",
+    "RotateSecret",
 )
 _KEPT: Final = ("DescribeSecret", "GetSecretValue", "PutSecretValue", "CreateSecret", "TagResource")
 _READ: Final = ("GetSecretValue",)
+# A rotation function never creates: AWS calls it for what is there.
+_BY_LAMBDA: Final = (
+    "DescribeSecret",
+    "GetSecretValue",
+    "PutSecretValue",
+    "UpdateSecretVersionStage",
+)
+# What `make lambda` and deploy/lambda call it.
+FUNCTION: Final = "rotator"
 # An ARN that is whole: it ends with a hyphen and six characters.
 _WHOLE: Final = re.compile(r"arn:[^:]+:secretsmanager:[^:]*:[^:]*:secret:.+-[A-Za-z0-9]{6}")
 
@@ -41,6 +53,44 @@ def for_rotator(options: AwsOptions, access: Access) -> str:
 def for_consumer(options: AwsOptions, access: Access) -> str:
     """Return the policy of an application that reads these secrets."""
     return _text(options, [("Read", _READ, access.rotated, ("Decrypt",))])
+
+
+def for_lambda(options: AwsOptions, access: Access) -> str:
+    """Return the policy of a rotation function's role, for exactly these secrets."""
+    uses = ("Decrypt", "GenerateDataKey")
+    return _text(
+        options,
+        [
+            ("Rotate", _BY_LAMBDA, access.rotated, uses),
+            ("Keep", _KEPT, access.kept, uses),
+            ("Read", _READ, access.read, ("Decrypt",)),
+        ],
+    )
+
+
+def for_invoking(options: AwsOptions, access: Access) -> str:
+    """Return the policy on the function itself: Secrets Manager may call it, for this account only.
+
+    Without `aws:SourceAccount` anybody's secret could be rotated by it: the confused deputy
+    (https://docs.aws.amazon.com/IAM/latest/UserGuide/confused-deputy.html). Raises `UsageError`
+    without region and account.
+    """
+    _ = access
+    if options.account is None or options.region is None:
+        raise UsageError(
+            "who may call the function is said for one account in one region.",
+            hint="Set `account` and `region` of this backend.",
+        )
+    place = f"{options.region}:{options.account}"
+    statement = {
+        "Sid": "SecretsManager",
+        "Effect": "Allow",
+        "Principal": {"Service": "secretsmanager.amazonaws.com"},
+        "Action": "lambda:InvokeFunction",
+        "Resource": f"arn:aws:lambda:{place}:function:{FUNCTION}",
+        "Condition": {"StringEquals": {"aws:SourceAccount": options.account}},
+    }
+    return _json([statement])
 
 
 def _text(
@@ -71,6 +121,10 @@ def _text(
                     "Condition": {"ArnLike": {"kms:EncryptionContext:SecretARN": arns}},
                 }
             )
+    return _json(statements)
+
+
+def _json(statements: list[dict[str, Any]]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2) + "\n"
 
 
@@ -80,5 +134,13 @@ def _arn(options: AwsOptions, path: str) -> str:
     """
     if path.startswith("arn:"):
         return path if _WHOLE.fullmatch(path) else f"{path}-??????"
-    region = options.region or "*"
-    return f"arn:aws:secretsmanager:{region}:*:secret:{path}-??????"
+    place = f"{options.region or '*'}:{options.account or '*'}"
+    return f"arn:aws:secretsmanager:{place}:secret:{path}-??????"
+
+
+MAKERS: Final = {
+    "rotator": for_rotator,
+    "consumer": for_consumer,
+    "lambda": for_lambda,
+    "lambda-invoke": for_invoking,
+}

@@ -7,11 +7,9 @@ id rides in the data, which is versioned, rather than in the metadata, which is 
 
 from __future__ import annotations
 
-import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import quote
 
 from hvac import exceptions
 
@@ -25,9 +23,9 @@ from rotator.api import (
     Severity,
     StepError,
     Unknown,
-    UsageError,
     Version,
 )
+from rotator.backends import templates
 from rotator.backends.vault import policy
 from rotator.backends.vault.failures import (
     CasMismatch,
@@ -38,7 +36,7 @@ from rotator.backends.vault.failures import (
     is_mount_absent,
     metadata,
 )
-from rotator.backends.vault.options import PLACE, VaultOptions
+from rotator.backends.vault.options import VaultOptions
 from rotator.backends.vault.session import Session
 
 if TYPE_CHECKING:
@@ -481,12 +479,7 @@ class VaultBackend:
 
     def _data(self, credential: Credential, rotation_id: str) -> dict[str, Any]:
         options = self._options
-        values = {
-            **credential.fields,
-            "username": credential.username,
-            "password": credential.password.reveal(),
-        }
-        made = {key: _filled(text, key, values) for key, text in options.templates.items()}
+        made = templates.fill(options.templates, credential)
         return {
             **credential.fields,
             **made,
@@ -519,11 +512,12 @@ class _VaultPlugin:
         chosen = cast("VaultOptions", options)
         return VaultBackend(name, chosen, Session(chosen, resolve))
 
-    def policy(self, options: object, access: Access, *, consumer: bool) -> str:
+    policies: tuple[str, ...] = tuple(policy.MAKERS)
+
+    def policy(self, options: object, access: Access, *, of: str) -> str:
         """Return the policy in HCL."""
         chosen = cast("VaultOptions", options)
-        make = policy.for_consumer if consumer else policy.for_rotator
-        return make(chosen.mount.strip("/"), chosen.pending.strip("/"), access)
+        return policy.MAKERS[of](chosen.mount.strip("/"), chosen.pending.strip("/"), access)
 
 
 PLUGIN: Final = _VaultPlugin()
@@ -531,21 +525,6 @@ PLUGIN: Final = _VaultPlugin()
 
 def _number(found: dict[str, Any] | None) -> str | None:
     return None if found is None else str(found["metadata"]["version"])
-
-
-def _filled(text: str, key: str, values: Mapping[str, Any]) -> str:
-    def place(found: re.Match[str]) -> str:
-        name, url = found.groups()
-        if name not in values:
-            raise UsageError(
-                f"template {key!r} needs {name!r}, which the secret does not hold.",
-                hint="Put it into the secret beside login and password, or change the template.",
-            )
-        value = values[name]
-        plain = value if isinstance(value, str) else json.dumps(value)
-        return quote(plain, safe="") if url else plain
-
-    return PLACE.sub(place, text)
 
 
 def _span(about: Mapping[str, Any]) -> timedelta | None:

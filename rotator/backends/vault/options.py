@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from rotator.api import UsageError
+from rotator.backends import templates
 
 Method = Literal["token", "approle", "kubernetes", "jwt", "aws", "userpass"]
 
@@ -23,8 +23,6 @@ _NEEDS: Final[dict[str, tuple[str, ...]]] = {
     "aws": ("role",),
     "userpass": ("username", "password"),
 }
-# `{password}`, or `{password:url}` for a place in a URL.
-PLACE: Final = re.compile(r"\{(\w+)(:url)?\}")
 
 
 def _help(text: str, **more: Any) -> dict[str, Any]:
@@ -104,10 +102,7 @@ class VaultOptions:
     )
     templates: dict[str, str] = field(
         default_factory=dict[str, str],
-        metadata=_help(
-            "Further keys made of the others, such as a URL: `postgresql://{username}:{password:url}@{host}/{dbname}`.",
-            reference=False,
-        ),
+        metadata=_help(templates.HELP, reference=False),
     )
     ca: Path | None = field(
         default=None, metadata=_help("Certificate authority of the server. Default: the system's.")
@@ -143,9 +138,7 @@ class VaultOptions:
             raise UsageError("`mount` and `pending` are not empty.")
         if self.username_field == self.password_field:
             raise UsageError("`username_field` and `password_field` are two keys.")
-        own = {self.username_field, self.password_field}
-        if own & set(self.templates):
-            raise UsageError("a template cannot take the place of the login or the password.")
+        templates.check(self.templates, (self.username_field, self.password_field))
         if (self.client_cert is None) is not (self.client_key is None):
             raise UsageError("`client_cert` and `client_key` go together.")
 

@@ -63,3 +63,6 @@ def _line(path: str, capabilities: tuple[str, ...], why: str) -> str:
 def _quoted(path: str) -> str:
     """Return a path as a text of HCL."""
     return path.replace("\\", "\\\\").replace('"', '\\"')
+
+
+MAKERS: Final = {"rotator": for_rotator, "consumer": for_consumer}

@@ -91,6 +91,8 @@ def failing(result: Result) -> bool:
 
 
 def _of_open(result: Result, command: str) -> int:
+    if result.by:
+        return LATER
     if failing(result) or not result.published:
         return STUCK
     # Who asked for the old credential's end now did not get it while sessions hold it.

@@ -69,7 +69,8 @@ def register(app: typer.Typer) -> None:
         panel=_PANEL,
         examples="""
         rotator policy vault > rotator.hcl
-        rotator policy vault app-db --consumer
+        rotator policy vault app-db --for consumer
+        rotator policy aws --for lambda
         """,
     )(policy)
 
@@ -182,9 +183,15 @@ def policy(
     ],
     names: Names = None,
     *,
-    consumer: Annotated[
-        bool, typer.Option("--consumer", help="The policy of an application that reads them.")
-    ] = False,
+    of: Annotated[
+        str,
+        typer.Option(
+            "--for",
+            metavar="WHOM",
+            help="rotator, or consumer: an application that reads them. AWS also: lambda, the role"
+            " of the rotation function; lambda-invoke, who may call that function.",
+        ),
+    ] = "rotator",
 ) -> None:
     """Print the least rights that rotator, or an application, needs in a backend.
 
@@ -193,8 +200,8 @@ def policy(
     """
     from rotator.bootstrap import policy as made  # noqa: PLC0415
 
-    text = made(run.config, backend, names or (), consumer=consumer)
-    run.data |= {"backend": backend, "consumer": consumer, "policy": text}
+    text = made(run.config, backend, names or (), of=of)
+    run.data |= {"backend": backend, "for": of, "policy": text}
     if not run.as_json:
         run.write(text)
 

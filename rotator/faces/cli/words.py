@@ -67,6 +67,11 @@ def _details(result: Result, now: datetime, *, back: bool) -> list[str]:
     new, old = result.login, result.old_login
     if not result.published or new is None:
         return []
+    if result.by:
+        return [
+            f"Login {new}, served as version {result.version}: it logs in.",
+            f"{result.by} rotates this secret by itself, and decides when the old one goes.",
+        ]
     gone, kept = (new, old) if back else (old, new)
     lines = [
         f"Login {kept} is the current one again."
@@ -110,6 +115,8 @@ def _next(result: Result, command: str) -> str:
         return error.hint if error is not None and error.hint else f"rotator history {name}"
     if result.outcome is not None:
         return ""
+    if result.by:
+        return f"rotator rotate {name} to go on looking"
     if exits.failing(result) or not result.published:
         return f"rotator resume {name}"
     if command == "revoke":
