@@ -51,6 +51,7 @@ class _PostgresPlugin:
         ),
         target_options=TargetOptions,
         secret_options=SecretOptions,
+        engines=("postgres", "aurora-postgresql"),
     )
 
     def target(self, name: str, options: object, admin: Callable[[], Credential]) -> PostgresTarget:

@@ -14,6 +14,7 @@ from rotator.config.model import ConfigError, JournalSettings, Settings
 from rotator.config.policies import Policies
 from rotator.config.source import read
 from rotator.config.wording import validated
+from rotator.core.model import Policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +59,7 @@ def load_file(
         backends=found_backends,
         targets=found_targets,
         secrets=found_secrets,
+        default_policy=policies.chosen(DEFAULT_POLICY, ("policies",)) or Policy(),
     )
 
 

@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
 from rotator.core.errors import UsageError
+from rotator.core.model import Policy
 from rotator.plugins import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
-
-    from rotator.core.model import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +96,7 @@ class Settings:
     backends: Mapping[str, BackendSettings] = field(default_factory=dict[str, BackendSettings])
     targets: Mapping[str, TargetSettings] = field(default_factory=dict[str, TargetSettings])
     secrets: Mapping[str, SecretSettings] = field(default_factory=dict[str, SecretSettings])
+    default_policy: Policy = field(default_factory=Policy)
 
     def secret(self, name: str) -> SecretSettings:
         """Return one secret. Raises `UsageError`, with near matches, when there is none."""

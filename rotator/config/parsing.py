@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 Data: TypeAlias = "bool | int | float | str | list[Data] | dict[str, Data] | None"
 Keys: TypeAlias = "tuple[str | int, ...]"
@@ -83,6 +83,11 @@ def parse(text: str) -> Parsed:
 def loader(text: str) -> Any:
     """Return a loader of plain texts. With libyaml, which PyYAML's wheels have, it is much faster."""
     return getattr(yaml, "CBaseLoader", yaml.BaseLoader)(text)
+
+
+def dumped(data: Mapping[str, Any]) -> str:
+    """Return data as this file would have it."""
+    return yaml.safe_dump(dict(data), sort_keys=False, allow_unicode=True)
 
 
 def events(text: str) -> Iterator[Any]:

@@ -391,6 +391,7 @@ class StrategyInfo:
 class PluginInfo:
     """What a plugin declares about itself.
 
+    `engines`: other names of the target, as the `engine` in a secret's JSON has them.
     `target_options` and `secret_options` are dataclasses: their fields, types, defaults and the
     `help` in a field's metadata become the configuration's schema and its documentation.
     """
@@ -400,6 +401,7 @@ class PluginInfo:
     strategies: tuple[StrategyInfo, ...] = ()
     target_options: type = field(default=object)
     secret_options: type = field(default=object)
+    engines: tuple[str, ...] = ()
 
 
 class Target(Protocol):

@@ -107,6 +107,51 @@ def test_a_copy_in_aws_follows_a_secret_that_is_kept_elsewhere(rotator: Real, aw
     assert "team/app" in rotator("policy", "aws").out
 
 
+def test_a_secret_of_awss_own_form_is_imported_by_pasting_what_is_printed(
+    rotator: Real, aws: SecretsManager
+):
+    """The entry loads, doctor is content, and adopting changes no value."""
+    server = {"engine": "postgres", "host": rotator.server.host, "port": str(rotator.server.port)}
+    value = json.dumps({**server, "username": "app", "password": APP_PASSWORD})
+    version = aws.by_hand("prod/shop", value)
+    printed = rotator("import", "aws", "prod/shop").out
+    assert APP_PASSWORD not in printed
+    assert "rotated every 30d" in printed
+    config = rotator.folder / "rotator.yaml"
+    entry = "\n".join(
+        line for line in printed.splitlines() if line.startswith("  ") and line[2] != "#"
+    )
+    head, own = config.read_text().split("secrets:\n", 1)
+    config.write_text(f"{head}secrets:\n{entry}\n{own}")
+    rotator("check")
+    assert rotator.json("doctor", "shop").data["errors"] == 0
+    adopted = rotator("adopt", "shop")
+    assert "It is due" in adopted.out
+    assert aws.secret("prod/shop").versions[version].value == value
+    assert "is in the configuration already" in rotator("import", "aws", "prod/shop", code=2).err
+    assert "holds nothing" in rotator("import", "aws", "prod/none", code=2).err
+
+
+def test_the_import_of_a_secret_on_an_unknown_server_names_that_too(
+    rotator: Real, aws: SecretsManager
+):
+    """With its admin where AWS keeps it."""
+    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:master-AbCd12"
+    about = {
+        "engine": "aurora-postgresql",
+        "host": "db.example.org",
+        "port": 5433,
+        "masterarn": arn,
+    }
+    aws.by_hand("prod/shop", json.dumps({**about, "username": "app", "password": APP_PASSWORD}))
+    entry = rotator.json("import", "aws", "prod/shop", "--name", "billing").data["entry"]
+    target = entry["targets"]["db-example-org"]
+    assert target["plugin"] == "postgresql"
+    assert (target["host"], target["port"]) == ("db.example.org", 5433)
+    assert target["admin"] == f"aws:{arn}"
+    assert entry["secrets"]["billing"]["path"] == "prod/shop"
+
+
 class _Template:
     """What a rotation function after AWS's sample does: the password changes in place."""
 

@@ -15,6 +15,7 @@ from rotator.faces.cli import envelope
 from rotator.faces.cli.command import command
 from rotator.faces.cli.options import Name, Reason
 from rotator.faces.cli.run import Run
+from rotator.faces.cli.screen import at, relative
 
 if TYPE_CHECKING:
     from rotator.bootstrap import App
@@ -94,10 +95,13 @@ def adopt(
             first = Credential(username=username, password=_password(app, password_from))
         health = app.engine.adopt(secret, first=first, reason=reason)
         _ = app.checkpoint()
-    run.data |= envelope.of_health(health)
+        record = app.journal.secret(name)
+        due, now = record.next_due if record else None, app.clock.now()
+    run.data |= {**envelope.of_health(health), "next_due": due}
+    when = f"It is due {at(due)} ({relative(due, now)})." if due else "It is rotated on demand."
     run.say(
         f"{name}: login {health.login} is adopted as version {health.version}; it logs in.",
-        f"Next: rotator plan {name}",
+        f"{when} What would happen then: rotator plan {name}",
     )
 
 

@@ -16,6 +16,7 @@ from rotator.faces.cli import (
     demonstrating,
     envelope,
     exits,
+    importing,
     looking,
     preparing,
     rotating,
@@ -35,6 +36,7 @@ _GROUPS: Final = (
     looking,
     correcting,
     credentials,
+    importing,
     auditing,
     database,
 )
