@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import os
 import random
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from rotator.core.history import newest_step
 from rotator.demo.client import Client
 from rotator.testing.openbao import ScratchOpenBao
 from rotator.testing.postgres import ScratchPostgres
+from rotator.testing.secrets_manager import SecretsManager
 
 STRATEGIES = {"new-user": "fresh", "alternating-users": "pair", "single-user": "single"}
 STANDING = {"postgres", "app_owner", "pair_a", "pair_b"}
@@ -92,7 +94,7 @@ class ChaosReport:
 
 
 def run(
-    kills: int, *, seed: int, postgresql_journal: bool = False, openbao: bool = False
+    kills: int, *, seed: int, postgresql_journal: bool = False, backend: str = "local"
 ) -> ChaosReport:
     """Kill a rotating process `kills` times; an OpenBao that keeps the secrets every third time."""
     observe.set_up(level="off")
@@ -103,7 +105,8 @@ def run(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-chaos-")))
         server = stack.enter_context(ScratchPostgres())
-        bao = stack.enter_context(ScratchOpenBao(durable=True)) if openbao else None
+        bao = stack.enter_context(ScratchOpenBao(durable=True)) if backend == "openbao" else None
+        aws = stack.enter_context(SecretsManager()) if backend == "aws" else None
         with server.connect() as admin:
             admin.execute("CREATE DATABASE shop")
             admin.execute("CREATE DATABASE audit")
@@ -112,10 +115,10 @@ def run(
             admin.execute("CREATE TABLE orders (id int)")
             admin.execute("ALTER TABLE orders OWNER TO app_owner")
             admin.execute("GRANT SELECT ON orders TO PUBLIC")
-        config = configure(folder, server, bao, postgresql_journal=postgresql_journal)
+        config = configure(folder, server, bao, aws, postgresql_journal=postgresql_journal)
         app = stack.enter_context(open_app(config, face="chaos"))
         report.journal = app.journal.url.get_backend_name()
-        report.backend = "openbao" if openbao else "local"
+        report.backend = backend
         read = Reader(app)
         for name in STRATEGIES.values():
             assert app.engine.rotate(app.secret(name)).published
@@ -218,6 +221,7 @@ def configure(
     folder: Path,
     server: ScratchPostgres,
     bao: ScratchOpenBao | None = None,
+    aws: SecretsManager | None = None,
     *,
     postgresql_journal: bool,
 ) -> Path:
@@ -237,6 +241,11 @@ def configure(
         backend = "vault"
         auth = '{token: "file:bao-token"}'
         vault = f'vault: {{type: vault, address: "{bao.address}", timeout: 3s, auth: {auth}}}'
+    if aws is not None:
+        backend = "aws"
+        os.environ |= {"AWS_ACCESS_KEY_ID": "AKIATESTING", "AWS_SECRET_ACCESS_KEY": "made-up"}
+        options = f'region: eu-central-1, endpoint: "{aws.endpoint}", writes_a_second: 1000'
+        vault = f"aws: {{type: aws, {options}}}"
     config = folder / "rotator.yaml"
     place = {"host": server.host, "port": server.port, "backend": backend, "vault": vault}
     text = CONFIG.format(journal=url, password=password, **place)
@@ -262,7 +271,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=210)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--journal", choices=["sqlite", "postgresql"], default="sqlite")
-    parser.add_argument("--backend", choices=["local", "openbao"], default="local")
+    parser.add_argument("--backend", choices=["local", "openbao", "aws"], default="local")
     parser.add_argument("--worker", nargs=2, metavar=("CONFIG", "NAME"))
     given = parser.parse_args()
     if given.worker:
@@ -273,7 +282,7 @@ def main() -> None:
         given.kills,
         seed=seed,
         postgresql_journal=given.journal == "postgresql",
-        openbao=given.backend == "openbao",
+        backend=given.backend,
     )
     print(json.dumps({"seed": seed, "ok": report.ok, **asdict(report)}, indent=2))
     sys.exit(not report.ok)

@@ -157,10 +157,9 @@ class ScratchOpenBao:
         _ = self.call("PUT", f"sys/policies/acl/{name}", policy=hcl)
 
     def token(self, *policies: str, **given: Any) -> str:
-        """Make a token with these policies alone."""
-        made = self.call(
-            "POST", "auth/token/create", policies=[*policies], no_default_policy=True, **given
-        )
+        """Make a token with these policies alone; with the usual one if `default` is among them."""
+        given.setdefault("no_default_policy", "default" not in policies)
+        made = self.call("POST", "auth/token/create", policies=[*policies], **given)
         return made["auth"]["client_token"]
 
     def wrapped(self, path: str) -> str:

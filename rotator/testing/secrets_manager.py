@@ -12,6 +12,7 @@ import json
 import re
 import secrets
 import string
+import sys
 import threading
 import time
 import uuid
@@ -60,6 +61,13 @@ class _Kept:
     deleted: bool = False
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed is none of the service's concern."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class _Refusal(Exception):  # an answer of the service
     def __init__(self, code: str, message: str = "") -> None:
         super().__init__(code)
@@ -78,7 +86,7 @@ class SecretsManager:
         """Nothing listens yet."""
         self._secrets: dict[str, _Kept] = {}
         self._guard: threading.RLock = threading.RLock()
-        self._server: ThreadingHTTPServer = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server: ThreadingHTTPServer = _Server(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self._thread: threading.Thread = threading.Thread(target=self._server.serve_forever)
         self.late: float = 0.0

@@ -283,6 +283,7 @@ def test_no_debug_log_of_botocore_and_no_error_holds_a_secret(
     aws.denied["UpdateSecretVersionStage"] = "no"
     with pytest.raises(StepError) as raised:
         backend.publish(_PATH, "r2", expect="7")
+    assert all(one.levelno >= logging.WARNING for one in caplog.records if "botocore" in one.name)
     said = [record.getMessage() for record in caplog.records]
     said += traceback.format_exception(raised.value)
     assert not any("password-of-canary" in one for one in said)

@@ -709,6 +709,32 @@ def test_the_policy_is_enough_and_no_line_of_it_too_much(bao: ScratchOpenBao, op
                 _whole_work(opened(bao.token("less")), bao)
 
 
+def test_doctor_tells_which_right_a_token_lacks(bao: ScratchOpenBao, opened: Opener):
+    """Before a rotation stops in the middle for want of it."""
+    text = PLUGIN.policy(VaultOptions(), _ACCESS, of="rotator")
+    bao.policy("nearly", text.replace('["create", "read", "update"]', '["read"]', 1))
+    found = opened(bao.token("nearly", "default")).examine({"team/app": None})
+    [missing] = [one for one in found if one.severity is Severity.ERROR]
+    assert "lacks create and update on secret/data/team/app" in missing.message
+    assert "rotator policy" in missing.remedy
+
+
+def test_doctor_tells_how_long_a_token_lives(bao: ScratchOpenBao, opened: Opener):
+    """One that can be renewed ends too, unless it has a period."""
+    bao.policy("whole", PLUGIN.policy(VaultOptions(), _ACCESS, of="rotator"))
+    for given, says in (
+        ({"ttl": "1h"}, "renewed no longer than its maximal life"),
+        ({"ttl": "1h", "renewable": False}, "cannot be renewed"),
+        ({"period": "1h"}, ""),
+    ):
+        told = [
+            one.message
+            for one in opened(bao.token("whole", "default", **given)).examine({"team/app": None})
+            if "the token expires" in one.message
+        ]
+        assert [says in one for one in told] == ([True] if says else [])
+
+
 def test_a_consumer_reads_its_secret_and_nothing_else(bao: ScratchOpenBao, opened: Opener):
     """Neither what is staged beside it, nor may it write."""
     root = opened()

@@ -93,11 +93,9 @@ def _answer(racer: subprocess.Popen[str]) -> int:
 
 @pytest.mark.parametrize(
     ("journal", "backend"),
-    [("sqlite", "local"), ("postgresql", "local"), ("sqlite", "openbao")],
+    [("sqlite", "local"), ("postgresql", "local"), ("sqlite", "openbao"), ("sqlite", "aws")],
 )
 def test_a_process_killed_at_random_loses_nothing(journal: str, backend: str):
     """The short form of `make chaos`; the OpenBao is killed in the middle too."""
-    report = chaos.run(
-        12, seed=7, postgresql_journal=journal == "postgresql", openbao=backend == "openbao"
-    )
+    report = chaos.run(12, seed=7, postgresql_journal=journal == "postgresql", backend=backend)
     assert report.ok, report

@@ -49,6 +49,8 @@ _NOTHING_YET: Final = "rotator_nothing_yet"
 _SHORTEST_TOKEN: Final = 32
 _MOST_BYTES: Final = 65_536
 _MOST_TOKENS: Final = 9
+# Writes a second, by all in an account and region (AWS, "Secrets Manager quotas").
+_QUOTA: Final = 50
 # For how many seconds what is known of a secret need not be asked again.
 _LATELY: Final = 10.0
 # A version can be visible late (aws-sdk-js-v3 issue 7701).
@@ -253,6 +255,13 @@ class AwsBackend:
     def examine(self, paths: Mapping[str, timedelta | None]) -> list[Finding]:
         """Look at each secret: may we see it, who rotates it, what was left behind."""
         found: list[Finding] = []
+        if self._options.writes_a_second > _QUOTA and self._options.endpoint is None:
+            message = f"writes_a_second is {self._options.writes_a_second}, and AWS allows {_QUOTA} in all"
+            remedy = "Leave some to others: 25, which is the default."
+            subject = f"backend {self._name}"
+            found.append(
+                Finding(severity=Severity.WARNING, subject=subject, message=message, remedy=remedy)
+            )
         for path in paths:
             subject = f"backend {self._name}, {path}"
             about = self._describe(path)

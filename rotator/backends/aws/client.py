@@ -92,7 +92,7 @@ class Client:
             retries={"mode": "adaptive", "max_attempts": 4},
         )
         # At its debug level botocore writes whole requests and answers, secrets among them.
-        logging.getLogger("botocore").setLevel(logging.INFO)
+        logging.getLogger("botocore").setLevel(logging.WARNING)
         try:
             session = botocore.session.Session(profile=options.profile)
             if options.role is not None:

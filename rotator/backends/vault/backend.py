@@ -226,6 +226,7 @@ class VaultBackend:
         )["data"]
         for path, period in paths.items():
             found += self._examine_path(path, period, mount)
+            found += self._examine_rights(path)
         if all(one.severity is Severity.OK for one in found):
             message = f"KV version 2 at {self._mount}/ can be used"
             found.append(Finding(severity=Severity.OK, subject=subject, message=message))
@@ -249,14 +250,19 @@ class VaultBackend:
                     "Make one with the policy that `rotator policy` prints.",
                 )
             )
-        if token.get("ttl") and not token.get("renewable") and self._options.auth.method == "token":
-            found.append(
-                _warning(
-                    subject,
-                    f"the token expires in {timedelta(seconds=int(token['ttl']))} and cannot be renewed",
-                    "Use an auth method that can log in again, or a renewable token.",
+        # Other methods log in again.
+        if token.get("ttl") and self._options.auth.method == "token":
+            left = timedelta(seconds=int(token["ttl"]))
+            if not token.get("renewable"):
+                message = f"the token expires in {left} and cannot be renewed"
+                remedy = "Use an auth method that can log in again, or a periodic token."
+                found.append(_warning(subject, message, remedy))
+            elif not token.get("period"):
+                message = (
+                    f"the token expires in {left}, and is renewed no longer than its maximal life"
                 )
-            )
+                remedy = "Use an auth method that can log in again, or a token with a period."
+                found.append(_warning(subject, message, remedy))
         return found
 
     def _examine_clock(self, subject: str) -> list[Finding]:
@@ -305,6 +311,35 @@ class VaultBackend:
         if pending:
             message = f"{len(pending)} pending value(s), from a rotation that is not over"
             found.append(_warning(subject, message, "rotator resume --all"))
+        return found
+
+    def _examine_rights(self, path: str) -> list[Finding]:
+        """Compare what the token may do with what a rotation needs."""
+        wanted = policy.needed(self._mount, self._options.pending.strip("/"), path)
+        where = "sys/capabilities-self"
+        try:
+            answer: Any = self._session.ask(
+                lambda client: client.adapter.post(f"/v1/{where}", json={"paths": list(wanted)}),
+                path=where,
+                capability="update",
+            )
+        except NotAllowed:
+            # A token without the policy `default`; the rotation itself will tell.
+            return []
+        found: list[Finding] = []
+        for place, needed in wanted.items():
+            may = answer["data"].get(place) or []
+            missing = [one for one in needed if one not in may and "root" not in may]
+            if missing:
+                message = f"the token lacks {' and '.join(missing)} on {place}"
+                found.append(
+                    Finding(
+                        severity=Severity.ERROR,
+                        subject=f"backend {self._name}, {path}",
+                        message=message,
+                        remedy=f"Give it what is printed by: rotator policy {self._name}",
+                    )
+                )
         return found
 
     # -- below the contract --------------------------------------------------------------------

@@ -37,6 +37,14 @@ def for_rotator(mount: str, pending: str, access: Access) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
+def needed(mount: str, pending: str, path: str) -> dict[str, tuple[str, ...]]:
+    """Return the capabilities that the rotation of one path needs, by places of the API."""
+    return {
+        f"{mount}/{below.format(path=path, pending=pending)}".replace("/+", "/any"): capabilities
+        for below, capabilities, _ in _ROTATED
+    }
+
+
 def for_consumer(mount: str, pending: str, access: Access) -> str:
     """Return the policy of an application that reads these secrets."""
     return "".join(f"{line}\n" for line in _lines(mount, pending, access.rotated, _CONSUMED))
