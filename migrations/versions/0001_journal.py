@@ -42,6 +42,7 @@ def upgrade() -> None:
         sa.Column("failures", sa.Integer, nullable=False),
         sa.Column("rotated_at", sa.Text),
         sa.Column("next_due", sa.Text),
+        sa.Column("since", sa.Text),
         sa.Column("last_outcome", sa.Text),
         sa.Column("open_rotation", sa.Text),
         sa.Column("seq", sa.Integer, nullable=False),

@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_validator,
+)
 
 from rotator.config import journal_url
+from rotator.config.calendars import CronLine, Day, Zone
 from rotator.config.fields import (
     BackendName,
     Duration,
@@ -20,6 +29,7 @@ from rotator.config.fields import (
     SigningKey,
     known,
 )
+from rotator.config.wording import wrong
 from rotator.core.model import DrainThen, Policy
 
 VERSION: Final = 1
@@ -160,6 +170,36 @@ class PasswordDocument(Strict):
     )
 
 
+class WindowDocument(Strict):
+    """A stretch of time that comes again and again."""
+
+    opens: CronLine = Field(description="When it begins: a cron line, such as `0 1 * * 1-5`.")
+    lasts: Positive = Field(description="How long it lasts.")
+
+
+class BlackoutDocument(Strict):
+    """Days on which no rotation begins, both of them included."""
+
+    first: Day = Field(description="The first day: `2026-12-24`.")
+    last: Day = Field(description="The last day.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> BlackoutDocument:
+        if self.last < self.first:
+            raise wrong("this ends before it begins.", "Exchange `first` and `last`.")
+        return self
+
+
+class WindowsDocument(Strict):
+    """When a rotation may begin. One that has begun goes on when the window closes."""
+
+    allow: list[WindowDocument] = Field(
+        default=[], description="Only in these windows. Default: always."
+    )
+    deny: list[WindowDocument] = Field(default=[], description="Never in these.")
+    blackouts: list[BlackoutDocument] = Field(default=[], description="Never on these days.")
+
+
 class PolicyDocument(Strict):
     """How secrets are rotated. What is left out has the default given here."""
 
@@ -167,6 +207,21 @@ class PolicyDocument(Strict):
         default=_DEFAULTS.every,
         json_schema_extra={"default": "never"},
         description="The period between two rotations; `never` when only a person asks for one.",
+    )
+    cron: CronLine | None = Field(
+        default=None,
+        description="In place of `every`: a cron line, such as `0 3 1 * *` for each first of a month.",
+    )
+    timezone: Zone = Field(
+        default="UTC", description="The time zone of `cron` and `windows`: `Europe/Berlin`."
+    )
+    jitter: Duration = Field(
+        default=_DEFAULTS.jitter,
+        description="Later by up to this, each secret by a part that stays the same: so that not"
+        " all are due at once.",
+    )
+    windows: WindowsDocument = Field(
+        default=WindowsDocument(), description="When a rotation may begin."
     )
     grace: Duration = Field(
         default=_DEFAULTS.grace,

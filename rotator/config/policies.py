@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, TypeVar
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rotator.config.document import DEFAULT_POLICY, PolicyDocument, PolicyOverride
+from rotator.config.calendars import Cron, end_of, start_of
+from rotator.config.document import DEFAULT_POLICY, PolicyDocument, PolicyOverride, WindowDocument
 from rotator.config.fields import Names
 from rotator.config.wording import name_fits, validated
 from rotator.core import durations
 from rotator.core.errors import UsageError
-from rotator.core.model import Policy
+from rotator.core.model import DrainThen, Policy
 from rotator.core.passwords import PasswordPolicy
+from rotator.core.windows import Blackout, Window, Windows
 
 if TYPE_CHECKING:
     from rotator.config.parsing import Data, Keys
     from rotator.config.source import Source
 
 M = TypeVar("M", bound=BaseModel)
+# How many moments of a cron line are looked at for the shortest period: more than a year of days.
+_LOOKED_AT: Final = 400
 
 
 class Policies:
@@ -68,13 +74,14 @@ class Policies:
 def _policy(source: Source, document: PolicyDocument, keys: Keys) -> Policy | None:
     """Return the policy that a document describes, None when its parts do not go together."""
     before = len(source.problems)
-    if document.every is not None and document.every < document.grace:
+    cron = Cron(line=document.cron, zone=document.timezone) if document.cron else None
+    _check_period(source, document, cron, keys)
+    windows = _windows(document)
+    if windows.next_open(datetime.now(UTC)) is None:
         source.problem(
-            _first_of(source, keys, "every", "grace"),
-            f"the period ({durations.write(document.every)}) is shorter than the grace period"
-            f" ({durations.write(document.grace)}): the old credential would still be valid when"
-            " the next rotation is due.",
-            "Raise `every` or lower `grace`.",
+            _first_of(source, keys, "windows"),
+            "these windows never open: no moment of the next five years is allowed and not denied.",
+            "Look at `allow` and `deny` together, and at `blackouts`.",
         )
     retry = document.retry
     if retry.backoff_cap < retry.backoff:
@@ -92,7 +99,10 @@ def _policy(source: Source, document: PolicyDocument, keys: Keys) -> Policy | No
     if len(source.problems) > before:
         return None
     return Policy(
-        every=document.every,
+        every=None if cron is not None else document.every,
+        cron=cron,
+        jitter=document.jitter,
+        windows=windows,
         grace=document.grace,
         drain_wait=document.drain.wait,
         drain_then=document.drain.then,
@@ -104,6 +114,57 @@ def _policy(source: Source, document: PolicyDocument, keys: Keys) -> Policy | No
         proposals=document.proposals,
         step_timeout=document.step_timeout,
         password=password,
+    )
+
+
+def _check_period(source: Source, document: PolicyDocument, cron: Cron | None, keys: Keys) -> None:
+    """Note when the next rotation would be due before the last one is over."""
+    terminates = document.drain.then is DrainThen.TERMINATE
+    ends = document.grace + (document.drain.wait if terminates else timedelta(0))
+    period, name = document.every, "every"
+    if cron is not None:
+        name = "cron"
+        if source.has((*keys, "every")) and document.every is not None:
+            source.problem(
+                (*keys, "cron"), "`every` and `cron` say it twice.", "Remove one of them."
+            )
+        moments = _moments(cron)
+        if not moments:
+            source.problem((*keys, "cron"), "this day never comes.", "Look at day and month.")
+        gaps = [later - earlier for earlier, later in pairwise(moments)]
+        period = min(gaps, default=None)
+    if period is not None and period < ends:
+        source.problem(
+            _first_of(source, keys, name, "grace", "drain"),
+            f"the period ({durations.write(period)}) is shorter than {'grace and drain' if terminates else 'the grace period'}"
+            f" ({durations.write(ends)}): the old credential would still be valid when the next"
+            " rotation is due.",
+            f"Raise `{name}` or lower `grace`.",
+        )
+
+
+def _moments(cron: Cron) -> list[datetime]:
+    """Return some of a cron line's next moments."""
+    found: list[datetime] = []
+    at: datetime | None = datetime.now(UTC)
+    while len(found) < _LOOKED_AT and (at := cron.after(at)) is not None:
+        found.append(at)
+    return found
+
+
+def _windows(document: PolicyDocument) -> Windows:
+    zone, given = document.timezone, document.windows
+
+    def window(one: WindowDocument) -> Window:
+        return Window(opens=Cron(line=one.opens, zone=zone), lasts=one.lasts)
+
+    return Windows(
+        allow=tuple(map(window, given.allow)),
+        deny=tuple(map(window, given.deny)),
+        blackouts=tuple(
+            Blackout(start=start_of(one.first, zone), end=end_of(one.last, zone))
+            for one in given.blackouts
+        ),
     )
 
 

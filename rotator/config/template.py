@@ -11,7 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rotator import plugins
-from rotator.config.document import DrainDocument, PasswordDocument, PolicyDocument, RetryDocument
+from rotator.config.document import (
+    DrainDocument,
+    PasswordDocument,
+    PolicyDocument,
+    RetryDocument,
+    WindowsDocument,
+)
 from rotator.core import durations
 from rotator.core.errors import UsageError
 
@@ -59,6 +65,12 @@ _POLICIES: Final = """\
 policies:
   default:
 """
+_EXAMPLES: Final = {
+    "windows": (
+        '      # allow: [{opens: "0 1 * * 1-5", lasts: 4h}]  # Monday to Friday, 1:00 to 5:00',
+        "      # blackouts: [{first: 2026-12-20, last: 2027-01-02}]",
+    )
+}
 # One example for each strategy of the plugin `postgresql`; a test loads them all.
 _SECRETS: Final = """\
 
@@ -130,10 +142,16 @@ def _target(info: PluginInfo | None) -> str:
 def _policy() -> str:
     lines = list[str]()
     for name, field in PolicyDocument.model_fields.items():
-        inner = {"drain": DrainDocument, "retry": RetryDocument, "password": PasswordDocument}
+        inner = {
+            "windows": WindowsDocument,
+            "drain": DrainDocument,
+            "retry": RetryDocument,
+            "password": PasswordDocument,
+        }
         if name in inner:
             lines.append(_line(f"    {name}:", field.description or ""))
             lines += _model(inner[name], "      ")
+            lines += _EXAMPLES.get(name, ())
         elif name == "every":
             # The only value that is not the default: a file that renews nothing helps nobody.
             lines += _lines("    ", name, timedelta(days=30), field.description or "")

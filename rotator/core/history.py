@@ -45,7 +45,7 @@ class SecretRecord:
 
     `adopted` names the logins that were handed over to us, and that no mark on the target tells
     as ours. `failures` counts the rotations in a row that did not end well. `next_due` None: not
-    due, never 'now'.
+    due, never 'now'. `since`: when what is current now came under our care.
     """
 
     name: str
@@ -56,6 +56,7 @@ class SecretRecord:
     failures: int = 0
     rotated_at: datetime | None = None
     next_due: datetime | None = None
+    since: datetime | None = None
     last_outcome: Outcome | None = None
     open_rotation: str | None = None
     seq: int = 0
@@ -107,13 +108,14 @@ def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
             changes["open_rotation"] = event.rotation_id
         case Kind.ADOPTED, _:
             login = text(data, "login") or ""
-            changes |= {"version": text(data, "version"), "login": login}
+            changes |= {"version": text(data, "version"), "login": login, "since": event.at}
             changes["adopted"] = tuple(sorted({*record.adopted, login}))
         case (Kind.FINISHED, Step.PUBLISH) | (Kind.FOLLOWED, _):
             changes |= {"version": text(data, "version"), "login": text(data, "login")}
-            changes["rotated_at"] = event.at
+            changes |= {"rotated_at": event.at, "since": event.at}
         case Kind.FINISHED, Step.RESTORE:
             changes |= {"version": text(data, "version"), "login": text(data, "login")}
+            changes["since"] = event.at
         case Kind.ENDED, _:
             outcome = Outcome(str(data["outcome"]))
             counts = outcome is Outcome.UNDONE and text(data, "cause") != "aborted"

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from rotator.core.passwords import PasswordPolicy
 from rotator.core.secret import Secret
+from rotator.core.windows import ALWAYS, Recurring, Windows
 
 # What a journal event may hold. Mappings come back as plain dicts.
 Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
@@ -190,9 +191,15 @@ class Policy:
     make a cycle, `cycles` of them are made before the secret is parked. `backoff` doubles from
     one attempt to the next up to `backoff_cap`. `proposals`: how many candidates are tried when
     the target refuses one. `step_timeout`: the deadline of one step.
+
+    `cron` takes the place of `every`. `jitter` delays each secret by a part of it that is its own.
+    A rotation begins only while `windows` are open.
     """
 
     every: timedelta | None = None
+    cron: Recurring | None = None
+    jitter: timedelta = timedelta(0)
+    windows: Windows = ALWAYS
     grace: timedelta = timedelta(hours=24)
     drain_wait: timedelta = timedelta(days=7)
     drain_then: DrainThen = DrainThen.HOLD

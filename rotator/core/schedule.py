@@ -1,22 +1,51 @@
-"""When a secret is due. Pure functions over what the journal knows and what the policy says."""
+"""When a secret is due. Pure functions over what the journal knows and what the policy says.
+
+A rotation is due a period after the last one, or at a cron line's next moment, later by a jitter
+that is the same each time for one secret, and then at the first moment at which the policy's
+windows let work begin. Unknown is never 'now'.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import hashlib
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
     from rotator.core.history import SecretRecord
     from rotator.core.model import Policy
 
+# After so many undone rotations in a row the wait between two of them no longer grows.
+_MOST_DOUBLINGS: Final = 6
 
-def next_due(policy: Policy, last: datetime | None) -> datetime | None:
+
+def next_due(policy: Policy, last: datetime | None, name: str) -> datetime | None:
     """Return when a secret last rotated (or adopted) at `last` is due next.
 
-    None is 'not due': without a period, or when nothing is known. Unknown is never 'now'.
+    None is 'not due': without a period, when nothing is known, or when no window ever opens.
     """
-    return None if policy.every is None or last is None else last + policy.every
+    if last is None:
+        return None
+    base = policy.cron.after(last) if policy.cron is not None else None
+    if policy.every is not None:
+        base = last + policy.every
+    if base is None:
+        return None
+    return policy.windows.next_open(base + stable_part(name, policy.jitter))
+
+
+def retry_due(policy: Policy, now: datetime, failures: int, name: str) -> datetime | None:
+    """Return when to begin anew after the `failures`-th undone rotation in a row.
+
+    The longest wait of a step doubles with each of them, up to a quarter of the period.
+    """
+    wait = policy.backoff_cap * 2 ** min(max(failures - 1, 0), _MOST_DOUBLINGS)
+    if policy.every is not None:
+        wait = min(wait, max(policy.every / 4, policy.backoff_cap))
+    return policy.windows.next_open(now + wait + stable_part(name, wait / 4))
 
 
 def is_due(record: SecretRecord | None, now: datetime) -> bool:
@@ -27,3 +56,34 @@ def is_due(record: SecretRecord | None, now: datetime) -> bool:
         and record.next_due is not None
         and record.next_due <= now
     )
+
+
+def caught_up(policy: Policy, now: datetime, spread: timedelta, name: str) -> datetime | None:
+    """Return when to do what was missed while nobody was at work: within `spread` from now."""
+    return policy.windows.next_open(now + stable_part(f"{name} catch-up", spread))
+
+
+def after_partners(
+    policy: Policy, now: datetime, rotated: Iterable[datetime | None], apart: timedelta
+) -> datetime | None:
+    """Return the first moment from now on that is `apart` from every rotation of a partner."""
+    known = [one + apart for one in rotated if one is not None]
+    return policy.windows.next_open(max([now, *known]))
+
+
+def stable_part(name: str, whole: timedelta) -> timedelta:
+    """Return a part of `whole`, below all of it, that is always the same for one name."""
+    drawn = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
+    return whole * (drawn / 2**64)
+
+
+def open_seconds(policy: Policy, start: datetime, period: timedelta) -> float:
+    """Return for how many seconds of a period that begins at `start` work may begin."""
+    windows = policy.windows
+    if not (windows.allow or windows.deny or windows.blackouts):
+        return period.total_seconds()
+    found, at, end = 0.0, start, start + period
+    while (opened := windows.next_open(at)) is not None and opened < end:
+        at = min(windows.open_until(opened), end)
+        found += (at - opened).total_seconds()
+    return found

@@ -99,7 +99,7 @@ def _ended(world: World, secret: ManagedSecret, current: Version, old: Version |
                 hint="Look at the log of the function that rotated it.",
             )
         if record is None or record.version != current.id:
-            due = next_due(secret.policy, world.clock.now())
+            due = next_due(secret.policy, world.clock.now(), secret.name)
             data: dict[str, Json] = {
                 "login": login,
                 "version": current.id,

@@ -247,7 +247,7 @@ class Steps:
                 hint="Look at it in the backend; both the old and the new login are still valid.",
             )
         self._current = back
-        due = next_due(secret.policy, self._clock.now())
+        due = next_due(secret.policy, self._clock.now(), secret.name)
         return {
             "version": version,
             "login": back.credential.username,

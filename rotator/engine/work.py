@@ -12,7 +12,7 @@ from rotator.core.history import fold_rotation, newest_step, text
 from rotator.core.machine import Direction, Finish, Run, WaitUntil, decide, progress
 from rotator.core.model import Event, Kind, NewEvent, Outcome, Step
 from rotator.core.naming import new_id
-from rotator.core.schedule import next_due
+from rotator.core.schedule import next_due, retry_due
 from rotator.engine.copies import same
 from rotator.engine.results import Health, Result
 from rotator.engine.steps import ManagedSecret, Steps, failure, made_current
@@ -243,11 +243,22 @@ class Work:
         if cause is not None:
             data["cause"] = text(cause.data, "kind")
             data["what"] = text(cause.data, "what")
-        pivot = progress(history).pivot_at
-        due = next_due(self._secret.policy, pivot)
+        due = self._due_after(outcome, history)
         if due is not None:
             data["next_due"] = due.isoformat()
         return NewEvent(kind=Kind.ENDED, rotation_id=rotation_id, data=data)
+
+    def _due_after(self, outcome: Outcome, history: list[Event]) -> datetime | None:
+        """Return when the secret is due after this end; None leaves it as it is."""
+        policy, name = self._secret.policy, self._secret.name
+        if outcome is not Outcome.UNDONE:
+            return next_due(policy, progress(history).pivot_at, name)
+        record = self._journal.secret(name)
+        if record is None or record.next_due is None:
+            return None
+        # Not at once again, and not earlier than it was due.
+        again = retry_due(policy, self._clock.now(), record.failures + 1, name)
+        return None if again is None else max(again, record.next_due)
 
     def _result(
         self,
@@ -329,7 +340,7 @@ class Work:
             or record.version != current.id
             or record.login != current.credential.username
         ):
-            due = next_due(secret.policy, self._clock.now())
+            due = next_due(secret.policy, self._clock.now(), secret.name)
             data: dict[str, Json] = {
                 "reason": reason,
                 "login": current.credential.username,

@@ -38,6 +38,7 @@ secrets: Final = Table(
     Column("failures", Integer, nullable=False),
     Column("rotated_at", Text),
     Column("next_due", Text),
+    Column("since", Text),
     Column("last_outcome", Text),
     Column("open_rotation", Text),
     Column("seq", Integer, nullable=False),

@@ -147,6 +147,7 @@ def test_a_secret_knows_what_was_published_and_when_it_is_due():
         login="app_r2",
         rotated_at=START + timedelta(seconds=5),
         next_due=START + timedelta(days=30),
+        since=START + timedelta(seconds=5),
         last_outcome=Outcome.DONE,
         open_rotation=None,
         seq=8,
