@@ -29,6 +29,14 @@ from rotator.config.fields import (
     SigningKey,
     known,
 )
+from rotator.config.serving import (
+    BreakerDocument,
+    DaemonDocument,
+    LimitsDocument,
+    NotificationDocument,
+    PartnersDocument,
+    Strict,
+)
 from rotator.config.wording import wrong
 from rotator.core.model import DrainThen, Policy
 
@@ -39,10 +47,7 @@ _DEFAULTS: Final = Policy()
 _PATH: Final = r"^[^\x00-\x1f\x7f#]+$"
 
 
-class Strict(BaseModel):
-    """Nothing is guessed: no unknown key, no number for a text."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+__all__ = ["BreakerDocument", "DaemonDocument", "LimitsDocument"]
 
 
 class JournalDocument(Strict):
@@ -327,4 +332,12 @@ class Document(Strict):
     )
     secrets: dict[Name, SecretDocument] | None = Field(
         default=None, description="The managed credentials, by name."
+    )
+    partners: dict[Name, PartnersDocument] | None = Field(
+        default=None,
+        description="Groups of secrets that the daemon does not rotate close to each other.",
+    )
+    daemon: DaemonDocument | None = Field(default=None, description="How the daemon works.")
+    notifications: list[NotificationDocument] | None = Field(
+        default=None, description="Who is told of what the daemon meets."
     )

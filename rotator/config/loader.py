@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rotator.config import journal_url
+from rotator.config import assembling, journal_url
 from rotator.config.document import DEFAULT_POLICY, VERSION, Document, JournalDocument
 from rotator.config.entries import Reader
 from rotator.config.fields import BACKEND_NAME, Names
@@ -44,8 +44,17 @@ def load_file(
     found_targets, kinds = reader.targets(_section(data, "targets"), rotations)
     policies = Policies(source, _section(data, "policies"), names)
     secrets, targets = _section(data, "secrets"), _section(data, "targets")
+    names_of_secrets = tuple(secrets)
     found_secrets = reader.secrets(secrets, targets, kinds, policies)
-    if source.problems or document is None:
+    if document is None:
+        raise _error(source)
+    serving = (
+        assembling.daemon(source, document),
+        # A secret that is wrong itself is not missing.
+        assembling.partners(source, document, names_of_secrets),
+        assembling.notifications(source, document),
+    )
+    if source.problems:
         raise _error(source)
     journal = document.journal or JournalDocument()
     return Settings(
@@ -60,6 +69,9 @@ def load_file(
         targets=found_targets,
         secrets=found_secrets,
         default_policy=policies.chosen(DEFAULT_POLICY, ("policies",)) or Policy(),
+        daemon=serving[0],
+        partners=serving[1],
+        notifications=serving[2],
     )
 
 

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rotator import plugins
 from rotator.config.document import (
+    BreakerDocument,
+    DaemonDocument,
     DrainDocument,
+    LimitsDocument,
     PasswordDocument,
     PolicyDocument,
     RetryDocument,
@@ -98,6 +101,20 @@ secrets:
 """
 
 
+_DAEMON: Final = """\
+
+# How `rotator daemon` works.
+daemon:
+"""
+_LAST: Final = """\
+# partners:                          # never rotated close to each other
+#   shop-pair: {apart: 6h, secrets: [shop, legacy]}
+# notifications:                     # who is told of what the daemon meets
+#   - {type: webhook, url: "https://hooks.example.org/rotator", secret: "file:webhook-key"}
+#   - {type: apprise, secret: "file:slack-url", events: [parked, refused]}
+"""
+
+
 def commented_example() -> str:
     """Return a configuration that is valid as it stands, with a secret of each strategy to fill in.
 
@@ -109,7 +126,8 @@ def commented_example() -> str:
         _info(plugins.rotation_plugin, "postgresql"),
     )
     head = _HEAD if local else _HEAD.replace("  signing_key:", "  # signing_key:")
-    return "".join((head, _backend(local), _target(postgresql), _policy(), _SECRETS))
+    parts = (_backend(local), _target(postgresql), _policy(), _daemon(), _SECRETS)
+    return "".join((head, *parts))
 
 
 def _info(find: Callable[[str], Any], name: str) -> PluginInfo | None:
@@ -158,6 +176,18 @@ def _policy() -> str:
         else:
             lines += _lines("    ", name, field.default, field.description or "")
     return _POLICIES + _text(lines)
+
+
+def _daemon() -> str:
+    lines = list[str]()
+    for name, field in DaemonDocument.model_fields.items():
+        inner = {"limits": LimitsDocument, "breaker": BreakerDocument}
+        if name in inner:
+            lines.append(_line(f"  {name}:", field.description or ""))
+            lines += _model(inner[name], "    ")
+        else:
+            lines += _lines("  ", name, field.default, field.description or "")
+    return _DAEMON + _text(lines) + _LAST
 
 
 def _model(model: type[BaseModel], indent: str) -> Iterable[str]:

@@ -39,6 +39,7 @@ secrets:
     policy: slow
     tags: [prod]
   web: {target: t, backend: b, strategy: single-user, options: {username: web}}
+daemon: {catch_up: 1h}
 """
 
 
