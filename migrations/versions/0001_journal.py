@@ -43,6 +43,7 @@ def upgrade() -> None:
         sa.Column("rotated_at", sa.Text),
         sa.Column("next_due", sa.Text),
         sa.Column("since", sa.Text),
+        sa.Column("timing", sa.Text),
         sa.Column("last_outcome", sa.Text),
         sa.Column("open_rotation", sa.Text),
         sa.Column("seq", sa.Integer, nullable=False),
@@ -52,7 +53,14 @@ def upgrade() -> None:
         sa.Column("lease_expires", sa.Text),
         sa.Column("seal", sa.Text, nullable=False),
     )
-    op.create_index("secrets_due", "secrets", ["next_due"])
+    idle = sa.text("parked IS NULL AND open_rotation IS NULL")
+    op.create_index(
+        "secrets_due", "secrets", ["next_due"], sqlite_where=idle, postgresql_where=idle
+    )
+    working = sa.text("open_rotation IS NOT NULL")
+    op.create_index(
+        "secrets_open", "secrets", ["open_rotation"], sqlite_where=working, postgresql_where=working
+    )
     op.create_table(
         "rotations",
         sa.Column("id", sa.Text, primary_key=True),

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class RotatorError(Exception):
     """Something went wrong that a person may have to read about at 3 a.m.
 
-    `what` says what happened, `hint` what to do next. The engine adds `secret` and `step`, and
-    in `safety` whether the application can still log in.
+    `what` says what happened, `hint` what to do next. The engine adds `secret` and `step`, in
+    `safety` whether the application can still log in, and in `origin` whose error it is: `target
+    NAME` or `backend NAME`.
     """
 
     kind: ClassVar[str] = "error"
@@ -30,6 +31,7 @@ class RotatorError(Exception):
         self.safety: str = safety
         self.secret: str | None = None
         self.step: str | None = None
+        self.origin: str | None = None
 
     def __str__(self) -> str:
         where = ", ".join(part for part in (self.secret, self.step and f"step {self.step}") if part)

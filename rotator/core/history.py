@@ -46,6 +46,7 @@ class SecretRecord:
     `adopted` names the logins that were handed over to us, and that no mark on the target tells
     as ours. `failures` counts the rotations in a row that did not end well. `next_due` None: not
     due, never 'now'. `since`: when what is current now came under our care.
+    `timing`: the fingerprint of the policy by which `next_due` was reckoned.
     """
 
     name: str
@@ -57,6 +58,7 @@ class SecretRecord:
     rotated_at: datetime | None = None
     next_due: datetime | None = None
     since: datetime | None = None
+    timing: str | None = None
     last_outcome: Outcome | None = None
     open_rotation: str | None = None
     seq: int = 0
@@ -102,7 +104,7 @@ def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
     changes: dict[str, Any] = {"seq": event.seq, "head": event.hash}
     data = event.data
     if "next_due" in data:
-        changes["next_due"] = moment(data, "next_due")
+        changes |= {"next_due": moment(data, "next_due"), "timing": text(data, "timing")}
     match event.kind, event.step:
         case Kind.REQUESTED, _:
             changes["open_rotation"] = event.rotation_id

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rotator.core.history import SecretRecord
-    from rotator.core.model import Policy
+    from rotator.core.model import Json, Policy
 
 # After so many undone rotations in a row the wait between two of them no longer grows.
 _MOST_DOUBLINGS: Final = 6
@@ -35,6 +35,17 @@ def next_due(policy: Policy, last: datetime | None, name: str) -> datetime | Non
     if base is None:
         return None
     return policy.windows.next_open(base + stable_part(name, policy.jitter))
+
+
+def timing(policy: Policy) -> str:
+    """Return a fingerprint of what a policy says about time: another one means another due date."""
+    said = repr((policy.every, policy.cron, policy.jitter, policy.windows))
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def as_data(policy: Policy, due: datetime | None) -> dict[str, Json]:
+    """Return a due date as events carry it."""
+    return {"next_due": due.isoformat() if due else None, "timing": timing(policy)}
 
 
 def retry_due(policy: Policy, now: datetime, failures: int, name: str) -> datetime | None:

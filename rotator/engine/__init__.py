@@ -10,6 +10,7 @@ from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
 from rotator.core.machine import progress
 from rotator.core.model import Kind, NewEvent, Outcome, Planned, Step
 from rotator.core.ports import Explains, RotatesItself
+from rotator.core.schedule import as_data
 from rotator.engine.copies import Copy
 from rotator.engine.following import follow
 from rotator.engine.results import Health, Plan, Result
@@ -18,6 +19,7 @@ from rotator.engine.work import Work, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Credential, Event, Json
@@ -198,6 +200,12 @@ class Engine:
     def steps(self, secret: ManagedSecret) -> Steps:
         """Return the steps of no rotation: for looking at a target with the engine's own eyes."""
         return Work(self._world, secret, _NO_TIME).steps("look", self._journal.secret(secret.name))
+
+    def schedule(self, secret: ManagedSecret, due: datetime | None, *, reason: str) -> None:
+        """Write down that the secret is due at another time than its last rotation said."""
+        with Work(self._world, secret, _NO_TIME) as work:
+            data: dict[str, Json] = {"reason": reason, **as_data(secret.policy, due)}
+            _ = work.record(NewEvent(kind=Kind.SCHEDULED, data=data))
 
     def park(self, secret: ManagedSecret, *, reason: str) -> None:
         """Stop automatic work on the secret until a person unparks it."""

@@ -76,6 +76,7 @@ class Copies:
                 rotation_id = self._id + _BACK if back else self._id
                 versions[str(copy)] = self._write(copy, wanted, before, rotation_id)
             except StepError as error:
+                error.origin = f"backend {copy.backend_name}"
                 error.what = f"the copy {copy} could not be written: {error.what}"
                 raise
         return versions

@@ -13,7 +13,7 @@ from rotator.core.errors import Denied
 from rotator.core.history import text
 from rotator.core.model import Kind, NewEvent, Outcome
 from rotator.core.naming import new_id
-from rotator.core.schedule import next_due
+from rotator.core.schedule import as_data, next_due
 from rotator.engine.results import Result
 from rotator.engine.work import Work
 
@@ -104,7 +104,7 @@ def _ended(world: World, secret: ManagedSecret, current: Version, old: Version |
                 "login": login,
                 "version": current.id,
                 "backend": secret.backend_name,
-                "next_due": due.isoformat() if due else None,
+                **as_data(secret.policy, due),
             }
             _ = work.record(NewEvent(kind=Kind.FOLLOWED, data=data))
     return Result(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from rotator.core.errors import (
     Conflict,
@@ -24,9 +24,10 @@ from rotator.core.machine import Direction, progress
 from rotator.core.model import Credential, Kind, Policy, Step
 from rotator.core.naming import successor
 from rotator.core.ports import CountsSessions, StepContext
-from rotator.core.schedule import next_due
+from rotator.core.schedule import as_data, next_due
 from rotator.core.secret import Secret
 from rotator.engine.copies import Copies, Copy, same
+from rotator.engine.origins import marked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -76,8 +77,8 @@ class Steps:
         `wrote` tells whether a rotation id is one of this secret's.
         """
         self._secret: ManagedSecret = secret
-        self._rotation: Rotation = secret.rotation
-        self._backend: SecretBackend = secret.backend
+        self._rotation: Rotation = marked(secret.rotation, f"target {secret.target_name}")
+        self._backend: SecretBackend = marked(secret.backend, f"backend {secret.backend_name}")
         self._id: str = rotation_id
         self._clock: Clock = clock
         self._entropy: Entropy = entropy
@@ -251,7 +252,7 @@ class Steps:
         return {
             "version": version,
             "login": back.credential.username,
-            "next_due": due.isoformat() if due else None,
+            **as_data(secret.policy, due),
         }
 
     def _copy(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
@@ -271,9 +272,10 @@ class Steps:
 
     def _drain(self, history: list[Event], end_sessions: bool) -> Mapping[str, Json]:  # noqa: FBT001
         old, new = self._parties(history)
-        if old == new or not isinstance(self._rotation, CountsSessions):
+        if old == new or not isinstance(self._secret.rotation, CountsSessions):
             return {"counted": False}
-        open_sessions = self._rotation.sessions(old, self.context(None))
+        counts = cast("CountsSessions", self._rotation)
+        open_sessions = counts.sessions(old, self.context(None))
         if open_sessions and not end_sessions:
             raise InUse(f"the old login {old!r} still has open sessions.", sessions=open_sessions)
         return {"counted": True, "open": len(open_sessions)}

@@ -12,8 +12,9 @@ from rotator.core.history import fold_rotation, newest_step, text
 from rotator.core.machine import Direction, Finish, Run, WaitUntil, decide, progress
 from rotator.core.model import Event, Kind, NewEvent, Outcome, Step
 from rotator.core.naming import new_id
-from rotator.core.schedule import next_due, retry_due
+from rotator.core.schedule import as_data, next_due, retry_due
 from rotator.engine.copies import same
+from rotator.engine.origins import marked
 from rotator.engine.results import Health, Result
 from rotator.engine.steps import ManagedSecret, Steps, failure, made_current
 
@@ -80,7 +81,7 @@ class Work:
     def start(self, reason: str, rotation_id: str | None, record: SecretRecord | None) -> Result:
         """Begin a rotation and drive it as far as it gets. `record`: as the journal has it now."""
         secret = self._secret
-        current = secret.backend.current(secret.path)
+        current = marked(secret.backend, f"backend {secret.backend_name}").current(secret.path)
         self._check_known(record, current.id if current else None)
         rotation_id = rotation_id or new_id(self._world.entropy)
         requested = NewEvent(
@@ -245,7 +246,7 @@ class Work:
             data["what"] = text(cause.data, "what")
         due = self._due_after(outcome, history)
         if due is not None:
-            data["next_due"] = due.isoformat()
+            data |= as_data(self._secret.policy, due)
         return NewEvent(kind=Kind.ENDED, rotation_id=rotation_id, data=data)
 
     def _due_after(self, outcome: Outcome, history: list[Event]) -> datetime | None:
@@ -348,7 +349,7 @@ class Work:
                 "target": secret.target_name,
                 "backend": secret.backend_name,
                 "path": secret.path,
-                "next_due": due.isoformat() if due else None,
+                **as_data(secret.policy, due),
             }
             rotation_id = opened.id if opened else rotation_id
             _ = self.record(NewEvent(kind=Kind.ADOPTED, rotation_id=rotation_id, data=data))
@@ -386,12 +387,13 @@ class Work:
         """Try what the backend serves."""
         secret = self._secret
         known = self._journal.secret(secret.name)
-        current = secret.backend.current(secret.path)
+        current = marked(secret.backend, f"backend {secret.backend_name}").current(secret.path)
         accepted = False
         if current is not None:
             steps = self.steps("check", known)
             steps.control(current.credential.username)
-            accepted = secret.rotation.probe(current.credential, steps.context(current.credential))
+            target = marked(secret.rotation, f"target {secret.target_name}")
+            accepted = target.probe(current.credential, steps.context(current.credential))
         stale = tuple(
             map(str, self.steps("check", known).copies.stale(current and current.credential))
         )

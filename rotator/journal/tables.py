@@ -39,6 +39,7 @@ secrets: Final = Table(
     Column("rotated_at", Text),
     Column("next_due", Text),
     Column("since", Text),
+    Column("timing", Text),
     Column("last_outcome", Text),
     Column("open_rotation", Text),
     Column("seq", Integer, nullable=False),
@@ -47,7 +48,19 @@ secrets: Final = Table(
     Column("lease_fence", Integer, nullable=False),
     Column("lease_expires", Text),
     Column("seal", Text, nullable=False),
-    Index("secrets_due", "next_due"),
+    # What a daemon asks for again and again costs by what it finds.
+    Index(
+        "secrets_due",
+        "next_due",
+        sqlite_where=text("parked IS NULL AND open_rotation IS NULL"),
+        postgresql_where=text("parked IS NULL AND open_rotation IS NULL"),
+    ),
+    Index(
+        "secrets_open",
+        "open_rotation",
+        sqlite_where=text("open_rotation IS NOT NULL"),
+        postgresql_where=text("open_rotation IS NOT NULL"),
+    ),
 )
 
 # A fold over the events.
