@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rotator.config.model import (
-    BreakerSettings,
-    DaemonSettings,
-    LimitsSettings,
-    NotificationSettings,
-    PartnersSettings,
-)
+from rotator.config.model import NotificationSettings
 from rotator.config.serving import DaemonDocument
+from rotator.core.serving import Breaking, Duty, Limits, Partners
 from rotator.plugins import near
 
 if TYPE_CHECKING:
@@ -21,10 +16,10 @@ if TYPE_CHECKING:
     from rotator.config.source import Source
 
 
-def daemon(source: Source, document: Document) -> DaemonSettings:
+def daemon(source: Source, document: Document) -> Duty:
     """Return how the daemon works."""
     given = document.daemon or DaemonDocument()
-    limits = LimitsSettings(**given.limits.model_dump())
+    limits = Limits(**given.limits.model_dump())
     if limits.per_target >= limits.total and limits.total > 1:
         source.problem(
             ("daemon", "limits"),
@@ -37,24 +32,22 @@ def daemon(source: Source, document: Document) -> DaemonSettings:
             "the longest wait is shorter than the first.",
             "Raise `longest` or lower `wait`.",
         )
-    return DaemonSettings(
+    return Duty(
         limits=limits,
         catch_up=given.catch_up,
         verify_every=given.verify_every,
         checkpoint_every=given.checkpoint_every,
         listen=given.listen,
         shutdown=given.shutdown,
-        breaker=BreakerSettings(**given.breaker.model_dump()),
+        breaker=Breaking(**given.breaker.model_dump()),
     )
 
 
-def partners(
-    source: Source, document: Document, secrets: Iterable[str]
-) -> dict[str, PartnersSettings]:
+def partners(source: Source, document: Document, secrets: Iterable[str]) -> dict[str, Partners]:
     """Return the group of each secret that has partners."""
-    known, found = set(secrets), dict[str, PartnersSettings]()
+    known, found = set(secrets), dict[str, Partners]()
     for name, given in (document.partners or {}).items():
-        group = PartnersSettings(name=name, apart=given.apart, secrets=tuple(given.secrets))
+        group = Partners(name=name, apart=given.apart, secrets=tuple(given.secrets))
         for number, one in enumerate(given.secrets):
             keys = ("partners", name, "secrets", number)
             if one not in known:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
-from enum import StrEnum
 from typing import TYPE_CHECKING, final
 
 from rotator.core.errors import UsageError
 from rotator.core.model import Policy
+from rotator.core.serving import Duty, Partners, Topic
 from rotator.plugins import near
 
 if TYPE_CHECKING:
@@ -88,60 +87,6 @@ class SecretSettings:
         return [path for name, path in places if name == backend]
 
 
-class Topic(StrEnum):
-    """What somebody may want to be told of."""
-
-    ROTATED = "rotated"
-    FAILED = "failed"
-    PARKED = "parked"
-    OVERDUE = "overdue"
-    DRAIN_HELD = "drain-held"
-    DRIFT = "drift"
-    REFUSED = "refused"
-    JOURNAL_BROKEN = "journal-broken"
-    CONFIG_REFUSED = "config-refused"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LimitsSettings:
-    """How many secrets are worked on at once."""
-
-    total: int = 16
-    per_target: int = 4
-    per_backend: int = 16
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BreakerSettings:
-    """After how many failures in a row a host is left alone, and for how long."""
-
-    failures: int = 5
-    wait: timedelta = timedelta(seconds=30)
-    longest: timedelta = timedelta(minutes=10)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DaemonSettings:
-    """How the daemon works. `listen` is `HOST:PORT` or `none`; `verify_every` None for never."""
-
-    limits: LimitsSettings = LimitsSettings()
-    catch_up: timedelta = timedelta(hours=1)
-    verify_every: timedelta | None = timedelta(days=1)
-    checkpoint_every: timedelta = timedelta(minutes=10)
-    listen: str = "127.0.0.1:9464"
-    shutdown: timedelta = timedelta(seconds=30)
-    breaker: BreakerSettings = BreakerSettings()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PartnersSettings:
-    """Secrets that are not rotated within `apart` of each other."""
-
-    name: str
-    apart: timedelta
-    secrets: tuple[str, ...]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotificationSettings:
     """Who is told of what. `secret` is a reference."""
@@ -163,9 +108,9 @@ class Settings:
     targets: Mapping[str, TargetSettings] = field(default_factory=dict[str, TargetSettings])
     secrets: Mapping[str, SecretSettings] = field(default_factory=dict[str, SecretSettings])
     default_policy: Policy = field(default_factory=Policy)
-    daemon: DaemonSettings = DaemonSettings()
+    daemon: Duty = field(default_factory=Duty)
     # By the name of each of the secrets.
-    partners: Mapping[str, PartnersSettings] = field(default_factory=dict[str, PartnersSettings])
+    partners: Mapping[str, Partners] = field(default_factory=dict[str, Partners])
     notifications: tuple[NotificationSettings, ...] = ()
 
     def secret(self, name: str) -> SecretSettings:

@@ -8,17 +8,12 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from rotator.config.fields import Duration, Every, Name, Positive, Reference
-from rotator.config.model import (
-    BreakerSettings,
-    DaemonSettings,
-    LimitsSettings,
-    Topic,
-)
 from rotator.config.wording import wrong
+from rotator.core.serving import Breaking, Duty, Limits, Topic
 
-_LIMITS: Final = LimitsSettings()
-_BREAKER: Final = BreakerSettings()
-_DAEMON: Final = DaemonSettings()
+_LIMITS: Final = Limits()
+_BREAKER: Final = Breaking()
+_DAEMON: Final = Duty()
 _LISTEN: Final = re.compile(r"none|(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}")
 
 

@@ -10,7 +10,7 @@ from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
 from rotator.core.machine import progress
 from rotator.core.model import Kind, NewEvent, Outcome, Planned, Step
 from rotator.core.ports import Explains, RotatesItself
-from rotator.core.schedule import as_data
+from rotator.core.schedule import as_data, is_due
 from rotator.engine.copies import Copy
 from rotator.engine.following import follow
 from rotator.engine.results import Health, Plan, Result
@@ -64,20 +64,24 @@ class Engine:
         reason: str = "",
         rotation_id: str | None = None,
         patience: timedelta = _NO_TIME,
+        only_if_due: bool = False,
     ) -> Result:
         """Rotate once. An interrupted rotation is finished first, and then counts as this one.
 
         Where the backend rotates the secret by itself it is asked to, and what it does is followed.
 
         `patience` is how long waits (backoff, grace, drain) may last in all before the call
-        returns with the rotation open. Raises `Busy`, `NotDue` (in its grace period), `Parked`,
-        `Conflict` (the backend's current version is not the one that the journal knows),
+        returns with the rotation open. `only_if_due`: begin nothing unless the secret is due, by a
+        look under the lease: somebody else may just have done it.
+
+        Raises `Busy`, `NotDue` (in its grace period, or not due), `Parked`, `Conflict` (the backend's current version is not the one that the journal knows),
         `JournalError` or `LeaseLost`; what happens inside a step is in the result.
         """
         owner = secret.backend
         if isinstance(owner, RotatesItself) and owner.rotates_itself(secret.path):
             record = self._refuse_parked(secret)
             if record is None or record.open_rotation is None:
+                self._require_due(record, only_if_due=only_if_due)
                 return follow(
                     self._world,
                     secret,
@@ -97,6 +101,7 @@ class Engine:
                 if not published or result.outcome is not Outcome.DONE:
                     return work.settle(result)
                 record = self._journal.secret(secret.name)
+            self._require_due(record, only_if_due=only_if_due)
             result = work.start(reason, rotation_id, record)
             for _ in range(secret.policy.proposals - 1):
                 # The target said no to this candidate. A given id allows for one candidate only.
@@ -234,6 +239,10 @@ class Engine:
             error.secret = secret.name
             raise error
         return record
+
+    def _require_due(self, record: SecretRecord | None, *, only_if_due: bool) -> None:
+        if only_if_due and not is_due(record, self._world.clock.now()):
+            raise NotDue("it is not due.", until=None)
 
     def _open(self, secret: ManagedSecret, verb: str) -> RotationRecord:
         opened = self._journal.open_rotation(secret.name)

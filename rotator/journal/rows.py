@@ -100,9 +100,9 @@ def secret_from(row: Read) -> SecretRecord:
         adopted=tuple(json.loads(row["adopted"])),
         parked=row["parked"],
         failures=row["failures"],
-        rotated_at=_moment(row["rotated_at"]),
-        next_due=_moment(row["next_due"]),
-        since=_moment(row["since"]),
+        rotated_at=moment(row["rotated_at"]),
+        next_due=moment(row["next_due"]),
+        since=moment(row["since"]),
         timing=row["timing"],
         last_outcome=None if row["last_outcome"] is None else Outcome(row["last_outcome"]),
         open_rotation=row["open_rotation"],
@@ -125,9 +125,9 @@ def rotation_from(row: Read) -> RotationRecord:
         old_login=row["old_login"],
         new_version=row["new_version"],
         new_login=row["new_login"],
-        published_at=_moment(row["published_at"]),
+        published_at=moment(row["published_at"]),
         old_refused=None if row["old_refused"] is None else bool(row["old_refused"]),
-        ended_at=_moment(row["ended_at"]),
+        ended_at=moment(row["ended_at"]),
         outcome=None if row["outcome"] is None else Outcome(row["outcome"]),
     )
 
@@ -142,5 +142,6 @@ def _stamped(at: datetime | None) -> str | None:
     return None if at is None else stamp(at)
 
 
-def _moment(value: str | None) -> datetime | None:
+def moment(value: str | None) -> datetime | None:
+    """Return a time that the journal has written; None for none."""
     return None if value is None else datetime.fromisoformat(value)

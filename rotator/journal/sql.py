@@ -185,25 +185,25 @@ class SqlJournal:
 
     def secret(self, secret: str) -> SecretRecord | None:
         """Return what the events of this secret add up to."""
-        with self._reading() as db:
+        with self.reading() as db:
             row = self._say.secret.first(db, {"name_": secret})
         return None if row is None or row["seq"] == 0 else rows.secret_from(row)
 
     def secrets(self) -> list[SecretRecord]:
         """Return every secret that has events, by name."""
         query = sa.select(_secrets).where(_secrets.c.seq > 0).order_by(_secrets.c.name)
-        with self._reading() as db:
+        with self.reading() as db:
             return [rows.secret_from(row) for row in db.execute(query).mappings()]
 
     def open_rotation(self, secret: str) -> RotationRecord | None:
         """Return the rotation that has not ended."""
-        with self._reading() as db:
+        with self.reading() as db:
             row = self._say.open_rotation.first(db, {"name_": secret})
         return None if row is None else rows.rotation_from(row)
 
     def rotation(self, rotation_id: str) -> RotationRecord | None:
         """Return one rotation."""
-        with self._reading() as db:
+        with self.reading() as db:
             row = self._say.rotation.first(db, {"id_": rotation_id})
         return None if row is None else rows.rotation_from(row)
 
@@ -215,19 +215,19 @@ class SqlJournal:
             .order_by(_rotations.c.started_at.desc())
             .limit(limit)
         )
-        with self._reading() as db:
+        with self.reading() as db:
             return [rows.rotation_from(row) for row in db.execute(query).mappings()]
 
     def history(self, rotation_id: str) -> list[Event]:
         """Return the events of one rotation."""
-        with self._reading() as db:
+        with self.reading() as db:
             found = self._say.history.run(db, {"id_": rotation_id}).mappings()
             return [rows.event_from(row) for row in found]
 
     def events(self, secret: str, limit: int | None = None) -> list[Event]:
         """Return the newest events of a secret, oldest first."""
         query = sa.select(_events).where(_events.c.secret == secret).order_by(_events.c.seq.desc())
-        with self._reading() as db:
+        with self.reading() as db:
             found = db.execute(query.limit(limit)).mappings().all()
         return [rows.event_from(row) for row in reversed(found)]
 
@@ -329,7 +329,8 @@ class SqlJournal:
             _ = self._held.pop(lease.secret, None)
 
     @contextmanager
-    def _reading(self) -> Generator[Connection]:
+    def reading(self) -> Generator[Connection]:
+        """Read; errors come out as `JournalError`."""
         with translated(self.place), self.database.connect() as db:
             yield db
 

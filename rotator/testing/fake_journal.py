@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from rotator.core.agenda import Counts, Opened, Reckoned
 from rotator.core.errors import Busy, JournalError, LeaseLost
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
 from rotator.core.model import Event, Kind, Lease
@@ -15,7 +16,7 @@ from rotator.core.secret import scrub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from rotator.core.model import NewEvent
     from rotator.core.ports import Clock
@@ -27,6 +28,7 @@ class _Book:
 
     record: SecretRecord
     events: list[Event] = field(default_factory=list[Event])
+    rotations: list[str] = field(default_factory=list[str])
     fence: int = 0
     lease: Lease | None = None
 
@@ -43,7 +45,10 @@ class MemoryJournal:
         clock: Clock,
         actor: str = "test",
         is_dead: Callable[[str], bool] = lambda _holder: False,
+        watchful: bool = True,
     ) -> None:
+        """`watchful`: look for secrets in every event; slow where there are thousands of them."""
+        self._watchful: bool = watchful
         self._clock: Clock = clock
         self._actor: str = actor
         self._is_dead: Callable[[str], bool] = is_dead
@@ -77,19 +82,26 @@ class MemoryJournal:
             book = self._books.get(lease.secret)
             if book is None or not _holds(book, lease):
                 raise LeaseLost("another rotator has taken over.")
-            record, rotations, written = book.record, dict(self._rotations), list[Event]()
+            record, written = book.record, list[Event]()
+            rotations = dict[str, RotationRecord]()
             for new in events:
                 event = self._event(lease, new, record)
                 if event.rotation_id is not None:
-                    self._check_request(event, record, rotations.get(event.rotation_id))
-                    folded = fold_rotation(rotations.get(event.rotation_id), event)
+                    known = rotations.get(event.rotation_id) or self._rotations.get(
+                        event.rotation_id
+                    )
+                    self._check_request(event, record, known)
+                    folded = fold_rotation(known, event)
                     if folded is not None:
                         rotations[event.rotation_id] = folded
                 record = fold_secret(record, event)
                 written.append(event)
-            self._look_for_secrets(written)
+            if self._watchful:
+                self._look_for_secrets(written)
             book.events += written
-            book.record, self._rotations = record, rotations
+            book.record = record
+            book.rotations += [name for name in rotations if name not in self._rotations]
+            self._rotations |= rotations
             book.lease = replace(lease, expires=self._clock.now() + ttl)
             return written
 
@@ -121,8 +133,15 @@ class MemoryJournal:
         """Return the events of one rotation."""
         with self._guard:
             record = self._rotations.get(rotation_id)
-            found = self._books[record.secret].events if record is not None else []
-            return [event for event in found if event.rotation_id == rotation_id]
+            if record is None:
+                return []
+            found, events = list[Event](), self._books[record.secret].events
+            for event in reversed(events):
+                if event.rotation_id == rotation_id:
+                    found.append(event)
+                    if event.kind is Kind.REQUESTED:
+                        break
+            return found[::-1]
 
     def events(self, secret: str, limit: int | None = None) -> list[Event]:
         """Return the newest events of a secret, oldest first."""
@@ -130,9 +149,54 @@ class MemoryJournal:
             found = self._books[secret].events if secret in self._books else []
             return found[-limit:] if limit else list(found)
 
+    # -- the agenda ----------------------------------------------------------------------------
+
+    def due(self, now: datetime, limit: int, after: datetime | None = None) -> list[Reckoned]:
+        """Return what is due, longest first."""
+        with self._guard:
+            records = [book.record for book in self._books.values()]
+        found = [
+            (one.next_due, one.name, one)
+            for one in records
+            if one.next_due is not None
+            and one.next_due <= now
+            and (after is None or one.next_due > after)
+            and one.parked is None
+            and one.open_rotation is None
+        ]
+        return [_reckoned(one) for _, _, one in sorted(found)[:limit]]
+
+    def opened(self) -> list[Opened]:
+        """Return the rotations that are open, but for parked ones."""
+        return [
+            Opened(secret=one.name, rotation_id=one.open_rotation, seq=one.seq)
+            for one in self.secrets()
+            if one.open_rotation is not None and one.parked is None
+        ]
+
+    def reckoned(self) -> list[Reckoned]:
+        """Go through every secret."""
+        return [_reckoned(one) for one in self.secrets()]
+
+    def counts(self, now: datetime, overdue: datetime) -> Counts:
+        """Return how many secrets are in which state."""
+        records = self.secrets()
+        with self._guard:
+            leased = sum(book.lease is not None for book in self._books.values())
+        return Counts(
+            known=len(records),
+            due=len(self.due(now, len(records))),
+            overdue=len(self.due(overdue, len(records))),
+            parked=sum(one.parked is not None for one in records),
+            opened=sum(one.open_rotation is not None for one in records),
+            leased=leased,
+            oldest=min((one.since for one in records if one.since is not None), default=None),
+        )
+
     def _of(self, secret: str) -> list[RotationRecord]:
         with self._guard:
-            return [one for one in self._rotations.values() if one.secret == secret]
+            book = self._books.get(secret)
+            return [self._rotations[name] for name in book.rotations] if book is not None else []
 
     def _look_for_secrets(self, events: list[Event]) -> None:
         said = str([dict(event.data) for event in events])
@@ -167,6 +231,17 @@ class MemoryJournal:
         parts = (event.secret, event.seq, str(event.at), event.actor, event.fence, event.kind.value)
         rest = (event.rotation_id, event.step and event.step.value, data, event.prev_hash)
         return replace(event, hash=hashlib.sha256(json.dumps([*parts, *rest]).encode()).hexdigest())
+
+
+def _reckoned(record: SecretRecord) -> Reckoned:
+    return Reckoned(
+        name=record.name,
+        next_due=record.next_due,
+        since=record.since,
+        rotated_at=record.rotated_at,
+        timing=record.timing,
+        parked=record.parked is not None,
+    )
 
 
 def _holds(book: _Book, lease: Lease) -> bool:

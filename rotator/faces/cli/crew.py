@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from rotator.core.model import Kind
+from rotator.core.stopping import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -27,10 +28,6 @@ _LAST_WORD: Final = 0.5
 _GLANCE: Final = 0.1
 # After these nothing is left to do that a stop could spare.
 _LAST_WORDS: Final = (Kind.ENDED, Kind.PARKED)
-
-
-class Stopped(BaseException):
-    """Raised in a worker after its step is in the journal, when a person wants to leave."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,9 +8,10 @@ from rich.text import Text
 
 from rotator.core.errors import RotatorError
 from rotator.core.history import newest_step
+from rotator.core.stopping import Stopped
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.board import Board
-from rotator.faces.cli.crew import Crew, Done, Stopped
+from rotator.faces.cli.crew import Crew, Done
 from rotator.faces.cli.run import Run, show_traceback
 from rotator.faces.cli.screen import WARN, plural
 from rotator.faces.cli.words import told

@@ -1,0 +1,67 @@
+"""What there is to do: the journal's answers to a daemon, which asks again and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reckoned:
+    """When a secret is due, and by which policy that was reckoned (its fingerprint)."""
+
+    name: str
+    next_due: datetime | None
+    since: datetime | None
+    rotated_at: datetime | None
+    timing: str | None
+    parked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A rotation that has not ended. `seq` grows with every event of its secret."""
+
+    secret: str
+    rotation_id: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """How many secrets are in which state. `oldest`: since when the oldest credential is current."""
+
+    known: int
+    due: int
+    overdue: int
+    parked: int
+    opened: int
+    leased: int
+    oldest: datetime | None
+
+
+class Agenda(Protocol):
+    """The questions. Raises `JournalError` when the journal cannot be asked."""
+
+    def due(self, now: datetime, limit: int, after: datetime | None = None) -> list[Reckoned]:
+        """Return what is due, longest first: nothing that is parked or has a rotation open.
+
+        `after`: only what has come due since then.
+        """
+        ...
+
+    def opened(self) -> list[Opened]:
+        """Return the rotations that are open, but for parked ones."""
+        ...
+
+    def reckoned(self) -> Iterable[Reckoned]:
+        """Go through every secret that the journal knows, by name."""
+        ...
+
+    def counts(self, now: datetime, overdue: datetime) -> Counts:
+        """Return how many secrets are in which state. `overdue`: due since before that."""
+        ...

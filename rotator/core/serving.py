@@ -1,0 +1,61 @@
+"""How a daemon works: limits, patience with hosts that are away, partners, whom to tell of what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+
+class Topic(StrEnum):
+    """What somebody may want to be told of."""
+
+    ROTATED = "rotated"
+    FAILED = "failed"
+    PARKED = "parked"
+    OVERDUE = "overdue"
+    DRAIN_HELD = "drain-held"
+    DRIFT = "drift"
+    REFUSED = "refused"
+    JOURNAL_BROKEN = "journal-broken"
+    CONFIG_REFUSED = "config-refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How many secrets are worked on at once."""
+
+    total: int = 16
+    per_target: int = 4
+    per_backend: int = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breaking:
+    """After how many failures in a row a host is left alone, and for how long: doubling."""
+
+    failures: int = 5
+    wait: timedelta = timedelta(seconds=30)
+    longest: timedelta = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Partners:
+    """Secrets that are not rotated within `apart` of each other."""
+
+    name: str
+    apart: timedelta
+    secrets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duty:
+    """How a daemon works. `listen` is `HOST:PORT` or `none`; `verify_every` None for never."""
+
+    limits: Limits = Limits()
+    catch_up: timedelta = timedelta(hours=1)
+    verify_every: timedelta | None = timedelta(days=1)
+    checkpoint_every: timedelta = timedelta(minutes=10)
+    listen: str = "127.0.0.1:9464"
+    shutdown: timedelta = timedelta(seconds=30)
+    breaker: Breaking = Breaking()

@@ -1,0 +1,341 @@
+"""Looks what is to be done, second by second, and hands it out within the limits.
+
+The journal decides what is due. What is kept here is only what spares a question: when an open
+rotation goes on, which hosts are away, what is under way.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import deque
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Protocol
+
+from rotator.core.errors import JournalError, RotatorError
+from rotator.core.machine import WaitUntil, decide
+from rotator.core.schedule import caught_up, next_due, stable_part, timing
+from rotator.core.serving import Topic
+from rotator.core.stopping import Stopped
+from rotator.dispatch.lanes import Job, Lanes, Task, hosts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from rotator.core.agenda import Agenda, Opened, Reckoned
+    from rotator.core.model import Json, Policy
+    from rotator.core.ports import Clock, Journal, Log
+    from rotator.core.serving import Duty
+    from rotator.dispatch.worker import Done, Worker
+    from rotator.engine import Engine, ManagedSecret
+
+# How often everything is asked for again, also what should not have changed.
+_RESCAN: Final = timedelta(seconds=60)
+_LOOK_AT_OPEN: Final = timedelta(seconds=10)
+# A tick this late: the machine was asleep, and what was due meanwhile was missed.
+_GAP: Final = timedelta(minutes=10)
+_MOST_DUE: Final = 100_000
+# In one tick: so much of what takes a write or a read each.
+_MOST_SCHEDULED: Final = 100
+_MOST_LOOKED_INTO: Final = 200
+_OVERDUE: Final = timedelta(days=1)
+
+
+class Managed(Protocol):
+    """What is known of a secret without opening anything."""
+
+    @property
+    def target(self) -> str:
+        """The name of its target."""
+        ...
+
+    @property
+    def backend(self) -> str:
+        """The name of its backend."""
+        ...
+
+    @property
+    def policy(self) -> Policy:
+        """How it is rotated."""
+        ...
+
+
+class Pool(Protocol):
+    """Runs work, now or soon, in this thread or another."""
+
+    def submit(self, work: Callable[[], None]) -> object:
+        """Have it run."""
+        ...
+
+
+class Dispatcher:
+    """One process's. `tick` is called again and again, by one thread; work ends in others."""
+
+    def __init__(
+        self,
+        *,
+        secrets: Mapping[str, Managed],
+        secret: Callable[[str], ManagedSecret],
+        worker: Worker,
+        engine: Engine,
+        journal: Journal,
+        agenda: Agenda,
+        duty: Duty,
+        clock: Clock,
+        log: Log,
+        pool: Pool,
+        tell: Callable[[Topic, str, Mapping[str, Json]], None],
+    ) -> None:
+        self._secrets: Mapping[str, Managed] = secrets
+        self._secret: Callable[[str], ManagedSecret] = secret
+        self._worker: Worker = worker
+        self._engine: Engine = engine
+        self._journal: Journal = journal
+        self._agenda: Agenda = agenda
+        self._duty: Duty = duty
+        self._clock: Clock = clock
+        self._log: Log = log
+        self._pool: Pool = pool
+        self._tell: Callable[[Topic, str, Mapping[str, Json]], None] = tell
+        self._guard: threading.RLock = threading.RLock()
+        self._lanes: Lanes = Lanes(duty.limits, duty.breaker)
+        # When to look at a secret again, whatever the journal says.
+        self._wake: list[tuple[datetime, str, Task]] = []
+        self._not_before: dict[str, datetime] = {}
+        self._tries: dict[str, int] = {}
+        self._seen_open: dict[str, int] = {}
+        self._to_look_into: deque[Opened] = deque()
+        self._to_schedule: deque[tuple[str, datetime | None, str]] = deque()
+        self._scheduling: set[str] = set()
+        self._told_overdue: set[str] = set()
+        self._awake_since: datetime = clock.now()
+        self._last_tick: datetime = clock.now()
+        self._cursor: datetime | None = None
+        self._next_rescan: datetime = clock.now()
+        self._next_look: datetime = clock.now()
+        self._checks: deque[str] = deque()
+        self._next_check: datetime | None = None
+        self._stopping: bool = False
+        self.ticked_at: datetime | None = None
+
+    # -- what a face asks for ------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Compare what the journal has reckoned with what the policies say now.
+
+        A changed policy takes effect at once, and rotates nothing by itself: what would be overdue
+        by it is spread over the time for catching up.
+        """
+        now = self._clock.now()
+        for one in self._agenda.reckoned():
+            managed = self._secrets.get(one.name)
+            if managed is None or one.since is None or one.timing == timing(managed.policy):
+                continue
+            due = next_due(managed.policy, one.since, one.name)
+            if due is not None and due <= now:
+                due = caught_up(managed.policy, now, self._duty.catch_up, one.name)
+            if due is not None or one.next_due is not None:
+                self._reschedule(one.name, due, "the policy has changed")
+        every = self._duty.verify_every
+        if every is not None and self._secrets:
+            self._checks.extend(sorted(self._secrets, key=lambda name: stable_part(name, every)))
+            self._next_check = now + every / len(self._secrets)
+
+    def tick(self) -> None:
+        """Look what is to be done now, and start as much of it as the limits allow."""
+        with self._guard:
+            now = self._clock.now()
+            if now - self._last_tick > _GAP:
+                self._awake_since, self._next_rescan = now, now
+            self._last_tick = now
+            if self._stopping:
+                return
+            try:
+                self._look(now)
+            except JournalError as error:
+                self._log.error("journal", what=error.what)
+            else:
+                self.ticked_at = now
+            for job in self._lanes.out(now):
+                self._pool.submit(lambda job=job: self._run(job))
+
+    def stop(self) -> None:
+        """Start nothing more."""
+        with self._guard:
+            self._stopping = True
+
+    @property
+    def running(self) -> int:
+        """How many jobs are under way."""
+        return self._lanes.running
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs are ready and wait for a place, or for a host."""
+        return len(self._lanes)
+
+    def hosts_away(self) -> dict[str, datetime]:
+        """Return the hosts that are left alone, with the time of the next try."""
+        with self._guard:
+            found = self._lanes.breakers.items()
+            return {host: one.until for host, one in found if one.until is not None}
+
+    def next_look(self) -> datetime | None:
+        """Return when something is to be looked at that the journal's due dates do not say."""
+        with self._guard:
+            moments = [self._wake[0][0]] if self._wake else []
+            moments += [one for one in (self._next_check,) if one is not None]
+            if self._to_schedule or self._to_look_into:
+                moments.append(self._clock.now())
+            return min(moments, default=None)
+
+    # -- a tick --------------------------------------------------------------------------------
+
+    def _look(self, now: datetime) -> None:
+        self._write_schedules()
+        if now >= self._next_rescan:
+            self._cursor, self._next_rescan = None, now + _RESCAN
+        for one in self._agenda.due(now, _MOST_DUE, self._cursor):
+            self._meet(one, now)
+        self._cursor = now
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_AT_OPEN
+            self._find_open()
+        self._look_into_open(now)
+        self._check_some(now)
+        while self._wake and self._wake[0][0] <= now:
+            at, name, task = heapq.heappop(self._wake)
+            if self._not_before.get(name) == at:
+                del self._not_before[name]
+            self._ready(name, task, at)
+
+    def _meet(self, one: Reckoned, now: datetime) -> None:
+        """Take in a secret that is due: ready, or to be scheduled anew."""
+        managed = self._secrets.get(one.name)
+        if managed is None or one.next_due is None or one.name in self._lanes:
+            return
+        if one.name in self._not_before or one.name in self._scheduling:
+            return
+        policy = managed.policy
+        if one.next_due < now - _OVERDUE and one.name not in self._told_overdue:
+            self._told_overdue.add(one.name)
+            self._tell(Topic.OVERDUE, one.name, {"due": one.next_due.isoformat()})
+        if one.next_due < self._awake_since - self._duty.catch_up:
+            to = caught_up(policy, now, self._duty.catch_up, one.name)
+            self._reschedule(one.name, to, "missed while no daemon ran")
+        elif (opens := policy.windows.next_open(now)) != now:
+            self._reschedule(one.name, opens, "its window is closed")
+        else:
+            self._ready(one.name, Task.ROTATE, one.next_due)
+
+    def _find_open(self) -> None:
+        opened = self._agenda.opened()
+        for one in opened:
+            if self._seen_open.get(one.secret) != one.seq and one.secret not in self._lanes:
+                self._seen_open[one.secret] = one.seq
+                self._to_look_into.append(one)
+        if len(self._seen_open) > 2 * len(opened) + 1000:  # those that have ended meanwhile
+            self._seen_open = {one.secret: one.seq for one in opened}
+
+    def _look_into_open(self, now: datetime) -> None:
+        """Find out when open rotations go on: by others begun, or before this process."""
+        for _ in range(min(len(self._to_look_into), _MOST_LOOKED_INTO)):
+            one = self._to_look_into.popleft()
+            managed = self._secrets.get(one.secret)
+            if managed is None or one.secret in self._lanes or one.secret in self._not_before:
+                continue
+            decision = decide(self._journal.history(one.rotation_id), now, managed.policy)
+            at = decision.at if isinstance(decision, WaitUntil) else now
+            self._wake_at(one.secret, Task.RESUME, at)
+
+    def _check_some(self, now: datetime) -> None:
+        every = self._duty.verify_every
+        if every is None or not self._checks or self._next_check is None:
+            return
+        gap = every / len(self._checks)
+        # Not more than a second's worth at once, after a tick that was late.
+        for _ in range(1 + int(timedelta(seconds=1) / gap) if gap else 1):
+            if self._next_check > now:
+                return
+            name = self._checks[0]
+            self._checks.rotate(-1)
+            self._next_check = max(self._next_check + gap, now - timedelta(seconds=1))
+            if name in self._secrets and name not in self._not_before:
+                self._ready(name, Task.CHECK, now)
+
+    def _write_schedules(self) -> None:
+        for _ in range(min(len(self._to_schedule), _MOST_SCHEDULED)):
+            name, due, why = self._to_schedule.popleft()
+            self._scheduling.discard(name)
+            try:
+                self._engine.schedule(self._secret(name), due, reason=why)
+            except RotatorError as error:
+                # Another process may be at work on it; the next look finds it again.
+                self._log.debug("not scheduled", secret=name, what=error.what)
+
+    def _reschedule(self, name: str, due: datetime | None, why: str) -> None:
+        if name not in self._scheduling:
+            self._scheduling.add(name)
+            self._to_schedule.append((name, due, why))
+
+    def _ready(self, name: str, task: Task, due: datetime) -> None:
+        managed = self._secrets.get(name)
+        if managed is not None:
+            lane = managed.target, managed.backend
+            self._lanes.add(Job(secret=name, task=task, due=due), lane)
+
+    def _wake_at(self, name: str, task: Task, at: datetime) -> None:
+        self._not_before[name] = at
+        heapq.heappush(self._wake, (at, name, task))
+
+    # -- work, in a thread of the pool ---------------------------------------------------------
+
+    def _run(self, job: Job) -> None:
+        try:
+            managed = self._secrets[job.secret]
+            if job.task is Task.ROTATE and not managed.policy.windows.is_open(self._clock.now()):
+                # It waited for a place until its window was over.
+                with self._guard:
+                    self._lanes.back(job.secret)
+                    opens = managed.policy.windows.next_open(self._clock.now())
+                    self._reschedule(job.secret, opens, "its window has closed")
+                return
+            done = self._worker.do(job, self._tries.get(job.secret, 0))
+        except Stopped:
+            with self._guard:
+                self._lanes.back(job.secret)
+            return
+        self._ended(job, done)
+
+    def _ended(self, job: Job, done: Done) -> None:
+        again = Task.RESUME if done.again is not None and self._is_open(job.secret) else job.task
+        with self._guard:
+            lane = self._lanes.back(job.secret)
+            self._seen_open.pop(job.secret, None)
+            self._told_overdue.discard(job.secret)
+            if done.answered:
+                self._tries.pop(job.secret, None)
+            elif done.again is not None:
+                self._tries[job.secret] = self._tries.get(job.secret, 0) + 1
+            for host in hosts(lane) if lane is not None else ():
+                self._note(host, done)
+            if done.again is not None and job.task is not Task.CHECK:
+                self._wake_at(job.secret, again, done.again)
+
+    def _note(self, host: str, done: Done) -> None:
+        breaker = self._lanes.breaker(host)
+        if done.away == host:
+            if breaker.failed(self._clock.now()):
+                self._log.warning("away", host=host, until=str(breaker.until))
+        elif done.answered:
+            if breaker.succeeded():
+                self._log.info("back", host=host)
+        else:
+            breaker.released()
+
+    def _is_open(self, name: str) -> bool:
+        try:
+            return self._journal.open_rotation(name) is not None
+        except JournalError:
+            return False

@@ -1,0 +1,212 @@
+"""Does one job: calls the engine, and turns whatever comes of it into what is to be done next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.errors import (
+    RETRIED,
+    Busy,
+    JournalError,
+    LeaseLost,
+    NotDue,
+    Parked,
+    RotatorError,
+    StepError,
+    UsageError,
+)
+from rotator.core.model import Kind, Outcome, Step
+from rotator.core.schedule import after_partners
+from rotator.core.serving import Topic
+from rotator.core.stopping import Stopped
+from rotator.dispatch.lanes import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from rotator.core.model import Json
+    from rotator.core.ports import Clock, Journal, Log
+    from rotator.core.serving import Partners
+    from rotator.dispatch.lanes import Job
+    from rotator.engine import Engine, Health, ManagedSecret, Result
+
+# After which a secret that another process works on is looked at again.
+_LOCKED: Final = timedelta(seconds=10)
+# After which the journal is tried again when it could not be used.
+_NO_JOURNAL: Final = timedelta(seconds=15)
+_FIRST_WAIT: Final = timedelta(seconds=10)
+_LONGEST_WAIT: Final = timedelta(minutes=30)
+_REASON: Final = "due"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """How a job ended. `again`: when to look at the secret once more; None for when the journal says.
+
+    `away`: the host that did not answer. `answered`: whether both hosts did.
+    """
+
+    again: datetime | None = None
+    away: str | None = None
+    answered: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worker:
+    """What a job needs. `tell` passes something on to whoever wants to know it."""
+
+    engine: Engine
+    journal: Journal
+    clock: Clock
+    log: Log
+    holder: Callable[[], str]
+    secret: Callable[[str], ManagedSecret]
+    partners: Mapping[str, Partners]
+    tell: Callable[[Topic, str, Mapping[str, Json]], None]
+
+    def do(self, job: Job, tries: int) -> Done:
+        """Do it. Nothing but `Stopped` leaves this method: one secret's trouble is not another's.
+
+        `tries`: how often in a row it could not even be begun.
+        """
+        try:
+            secret = self.secret(job.secret)
+            match job.task:
+                case Task.ROTATE:
+                    return self._rotated(self._rotate(secret))
+                case Task.RESUME:
+                    return self._rotated(self.engine.resume(secret))
+                case Task.CHECK:
+                    return self._checked(secret, self.engine.check(secret))
+        except Stopped:
+            raise
+        except RotatorError as error:
+            return self._failed(job, error, tries)
+        except Exception as bug:  # noqa: BLE001 # whatever it is, the daemon goes on with the others
+            facts = {"task": job.task.value, "error": type(bug).__name__}
+            self.log.error("bug", secret=job.secret, **facts)  # noqa: TRY400 # its text may hold anything
+            return Done(again=self._later(tries))
+
+    # -- rotations -----------------------------------------------------------------------------
+
+    def _rotate(self, secret: ManagedSecret) -> Result | None:
+        group = self.partners.get(secret.name)
+        if group is None:
+            return self.engine.rotate(secret, reason=_REASON, only_if_due=True)
+        # One of a group at a time, also on other machines: whoever holds the group's lease decides.
+        ttl = secret.policy.step_timeout * len(Step)
+        lease = self.journal.acquire(f"partners {group.name}", self.holder(), ttl)
+        try:
+            others = [self.journal.secret(one) for one in group.secrets if one != secret.name]
+            if any(one is not None and self._is_about_to(one.open_rotation) for one in others):
+                raise Busy("one of its partners is being rotated.")
+            now = self.clock.now()
+            rotated = [one.rotated_at for one in others if one is not None]
+            to = after_partners(secret.policy, now, rotated, group.apart)
+            if to is None or to > now:
+                self.engine.schedule(secret, to, reason=f"apart from its partners in {group.name}")
+                return None
+            return self.engine.rotate(secret, reason=_REASON, only_if_due=True)
+        finally:
+            self.journal.release(lease)
+
+    def _is_about_to(self, rotation_id: str | None) -> bool:
+        """Return whether a partner's open rotation has not published yet."""
+        opened = self.journal.rotation(rotation_id) if rotation_id else None
+        return opened is not None and opened.published_at is None
+
+    def _rotated(self, result: Result | None) -> Done:
+        if result is None:
+            return Done()
+        error = result.error
+        away = error.origin if error is not None and error.kind in RETRIED else None
+        if result.outcome is None and result.waiting and error is None:
+            self._tell_of_drain(result)
+        return Done(again=result.until, away=away, answered=error is None)
+
+    def _tell_of_drain(self, result: Result) -> None:
+        """Say who still uses the old login, once its time is over."""
+        newest = self.journal.events(result.secret, 1)
+        record = self.journal.rotation(result.rotation_id or "")
+        if not newest or newest[0].kind is not Kind.WAITING or record is None:
+            return
+        policy = self.secret(result.secret).policy
+        published = record.published_at
+        if published is None or newest[0].at < published + policy.grace + policy.drain_wait:
+            return
+        self.tell(
+            Topic.DRAIN_HELD,
+            result.secret,
+            {
+                "rotation_id": result.rotation_id,
+                "login": result.old_login,
+                "sessions": newest[0].data.get("sessions"),
+            },
+        )
+
+    # -- current credentials -------------------------------------------------------------------
+
+    def _checked(self, secret: ManagedSecret, health: Health) -> Done:
+        if health.login is not None and not health.accepted:
+            what = f"the target refuses login {health.login!r} with what the backend serves."
+            self.tell(Topic.REFUSED, secret.name, {"login": health.login, "what": what})
+        elif health.login is not None and not health.known:
+            what = f"somebody else wrote version {health.version}; it logs in."
+            data: dict[str, Json] = {"login": health.login, "version": health.version, "what": what}
+            self.tell(Topic.DRIFT, secret.name, data)
+        elif health.stale:
+            what = f"these copies hold something else: {', '.join(health.stale)}."
+            self.tell(Topic.DRIFT, secret.name, {"login": health.login, "what": what})
+        return Done(answered=True)
+
+    # -- failures ------------------------------------------------------------------------------
+
+    def _failed(self, job: Job, error: RotatorError, tries: int) -> Done:
+        now = self.clock.now()
+        facts: dict[str, object] = {"secret": job.secret, "task": job.task.value}
+        match error:
+            case NotDue():
+                return Done(again=error.until, answered=True)
+            case Parked():
+                return Done()
+            case Busy() | LeaseLost():
+                self.log.debug("locked", **facts)
+                return Done(again=now + _LOCKED)
+            case JournalError():
+                self.log.error("journal", **facts, what=error.what)
+                return Done(again=now + _NO_JOURNAL)
+            case _ if error.kind in RETRIED:
+                self.log.warning("unreachable", **facts, what=error.what, origin=error.origin)
+                return Done(again=self._later(tries), away=error.origin)
+            case UsageError() | StepError() if job.task is not Task.CHECK:
+                return self._park(job, error)
+            case _:
+                self.log.warning("refused", **facts, what=error.what)
+                return Done(again=self._later(tries))
+
+    def _park(self, job: Job, error: RotatorError) -> Done:
+        """Leave it to a person: trying again does not mend what was refused before it began."""
+        try:
+            self.engine.park(self.secret(job.secret), reason=f"{error.kind}: {error.what}")
+        except RotatorError as again:
+            self.log.error("not parked", secret=job.secret, what=error.what, why=again.what)  # noqa: TRY400 # both are said
+            return Done(again=self.clock.now() + _NO_JOURNAL)
+        return Done()
+
+    def _later(self, tries: int) -> datetime:
+        return self.clock.now() + min(_FIRST_WAIT * 2 ** min(tries, 20), _LONGEST_WAIT)
+
+
+def topic_of(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
+    """Return what somebody may want to be told when this event is written."""
+    if kind is Kind.PARKED:
+        return Topic.PARKED
+    if kind is Kind.FOLLOWED:
+        return Topic.ROTATED
+    if kind is Kind.ENDED:
+        undone = data.get("outcome") == Outcome.UNDONE.value
+        return Topic.FAILED if undone else Topic.ROTATED
+    return None

@@ -1,0 +1,106 @@
+"""What a daemon asks the journal for again and again: each query costs by what it finds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from rotator.core.agenda import Counts, Opened, Reckoned
+from rotator.journal import rows, tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from rotator.journal.sql import SqlJournal
+
+_secrets, _rotations = tables.secrets, tables.rotations
+_IDLE = sa.and_(_secrets.c.parked.is_(None), _secrets.c.open_rotation.is_(None))
+_PAGE = 1_000
+
+
+class SqlAgenda:
+    """The agenda of a journal in an SQL database."""
+
+    def __init__(self, journal: SqlJournal) -> None:
+        """Nothing is asked yet."""
+        self._journal: SqlJournal = journal
+        now, after, limit = sa.bindparam("now"), sa.bindparam("after"), sa.bindparam("limit")
+        self._due = (
+            sa.select(_secrets)
+            .where(_IDLE, _secrets.c.next_due <= now, _secrets.c.next_due > after)
+            .order_by(_secrets.c.next_due)
+            .limit(limit)
+        )
+
+    def due(self, now: datetime, limit: int, after: datetime | None = None) -> list[Reckoned]:
+        """Return what is due, longest first: nothing that is parked or has a rotation open."""
+        since = rows.stamp(after) if after is not None else ""
+        given = {"now": rows.stamp(now), "after": since, "limit": limit}
+        with self._journal.reading() as db:
+            found = db.execute(self._due, given).mappings()
+            return [_reckoned(row) for row in found]
+
+    def opened(self) -> list[Opened]:
+        """Return the rotations that are open, but for parked ones."""
+        query = sa.select(_secrets.c.name, _secrets.c.open_rotation, _secrets.c.seq).where(
+            _secrets.c.open_rotation.is_not(None), _secrets.c.parked.is_(None)
+        )
+        with self._journal.reading() as db:
+            return [
+                Opened(secret=name, rotation_id=rotation, seq=seq)
+                for name, rotation, seq in db.execute(query)
+            ]
+
+    def reckoned(self) -> Iterator[Reckoned]:
+        """Go through every secret that the journal knows, by name, a page at a time."""
+        after = ""
+        while True:
+            query = (
+                sa.select(_secrets)
+                .where(_secrets.c.name > after, _secrets.c.seq > 0)
+                .order_by(_secrets.c.name)
+                .limit(_PAGE)
+            )
+            with self._journal.reading() as db:
+                page = [_reckoned(row) for row in db.execute(query).mappings()]
+            yield from page
+            if len(page) < _PAGE:
+                return
+            after = page[-1].name
+
+    def counts(self, now: datetime, overdue: datetime) -> Counts:
+        """Return how many secrets are in which state. `overdue`: due since before that."""
+        count, known = sa.func.count(), _secrets.c.seq > 0
+        query = sa.select(
+            count.filter(known),
+            count.filter(_IDLE, _secrets.c.next_due <= rows.stamp(now)),
+            count.filter(_IDLE, _secrets.c.next_due <= rows.stamp(overdue)),
+            count.filter(_secrets.c.parked.is_not(None)),
+            count.filter(_secrets.c.open_rotation.is_not(None)),
+            count.filter(_secrets.c.lease_holder.is_not(None)),
+            sa.func.min(_secrets.c.since).filter(known),
+        )
+        with self._journal.reading() as db:
+            row = db.execute(query).one()
+        return Counts(
+            known=row[0],
+            due=row[1],
+            overdue=row[2],
+            parked=row[3],
+            opened=row[4],
+            leased=row[5],
+            oldest=None if row[6] is None else rows.moment(row[6]),
+        )
+
+
+def _reckoned(row: rows.Read) -> Reckoned:
+    return Reckoned(
+        name=row["name"],
+        next_due=rows.moment(row["next_due"]),
+        since=rows.moment(row["since"]),
+        rotated_at=rows.moment(row["rotated_at"]),
+        timing=row["timing"],
+        parked=row["parked"] is not None,
+    )

@@ -1,0 +1,131 @@
+"""A daemon's world without servers: a clock that is set, fakes behind every port, work done inline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from rotator.core.model import Policy
+from rotator.core.serving import Duty, Partners, Topic
+from rotator.dispatch.dispatcher import Dispatcher
+from rotator.dispatch.worker import Worker
+from rotator.engine import Engine, ManagedSecret
+from rotator.testing.fake_backend import FakeBackend
+from rotator.testing.fake_journal import MemoryJournal
+from rotator.testing.fake_rotations import fake_rotation
+from rotator.testing.fake_target import FakeTarget
+from rotator.testing.fakes import ListLog, ManualClock, SeededEntropy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rotator.core.model import Event, Json
+    from rotator.core.ports import Rotation
+
+_STEP = timedelta(seconds=60)
+
+
+@dataclass(slots=True)
+class Entry:
+    """What a configuration says of a secret."""
+
+    policy: Policy
+    target: str = "db"
+    backend: str = "vault"
+    strategy: str = "new-user"
+
+
+class Inline:
+    """Does work at once."""
+
+    def submit(self, work: Callable[[], None]) -> None:
+        work()
+
+
+@dataclass(slots=True, kw_only=True)
+class Place:
+    """What outlives daemons. `rotation` may be replaced to let a target misbehave."""
+
+    entries: dict[str, Entry]
+    partners: dict[str, Partners] = field(default_factory=dict)
+    duty: Duty = field(default_factory=lambda: Duty(verify_every=None))
+    clock: ManualClock = field(default_factory=ManualClock)
+    backend: FakeBackend = field(default_factory=FakeBackend)
+    targets: dict[str, FakeTarget] = field(default_factory=dict)
+    told: list[tuple[Topic, str, Mapping[str, Json]]] = field(default_factory=list)
+    written: list[Event] = field(default_factory=list)
+    log: ListLog = field(default_factory=ListLog)
+    wrap: Callable[[str, Rotation], Rotation] = lambda _name, rotation: rotation
+    journal: MemoryJournal = field(init=False)
+    engine: Engine = field(init=False)
+    pool: object = field(default_factory=Inline)
+
+    def __post_init__(self) -> None:
+        self.journal = MemoryJournal(clock=self.clock, watchful=False)
+        self.engine = Engine(
+            journal=self.journal,
+            clock=self.clock,
+            entropy=SeededEntropy(),
+            log=self.log,
+            holder=lambda: "daemon",
+            observer=self.written.append,
+        )
+
+    def secret(self, name: str) -> ManagedSecret:
+        """Return one, over a target of its own."""
+        entry = self.entries[name]
+        target = self.targets.setdefault(name, FakeTarget(stored=self.backend.holds))
+        return ManagedSecret(
+            name=name,
+            path=name,
+            backend_name=entry.backend,
+            backend=self.backend,
+            target_name=entry.target,
+            rotation=self.wrap(name, fake_rotation(entry.strategy, target)),
+            plugin="fake",
+            strategy=entry.strategy,
+            policy=entry.policy,
+        )
+
+    def tell(self, topic: Topic, secret: str, data: Mapping[str, Json]) -> None:
+        self.told.append((topic, secret, data))
+
+    def daemon(self) -> Dispatcher:
+        """Start one, as a process would."""
+        worker = Worker(
+            engine=self.engine,
+            journal=self.journal,
+            clock=self.clock,
+            log=self.log,
+            holder=lambda: "daemon",
+            secret=self.secret,
+            partners=self.partners,
+            tell=self.tell,
+        )
+        daemon = Dispatcher(
+            secrets=self.entries,
+            secret=self.secret,
+            worker=worker,
+            engine=self.engine,
+            journal=self.journal,
+            agenda=self.journal,
+            duty=self.duty,
+            clock=self.clock,
+            log=self.log,
+            pool=self.pool,  # pyright: ignore[reportArgumentType] # a test may bring its own
+            tell=self.tell,
+        )
+        daemon.begin()
+        return daemon
+
+    def live(self, daemon: Dispatcher, until: datetime) -> None:
+        """Let time pass, from one moment at which something happens to the next."""
+        while self.clock.at < until:
+            daemon.tick()
+            # Work that has just become ready again is done in the same moment.
+            daemon.tick()
+            now = self.clock.at
+            moments = [one.next_due for one in self.journal.reckoned() if one.next_due is not None]
+            ahead = [one for one in (*moments, daemon.next_look()) if one is not None and one > now]
+            self.clock.at = min(until, max(now + _STEP, min(ahead, default=until)))
