@@ -23,8 +23,11 @@ from rotator.core.ports import (
 )
 from rotator.core.schedule import is_due
 from rotator.core.secret import Secret
+from rotator.dispatch.dispatcher import Dispatcher
+from rotator.dispatch.worker import Worker
 from rotator.engine import Copy, Engine, ManagedSecret
 from rotator.journal import audit, chain, migrate
+from rotator.journal.agenda import SqlAgenda
 from rotator.journal.checkpoints import Anchor, checkpoint
 from rotator.journal.export import export
 from rotator.journal.sql import SqlJournal
@@ -32,14 +35,16 @@ from rotator.observe import get_log
 from rotator.references import Resolver, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
     from rotator.config import Settings
     from rotator.config.model import AdminSettings
-    from rotator.core.model import Event
+    from rotator.core.model import Event, Json
     from rotator.core.ports import SecretBackend, Target
+    from rotator.core.serving import Topic
+    from rotator.dispatch.dispatcher import Pool
     from rotator.engine.steps import Steps
     from rotator.journal.report import AuditReport
 
@@ -78,6 +83,7 @@ class App:
             check=check,
         )
         _ = self._closing.callback(self.journal.close)
+        self.agenda: SqlAgenda = SqlAgenda(self.journal)
         self.engine: Engine = Engine(
             journal=self.journal,
             clock=self.clock,
@@ -186,6 +192,35 @@ class App:
             return self._resolver.credential(admin.reference)
         return Credential(
             username=admin.username or "", password=self.resolve(admin.password or "")
+        )
+
+    def dispatcher(
+        self, *, pool: Pool, tell: Callable[[Topic, str, Mapping[str, Json]], None]
+    ) -> Dispatcher:
+        """Return what finds due work and has it done in `pool`; `tell` is told what others want to know."""
+        settings, log = self.settings, get_log()
+        worker = Worker(
+            engine=self.engine,
+            journal=self.journal,
+            clock=self.clock,
+            log=log,
+            holder=world.holder,
+            secret=self.secret,
+            partners=settings.partners,
+            tell=tell,
+        )
+        return Dispatcher(
+            secrets=settings.secrets,
+            secret=self.secret,
+            worker=worker,
+            engine=self.engine,
+            journal=self.journal,
+            agenda=self.agenda,
+            duty=settings.daemon,
+            clock=self.clock,
+            log=log,
+            pool=pool,
+            tell=tell,
         )
 
     # -- the journal ---------------------------------------------------------------------------
@@ -349,6 +384,11 @@ def open_app(
 ) -> App:
     """Read the configuration and open the application."""
     return App(load(config), face=face, observer=observer, upgrade=upgrade)
+
+
+def load_settings(config: Path) -> Settings:
+    """Read the configuration. Raises `ConfigError`."""
+    return load(config)
 
 
 def policy(config: Path, backend: str, names: Sequence[str], *, of: str) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rotator.config.model import NotificationSettings
 from rotator.config.serving import DaemonDocument
-from rotator.core.serving import Breaking, Duty, Limits, Partners
+from rotator.core.serving import Breaking, Duty, Limits, Partners, Subscriber
 from rotator.plugins import near
 
 if TYPE_CHECKING:
@@ -59,9 +58,9 @@ def partners(source: Source, document: Document, secrets: Iterable[str]) -> dict
     return found
 
 
-def notifications(source: Source, document: Document) -> tuple[NotificationSettings, ...]:
+def notifications(source: Source, document: Document) -> tuple[Subscriber, ...]:
     """Return who is told."""
-    found: list[NotificationSettings] = []
+    found: list[Subscriber] = []
     for number, given in enumerate(document.notifications or []):
         keys = ("notifications", number)
         if given.type == "webhook" and given.url is None:
@@ -73,7 +72,7 @@ def notifications(source: Source, document: Document) -> tuple[NotificationSetti
                 "Keep the URL in a file: `secret: file:apprise-url`.",
             )
         found.append(
-            NotificationSettings(
+            Subscriber(
                 type=given.type,
                 topics=frozenset(given.events),
                 url=given.url,

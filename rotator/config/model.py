@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, final
 
 from rotator.core.errors import UsageError
 from rotator.core.model import Policy
-from rotator.core.serving import Duty, Partners, Topic
+from rotator.core.serving import Duty, Partners, Subscriber
 from rotator.plugins import near
 
 if TYPE_CHECKING:
@@ -88,16 +88,6 @@ class SecretSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NotificationSettings:
-    """Who is told of what. `secret` is a reference."""
-
-    type: str
-    topics: frozenset[Topic]
-    url: str | None = None
-    secret: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The whole configuration. `file` is absolute, `base` its folder; mappings keep its order."""
 
@@ -111,7 +101,7 @@ class Settings:
     daemon: Duty = field(default_factory=Duty)
     # By the name of each of the secrets.
     partners: Mapping[str, Partners] = field(default_factory=dict[str, Partners])
-    notifications: tuple[NotificationSettings, ...] = ()
+    notifications: tuple[Subscriber, ...] = ()
 
     def secret(self, name: str) -> SecretSettings:
         """Return one secret. Raises `UsageError`, with near matches, when there is none."""

@@ -59,3 +59,13 @@ class Duty:
     listen: str = "127.0.0.1:9464"
     shutdown: timedelta = timedelta(seconds=30)
     breaker: Breaking = Breaking()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscriber:
+    """Who is told of what, and how: `type` is `webhook` or `apprise`. `secret` is a reference."""
+
+    type: str
+    topics: frozenset[Topic]
+    url: str | None = None
+    secret: str | None = None

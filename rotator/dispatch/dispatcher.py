@@ -64,7 +64,7 @@ class Managed(Protocol):
 class Pool(Protocol):
     """Runs work, now or soon, in this thread or another."""
 
-    def submit(self, work: Callable[[], None]) -> object:
+    def submit(self, work: Callable[[], None], /) -> object:
         """Have it run."""
         ...
 
@@ -117,6 +117,8 @@ class Dispatcher:
         self._checks: deque[str] = deque()
         self._next_check: datetime | None = None
         self._stopping: bool = False
+        # When somebody last looked, and when the journal last answered.
+        self.looked_at: datetime | None = None
         self.ticked_at: datetime | None = None
 
     # -- what a face asks for ------------------------------------------------------------------
@@ -148,7 +150,7 @@ class Dispatcher:
             now = self._clock.now()
             if now - self._last_tick > _GAP:
                 self._awake_since, self._next_rescan = now, now
-            self._last_tick = now
+            self._last_tick = self.looked_at = now
             if self._stopping:
                 return
             try:

@@ -20,6 +20,7 @@ from rotator.faces.cli import (
     looking,
     preparing,
     rotating,
+    serving,
 )
 from rotator.faces.cli.command import AsJson, Config, Debug, LogLevel, NoColor, Verbose
 from rotator.faces.cli.run import Shared
@@ -33,6 +34,7 @@ _GROUPS: Final = (
     demonstrating,
     preparing,
     rotating,
+    serving,
     looking,
     correcting,
     credentials,

@@ -1,0 +1,199 @@
+"""Tells others what the daemon meets: signed webhooks, and by Apprise mail and chat services.
+
+A queue of its own, in a thread of its own: no rotation waits for it. Nothing that is sent is secret.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import queue
+import socket
+import threading
+import urllib.request
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from rotator.core.errors import RotatorError, UsageError
+from rotator.core.secret import scrub
+from rotator.core.serving import Topic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from rotator.core.model import Json
+    from rotator.core.ports import Log
+    from rotator.core.secret import Secret
+    from rotator.core.serving import Subscriber
+
+_MOST_WAITING: Final = 10_000
+_TRIES: Final = 6
+_FIRST_WAIT: Final = 1.0
+_TIMEOUT: Final = 10.0
+_SAYS: Final[Mapping[Topic, str]] = {
+    Topic.ROTATED: "was rotated",
+    Topic.FAILED: "could not be rotated, and what was begun is undone",
+    Topic.PARKED: "is parked: a person must look",
+    Topic.OVERDUE: "has been due for longer than a day",
+    Topic.DRAIN_HELD: "was rotated, and its old login is still in use",
+    Topic.DRIFT: "was changed by somebody else",
+    Topic.REFUSED: "does not log in: the application is NOT safe",
+    Topic.JOURNAL_BROKEN: "the audit journal is not as it was written",
+    Topic.CONFIG_REFUSED: "the changed configuration was refused; the old one stays in force",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """One thing to tell. `secret` is empty for what is about no secret."""
+
+    id: str
+    topic: Topic
+    secret: str
+    at: datetime
+    data: Mapping[str, Json]
+
+    def cloud_event(self) -> bytes:
+        """Return it as a CloudEvent in JSON (https://cloudevents.io, version 1.0)."""
+        event = {
+            "specversion": "1.0",
+            "id": self.id,
+            "source": f"rotator://{socket.gethostname()}",
+            "type": f"rotator.{self.topic.value}",
+            "time": self.at.isoformat(),
+            "datacontenttype": "application/json",
+            "data": {"secret": self.secret or None, "message": self.line(), **self.data},
+            **({"subject": self.secret} if self.secret else {}),
+        }
+        return scrub(json.dumps(event, default=str)).encode()
+
+    def line(self) -> str:
+        """Return it in a sentence."""
+        said = f"{self.secret} {_SAYS[self.topic]}" if self.secret else _SAYS[self.topic]
+        what = str(self.data.get("what") or "")
+        return scrub(f"{said}: {what}" if what else f"{said}.")
+
+
+class Notifier:
+    """Sends notices, one after the other, to everybody who wants them."""
+
+    def __init__(
+        self,
+        settings: Sequence[Subscriber],
+        resolve: Callable[[str], Secret],
+        log: Log,
+        *,
+        first_wait: float = _FIRST_WAIT,
+    ) -> None:
+        """`resolve` looks up a reference, anew for each notice. Call `start` to begin."""
+        self._settings: Sequence[Subscriber] = settings
+        self._resolve: Callable[[str], Secret] = resolve
+        self._log: Log = log
+        self._first_wait: float = first_wait
+        self._queue: queue.Queue[Notice | None] = queue.Queue(_MOST_WAITING)
+        self._leaving: threading.Event = threading.Event()
+        self._thread: threading.Thread = threading.Thread(
+            target=self._work, name="notify", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._thread.start()
+
+    def tell(self, topic: Topic, secret: str, data: Mapping[str, Json]) -> None:
+        """Take in a notice; never waits and never fails."""
+        if not any(topic in one.topics for one in self._settings):
+            return
+        notice = Notice(
+            id=str(uuid.uuid4()), topic=topic, secret=secret, at=datetime.now(UTC), data=data
+        )
+        try:
+            self._queue.put_nowait(notice)
+        except queue.Full:
+            self._log.error(
+                "notice lost", topic=topic.value, secret=secret, why="too many wait"
+            )  # it says everything
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Send what is left, for at most `timeout` seconds."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join(timeout)
+            self._leaving.set()
+
+    def _work(self) -> None:
+        while (notice := self._queue.get()) is not None:
+            for one in self._settings:
+                if notice.topic in one.topics:
+                    self._send(one, notice)
+
+    def _send(self, to: Subscriber, notice: Notice) -> None:
+        wait, why = self._first_wait, ""
+        for _ in range(_TRIES):
+            try:
+                self._apprise(to, notice) if to.type == "apprise" else self._webhook(to, notice)
+            except (RotatorError, OSError) as error:
+                # Only its kind: an error of a client may repeat the address with its key.
+                code = getattr(error, "code", "")
+                why = error.what if isinstance(error, RotatorError) else type(error).__name__
+                why = f"{why} {code}".strip()
+            else:
+                return
+            if self._leaving.wait(wait):
+                break
+            wait *= 2
+        self._log.error("notice lost", topic=notice.topic.value, secret=notice.secret, why=why)
+
+    def _webhook(self, to: Subscriber, notice: Notice) -> None:
+        body = notice.cloud_event()
+        headers = {"Content-Type": "application/cloudevents+json", "User-Agent": "rotator"}
+        if to.secret is not None:
+            headers |= signature(self._resolve(to.secret), notice.id, datetime.now(UTC), body)
+        request = urllib.request.Request(to.url or "", data=body, headers=headers)  # noqa: S310 # checked with the configuration
+        with _OPENER.open(request, timeout=_TIMEOUT) as answer:
+            _ = answer.read(1)
+
+    def _apprise(self, to: Subscriber, notice: Notice) -> None:
+        try:
+            import apprise  # noqa: PLC0415 # an extra, and a second to import
+        except ImportError as error:
+            raise UsageError(
+                "Apprise is not installed.", hint="pip install 'credential-rotator[notify]'"
+            ) from error
+        service: Any = apprise.Apprise()
+        if not service.add(self._resolve(to.secret or "").reveal()):
+            raise UsageError("Apprise does not understand the service's URL.")
+        if not service.notify(title=f"rotator: {notice.topic.value}", body=notice.line()):
+            raise UsageError("the service did not take the notice.")
+
+
+def signature(key: Secret, name: str, at: datetime, body: bytes) -> dict[str, str]:
+    """Return the headers that prove who sent a body, and when, as Standard Webhooks has them.
+
+    HMAC-SHA256 over `id.timestamp.body` (https://www.standardwebhooks.com). A key that begins with
+    `whsec_` is base64, any other is taken as it is.
+    """
+    plain = key.reveal()
+    raw = base64.b64decode(plain[6:]) if plain.startswith("whsec_") else plain.encode()
+    stamp = str(int(at.timestamp()))
+    digest = hmac.new(raw, f"{name}.{stamp}.".encode() + body, hashlib.sha256).digest()
+    return {
+        "webhook-id": name,
+        "webhook-timestamp": stamp,
+        "webhook-signature": f"v1,{base64.b64encode(digest).decode()}",
+    }
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect may lead to a place that is not encrypted."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """Follow none."""
+        return
+
+
+_OPENER: Final = urllib.request.build_opener(_NoRedirect)
