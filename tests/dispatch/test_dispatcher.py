@@ -1,0 +1,358 @@
+"""What the daemon does at 3 a.m.: hosts that are away or hang, rights that are missing, others at work."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rotator.core.errors import Conflict, Denied, JournalError, Transient
+from rotator.core.model import Kind, Outcome, Policy
+from rotator.core.serving import Breaking, Duty, Limits, Partners, Topic
+from rotator.dispatch.breaker import Breaker
+from rotator.testing.fakes import START
+from tests.dispatch.worlds import Entry, Place
+
+if TYPE_CHECKING:
+    from rotator.core.ports import Rotation
+
+_DAY = timedelta(days=1)
+_MINUTE = timedelta(minutes=1)
+_POLICY = Policy(every=30 * _DAY, grace=timedelta(hours=1))
+
+
+@dataclass(slots=True)
+class Weather:
+    """What goes wrong on which target, and how often somebody came there."""
+
+    wrong: dict[str, Exception] = field(default_factory=dict)
+    calls: Counter[str] = field(default_factory=Counter)
+    hung: dict[str, threading.Event] = field(default_factory=dict)
+    place: Place | None = None
+
+    def over(self, name: str, rotation: Rotation) -> Any:
+        assert self.place is not None
+        return _Weathered(self, self.place.entries[name].target, rotation)
+
+
+class _Weathered:
+    """A rotation whose target is in the weather."""
+
+    def __init__(self, weather: Weather, target: str, inner: Rotation) -> None:
+        self._weather, self._target, self._inner = weather, target, inner
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+        if not callable(found):
+            return found
+
+        def call(*args: Any) -> Any:
+            self._weather.calls[self._target] += 1
+            if self._target in self._weather.hung:
+                self._weather.hung[self._target].wait(30)
+            if self._target in self._weather.wrong:
+                raise self._weather.wrong[self._target]
+            return found(*args)
+
+        return call
+
+
+def _place(targets: dict[str, int], **given: Any) -> tuple[Place, Weather]:
+    """Return secrets on targets, as many on each as said, due in a month."""
+    entries = {
+        f"{target}-{number}": Entry(policy=_POLICY, target=target)
+        for target, count in targets.items()
+        for number in range(count)
+    }
+    weather = Weather()
+    place = Place(entries=entries, wrap=weather.over, **given)
+    weather.place = place
+    for name in entries:
+        place.engine.rotate(place.secret(name))
+    place.clock.at = START + 30 * _DAY
+    place.written.clear()
+    weather.calls.clear()
+    return place, weather
+
+
+def _done(place: Place) -> list[str]:
+    return [
+        one.secret
+        for one in place.written
+        if one.kind is Kind.ENDED and one.data["outcome"] == Outcome.DONE.value
+    ]
+
+
+# -- hosts that are away ---------------------------------------------------------------------------
+
+
+def test_a_dead_host_is_tried_now_and_then_and_holds_up_nobody_else():
+    """A thousand secrets on it cause a trickle; when it is back, all are rotated by themselves."""
+    place, weather = _place({"dead": 1000, "well": 10})
+    weather.wrong["dead"] = Transient("no route to host.")
+    daemon = place.daemon()
+    place.live(daemon, place.clock.at + timedelta(hours=2))
+    assert len(_done(place)) == 10
+    assert weather.calls["dead"] <= 100, "the dead host was hammered"
+    assert daemon.waiting > 900
+    assert list(daemon.hosts_away()) == ["target dead"]
+    parked = [one for one in place.journal.secrets() if one.parked]
+    assert parked == [], "retries were used up on a host that is away"
+
+    del weather.wrong["dead"]
+    place.live(daemon, place.clock.at + timedelta(hours=4))
+    assert Counter(_done(place)) == Counter(list(place.entries))
+    assert daemon.hosts_away() == {}
+
+
+def test_a_breaker_waits_longer_each_time_up_to_a_limit():
+    """And lets one try through at the end of each wait."""
+    breaker = Breaker(Breaking(failures=2, wait=_MINUTE, longest=3 * _MINUTE))
+    now, waits = START, list[timedelta]()
+    assert not breaker.failed(now)
+    assert breaker.allows(now)
+    assert breaker.failed(now)
+    for _ in range(4):
+        assert not breaker.allows(now)
+        until = breaker.until
+        assert until is not None
+        waits.append(until - now)
+        now = until
+        assert breaker.allows(now)
+        breaker.started()
+        assert not breaker.allows(now), "one at a time"
+        breaker.failed(now)
+    assert waits == [_MINUTE, 2 * _MINUTE, 3 * _MINUTE, 3 * _MINUTE]
+    assert breaker.succeeded()
+    assert breaker.allows(now)
+    assert not breaker.failed(now), "counted from the beginning again"
+
+
+def test_failures_of_several_that_were_under_way_count_as_one_wait():
+    """They all met the same outage."""
+    breaker = Breaker(Breaking(failures=1, wait=_MINUTE))
+    for _ in range(8):
+        breaker.failed(START)
+    assert breaker.until == START + _MINUTE
+
+
+def test_a_hung_target_delays_nobody_by_more_than_a_second():
+    """It may take its own places, and no others."""
+    limits = Limits(total=6, per_target=4)
+    duty = Duty(verify_every=None, limits=limits)
+    place, weather = _place({"hung": 20, "well": 5}, duty=duty)
+    weather.hung["hung"] = threading.Event()
+    with ThreadPoolExecutor(limits.total) as pool:
+        place.pool = pool
+        daemon = place.daemon()
+        begun = time.monotonic()
+        try:
+            while len({one.secret for one in place.written if one.kind is Kind.REQUESTED}) < 9:
+                assert time.monotonic() - begun < 5
+                daemon.tick()
+                time.sleep(0.005)
+            well = [one for one in place.written if one.secret.startswith("well")]
+            assert len({one.secret for one in well}) == 5
+            assert time.monotonic() - begun < 1
+            assert daemon.running >= 4
+        finally:
+            weather.hung["hung"].set()
+
+
+# -- what trying again does not mend ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [Denied("no right."), Conflict("somebody else's.")])
+def test_what_only_a_person_can_mend_is_parked_and_not_tried_again(error: Exception):
+    """Whatever happens meanwhile."""
+    place, weather = _place({"db": 1})
+    weather.wrong["db"] = error
+    daemon = place.daemon()
+    place.live(daemon, place.clock.at + _MINUTE)
+    calls = weather.calls["db"]
+    place.live(daemon, place.clock.at + 10 * _DAY)
+    assert weather.calls["db"] == calls
+    record = place.journal.secret("db-0")
+    assert record is not None
+    assert record.parked is not None
+
+
+def test_a_credential_that_somebody_else_wrote_is_parked_before_anything_begins():
+    """It is theirs; nothing is overwritten."""
+    place, _ = _place({"db": 1})
+    current = place.backend.current("db-0")
+    assert current is not None
+    theirs = place.backend.written_by_a_stranger("db-0", current.credential)
+    place.live(place.daemon(), place.clock.at + _DAY)
+    record, now = place.journal.secret("db-0"), place.backend.current("db-0")
+    assert record is not None
+    assert record.parked is not None
+    assert "somebody else wrote" in record.parked
+    assert now is not None
+    assert now.id == theirs
+
+
+def test_retries_end_in_a_parked_secret_after_the_cycles():
+    """Each of them later than the one before; then a person is told."""
+    policy = replace(_POLICY, attempts=2, cycles=3)
+    place, weather = _place(
+        {"db": 1}, duty=Duty(verify_every=None, breaker=Breaking(failures=1000))
+    )
+    place.entries["db-0"] = Entry(policy=policy, target="db")
+    weather.wrong["db"] = Transient("away.")
+    place.live(place.daemon(), place.clock.at + 20 * _DAY)
+    requested = [one.at for one in place.written if one.kind is Kind.REQUESTED]
+    assert len(requested) == 3
+    assert requested[2] - requested[1] > requested[1] - requested[0]
+    record = place.journal.secret("db-0")
+    assert record is not None
+    assert record.parked is not None
+
+
+def test_a_bug_in_a_plugin_is_its_own_trouble():
+    """The others are rotated; it is tried again later, and later."""
+    place, weather = _place({"bad": 1, "well": 3})
+    weather.wrong["bad"] = ZeroDivisionError("hunter2")
+    place.live(place.daemon(), place.clock.at + timedelta(hours=3))
+    assert sorted(set(_done(place))) == ["well-0", "well-1", "well-2"]
+    assert "hunter2" not in str(place.log.lines)
+
+
+# -- others at work --------------------------------------------------------------------------------
+
+
+def test_what_another_process_works_on_is_left_to_it_and_not_done_twice():
+    """Its lease counts; and what it has just done is not due any more."""
+    place, _ = _place({"db": 1})
+    lease = place.journal.acquire("db-0", "another", timedelta(minutes=2))
+    daemon = place.daemon()
+    daemon.tick()
+    assert place.written == []
+    place.journal.release(lease)
+    place.engine.rotate(place.secret("db-0"), patience=2 * _DAY)
+    place.live(daemon, place.clock.at + _DAY)
+    assert _done(place) == ["db-0"]
+
+
+def test_two_daemons_rotate_each_secret_once():
+    """Over one journal, tick by tick."""
+    place, _ = _place({"db": 50})
+    one, other = place.daemon(), place.daemon()
+    for _ in range(200):
+        one.tick()
+        other.tick()
+        place.clock.advance(_MINUTE)
+    assert Counter(_done(place)) == Counter(list(place.entries))
+
+
+def test_partners_that_come_due_together_are_rotated_apart():
+    """Also by two daemons."""
+    apart = timedelta(hours=6)
+    group = Partners(name="pair", apart=apart, secrets=("db-0", "db-1"))
+    place, _ = _place({"db": 2}, partners={"db-0": group, "db-1": group})
+    one, other = place.daemon(), place.daemon()
+    for _ in range(60 * 12):
+        one.tick()
+        other.tick()
+        place.clock.advance(_MINUTE)
+    records = [place.journal.secret(name) for name in group.secrets]
+    times = sorted(one.rotated_at for one in records if one is not None and one.rotated_at)
+    assert times[0] > START + 29 * _DAY
+    assert apart <= times[1] - times[0] < apart + timedelta(minutes=5)
+
+
+# -- the rest --------------------------------------------------------------------------------------
+
+
+def test_a_journal_that_does_not_answer_is_asked_again():
+    """Nothing is done meanwhile, and nothing is forgotten."""
+    place, _ = _place({"db": 3})
+    daemon = place.daemon()
+    due = place.journal.due
+
+    def away(*_: object) -> Any:
+        raise JournalError("the database is away.")
+
+    place.journal.due = away
+    daemon.tick()
+    assert daemon.ticked_at is None
+    assert place.written == []
+    place.journal.due = due
+    place.live(daemon, place.clock.at + _DAY)
+    assert len(_done(place)) == 3
+
+
+def test_a_secret_that_is_no_longer_configured_is_left_alone():
+    """The journal remembers it; nobody asked for it."""
+    place, _ = _place({"db": 2})
+    del place.entries["db-1"]
+    place.live(place.daemon(), place.clock.at + _DAY)
+    assert _done(place) == ["db-0"]
+
+
+def test_what_is_overdue_for_a_day_is_told_once():
+    """Not each time that somebody looks."""
+    place, weather = _place({"dead": 3}, duty=Duty(verify_every=None, catch_up=timedelta(days=9)))
+    weather.wrong["dead"] = Transient("away.")
+    daemon = place.daemon()
+    place.live(daemon, place.clock.at + 3 * _DAY)
+    told = [secret for topic, secret, _ in place.told if topic is Topic.OVERDUE]
+    assert sorted(told) == sorted(set(told))
+
+
+def test_limits_are_kept():
+    """In all, for each target and for each backend."""
+    limits = Limits(total=8, per_target=3, per_backend=5)
+    place, weather = _place(
+        {"a": 10, "b": 10, "c": 10}, duty=Duty(verify_every=None, limits=limits)
+    )
+    for name, entry in place.entries.items():
+        entry.backend = "one" if name.startswith(("a", "b")) else "two"
+    for target in "abc":
+        weather.hung[target] = threading.Event()
+    with ThreadPoolExecutor(30) as pool:
+        place.pool = pool
+        daemon = place.daemon()
+        for _ in range(5):
+            daemon.tick()
+            time.sleep(0.02)
+        busy = Counter(one.secret[0] for one in place.written if one.kind is Kind.REQUESTED)
+        for event in weather.hung.values():
+            event.set()
+    assert sum(busy.values()) == 8
+    assert max(busy.values()) == 3
+    assert busy["a"] + busy["b"] == 5
+
+
+def test_current_credentials_are_tried_one_by_one():
+    """All of them within the time for it; a login that is refused is told as an alarm."""
+    place, _ = _place({"db": 48}, duty=Duty(verify_every=_DAY))
+    place.clock.at = START + 2 * _DAY
+    place.targets["db-7"].accounts.clear()
+    daemon = place.daemon()
+    for _ in range(25 * 60):
+        daemon.tick()
+        place.clock.advance(_MINUTE)
+    checked = Counter(one.secret for one in place.written if one.kind is Kind.CHECKED)
+    assert set(checked) == set(place.entries)
+    assert max(checked.values()) <= 2
+    refused = {secret for topic, secret, _ in place.told if topic is Topic.REFUSED}
+    assert refused == {"db-7"}
+
+
+def test_what_becomes_due_while_a_daemon_runs_begins_within_two_seconds():
+    """Looked at every second."""
+    place, _ = _place({"db": 1000})
+    place.clock.at = START + 30 * _DAY - timedelta(minutes=1)
+    daemon = place.daemon()
+    while not place.written:
+        daemon.tick()
+        place.clock.advance(timedelta(seconds=1))
+    record = place.written[0]
+    assert record.at - (START + 30 * _DAY) < timedelta(seconds=2)
