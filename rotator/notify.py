@@ -136,7 +136,7 @@ class Notifier:
         for _ in range(_TRIES):
             try:
                 self._apprise(to, notice) if to.type == "apprise" else self._webhook(to, notice)
-            except (RotatorError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 # a service's library may raise anything; the next notice goes out all the same
                 # Only its kind: an error of a client may repeat the address with its key.
                 code = getattr(error, "code", "")
                 why = error.what if isinstance(error, RotatorError) else type(error).__name__
