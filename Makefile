@@ -7,7 +7,7 @@ DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint crash chaos bench schema clean
+.PHONY: help demo test lint crash chaos bench idle schema clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ chaos: $(STAMP) ## SIGKILL at random over a real PostgreSQL, 200 times
 
 bench: $(STAMP) ## the engine against a bare loop
 	$(PY) -m tests.bench $(ARGS)
+
+idle: $(STAMP) ## what the daemon costs over 100,000 secrets, ten minutes long
+	$(PY) -m tests.idle $(ARGS)
 
 schema: $(STAMP) ## write the configuration's JSON Schema anew
 	$(PY) -m rotator.config > docs/rotator.schema.json
