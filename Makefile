@@ -7,7 +7,7 @@ DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint crash chaos bench idle schema clean
+.PHONY: help demo test lint crash chaos fleet bench idle schema clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,9 @@ crash: $(STAMP) ## two crashes in one rotation, at every pair of points
 
 chaos: $(STAMP) ## SIGKILL at random over a real PostgreSQL, 200 times
 	$(PY) -m tests.chaos $(ARGS)
+
+fleet: $(STAMP) ## three daemons that share the work, one killed every second
+	$(PY) -m tests.fleet $(ARGS)
 
 bench: $(STAMP) ## the engine against a bare loop
 	$(PY) -m tests.bench $(ARGS)

@@ -21,7 +21,7 @@ from rotator.core.ports import (
     TellsRotations,
     WritesPolicy,
 )
-from rotator.core.schedule import is_due
+from rotator.core.schedule import ROTATION_TAKES, is_due, room, timing
 from rotator.core.secret import Secret
 from rotator.dispatch.dispatcher import Dispatcher
 from rotator.dispatch.worker import Worker
@@ -278,6 +278,29 @@ class App:
         backend = self.backend(reference.scheme)
         return (backend if isinstance(backend, KeepsValues) else None), reference.path
 
+    def crowded(self) -> list[Finding]:
+        """Return the policies whose windows are too short for the secrets that have them."""
+        by_policy: dict[str, list[str]] = {}
+        for one in self.settings.secrets.values():
+            by_policy.setdefault(timing(one.policy), []).append(one.name)
+        found: list[Finding] = []
+        limits, now = self.settings.daemon.limits, self.clock.now()
+        for names in by_policy.values():
+            first = self.settings.secrets[names[0]]
+            targets = len({self.settings.secrets[name].target for name in names})
+            backends = len({self.settings.secrets[name].backend for name in names})
+            parallel = min(limits.total, limits.per_target * targets, limits.per_backend * backends)
+            fits = room(first.policy, now, parallel)
+            if fits is not None and len(names) > fits:
+                message = (
+                    f"{len(names)} secrets have the policy of {first.name}, and its windows have room for"
+                    f" {fits} in one period, {parallel} at once and"
+                    f" {durations.write(ROTATION_TAKES)} each: some will be overdue"
+                )
+                remedy = "Open the windows for longer, raise `every`, or raise daemon.limits."
+                found.append(_finding(Severity.WARNING, "schedule", message, remedy))
+        return found
+
     # -- doctor --------------------------------------------------------------------------------
 
     def doctor(self, names: Sequence[str]) -> list[Finding]:
@@ -293,6 +316,7 @@ class App:
         for name in names:
             found += _guarded(f"secret {name}", lambda name=name: self._examine_secret(name))
         found += _guarded("journal", self._examine_journal)
+        found += self.crowded()
         return list(dict.fromkeys(found))
 
     def _examine_backend(self, name: str, names: Sequence[str]) -> list[Finding]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # After so many undone rotations in a row the wait between two of them no longer grows.
 _MOST_DOUBLINGS: Final = 6
+# What a rotation up to its publish is reckoned to take, with logins over a network.
+ROTATION_TAKES: Final = timedelta(seconds=5)
 
 
 def next_due(policy: Policy, last: datetime | None, name: str) -> datetime | None:
@@ -86,6 +88,20 @@ def stable_part(name: str, whole: timedelta) -> timedelta:
     """Return a part of `whole`, below all of it, that is always the same for one name."""
     drawn = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
     return whole * (drawn / 2**64)
+
+
+def room(policy: Policy, start: datetime, parallel: int) -> int | None:
+    """Return how many rotations fit into the windows of one period; None without a period.
+
+    Each is reckoned with `ROTATION_TAKES`, and `parallel` at a time.
+    """
+    period = policy.every
+    if policy.cron is not None and (first := policy.cron.after(start)) is not None:
+        second = policy.cron.after(first)
+        period = second - first if second is not None else None
+    if period is None:
+        return None
+    return int(open_seconds(policy, start, period) * parallel / ROTATION_TAKES.total_seconds())
 
 
 def open_seconds(policy: Policy, start: datetime, period: timedelta) -> float:

@@ -96,3 +96,14 @@ def test_plugins_lists_strategies_and_options(cli: Cli):
     assert "What login names start with." in told
     assert "local" not in told
     assert "`paper`" in cli("plugins", "papr", code=2).err
+
+
+def test_windows_that_are_too_short_for_so_many_secrets_are_told(cli: Cli):
+    """By `plan` and `doctor`: a policy that nobody could keep would only be noticed when late."""
+    assert cli.json("plan", "app").data["warnings"] == []
+    cli.edit("every: 30d", 'every: 30d, windows: {allow: [{opens: "0 1 1 * *", lasts: 1s}]}')
+    [warning] = cli.json("plan", "app").data["warnings"]
+    assert "3 secrets have the policy of app" in warning
+    assert "room for" in warning
+    assert "room for" in cli("plan", "app").err
+    assert "room for" in cli("doctor", "app", code=None).out

@@ -20,6 +20,7 @@ from rotator.core.schedule import (
     next_due,
     open_seconds,
     retry_due,
+    room,
     stable_part,
 )
 from rotator.core.windows import Blackout, Window, Windows
@@ -183,6 +184,16 @@ def test_how_long_windows_are_open_is_counted():
     assert open_seconds(Policy(), START, _HOUR) == 3600
     but = Windows(allow=(_window("0 1 * * *", 4),), deny=(_window("0 2 * * *", 1),))
     assert open_seconds(Policy(windows=but), START, timedelta(days=1)) == 3 * 3600
+
+
+def test_how_many_rotations_fit_into_the_windows_is_reckoned():
+    """Four nights of an hour, two at a time, five seconds each."""
+    hourly = Windows(allow=(_window("0 1 * * *", 1),))
+    policy = Policy(every=timedelta(days=4), windows=hourly)
+    assert room(policy, START, parallel=2) == 4 * 3600 * 2 / 5
+    assert room(Policy(), START, parallel=2) is None
+    monthly = Policy(cron=Cron(line="0 1 1 * *"), windows=hourly)
+    assert room(monthly, START, parallel=1) == 31 * 3600 / 5
 
 
 @given(

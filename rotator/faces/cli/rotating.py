@@ -167,6 +167,10 @@ def show_plans(run: Run, app: App, names: list[str]) -> None:
     each(run, app, names, one)
     if not names:
         run.say("Nothing to do: no secret is due.")
+    crowded = app.crowded()
+    run.data["warnings"] = [one.message for one in crowded]
+    for found in crowded:
+        run.note(f"{found.message}. {found.remedy}")
 
 
 def _show_plan(run: Run, found: Plan) -> None:
