@@ -82,12 +82,18 @@ def test_asking_costs_by_what_is_due_and_not_by_what_there_is(journal: SqlJourna
         _add(journal, count)
         for _ in range(20):
             agenda.due(START, 100)
-        begun = time.perf_counter()
-        for _ in range(200):
-            assert agenda.due(START, 100) == []
-            assert agenda.opened() == []
-        spent[count] = time.perf_counter() - begun
-    assert spent[20_000] < 2 * spent[200], spent
+        # The best of several: others may be at work on this machine.
+        spent[count] = min(_asked(agenda) for _ in range(10))
+    # A hundred times as many; reading them all would show.
+    assert spent[20_000] < 4 * spent[200], spent
+
+
+def _asked(agenda: Agenda) -> float:
+    begun = time.perf_counter()
+    for _ in range(20):
+        assert agenda.due(START, 100) == []
+        assert agenda.opened() == []
+    return time.perf_counter() - begun
 
 
 def _add(journal: SqlJournal, count: int) -> None:
