@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _SQLITE_WAIT_MS: Final = 30_000
 _CONNECT_SECONDS: Final = 10
+_SILENT_MS: Final = 20_000
 
 _events, _secrets, _rotations = tables.events, tables.secrets, tables.rotations
 
@@ -434,7 +435,16 @@ def _database(url: URL) -> Database:
             pool_size=16,
             max_overflow=16,
             pool_pre_ping=False,
-            connect_args={"connect_timeout": _CONNECT_SECONDS, "application_name": "rotator"},
+            connect_args={
+                "connect_timeout": _CONNECT_SECONDS,
+                "application_name": "rotator",
+                # A database that is cut off is noticed well before a lease ends, not after the
+                # quarter of an hour that the kernel would wait.
+                "tcp_user_timeout": _SILENT_MS,
+                "keepalives_idle": 10,
+                "keepalives_interval": 5,
+                "keepalives_count": 2,
+            },
         )
     database = sa.create_engine(url, pool_size=16, max_overflow=16)
 
