@@ -42,7 +42,7 @@ crash: $(STAMP) ## two crashes in one rotation, at every pair of points
 chaos: $(STAMP) ## SIGKILL at random over a real PostgreSQL, 200 times
 	$(PY) -m tests.chaos $(ARGS)
 
-fleet: $(STAMP) ## three daemons that share the work, one killed every second
+fleet: $(STAMP) ## three daemons and two workers that share the work, one killed every second
 	$(PY) -m tests.fleet $(ARGS)
 
 bench: $(STAMP) ## the engine against a bare loop

@@ -23,7 +23,9 @@ from rotator.core.ports import (
 )
 from rotator.core.schedule import ROTATION_TAKES, is_due, room, timing
 from rotator.core.secret import Secret
+from rotator.core.serving import Dispatch
 from rotator.dispatch.dispatcher import Dispatcher
+from rotator.dispatch.hands import Threads
 from rotator.dispatch.worker import Worker
 from rotator.engine import Copy, Engine, ManagedSecret
 from rotator.journal import audit, chain, migrate
@@ -44,7 +46,8 @@ if TYPE_CHECKING:
     from rotator.core.model import Event, Json
     from rotator.core.ports import SecretBackend, Target
     from rotator.core.serving import Topic
-    from rotator.dispatch.dispatcher import Pool
+    from rotator.dispatch.hands import Hands, Pool
+    from rotator.dispatch.queue import Queue
     from rotator.engine.steps import Steps
     from rotator.journal.report import AuditReport
 
@@ -71,6 +74,7 @@ class App:
         self._backends: dict[str, SecretBackend] = {}
         self._targets: dict[str, Target] = {}
         self._closing: ExitStack = ExitStack()
+        self._queue: Queue | None = None
         self._resolver: Resolver = Resolver(self.backend, settings.base, os.environ)
         self.journal: SqlJournal = SqlJournal(
             settings.journal.url,
@@ -83,6 +87,8 @@ class App:
             check=check,
         )
         _ = self._closing.callback(self.journal.close)
+        if upgrade and self.queue is not None:
+            self.queue.prepare()
         self.agenda: SqlAgenda = SqlAgenda(self.journal)
         self.engine: Engine = Engine(
             journal=self.journal,
@@ -194,32 +200,67 @@ class App:
             username=admin.username or "", password=self.resolve(admin.password or "")
         )
 
-    def dispatcher(
-        self, *, pool: Pool, tell: Callable[[Topic, str, Mapping[str, Json]], None]
-    ) -> Dispatcher:
-        """Return what finds due work and has it done in `pool`; `tell` is told what others want to know."""
-        settings, log = self.settings, get_log()
-        worker = Worker(
+    # -- the daemon and its workers ------------------------------------------------------------
+
+    @property
+    def queue(self) -> Queue | None:
+        """The queue by which daemons hand out work, None where their own threads do it."""
+        with self._guard:
+            connecting = self.journal.connecting()
+            if self.settings.daemon.dispatch is Dispatch.THREADS or connecting is None:
+                return None
+            if self._queue is None:
+                try:
+                    from rotator.dispatch.queue import Queue  # noqa: PLC0415 # needs an extra
+                except ImportError as error:
+                    raise UsageError(
+                        f"daemon.dispatch: procrastinate needs a package that is not there: {error.name}.",
+                        hint="pip install 'credential-rotator[queue]'",
+                    ) from error
+                self._queue = Queue(connecting, self.journal.place)
+                _ = self._closing.callback(self._queue.close)
+            return self._queue
+
+    def check_queue(self) -> None:
+        """Refuse a queue that is not there or of another version. Raises `JournalError`."""
+        if self.queue is not None:
+            self.queue.check()
+
+    def worker(self, *, tell: Callable[[Topic, str, Mapping[str, Json]], None]) -> Worker:
+        """Return what does one job; `tell` is told what others want to know."""
+        return Worker(
             engine=self.engine,
             journal=self.journal,
             clock=self.clock,
-            log=log,
+            log=get_log(),
             holder=world.holder,
             secret=self.secret,
-            partners=settings.partners,
+            partners=self.settings.partners,
             tell=tell,
         )
+
+    def dispatcher(
+        self, *, pool: Pool, tell: Callable[[Topic, str, Mapping[str, Json]], None]
+    ) -> Dispatcher:
+        """Return what finds due work and has it done: in `pool`, or by the queue's workers."""
+        settings, log, queue = self.settings, get_log(), self.queue
+        self.check_queue()
+        if queue is None:
+            hands: Hands = Threads(pool, self.worker(tell=tell))
+        else:
+            from rotator.dispatch.queue import Queued  # noqa: PLC0415 # as above
+
+            hands = Queued(queue, self.clock)
         return Dispatcher(
             secrets=settings.secrets,
             secret=self.secret,
-            worker=worker,
+            hands=hands,
             engine=self.engine,
             journal=self.journal,
             agenda=self.agenda,
             duty=settings.daemon,
             clock=self.clock,
             log=log,
-            pool=pool,
             tell=tell,
         )
 

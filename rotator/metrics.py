@@ -54,6 +54,12 @@ class Metrics:
             "Whether the newest configuration is the one in force.",
             registry=self.registry,
         )
+        self.workers: Gauge = Gauge(
+            "rotator_workers",
+            "Workers of the queue that live; NaN where there is no queue.",
+            registry=self.registry,
+        )
+        self.workers.set(float("nan"))
         self.checkpoint: Gauge = Gauge(
             "rotator_checkpoint_timestamp_seconds",
             "When the journal was signed last.",

@@ -1,8 +1,9 @@
-"""`make fleet`: daemons that share the work, one killed every second, and nothing done twice.
+"""`make fleet`: daemons and workers that share the work, one killed every second, and nothing done twice.
 
-Three `rotator daemon` processes over one PostgreSQL journal, secrets in OpenBao, logins on another
-PostgreSQL. All secrets come due at once. Every second a daemon is killed by SIGKILL and replaced; the
-target is restarted once, and OpenBao is killed once. An application logs in all the time.
+Three `rotator daemon` and two `rotator worker` processes over one PostgreSQL journal, secrets in
+OpenBao, logins on another PostgreSQL. All secrets come due at once. Every second a process is killed by
+SIGKILL and replaced; the target is restarted once, and OpenBao is killed once. An application logs in
+all the time. `--workers 0`: the daemons do the work by threads of their own.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ daemon:
   catch_up: 1h
   verify_every: never
   listen: none
+  dispatch: {dispatch}
   limits: {{total: 6, per_target: 5}}
   breaker: {{failures: 8, wait: 500ms, longest: 2s}}
 secrets:
@@ -129,7 +131,7 @@ class Application:
                     self.unreachable += 1
 
 
-def run(count: int, *, daemons: int, seed: int) -> FleetReport:
+def run(count: int, *, daemons: int, workers: int, seed: int) -> FleetReport:
     """Let the fleet do its work under fire."""
     observe.set_up(level="off")
     chance, report = random.Random(seed), FleetReport(secrets=count)
@@ -141,7 +143,8 @@ def run(count: int, *, daemons: int, seed: int) -> FleetReport:
         with target.connect() as admin:
             admin.execute("CREATE ROLE app_owner NOLOGIN")
         names = [f"s{number:03}" for number in range(count)]
-        config = _configure(folder, target, audit, bao, names)
+        dispatch = "procrastinate" if workers else "threads"
+        config = _configure(folder, target, audit, bao, names, dispatch)
         app = stack.enter_context(open_app(config, face="fleet"))
         for name in names:
             assert app.engine.rotate(app.secret(name)).published
@@ -149,18 +152,19 @@ def run(count: int, *, daemons: int, seed: int) -> FleetReport:
         begun, due = time.monotonic(), datetime.now(UTC) + timedelta(seconds=2)
         for name in names:
             app.engine.schedule(app.secret(name), due, reason="fleet")
-        fleet = [_start(config, folder, number) for number in range(daemons)]
-        number = daemons
+        faces = ["daemon"] * daemons + ["worker"] * workers
+        fleet = [_start(config, folder, number, face) for number, face in enumerate(faces)]
+        number = len(fleet)
         outages = {
             3: threading.Thread(target=target.restart),
             6: threading.Thread(target=_outage, args=(bao,)),
         }
         while _left(app, names, due) and time.monotonic() - begun < 600:
             time.sleep(1)
-            victim = chance.randrange(daemons)
+            victim = chance.randrange(len(fleet))
             fleet[victim].kill()
             fleet[victim].wait()
-            fleet[victim] = _start(config, folder, number)
+            fleet[victim] = _start(config, folder, number, faces[victim])
             number, report.kills = number + 1, report.kills + 1
             if report.kills in outages:
                 outages[report.kills].start()
@@ -223,9 +227,9 @@ def _outage(bao: ScratchOpenBao) -> None:
     bao.restart()
 
 
-def _start(config: Path, folder: Path, number: int) -> subprocess.Popen[bytes]:
-    with (folder / f"daemon-{number}.log").open("wb") as log:
-        command = [sys.executable, "-m", "rotator", "daemon", "-c", str(config)]
+def _start(config: Path, folder: Path, number: int, face: str) -> subprocess.Popen[bytes]:
+    with (folder / f"{face}-{number}.log").open("wb") as log:
+        command = [sys.executable, "-m", "rotator", face, "-c", str(config)]
         return subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL)
 
 
@@ -235,6 +239,7 @@ def _configure(
     audit: ScratchPostgres,
     bao: ScratchOpenBao,
     names: list[str],
+    dispatch: str,
 ) -> Path:
     secrets = {
         "admin-password": target.superuser_password,
@@ -255,6 +260,7 @@ def _configure(
         bao=bao.address,
         host=target.host,
         port=target.port,
+        dispatch=dispatch,
     )
     config = folder / "rotator.yaml"
     initialise(config, head + entries)
@@ -266,10 +272,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--secrets", type=int, default=300)
     parser.add_argument("--daemons", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=None)
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.randrange(2**32)
-    report = run(given.secrets, daemons=given.daemons, seed=seed)
+    report = run(given.secrets, daemons=given.daemons, workers=given.workers, seed=seed)
     print(json.dumps({"seed": seed, "ok": report.ok, **asdict(report)}, indent=2))
     sys.exit(not report.ok)
 

@@ -9,6 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
+
+from rotator.config import load
 
 _FILE = Path(__file__).parents[1] / "docker-compose.yml"
 
@@ -25,9 +28,9 @@ def _client() -> list[str]:
     return [compose]
 
 
-def _config(**environ: str) -> subprocess.CompletedProcess[str]:
+def _config(*options: str, **environ: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*_client(), "-f", str(_FILE), "config"],
+        [*_client(), "-f", str(_FILE), *options, "config"],
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **environ},
         capture_output=True,
         text=True,
@@ -51,3 +54,17 @@ def test_no_password_is_made_up_for_anybody():
     done = _config()
     assert done.returncode != 0
     assert "PASSWORD" in done.stderr
+
+
+def test_the_profile_has_two_daemons_and_a_worker():
+    """Read-only, without capabilities, by a configuration that rotator takes."""
+    wanted = set(re.findall(r"\$\{(\w+):\?", _FILE.read_text()))
+    done = _config("--profile", "rotator", **dict.fromkeys(wanted, "made-up"))
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout)["services"]
+    ours = {name: one for name, one in services.items() if "rotator" in one.get("profiles", ())}
+    assert set(ours) == {"upgrade", "daemon-1", "daemon-2", "worker"}
+    assert all(one["read_only"] and one["cap_drop"] == ["ALL"] for one in ours.values())
+    assert not any(one.get("ports") for one in ours.values())
+    settings = load(_FILE.parent / "deploy" / "compose" / "rotator.yaml")
+    assert settings.daemon.dispatch == "procrastinate"

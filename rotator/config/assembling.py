@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rotator.config.serving import DaemonDocument
-from rotator.core.serving import Breaking, Duty, Limits, Partners, Subscriber
+from rotator.core.serving import Breaking, Dispatch, Duty, Limits, Partners, Subscriber
 from rotator.plugins import near
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from rotator.config.source import Source
 
 
-def daemon(source: Source, document: Document) -> Duty:
-    """Return how the daemon works."""
+def daemon(source: Source, document: Document, journal: str) -> Duty:
+    """Return how the daemon works. `journal`: the URL of its database."""
     given = document.daemon or DaemonDocument()
     limits = Limits(**given.limits.model_dump())
     if limits.per_target >= limits.total and limits.total > 1:
@@ -31,7 +31,14 @@ def daemon(source: Source, document: Document) -> Duty:
             "the longest wait is shorter than the first.",
             "Raise `longest` or lower `wait`.",
         )
+    if given.dispatch is Dispatch.PROCRASTINATE and not journal.startswith("postgres"):
+        source.problem(
+            ("daemon", "dispatch"),
+            "the queue lies beside the journal, and this one is not in PostgreSQL.",
+            "Keep the journal in PostgreSQL, or write `dispatch: threads`.",
+        )
     return Duty(
+        dispatch=given.dispatch,
         limits=limits,
         catch_up=given.catch_up,
         verify_every=given.verify_every,

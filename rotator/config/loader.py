@@ -48,15 +48,15 @@ def load_file(
     found_secrets = reader.secrets(secrets, targets, kinds, policies)
     if document is None:
         raise _error(source)
+    journal = document.journal or JournalDocument()
     serving = (
-        assembling.daemon(source, document),
+        assembling.daemon(source, document, journal.url),
         # A secret that is wrong itself is not missing.
         assembling.partners(source, document, names_of_secrets),
         assembling.notifications(source, document),
     )
     if source.problems:
         raise _error(source)
-    journal = document.journal or JournalDocument()
     return Settings(
         file=file,
         base=file.parent,

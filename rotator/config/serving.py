@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from rotator.config.fields import Duration, Every, Name, Positive, Reference
 from rotator.config.wording import wrong
-from rotator.core.serving import Breaking, Duty, Limits, Topic
+from rotator.core.serving import Breaking, Dispatch, Duty, Limits, Topic
 
 _LIMITS: Final = Limits()
 _BREAKER: Final = Breaking()
@@ -70,6 +70,11 @@ class BreakerDocument(Strict):
 class DaemonDocument(Strict):
     """How `rotator daemon` works."""
 
+    dispatch: Dispatch = Field(
+        default=_DAEMON.dispatch,
+        description="Who does the work: `threads` of the daemon, or `procrastinate`: any number of"
+        " `rotator worker` by a queue in the journal's PostgreSQL database.",
+    )
     limits: LimitsDocument = Field(
         default=LimitsDocument(), description="How much is done at once."
     )

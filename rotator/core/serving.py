@@ -21,6 +21,13 @@ class Topic(StrEnum):
     CONFIG_REFUSED = "config-refused"
 
 
+class Dispatch(StrEnum):
+    """Who does the work: threads of the daemon, or the workers of a Procrastinate queue."""
+
+    THREADS = "threads"
+    PROCRASTINATE = "procrastinate"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """How many secrets are worked on at once."""
@@ -52,6 +59,7 @@ class Partners:
 class Duty:
     """How a daemon works. `listen` is `HOST:PORT` or `none`; `verify_every` None for never."""
 
+    dispatch: Dispatch = Dispatch.THREADS
     limits: Limits = Limits()
     catch_up: timedelta = timedelta(hours=1)
     verify_every: timedelta | None = timedelta(days=1)

@@ -10,14 +10,15 @@ import heapq
 import threading
 from collections import deque
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from rotator.core.errors import JournalError, RotatorError
 from rotator.core.machine import WaitUntil, decide
 from rotator.core.schedule import caught_up, next_due, stable_part, timing
 from rotator.core.serving import Topic
-from rotator.core.stopping import Stopped
 from rotator.dispatch.lanes import Job, Lanes, Task, hosts
+from rotator.dispatch.worker import Done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from rotator.core.model import Json, Policy
     from rotator.core.ports import Clock, Journal, Log
     from rotator.core.serving import Duty
-    from rotator.dispatch.worker import Done, Worker
+    from rotator.dispatch.hands import Hands
     from rotator.engine import Engine, ManagedSecret
 
 # How often everything is asked for again, also what should not have changed.
@@ -40,6 +41,7 @@ _MOST_DUE: Final = 100_000
 _MOST_SCHEDULED: Final = 100
 _MOST_LOOKED_INTO: Final = 200
 _OVERDUE: Final = timedelta(days=1)
+_NO_QUEUE: Final = timedelta(seconds=15)
 
 
 class Managed(Protocol):
@@ -61,14 +63,6 @@ class Managed(Protocol):
         ...
 
 
-class Pool(Protocol):
-    """Runs work, now or soon, in this thread or another."""
-
-    def submit(self, work: Callable[[], None], /) -> object:
-        """Have it run."""
-        ...
-
-
 class Dispatcher:
     """One process's. `tick` is called again and again, by one thread; work ends in others."""
 
@@ -77,26 +71,24 @@ class Dispatcher:
         *,
         secrets: Mapping[str, Managed],
         secret: Callable[[str], ManagedSecret],
-        worker: Worker,
+        hands: Hands,
         engine: Engine,
         journal: Journal,
         agenda: Agenda,
         duty: Duty,
         clock: Clock,
         log: Log,
-        pool: Pool,
         tell: Callable[[Topic, str, Mapping[str, Json]], None],
     ) -> None:
         self._secrets: Mapping[str, Managed] = secrets
         self._secret: Callable[[str], ManagedSecret] = secret
-        self._worker: Worker = worker
+        self._hands: Hands = hands
         self._engine: Engine = engine
         self._journal: Journal = journal
         self._agenda: Agenda = agenda
         self._duty: Duty = duty
         self._clock: Clock = clock
         self._log: Log = log
-        self._pool: Pool = pool
         self._tell: Callable[[Topic, str, Mapping[str, Json]], None] = tell
         self._guard: threading.RLock = threading.RLock()
         self._lanes: Lanes = Lanes(duty.limits, duty.breaker)
@@ -117,6 +109,7 @@ class Dispatcher:
         self._checks: deque[str] = deque()
         self._next_check: datetime | None = None
         self._stopping: bool = False
+        self._giving_out: bool = False
         # When somebody last looked, and when the journal last answered.
         self.looked_at: datetime | None = None
         self.ticked_at: datetime | None = None
@@ -159,8 +152,14 @@ class Dispatcher:
                 self._log.error("journal", what=error.what)
             else:
                 self.ticked_at = now
-            for job in self._lanes.out(now):
-                self._pool.submit(lambda job=job: self._run(job))
+            self._give_out()
+
+    def collect(self) -> None:
+        """Take in what hands elsewhere have done, and give out what has room now."""
+        try:
+            self._hands.look()
+        except JournalError as error:
+            self._log.error("queue", what=error.what)  # its text is made for people
 
     def stop(self) -> None:
         """Start nothing more."""
@@ -171,6 +170,11 @@ class Dispatcher:
     def running(self) -> int:
         """How many jobs are under way."""
         return self._lanes.running
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is under way that ends with this process."""
+        return self._hands.here and self._lanes.running > 0
 
     @property
     def waiting(self) -> int:
@@ -291,26 +295,29 @@ class Dispatcher:
         self._not_before[name] = at
         heapq.heappush(self._wake, (at, name, task))
 
-    # -- work, in a thread of the pool ---------------------------------------------------------
+    # -- work, in other hands ------------------------------------------------------------------
 
-    def _run(self, job: Job) -> None:
+    def _give_out(self) -> None:
+        """Start as much as the limits allow. The guard is held."""
+        if self._giving_out or self._stopping:  # hands that are done at once come back to here
+            return
+        self._giving_out = True
         try:
-            managed = self._secrets[job.secret]
-            if job.task is Task.ROTATE and not managed.policy.windows.is_open(self._clock.now()):
-                # It waited for a place until its window was over.
-                with self._guard:
-                    self._lanes.back(job.secret)
-                    opens = managed.policy.windows.next_open(self._clock.now())
-                    self._reschedule(job.secret, opens, "its window has closed")
-                return
-            done = self._worker.do(job, self._tries.get(job.secret, 0))
-        except Stopped:
+            for job in self._lanes.out(self._clock.now()):
+                tries = self._tries.get(job.secret, 0)
+                try:
+                    self._hands.take(job, tries, partial(self._ended, job))
+                except JournalError as error:
+                    self._log.error("queue", what=error.what)
+                    self._ended(job, Done(again=self._clock.now() + _NO_QUEUE))
+        finally:
+            self._giving_out = False
+
+    def _ended(self, job: Job, done: Done | None) -> None:
+        if done is None:  # it was left between two steps: this process is leaving
             with self._guard:
                 self._lanes.back(job.secret)
             return
-        self._ended(job, done)
-
-    def _ended(self, job: Job, done: Done) -> None:
         again = Task.RESUME if done.again is not None and self._is_open(job.secret) else job.task
         with self._guard:
             lane = self._lanes.back(job.secret)
@@ -324,6 +331,7 @@ class Dispatcher:
                 self._note(host, done)
             if done.again is not None and job.task is not Task.CHECK:
                 self._wake_at(job.secret, again, done.again)
+            self._give_out()
 
     def _note(self, host: str, done: Done) -> None:
         breaker = self._lanes.breaker(host)

@@ -93,6 +93,11 @@ class Worker:
     # -- rotations -----------------------------------------------------------------------------
 
     def _rotate(self, secret: ManagedSecret) -> Result | None:
+        now, windows = self.clock.now(), secret.policy.windows
+        if not windows.is_open(now):
+            # It waited for a place until its window was over.
+            self.engine.schedule(secret, windows.next_open(now), reason="its window has closed")
+            return None
         group = self.partners.get(secret.name)
         if group is None:
             return self.engine.rotate(secret, reason=_REASON, only_if_due=True)

@@ -38,8 +38,16 @@ if TYPE_CHECKING:
     from rotator.core.secret import Secret
 
 _SQLITE_WAIT_MS: Final = 30_000
-_CONNECT_SECONDS: Final = 10
-_SILENT_MS: Final = 20_000
+_CONNECTING: Final[Mapping[str, Any]] = {
+    "connect_timeout": 10,
+    "application_name": "rotator",
+    # A database that is cut off is noticed well before a lease ends, not after the quarter of an
+    # hour that the kernel would wait. Milliseconds, then seconds.
+    "tcp_user_timeout": 20_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+}
 
 _events, _secrets, _rotations = tables.events, tables.secrets, tables.rotations
 
@@ -231,6 +239,13 @@ class SqlJournal:
         with self.reading() as db:
             found = db.execute(query.limit(limit)).mappings().all()
         return [rows.event_from(row) for row in reversed(found)]
+
+    def connecting(self) -> Mapping[str, Any] | None:
+        """Return what psycopg needs to reach the same database; None when it is in a file."""
+        if self._sqlite:
+            return None
+        url = self.database.url
+        return {**self.database.dialect.create_connect_args(url)[1], **_CONNECTING}
 
     # -- below the contract --------------------------------------------------------------------
 
@@ -435,16 +450,7 @@ def _database(url: URL) -> Database:
             pool_size=16,
             max_overflow=16,
             pool_pre_ping=False,
-            connect_args={
-                "connect_timeout": _CONNECT_SECONDS,
-                "application_name": "rotator",
-                # A database that is cut off is noticed well before a lease ends, not after the
-                # quarter of an hour that the kernel would wait.
-                "tcp_user_timeout": _SILENT_MS,
-                "keepalives_idle": 10,
-                "keepalives_interval": 5,
-                "keepalives_count": 2,
-            },
+            connect_args=dict(_CONNECTING),
         )
     database = sa.create_engine(url, pool_size=16, max_overflow=16)
 

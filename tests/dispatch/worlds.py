@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rotator.core.model import Policy
 from rotator.core.serving import Duty, Partners, Topic
 from rotator.dispatch.dispatcher import Dispatcher
+from rotator.dispatch.hands import Threads
 from rotator.dispatch.worker import Worker
 from rotator.engine import Engine, ManagedSecret
 from rotator.testing.fake_backend import FakeBackend
@@ -106,14 +107,13 @@ class Place:
         daemon = Dispatcher(
             secrets=self.entries,
             secret=self.secret,
-            worker=worker,
+            hands=Threads(self.pool, worker),  # pyright: ignore[reportArgumentType] # a test may bring its own pool
             engine=self.engine,
             journal=self.journal,
             agenda=self.journal,
             duty=self.duty,
             clock=self.clock,
             log=self.log,
-            pool=self.pool,  # pyright: ignore[reportArgumentType] # a test may bring its own
             tell=self.tell,
         )
         daemon.begin()

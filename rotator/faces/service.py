@@ -1,0 +1,294 @@
+"""What runs until it is told to leave: the daemon and the worker, as far as they are the same.
+
+A changed configuration is taken in as a whole or not at all. SIGTERM lets the steps that are under
+way end; a second one leaves at once, which is as safe: what is under way is in the journal.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from rotator.bootstrap import App, load_settings
+from rotator.core.errors import RotatorError
+from rotator.core.model import Kind
+from rotator.core.serving import Topic
+from rotator.core.stopping import Stopped
+from rotator.dispatch.worker import topic_of
+from rotator.faces.web import Answer, Server
+from rotator.metrics import CONTENT_TYPE, Metrics
+from rotator.notify import Notifier
+from rotator.observe import get_log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+    from types import FrameType
+
+    from rotator.config import Settings
+    from rotator.core.model import Event, Json
+    from rotator.core.ports import Log
+
+_LOOK_AT_FILE: Final = 2.0
+SILENT: Final = timedelta(seconds=30)
+_GLANCE: Final = 0.05
+_FORCED: Final = 143
+# After these nothing is left to do that a stop could spare.
+_LAST_WORDS: Final = (Kind.ENDED, Kind.PARKED)
+_SCHEDULER: Final[dict[str, Any]] = {
+    # A look that is late is made late, once, and never by two at the same time.
+    "misfire_grace_time": None,
+    "coalesce": True,
+    "max_instances": 1,
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Generation(ABC):
+    """What was built from one reading of the configuration."""
+
+    settings: Settings
+    app: App
+    notifier: Notifier
+
+    @property
+    @abstractmethod
+    def under_way(self) -> int:
+        """How many jobs are under way that end with this process."""
+
+    def begin(self) -> None:
+        """Do what is to be done once, when it comes into force."""
+        self.notifier.start()
+
+    @abstractmethod
+    def stop(self) -> None:
+        """Start nothing more."""
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self.notifier.close()
+        self.app.close()
+
+
+class Service(ABC):
+    """One process. `run` returns its exit code."""
+
+    face: str
+
+    def __init__(self, config: Path) -> None:
+        """Read the configuration and open the journal. Raises `ConfigError`, `JournalError`."""
+        self._config: Path = config
+        self._log: Log = get_log()
+        self._leaving: threading.Event = threading.Event()
+        self._reload: threading.Event = threading.Event()
+        self._metrics: Metrics = Metrics(self._plugin_of)
+        settings = load_settings(config)
+        self._seen: object = _mark(config)
+        self._made: Generation = self._build(settings)
+        self._old: list[Generation] = []
+
+    # -- what differs --------------------------------------------------------------------------
+
+    @abstractmethod
+    def _build(self, settings: Settings) -> Generation:
+        """Put together what works by these settings."""
+
+    @abstractmethod
+    def _listen(self) -> str:
+        """Return where signs of life are given, `none` for nowhere."""
+
+    @abstractmethod
+    def _timed(self) -> Mapping[Callable[[], None], float]:
+        """Return what is done again and again, with the seconds between."""
+
+    @abstractmethod
+    def _alive(self) -> bool:
+        """Return whether this process does what it should."""
+
+    @abstractmethod
+    def _ready(self) -> str | None:
+        """Return why nothing can be done now, None when all is well."""
+
+    @abstractmethod
+    def _start(self) -> None:
+        """Begin what runs beside the timed things."""
+
+    @abstractmethod
+    def _last(self) -> None:
+        """Do what is done once when the last step has ended."""
+
+    # -- running -------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Work until SIGTERM or SIGINT; a second one leaves at once."""
+        listen = self._listen()
+        server = Server(listen, self._answer) if listen != "none" else None
+        scheduler = BackgroundScheduler(job_defaults=_SCHEDULER, timezone="UTC")
+        _ = scheduler.add_job(self._look_at_file, "interval", seconds=_LOOK_AT_FILE)
+        for work, seconds in self._timed().items():
+            _ = scheduler.add_job(work, "interval", seconds=seconds)
+        before = self._listen_to_signals()
+        try:
+            self._begin(self._made)
+            self._start()
+            scheduler.start()
+            if server is not None:
+                server.start()
+            where = server.address if server is not None else "nowhere"
+            count = len(self._made.settings.secrets)
+            self._log.info("serving", secrets=count, listen=where, pid=os.getpid())
+            tell_systemd("READY=1")
+            _ = self._leaving.wait()
+            return self._leave(scheduler)
+        finally:
+            for number, handler in before.items():
+                _ = signal.signal(number, handler)
+            if server is not None:
+                server.close()
+            for one in self._generations():
+                one.close()
+
+    def _generations(self) -> list[Generation]:
+        return [*self._old, self._made]
+
+    def _close_old(self) -> None:
+        """Give back what an older configuration held, once its last job has ended."""
+        for one in [one for one in self._old if not one.under_way]:
+            self._old.remove(one)
+            one.close()
+
+    def _begin(self, generation: Generation) -> None:
+        try:
+            generation.begin()
+        except RotatorError as error:
+            self._log.error("begin", what=error.what)  # its text is made for people
+
+    # -- the configuration ---------------------------------------------------------------------
+
+    def _look_at_file(self) -> None:
+        mark = _mark(self._config)
+        if mark != self._seen or self._reload.is_set():
+            self._reload.clear()
+            self._seen = mark
+            self._read_again()
+
+    def _read_again(self) -> None:
+        """Put a new configuration in force; when it is bad the old one stays."""
+        try:
+            settings = load_settings(self._config)
+            new = self._build(settings)
+        except RotatorError as error:
+            self._metrics.reloaded.set(0)
+            self._log.error("configuration refused", what=str(error))  # it names file and line
+            self._made.notifier.tell(Topic.CONFIG_REFUSED, "", {"what": error.what})
+            return
+        old, self._made = self._made, new
+        old.stop()
+        self._old.append(old)
+        self._begin(new)
+        self._metrics.reloaded.set(1)
+        self._log.info("configuration in force", secrets=len(settings.secrets))
+
+    # -- events, in the threads that work ------------------------------------------------------
+
+    def _observe(self, event: Event) -> None:
+        self._metrics.observe(event)
+        topic = topic_of(event.kind, event.data)
+        if topic is not None:
+            shown = ("outcome", "what", "reason", "next_due", "login", "version")
+            data: dict[str, Json] = {key: event.data[key] for key in shown if key in event.data}
+            data["rotation_id"] = event.rotation_id
+            self._made.notifier.tell(topic, event.secret, data)
+        if self._leaving.is_set() and event.kind not in _LAST_WORDS:
+            raise Stopped
+
+    def _plugin_of(self, secret: str) -> str:
+        settings = self._made.settings
+        chosen = settings.secrets.get(secret)
+        return settings.targets[chosen.target].plugin if chosen is not None else "?"
+
+    # -- leaving -------------------------------------------------------------------------------
+
+    def _listen_to_signals(self) -> Mapping[int, Any]:
+        before: dict[int, Any] = {}
+        for number in (signal.SIGTERM, signal.SIGINT):
+            before[number] = signal.signal(number, self._on_leave)
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
+        return before
+
+    def _on_leave(self, number: int, _frame: FrameType | None) -> None:
+        if self._leaving.is_set():
+            # What is under way is in the journal: the next process goes on with it.
+            os._exit(128 + number)
+        self._leaving.set()
+
+    def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
+        self._reload.set()
+
+    def _under_way(self) -> int:
+        return sum(one.under_way for one in self._generations())
+
+    def _leave(self, scheduler: BackgroundScheduler) -> int:
+        """Let the steps that are under way end, within the time for it."""
+        tell_systemd("STOPPING=1")
+        for one in self._generations():
+            one.stop()
+        scheduler.shutdown(wait=False)
+        self._log.info("leaving", under_way=self._under_way())
+        clock = self._made.app.clock
+        until = clock.monotonic() + self._made.settings.daemon.shutdown.total_seconds()
+        while self._under_way() and clock.monotonic() < until:
+            clock.sleep(_GLANCE)
+        self._last()
+        left = self._under_way()
+        if left:
+            self._log.warning("left in the middle of steps", count=left)
+            os._exit(_FORCED)
+        self._log.info("left")
+        return 0
+
+    # -- signs of life -------------------------------------------------------------------------
+
+    def _answer(self, path: str) -> Answer:
+        if path == "/metrics":
+            return Answer(status=200, content=self._metrics.text(), kind=CONTENT_TYPE)
+        if path == "/healthz":
+            if self._alive():
+                return Answer.text(200, "alive")
+            return Answer.text(503, "has not looked lately")
+        if path == "/readyz":
+            why = "leaving" if self._leaving.is_set() else self._ready()
+            return Answer.text(200, "ready") if why is None else Answer.text(503, why)
+        return Answer.text(404, "not found; there are /healthz, /readyz and /metrics")
+
+
+def _mark(config: Path) -> object:
+    """Return what changes when the file does, also where it is replaced by a link to another."""
+    try:
+        found = config.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def tell_systemd(state: str) -> None:
+    """Pass a word on to systemd, where it has started us (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    if address.startswith("@"):
+        address = "\0" + address[1:]
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
+            link.connect(address)
+            link.sendall(state.encode())
+    except OSError:
+        pass
