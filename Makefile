@@ -7,7 +7,7 @@ DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint crash chaos fleet bench idle schema clean
+.PHONY: help demo test lint crash chaos fleet bench idle growth schema clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ bench: $(STAMP) ## the engine against a bare loop
 
 idle: $(STAMP) ## what the daemon costs over 100,000 secrets, ten minutes long
 	$(PY) -m tests.idle $(ARGS)
+
+growth: $(STAMP) ## what a look and a day cost over 1,000, 100,000 and 1,000,000 secrets
+	$(PY) -m tests.growth
 
 schema: $(STAMP) ## write the configuration's JSON Schema anew
 	$(PY) -m rotator.config > docs/rotator.schema.json

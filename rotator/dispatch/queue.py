@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import procrastinate
 import psycopg
 from procrastinate import exceptions
+from procrastinate.jobs import Status
 from procrastinate.schema import SchemaManager
 
 from rotator.core.errors import JournalError
@@ -311,5 +312,9 @@ async def _free_stalled(app: procrastinate.App) -> None:
         for job in stalled:
             # Another worker may have been quicker, or the one that was silent may have ended it.
             with suppress(exceptions.ConnectorException):
-                await app.job_manager.retry_job(job)
+                try:
+                    await app.job_manager.retry_job(job)
+                except exceptions.UniqueViolation:
+                    # The next job of this secret waits in the queue already, for this one to end.
+                    await app.job_manager.finish_job(job, Status.FAILED, delete_job=True)
         await asyncio.sleep(_POLL)

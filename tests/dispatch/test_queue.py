@@ -155,8 +155,9 @@ def test_a_job_that_is_gone_without_an_answer_is_looked_at_again(
     assert answers == [Done(again=clock.now() + timedelta(seconds=10))]
 
 
+@pytest.mark.parametrize("another_waits", [False, True])
 def test_the_job_of_a_worker_that_was_killed_is_taken_over(
-    queue: Queue, connecting: dict[str, Any]
+    queue: Queue, connecting: dict[str, Any], another_waits: bool
 ):
     """Once it has been silent for long enough, and not before."""
     given = list[Job]()
@@ -174,6 +175,10 @@ def test_the_job_of_a_worker_that_was_killed_is_taken_over(
             " (SELECT max(id) FROM procrastinate_workers) WHERE id = %s",
             [number],
         )
+    # Meanwhile another daemon has put the next one there, which waits for this one.
+    waiting = Job(secret="app", task=Task.RESUME, due=_NOW)
+    if another_waits:
+        assert queue.put(waiting, 0) is not None
     with working(queue, do):
         assert queue.workers() >= 1
         time.sleep(1)
@@ -184,7 +189,7 @@ def test_the_job_of_a_worker_that_was_killed_is_taken_over(
                 " WHERE id = (SELECT worker_id FROM procrastinate_jobs WHERE id = %s)",
                 [number],
             )
-        until(lambda: given == [_JOB])
+        until(lambda: given == [waiting if another_waits else _JOB])
 
 
 def test_a_worker_waits_for_a_database_that_goes_away(
