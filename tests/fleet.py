@@ -59,6 +59,8 @@ daemon:
   breaker: {{failures: 8, wait: 500ms, longest: 2s}}
 secrets:
 """
+# For how many seconds the application uses what it has read: less than `grace`.
+_CACHED = 1.5
 _REFUSALS = ("authentication failed", "does not exist", "not permitted to log in")
 
 
@@ -89,11 +91,14 @@ class FleetReport:
 
 
 class Application:
-    """Logs in as one secret after the other, with what the backend serves."""
+    """Logs in as one secret after the other, with what the backend serves.
+
+    While the backend is away it goes on with what it has read, as long as the grace period lasts.
+    """
 
     def __init__(self, app: App, names: list[str], server: ScratchPostgres) -> None:
         self._app, self._names, self._server = app, names, server
-        self._read: dict[str, Credential] = {}
+        self._read: dict[str, tuple[float, Credential]] = {}
         self._stop = threading.Event()
         self.logins, self.unreachable, self.refused = 0, 0, list[str]()
         self._thread = threading.Thread(target=self._work)
@@ -109,15 +114,15 @@ class Application:
     def _work(self) -> None:
         chance = random.Random(1)
         while not self._stop.wait(0.01):
-            name = chance.choice(self._names)
+            name, begun = chance.choice(self._names), time.monotonic()
             try:
                 current = self._app.backend("vault").current(name)
                 assert current is not None
-                self._read[name] = current.credential
+                self._read[name] = begun, current.credential
             except RotatorError:
-                if name not in self._read:
+                if name not in self._read or time.monotonic() - self._read[name][0] > _CACHED:
                     continue
-            credential = self._read[name]
+            credential = self._read[name][1]
             try:
                 self._server.connect(
                     user=credential.username, password=credential.password.reveal()
@@ -126,7 +131,8 @@ class Application:
             except psycopg.Error as error:
                 said = str(error)
                 if any(one in said for one in _REFUSALS):
-                    self.refused.append(f"{name}: {said.strip().splitlines()[-1]}")
+                    age = round(time.monotonic() - self._read[name][0], 1)
+                    self.refused.append(f"{name}, read {age} s ago: {said.splitlines()[-1]}")
                 else:
                     self.unreachable += 1
 
