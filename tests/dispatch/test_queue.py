@@ -157,7 +157,7 @@ def test_a_job_that_is_gone_without_an_answer_is_looked_at_again(
 
 @pytest.mark.parametrize("another_waits", [False, True])
 def test_the_job_of_a_worker_that_was_killed_is_taken_over(
-    queue: Queue, connecting: dict[str, Any], another_waits: bool
+    queue: Queue, connecting: dict[str, Any], *, another_waits: bool
 ):
     """Once it has been silent for long enough, and not before."""
     given = list[Job]()
