@@ -43,6 +43,24 @@ def rotation_plugin(name: str) -> RotationPlugin:
     return cast("RotationPlugin", _plugin(ROTATIONS, name))
 
 
+def rotation_plugin_for(engine: str) -> RotationPlugin | None:
+    """Return the plugin for what a secret calls its `engine`, None when there is none.
+
+    Those whose names resemble it are loaded first: each brings a driver.
+    """
+    names = [point.name for point in _points(ROTATIONS)]
+    for name in sorted(names, key=lambda name: not (name in engine or engine in name)):
+        try:
+            plugin = rotation_plugin(name)
+        except UsageError:
+            if name in engine or engine in name:
+                raise
+            continue
+        if engine in (plugin.info.name, *plugin.info.engines):
+            return plugin
+    return None
+
+
 def backend_plugin(name: str) -> BackendPlugin:
     """Return the plugin that opens such backends. Raises `UsageError` when there is none."""
     return cast("BackendPlugin", _plugin(BACKENDS, name))

@@ -65,7 +65,8 @@ def _alike(admin: Connection, new: Role, old: Role, group: str | None) -> list[C
     ]
     # Where the old login is the group itself, its groups and settings reach the new one through it.
     is_group = old.name == group or old.name in new.groups
-    groups = [] if is_group else sorted(set(old.groups) - set(new.groups))
+    # Of a pair one may be a member of the other, which needs no membership in itself.
+    groups = [] if is_group else sorted(set(old.groups) - set(new.groups) - {new.name})
     settings = (
         []
         if is_group

@@ -395,7 +395,9 @@ class SingleUser(_Login):
                     self._require_ours(role, ctx)
                     verifier = self._server.verifier(admin, current)
                     ctx.require_time()
-                    _ = admin.execute(_set_password(role.name, verifier, exists=True))
+                    _ = admin.execute(
+                        _set_password(role.name, verifier, exists=True, may_log_in=role.can_login)
+                    )
             elif role.mark == Mark(secret=ctx.secret, rotation=ctx.rotation_id):
                 ending.close(self._server, admin, role, ctx, end_sessions=True)
                 ending.drop(self._server, admin, role, ctx, heir=self._options.group)
@@ -412,10 +414,10 @@ class SingleUser(_Login):
         ctx: StepContext,
     ) -> list[sql.Composed]:
         existing = roles.get(new)
-        statements = [_set_password(new, verifier, exists=existing is not None)]
         if existing is not None:
             self._require_ours(existing, ctx)
-            return statements
+            return [_set_password(new, verifier, exists=True, may_log_in=existing.can_login)]
+        statements = [_set_password(new, verifier, exists=False)]
         mark = Mark(secret=ctx.secret, rotation=ctx.rotation_id)
         return [*statements, _comment(new, mark), *self._copied(roles, new, old)]
 
@@ -430,12 +432,16 @@ STRATEGIES: Final[dict[str, type[NewUser | AlternatingUsers | SingleUser]]] = {
 }
 
 
-def _set_password(name: str, verifier: Secret, *, exists: bool) -> sql.Composed:
+def _set_password(
+    name: str, verifier: Secret, *, exists: bool, may_log_in: bool = False
+) -> sql.Composed:
     # A verifier instead of the password: nothing that could be used to log in is ever in the
-    # statement, so neither pg_stat_activity nor the server's log can show it.
-    return sql.SQL("{} ROLE {} WITH LOGIN PASSWORD {}").format(
+    # statement, so neither pg_stat_activity nor the server's log can show it. A login may change
+    # its own password, but not say that it may log in.
+    return sql.SQL("{} ROLE {} WITH {}PASSWORD {}").format(
         sql.SQL("ALTER" if exists else "CREATE"),
         sql.Identifier(name),
+        sql.SQL("" if may_log_in else "LOGIN "),
         sql.Literal(verifier.reveal()),
     )
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rotator.core.history import RotationRecord, SecretRecord
-    from rotator.core.model import Credential, Event, Json
+    from rotator.core.model import Credential, Event, Json, Version
     from rotator.core.ports import Clock, Entropy, Journal, Log
 
 __all__ = ["Copy", "Engine", "Health", "ManagedSecret", "Plan", "Result"]
@@ -42,8 +42,11 @@ class Engine:
         log: Log,
         holder: Callable[[], str],
         observer: Callable[[Event], None] | None = None,
+        controlled: set[str] | None = None,
     ) -> None:
-        """`holder` names whoever holds a lease; called once for each lease."""
+        """`holder` names whoever holds a lease; called once for each lease. `controlled`: the targets
+        that have refused a wrong password in this process; engines may share it.
+        """
         self._journal: Journal = journal
         self._world: World = World(
             journal=journal,
@@ -52,7 +55,7 @@ class Engine:
             log=log,
             holder=holder,
             observer=observer or (lambda _event: None),
-            controlled=set(),
+            controlled=controlled if controlled is not None else set(),
         )
 
     # -- what a face asks for ------------------------------------------------------------------
@@ -119,6 +122,39 @@ class Engine:
             self._refuse_parked(secret)
             opened = self._journal.open_rotation(secret.name)
             return None if opened is None else work.settle(work.drive(opened.id, resumed=True))
+
+    def advance(
+        self,
+        secret: ManagedSecret,
+        *,
+        rotation_id: str,
+        to: Step,
+        reason: str = "",
+        others: tuple[Version, ...] = (),
+        patience: timedelta = _NO_TIME,
+        ends: float | None = None,
+    ) -> Result:
+        """Drive a rotation that somebody else leads, as far as the end of step `to` and no further.
+
+        It is begun when it is not known yet: an earlier one that is open is ended first, and what
+        is current is taken under our care if it logs in, with the logins of `others`. A failure
+        for good undoes it; one that may pass leaves it, for whoever leads to come back to.
+
+        `ends`: when the call must have returned, on the monotonic scale. Raises as `rotate` does,
+        and `NotDue` while the earlier rotation's old credential is in its grace period.
+        """
+        with Work(self._world, secret, patience, ends=ends) as work:
+            known = self._journal.rotation(rotation_id)
+            if known is not None:
+                work.unpark_if_parked(known, reason)
+                return work.drive(rotation_id, resumed=True, to=to)
+            opened = self._journal.open_rotation(secret.name)
+            if opened is not None:
+                result = work.end_earlier(opened.id)
+                if result.outcome is None or result.parked:
+                    raise result.error or _in_grace(result)
+            work.meet(rotation_id, others, reason)
+            return work.start(reason, rotation_id, self._journal.secret(secret.name), to=to)
 
     def rollback(
         self, secret: ManagedSecret, *, reason: str = "", patience: timedelta = _NO_TIME

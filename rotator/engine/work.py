@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from math import inf
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.errors import Conflict, InUse, RotatorError, UsageError
+from rotator.core.errors import Conflict, InUse, RotatorError, Transient, UsageError
 from rotator.core.history import fold_rotation, newest_step, text
 from rotator.core.machine import Direction, Finish, Run, WaitUntil, decide, progress
 from rotator.core.model import Event, Kind, NewEvent, Outcome, Step
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 # How long a lease outlives the deadline of the step that renewed it.
 _LEASE_MARGIN: Final = timedelta(seconds=30)
+# A step that has less time than this, in seconds, is not begun.
+_SHORTEST_STEP: Final = 2.0
 # Errors that are not about the step: they end the call, and the history stays as it is.
 _NOT_OF_A_STEP: Final = frozenset({"lease-lost", "journal", "journal-broken", "busy", "usage"})
 
@@ -48,8 +51,17 @@ class World:
 class Work:
     """One engine at work on one secret, under one lease."""
 
-    def __init__(self, world: World, secret: ManagedSecret, patience: timedelta) -> None:
-        """`patience` is how long waits may last in all."""
+    def __init__(
+        self,
+        world: World,
+        secret: ManagedSecret,
+        patience: timedelta,
+        *,
+        ends: float | None = None,
+    ) -> None:
+        """`patience` is how long waits may last in all. `ends`: when everything must be over, on the
+        monotonic scale; no step is begun shortly before that.
+        """
         self._world: World = world
         self._journal: Journal = world.journal
         self._clock: Clock = world.clock
@@ -58,6 +70,7 @@ class Work:
         self._patience_ends: datetime = self._clock.now() + patience
         self._ttl: timedelta = secret.policy.step_timeout + _LEASE_MARGIN
         self._lease: Lease | None = None
+        self._ends: float = inf if ends is None else ends
 
     def __enter__(self) -> Work:
         try:
@@ -78,8 +91,18 @@ class Work:
 
     # -- rotations -----------------------------------------------------------------------------
 
-    def start(self, reason: str, rotation_id: str | None, record: SecretRecord | None) -> Result:
-        """Begin a rotation and drive it as far as it gets. `record`: as the journal has it now."""
+    def start(
+        self,
+        reason: str,
+        rotation_id: str | None,
+        record: SecretRecord | None,
+        *,
+        to: Step | None = None,
+    ) -> Result:
+        """Begin a rotation and drive it as far as it gets. `record`: as the journal has it now.
+
+        `to`: no further than the end of this step, unless it turns back.
+        """
         secret = self._secret
         current = marked(secret.backend, f"backend {secret.backend_name}").current(secret.path)
         self._check_known(record, current.id if current else None)
@@ -102,15 +125,29 @@ class Work:
         )
         steps = self.steps(rotation_id, record)
         steps.know_current(current)
-        return self._drive(rotation_id, [], [requested], steps, resumed=False)
+        return self._drive(rotation_id, [], [requested], steps, resumed=False, to=to)
 
-    def drive(self, rotation_id: str, *, resumed: bool) -> Result:
-        """Go on with a rotation that has a history, as far as it gets."""
+    def drive(self, rotation_id: str, *, resumed: bool, to: Step | None = None) -> Result:
+        """Go on with a rotation that has a history, as far as it gets; `to` as for `start`."""
         record = self._journal.secret(self._secret.name)
         history = self._journal.history(rotation_id)
-        return self._drive(
-            rotation_id, history, [], self.steps(rotation_id, record), resumed=resumed
-        )
+        steps = self.steps(rotation_id, record)
+        return self._drive(rotation_id, history, [], steps, resumed=resumed, to=to)
+
+    def end_earlier(self, rotation_id: str) -> Result:
+        """End a rotation that another one is to follow: forward once it is published, else back."""
+        opened = self._journal.rotation(rotation_id)
+        if opened is not None:
+            self.unpark_if_parked(opened, "another rotation is asked for")
+            if progress(self._journal.history(rotation_id)).can_turn_back:
+                data: dict[str, Json] = {
+                    "reason": "another rotation is asked for",
+                    "kind": "aborted",
+                    "what": "another rotation was asked for before it was published",
+                }
+                kind = Kind.ROLLBACK_REQUESTED
+                _ = self.record(NewEvent(kind=kind, rotation_id=rotation_id, data=data))
+        return self.drive(rotation_id, resumed=True)
 
     def settle(self, result: Result) -> Result:
         """Park the secret when its failures call for a person."""
@@ -135,6 +172,7 @@ class Work:
         steps: Steps,
         *,
         resumed: bool,
+        to: Step | None = None,
     ) -> Result:
         """Decide, record, act, record, until nothing more can be done now.
 
@@ -143,21 +181,23 @@ class Work:
         """
         error: RotatorError | None = None
         while True:
-            if pending:
-                # A result must be in the history before the next decision; when that decision is
-                # to run a step, the two share one commit.
-                foreseen = [*history, *(_foresee(event, self._clock.now()) for event in pending)]
-            else:
-                foreseen = history
+            # A result must be in the history before the next decision; when that decision is to run
+            # a step, the two share one commit.
+            foreseen = [*history, *(_foresee(event, self._clock.now()) for event in pending)]
             decision = decide(foreseen, self._clock.now(), self._secret.policy)
             match decision:
+                case Run(step=step) if _has_got(foreseen, to) or self._time_is_up():
+                    history += self._append(pending)
+                    error = error or self._too_late(history, step, to)
+                    return self._result(rotation_id, history, error, resumed=resumed)
                 case Run(step=step, end_sessions=end_sessions):
                     pending.append(NewEvent(kind=Kind.STARTED, rotation_id=rotation_id, step=step))
                     # Counted from before the lease was renewed, so that both end before it does.
                     begun, now = self._clock.monotonic(), self._clock.now()
                     history += self._append(pending)
                     timeout = self._secret.policy.step_timeout.total_seconds()
-                    steps.allow(deadline=begun + timeout, lease_ends=now + self._ttl)
+                    deadline = min(begun + timeout, self._ends)
+                    steps.allow(deadline=deadline, lease_ends=now + self._ttl)
                     result, failed = self._act(steps, history, step, end_sessions=end_sessions)
                     # A step that failed and then succeeded has no error left to tell of.
                     error = failed
@@ -187,6 +227,17 @@ class Work:
                         error = failure(cause)
                         error.safety = _undone_safety(history) or error.safety
                     return self._result(rotation_id, history, error, resumed=resumed)
+
+    def _time_is_up(self) -> bool:
+        return self._clock.monotonic() + _SHORTEST_STEP > self._ends
+
+    def _too_late(self, history: list[Event], step: Step, to: Step | None) -> RotatorError | None:
+        """Return the error of a call that ends before its time; None when it has got where it should."""
+        if _has_got(history, to):
+            return None
+        late = Transient(f"there is no time left for step {step.value}.")
+        late.secret, late.step, late.safety = self._secret.name, step.value, _safety(history, step)
+        return late
 
     def _act(
         self, steps: Steps, history: list[Event], step: Step, *, end_sessions: bool
@@ -364,6 +415,44 @@ class Work:
             recorded=True,
         )
 
+    def meet(self, rotation_id: str, others: tuple[Version, ...], reason: str) -> None:
+        """Take a login under our care because whoever leads the rotation asks for it.
+
+        What is current must log in; or what is staged for `rotation_id`, where an earlier try has
+        set it already. `others`: versions whose logins are handed over too, such as the other one
+        of a pair.
+        """
+        secret = self._secret
+        record = self._journal.secret(secret.name)
+        current = secret.backend.current(secret.path)
+        if current is None:
+            raise UsageError(f"the backend holds no credential at {secret.path!r}.")
+        adopted = set(record.adopted if record else ())
+        logins = {one.credential.username for one in (*others, current)}
+        if record is not None and record.version == current.id and logins <= adopted:
+            return
+        steps = self.steps("adopt", record)
+        steps.control(current.credential.username)
+        ctx = steps.context(current.credential)
+        if not secret.rotation.probe(current.credential, ctx):
+            staged = secret.backend.staged(secret.path, rotation_id)
+            if staged is None or not secret.rotation.probe(staged, ctx):
+                raise UsageError(
+                    f"the target refuses login {current.credential.username!r} with what is current.",
+                    safety="Nothing was changed. The application is NOT safe: what it reads does not log in.",
+                    hint="Write the password that works into the secret, or set the one that is in it on the target; then rotate again.",
+                )
+        for one in (*(one for one in others if one.credential.username not in adopted), current):
+            data: dict[str, Json] = {
+                "reason": reason,
+                "login": one.credential.username,
+                "version": one.id,
+                "target": secret.target_name,
+                "backend": secret.backend_name,
+                "path": secret.path,
+            }
+            _ = self.record(NewEvent(kind=Kind.ADOPTED, data=data))
+
     def _check_adoption(self, opened: RotationRecord, current: Version | None) -> None:
         """In the middle of a rotation only what it made current itself can be taken over.
 
@@ -515,6 +604,14 @@ class Work:
             safety="Nothing was changed.",
             hint=f"If the version that is there is right, take it over: rotator adopt {name}",
         )
+
+
+def _has_got(history: list[Event], to: Step | None) -> bool:
+    """Return whether a rotation that goes forward has this step behind it."""
+    if to is None:
+        return False
+    state = progress(history)
+    return state.direction is Direction.FORWARD and to in state.done
 
 
 def _foresee(event: NewEvent, now: datetime) -> Event:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from datetime import UTC
 from json.encoder import encode_basestring as _quote
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from rotator.core.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
 
     from cryptography.hazmat.primitives.asymmetric.ed25519 import (
         Ed25519PrivateKey,
@@ -27,6 +29,11 @@ _CHECKPOINT: Final = "rotator checkpoint 1"
 _SEAL: Final = "rotator row 1"
 # Made once: json.dumps makes a new encoder at each call that does not use its defaults.
 _SORTED: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
+
+
+def stamp(at: datetime) -> str:
+    """Return a time as the journal writes it: UTC, microseconds, `Z` spelled +00:00."""
+    return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def canonical(data: Mapping[str, Json]) -> str:

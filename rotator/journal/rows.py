@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from rotator.core.history import RotationRecord, SecretRecord
 from rotator.core.model import Event, Kind, Outcome, Step
 from rotator.journal import tables
-from rotator.journal.chain import seal
+from rotator.journal.chain import seal, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,11 +26,6 @@ ROTATION_COLUMNS: Final = tuple(
 
 Row = dict[str, Any]
 Read: TypeAlias = "Mapping[Any, Any]"
-
-
-def stamp(at: datetime) -> str:
-    """Return a time as the journal writes it: UTC, microseconds, `Z` spelled +00:00."""
-    return at.astimezone(UTC).isoformat(timespec="microseconds")
 
 
 def event_from(row: Read) -> Event:

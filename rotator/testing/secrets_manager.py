@@ -29,7 +29,7 @@ PREVIOUS: Final = "AWSPREVIOUS"
 PENDING: Final = "AWSPENDING"
 STEPS: Final = ("createSecret", "setSecret", "testSecret", "finishSecret")
 _ACCOUNT: Final = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
-_FUNCTION: Final = "arn:aws:lambda:eu-central-1:123456789012:function:rotation"
+FUNCTION: Final = "arn:aws:lambda:eu-central-1:123456789012:function:rotation"
 _NAME: Final = re.compile(r"[A-Za-z0-9/_+=.@!-]{1,512}")
 _SHORTEST_TOKEN: Final = 32
 _LONGEST_TOKEN: Final = 64
@@ -59,6 +59,10 @@ class _Kept:
     # The rotation function: called with the event of each step, in a thread of the service's own.
     function: Callable[[dict[str, Any]], object] | None = None
     deleted: bool = False
+    tags: dict[str, str] = field(default_factory=dict[str, str])
+    rotated: float | None = None
+    # Where set, every event carries it and PutSecretValue wants it back.
+    rotation_token: str | None = None
 
 
 class _Server(ThreadingHTTPServer):
@@ -95,6 +99,10 @@ class SecretsManager:
         self.requests: list[str] = []
         # What functions raised; AWS keeps that in the function's own log.
         self.failures: list[BaseException] = []
+        # How often a rotation that failed is tried again from its first step.
+        self.retries: int = 0
+        # What is done with each step's event: a test may repeat or reorder them.
+        self.steps: Callable[[], list[str]] = lambda: list(STEPS)
         self._functions: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
@@ -142,11 +150,14 @@ class SecretsManager:
     def answer(self, operation: str, given: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Do what one request asks for; return the status and the body."""
         calls: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "CancelRotateSecret": self._cancel,
             "CreateSecret": self._create,
             "DescribeSecret": self._describe,
             "GetSecretValue": self._get,
+            "ListSecrets": self._list,
             "PutSecretValue": self._put,
             "RotateSecret": self._rotate,
+            "TagResource": self._tag,
             "UpdateSecretVersionStage": self._move,
         }
         with self._guard:
@@ -189,7 +200,9 @@ class SecretsManager:
             "ARN": kept.arn,
             "Name": kept.name,
             "RotationEnabled": kept.rotation_enabled,
-            **({"RotationLambdaARN": _FUNCTION} if kept.function else {}),
+            **({"RotationLambdaARN": FUNCTION} if kept.function else {}),
+            **({"LastRotatedDate": kept.rotated} if kept.rotated else {}),
+            "Tags": [{"Key": key, "Value": value} for key, value in kept.tags.items()],
             "VersionIdsToStages": {
                 name: sorted(one.stages) for name, one in kept.versions.items() if one.stages
             },
@@ -217,8 +230,29 @@ class SecretsManager:
             "CreatedDate": found.created,
         }
 
+    def _list(self, given: dict[str, Any]) -> dict[str, Any]:
+        """A page at a time, of two, so that whoever asks must go on asking."""
+        names = sorted(one.name for one in self._secrets.values() if not one.deleted)
+        start = int(given.get("NextToken", 0))
+        page = [self._describe({"SecretId": name}) for name in names[start : start + 2]]
+        more = {"NextToken": str(start + 2)} if start + 2 < len(names) else {}
+        return {"SecretList": page, **more}
+
+    def _tag(self, given: dict[str, Any]) -> dict[str, Any]:
+        kept = self._usable(given)
+        kept.tags |= {one["Key"]: one["Value"] for one in given["Tags"]}
+        return {}
+
+    def _cancel(self, given: dict[str, Any]) -> dict[str, Any]:
+        kept = self._usable(given)
+        kept.rotation_enabled = False
+        holder = next((n for n, one in kept.versions.items() if PENDING in one.stages), None)
+        return {"ARN": kept.arn, "Name": kept.name, **({"VersionId": holder} if holder else {})}
+
     def _put(self, given: dict[str, Any]) -> dict[str, Any]:
         kept = self._usable(given)
+        if kept.rotation_token and given.get("RotationToken") != kept.rotation_token:
+            raise _Refusal("AccessDeniedException", "The rotation token is missing or wrong.")
         token = _checked(given.get("ClientRequestToken") or str(uuid.uuid4()))
         stages = set(given.get("VersionStages") or [CURRENT])
         value = given["SecretString"]
@@ -237,6 +271,9 @@ class SecretsManager:
         if kept.function is None:
             raise _Refusal("InvalidRequestException", "No Lambda rotation function ARN is set.")
         kept.rotation_enabled = True
+        if given.get("RotateImmediately") is False:
+            self._try_out(kept)
+            return {"ARN": kept.arn, "Name": kept.name}
         token = _checked(given.get("ClientRequestToken") or str(uuid.uuid4()))
         holder = next((n for n, one in kept.versions.items() if PENDING in one.stages), None)
         done = {"ARN": kept.arn, "Name": kept.name, "VersionId": token}
@@ -251,18 +288,43 @@ class SecretsManager:
             self._call(kept, token)
         return done
 
+    def _try_out(self, kept: _Kept) -> None:
+        """Only testSecret, against a version that has no value and is gone afterwards."""
+        token = str(uuid.uuid4())
+        kept.versions[token] = _Stored(value=None, created=time.time(), stages={PENDING})
+
+        def test(function: Callable[[dict[str, Any]], object]) -> None:
+            try:
+                _ = function(self._event(kept, "testSecret", token))
+            except Exception as error:  # noqa: BLE001 # AWS writes it into the function's log
+                self.failures.append(error)
+            finally:
+                del kept.versions[token]
+
+        self._run(test, kept)
+
     def _call(self, kept: _Kept, token: str) -> None:
         """Call the function step by step, as AWS does after it has answered."""
 
         def steps(function: Callable[[dict[str, Any]], object]) -> None:
-            event = {"SecretId": kept.arn, "ClientRequestToken": token}
-            try:
-                for step in STEPS:
-                    _ = function({"Step": step, **event})
-            except Exception as error:  # noqa: BLE001 # AWS writes it into the function's log
-                self.failures.append(error)
+            for _ in range(1 + self.retries):
+                try:
+                    for step in self.steps():
+                        _ = function(self._event(kept, step, token))
+                except Exception as error:  # noqa: BLE001 # AWS writes it into the function's log
+                    self.failures.append(error)
+                else:
+                    kept.rotated = time.time()
+                    return
 
-        thread = threading.Thread(target=steps, args=(kept.function,))
+        self._run(steps, kept)
+
+    def _event(self, kept: _Kept, step: str, token: str) -> dict[str, Any]:
+        event = {"Step": step, "SecretId": kept.arn, "ClientRequestToken": token}
+        return event | ({"RotationToken": kept.rotation_token} if kept.rotation_token else {})
+
+    def _run(self, work: Callable[[Callable[[dict[str, Any]], object]], None], kept: _Kept) -> None:
+        thread = threading.Thread(target=work, args=(kept.function,))
         self._functions.append(thread)
         thread.start()
 

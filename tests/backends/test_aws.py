@@ -370,8 +370,10 @@ def test_the_functions_role_may_do_what_its_steps_need_and_create_nothing():
     begin = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
     text = PLUGIN.policy(AwsOptions(region="eu-central-1"), _ACCESS, of="lambda")
     needed = {"DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"}
-    assert _allows(text, f"{begin}apps/app-AbCd12") == needed
-    assert _allows(text, f"{begin}admin/main-AbCd12") == {"GetSecretValue"}
+    # A tag keeps the end of the journal where that is the log; the sweep looks for its secrets.
+    everywhere = {"ListSecrets"}
+    assert _allows(text, f"{begin}apps/app-AbCd12") == needed | {"TagResource"} | everywhere
+    assert _allows(text, f"{begin}admin/main-AbCd12") == {"GetSecretValue"} | everywhere
 
 
 def test_only_secrets_manager_of_this_account_may_call_the_function():

@@ -428,14 +428,15 @@ class AwsBackend:
         return Credential(username=username, password=Secret(password), fields=fields)
 
     def _data(self, path: str, new: Credential, rotation_id: str) -> str:
-        data = {
+        return self._fits(path, {**self._keys(new), _MARK: rotation_id})
+
+    def _keys(self, new: Credential) -> dict[str, Any]:
+        return {
             **new.fields,
             **templates.fill(self._options.templates, new),
             self._options.username_field: new.username,
             self._options.password_field: new.password.reveal(),
-            _MARK: rotation_id,
         }
-        return self._fits(path, data)
 
     def _fits(self, path: str, data: Mapping[str, Any]) -> str:
         text = json.dumps(data, ensure_ascii=False)

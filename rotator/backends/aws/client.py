@@ -109,11 +109,21 @@ class Client:
             ) from error
         except exceptions.ProfileNotFound as error:
             raise UsageError(f"there is no AWS profile {options.profile!r}.") from error
+        self._session: Any = session
         self.where: str = f"Secrets Manager in {self._client.meta.region_name}"
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def service(self, name: str) -> Any:
+        """Return a client of another service, in the same region and with the same rights."""
+        return self._session.create_client(name, region_name=self._client.meta.region_name)
+
+    def takes(self, operation: str, parameter: str) -> bool:
+        """Return whether this botocore knows a parameter: older ones refuse it unseen."""
+        shape = self._client.meta.service_model.operation_model(operation).input_shape
+        return parameter in shape.members
 
     def ask(self, action: str, path: str, **given: Any) -> dict[str, Any]:
         """Call `action` (such as `get_secret_value`) on a secret; reading.

@@ -31,6 +31,8 @@ _BY_LAMBDA: Final = (
     "GetSecretValue",
     "PutSecretValue",
     "UpdateSecretVersionStage",
+    # Where the journal is the function's log, a tag keeps the end of its chain.
+    "TagResource",
 )
 # What `make lambda` and deploy/lambda call it.
 FUNCTION: Final = "rotator"
@@ -58,6 +60,13 @@ def for_consumer(options: AwsOptions, access: Access) -> str:
 def for_lambda(options: AwsOptions, access: Access) -> str:
     """Return the policy of a rotation function's role, for exactly these secrets."""
     uses = ("Decrypt", "GenerateDataKey")
+    # The sweep finds by itself which secrets the function rotates; AWS allows that on all or none.
+    listing = {
+        "Sid": "Find",
+        "Effect": "Allow",
+        "Action": ["secretsmanager:ListSecrets"],
+        "Resource": "*",
+    }
     return _text(
         options,
         [
@@ -65,6 +74,7 @@ def for_lambda(options: AwsOptions, access: Access) -> str:
             ("Keep", _KEPT, access.kept, uses),
             ("Read", _READ, access.read, ("Decrypt",)),
         ],
+        [listing],
     )
 
 
@@ -96,8 +106,9 @@ def for_invoking(options: AwsOptions, access: Access) -> str:
 def _text(
     options: AwsOptions,
     wanted: Iterable[tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]]],
+    more: Iterable[dict[str, Any]] = (),
 ) -> str:
-    statements: list[dict[str, Any]] = []
+    statements: list[dict[str, Any]] = [*more]
     for name, actions, paths, uses in wanted:
         if not paths:
             continue

@@ -57,6 +57,7 @@ def register(app: typer.Typer) -> None:
         rotator audit verify
         rotator audit verify --public-key rotator-audit.pub
         rotator audit verify --export audit-2026-q1 --public-key rotator-audit.pub
+        rotator audit verify --from-log function.log
         """,
     )(verify)
     command(
@@ -93,6 +94,15 @@ def verify(
             help="Verify a folder that `audit export` wrote; needs no configuration.",
         ),
     ] = None,
+    logged: Annotated[
+        Path | None,
+        typer.Option(
+            "--from-log",
+            metavar="FILE",
+            show_default=False,
+            help="Verify the events in the log of a rotation function; needs no configuration.",
+        ),
+    ] = None,
 ) -> None:
     """Say whether the journal still says what was once written into it.
 
@@ -103,6 +113,9 @@ def verify(
         from rotator.journal.export import verify_export  # noqa: PLC0415
 
         _tell(run, verify_export(exported, _key(public_key)))
+        return
+    if logged is not None:
+        _verify_log(run, logged)
         return
     with run.open_app() as app:
         report = app.verify_journal(_key(public_key))
@@ -165,6 +178,27 @@ def show(
         run.say("The journal holds no events of it yet.")
         return
     _show_events(run, events)
+
+
+def _verify_log(run: Run, file: Path) -> None:
+    from rotator.journal.log import verify_log  # noqa: PLC0415
+
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            report, heads = verify_log(lines)
+    except OSError as error:
+        raise UsageError(f"the log {file} cannot be read ({error.strerror}).") from error
+    if not report.events:
+        raise UsageError(
+            f"the log {file} holds no event of a rotation function.",
+            hint="Download it whole: aws logs tail /aws/lambda/NAME --since 30d --format short > FILE",
+        )
+    run.data["heads"] = {name: {"seq": one.seq, "hash": one.hash} for name, one in heads.items()}
+    _tell(run, report)
+    from rotator.backends.aws.led import HEAD_TAG  # noqa: PLC0415
+
+    run.say(f"The end of each chain; the secret's tag {HEAD_TAG} must say the same:")
+    run.say(*(f"  {name}: {one.text()}" for name, one in sorted(heads.items())))
 
 
 def _key(file: Path | None) -> str | None:

@@ -108,7 +108,7 @@ def _target(
     """Return the target that the secret speaks of: a configured one, or the entry of a new one."""
     fields = credential.fields
     engine = str(fields.get("engine") or "")
-    plugin = _plugin(engine)
+    plugin = _plugin(engine) if engine else None
     about = {key: fields[key] for key in _ABOUT if key in fields}
     if isinstance(port := about.get("port"), str) and port.isdecimal():
         about["port"] = int(port)
@@ -125,8 +125,8 @@ def _target(
 def _plugin(engine: str) -> PluginInfo | None:
     from rotator import plugins  # noqa: PLC0415
 
-    for one in plugins.installed(plugins.ROTATIONS):
-        info = None if one.error else plugins.rotation_plugin(one.name).info
-        if info is not None and engine in (info.name, *info.engines):
-            return info
-    return None
+    try:
+        found = plugins.rotation_plugin_for(engine)
+    except UsageError:
+        return None  # it is there, but its driver is not
+    return found.info if found is not None else None

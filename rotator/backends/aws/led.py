@@ -1,0 +1,192 @@
+"""Secrets whose rotation AWS leads: it has made the version, with the label AWSPENDING and no value.
+
+The version's id is the rotation's id (the event's ClientRequestToken). Facts: AWS, "Lambda rotation
+functions" (https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-secrets_lambda.html).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from rotator.api import Conflict, StepError, Unknown, Version
+from rotator.backends.aws.backend import AwsBackend
+from rotator.backends.aws.client import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from rotator.api import Credential, Secret
+    from rotator.backends.aws.client import Client
+    from rotator.backends.aws.options import AwsOptions
+
+CURRENT: Final = "AWSCURRENT"
+PENDING: Final = "AWSPENDING"
+PREVIOUS: Final = "AWSPREVIOUS"
+# On the version whose login was revoked, and proven to be.
+REVOKED: Final = "ROTATOR_REVOKED"
+# The end of the secret's chain of events, where the journal is a log.
+HEAD_TAG: Final = "rotator-journal"
+_MARK: Final = "rotator_rotation_id"
+# What createSecret has written may be visible late (aws-sdk-js-v3 issue 7701).
+_LATE: Final = (0.1, 0.3, 0.6, 1.0)
+
+
+class LedBackend(AwsBackend):
+    """As `AwsBackend`, but staging and publishing by the labels that AWS's own rotation uses."""
+
+    def __init__(self, name: str, options: AwsOptions, client: Client) -> None:
+        """Nothing is connected yet."""
+        super().__init__(name, options, client)
+        # From the event, where AWS gives one: for rotation by an assumed role.
+        self.rotation_token: Secret | None = None
+
+    def describe(self, path: str) -> dict[str, Any] | None:
+        """Return what DescribeSecret says; None when there is no such secret."""
+        return self._describe(path)
+
+    def staged(self, path: str, rotation_id: str) -> Credential | None:
+        """Return the value of AWS's version, None while it has none."""
+        found = self._read(path, VersionId=rotation_id)
+        return None if found is None else self._credential(path, found["data"])
+
+    def staged_in_time(self, path: str, rotation_id: str) -> Credential | None:
+        """As `staged`, for a value that must be there by now."""
+        for pause in (*_LATE, None):
+            found = self.staged(path, rotation_id)
+            if found is not None or pause is None:
+                return found
+            time.sleep(pause)
+        return None
+
+    def stage(self, path: str, rotation_id: str, new: Credential) -> Credential:
+        """Give AWS's version its value; the first write wins."""
+        first = self.staged(path, rotation_id)
+        if first is not None:
+            return first
+        given: dict[str, Any] = {}
+        if self.rotation_token is not None and self._client.takes(
+            "PutSecretValue", "RotationToken"
+        ):
+            given["RotationToken"] = self.rotation_token.reveal()
+        try:
+            _ = self._client.write(
+                "put_secret_value",
+                path,
+                SecretId=path,
+                ClientRequestToken=rotation_id,
+                SecretString=self._data(path, new, rotation_id),
+                # Without it AWS would move AWSCURRENT.
+                VersionStages=[PENDING],
+                **given,
+            )
+        except Answer as answer:
+            if answer.code == "ResourceExistsException":
+                first = self.staged_in_time(path, rotation_id)
+                if first is not None:
+                    return first
+            raise self._refused(path, answer) from None
+        return new
+
+    def publish(self, path: str, rotation_id: str, *, expect: str | None) -> str:
+        """Move AWSCURRENT to AWS's version, if `expect` still has it."""
+        current = self._read(path, VersionStage=CURRENT)
+        now = None if current is None else str(current["id"])
+        if now == rotation_id:
+            return rotation_id
+        if now != expect:
+            raise self._conflict(path, now, expect)
+        if self.staged_in_time(path, rotation_id) is None:
+            raise Conflict(f"version {rotation_id} of {path!r} has no value to be made current.")
+        self._move(path, to=rotation_id, away_from=now, expect=expect)
+        return rotation_id
+
+    def discard(self, path: str, rotation_id: str) -> None:
+        """Take AWSPENDING away, so that the next rotation is not blocked by this one."""
+        if PENDING not in self._stages(path).get(rotation_id, ()):
+            return
+        self._unlabel(path, rotation_id, PENDING)
+
+    def mark_revoked(self, path: str, version: str) -> None:
+        """Put a label on the version whose login is gone, for whoever looks later."""
+        stages = self._stages(path)
+        if REVOKED in stages.get(version, ()):
+            return
+        holder = next((one for one, labels in stages.items() if REVOKED in labels), None)
+        away = {} if holder is None else {"RemoveFromVersionId": holder}
+        try:
+            _ = self._client.write(
+                "update_secret_version_stage",
+                path,
+                SecretId=path,
+                VersionStage=REVOKED,
+                MoveToVersionId=version,
+                **away,
+            )
+        except Answer as answer:
+            raise self._refused(path, answer) from None
+
+    def keep_head(self, path: str, text: str) -> None:
+        """Keep the end of the secret's chain of events in a tag."""
+        try:
+            _ = self._client.write(
+                "tag_resource", path, SecretId=path, Tags=[{"Key": HEAD_TAG, "Value": text}]
+            )
+        except Answer as answer:
+            raise self._refused(path, answer) from None
+
+    def rotated_by(self, function: str) -> list[str]:
+        """Return the ARNs of the secrets that this function rotates."""
+        found: list[str] = []
+        given: dict[str, Any] = {}
+        while True:
+            answer = self._client.ask("list_secrets", "*", MaxResults=100, **given)
+            found += [
+                str(one["ARN"])
+                for one in answer["SecretList"]
+                if one.get("RotationLambdaARN") == function and one.get("RotationEnabled")
+            ]
+            if not answer.get("NextToken"):
+                return found
+            given = {"NextToken": answer["NextToken"]}
+
+    # -- below ---------------------------------------------------------------------------------
+
+    def _stages(self, path: str) -> Mapping[str, list[str]]:
+        return (self._describe(path) or {}).get("VersionIdsToStages", {})
+
+    def _unlabel(self, path: str, version: str, label: str) -> None:
+        try:
+            _ = self._client.write(
+                "update_secret_version_stage",
+                path,
+                SecretId=path,
+                VersionStage=label,
+                RemoveFromVersionId=version,
+            )
+        except (Answer, Unknown) as error:
+            try:
+                left = label in self._stages(path).get(version, ())
+            except StepError as again:
+                raise Unknown(f"nobody can tell whether {label} is gone: {again.what}") from error
+            if not left:
+                return
+            if isinstance(error, Unknown):
+                raise
+            raise self._refused(path, error) from None
+
+    def _version(self, path: str, found: dict[str, Any]) -> Version:
+        created: datetime | None = found["created"]
+        return Version(
+            id=found["id"],
+            credential=self._credential(path, found["data"]),
+            rotation_id=found["id"],
+            created=created,
+        )
+
+    def _data(self, path: str, new: Credential, rotation_id: str) -> str:
+        # The version's id says whose it is; the secret's own keys stay as they were.
+        _ = rotation_id
+        data = {key: one for key, one in self._keys(new).items() if key != _MARK}
+        return self._fits(path, data)

@@ -1,0 +1,27 @@
+"""AWS Lambda: `handler` rotates for Secrets Manager, `sweep` revokes what is due afterwards.
+
+Point the function's handler at `rotator.faces.aws_lambda.handler`; how: docs/lambda.md. What goes wrong
+is raised, as AWS wants it: the type says what kind of trouble it is, the text what to do; never a secret.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rotator.faces.aws_lambda.function import function
+
+__all__ = ["handler", "sweep"]
+
+
+def handler(event: dict[str, Any], context: Any) -> None:
+    """Do one step of a rotation that Secrets Manager leads. Raises `RotatorError`."""
+    function().handle(event, context)
+
+
+def sweep(event: object, context: Any) -> dict[str, Any]:
+    """Revoke what is due, and end what was interrupted; for a schedule of EventBridge.
+
+    Returns how many rotations were ended and which are still waiting; raises when one failed.
+    """
+    _ = event
+    return function().sweep(context)

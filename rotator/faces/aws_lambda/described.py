@@ -1,0 +1,179 @@
+"""What a secret says of itself, in AWS's JSON: where it logs in, how it is rotated, and by whom."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from rotator.core.errors import Conflict, UsageError
+from rotator.plugins import near, rotation_plugin_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from rotator.core.model import Credential, Version
+    from rotator.core.ports import PluginInfo, RotationPlugin
+
+# What AWS's templates append to the name of the second of two logins.
+_CLONE: Final = "_clone"
+# Our own key in the secret's JSON: {"strategy": "...", "options": {...}}.
+OURS: Final = "rotator"
+_SAME: Final = ("engine", "host", "port")
+_YES: Final = (True, "true", "True", "TRUE")
+_NO: Final = (False, "false", "False", "FALSE")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """A secret as its JSON describes it. `master`: ARN of the secret with the admin's login."""
+
+    plugin: RotationPlugin
+    host: str
+    strategy: str
+    target_options: object
+    secret_options: object
+    master: str | None
+    pair: tuple[str, str]
+
+
+def described(
+    current: Version, default_strategy: str | None, sslrootcert: Path | None
+) -> Described:
+    """Read the JSON of what is current. Raises `UsageError` that names the key."""
+    fields = current.credential.fields
+    engine, host = fields.get("engine"), fields.get("host")
+    if not isinstance(engine, str) or not engine:
+        raise _wrong("engine", "says which kind of server it is", "postgres")
+    if not isinstance(host, str) or not host:
+        raise _wrong("host", "says where the server is", "db.example.org")
+    plugin = rotation_plugin_for(engine)
+    if plugin is None:
+        raise UsageError(
+            f"there is no plugin for the engine {engine!r}.",
+            safety="Nothing was changed.",
+            hint="Known without another package: postgres, aurora-postgresql. A plugin of your own is added to the function's package (docs/plugins.md).",
+        )
+    master = fields.get("masterarn")
+    ours = fields.get(OURS)
+    given = cast("Mapping[str, object]", ours) if isinstance(ours, dict) else {}
+    strategy = given.get("strategy") or default_strategy
+    if strategy is None:
+        strategy = "alternating-users" if master else "single-user"
+    known = [one.name for one in plugin.info.strategies]
+    if strategy not in known:
+        raise UsageError(
+            f"{plugin.info.name} has no strategy {strategy!r}.",
+            safety="Nothing was changed.",
+            hint=f"{near(str(strategy), known)} It has: {', '.join(known)}.".strip(),
+        )
+    if not master and strategy != "single-user":
+        raise UsageError(
+            f"strategy {strategy} needs an admin's login, and the secret names none.",
+            safety="Nothing was changed.",
+            hint="Add the key `masterarn` to the secret: the ARN of the secret that holds it.",
+        )
+    base = current.credential.username.removesuffix(_CLONE)
+    pair = (base, base + _CLONE)
+    extra = given.get("options")
+    return Described(
+        plugin=plugin,
+        host=host,
+        strategy=str(strategy),
+        target_options=_target_options(plugin.info, fields, sslrootcert),
+        secret_options=_secret_options(
+            plugin.info,
+            str(strategy),
+            current.credential.username,
+            pair,
+            cast("Mapping[str, Any]", extra) if isinstance(extra, dict) else {},
+        ),
+        master=str(master) if master else None,
+        pair=pair,
+    )
+
+
+def check_pending(about: Described, current: Credential, pending: Credential) -> None:
+    """Refuse a pending value that leads elsewhere: whoever wrote it would be sent a password.
+
+    That is AWS's rule against the confused deputy: the same host, and a login of the same family.
+    """
+    for key in _SAME:
+        if str(pending.fields.get(key)) != str(current.fields.get(key)):
+            raise Conflict(
+                f"what is pending has another {key!r} than what is current.",
+                safety="Nothing was sent to it.",
+                hint="Take AWSPENDING from that version (update-secret-version-stage), and rotate again.",
+            )
+    family = (
+        {current.username, *about.pair} if about.strategy == "alternating-users" else set[str]()
+    )
+    if about.strategy in ("single-user", "dual-password"):
+        family = {current.username}
+    if family and pending.username not in family:
+        raise Conflict(
+            f"what is pending is for login {pending.username!r}, and current is {current.username!r}.",
+            safety="Nothing was changed.",
+            hint="Take AWSPENDING from that version (update-secret-version-stage), and rotate again.",
+        )
+
+
+def _target_options(
+    info: PluginInfo, fields: Mapping[str, object], sslrootcert: Path | None
+) -> object:
+    names = {one.name for one in dataclasses.fields(info.target_options)}
+    given: dict[str, object] = {"host": fields["host"]}
+    port = fields.get("port")
+    if port not in (None, ""):
+        try:
+            given["port"] = int(cast("str", port))
+        except (TypeError, ValueError):
+            raise _wrong("port", "is a number", "5432") from None
+    if fields.get("dbname"):
+        given["dbname"] = str(fields["dbname"])
+    ssl = fields.get("ssl")
+    # AWS's templates take everything else for "try TLS, then do without". Here only the secret's
+    # own word turns it off; without a word the plugin decides, and that is verified TLS.
+    if ssl in _YES:
+        given["sslmode"] = "verify-full"
+    elif ssl in _NO:
+        given["sslmode"] = "disable"
+    elif ssl is not None:
+        raise _wrong("ssl", "is true or false", "true")
+    if sslrootcert is not None:
+        given["sslrootcert"] = sslrootcert
+    return info.target_options(**{key: one for key, one in given.items() if key in names})
+
+
+def _secret_options(
+    info: PluginInfo,
+    strategy: str,
+    username: str,
+    pair: tuple[str, str],
+    extra: Mapping[str, Any],
+) -> object:
+    known = {one.name: one for one in dataclasses.fields(info.secret_options)}
+    given: dict[str, Any] = {}
+    if strategy == "alternating-users":
+        # As AWS's templates have it: the second is a member of the first, which owns everything.
+        given = {"users": pair, "group": pair[0]}
+    elif strategy in ("single-user", "dual-password"):
+        given = {"username": username}
+    for name, value in extra.items():
+        if name not in known:
+            raise UsageError(
+                f"the key {OURS!r} of the secret has an option {name!r}, which {info.name} does not know.",
+                safety="Nothing was changed.",
+                hint=f"{near(name, known)} Known: {', '.join(known)}.".strip(),
+            )
+        given[name] = tuple(cast("list[Any]", value)) if isinstance(value, list) else value
+    return info.secret_options(**{key: one for key, one in given.items() if key in known})
+
+
+def _wrong(key: str, meaning: str, example: str) -> UsageError:
+    return UsageError(
+        f"the secret's key {key!r} {meaning}, and it is missing or is something else.",
+        safety="Nothing was changed.",
+        hint=f"Such as {example!r}; see AWS's JSON structure of database secrets.",
+    )

@@ -1,0 +1,230 @@
+"""The audit journal as lines of a log: the same hash-chained events, where there is no database.
+
+What has happened is not remembered here: whoever uses it says what is known of a secret (`recall`)
+and keeps the end of its chain elsewhere (`keep`), so that a log whose end is cut off is found out.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from rotator.core.history import SecretRecord, fold_rotation, fold_secret
+from rotator.core.model import Event
+from rotator.journal.chain import START, canonical, event_hash, stamp
+from rotator.journal.memory import Book, MemoryJournal
+from rotator.journal.report import AuditReport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from rotator.core.model import NewEvent
+    from rotator.core.ports import Clock
+
+KEY: Final = "rotator_event"
+_COLUMNS: Final = (
+    *("secret", "seq", "at", "actor", "fence", "kind", "rotation_id", "step", "data"),
+    *("prev_hash", "hash"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The end of a secret's chain: how many events it has, and the hash of the last one."""
+
+    seq: int = 0
+    hash: str = START
+
+    def text(self) -> str:
+        """Return it as it is kept."""
+        return f"{self.seq} {self.hash}"
+
+    @staticmethod
+    def parse(text: str | None) -> Head | None:
+        """Read what `text` returned; None for anything else."""
+        seq, _, hashed = (text or "").partition(" ")
+        sound = seq.isdecimal() and len(hashed) == len(START) and hashed.isalnum()
+        return Head(seq=int(seq), hash=hashed) if sound else None
+
+
+class LogJournal(MemoryJournal):
+    """One invocation's. Each event is one line, `{"rotator_event": {...}, "request": "..."}`."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        actor: str,
+        request: str,
+        line: Callable[[str], None],
+        keep: Callable[[str, Head], None],
+    ) -> None:
+        """`request` names this invocation. `line` writes one line; `keep` keeps the end of a chain:
+        what it raises stops the work before its next effect.
+        """
+        super().__init__(clock=clock, actor=actor)
+        self._request: str = request
+        self._line: Callable[[str], None] = line
+        self._keep: Callable[[str, Head], None] = keep
+
+    def recall(self, secret: str, head: Head, events: Sequence[tuple[NewEvent, Any]]) -> None:
+        """Say what is known of a secret: events, each with its time, that are not written again."""
+        record = SecretRecord(name=secret)
+        book = self.books[secret] = Book(record=record)
+        for number, (new, at) in enumerate(events, 1):
+            event = Event(
+                secret=secret,
+                seq=number,
+                at=at,
+                actor=self._actor,
+                fence=0,
+                kind=new.kind,
+                rotation_id=new.rotation_id,
+                step=new.step,
+                data=new.data,
+                prev_hash=START,
+                hash=START,
+            )
+            record = fold_secret(record, event)
+            if event.rotation_id is not None:
+                folded = fold_rotation(self._rotations.get(event.rotation_id), event)
+                if folded is not None:
+                    if event.rotation_id not in book.rotations:
+                        book.rotations.append(event.rotation_id)
+                    self._rotations[event.rotation_id] = folded
+            book.events.append(event)
+        book.record = replace(record, seq=head.seq, head=head.hash)
+        book.fence = head.seq
+
+    def _write(self, events: list[Event]) -> None:
+        for event in events:
+            self._line(line_of(event, self._request))
+        if events:
+            last = events[-1]
+            self._keep(last.secret, Head(seq=last.seq, hash=last.hash))
+
+
+def line_of(event: Event, request: str) -> str:
+    """Return the line that an event is written as; `data` in its canonical text, which is hashed."""
+    step = event.step.value if event.step else None
+    values = (
+        *(event.secret, event.seq, stamp(event.at), event.actor, event.fence, event.kind.value),
+        *(event.rotation_id, step, canonical(event.data), event.prev_hash, event.hash),
+    )
+    return json.dumps({KEY: dict(zip(_COLUMNS, values, strict=True)), "request": request})
+
+
+@dataclass(slots=True)
+class _Chain:
+    """The events of one secret, by what each follows."""
+
+    after: dict[str, list[tuple[dict[str, Any], str]]] = field(
+        default_factory=dict[str, list[tuple[dict[str, Any], str]]]
+    )
+    hashes: set[str] = field(default_factory=set[str])
+    first: dict[str, Any] | None = None
+
+
+def verify_log(lines: Iterable[str]) -> tuple[AuditReport, dict[str, Head]]:
+    """Check every event that these lines hold; return also the end of each secret's chain.
+
+    Lines of anything else are passed over, and so is what a log service puts before or around ours.
+    A log may begin in the middle, since older lines are deleted after their time. An event that
+    nothing follows, while another invocation went on from the one before it, is that of an
+    invocation which was cut off before its last word.
+    """
+    report, chains = AuditReport(), dict[str, _Chain]()
+    rotations = set[str]()
+    for number, line in enumerate(lines, 1):
+        found = _event_in(line)
+        if found is None:
+            continue
+        row, request = found
+        if not _is_sound(row):
+            report.add(f"line {number}", "its content was changed: the hash is another")
+            continue
+        chain = chains.setdefault(str(row["secret"]), _Chain())
+        if row["hash"] in chain.hashes:  # a log service may deliver a line twice
+            continue
+        report.events += 1
+        chain.hashes.add(str(row["hash"]))
+        chain.after.setdefault(str(row["prev_hash"]), []).append((row, request))
+        if chain.first is None or row["seq"] < chain.first["seq"]:
+            chain.first = row
+        if row["rotation_id"]:
+            rotations.add(str(row["rotation_id"]))
+    report.secrets, report.rotations = len(chains), len(rotations)
+    return report, {name: _walk(name, chain, report) for name, chain in chains.items()}
+
+
+def _walk(secret: str, chain: _Chain, report: AuditReport) -> Head:
+    """Go along one chain; report what does not hang together."""
+    first = cast("dict[str, Any]", chain.first)
+    seen, head = set[str](), Head(seq=int(first["seq"]) - 1, hash=str(first["prev_hash"]))
+    while following := chain.after.get(head.hash):
+        # Several: all but one belong to invocations that were cut off.
+        going_on = [one for one in following if one[0]["hash"] in chain.after]
+        row, request = (going_on or following)[-1]
+        if len(going_on) > 1:
+            report.add(
+                f"secret {secret}, event {row['seq']}", "two chains go on from the one before"
+            )
+        for other, asked in following:
+            seen.add(str(other["hash"]))
+            if other is not row and asked == request:
+                place = f"secret {secret}, event {other['seq']}"
+                report.add(place, "one invocation wrote it twice, with different content")
+        if row["seq"] != head.seq + 1:
+            report.add(f"secret {secret}, event {row['seq']}", "its number does not follow")
+        head = Head(seq=int(row["seq"]), hash=str(row["hash"]))
+    lost = len(chain.hashes) - len(seen)
+    if lost:
+        report.add(
+            f"secret {secret}, after event {head.seq}",
+            f"events are missing: {lost} later one(s) do not follow it",
+        )
+    return head
+
+
+def _event_in(line: str) -> tuple[dict[str, Any], str] | None:
+    """Return our event in a line of a log, bare, after a time stamp, or as another's message."""
+    start = line.find("{")
+    while start >= 0:
+        try:
+            data, _ = json.JSONDecoder().raw_decode(line, start)
+        except ValueError:
+            start = line.find("{", start + 1)
+            continue
+        for one in _nested(data):
+            row = cast("object", one.get(KEY))
+            if isinstance(row, dict) and set(cast("dict[str, Any]", row)) == set(_COLUMNS):
+                return cast("dict[str, Any]", row), str(one.get("request", ""))
+        return None
+    return None
+
+
+def _nested(data: object) -> Iterator[dict[str, Any]]:
+    """Yield the objects in which ours may be: the line's own, and its message."""
+    if not isinstance(data, dict):
+        return
+    given = cast("dict[str, Any]", data)
+    yield given
+    message = given.get("message")
+    if isinstance(message, dict):
+        yield cast("dict[str, Any]", message)
+    elif isinstance(message, str):
+        try:
+            inner = json.loads(message)
+        except ValueError:
+            return
+        if isinstance(inner, dict):
+            yield cast("dict[str, Any]", inner)
+
+
+def _is_sound(row: dict[str, Any]) -> bool:
+    """Return whether the hash of a row is that of its content."""
+    try:
+        return event_hash(*(row[one] for one in _COLUMNS[:-1])) == row["hash"]
+    except (TypeError, AttributeError):
+        return False

@@ -1,0 +1,237 @@
+"""The audit journal in memory: leases, fences, folds and the same hash chain as in a database."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from rotator.core.agenda import Counts, Opened, Reckoned
+from rotator.core.errors import Busy, JournalError, LeaseLost
+from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
+from rotator.core.model import Event, Kind, Lease
+from rotator.journal.chain import canonical, event_hash, stamp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime, timedelta
+
+    from rotator.core.model import NewEvent
+    from rotator.core.ports import Clock
+
+
+@dataclass(slots=True)
+class Book:
+    """Everything about one secret."""
+
+    record: SecretRecord
+    events: list[Event] = field(default_factory=list[Event])
+    rotations: list[str] = field(default_factory=list[str])
+    fence: int = 0
+    lease: Lease | None = None
+
+
+class MemoryJournal:
+    """The journal port in memory. It is gone with its process."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        actor: str,
+        is_dead: Callable[[str], bool] = lambda _holder: False,
+    ) -> None:
+        """`actor` names who writes; `is_dead` tells whether the holder of a lease is gone."""
+        self._clock: Clock = clock
+        self._actor: str = actor
+        self._is_dead: Callable[[str], bool] = is_dead
+        self.books: dict[str, Book] = {}
+        self._rotations: dict[str, RotationRecord] = {}
+        self._guard: threading.RLock = threading.RLock()
+
+    def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
+        """Take the lease, or raise `Busy`."""
+        now = self._clock.now()
+        with self._guard:
+            book = self.books.setdefault(secret, Book(record=SecretRecord(name=secret)))
+            held = book.lease
+            if held is not None and held.expires > now and not self._is_dead(held.holder):
+                raise Busy(f"another rotator is at work on it (until {held.expires:%H:%M:%S} UTC).")
+            book.fence += 1
+            book.lease = Lease(secret=secret, holder=holder, fence=book.fence, expires=now + ttl)
+            return book.lease
+
+    def release(self, lease: Lease) -> None:
+        """Give the lease back."""
+        with self._guard:
+            book = self.books.get(lease.secret)
+            if book is not None and _holds(book, lease):
+                book.lease = None
+
+    def append(self, lease: Lease, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
+        """Write all the events or none, fold them into the records, renew the lease."""
+        with self._guard:
+            book = self.books.get(lease.secret)
+            if book is None or not _holds(book, lease):
+                raise LeaseLost("another rotator has taken over.")
+            record, written = book.record, list[Event]()
+            rotations = dict[str, RotationRecord]()
+            for new in events:
+                event = self._event(lease, new, record)
+                if event.rotation_id is not None:
+                    known = rotations.get(event.rotation_id) or self._rotations.get(
+                        event.rotation_id
+                    )
+                    self._check_request(event, record, known)
+                    folded = fold_rotation(known, event)
+                    if folded is not None:
+                        rotations[event.rotation_id] = folded
+                record = fold_secret(record, event)
+                written.append(event)
+            self._write(written)
+            book.events += written
+            book.record = record
+            book.rotations += [name for name in rotations if name not in self._rotations]
+            self._rotations |= rotations
+            book.lease = replace(lease, expires=self._clock.now() + ttl)
+            return written
+
+    def secret(self, secret: str) -> SecretRecord | None:
+        """Return what the events of this secret add up to."""
+        with self._guard:
+            book = self.books.get(secret)
+            return book.record if book is not None and book.events else None
+
+    def secrets(self) -> list[SecretRecord]:
+        """Return every secret that has events, by name."""
+        with self._guard:
+            return [book.record for _, book in sorted(self.books.items()) if book.events]
+
+    def open_rotation(self, secret: str) -> RotationRecord | None:
+        """Return the rotation that has not ended."""
+        return next((one for one in self._of(secret) if one.ended_at is None), None)
+
+    def rotation(self, rotation_id: str) -> RotationRecord | None:
+        """Return one rotation."""
+        with self._guard:
+            return self._rotations.get(rotation_id)
+
+    def rotations(self, secret: str, limit: int = 50) -> list[RotationRecord]:
+        """Return the newest rotations, newest first."""
+        return self._of(secret)[::-1][:limit]
+
+    def history(self, rotation_id: str) -> list[Event]:
+        """Return the events of one rotation."""
+        with self._guard:
+            record = self._rotations.get(rotation_id)
+            if record is None:
+                return []
+            found, events = list[Event](), self.books[record.secret].events
+            for event in reversed(events):
+                if event.rotation_id == rotation_id:
+                    found.append(event)
+                    if event.kind is Kind.REQUESTED:
+                        break
+            return found[::-1]
+
+    def events(self, secret: str, limit: int | None = None) -> list[Event]:
+        """Return the newest events of a secret, oldest first."""
+        with self._guard:
+            found = self.books[secret].events if secret in self.books else []
+            return found[-limit:] if limit else list(found)
+
+    # -- the agenda ----------------------------------------------------------------------------
+
+    def due(self, now: datetime, limit: int, after: datetime | None = None) -> list[Reckoned]:
+        """Return what is due, longest first."""
+        with self._guard:
+            records = [book.record for book in self.books.values()]
+        found = [
+            (one.next_due, one.name, one)
+            for one in records
+            if one.next_due is not None
+            and one.next_due <= now
+            and (after is None or one.next_due > after)
+            and one.parked is None
+            and one.open_rotation is None
+        ]
+        return [_reckoned(one) for _, _, one in sorted(found)[:limit]]
+
+    def opened(self) -> list[Opened]:
+        """Return the rotations that are open, but for parked ones."""
+        return [
+            Opened(secret=one.name, rotation_id=one.open_rotation, seq=one.seq)
+            for one in self.secrets()
+            if one.open_rotation is not None and one.parked is None
+        ]
+
+    def reckoned(self) -> list[Reckoned]:
+        """Go through every secret."""
+        return [_reckoned(one) for one in self.secrets()]
+
+    def counts(self, now: datetime, overdue: datetime) -> Counts:
+        """Return how many secrets are in which state."""
+        records = self.secrets()
+        with self._guard:
+            leased = sum(book.lease is not None for book in self.books.values())
+        return Counts(
+            known=len(records),
+            due=len(self.due(now, len(records))),
+            overdue=len(self.due(overdue, len(records))),
+            parked=sum(one.parked is not None for one in records),
+            opened=sum(one.open_rotation is not None for one in records),
+            leased=leased,
+            oldest=min((one.since for one in records if one.since is not None), default=None),
+        )
+
+    def _of(self, secret: str) -> list[RotationRecord]:
+        with self._guard:
+            book = self.books.get(secret)
+            return [self._rotations[name] for name in book.rotations] if book is not None else []
+
+    def _write(self, events: list[Event]) -> None:
+        """Write them wherever else they go; what is raised here leaves the journal as it was."""
+
+    @staticmethod
+    def _check_request(event: Event, record: SecretRecord, known: RotationRecord | None) -> None:
+        if event.kind is not Kind.REQUESTED:
+            return
+        if known is not None:
+            raise JournalError(f"the journal already holds rotation {event.rotation_id}.")
+        if record.open_rotation is not None:
+            raise Busy("another rotation of it is open already.")
+
+    def _event(self, lease: Lease, new: NewEvent, record: SecretRecord) -> Event:
+        data, now, seq = canonical(new.data), self._clock.now(), record.seq + 1
+        step = new.step.value if new.step else None
+        place = (lease.secret, seq, stamp(now), self._actor, lease.fence, new.kind.value)
+        return Event(
+            secret=lease.secret,
+            seq=seq,
+            at=now,
+            actor=self._actor,
+            fence=lease.fence,
+            kind=new.kind,
+            rotation_id=new.rotation_id,
+            step=new.step,
+            data=json.loads(data),
+            prev_hash=record.head,
+            hash=event_hash(*place, new.rotation_id, step, data, record.head),
+        )
+
+
+def _reckoned(record: SecretRecord) -> Reckoned:
+    return Reckoned(
+        name=record.name,
+        next_due=record.next_due,
+        since=record.since,
+        rotated_at=record.rotated_at,
+        timing=record.timing,
+        parked=record.parked is not None,
+    )
+
+
+def _holds(book: Book, lease: Lease) -> bool:
+    held = book.lease
+    return held is not None and (held.holder, held.fence) == (lease.holder, lease.fence)

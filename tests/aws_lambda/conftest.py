@@ -1,0 +1,48 @@
+"""A function and its world."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rotator.testing.postgres import ScratchPostgres
+from rotator.testing.secrets_manager import SecretsManager
+from tests.aws_lambda.worlds import ROLES, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A server and a service of the test's own; the journal is the log."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
+    with ScratchPostgres() as server, SecretsManager() as aws:
+        with server.connect() as admin:
+            admin.execute(ROLES.encode())
+        yield World(server=server, aws=aws, dbname="postgres")
+
+
+@pytest.fixture(params=["log", "postgresql"])
+def either(request: pytest.FixtureRequest, world: World) -> World:
+    """With each kind of journal."""
+    if request.param == "postgresql":
+        from rotator.core.secret import Secret
+        from rotator.journal.sql import SqlJournal
+        from rotator.testing.fakes import ManualClock
+
+        with world.server.connect() as admin:
+            admin.execute(b"CREATE DATABASE journal")
+        url = f"postgresql://postgres@{world.server.host}:{world.server.port}/journal"
+        password = world.server.superuser_password
+        SqlJournal(
+            url, clock=ManualClock(), actor="test", password=Secret(password), upgrade=True
+        ).close()
+        world.environ |= {
+            "ROTATOR_JOURNAL": url,
+            "ROTATOR_JOURNAL_PASSWORD": "env:JOURNAL_PASSWORD",
+            "JOURNAL_PASSWORD": password,
+        }
+    return world

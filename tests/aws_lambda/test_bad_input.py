@@ -1,0 +1,242 @@
+"""What a rotation function is given that makes no sense: said clearly, and nothing is changed."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rotator.core.errors import RotatorError, UsageError
+from rotator.faces.aws_lambda.settings import settings
+from tests.aws_lambda.worlds import Context
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from tests.aws_lambda.worlds import World
+
+
+def _pending(world: World) -> str:
+    return next(one for one, labels in world.stages().items() if "AWSPENDING" in labels)
+
+
+_TOKEN = "11111111-2222-4333-8444-555555555555"
+
+
+def _event(world: World, **more: Any) -> dict[str, Any]:
+    kept = world.aws.secret(world.name)
+    event = {"Step": "createSecret", "SecretId": kept.arn, "ClientRequestToken": _TOKEN, **more}
+    return {key: one for key, one in event.items() if one is not None}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"Step": None}, "names no step"),
+        ({"Step": "createSecrets"}, "step that is not known"),
+        ({"Step": 1}, "step that is not known"),
+        ({"SecretId": "prod/db/app"}, "not the ARN"),
+        ({"SecretId": "arn:aws:s3:::bucket"}, "not the ARN"),
+        ({"SecretId": None}, "not the ARN"),
+        ({"ClientRequestToken": None}, "ClientRequestToken"),
+        (
+            {"SecretId": "arn:aws:secretsmanager:us-east-1:123456789012:secret:app-abcdef"},
+            "us-east-1",
+        ),
+        (
+            {"SecretId": "arn:aws:secretsmanager:eu-central-1:999999999999:secret:app-abcdef"},
+            "999999999999",
+        ),
+        (
+            {"SecretId": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:nothing-abcdef"},
+            "there is no secret",
+        ),
+        ({}, f"no version {_TOKEN}"),
+    ],
+)
+def test_a_bad_event_is_refused(world: World, given: Mapping[str, Any], said: str):
+    """With what is wrong with it."""
+    world.secret()
+    before = world.stages()
+    with pytest.raises(UsageError, match=said):
+        world.call(_event(world, **given))
+    assert world.stages() == before
+    assert "PutSecretValue" not in world.aws.requests
+
+
+@pytest.mark.parametrize("event", [None, [], "createSecret", {"detail-type": "Scheduled Event"}])
+def test_what_is_no_event_of_a_rotation_is_refused(world: World, event: Any):
+    """Such as a schedule that was pointed at the handler."""
+    world.secret()
+    with pytest.raises(UsageError, match="names no step"):
+        world.function().handle(event, Context())
+
+
+def test_a_secret_without_rotation_is_left_alone(world: World):
+    """Somebody invoked the function by hand."""
+    world.secret()
+    world.aws.secret(world.name).rotation_enabled = False
+    with pytest.raises(UsageError, match="not turned on"):
+        world.call(_event(world))
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"engine": None}, "'engine'"),
+        ({"host": None}, "'host'"),
+        ({"engine": "oracle"}, "no plugin for the engine 'oracle'"),
+        ({"port": "postgres"}, "'port'"),
+        ({"ssl": "maybe"}, "'ssl'"),
+        ({"rotator": {"strategy": "dual-pasword"}}, "no strategy 'dual-pasword'"),
+        ({"rotator": {"strategy": "alternating-users"}}, "masterarn"),
+        ({"rotator": {"options": {"groop": "x"}}}, "Did you mean `group`"),
+        ({"password": None}, "password"),
+        ({"username": "app; DROP"}, "refuses login"),
+        (
+            {"masterarn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:gone-abcdef"},
+            "no current value",
+        ),
+    ],
+)
+def test_a_secret_that_makes_no_sense_is_refused(world: World, more: Mapping[str, Any], said: str):
+    """With the key that is wrong, and what would be right."""
+    world.secret(**more)
+    before = world.aws.secret(world.name).versions[world.current_id()].value
+    (error,) = world.rotate()
+    assert isinstance(error, RotatorError)
+    assert said in str(error)
+    assert world.logins() == {"app"}
+    assert world.aws.secret(world.name).versions[world.current_id()].value == before
+
+
+def test_a_secret_that_is_no_json_is_refused(world: World):
+    """As one that was written by hand."""
+    world.secret()
+    world.aws.by_hand(world.name, "just-a-password")
+    (error,) = world.rotate()
+    assert "JSON object" in str(error)
+    assert "just-a-password" not in world.said()
+
+
+def test_the_admins_password_goes_to_its_own_host_only(world: World):
+    """Whoever may write the secret could name a host of theirs: the confused deputy."""
+    world.secret(masterarn=world.master(host="db.internal"))
+    (error,) = world.rotate()
+    assert type(error).__name__ == "Conflict"
+    assert "'127.0.0.1'" in str(error)
+    assert "db.internal" in str(error)
+    assert world.aws.secret(world.name).versions[_pending(world)].value is None
+    world.aws.by_hand(
+        "prod/db/master", json.dumps({"username": "master", "password": "password-of-the-master"})
+    )
+    world.aws.secret(world.name).versions = {
+        name: one
+        for name, one in world.aws.secret(world.name).versions.items()
+        if one.value is not None
+    }
+    (error,) = world.rotate()
+    assert "no host at all" in str(error)
+
+
+def test_a_pending_value_that_leads_elsewhere_is_refused(world: World):
+    """It was not us who wrote it."""
+    world.secret()
+    evil = {**world.served(), "host": "evil.example.org", "password": "x" * 20}
+    world.aws.answer(
+        "PutSecretValue",
+        {
+            "SecretId": world.name,
+            "SecretString": json.dumps(evil),
+            "ClientRequestToken": _TOKEN,
+            "VersionStages": ["AWSPENDING"],
+        },
+    )
+    for step in ("createSecret", "setSecret", "testSecret", "finishSecret"):
+        with pytest.raises(RotatorError, match="another 'host'"):
+            world.call(_event(world, Step=step))
+    other = {**world.served(), "username": "postgres", "password": "x" * 20}
+    token = _TOKEN[::-1]
+    world.aws.secret(world.name).versions.pop(_TOKEN)
+    world.aws.answer(
+        "PutSecretValue",
+        {
+            "SecretId": world.name,
+            "SecretString": json.dumps(other),
+            "ClientRequestToken": token,
+            "VersionStages": ["AWSPENDING"],
+        },
+    )
+    with pytest.raises(RotatorError, match="for login 'postgres'"):
+        world.call(_event(world, Step="setSecret", ClientRequestToken=token))
+
+
+def test_a_host_that_is_silent_is_told_within_its_time(world: World):
+    """By its name, as one that does not answer: not as a wrong password, and not as a timeout."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        world.secret(port=silent.getsockname()[1])
+        world.seconds = 30.0
+        begun = time.monotonic()
+        (error,) = world.rotate()
+        assert time.monotonic() - begun < 15
+    assert type(error).__name__ == "Transient"
+    assert "127.0.0.1" in str(error)
+
+
+def test_a_step_that_cannot_end_in_time_is_not_begun(world: World):
+    """The function's own time limit is near."""
+    world.secret()
+    world.seconds = 2.0
+    (error,) = world.rotate()
+    assert "no time left" in str(error)
+    assert "PutSecretValue" not in world.aws.requests
+
+
+def test_an_unencrypted_connection_is_made_only_by_the_secrets_own_word(world: World):
+    """The server has no TLS: with `ssl: true` nothing goes to it, with false it may."""
+    world.secret(ssl=True)
+    (error,) = world.rotate()
+    assert isinstance(error, RotatorError)
+    assert world.accepts(world.served())
+    world.secret(ssl=False)
+    world.aws.secret(world.name).versions = {
+        name: one
+        for name, one in world.aws.secret(world.name).versions.items()
+        if one.value is not None
+    }
+    assert world.rotate() == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"ROTATOR_GRACE": "a day"}, "ROTATOR_GRACE"),
+        ({"ROTATOR_JOURNAL": "mysql://x"}, "ROTATOR_JOURNAL"),
+        ({"ROTATOR_DRAIN_THEN": "wait"}, "ROTATOR_DRAIN_THEN"),
+        ({"PASSWORD_LENGTH": "long"}, "PASSWORD_LENGTH"),
+        ({"PASSWORD_LENGTH": "4"}, "PASSWORD_LENGTH"),
+        ({"EXCLUDE_NUMBERS": "yes"}, "EXCLUDE_NUMBERS"),
+    ],
+)
+def test_a_bad_environment_is_refused(environ: dict[str, str], said: str):
+    """By the variable's name."""
+    with pytest.raises(UsageError, match=said):
+        settings(environ)
+
+
+def test_the_variables_of_the_templates_mean_what_they_did():
+    """So that a function can be replaced without a change."""
+    drawn = settings({"PASSWORD_LENGTH": "40", "EXCLUDE_PUNCTUATION": "true"}).policy.password
+    assert drawn.length == 40
+    assert set("!#$").isdisjoint(drawn.characters())
+    assert drawn.require_each_class
+    drawn = settings({"EXCLUDE_CHARACTERS": "abc", "EXCLUDE_UPPERCASE": "true"}).policy.password
+    assert set("abcABC").isdisjoint(drawn.characters())
+    assert {"!", "1", "z", "/"} <= set(drawn.characters())
+    assert set("/@\"'\\:").isdisjoint(
+        settings({"PASSWORD_LENGTH": "32"}).policy.password.characters()
+    )

@@ -1,0 +1,193 @@
+"""A rotation function's world: Secrets Manager's rules, a real PostgreSQL, and the function itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import psycopg
+
+from rotator.faces.aws_lambda.function import Function
+from rotator.faces.aws_lambda.settings import settings
+from rotator.testing.fakes import ListLog
+from rotator.testing.secrets_manager import CURRENT, FUNCTION, SecretsManager
+
+if TYPE_CHECKING:
+    from rotator.testing.postgres import ScratchPostgres
+
+APP_PASSWORD = "first-password-of-the-app"
+ADMIN_PASSWORD = "password-of-the-master"
+ACCESS = {"AWS_ACCESS_KEY_ID": "AKIATESTING", "AWS_SECRET_ACCESS_KEY": "made-up"}
+ROLES = f"""
+    CREATE ROLE master LOGIN CREATEROLE PASSWORD '{ADMIN_PASSWORD}';
+    GRANT pg_signal_backend, pg_read_all_stats TO master;
+    CREATE ROLE app LOGIN PASSWORD '{APP_PASSWORD}';
+    CREATE ROLE app_owner NOLOGIN;
+    GRANT app, app_owner TO master WITH ADMIN OPTION;
+    GRANT app_owner TO app;
+    CREATE TABLE orders (id int);
+    ALTER TABLE orders OWNER TO app;
+    GRANT CREATE ON SCHEMA public TO app, app_owner;
+"""
+
+
+class Context:
+    """What Lambda gives beside the event."""
+
+    function_name = "rotator"
+    invoked_function_arn = FUNCTION
+
+    def __init__(self, seconds: float = 60.0, request: str = "request-1") -> None:
+        self.aws_request_id = request
+        self._seconds = seconds
+
+    def get_remaining_time_in_millis(self) -> int:
+        return int(self._seconds * 1000)
+
+
+@dataclass(slots=True, kw_only=True)
+class World:
+    """One database and one secret in it."""
+
+    server: ScratchPostgres
+    aws: SecretsManager
+    dbname: str
+    environ: dict[str, str] = field(default_factory=dict[str, str])
+    lines: list[str] = field(default_factory=list[str])
+    log: ListLog = field(default_factory=ListLog)
+    name: str = "prod/db/app"
+    seconds: float = 60.0
+    requests: int = 0
+    # A function that is not replaced stays warm.
+    warm: Function | None = None
+
+    def secret(self, **more: object) -> str:
+        """Put the secret as AWS's console writes it; return its ARN."""
+        value = {
+            "engine": "postgres",
+            "host": self.server.host,
+            "port": self.server.port,
+            "dbname": self.dbname,
+            "username": "app",
+            "password": APP_PASSWORD,
+            "note": "mine: keep it",
+            **more,
+        }
+        self.aws.by_hand(self.name, json.dumps({k: v for k, v in value.items() if v is not None}))
+        kept = self.aws.secret(self.name)
+        kept.rotation_enabled, kept.function = True, self.call
+        return kept.arn
+
+    def master(self, **more: object) -> str:
+        """Put the admin's secret; return its ARN."""
+        value = {
+            "engine": "postgres",
+            "host": self.server.host,
+            "username": "master",
+            "password": ADMIN_PASSWORD,
+            **more,
+        }
+        self.aws.by_hand("prod/db/master", json.dumps({k: v for k, v in value.items() if v}))
+        return self.aws.secret("prod/db/master").arn
+
+    def function(self) -> Function:
+        """Return one as a cold start makes it."""
+        environ = {
+            "AWS_REGION": "eu-central-1",
+            "SECRETS_MANAGER_ENDPOINT": self.aws.endpoint,
+            "AWS_LAMBDA_FUNCTION_NAME": "rotator",
+            "ROTATOR_GRACE": "0s",
+            **self.environ,
+        }
+        with mock.patch.dict(os.environ, ACCESS):
+            return Function(
+                settings(environ), environ=environ, line=self.lines.append, log=self.log
+            )
+
+    def context(self) -> Context:
+        self.requests += 1
+        return Context(self.seconds, f"request-{self.requests}")
+
+    def call(self, event: dict[str, Any]) -> None:
+        """Do a step, in a process that has done none before."""
+        with closing(self.function()) as function:
+            (self.warm or function).handle(event, self.context())
+
+    def rotate(self, **more: object) -> list[BaseException]:
+        """Have AWS rotate; return what the function raised meanwhile."""
+        before = len(self.aws.failures)
+        status, answer = self.aws.answer("RotateSecret", {"SecretId": self.name, **more})
+        assert status == 200, answer
+        self.aws.wait()
+        return self.aws.failures[before:]
+
+    def sweep(self) -> dict[str, Any]:
+        with closing(self.function()) as function:
+            return function.sweep(self.context())
+
+    def served(self) -> dict[str, Any]:
+        """Return what a consumer reads."""
+        status, answer = self.aws.answer("GetSecretValue", {"SecretId": self.name})
+        assert status == 200, answer
+        return json.loads(answer["SecretString"])
+
+    def stages(self) -> dict[str, list[str]]:
+        return self.aws.answer("DescribeSecret", {"SecretId": self.name})[1]["VersionIdsToStages"]
+
+    def current_id(self) -> str:
+        return next(one for one, labels in self.stages().items() if CURRENT in labels)
+
+    def accepts(self, login: dict[str, Any]) -> bool:
+        try:
+            self.server.connect(
+                user=login["username"], password=login["password"], dbname=self.dbname
+            ).close()
+        except psycopg.OperationalError as error:
+            said = str(error)
+            assert "authentication failed" in said or "not permitted" in said or "exist" in said
+            return False
+        return True
+
+    def logins(self) -> set[str]:
+        """Return who can log in with a password, the superuser excepted."""
+        with self.server.connect() as admin:
+            found = admin.execute(
+                "SELECT rolname FROM pg_authid WHERE rolcanlogin AND rolpassword IS NOT NULL"
+            ).fetchall()
+        return {row[0] for row in found} - {"postgres", "master"}
+
+    def said(self) -> str:
+        """Return everything that goes where others read it."""
+        errors = [str(one) for one in self.aws.failures]
+        return "\n".join([*self.lines, *map(str, self.log.lines), *errors])
+
+
+class Client(threading.Thread):
+    """An application: reads the secret and logs in, again and again."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self._world, self._stop_it = world, threading.Event()
+        self.logins, self.refused = 0, 0
+
+    def __enter__(self) -> Client:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop_it.set()
+        self.join()
+
+    def run(self) -> None:
+        while not self._stop_it.is_set():
+            # What was read a moment ago may just have been revoked: then it reads again, once.
+            ok = self._world.accepts(self._world.served()) or self._world.accepts(
+                self._world.served()
+            )
+            self.logins += 1
+            self.refused += not ok
