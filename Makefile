@@ -7,7 +7,7 @@ DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint crash chaos fleet bench idle growth schema clean
+.PHONY: help demo test lint crash chaos fleet bench idle growth lambda schema clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ idle: $(STAMP) ## what the daemon costs over 100,000 secrets, ten minutes long
 
 growth: $(STAMP) ## what a look and a day cost over 1,000, 100,000 and 1,000,000 secrets
 	$(PY) -m tests.growth
+
+lambda: $(DEMO) ## the zips of the AWS Lambda rotation function, into dist/
+	$(PY) deploy/lambda/build.py $(ARGS)
 
 schema: $(STAMP) ## write the configuration's JSON Schema anew
 	$(PY) -m rotator.config > docs/rotator.schema.json

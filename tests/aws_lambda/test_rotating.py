@@ -75,6 +75,7 @@ def test_the_next_rotation_ends_the_one_before(either: World):
     assert not either.accepts(first)
     assert either.accepts(second)
     assert either.accepts(third)
+    assert verify_log(either.lines)[0].damage == []
 
 
 def test_an_old_credential_keeps_its_grace_period(either: World):

@@ -208,7 +208,7 @@ class Function:
             and pending is None
             and self._settings.journal == environment.LOG
         ):
-            self._end_earlier(known, asked.token, ends, request)
+            known = self._after_earlier(known, asked.token, ends, request)
         with self._at_work(known, asked.step, asked.token, pending, ends, request) as (
             engine,
             secret,
@@ -292,10 +292,16 @@ class Function:
                 return None  # nothing is open, or AWS is at it
             return self._swept(engine.resume(secret))
 
-    def _end_earlier(self, known: _Known, token: str, ends: float, request: str) -> None:
-        """Before a rotation begins: the one before must be over, and its old login gone."""
-        if self._revoke_by_log(known, ends, request, beside=token) is not False:
-            return
+    def _after_earlier(self, known: _Known, token: str, ends: float, request: str) -> _Known:
+        """Before a rotation begins the one before must be over, and its old login gone.
+
+        Return the secret as it is then.
+        """
+        ended = self._revoke_by_log(known, ends, request, beside=token)
+        if ended is None:
+            return known
+        if ended:
+            return self._known(known.arn, self._backend.describe(known.arn) or {})
         raise NotDue(
             "its last rotation is not over: the old credential is in its grace period, or in use.",
             hint="It is ended by the sweep once that is over; a shorter ROTATOR_GRACE ends it earlier.",

@@ -107,6 +107,9 @@ def explore_strangers(scenario: Scenario) -> Report:
     Then to the first copy, where there is one.
     """
     report, points = _undisturbed(scenario)
+    if scenario.takes_over:
+        first = next(number for number, one in enumerate(points) if one.name == "stage")
+        points = points[first:]
     for point in points:
         if not point.inner:
             _intrude(scenario, report, point)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.model import DrainThen, Outcome, Policy
+from rotator.core.model import DrainThen, Outcome, Policy, Step
+from rotator.core.naming import new_id
 from rotator.testing.crash.points import Crash, Point, When
 from rotator.testing.crash.process import POLICY, Process
 
@@ -24,6 +25,7 @@ class Scenario:
 
     `prepare` brings a fresh world there, one well-behaved process for each of its entries. `act`
     is what is crashed, again and again. `outcomes`: how the rotations of a crashed act may end.
+    `takes_over`: what somebody else wrote before the act has staged anything is what it rotates.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Scenario:
     prepare: tuple[Callable[[Process], object], ...] = ()
     outcomes: frozenset[Outcome] = _DONE
     policy: Policy = POLICY
+    takes_over: bool = False
 
 
 def scenarios(make_world: Callable[[], World]) -> list[Scenario]:
@@ -49,6 +52,20 @@ def scenarios(make_world: Callable[[], World]) -> list[Scenario]:
             make_world=make_world,
             prepare=rotated,
             act=_rotate_patiently,
+        ),
+        Scenario(
+            name="rotation that somebody else leads",
+            make_world=make_world,
+            prepare=rotated,
+            act=_is_led,
+            takes_over=True,
+        ),
+        Scenario(
+            name="rotation that somebody else leads after an interrupted one",
+            make_world=make_world,
+            prepare=half_way,
+            act=_is_led,
+            takes_over=True,
         ),
         Scenario(
             name="rollback before publish",
@@ -111,6 +128,16 @@ def scenarios(make_world: Callable[[], World]) -> list[Scenario]:
 
 def _rotate_patiently(process: Process) -> None:
     process.finish(process.engine.rotate(process.secret, patience=timedelta(hours=1)))
+
+
+def _is_led(process: Process) -> None:
+    """Do each step in a call of its own, twice, as AWS's rotation does."""
+    rotation_id = new_id(process.world.entropy)
+    for step in (Step.STAGE, Step.CREATE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.PUBLISH):
+        result = process.engine.advance(process.secret, rotation_id=rotation_id, to=step)
+        if result.outcome is not None or result.error is not None:
+            break
+    process.finish(process.engine.resume(process.secret))
 
 
 def _leave_in_grace(process: Process) -> None:
