@@ -7,10 +7,10 @@ DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint crash chaos fleet bench idle growth lambda schema clean
+.PHONY: help demo test lint crash chaos fleet bench idle growth lambda lambda-chaos schema clean
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(DEMO): pyproject.toml constraints.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed: apt-get install python3 python3-venv"; exit 1; }
@@ -56,6 +56,9 @@ growth: $(STAMP) ## what a look and a day cost over 1,000, 100,000 and 1,000,000
 
 lambda: $(DEMO) ## the zips of the AWS Lambda rotation function, into dist/
 	$(PY) deploy/lambda/build.py $(ARGS)
+
+lambda-chaos: $(STAMP) ## AWS rotates, and the function is killed at random, 200 times
+	$(PY) -m tests.lambda_chaos $(ARGS)
 
 schema: $(STAMP) ## write the configuration's JSON Schema anew
 	$(PY) -m rotator.config > docs/rotator.schema.json

@@ -209,6 +209,9 @@ class Steps:
 
     def _create(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
         current = self._old(history)
+        if current is not None:
+            # Before the password is set, not after: where there is no overlap every moment counts.
+            self.control(current.username)
         self._rotation.create(self._staged(), self.context(current))
         return {}
 

@@ -67,6 +67,8 @@ class LogJournal(MemoryJournal):
         self._request: str = request
         self._line: Callable[[str], None] = line
         self._keep: Callable[[str, Head], None] = keep
+        self._kept: set[str] = set()
+        self._heads: dict[str, Head] = {}
 
     def recall(self, secret: str, head: Head, events: Sequence[tuple[NewEvent, Any]]) -> None:
         """Say what is known of a secret: events, each with its time, that are not written again."""
@@ -100,9 +102,21 @@ class LogJournal(MemoryJournal):
     def _write(self, events: list[Event]) -> None:
         for event in events:
             self._line(line_of(event, self._request))
-        if events:
-            last = events[-1]
-            self._keep(last.secret, Head(seq=last.seq, hash=last.hash))
+        if not events:
+            return
+        last = events[-1]
+        self._heads[last.secret] = Head(seq=last.seq, hash=last.hash)
+        if last.secret not in self._kept:
+            # Before the first effect; what follows is kept when it is over. Cut off between the two,
+            # its lines are the last words of an invocation.
+            self.close()
+            self._kept.add(last.secret)
+
+    def close(self) -> None:
+        """Keep the ends of the chains."""
+        while self._heads:
+            secret, head = self._heads.popitem()
+            self._keep(secret, head)
 
 
 def line_of(event: Event, request: str) -> str:
@@ -159,25 +173,20 @@ def verify_log(lines: Iterable[str]) -> tuple[AuditReport, dict[str, Head]]:
 
 
 def _walk(secret: str, chain: _Chain, report: AuditReport) -> Head:
-    """Go along one chain; report what does not hang together."""
+    """Go along one chain, by its longest way; report what does not hang together."""
     first = cast("dict[str, Any]", chain.first)
     seen, head = set[str](), Head(seq=int(first["seq"]) - 1, hash=str(first["prev_hash"]))
+    lengths = _lengths(chain)
     while following := chain.after.get(head.hash):
-        # Several: all but one belong to invocations that were cut off.
-        going_on = [one for one in following if one[0]["hash"] in chain.after]
-        row, request = (going_on or following)[-1]
-        if len(going_on) > 1:
-            report.add(
-                f"secret {secret}, event {row['seq']}", "two chains go on from the one before"
-            )
-        for other, asked in following:
-            seen.add(str(other["hash"]))
-            if other is not row and asked == request:
+        row, request = max(following, key=lambda one: lengths[one[0]["hash"]])
+        for other, _ in following:
+            if other is not row:
                 place = f"secret {secret}, event {other['seq']}"
-                report.add(place, "one invocation wrote it twice, with different content")
+                seen |= _cut_off(place, chain, str(other["hash"]), request, report)
         if row["seq"] != head.seq + 1:
             report.add(f"secret {secret}, event {row['seq']}", "its number does not follow")
         head = Head(seq=int(row["seq"]), hash=str(row["hash"]))
+        seen.add(head.hash)
     lost = len(chain.hashes) - len(seen)
     if lost:
         report.add(
@@ -185,6 +194,32 @@ def _walk(secret: str, chain: _Chain, report: AuditReport) -> Head:
             f"events are missing: {lost} later one(s) do not follow it",
         )
     return head
+
+
+def _lengths(chain: _Chain) -> dict[str, int]:
+    """Return for each event how many follow it on the longest way, itself counted."""
+    rows = [one for following in chain.after.values() for one, _ in following]
+    lengths: dict[str, int] = {}
+    for row in sorted(rows, key=lambda row: int(row["seq"]), reverse=True):
+        after = chain.after.get(str(row["hash"]), ())
+        lengths[row["hash"]] = 1 + max((lengths.get(one["hash"], 0) for one, _ in after), default=0)
+    return lengths
+
+
+def _cut_off(place: str, chain: _Chain, start: str, going_on: str, report: AuditReport) -> set[str]:
+    """Return the events of a branch that ends: the last words of one invocation, and no other's."""
+    requests = {one["hash"]: asked for row in chain.after.values() for one, asked in row}
+    branch, ahead = set[str](), [start]
+    while ahead:
+        hashed = ahead.pop()
+        branch.add(hashed)
+        ahead += [str(one["hash"]) for one, _ in chain.after.get(hashed, ())]
+    asked = {requests[one] for one in branch}
+    if len(asked) > 1:
+        report.add(place, "two chains go on from the one before")
+    elif going_on in asked:
+        report.add(place, "one invocation wrote it twice, with different content")
+    return branch
 
 
 def _event_in(line: str) -> tuple[dict[str, Any], str] | None:

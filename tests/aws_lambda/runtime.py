@@ -94,6 +94,8 @@ class Runtime:
         if self.process is not None and self.process.poll() is None:
             return
         self.starts += 1
+        # A killed process's request may still wait on the old one.
+        self._waiting = queue.Queue()
         environ = {
             "PATH": os.environ["PATH"],
             "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{self._server.server_address[1]}",

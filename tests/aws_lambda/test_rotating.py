@@ -248,6 +248,26 @@ def test_the_log_is_a_journal_that_can_be_verified(world: World):
     assert verify_log(around[:-1])[1][world.name].text() != kept
 
 
+def test_the_last_words_of_a_killed_invocation_are_no_damage(world: World):
+    """Its lines are there, the end of the chain was not kept; another went on from before them."""
+    world.secret()
+    assert world.rotate() == []
+    whole = len(world.lines)
+    kept = dict(world.aws.secret(world.name).tags)
+    assert world.rotate() == []
+    cut_off = world.lines[: whole + 3]
+    world.aws.secret(world.name).tags = kept
+    del world.lines[whole:]
+    assert world.rotate() == []
+    assert verify_log(cut_off + world.lines[whole:])[0].damage == []
+    # Two invocations' words are no accident.
+    both = verify_log([*cut_off, *world.lines[whole:], cut_off[-1].replace("request-", "r")])[0]
+    assert both.damage == []
+    forged = [line.replace('"request": "request-5"', '"request": "x"') for line in cut_off[-1:]]
+    damage = verify_log([*cut_off[:-1], *forged, *world.lines[whole:]])[0].damage
+    assert forged[0] == cut_off[-1] or damage
+
+
 @pytest.mark.parametrize("journal", ["log", "postgresql"])
 def test_a_journal_that_cannot_be_written_stops_it_before_any_effect(world: World, journal: str):
     """Nothing on the target, nothing in the secret."""

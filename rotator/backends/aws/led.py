@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from rotator.api import Conflict, StepError, Unknown, Version
+from rotator.api import StepError, Unknown, Version
 from rotator.backends.aws.backend import AwsBackend
 from rotator.backends.aws.client import Answer
 
@@ -91,15 +91,9 @@ class LedBackend(AwsBackend):
 
     def publish(self, path: str, rotation_id: str, *, expect: str | None) -> str:
         """Move AWSCURRENT to AWS's version, if `expect` still has it."""
-        current = self._read(path, VersionStage=CURRENT)
-        now = None if current is None else str(current["id"])
-        if now == rotation_id:
-            return rotation_id
-        if now != expect:
-            raise self._conflict(path, now, expect)
-        if self.staged_in_time(path, rotation_id) is None:
-            raise Conflict(f"version {rotation_id} of {path!r} has no value to be made current.")
-        self._move(path, to=rotation_id, away_from=now, expect=expect)
+        # One call, which AWS refuses where the label is elsewhere: until it is done, the single user
+        # of a target without overlap cannot log in with what is current.
+        self._move(path, to=rotation_id, away_from=expect, expect=expect)
         return rotation_id
 
     def discard(self, path: str, rotation_id: str) -> None:

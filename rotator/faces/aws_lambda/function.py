@@ -213,18 +213,23 @@ class Function:
             engine,
             secret,
         ):
+            to = asked.step
+            if to is Step.CREATE and not secret.rotation.overlaps:
+                # Once the password is set, what is current does not log in: it is tried and published
+                # at once, not by AWS's next two calls. They find it done.
+                to = Step.PUBLISH
             result = engine.advance(
                 secret,
                 rotation_id=asked.token,
-                to=asked.step,
+                to=to,
                 reason=_REASON,
                 others=_others(known),
                 patience=timedelta(seconds=self._left(ends) * 0.3),
                 ends=ends,
             )
-            if result.outcome is Outcome.UNDONE or not _got(result, asked.step):
+            if result.outcome is Outcome.UNDONE or not _got(result, to):
                 raise result.error or Transient("it has not got that far yet.")
-            if asked.step is Step.PUBLISH and not secret.rotation.overlaps:
+            if to is Step.PUBLISH and not secret.rotation.overlaps:
                 # Nothing is left to wait for: prove at once that the old password is refused.
                 self._prove(engine, secret)
 
@@ -391,7 +396,10 @@ class Function:
                     keep=lambda _name, head: self._backend.keep_head(known.arn, head.text()),
                 )
                 journal.recall(known.name, known.head or Head(), events)
-                yield self._engine_over(journal), secret
+                try:
+                    yield self._engine_over(journal), secret
+                finally:
+                    journal.close()
             else:
                 if self._engine is None:
                     self._engine = self._engine_over(self._journal())

@@ -1,0 +1,278 @@
+"""`make lambda-chaos`: AWS rotates, and the function's process is killed at random instants.
+
+The real runtime client, Secrets Manager's rules kept strictly, a real PostgreSQL. For each strategy: some
+rotations undisturbed, timed; then rotations whose function is killed, whose answers are lost, whose steps
+come twice and in another order, until all kills are done. An application logs in all the time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rotator import observe
+from rotator.api import Secret
+from rotator.journal import audit
+from rotator.journal.log import verify_log
+from rotator.journal.sql import SqlJournal
+from rotator.testing.fakes import ManualClock
+from rotator.testing.postgres import ScratchPostgres
+from rotator.testing.secrets_manager import CURRENT, PENDING, STEPS, SecretsManager
+from tests.aws_lambda.runtime import InvocationError, Killed, Runtime
+from tests.aws_lambda.worlds import ROLES, Client, World
+
+_MOST_TRIES = 40
+_SECRETS: dict[str, dict[str, Any]] = {
+    "single-user": {},
+    "alternating-users": {"masterarn": True},
+    "new-user": {
+        "masterarn": True,
+        "rotator": {"strategy": "new-user", "options": {"group": "app_owner"}},
+    },
+}
+
+
+class LostError(Exception):
+    """The function did it, and its answer did not come back."""
+
+
+@dataclass(slots=True, kw_only=True)
+class ChaosReport:
+    """One strategy's. `refused`: logins with what was just read, and read again, that were refused."""
+
+    strategy: str
+    journal: str
+    undisturbed: int = 0
+    undisturbed_logins: int = 0
+    undisturbed_refused: int = 0
+    rotation_ms: float = 0.0
+    kills: int = 0
+    lost: int = 0
+    tries: int = 0
+    ended: int = 0
+    logins: int = 0
+    refused: int = 0
+    wrong: list[str] = field(default_factory=list)
+    events: int = 0
+    damage: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        overlapping = self.strategy != "single-user"
+        locked_out = overlapping and (self.refused or self.undisturbed_refused)
+        return not (self.wrong or self.damage or locked_out) and self.ended > 0
+
+
+class Disturbed:
+    """The function as AWS sees it on a bad day."""
+
+    def __init__(self, runtime: Runtime, chance: random.Random, report: ChaosReport) -> None:
+        self._runtime, self._chance, self._report = runtime, chance, report
+        self.on = False
+
+    def __call__(self, event: dict[str, Any]) -> object:
+        if not self.on:
+            return self._runtime(event)
+        timer = None
+        if self._chance.random() < 0.5:
+            timer = threading.Timer(self._chance.uniform(0, 0.25), self._kill)
+            timer.start()
+        try:
+            answer = self._runtime(event)
+        except Killed:
+            self._report.kills += 1
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+                timer.join()
+        if self._chance.random() < 0.1:
+            self._report.lost += 1
+            raise LostError
+        return answer
+
+    def _kill(self) -> None:
+        process = self._runtime.process
+        if process is not None and process.poll() is None:
+            process.kill()
+
+    def steps(self) -> list[str]:
+        """Return the four steps, some twice, or with earlier ones again between them."""
+        if not self.on or self._chance.random() < 0.5:
+            return list(STEPS)
+        found: list[str] = []
+        for number, step in enumerate(STEPS):
+            found.append(step)
+            if self._chance.random() < 0.4:
+                found += [self._chance.choice(STEPS[: number + 1]), step]
+        return found
+
+
+def run(strategy: str, journal: str, *, rotations: int, kills: int, seed: int) -> ChaosReport:
+    """Let one strategy go through it."""
+    chance = random.Random(f"{seed} {strategy} {journal}")
+    report = ChaosReport(strategy=strategy, journal=journal)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-lambda-")))
+        server = stack.enter_context(ScratchPostgres())
+        aws = stack.enter_context(SecretsManager())
+        with server.connect() as admin:
+            admin.execute(ROLES.encode())
+            admin.execute(b"REASSIGN OWNED BY app TO app_owner; DROP OWNED BY app")
+        world = World(server=server, aws=aws, dbname="postgres")
+        world.environ |= {"SECRETS_MANAGER_ENDPOINT": aws.endpoint, "ROTATOR_GRACE": "0s"}
+        kept = _with_journal(world, journal)
+        given = dict(_SECRETS[strategy])
+        if given.get("masterarn"):
+            given["masterarn"] = world.master()
+        world.secret(**given)
+        runtime = stack.enter_context(Runtime(environ=world.environ, log=folder / "log"))
+        sweeping = stack.enter_context(
+            Runtime(
+                "rotator.faces.aws_lambda.sweep", environ=world.environ, log=folder / "sweep.log"
+            )
+        )
+        function = Disturbed(runtime, chance, report)
+        aws.secret(world.name).function, aws.steps = function, function.steps
+        with Client(world) as client:
+            times = [_timed(world, runtime, sweeping) for _ in range(rotations)]
+            report.undisturbed, report.rotation_ms = (
+                rotations,
+                round(1000 * statistics.median(times)),
+            )
+        report.undisturbed_logins, report.undisturbed_refused = client.logins, client.refused
+        function.on, aws.retries = True, _MOST_TRIES
+        with Client(world) as client:
+            while report.kills < kills:
+                before = world.current_id()
+                failed = world.rotate()
+                report.tries += 1 + len(failed)
+                unexpected = [one for one in failed if not isinstance(one, (Killed, LostError))]
+                # A step that comes again after its rotation is over, or while another is at it.
+                report.wrong += [
+                    str(one) for one in unexpected if not isinstance(one, InvocationError)
+                ]
+                _sweep(sweeping, chance, report)
+                report.ended += world.current_id() != before
+                report.wrong += _judge(world, strategy)
+        report.logins, report.refused = client.logins, client.refused
+        _verify(report, folder, kept, Secret(server.superuser_password))
+    return report
+
+
+def _timed(world: World, runtime: Runtime, sweeping: Runtime) -> float:
+    begun = time.perf_counter()
+    failed = world.rotate()
+    taken = time.perf_counter() - begun
+    assert not failed, failed
+    assert runtime.starts == 1
+    sweeping({})
+    return taken
+
+
+def _sweep(sweeping: Runtime, chance: random.Random, report: ChaosReport) -> None:
+    for _ in range(_MOST_TRIES):
+        timer = threading.Timer(chance.uniform(0, 0.3), sweeping.kill)
+        if chance.random() < 0.4:
+            timer.start()
+        try:
+            sweeping({})
+        except Killed:
+            report.kills += 1
+        else:
+            return
+        finally:
+            timer.cancel()
+            if timer.ident is not None:
+                timer.join()
+    report.wrong.append("the sweep never ended")
+
+
+def _judge(world: World, strategy: str) -> list[str]:
+    """Return what is not as it must be between two rotations."""
+    wrong: list[str] = []
+    served, stages = world.served(), world.stages()
+    if not world.accepts(served):
+        wrong.append("what is current does not log in")
+    if any(PENDING in labels and CURRENT not in labels for labels in stages.values()):
+        wrong.append("AWSPENDING is stuck")
+    left = world.logins() - {served["username"]}
+    if left:
+        wrong.append(f"left behind: {sorted(left)} ({strategy})")
+    return wrong
+
+
+def _with_journal(world: World, journal: str) -> str | None:
+    if journal == "log":
+        return None
+    with world.server.connect() as admin:
+        admin.execute(b"CREATE DATABASE journal")
+    url = f"postgresql://postgres@{world.server.host}:{world.server.port}/journal"
+    password = world.server.superuser_password
+    SqlJournal(
+        url, clock=ManualClock(), actor="chaos", password=Secret(password), upgrade=True
+    ).close()
+    world.environ |= {
+        "ROTATOR_JOURNAL": url,
+        "ROTATOR_JOURNAL_PASSWORD": "env:JOURNAL_PASSWORD",
+        "JOURNAL_PASSWORD": password,
+    }
+    return url
+
+
+def _verify(report: ChaosReport, folder: Path, url: str | None, password: Secret) -> None:
+    if url is None:
+        lines = [*(folder / "log").open(), *(folder / "sweep.log").open()]
+        found, _ = verify_log(lines)
+    else:
+        journal = SqlJournal(
+            url, clock=ManualClock(), actor="chaos", password=password, check=False
+        )
+        found = audit.verify(journal)
+        journal.close()
+    report.events = found.events
+    report.damage = [f"{one.where}: {one.what}" for one in found.damage]
+
+
+def main() -> None:
+    """Run as a program."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rotations", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=210, help="in all, shared by the strategies")
+    parser.add_argument("--journal", choices=("log", "postgresql"), default="log")
+    parser.add_argument("--seed", type=int, default=None)
+    given = parser.parse_args()
+    observe.set_up(level="off")
+    seed = given.seed if given.seed is not None else random.randrange(2**32)
+    begun = time.monotonic()
+    reports = [
+        run(
+            strategy,
+            given.journal,
+            rotations=given.rotations,
+            kills=-(-given.kills // len(_SECRETS)),
+            seed=seed,
+        )
+        for strategy in _SECRETS
+    ]
+    found = [{"ok": one.ok, **asdict(one)} for one in reports]
+    print(
+        json.dumps(
+            {"seed": seed, "seconds": round(time.monotonic() - begun), "runs": found}, indent=2
+        )
+    )
+    sys.exit(not all(one.ok for one in reports))
+
+
+if __name__ == "__main__":
+    main()
