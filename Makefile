@@ -7,7 +7,7 @@ DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint crash chaos fleet bench idle growth lambda lambda-chaos schema clean
+.PHONY: help demo test lint crash chaos fleet bench idle growth lambda lambda-bench lambda-chaos schema clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ lambda: $(DEMO) ## the zips of the AWS Lambda rotation function, into dist/
 
 lambda-chaos: $(STAMP) ## AWS rotates, and the function is killed at random, 200 times
 	$(PY) -m tests.lambda_chaos $(ARGS)
+
+lambda-bench: $(STAMP) ## what a cold start of the rotation function costs
+	$(PY) -m tests.lambda_bench $(ARGS)
 
 schema: $(STAMP) ## write the configuration's JSON Schema anew
 	$(PY) -m rotator.config > docs/rotator.schema.json

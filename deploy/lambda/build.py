@@ -26,7 +26,6 @@ PACKAGES = (
     "psycopg",
     "psycopg-binary",
     "typing_extensions",
-    "structlog",
     "sqlalchemy",
 )
 # What MySQL and others need, once their plugins are there.
@@ -54,6 +53,7 @@ UNUSED = (
     "rotator/bootstrap.py",
     "rotator/metrics.py",
     "rotator/notify.py",
+    "rotator/observe.py",
     "sqlalchemy/testing/",
     "sqlalchemy/dialects/mssql/",
     "sqlalchemy/dialects/mysql/",

@@ -175,7 +175,10 @@ def _handler(runtime: Runtime) -> type[BaseHTTPRequestHandler]:
             )
 
         def do_POST(self) -> None:
-            content = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            size = int(self.headers["Content-Length"] or 0)
+            content = self.rfile.read(size)
+            if len(content) < size:  # its process was killed in the middle of the answer
+                return
             data = json.loads(content or b"null")
             parts = self.path.split("/")
             if parts[-2:] == ["init", "error"]:

@@ -297,3 +297,30 @@ def test_no_secret_is_in_any_text(either: World):
         either.sweep()
     said = either.said() + either.server.log_text()
     assert not [one for one in passwords if one in said]
+
+
+def test_boto3_asks_for_it_and_reads_it_as_its_documentation_says(world: World):
+    """RotateSecret answers at once; DescribeSecret and GetSecretValue tell the rest."""
+    import boto3
+
+    arn = world.secret(masterarn=world.master())
+    client = boto3.client(
+        "secretsmanager", region_name="eu-central-1", endpoint_url=world.aws.endpoint
+    )
+    try:
+        before = client.get_secret_value(SecretId=world.name)
+        answer = client.rotate_secret(SecretId=arn)
+        assert answer["ARN"] == arn
+        world.aws.wait()
+        after = client.get_secret_value(SecretId=world.name)
+        assert after["VersionId"] == answer["VersionId"] != before["VersionId"]
+        about = client.describe_secret(SecretId=world.name)
+        assert about["RotationEnabled"] is True
+        assert about["LastRotatedDate"].timestamp() > before["CreatedDate"].timestamp()
+        stages = about["VersionIdsToStages"]
+        assert CURRENT in stages[after["VersionId"]]
+        assert stages[before["VersionId"]] == ["AWSPREVIOUS"]
+        previous = client.get_secret_value(SecretId=world.name, VersionStage="AWSPREVIOUS")
+        assert previous["SecretString"] == before["SecretString"]
+    finally:
+        client.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -19,6 +18,7 @@ from rotator.core.errors import Conflict, NotDue, RotatorError, Transient, Usage
 from rotator.core.model import Kind, NewEvent, Outcome, Step
 from rotator.core.secret import Secret
 from rotator.engine import Engine, ManagedSecret
+from rotator.faces.aws_lambda import lines
 from rotator.faces.aws_lambda import settings as environment
 from rotator.faces.aws_lambda.described import Described, check_pending, described
 from rotator.journal.log import Head, LogJournal
@@ -108,14 +108,17 @@ class Function:
         log: Log | None = None,
     ) -> None:
         """Nothing is connected yet. `line` writes a line of the journal where that is the log."""
-        options = AwsOptions(region=settings.region, endpoint=settings.endpoint)
+        # No pace of our own: a function writes a few times, and AWS says when it is too much.
+        options = AwsOptions(
+            region=settings.region, endpoint=settings.endpoint, writes_a_second=1000
+        )
         self._settings: Settings = settings
         self._environ: Mapping[str, str] = environ
         self._clock: world.SystemClock = world.SystemClock()
         self._client: Client = Client(options)
         self._backend: LedBackend = LedBackend(_BACKEND, options, self._client)
-        self._line: Callable[[str], None] = line or _print
-        self._log: Log = log or _made_log()
+        self._line: Callable[[str], None] = line or lines.write
+        self._log: Log = log or lines.Lines(environ.get("ROTATOR_LOG_LEVEL") or "info")
         self._sql: SqlJournal | None = None
         self._engine: Engine | None = None
         self._controlled: set[str] = set()
@@ -650,15 +653,3 @@ def _recalled(
             told = data if kind is Kind.FINISHED else {}
             found.append((NewEvent(kind=kind, rotation_id=token, step=one, data=told), when))
     return found
-
-
-def _print(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
-
-
-def _made_log() -> Log:
-    from rotator.observe import get_log, set_up  # noqa: PLC0415 # structlog: only when Lambda calls
-
-    set_up(level=os.environ.get("ROTATOR_LOG_LEVEL", "info"), human=False)
-    return get_log()
