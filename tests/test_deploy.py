@@ -13,6 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rotator.api import Access
+from rotator.backends.aws.backend import PLUGIN
+from rotator.backends.aws.options import AwsOptions
 from rotator.config import load
 from rotator.metrics import Metrics, Standing
 from rotator.testing.fake_journal import MemoryJournal
@@ -37,6 +40,55 @@ def _metrics() -> set[str]:
     )
     metrics.registry.register(standing)
     return set(re.findall(r"(?m)^# TYPE (\S+) ", metrics.text().decode()))
+
+
+_LAMBDA = DEPLOY / "lambda"
+
+
+def test_the_functions_template_is_taken_by_cfn_lint():
+    """Every property, reference and condition."""
+    program = Path(sys.executable).with_name("cfn-lint")
+    command = [str(program), "-r", "eu-central-1", "--", str(_LAMBDA / "template.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_functions_role_is_the_one_that_rotator_policy_prints():
+    """In the template and in the module: no right more, none less, and no secret by a star."""
+    options = AwsOptions(region="eu-central-1")
+    printed = json.loads(
+        PLUGIN.policy(options, Access(rotated=("app",), read=("main",)), of="lambda")
+    )
+    wanted = {one["Sid"]: set(one["Action"]) for one in printed["Statement"]}
+    text = (_LAMBDA / "template.yaml").read_text()
+    module = (_LAMBDA / "terraform" / "main.tf").read_text()
+    for source in (text, module):
+        found = set(re.findall(r"secretsmanager:[A-Z]\w+", source))
+        assert found == wanted["Rotate"] | wanted["Find"] | wanted["Read"]
+    for sid in ("Find", "Rotate"):
+        block = re.search(rf"Sid: {sid}\n(?:(?!Sid:)[^\n]*\n)+?\s+Resource", text)
+        assert block is not None
+        assert set(re.findall(r"secretsmanager:[A-Z]\w+", block[0])) == wanted[sid]
+
+
+def test_the_terraform_module_is_well_formed():
+    """As far as it can be told without its provider."""
+    program = shutil.which("terraform")
+    if program is None:
+        pytest.skip("no terraform")
+    command = [program, "fmt", "-check", str(_LAMBDA / "terraform")]
+    environ = {"PATH": "/usr/bin:/bin", "CHECKPOINT_DISABLE": "1"}
+    assert subprocess.run(command, capture_output=True, check=False, env=environ).returncode == 0
+
+
+def test_the_zip_names_every_face_that_it_has():
+    """The handlers of both templates are there."""
+    from rotator.faces import aws_lambda
+
+    for source in ("template.yaml", "terraform/main.tf"):
+        named = re.findall(r"rotator\.faces\.aws_lambda\.(\w+)", (_LAMBDA / source).read_text())
+        assert set(named) == {"handler", "sweep"}
+        assert all(callable(getattr(aws_lambda, one)) for one in named)
 
 
 def _used(text: str) -> set[str]:

@@ -1,0 +1,65 @@
+"""audit verify --from-log: the journal that a rotation function writes into its log."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from rotator.core.model import Kind, NewEvent
+from rotator.journal.log import Head, LogJournal
+from rotator.testing.fakes import ManualClock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.cli.conftest import Cli
+
+
+def _log(file: Path, count: int = 5) -> Head:
+    lines, heads = list[str](), list[Head]()
+    journal = LogJournal(
+        clock=ManualClock(),
+        actor="lambda:rotator",
+        request="one",
+        line=lines.append,
+        keep=lambda _secret, head: heads.append(head),
+    )
+    journal.recall("app", Head(), ())
+    lease = journal.acquire("app", "me", timedelta(minutes=1))
+    for number in range(count):
+        new = NewEvent(kind=Kind.CHECKED, data={"number": number})
+        journal.append(lease, [new], timedelta(minutes=1))
+    journal.close()
+    file.write_text("START RequestId: one\n" + "".join(f"2026-01-01 {one}\n" for one in lines))
+    return heads[-1]
+
+
+def test_a_sound_log_is_told_with_the_end_of_each_chain(cli: Cli, tmp_path: Path):
+    """To be compared with the tag of the secret; no configuration is needed."""
+    head = _log(tmp_path / "log")
+    outcome = cli("audit", "verify", "--from-log", str(tmp_path / "log"), "--json")
+    assert outcome.answer["data"]["events"] == 5
+    assert outcome.answer["data"]["heads"] == {"app": {"seq": 5, "hash": head.hash}}
+    told = cli("audit", "verify", "--from-log", str(tmp_path / "log"))
+    assert head.text() in told.out
+
+
+def test_an_altered_log_is_told(cli: Cli, tmp_path: Path):
+    """With the place."""
+    file = tmp_path / "log"
+    _log(file)
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join(lines[:3] + lines[4:]))
+    outcome = cli("audit", "verify", "--from-log", str(file), code=1)
+    assert "events are missing" in outcome.out
+    file.write_text("".join(lines).replace('\\"number\\":2', '\\"number\\":7'))
+    outcome = cli("audit", "verify", "--from-log", str(file), code=1)
+    assert "line 4" in outcome.out
+
+
+def test_a_file_without_events_is_misuse(cli: Cli, tmp_path: Path):
+    """Another log, or one that is not there."""
+    (tmp_path / "log").write_text("nothing of ours\n{not json\n")
+    for name, said in (("log", "holds no event"), ("gone", "cannot be read")):
+        outcome = cli("audit", "verify", "--from-log", str(tmp_path / name), code=2)
+        assert said in outcome.err
