@@ -25,10 +25,10 @@ PACKAGES = (
     "urllib3",
     "psycopg",
     "psycopg-binary",
+    "pymysql",
     "typing_extensions",
     "sqlalchemy",
 )
-# What MySQL and others need, once their plugins are there.
 PLATFORMS = {
     "x86_64": ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64"),
     "arm64": ("manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_28_aarch64"),

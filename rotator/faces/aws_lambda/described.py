@@ -37,6 +37,11 @@ class Described:
     master: str | None
     pair: tuple[str, str]
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether an old credential is left to be revoked."""
+        return any(one.overlaps for one in self.plugin.info.strategies if one.name == self.strategy)
+
 
 def described(
     current: Version, default_strategy: str | None, sslrootcert: Path | None
@@ -53,7 +58,7 @@ def described(
         raise UsageError(
             f"there is no plugin for the engine {engine!r}.",
             safety="Nothing was changed.",
-            hint="Known without another package: postgres, aurora-postgresql. A plugin of your own is added to the function's package (docs/plugins.md).",
+            hint="Known: postgres, aurora-postgresql, mariadb. A plugin of your own is added to the function's package (docs/plugins.md).",
         )
     master = fields.get("masterarn")
     ours = fields.get(OURS)

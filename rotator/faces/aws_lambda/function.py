@@ -327,7 +327,7 @@ class Function:
             previous is None
             or known.head is None
             or known.has(previous.id, led.REVOKED)
-            or previous.credential.username == current.credential.username
+            or not known.about.overlaps
             or known.is_under_way(beside)
         ):
             return None

@@ -1,0 +1,62 @@
+"""MariaDB logins: two passwords on one login, a new login each time, two taking turns, or in place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+from rotations.mysql.options import SecretOptions, TargetOptions
+from rotations.mysql.server import Server
+from rotations.mysql.strategies import STRATEGIES
+from rotator.api import PluginInfo, StrategyInfo, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rotator.api import Credential, Rotation
+
+__all__ = ["PLUGIN"]
+
+
+class MysqlTarget:
+    """One server with its admin login."""
+
+    def __init__(self, server: Server) -> None:
+        """Nothing is connected yet."""
+        self._server: Server = server
+
+    def rotation(self, strategy: str, options: object) -> Rotation:
+        """Return the rotation of one secret under a strategy."""
+        chosen = cast("SecretOptions", options)
+        if strategy not in STRATEGIES:
+            known = ", ".join(STRATEGIES)
+            raise UsageError(
+                f"plugin mysql has no strategy {strategy!r}.", hint=f"It has: {known}."
+            )
+        return STRATEGIES[strategy](self._server, chosen)
+
+    def close(self) -> None:
+        """Close the admin connections."""
+        self._server.close()
+
+
+class _MysqlPlugin:
+    """Knows MariaDB."""
+
+    info: PluginInfo = PluginInfo(
+        name="mysql",
+        summary="MariaDB 10.4 and newer, by PyMySQL.",
+        strategies=tuple(
+            StrategyInfo(name=name, summary=one.summary, overlaps=one.overlapping)
+            for name, one in STRATEGIES.items()
+        ),
+        target_options=TargetOptions,
+        secret_options=SecretOptions,
+        engines=("mariadb",),
+    )
+
+    def target(self, name: str, options: object, admin: Callable[[], Credential]) -> MysqlTarget:
+        """Return a target; `admin` is asked each time a connection is opened."""
+        return MysqlTarget(Server(name, cast("TargetOptions", options), admin))
+
+
+PLUGIN: Final = _MysqlPlugin()

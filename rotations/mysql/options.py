@@ -1,0 +1,111 @@
+"""What a configuration says about a MariaDB target and the logins on it."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from rotator.api import UsageError
+
+SslMode = Literal["disable", "require", "verify-ca", "verify-full"]
+# MariaDB's limit for the name of an account (Knowledge Base, "Identifier Names"), in characters.
+NAME_CHARACTERS: Final = 80
+
+
+def _help(text: str) -> dict[str, Any]:
+    return {"help": text}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetOptions:
+    """How a server is reached."""
+
+    host: str = field(default="127.0.0.1", metadata=_help("Name or address, or a socket's path."))
+    port: int = field(default=3306, metadata=_help("TCP port."))
+    sslmode: SslMode | None = field(
+        default=None,
+        metadata=_help("TLS. Default: verify-full, or disable where the host is this machine."),
+    )
+    sslrootcert: Path | None = field(
+        default=None,
+        metadata=_help(
+            "File with the certificate authority, relative to the configuration. Default: the system's."
+        ),
+    )
+    connect_timeout: int = field(default=5, metadata=_help("Seconds to wait for a connection."))
+    pool_size: int = field(default=8, metadata=_help("Admin connections that are kept open."))
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if not 1 <= self.port <= 65_535:  # noqa: PLR2004 # what a TCP port is
+            raise UsageError(f"{self.port} is not a TCP port.")
+        if self.connect_timeout < 1:
+            raise UsageError("connect_timeout is 1 second or more.")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the host is this machine, so that nothing crosses a network."""
+        if self.host == "localhost" or self.host.startswith("/"):
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def tls(self) -> SslMode:
+        """The mode in force."""
+        return self.sslmode or ("disable" if self.is_local else "verify-full")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretOptions:
+    """One login that is rotated. Which options matter depends on the strategy."""
+
+    username: str | None = field(
+        default=None,
+        metadata=_help("dual-password, single-user: the login, needed while nothing is published."),
+    )
+    users: tuple[str, ...] = field(
+        default=(), metadata=_help("alternating-users: the two logins that take turns.")
+    )
+    prefix: str | None = field(
+        default=None, metadata=_help("new-user: what login names start with.")
+    )
+    like: str | None = field(
+        default=None,
+        metadata=_help(
+            "The account whose grants, roles and limits a login gets while none is current."
+        ),
+    )
+    login_dbname: str | None = field(
+        default=None, metadata=_help("The database that a new login must be able to use.")
+    )
+    probes: tuple[str, ...] = field(
+        default=(),
+        metadata=_help("Queries that a new login must be able to run, read-only and rolled back."),
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse names that the server would cut."""
+        for name in (self.username, self.prefix, self.like, *self.users):
+            if name is not None:
+                check_name(name)
+
+
+def check_name(name: str) -> None:
+    """Raise `UsageError` for the name of a login that the server would not take as it stands."""
+    if not name or "\0" in name:
+        raise UsageError("a login's name is not empty and holds no NUL.")
+    if len(name) > NAME_CHARACTERS:
+        raise UsageError(
+            f"login name {name!r} has {len(name)} characters; MariaDB keeps {NAME_CHARACTERS}."
+        )
+    if any(ord(one) > 0xFFFF for one in name):  # noqa: PLR2004 # the last of Unicode's first plane
+        raise UsageError(
+            f"login name {name!r}: the server keeps no character beyond U+FFFF in a name."
+        )
+    if name != name.rstrip():
+        raise UsageError(f"login name {name!r}: the server cuts blanks at the end.")

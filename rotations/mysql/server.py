@@ -1,0 +1,205 @@
+"""Connections to one server: pooled ones of the admin, and single attempts of a login."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import pymysql
+
+from rotations.mysql.failures import is_refusal, translated, unreachable
+from rotator.api import Denied, Secret
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+
+    from rotations.mysql.options import TargetOptions
+    from rotator.api import Credential
+
+PROGRAM: Final = "rotator"
+# Below a step's deadline of 30 s, so that the server gives up before we do.
+_SECONDS: Final = 20
+_FRESH_SECONDS: Final = 5.0
+
+
+class Connection:
+    """One connection in autocommit mode, whose statements come with their values apart."""
+
+    def __init__(self, raw: Any, user: str) -> None:
+        """`raw` is PyMySQL's."""
+        self._raw: Any = raw
+        self.user: str = user
+
+    def run(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Send one statement; return its rows. `%s` stands for a value, `%%` for a per cent sign."""
+        with self._raw.cursor() as cursor:
+            cursor.execute(statement, tuple(values))
+            return list(cursor.fetchall())
+
+    @property
+    def id(self) -> int:
+        """The server's number of this connection."""
+        return int(self._raw.thread_id())
+
+    def use(self, database: str) -> None:
+        """Make a database the current one."""
+        self._raw.select_db(database)
+
+    def begin(self) -> None:
+        """Begin a transaction."""
+        self._raw.begin()
+
+    def rollback(self) -> None:
+        """Take back what was done since."""
+        self._raw.rollback()
+
+    def is_alive(self) -> bool:
+        """Ask."""
+        try:
+            self._raw.ping(reconnect=False)
+        except (pymysql.MySQLError, OSError):
+            return False
+        return True
+
+    def close(self) -> None:
+        """Hang up."""
+        with suppress(pymysql.MySQLError, OSError):
+            self._raw.close()
+
+
+class Server:
+    """One server. Safe to use from threads."""
+
+    def __init__(self, name: str, options: TargetOptions, admin: Callable[[], Credential]) -> None:
+        """Nothing is connected yet."""
+        self.name: str = name
+        self.options: TargetOptions = options
+        self.where: str = f"MariaDB at {options.host}:{options.port}"
+        self._admin: Callable[[], Credential] = admin
+        self._idle: list[tuple[Connection, float]] = []
+        self._guard: threading.Lock = threading.Lock()
+
+    @contextmanager
+    def admin(self, doing: str) -> Generator[Connection]:
+        """Lend an admin connection. Errors inside come out as ours."""
+        connection = self._take()
+        try:
+            with translated(self.where, doing):
+                yield connection
+        except BaseException:
+            connection.close()
+            raise
+        self._give(connection)
+
+    def login(self, credential: Credential) -> Connection | None:
+        """Log in once: the connection, or None when these credentials are refused.
+
+        Raises `Transient` or `Denied` when it cannot be told.
+        """
+        # An empty password would let in as an anonymous account.
+        if not credential.password.reveal():
+            return None
+        try:
+            connection = self._connect(credential.username, credential.password)
+            # Whose password has expired is let in, and may do nothing.
+            _ = connection.run("DO 1")
+        except pymysql.MySQLError as error:
+            if is_refusal(error):
+                return None
+            raise unreachable(self.where, error) from error
+        except OSError as error:
+            raise unreachable(self.where, error) from error
+        return connection
+
+    def close(self) -> None:
+        """Close the idle admin connections."""
+        with self._guard:
+            idle, self._idle = self._idle, []
+        for connection, _ in idle:
+            connection.close()
+
+    def _take(self) -> Connection:
+        while True:
+            with self._guard:
+                connection, since = self._idle.pop() if self._idle else (None, 0.0)
+            if connection is None:
+                return self._connect_admin()
+            if time.monotonic() - since < _FRESH_SECONDS or connection.is_alive():
+                return connection
+            connection.close()
+
+    def _give(self, connection: Connection) -> None:
+        with self._guard:
+            if len(self._idle) < self.options.pool_size:
+                self._idle.append((connection, time.monotonic()))
+                return
+        connection.close()
+
+    def _connect_admin(self) -> Connection:
+        admin = self._admin()
+        found = self.login(admin)
+        if found is None:
+            # The admin's own password may just have been rotated: look once more.
+            again = self._admin()
+            if (again.username, again.password) != (admin.username, admin.password):
+                found = self.login(again)
+            if found is None:
+                raise Denied(
+                    f"{self.where} refuses the admin login {again.username!r}.",
+                    hint=f"Look at `admin` of target {self.name!r}: is the password right?",
+                )
+        with translated(self.where, "beginning"):
+            version = str(found.run("SELECT VERSION()")[0][0])
+        if "mariadb" not in version.lower():
+            found.close()
+            raise Denied(
+                f"{self.where} is MySQL {version}: rotator does not know MySQL yet.",
+                hint="MariaDB 10.4 and newer are known.",
+            )
+        return found
+
+    def _connect(self, user: str, password: Secret) -> Connection:
+        options = self.options
+        place: dict[str, Any] = (
+            {"unix_socket": options.host}
+            if options.host.startswith("/")
+            else {"host": options.host, "port": options.port}
+        )
+        raw: Any = pymysql.connect(
+            **place,
+            user=user,
+            password=password.reveal(),
+            connect_timeout=options.connect_timeout,
+            read_timeout=_SECONDS,
+            write_timeout=_SECONDS,
+            charset="utf8mb4",
+            autocommit=True,
+            program_name=PROGRAM,
+            # Quotes and escapes mean what we take them for, whatever the server's own mode is.
+            init_command="SET SESSION sql_mode = ''",
+            ssl=self._tls(),
+            ssl_disabled=options.tls == "disable",
+            local_infile=False,
+        )
+        return Connection(raw, user)
+
+    def _tls(self) -> ssl.SSLContext | None:
+        mode = self.options.tls
+        if mode == "disable":
+            return None
+        authorities = self.options.sslrootcert
+        context = ssl.create_default_context(cafile=str(authorities) if authorities else None)
+        context.check_hostname = mode == "verify-full"
+        if mode == "require":
+            context.verify_mode = ssl.CERT_NONE
+        return context
+
+
+def native_hash(password: Secret) -> str:
+    """Return the hash that mysql_native_password keeps: what is sent in the password's place."""
+    first = hashlib.sha1(password.reveal().encode(), usedforsecurity=False).digest()
+    return "*" + hashlib.sha1(first, usedforsecurity=False).hexdigest().upper()

@@ -1,0 +1,51 @@
+"""The contract of a plugin, on a real MariaDB."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rotations.mysql.server import Connection
+from rotator.testing.crash import explore, scenarios
+from rotator.testing.rotation_suite import RotationSuite
+from tests.mysql.worlds import STRATEGIES, Statements, worlds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rotator.testing.crash import World
+    from rotator.testing.mariadb import ScratchMariaDB
+
+
+class TestContract(RotationSuite):
+    """All four strategies pass."""
+
+    # Hours of logins: below are the scenarios that matter most.
+    test_it_survives_a_crash_and_a_failure_at_every_call = None
+
+    @pytest.fixture(params=STRATEGIES)
+    def make_world(
+        self, request: pytest.FixtureRequest, mariadb: ScratchMariaDB
+    ) -> Iterator[Callable[[], World]]:
+        """Return what makes accounts of a world's own."""
+        with worlds(mariadb, request.param) as make:
+            yield make
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", ["first credential", "rotation", "rollback before publish"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_it_survives_a_crash_at_every_statement(
+    mariadb: ScratchMariaDB, strategy: str, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Killed before and after each one it sends, it leaves no orphan and no outage."""
+    statements = Statements()
+    monkeypatch.setattr(Connection, "run", statements.run(Connection.run))
+    with worlds(mariadb, strategy, statements) as make:
+        scenario = next(one for one in scenarios(make) if one.name == name)
+        report = explore(scenario)
+    assert not report.violations, str(report)
+    assert report.runs > 30, str(report)
+    assert report.inner >= 4

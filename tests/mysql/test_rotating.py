@@ -1,0 +1,409 @@
+"""Whole rotations on a real MariaDB: what holds for an application, an auditor, an attacker."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pymysql
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rotations.mysql import PLUGIN
+from rotations.mysql.options import SecretOptions, TargetOptions
+from rotator import world
+from rotator.api import Credential, Secret
+from rotator.backends.local import LocalBackend
+from rotator.backends.sealing import Keys, new_key
+from rotator.core.errors import UsageError
+from rotator.core.model import DrainThen, Outcome, Policy
+from rotator.engine import Engine, ManagedSecret
+from rotator.journal import audit
+from rotator.journal.sql import SqlJournal
+from rotator.testing.fakes import ListLog
+from tests.mysql.worlds import STRATEGIES, logs_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from rotator.testing.mariadb import ScratchMariaDB
+
+_numbers = itertools.count(1)
+OVERLAPPING = [one for one in STRATEGIES if one != "single-user"]
+QUICK = Policy(
+    grace=timedelta(0),
+    attempts=1,
+    backoff=timedelta(milliseconds=1),
+    step_timeout=timedelta(seconds=10),
+)
+FIRST = "there-before-us"
+
+
+@dataclass(slots=True, kw_only=True)
+class House:
+    """One application's account on a server, and everything to rotate it with."""
+
+    server: ScratchMariaDB
+    name: str
+    engine: Engine
+    journal: SqlJournal
+    backend: LocalBackend
+    log: ListLog
+    close: list[Callable[[], None]]
+
+    def secret(
+        self,
+        strategy: str,
+        *,
+        policy: Policy = QUICK,
+        admin: Credential | None = None,
+        username: str | None = None,
+        **target: Any,
+    ) -> ManagedSecret:
+        who = admin or Credential(username="root", password=Secret(self.server.root_password))
+        name = username or self.name
+        place = {"host": self.server.host, "port": self.server.port, **target}
+        opened = PLUGIN.target(name, TargetOptions(**place), lambda: who)
+        self.close.append(opened.close)
+        options = SecretOptions(
+            username=name,
+            users=(name, f"{name}_b"),
+            prefix=name,
+            login_dbname="shop",
+            probes=("SELECT count(*) FROM orders WHERE id LIKE '%1%'",),
+        )
+        return ManagedSecret(
+            name=name,
+            path=name,
+            backend_name="local",
+            backend=self.backend,
+            target_name="maria",
+            rotation=opened.rotation(strategy, options),
+            plugin="mysql",
+            strategy=strategy,
+            policy=policy,
+        )
+
+    def adopt(self, secret: ManagedSecret, password: str = FIRST) -> None:
+        first = Credential(username=secret.name, password=Secret(password))
+        self.engine.adopt(secret, first=first)
+
+    def serves(self, secret: ManagedSecret) -> Credential:
+        current = self.backend.current(secret.path)
+        assert current is not None
+        return current.credential
+
+    def accounts(self) -> dict[str, bool]:
+        """Return the application's accounts, and whether each is locked."""
+        rows = self.server.run(
+            "SELECT User, coalesce(json_value(Priv, '$.account_locked'), 0) FROM mysql.global_priv"
+            f" WHERE User LIKE '{self.name}%'"
+        )
+        return {str(user): str(locked) in ("1", "true") for user, locked in rows}
+
+    def dump(self, login: str) -> set[str]:
+        """Return what an account is and was granted, without its name and passwords."""
+        found = {row[0] for row in self.server.run(f"SHOW GRANTS FOR `{login}`@'%'")}
+        found |= {row[0] for row in self.server.run(f"SHOW CREATE USER `{login}`@'%'")}
+        return {self._plain(one, login) for one in found}
+
+    @staticmethod
+    def _plain(text: str, login: str) -> str:
+        import re
+
+        without = re.sub(r" IDENTIFIED (?:BY PASSWORD|VIA \w+ USING) '[^']*'", "", text)
+        return re.sub(r" OR \w+ USING '[^']*'", "", without).replace(f"`{login}`", "`it`")
+
+
+@pytest.fixture
+def house(mariadb: ScratchMariaDB, tmp_path: Path) -> Iterator[House]:
+    name = f"app{next(_numbers)}"
+    mariadb.run(
+        "CREATE DATABASE IF NOT EXISTS shop",
+        "CREATE DATABASE IF NOT EXISTS `odd``name %s`",
+        "CREATE TABLE IF NOT EXISTS shop.orders (id int, secret int)",
+        "CREATE ROLE IF NOT EXISTS reader",
+        "GRANT SELECT ON shop.* TO reader",
+        f"CREATE USER {name}@'%' IDENTIFIED BY '{FIRST}'",
+        f"GRANT PROCESS ON *.* TO {name}@'%'",
+        f"GRANT SELECT, INSERT ON shop.* TO {name}@'%' WITH GRANT OPTION",
+        f"GRANT UPDATE ON `odd``name %s`.* TO {name}@'%'",
+        f"GRANT SELECT (id), REFERENCES (id) ON shop.orders TO {name}@'%'",
+        f"GRANT reader TO {name}@'%' WITH ADMIN OPTION",
+        f"SET DEFAULT ROLE reader FOR {name}@'%'",
+        f"ALTER USER {name}@'%' WITH MAX_USER_CONNECTIONS 40 MAX_QUERIES_PER_HOUR 100000",
+        f"ALTER USER {name}@'%' PASSWORD EXPIRE NEVER",
+    )
+    clock, entropy, log = world.SystemClock(), world.SystemEntropy(), ListLog()
+    journal = SqlJournal(f"sqlite:///{tmp_path}/j.db", clock=clock, actor="test")
+    backend = LocalBackend("local", tmp_path / "s.db", Keys([new_key()]))
+    engine = Engine(journal=journal, clock=clock, entropy=entropy, log=log, holder=world.holder)
+    made = House(
+        server=mariadb,
+        name=name,
+        engine=engine,
+        journal=journal,
+        backend=backend,
+        log=log,
+        close=[journal.close, backend.close],
+    )
+    yield made
+    for close in made.close:
+        close()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_new_credential_logs_in_and_the_old_one_is_refused(house: House, strategy: str):
+    """Five times in a row; each refusal was tried, and every right was carried over."""
+    secret = house.secret(strategy)
+    before = house.dump(house.name)
+    house.adopt(secret)
+    for _ in range(5):
+        old = house.serves(secret)
+        result = house.engine.rotate(secret)
+        assert (result.outcome, result.error) == (Outcome.DONE, None)
+        assert result.old_refused is True
+        new = house.serves(secret)
+        assert logs_in(house.server, new)
+        assert not logs_in(house.server, old)
+        assert house.dump(new.username) == before
+    assert [name for name, locked in house.accounts().items() if not locked] == [new.username]
+    assert len(house.accounts()) == (2 if strategy == "alternating-users" else 1)
+    assert audit.verify(house.journal).ok
+
+
+@pytest.mark.parametrize("strategy", OVERLAPPING)
+@pytest.mark.parametrize("rotations", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_client_that_opens_connections_all_the_time_sees_no_failure(
+    house: House, strategy: str, rotations: int
+):
+    """With what the backend serves, read at each login; nothing piles up on the server."""
+    secret = house.secret(strategy, policy=replace(QUICK, grace=timedelta(milliseconds=100)))
+    house.adopt(secret)
+    stop, failures, logins = threading.Event(), list[str](), 0
+
+    def application() -> None:
+        nonlocal logins
+        while not stop.is_set():
+            login = house.serves(secret)
+            try:
+                house.server.connect(login.username, login.password.reveal(), "shop").close()
+            except pymysql.MySQLError as error:
+                failures.append(str(error))
+            logins += 1
+
+    client = threading.Thread(target=application)
+    client.start()
+    try:
+        for _ in range(rotations):
+            result = house.engine.rotate(secret, patience=timedelta(seconds=5))
+            assert result.outcome is Outcome.DONE, result.error
+    finally:
+        stop.set()
+        client.join()
+    assert failures == []
+    assert logins > rotations
+    roles = house.server.run("SELECT count(*) FROM mysql.user WHERE User LIKE 'rotator:%'")
+    assert roles[0][0] <= len(house.server.run("SELECT 1 FROM mysql.user WHERE is_role = 'N'"))
+
+
+def test_an_open_session_works_until_the_drain_ends_it(house: House):
+    """It holds the revoke up, is told with its address, and is ended by the policy."""
+    secret = house.secret("new-user")
+    house.adopt(secret)
+    with closing(house.server.connect(house.name, FIRST, "shop")) as session:
+        held = house.engine.rotate(secret)
+        assert (held.outcome, held.published) == (None, True)
+        cursor = session.cursor()
+        cursor.execute("SELECT count(*) FROM orders")
+        waiting = [event for event in house.journal.events(secret.name) if event.kind == "waiting"]
+        (told,) = waiting[-1].data["sessions"]
+        assert told["login"] == house.name
+        assert told["client"] == "127.0.0.1"
+        done = house.engine.revoke(secret, end_sessions=True)
+        assert (done.outcome, done.old_refused) == (Outcome.DONE, True)
+        with pytest.raises(pymysql.MySQLError):
+            cursor.execute("SELECT 1")
+
+
+def test_a_policy_may_end_the_sessions_when_the_drain_is_over(house: House):
+    """`drain: {wait: 0s, then: terminate}`."""
+    policy = replace(QUICK, drain_wait=timedelta(0), drain_then=DrainThen.TERMINATE)
+    secret = house.secret("alternating-users", policy=policy)
+    house.adopt(secret)
+    with closing(house.server.connect(house.name, FIRST)) as session:
+        assert house.engine.rotate(secret).outcome is Outcome.DONE
+        with pytest.raises(pymysql.MySQLError):
+            session.cursor().execute("SELECT 1")
+
+
+def test_every_account_of_a_name_is_rotated(house: House):
+    """`app` from everywhere, and `app` from one address, are two accounts with a password each."""
+    house.server.run(f"CREATE USER {house.name}@'127.0.0.1' IDENTIFIED BY '{FIRST}'")
+    house.server.run(f"GRANT reader TO {house.name}@'127.0.0.1'")
+    house.server.run(f"GRANT SELECT ON shop.* TO {house.name}@'127.0.0.1'")
+    secret = house.secret("new-user")
+    house.adopt(secret)
+    assert house.engine.rotate(secret).outcome is Outcome.DONE
+    login = house.serves(secret).username
+    hosts = house.server.run(f"SELECT Host FROM mysql.user WHERE User = '{login}' ORDER BY Host")
+    assert [row[0] for row in hosts] == ["%", "127.0.0.1"]
+    assert "app" not in {name for name in house.accounts() if name == house.name}
+
+
+def test_what_defines_views_stays_and_lets_nobody_in(house: House):
+    """A view runs with its definer's rights: dropped, nobody could read it any more."""
+    house.server.run(
+        f"CREATE DEFINER = {house.name}@'%' SQL SECURITY DEFINER VIEW shop.v_{house.name} AS SELECT 1 AS one"
+    )
+    secret = house.secret("new-user")
+    house.adopt(secret)
+    assert house.engine.rotate(secret).outcome is Outcome.DONE
+    assert house.accounts()[house.name] is True
+    assert house.server.run(f"SELECT * FROM shop.v_{house.name}") == [(1,)]
+
+
+def test_a_login_changes_its_own_password_without_an_admin(house: House):
+    """Where its own rights are all there is."""
+    own = Credential(username=house.name, password=Secret(FIRST))
+    secret = house.secret("single-user", admin=own)
+    house.adopt(secret)
+    assert house.engine.rotate(secret).outcome is Outcome.DONE
+    assert logs_in(house.server, house.serves(secret))
+    assert not logs_in(house.server, own)
+
+
+def test_no_password_is_in_the_servers_general_log(house: House):
+    """Hashes are sent in their place; the journal and our log hold neither."""
+    passwords = list[str]()
+    for number, strategy in enumerate(STRATEGIES):
+        name = f"{house.name}_{number}"
+        house.server.run(f"CREATE USER {name}@'%'", f"GRANT SELECT ON shop.* TO {name}@'%'")
+        house.server.run(f"ALTER USER {name}@'%' IDENTIFIED BY 'first'")
+        secret = house.secret(strategy, username=name)
+        house.adopt(secret, "first")
+        for _ in range(2):
+            assert house.engine.rotate(secret).outcome is Outcome.DONE
+            passwords.append(house.serves(secret).password.reveal())
+    said = house.server.log_text() + str(house.log.lines)
+    said += str(
+        [
+            event.data
+            for name in house.journal.secrets()
+            for event in house.journal.events(name.name)
+        ]
+    )
+    assert len(passwords) == 8
+    assert not [one for one in passwords if one in said]
+
+
+# -- what is refused -----------------------------------------------------------------------------
+
+
+def test_an_account_that_logs_in_by_its_socket_is_refused(house: House):
+    """There is no password to rotate."""
+    house.server.run(f"ALTER USER {house.name}@'%' IDENTIFIED VIA unix_socket")
+    secret = house.secret("dual-password")
+    with pytest.raises(UsageError, match="refuses login"):
+        house.adopt(secret)
+
+
+@pytest.mark.parametrize("strategy", ["new-user", "alternating-users", "dual-password"])
+def test_an_admin_without_the_right_is_told_which(house: House, strategy: str):
+    """And nothing is left behind."""
+    admin = f"{house.name}_admin"
+    house.server.run(
+        f"CREATE USER {admin}@'%' IDENTIFIED BY 'weak'", f"GRANT SELECT ON mysql.* TO {admin}@'%'"
+    )
+    secret = house.secret(strategy, admin=Credential(username=admin, password=Secret("weak")))
+    house.adopt(secret)
+    before = house.accounts()
+    result = house.engine.rotate(secret)
+    assert result.error is not None
+    assert result.error.kind == "denied"
+    assert "CREATE USER" in str(result.error)
+    assert house.accounts() == before
+    assert logs_in(house.server, house.serves(secret))
+
+
+def test_a_read_only_server_is_told(house: House):
+    """As a replica is; the application is not touched."""
+    secret = house.secret("dual-password")
+    house.adopt(secret)
+    house.server.run("SET GLOBAL read_only = 1")
+    try:
+        result = house.engine.rotate(secret)
+    finally:
+        house.server.run("SET GLOBAL read_only = 0")
+    assert result.error is not None
+    assert "read-only" in str(result.error)
+    assert logs_in(house.server, house.serves(secret))
+
+
+@pytest.mark.parametrize("how", ["ACCOUNT LOCK", "PASSWORD EXPIRE"])
+def test_an_account_that_is_locked_or_expired_is_not_adopted(house: House, how: str):
+    """It does not log in."""
+    house.server.run(f"ALTER USER {house.name}@'%' {how}")
+    secret = house.secret("dual-password")
+    with pytest.raises(UsageError, match="refuses login"):
+        house.adopt(secret)
+
+
+def test_doctor_finds_what_is_in_the_way(house: House):
+    """An anonymous account, a missing right."""
+    admin = f"{house.name}_admin"
+    house.server.run(
+        f"CREATE USER {admin}@'%' IDENTIFIED BY 'weak'", f"GRANT SELECT ON mysql.* TO {admin}@'%'"
+    )
+    secret = house.secret(
+        "dual-password", admin=Credential(username=admin, password=Secret("weak"))
+    )
+    found = secret.rotation.examine(None, house.engine.steps(secret).context(None))  # type: ignore[attr-defined]
+    said = " ".join(f"{one.message} {one.remedy}" for one in found)
+    assert "anonymous" in said
+    assert "lacks: CREATE USER, PROCESS, CONNECTION ADMIN" in said
+
+
+_AWKWARD = st.text(
+    st.characters(
+        blacklist_categories=("Cs", "Cc"), max_codepoint=0xFFFF, blacklist_characters="\0"
+    ),
+    min_size=1,
+    max_size=20,
+).filter(lambda name: name == name.rstrip() and len(name.encode()) < 60)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    name=_AWKWARD,
+    password=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=30),
+)
+def test_awkward_names_and_passwords_are_taken_as_they_are(
+    house: House, strategy: str, name: str, password: str
+):
+    """Quotes, back-ticks, per cent signs, other alphabets."""
+    quoted = "`" + name.replace("`", "``") + "`"
+    with house.server.connect() as root:
+        cursor = root.cursor()
+        cursor.execute(f"DROP USER IF EXISTS {quoted.replace('%', '%%')}@'%%'", ())
+        cursor.execute(
+            f"CREATE USER {quoted.replace('%', '%%')}@'%%' IDENTIFIED BY %s", (password,)
+        )
+        cursor.execute(f"GRANT SELECT ON shop.* TO {quoted.replace('%', '%%')}@'%%'", ())
+    made = house.secret(strategy, username=name)
+    secret = replace(
+        made, name=f"{house.name} {next(_numbers)}", path=f"{house.name}-{next(_numbers)}"
+    )
+    house.engine.adopt(secret, first=Credential(username=name, password=Secret(password)))
+    for _ in range(2):
+        result = house.engine.rotate(secret)
+        assert result.outcome is Outcome.DONE, result.error
+        assert logs_in(house.server, house.serves(secret))
+    house.server.run(*[f"DROP USER IF EXISTS {quoted}@'%'"])

@@ -1,0 +1,156 @@
+"""Worlds on a real MariaDB, for the contract suite and the crash harness."""
+
+from __future__ import annotations
+
+import itertools
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import pymysql
+
+from rotations.mysql import PLUGIN
+from rotations.mysql.options import SecretOptions, TargetOptions
+from rotator.api import Credential, Secret
+from rotator.testing.crash import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rotator.api import Rotation
+    from rotator.testing.mariadb import ScratchMariaDB
+
+STRATEGIES: Final = ("dual-password", "new-user", "alternating-users", "single-user")
+_ADMIN: Final = "admin_of_worlds"
+_PASSWORD: Final = "an-admin-of-the-tests"
+_numbers = itertools.count(1)
+REFUSALS: Final = (1045, 4151, 1698)
+
+
+class Statements:
+    """Lets every statement of the plugin's admin be a point at which it can die."""
+
+    def __init__(self) -> None:
+        self.tap: Callable[[str, Callable[[], None]], None] = lambda _what, effect: effect()
+
+    def run(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `Connection.run` with the tap around what the admin sends."""
+
+        def run(connection: Any, *args: Any) -> Any:
+            if connection.user != _ADMIN:
+                return real(connection, *args)
+            answers: list[Any] = []
+            self.tap("statement", lambda: answers.append(real(connection, *args)))
+            return answers[0]
+
+        return run
+
+
+@contextmanager
+def worlds(
+    server: ScratchMariaDB, strategy: str, *tapped: Statements
+) -> Iterator[Callable[[], World]]:
+    """Make worlds on one server, each with accounts of its own."""
+    server.run(
+        f"CREATE OR REPLACE USER {_ADMIN}@'%' IDENTIFIED BY '{_PASSWORD}'",
+        f"GRANT ALL ON *.* TO {_ADMIN}@'%' WITH GRANT OPTION",
+        "CREATE DATABASE IF NOT EXISTS shop",
+        "CREATE TABLE IF NOT EXISTS shop.orders (id int)",
+        "CREATE ROLE IF NOT EXISTS shop_reader",
+        "GRANT SELECT ON shop.* TO shop_reader",
+        f"GRANT shop_reader TO {_ADMIN}@'%' WITH ADMIN OPTION",
+    )
+    targets: list[Any] = []
+    sessions: list[Any] = []
+
+    def rotation(name: str) -> Rotation:
+        while targets:
+            targets.pop().close()
+        options = TargetOptions(host=server.host, port=server.port)
+        admin = Credential(username=_ADMIN, password=Secret(_PASSWORD))
+        targets.append(PLUGIN.target("maria", options, lambda: admin))
+        users = (f"{name}_a", f"{name}_b") if strategy == "alternating-users" else ()
+        secret = SecretOptions(
+            like=f"{name}_like",
+            users=users,
+            username=f"{name}_only",
+            prefix=f"{name}_x",
+            login_dbname="shop",
+            probes=("SELECT count(*) FROM shop.orders",),
+        )
+        return targets[-1].rotation(strategy, secret)
+
+    def open_session(world: World, login: str) -> None:
+        found = [world.backend.current(world.path)]
+        ids = world.backend.rotation_ids(world.path)  # type: ignore[attr-defined]
+        held = [one.credential for one in found if one is not None]
+        held += [one for i in ids if (one := world.backend.staged(world.path, i)) is not None]
+        password = next(one.password for one in held if one.username == login)
+        sessions.append(server.connect(login, password.reveal()))
+
+    def close_sessions() -> None:
+        while sessions:
+            sessions.pop().close()
+
+    def foreign(name: str) -> Credential:
+        password = "set-by-hand-long-ago"
+        _account(server, f"{name}_legacy", f"IDENTIFIED BY '{password}'")
+        return Credential(username=f"{name}_legacy", password=Secret(password))
+
+    def make() -> World:
+        name = f"w{next(_numbers)}"
+        _account(server, f"{name}_like", "ACCOUNT LOCK")
+        world = World(
+            rotation=lambda: rotation(name),
+            accepts=lambda one: logs_in(server, one),
+            usable=lambda: {
+                row[0]
+                for row in server.run(
+                    f"SELECT User FROM mysql.global_priv WHERE User LIKE '{name}\\\\_%'"
+                    " AND coalesce(json_value(Priv, '$.account_locked'), 0) = 0"
+                )
+            },
+            state=lambda: set(
+                server.run(
+                    "SELECT User, Host, Priv FROM mysql.global_priv"
+                    f" WHERE User LIKE '{name}\\\\_%' OR User LIKE 'rotator:%'"
+                )
+            ),
+            tapped=tapped,
+            secret=name,
+        )
+        world.open_session = lambda login: open_session(world, login)
+        world.close_sessions = close_sessions
+        world.foreign = lambda: foreign(name)
+        return world
+
+    try:
+        yield make
+    finally:
+        close_sessions()
+        for target in targets:
+            target.close()
+
+
+def _account(server: ScratchMariaDB, name: str, how: str) -> None:
+    """Make an account with something of everything that is to be copied."""
+    server.run(
+        f"CREATE USER {name}@'%' {how}"
+        if how.startswith("IDENT")
+        else f"CREATE USER {name}@'%' IDENTIFIED BY 'nobody-knows-it' {how}",
+        f"ALTER USER {name}@'%' WITH MAX_USER_CONNECTIONS 50",
+        f"GRANT INSERT ON shop.* TO {name}@'%' WITH GRANT OPTION",
+        f"GRANT SELECT (id) ON shop.orders TO {name}@'%'",
+        f"GRANT shop_reader TO {name}@'%'",
+        f"SET DEFAULT ROLE shop_reader FOR {name}@'%'",
+    )
+
+
+def logs_in(server: ScratchMariaDB, credential: Credential) -> bool:
+    """Return whether it is let in; anything but a refusal is an error of the test."""
+    try:
+        server.connect(credential.username, credential.password.reveal()).close()
+    except pymysql.OperationalError as error:
+        if error.args[0] not in REFUSALS:
+            raise
+        return False
+    return True
