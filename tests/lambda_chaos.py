@@ -26,10 +26,11 @@ from rotator.journal import audit
 from rotator.journal.log import verify_log
 from rotator.journal.sql import SqlJournal
 from rotator.testing.fakes import ManualClock
+from rotator.testing.mariadb import ScratchMariaDB
 from rotator.testing.postgres import ScratchPostgres
 from rotator.testing.secrets_manager import CURRENT, PENDING, STEPS, SecretsManager
 from tests.aws_lambda.runtime import InvocationError, Killed, Runtime
-from tests.aws_lambda.worlds import ROLES, Client, World
+from tests.aws_lambda.worlds import ROLES, Client, MariaWorld, World
 
 _MOST_TRIES = 40
 _SECRETS: dict[str, dict[str, Any]] = {
@@ -118,7 +119,9 @@ class Disturbed:
         return found
 
 
-def run(strategy: str, journal: str, *, rotations: int, kills: int, seed: int) -> ChaosReport:
+def run(
+    strategy: str, journal: str, *, engine: str, rotations: int, kills: int, seed: int
+) -> ChaosReport:
     """Let one strategy go through it."""
     chance = random.Random(f"{seed} {strategy} {journal}")
     report = ChaosReport(strategy=strategy, journal=journal)
@@ -126,16 +129,9 @@ def run(strategy: str, journal: str, *, rotations: int, kills: int, seed: int) -
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-lambda-")))
         server = stack.enter_context(ScratchPostgres())
         aws = stack.enter_context(SecretsManager())
-        with server.connect() as admin:
-            admin.execute(ROLES.encode())
-            admin.execute(b"REASSIGN OWNED BY app TO app_owner; DROP OWNED BY app")
-        world = World(server=server, aws=aws, dbname="postgres")
+        world = _world(stack, server, aws, engine, strategy)
         world.environ |= {"SECRETS_MANAGER_ENDPOINT": aws.endpoint, "ROTATOR_GRACE": "0s"}
-        kept = _with_journal(world, journal)
-        given = dict(_SECRETS[strategy])
-        if given.get("masterarn"):
-            given["masterarn"] = world.master()
-        world.secret(**given)
+        kept = _with_journal(world, server, journal)
         runtime = stack.enter_context(Runtime(environ=world.environ, log=folder / "log"))
         sweeping = stack.enter_context(
             Runtime(
@@ -212,13 +208,31 @@ def _judge(world: World, strategy: str) -> list[str]:
     return wrong
 
 
-def _with_journal(world: World, journal: str) -> str | None:
+def _world(
+    stack: ExitStack, server: ScratchPostgres, aws: SecretsManager, engine: str, strategy: str
+) -> World:
+    if engine == "mariadb":
+        world = MariaWorld.on(stack.enter_context(ScratchMariaDB()), aws)
+        world.put(strategy)
+        return world
+    with server.connect() as admin:
+        admin.execute(ROLES.encode())
+        admin.execute(b"REASSIGN OWNED BY app TO app_owner; DROP OWNED BY app")
+    world = World(server=server, aws=aws, dbname="postgres")
+    given = dict(_SECRETS[strategy])
+    if given.get("masterarn"):
+        given["masterarn"] = world.master()
+    world.secret(**given)
+    return world
+
+
+def _with_journal(world: World, server: ScratchPostgres, journal: str) -> str | None:
     if journal == "log":
         return None
-    with world.server.connect() as admin:
+    with server.connect() as admin:
         admin.execute(b"CREATE DATABASE journal")
-    url = f"postgresql://postgres@{world.server.host}:{world.server.port}/journal"
-    password = world.server.superuser_password
+    url = f"postgresql://postgres@{server.host}:{server.port}/journal"
+    password = server.superuser_password
     SqlJournal(
         url, clock=ManualClock(), actor="chaos", password=Secret(password), upgrade=True
     ).close()
@@ -250,20 +264,23 @@ def main() -> None:
     parser.add_argument("--rotations", type=int, default=20)
     parser.add_argument("--kills", type=int, default=210, help="in all, shared by the strategies")
     parser.add_argument("--journal", choices=("log", "postgresql"), default="log")
+    parser.add_argument("--engine", choices=("postgres", "mariadb"), default="postgres")
     parser.add_argument("--seed", type=int, default=None)
     given = parser.parse_args()
     observe.set_up(level="off")
     seed = given.seed if given.seed is not None else random.randrange(2**32)
     begun = time.monotonic()
+    strategies = MariaWorld.KINDS if given.engine == "mariadb" else _SECRETS
     reports = [
         run(
             strategy,
             given.journal,
+            engine=given.engine,
             rotations=given.rotations,
-            kills=-(-given.kills // len(_SECRETS)),
+            kills=-(-given.kills // len(strategies)),
             seed=seed,
         )
-        for strategy in _SECRETS
+        for strategy in strategies
     ]
     found = [{"ok": one.ok, **asdict(one)} for one in reports]
     print(

@@ -179,7 +179,10 @@ def _handler(runtime: Runtime) -> type[BaseHTTPRequestHandler]:
             content = self.rfile.read(size)
             if len(content) < size:  # its process was killed in the middle of the answer
                 return
-            data = json.loads(content or b"null")
+            try:
+                data = json.loads(content or b"null")
+            except ValueError:  # as above
+                return
             parts = self.path.split("/")
             if parts[-2:] == ["init", "error"]:
                 runtime.failed_to_start(data)

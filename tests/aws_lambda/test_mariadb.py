@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pymysql
 import pytest
 
 from rotator.journal.log import verify_log
 from rotator.testing.mariadb import ScratchMariaDB, is_installed
 from rotator.testing.secrets_manager import SecretsManager
-from tests.aws_lambda.worlds import ADMIN_PASSWORD, APP_PASSWORD, Client, World
-from tests.mysql.worlds import REFUSALS
+from tests.aws_lambda.worlds import APP_PASSWORD, Client, MariaWorld
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_KINDS: dict[str, dict[str, Any]] = {
-    "single-user": {},
-    "dual-password": {"rotator": {"strategy": "dual-password"}},
-    "alternating-users": {},
-    "new-user": {"rotator": {"strategy": "new-user", "options": {"prefix": "app"}}},
-}
-
-
-class MariaWorld(World):
-    """As `World`, over another server."""
-
-    def accepts(self, login: dict[str, Any]) -> bool:
-        try:
-            self.server.connect(login["username"], login["password"], "shop").close()
-        except pymysql.OperationalError as error:
-            if error.args[0] not in REFUSALS:
-                raise
-            return False
-        return True
-
-    def logins(self) -> set[str]:
-        found = self.server.run(
-            "SELECT User FROM mysql.global_priv WHERE User LIKE 'app%'"
-            " AND coalesce(json_value(Priv, '$.account_locked'), 0) = 0"
-        )
-        return {str(row[0]) for row in found}
 
 
 @pytest.fixture(scope="module")
@@ -56,27 +27,14 @@ def server() -> Iterator[ScratchMariaDB]:
 def maria(server: ScratchMariaDB, monkeypatch: pytest.MonkeyPatch) -> Iterator[MariaWorld]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
-    left = server.run("SELECT User, Host FROM mysql.user WHERE User LIKE 'app%'")
-    server.run(
-        *(f"DROP USER `{user}`@`{host}`" for user, host in left),
-        "CREATE DATABASE IF NOT EXISTS shop",
-        "CREATE TABLE IF NOT EXISTS shop.orders (id int)",
-        f"CREATE OR REPLACE USER master@'%' IDENTIFIED BY '{ADMIN_PASSWORD}'",
-        "GRANT ALL ON *.* TO master@'%' WITH GRANT OPTION",
-        f"CREATE USER app@'%' IDENTIFIED BY '{APP_PASSWORD}'",
-        "GRANT ALL ON shop.* TO app@'%' WITH GRANT OPTION",
-    )
     with SecretsManager() as aws:
-        yield MariaWorld(server=server, aws=aws, dbname="shop")  # type: ignore[arg-type] # another server
+        yield MariaWorld.on(server, aws)
 
 
-@pytest.mark.parametrize("strategy", _KINDS)
+@pytest.mark.parametrize("strategy", MariaWorld.KINDS)
 def test_twenty_rotations_by_each_strategy(maria: MariaWorld, strategy: str):
     """Each ends, nobody is locked out where it overlaps, nothing is left, no password is logged."""
-    more = dict(_KINDS[strategy])
-    if strategy != "single-user":
-        more["masterarn"] = maria.master(engine="mariadb")
-    maria.secret(engine="mariadb", dbname="shop", **more)
+    maria.put(strategy)
     passwords = [APP_PASSWORD]
     with Client(maria) as client:
         for _ in range(20):

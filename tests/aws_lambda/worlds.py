@@ -7,17 +7,20 @@ import os
 import threading
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from unittest import mock
 
 import psycopg
+import pymysql
 
 from rotator.faces.aws_lambda.function import Function
 from rotator.faces.aws_lambda.settings import settings
 from rotator.testing.fakes import ListLog
 from rotator.testing.secrets_manager import CURRENT, FUNCTION, SecretsManager
+from tests.mysql.worlds import REFUSALS
 
 if TYPE_CHECKING:
+    from rotator.testing.mariadb import ScratchMariaDB
     from rotator.testing.postgres import ScratchPostgres
 
 APP_PASSWORD = "first-password-of-the-app"
@@ -165,6 +168,55 @@ class World:
         """Return everything that goes where others read it."""
         errors = [str(one) for one in self.aws.failures]
         return "\n".join([*self.lines, *map(str, self.log.lines), *errors])
+
+
+class MariaWorld(World):
+    """As `World`, over a MariaDB."""
+
+    KINDS: ClassVar[dict[str, dict[str, Any]]] = {
+        "single-user": {},
+        "dual-password": {"rotator": {"strategy": "dual-password"}},
+        "alternating-users": {},
+        "new-user": {"rotator": {"strategy": "new-user", "options": {"prefix": "app"}}},
+    }
+
+    @classmethod
+    def on(cls, server: ScratchMariaDB, aws: SecretsManager) -> MariaWorld:
+        """Return one whose accounts are as before the first rotation."""
+        left = server.run("SELECT User, Host FROM mysql.user WHERE User LIKE 'app%'")
+        server.run(
+            *(f"DROP USER `{user}`@`{host}`" for user, host in left),
+            "CREATE DATABASE IF NOT EXISTS shop",
+            "CREATE TABLE IF NOT EXISTS shop.orders (id int)",
+            f"CREATE OR REPLACE USER master@'%' IDENTIFIED BY '{ADMIN_PASSWORD}'",
+            "GRANT ALL ON *.* TO master@'%' WITH GRANT OPTION",
+            f"CREATE USER app@'%' IDENTIFIED BY '{APP_PASSWORD}'",
+            "GRANT ALL ON shop.* TO app@'%' WITH GRANT OPTION",
+        )
+        return cls(server=server, aws=aws, dbname="shop")  # type: ignore[arg-type] # another server
+
+    def put(self, strategy: str) -> None:
+        """Put the secret as a strategy needs it."""
+        more = dict(self.KINDS[strategy])
+        if strategy != "single-user":
+            more["masterarn"] = self.master(engine="mariadb")
+        self.secret(engine="mariadb", dbname="shop", **more)
+
+    def accepts(self, login: dict[str, Any]) -> bool:
+        try:
+            self.server.connect(login["username"], login["password"], "shop").close()
+        except pymysql.OperationalError as error:
+            if error.args[0] not in REFUSALS:
+                raise
+            return False
+        return True
+
+    def logins(self) -> set[str]:
+        found = self.server.run(
+            "SELECT User FROM mysql.global_priv WHERE User LIKE 'app%'"
+            " AND coalesce(json_value(Priv, '$.account_locked'), 0) = 0"
+        )
+        return {str(row[0]) for row in found}
 
 
 class Client(threading.Thread):
