@@ -20,6 +20,9 @@ from rotator.api import UsageError
 if TYPE_CHECKING:
     from types import TracebackType
 
+# Debian's, with what they need of others.
+PACKAGES: Final = "mariadb-server-core mariadb-client-core"
+_PROGRAMS: Final = ("mariadbd", "mariadb-install-db", "my_print_defaults")
 _PATIENCE: Final = 60.0
 _STEP: Final = 0.05
 
@@ -33,9 +36,7 @@ class ScratchMariaDB:
     def __init__(self, *options: str) -> None:
         """Nothing is started yet. Raises `UsageError` where there is no server to start."""
         if not is_installed():
-            raise UsageError(
-                "there is no MariaDB server here.", hint="apt-get install mariadb-server-core"
-            )
+            raise UsageError("there is no MariaDB server here.", hint=f"apt-get install {PACKAGES}")
         self._options: tuple[str, ...] = options
         self._folder: Path = Path(tempfile.mkdtemp(prefix="rotator-mariadb-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -158,7 +159,8 @@ class ScratchMariaDB:
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise UsageError(f"mariadb-install-db failed: {done.stderr.strip()[-800:]}")
+            said = (done.stdout + done.stderr).strip()
+            raise UsageError(f"mariadb-install-db failed: {said[-800:]}")
 
     def _remove(self) -> None:
         if self._process is not None:
@@ -169,7 +171,7 @@ class ScratchMariaDB:
 
 def is_installed() -> bool:
     """Return whether Debian's server is here."""
-    return _program("mariadbd") is not None and _program("mariadb-install-db") is not None
+    return all(_program(one) for one in _PROGRAMS)
 
 
 def _program(name: str) -> str | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rotator.journal.log import verify_log
-from rotator.testing.mariadb import ScratchMariaDB, is_installed
+from rotator.testing.mariadb import PACKAGES, ScratchMariaDB, is_installed
 from rotator.testing.secrets_manager import SecretsManager
 from tests.aws_lambda.worlds import APP_PASSWORD, Client, MariaWorld
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def server() -> Iterator[ScratchMariaDB]:
     if not is_installed():
-        pytest.skip("no MariaDB server: apt-get install mariadb-server-core")
+        pytest.skip(f"no MariaDB server: apt-get install {PACKAGES}")
     with ScratchMariaDB("--general-log=1", "--general-log-file=general.log") as started:
         yield started
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[ScratchMariaDB]:
     """One whose general log holds every statement."""
-    from rotator.testing.mariadb import ScratchMariaDB, is_installed
+    from rotator.testing.mariadb import PACKAGES, ScratchMariaDB, is_installed
 
     if not is_installed():
-        pytest.skip("no MariaDB server: apt-get install mariadb-server-core")
+        pytest.skip(f"no MariaDB server: apt-get install {PACKAGES}")
     with ScratchMariaDB("--general-log=1", "--general-log-file=general.log") as server:
         yield server

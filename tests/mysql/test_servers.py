@@ -12,7 +12,7 @@ from rotations.mysql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Denied, Secret, Transient, UsageError
 from rotator.testing.certificates import make_certificates
 from rotator.testing.fakes import step_context
-from rotator.testing.mariadb import ScratchMariaDB, is_installed
+from rotator.testing.mariadb import PACKAGES, ScratchMariaDB, is_installed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rotator.api import Rotation
 
 pytestmark = pytest.mark.skipif(
-    not is_installed(), reason="no MariaDB server: apt-get install mariadb-server-core"
+    not is_installed(), reason=f"no MariaDB server: apt-get install {PACKAGES}"
 )
 
 
