@@ -12,6 +12,7 @@ from rotator.core.errors import (
     Unprovable,
     UsageError,
 )
+from rotator.core.hosts import is_local
 from rotator.core.model import (
     Check,
     Credential,
@@ -96,6 +97,7 @@ __all__ = [
     "Version",
     "WritesPolicy",
     "fit",
+    "is_local",
     "scrub",
     "successor",
 ]

@@ -131,7 +131,7 @@ def run(
         aws = stack.enter_context(SecretsManager())
         world = _world(stack, server, aws, engine, strategy)
         world.environ |= {"SECRETS_MANAGER_ENDPOINT": aws.endpoint, "ROTATOR_GRACE": "0s"}
-        kept = _with_journal(world, server, journal)
+        kept = world.keep_journal_in(server) if journal == "postgresql" else None
         runtime = stack.enter_context(Runtime(environ=world.environ, log=folder / "log"))
         sweeping = stack.enter_context(
             Runtime(
@@ -224,24 +224,6 @@ def _world(
         given["masterarn"] = world.master()
     world.secret(**given)
     return world
-
-
-def _with_journal(world: World, server: ScratchPostgres, journal: str) -> str | None:
-    if journal == "log":
-        return None
-    with server.connect() as admin:
-        admin.execute(b"CREATE DATABASE journal")
-    url = f"postgresql://postgres@{server.host}:{server.port}/journal"
-    password = server.superuser_password
-    SqlJournal(
-        url, clock=ManualClock(), actor="chaos", password=Secret(password), upgrade=True
-    ).close()
-    world.environ |= {
-        "ROTATOR_JOURNAL": url,
-        "ROTATOR_JOURNAL_PASSWORD": "env:JOURNAL_PASSWORD",
-        "JOURNAL_PASSWORD": password,
-    }
-    return url
 
 
 def _verify(report: ChaosReport, folder: Path, url: str | None, password: Secret) -> None:

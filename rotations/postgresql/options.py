@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from rotator.api import POSTGRESQL_NAME_BYTES, UsageError
+from rotator.api import POSTGRESQL_NAME_BYTES, UsageError, is_local
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
@@ -48,12 +47,7 @@ class TargetOptions:
     @property
     def is_local(self) -> bool:
         """Whether the host is this machine, so that nothing crosses a network."""
-        if self.host == "localhost" or self.host.startswith("/"):
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_local(self.host)
 
     def tls(self) -> tuple[SslMode, str | None]:
         """Return libpq's `sslmode` and `sslrootcert`."""

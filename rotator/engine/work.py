@@ -393,15 +393,7 @@ class Work:
             or record.login != current.credential.username
         ):
             due = next_due(secret.policy, self._clock.now(), secret.name)
-            data: dict[str, Json] = {
-                "reason": reason,
-                "login": current.credential.username,
-                "version": current.id,
-                "target": secret.target_name,
-                "backend": secret.backend_name,
-                "path": secret.path,
-                **as_data(secret.policy, due),
-            }
+            data = {**self._taken_over(current, reason), **as_data(secret.policy, due)}
             rotation_id = opened.id if opened else rotation_id
             _ = self.record(NewEvent(kind=Kind.ADOPTED, rotation_id=rotation_id, data=data))
             if opened is not None:
@@ -443,15 +435,18 @@ class Work:
                     hint="Write the password that works into the secret, or set the one that is in it on the target; then rotate again.",
                 )
         for one in (*(one for one in others if one.credential.username not in adopted), current):
-            data: dict[str, Json] = {
-                "reason": reason,
-                "login": one.credential.username,
-                "version": one.id,
-                "target": secret.target_name,
-                "backend": secret.backend_name,
-                "path": secret.path,
-            }
-            _ = self.record(NewEvent(kind=Kind.ADOPTED, data=data))
+            _ = self.record(NewEvent(kind=Kind.ADOPTED, data=self._taken_over(one, reason)))
+
+    def _taken_over(self, version: Version, reason: str) -> dict[str, Json]:
+        """Return what the journal says of a login that is taken under our care."""
+        return {
+            "reason": reason,
+            "login": version.credential.username,
+            "version": version.id,
+            "target": self._secret.target_name,
+            "backend": self._secret.backend_name,
+            "path": self._secret.path,
+        }
 
     def _check_adoption(self, opened: RotationRecord, current: Version | None) -> None:
         """In the middle of a rotation only what it made current itself can be taken over.

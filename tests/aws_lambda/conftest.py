@@ -29,20 +29,5 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 def either(request: pytest.FixtureRequest, world: World) -> World:
     """With each kind of journal."""
     if request.param == "postgresql":
-        from rotator.core.secret import Secret
-        from rotator.journal.sql import SqlJournal
-        from rotator.testing.fakes import ManualClock
-
-        with world.server.connect() as admin:
-            admin.execute(b"CREATE DATABASE journal")
-        url = f"postgresql://postgres@{world.server.host}:{world.server.port}/journal"
-        password = world.server.superuser_password
-        SqlJournal(
-            url, clock=ManualClock(), actor="test", password=Secret(password), upgrade=True
-        ).close()
-        world.environ |= {
-            "ROTATOR_JOURNAL": url,
-            "ROTATOR_JOURNAL_PASSWORD": "env:JOURNAL_PASSWORD",
-            "JOURNAL_PASSWORD": password,
-        }
+        world.keep_journal_in(world.server)
     return world

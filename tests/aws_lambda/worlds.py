@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import psycopg
 import pymysql
 
+from rotator.core.secret import Secret
 from rotator.faces.aws_lambda.function import Function
 from rotator.faces.aws_lambda.settings import settings
-from rotator.testing.fakes import ListLog
+from rotator.journal.sql import SqlJournal
+from rotator.testing.fakes import ListLog, ManualClock
 from rotator.testing.secrets_manager import CURRENT, FUNCTION, SecretsManager
 from tests.mysql.worlds import REFUSALS
 
@@ -108,6 +110,22 @@ class World:
         # The access key comes from the fixtures: to change the environment here, while other threads
         # connect, would be to pull it from under the C library.
         return Function(settings(environ), environ=environ, line=self.lines.append, log=self.log)
+
+    def keep_journal_in(self, server: ScratchPostgres) -> str:
+        """Have the function keep its journal in a database there; return its URL."""
+        with server.connect() as admin:
+            admin.execute(b"CREATE DATABASE journal")
+        url = f"postgresql://postgres@{server.host}:{server.port}/journal"
+        password = server.superuser_password
+        SqlJournal(
+            url, clock=ManualClock(), actor="test", password=Secret(password), upgrade=True
+        ).close()
+        self.environ |= {
+            "ROTATOR_JOURNAL": url,
+            "ROTATOR_JOURNAL_PASSWORD": "env:JOURNAL_PASSWORD",
+            "JOURNAL_PASSWORD": password,
+        }
+        return url
 
     def context(self) -> Context:
         self.requests += 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from rotator.api import (
     Conflict,
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
     from rotator.api import Access
 
-_CURRENT: Final = "AWSCURRENT"
-_PENDING: Final = "AWSPENDING"
+CURRENT: Final = "AWSCURRENT"
+PENDING: Final = "AWSPENDING"
 # Our own label for what a rotation has staged.
 _LABEL: Final = "ROTATOR_PENDING_"
-_MARK: Final = "rotator_rotation_id"
+MARK: Final = "rotator_rotation_id"
 # What a secret of ours holds before its first credential: the first version of a secret gets the
 # label AWSCURRENT whatever is asked for (API reference, PutSecretValue).
 _NOTHING_YET: Final = "rotator_nothing_yet"
@@ -55,6 +55,7 @@ _QUOTA: Final = 50
 _LATELY: Final = 10.0
 # A version can be visible late (aws-sdk-js-v3 issue 7701).
 _LATE: Final = (0.1, 0.3, 0.6)
+_Found = TypeVar("_Found")
 
 
 class AwsBackend:
@@ -72,7 +73,7 @@ class AwsBackend:
 
     def current(self, path: str) -> Version | None:
         """Return the version that is labelled AWSCURRENT."""
-        found = self._read(path, VersionStage=_CURRENT)
+        found = self._read(path, VersionStage=CURRENT)
         if found is None or _NOTHING_YET in found["data"]:
             return None
         return self._version(path, found)
@@ -129,9 +130,9 @@ class AwsBackend:
 
     def publish(self, path: str, rotation_id: str, *, expect: str | None) -> str:
         """Move AWSCURRENT to the staged version, if `expect` still has it."""
-        current = self._read(path, VersionStage=_CURRENT)
+        current = self._read(path, VersionStage=CURRENT)
         now = _id(current)
-        if current is None or current["data"].get(_MARK) != rotation_id:
+        if current is None or current["data"].get(MARK) != rotation_id:
             if now != expect:
                 raise self._conflict(path, now, expect)
             staged = self._staged_in_time(path, rotation_id)
@@ -157,20 +158,14 @@ class AwsBackend:
         if found is None:
             return
         try:
-            _ = self._client.write(
-                "update_secret_version_stage",
-                path,
-                SecretId=path,
-                VersionStage=label,
-                RemoveFromVersionId=found["id"],
-            )
+            self._label(path, label, away_from=found["id"])
         except Answer as answer:
             if self._read(path, VersionStage=label) is not None:
                 raise self._refused(path, answer) from None
 
     def restore(self, path: str, *, expect: str, to: str) -> str:
         """Move AWSCURRENT back to version `to`, if `expect` still has it."""
-        current = self._read(path, VersionStage=_CURRENT)
+        current = self._read(path, VersionStage=CURRENT)
         now = _id(current)
         if now == to:
             return to
@@ -194,7 +189,7 @@ class AwsBackend:
     def request_rotation(self, path: str, rotation_id: str) -> str:
         """Have AWS call the secret's rotation function; it does so on its own time."""
         token = _token(rotation_id, 1)
-        if _CURRENT in (self._describe(path) or {}).get("VersionIdsToStages", {}).get(token, ()):
+        if CURRENT in (self._describe(path) or {}).get("VersionIdsToStages", {}).get(token, ()):
             return token
         try:
             answer = self._client.write(
@@ -203,7 +198,7 @@ class AwsBackend:
         except Answer as answered:
             stages = (self._describe(path) or {}).get("VersionIdsToStages", {})
             for version, labels in stages.items():
-                if _PENDING in labels and _CURRENT not in labels:
+                if PENDING in labels and CURRENT not in labels:
                     # "A previous rotation isn't complete. That rotation will be reattempted."
                     return str(version)
             if token in stages:
@@ -218,7 +213,7 @@ class AwsBackend:
 
     def get_value(self, path: str, field: str) -> Secret | None:
         """Return one key of the current version, where it is a text."""
-        found = self._read(path, VersionStage=_CURRENT)
+        found = self._read(path, VersionStage=CURRENT)
         value = None if found is None else found["data"].get(field)
         return Secret(value) if isinstance(value, str) else None
 
@@ -226,7 +221,7 @@ class AwsBackend:
         """Write one key, keeping the others."""
         if self._describe(path) is None:
             self._create(path)
-        found = self._read(path, VersionStage=_CURRENT)
+        found = self._read(path, VersionStage=CURRENT)
         data = {} if found is None else {**found["data"]}
         _ = data.pop(_NOTHING_YET, None)
         try:
@@ -235,7 +230,7 @@ class AwsBackend:
                 path,
                 SecretId=path,
                 SecretString=self._fits(path, {**data, field: value.reveal()}),
-                VersionStages=[_CURRENT],
+                VersionStages=[CURRENT],
             )
         except Answer as answer:
             raise self._refused(path, answer) from None
@@ -248,7 +243,7 @@ class AwsBackend:
         ids: set[str] = set()
         for version in (about or {}).get("VersionIdsToStages", {}):
             found = self._read(path, VersionId=version)
-            if found is not None and isinstance(one := found["data"].get(_MARK), str):
+            if found is not None and isinstance(one := found["data"].get(MARK), str):
                 ids.add(one)
         return ids
 
@@ -294,7 +289,7 @@ class AwsBackend:
                 )
             )
         stages = [one for labels in about.get("VersionIdsToStages", {}).values() for one in labels]
-        if _PENDING in stages:
+        if PENDING in stages:
             found.append(
                 Finding(
                     severity=Severity.WARNING,
@@ -338,12 +333,7 @@ class AwsBackend:
         }
 
     def _staged_in_time(self, path: str, rotation_id: str) -> dict[str, Any] | None:
-        for pause in (*_LATE, None):
-            found = self._read(path, VersionStage=_LABEL + rotation_id)
-            if found is not None or pause is None:
-                return found
-            time.sleep(pause)
-        return None
+        return in_time(lambda: self._read(path, VersionStage=_LABEL + rotation_id), _LATE)
 
     def _describe(self, path: str) -> dict[str, Any] | None:
         try:
@@ -382,20 +372,12 @@ class AwsBackend:
                 raise self._refused(path, answer) from None
 
     def _move(self, path: str, *, to: str, away_from: str | None, expect: str | None) -> None:
-        given = {} if away_from is None else {"RemoveFromVersionId": away_from}
         try:
-            _ = self._client.write(
-                "update_secret_version_stage",
-                path,
-                SecretId=path,
-                VersionStage=_CURRENT,
-                MoveToVersionId=to,
-                **given,
-            )
+            self._label(path, CURRENT, to=to, away_from=away_from)
         except (Answer, Unknown) as error:
             # Moved already, by a try whose answer was lost? The label tells.
             try:
-                now = _id(self._read(path, VersionStage=_CURRENT))
+                now = _id(self._read(path, VersionStage=CURRENT))
             except StepError as again:
                 raise Unknown(
                     f"nobody can tell whether {path!r} was changed: {again.what}"
@@ -406,8 +388,21 @@ class AwsBackend:
                 raise
             raise self._conflict(path, now, expect) from None
 
+    def _label(
+        self, path: str, label: str, *, to: str | None = None, away_from: str | None = None
+    ) -> None:
+        """Put a label on a version, take it from one, or move it between two. Raises `Answer`."""
+        given = {"MoveToVersionId": to, "RemoveFromVersionId": away_from}
+        _ = self._client.write(
+            "update_secret_version_stage",
+            path,
+            SecretId=path,
+            VersionStage=label,
+            **{key: version for key, version in given.items() if version is not None},
+        )
+
     def _version(self, path: str, found: dict[str, Any]) -> Version:
-        mark = found["data"].get(_MARK)
+        mark = found["data"].get(MARK)
         return Version(
             id=found["id"],
             credential=self._credential(path, found["data"]),
@@ -423,12 +418,12 @@ class AwsBackend:
                 f"{path!r} in backend {self._name!r} holds no {options.username_field!r} and {options.password_field!r}.",
                 hint="Set `username_field` and `password_field` to the keys that hold them.",
             )
-        own = {options.username_field, options.password_field, _MARK, *options.templates}
+        own = {options.username_field, options.password_field, MARK, *options.templates}
         fields = {key: one for key, one in data.items() if key not in own}
         return Credential(username=username, password=Secret(password), fields=fields)
 
     def _data(self, path: str, new: Credential, rotation_id: str) -> str:
-        return self._fits(path, {**self._keys(new), _MARK: rotation_id})
+        return self._fits(path, {**self._keys(new), MARK: rotation_id})
 
     def _keys(self, new: Credential) -> dict[str, Any]:
         return {
@@ -498,6 +493,16 @@ class _AwsPlugin:
 
 
 PLUGIN: Final = _AwsPlugin()
+
+
+def in_time(look: Callable[[], _Found | None], pauses: tuple[float, ...]) -> _Found | None:
+    """Return what `look` finds, looking again after each of these seconds while it finds nothing."""
+    for pause in pauses:
+        found = look()
+        if found is not None:
+            return found
+        time.sleep(pause)
+    return look()
 
 
 def _token(rotation_id: str, number: int) -> str:

@@ -6,29 +6,25 @@ functions" (https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-s
 
 from __future__ import annotations
 
-import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rotator.api import StepError, Unknown, Version
-from rotator.backends.aws.backend import AwsBackend
+from rotator.backends.aws.backend import MARK, PENDING, AwsBackend, in_time
 from rotator.backends.aws.client import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from rotator.api import Credential, Secret
     from rotator.backends.aws.client import Client
     from rotator.backends.aws.options import AwsOptions
 
-CURRENT: Final = "AWSCURRENT"
-PENDING: Final = "AWSPENDING"
 PREVIOUS: Final = "AWSPREVIOUS"
 # On the version whose login was revoked, and proven to be.
 REVOKED: Final = "ROTATOR_REVOKED"
 # The end of the secret's chain of events, where the journal is a log.
 HEAD_TAG: Final = "rotator-journal"
-_MARK: Final = "rotator_rotation_id"
 # What createSecret has written may be visible late (aws-sdk-js-v3 issue 7701).
 _LATE: Final = (0.1, 0.3, 0.6, 1.0)
 
@@ -53,12 +49,7 @@ class LedBackend(AwsBackend):
 
     def staged_in_time(self, path: str, rotation_id: str) -> Credential | None:
         """As `staged`, for a value that must be there by now."""
-        for pause in (*_LATE, None):
-            found = self.staged(path, rotation_id)
-            if found is not None or pause is None:
-                return found
-            time.sleep(pause)
-        return None
+        return in_time(lambda: self.staged(path, rotation_id), _LATE)
 
     def stage(self, path: str, rotation_id: str, new: Credential) -> Credential:
         """Give AWS's version its value; the first write wins."""
@@ -108,16 +99,8 @@ class LedBackend(AwsBackend):
         if REVOKED in stages.get(version, ()):
             return
         holder = next((one for one, labels in stages.items() if REVOKED in labels), None)
-        away = {} if holder is None else {"RemoveFromVersionId": holder}
         try:
-            _ = self._client.write(
-                "update_secret_version_stage",
-                path,
-                SecretId=path,
-                VersionStage=REVOKED,
-                MoveToVersionId=version,
-                **away,
-            )
+            self._label(path, REVOKED, to=version, away_from=holder)
         except Answer as answer:
             raise self._refused(path, answer) from None
 
@@ -152,13 +135,7 @@ class LedBackend(AwsBackend):
 
     def _unlabel(self, path: str, version: str, label: str) -> None:
         try:
-            _ = self._client.write(
-                "update_secret_version_stage",
-                path,
-                SecretId=path,
-                VersionStage=label,
-                RemoveFromVersionId=version,
-            )
+            self._label(path, label, away_from=version)
         except (Answer, Unknown) as error:
             try:
                 left = label in self._stages(path).get(version, ())
@@ -171,16 +148,10 @@ class LedBackend(AwsBackend):
             raise self._refused(path, error) from None
 
     def _version(self, path: str, found: dict[str, Any]) -> Version:
-        created: datetime | None = found["created"]
-        return Version(
-            id=found["id"],
-            credential=self._credential(path, found["data"]),
-            rotation_id=found["id"],
-            created=created,
-        )
+        return replace(super()._version(path, found), rotation_id=found["id"])
 
     def _data(self, path: str, new: Credential, rotation_id: str) -> str:
         # The version's id says whose it is; the secret's own keys stay as they were.
         _ = rotation_id
-        data = {key: one for key, one in self._keys(new).items() if key != _MARK}
+        data = {key: one for key, one in self._keys(new).items() if key != MARK}
         return self._fits(path, data)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from rotator.api import UsageError
+from rotator.api import UsageError, is_local
 from rotator.backends import templates
 
 Method = Literal["token", "approle", "kubernetes", "jwt", "aws", "userpass"]
@@ -129,7 +128,7 @@ class VaultOptions:
             )
         if parts.username or parts.password or parts.query or parts.path.strip("/"):
             raise UsageError("`address` is scheme, host and port only.")
-        if parts.scheme == "http" and not _is_local(parts.hostname):
+        if parts.scheme == "http" and not is_local(parts.hostname):
             raise UsageError(
                 "`address` is not encrypted: every secret would cross the network in the clear.",
                 hint="Use https://, with `ca` where the authority is your own.",
@@ -141,12 +140,3 @@ class VaultOptions:
         templates.check(self.templates, (self.username_field, self.password_field))
         if (self.client_cert is None) is not (self.client_key is None):
             raise UsageError("`client_cert` and `client_key` go together.")
-
-
-def _is_local(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from rotator import world
 from rotator.backends.aws import led, rds
+from rotator.backends.aws.backend import CURRENT, PENDING
 from rotator.backends.aws.client import Client
 from rotator.backends.aws.led import LedBackend
 from rotator.backends.aws.options import AwsOptions
@@ -90,7 +91,7 @@ class _Known:
     def is_under_way(self, beside: str | None = None) -> bool:
         """Return whether AWS is at a rotation, another one than that of version `beside`."""
         return any(
-            led.PENDING in labels and led.CURRENT not in labels
+            PENDING in labels and CURRENT not in labels
             for version, labels in self.stages.items()
             if version != beside
         )
@@ -152,15 +153,15 @@ class Function:
                 safety="Nothing was changed.",
                 hint="If its rotation was undone, ask for another: aws secretsmanager rotate-secret",
             )
-        if led.CURRENT not in labels and led.PENDING not in labels:
+        if CURRENT not in labels and PENDING not in labels:
             raise UsageError(
                 f"version {asked.token} has the label AWSPENDING no more.",
                 safety="Nothing was changed.",
                 hint="Ask for another rotation: aws secretsmanager rotate-secret",
             )
         known = self._known(asked.arn, about)
-        request = str(getattr(context, "aws_request_id", "") or world.holder())
-        if led.CURRENT in labels:
+        request = _request(context)
+        if CURRENT in labels:
             if asked.step is Step.PUBLISH:
                 self._end(known, asked.token, ends, request)
             return
@@ -176,7 +177,7 @@ class Function:
     def sweep(self, context: Any) -> dict[str, Any]:
         """End what is due: revoke old logins whose grace is over, finish what was interrupted."""
         ends = self._ends(context)
-        request = str(getattr(context, "aws_request_id", "") or world.holder())
+        request = _request(context)
         found: dict[str, Any] = {"ended": 0, "waiting": 0, "failed": []}
         for arn in self._to_sweep(context):
             if self._clock.monotonic() + 2 * _MARGIN > ends:
@@ -327,7 +328,6 @@ class Function:
             previous is None
             or known.head is None
             or known.has(previous.id, led.REVOKED)
-            or not known.about.overlaps
             or known.is_under_way(beside)
         ):
             return None
@@ -455,16 +455,17 @@ class Function:
                 hint="Write the login as it stands into the secret first.",
             )
         previous = by_label.get(led.PREVIOUS)
-        tags = {one["Key"]: one["Value"] for one in about.get("Tags", ())}
+        says = described(current, self._settings.strategy, self._settings.sslrootcert)
         return _Known(
             arn=arn,
             name=str(about["Name"]),
             stages=stages,
             current=current,
-            previous=self._previous(arn, previous) if previous else None,
-            head=Head.parse(tags.get(led.HEAD_TAG)),
+            # Without overlap nothing is left of it that could be revoked, or be taken over.
+            previous=self._previous(arn, previous) if previous and says.overlaps else None,
+            head=Head.parse(_tags(about).get(led.HEAD_TAG)),
             published_at=about.get("LastRotatedDate") or current.created,
-            about=described(current, self._settings.strategy, self._settings.sslrootcert),
+            about=says,
         )
 
     def _previous(self, arn: str, version: str) -> Version | None:
@@ -503,8 +504,7 @@ class Function:
         host = admin.fields.get("host")
         hosts = {str(host)} if host else set[str]()
         if not host:
-            told = self._backend.describe(master) or {}
-            tags = {one["Key"]: one["Value"] for one in told.get("Tags", ())}
+            tags = _tags(self._backend.describe(master) or {})
             if rds.is_managed(tags):
                 hosts = rds.hosts(self._client, tags)
         if about.host not in hosts:
@@ -594,6 +594,15 @@ def _require_account(asked: _Event, context: Any) -> None:
             safety="Nothing was changed.",
             hint="Give each account its own function, and let only that account invoke it (aws:SourceAccount).",
         )
+
+
+def _request(context: Any) -> str:
+    """Return what tells this invocation from every other."""
+    return str(getattr(context, "aws_request_id", "") or world.holder())
+
+
+def _tags(about: Mapping[str, Any]) -> dict[str, str]:
+    return {one["Key"]: one["Value"] for one in about.get("Tags", ())}
 
 
 def _got(result: Result, to: Step) -> bool:
