@@ -1,30 +1,40 @@
-"""Accounts as the server shows them: their hosts, passwords, grants, limits, and whose they are.
+"""Accounts: their hosts, passwords, grants, limits, and whose they are. What MariaDB and MySQL share.
 
-MariaDB's accounts have no comments. An account is ours when there is a role by a name that is made of
-the secret's and the account's: it is created before the account and dropped after it.
+An account is ours when it bears our mark: a digest of the secret's and the account's name, and one of the
+rotation that made it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from rotator.api import Denied, Session
+from rotator.api import Denied, Secret, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from rotations.mysql.server import Connection
+    from rotator.api import StepContext
 
-NATIVE: Final = "mysql_native_password"
-_MARK: Final = "rotator:"
 _DIGITS: Final = 24
-# CREATE USER `name`@`host` [IDENTIFIED ...] [REQUIRE ...] [WITH ...] [ACCOUNT LOCK] [PASSWORD EXPIRE ...]
-_TAIL: Final = re.compile(r" (?:REQUIRE |WITH |ACCOUNT LOCK|PASSWORD EXPIRE).*$", re.DOTALL)
-_LOCKED: Final = " ACCOUNT LOCK"
-_ONE_WAY: Final = re.compile(r"(\w+)(?: (?:USING|AS) '([^']*)')?")
+# Wrong passwords in a row that an account must bear: ours, a repeated one, and one of the application's.
+_TRIES: Final = 3
+_OPTION: Final = " WITH GRANT OPTION"
+_TO, _FROM = " TO {}", " FROM {}"
+_COLUMN: Final = re.compile(r"`(?:[^`]|``)*`|[^`,\s]+")
+_COLUMNS: Final = re.compile(r"(?<=[A-Z] )\(((?:`(?:[^`]|``)*`|[^`()])*)\)")
+_DEFINED: Final = """
+SELECT count(*) FROM (
+    SELECT DEFINER FROM information_schema.ROUTINES UNION ALL
+    SELECT DEFINER FROM information_schema.VIEWS UNION ALL
+    SELECT DEFINER FROM information_schema.TRIGGERS UNION ALL
+    SELECT DEFINER FROM information_schema.EVENTS
+) AS defined WHERE DEFINER = %s
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +44,13 @@ class Account:
     name: str
     host: str
     ways: tuple[tuple[str, str], ...]
-    # What CREATE USER says behind that: TLS, limits, expiry; without the lock.
+    # The password hashes that let somebody in.
+    hashes: tuple[str, ...]
+    # What CREATE USER says behind that: TLS, limits, expiry; without the lock. Ready for the driver.
     tail: str
     locked: bool
+    # After how many wrong passwords in a row it is blocked; 0: never.
+    tries: int = 0
 
     @property
     def sql(self) -> str:
@@ -44,70 +58,13 @@ class Account:
         return quoted_account(self.name, self.host)
 
     @property
-    def hashes(self) -> tuple[str, ...]:
-        """The password hashes that are valid."""
-        return tuple(kept for plugin, kept in self.ways if plugin == NATIVE and kept)
+    def is_touchy(self) -> bool:
+        """Whether the proof that an old password is refused could block it for the application too."""
+        return 0 < self.tries < _TRIES
 
-
-def quoted(name: str) -> str:
-    """Return an identifier as statements have it, with per cent signs doubled for the driver."""
-    return "`" + name.replace("`", "``").replace("%", "%%") + "`"
-
-
-def quoted_account(name: str, host: str) -> str:
-    """Return an account's name as statements have it."""
-    return f"{quoted(name)}@{quoted(host)}"
-
-
-def look(admin: Connection, name: str) -> list[Account]:
-    """Return the accounts of this name, one for each host part that it has."""
-    rows = admin.run(
-        "SELECT Host FROM mysql.user WHERE User = %s AND is_role = 'N' ORDER BY Host", [name]
-    )
-    return [_shown(admin, name, str(host)) for (host,) in rows]
-
-
-def grants(admin: Connection, account: Account) -> list[str]:
-    """Return everything that an account was granted, as statements with `{}` where its name was.
-
-    Passwords and limits, which MariaDB puts behind the first grant, are left out.
-    """
-    mine = f" TO {account.sql.replace('%%', '%')}"
-    default = f" FOR {account.sql.replace('%%', '%')}"
-    found: list[str] = []
-    for (text,) in admin.run(f"SHOW GRANTS FOR {account.sql}"):
-        said = str(text)
-        if said.startswith("SET DEFAULT ROLE"):
-            found.append(said.replace(default, " FOR {}"))
-        elif mine in said:
-            head, _, behind = said.partition(mine)
-            option = next(
-                (
-                    one
-                    for one in (" WITH GRANT OPTION", " WITH ADMIN OPTION")
-                    if behind.strip().startswith(one.strip()) or one in behind
-                ),
-                "",
-            )
-            found.append(f"{head} TO {{}}{option}")
-    return [one for one in found if not one.startswith("GRANT USAGE ON *.* TO {}") or "WITH" in one]
-
-
-def granted(statement: str, account: str) -> str:
-    """Return a statement of `grants` for an account, ready for the driver."""
-    head, _, behind = statement.rpartition("{}")
-    return f"{head.replace('%', '%%')}{account}{behind}"
-
-
-def taken_back(statement: str, account: str) -> str:
-    """Return the statement that takes one of `grants` back."""
-    head, _, _ = statement.rpartition(" TO {}")
-    if not head:
-        return f"SET DEFAULT ROLE NONE FOR {account}"
-    return f"{head.replace('GRANT', 'REVOKE', 1).replace('%', '%%')} FROM {account}"
-
-
-# -- whose it is -------------------------------------------------------------------------------
+    def __str__(self) -> str:
+        """Return how people name it."""
+        return f"{self.name!r}@{self.host!r}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,79 +77,196 @@ class Mark:
     @staticmethod
     def make(secret: str, account: str, rotation: str) -> Mark:
         """Return the mark of an account that this rotation of this secret creates."""
-        return Mark(of=_digest(f"{secret}\0{account}"), rotation=_digest(rotation))
-
-    @property
-    def role(self) -> str:
-        """The role's name."""
-        return f"{_MARK}{self.of}:{self.rotation}"
+        return Mark(of=digest_of(secret, account), rotation=_digest(rotation))
 
 
-def find_mark(admin: Connection, secret: str, account: str) -> Mark | None:
-    """Return the mark of this secret's account; None when we did not make it."""
-    of = _digest(f"{secret}\0{account}")
-    rows = admin.run(
-        "SELECT User FROM mysql.user WHERE is_role = 'Y' AND User LIKE %s", [f"{_MARK}{of}:%"]
-    )
-    for (name,) in rows:
-        return Mark(of=of, rotation=str(name).rpartition(":")[2])
-    return None
+class Accounts(ABC):
+    """The accounts of one server, through one admin connection."""
+
+    # The server's, as people say it.
+    product: ClassVar[str]
+    # What an admin needs, as GRANT says it; and what lets an account in by a password that can be rotated.
+    rights: ClassVar[Sequence[str]]
+    remedy: ClassVar[str]
+
+    def __init__(self, admin: Connection, version: tuple[int, ...]) -> None:
+        """Nothing is asked yet."""
+        self.admin: Connection = admin
+        self._version: tuple[int, ...] = version
+
+    # -- what there is -------------------------------------------------------------------------
+
+    @abstractmethod
+    def look(self, name: str) -> list[Account]:
+        """Return the accounts of this name, one for each host part that it has."""
+
+    @abstractmethod
+    def grants(self, account: Account) -> list[str]:
+        """Return everything that an account was granted, as statements with `{}` where its name was."""
+
+    @abstractmethod
+    def find_mark(self, secret: str, name: str) -> Mark | None:
+        """Return the mark of this secret's account; None when we did not make it."""
+
+    @abstractmethod
+    def anonymous_hosts(self) -> list[str]:
+        """Return the host parts of accounts without a name."""
+
+    @abstractmethod
+    def lets_in(self, account: Account, password: Secret) -> bool:
+        """Return whether this password is one of the account's."""
+
+    def is_definer(self, account: Account) -> bool:
+        """Return whether views, routines, triggers or events run with its rights."""
+        return bool(self.admin.run(_DEFINED, [f"{account.name}@{account.host}"])[0][0])
+
+    def is_read_only(self) -> bool:
+        """Return whether nothing can be written here, as on a replica."""
+        asked = "SELECT @@global.read_only OR @@global.innodb_read_only"
+        return bool(self.admin.run(asked)[0][0])
+
+    def sessions(self, name: str) -> list[tuple[int, Session]]:
+        """Return the open sessions of a login with their numbers, ours excepted."""
+        rows = self.admin.run(
+            "SELECT p.ID, p.HOST, coalesce(p.DB, '') FROM information_schema.PROCESSLIST p"
+            " WHERE p.USER = %s AND p.ID <> CONNECTION_ID() AND p.COMMAND <> 'Killed' ORDER BY p.ID",
+            [name],
+        )
+        return [
+            (
+                int(number),
+                Session(
+                    login=name,
+                    client=str(host).rpartition(":")[0] or str(host) or "?",
+                    application=f"database {database}" if database else "?",
+                    since=None,
+                ),
+            )
+            for number, host, database in rows
+        ]
+
+    # -- what is done to it --------------------------------------------------------------------
+
+    @abstractmethod
+    def create(self, name: str, like: Account, mark: Mark, ctx: StepContext) -> None:
+        """Make an account for the host of `like`, with its limits: marked, locked, with a dead password.
+
+        Once more for another host of the same name. Raises `Denied` where the server has no place for
+        a mark.
+        """
+
+    @abstractmethod
+    def forget(self, mark: Mark, ctx: StepContext) -> None:
+        """Remove what `create` has left beside accounts that are gone."""
+
+    @abstractmethod
+    def let_in(self, account: Account, new: Secret, beside: Secret, ctx: StepContext) -> None:
+        """Let `new` in beside `beside`, which the account lets in already, and no other password."""
+
+    @abstractmethod
+    def let_in_only(self, account: Account, password: Secret, ctx: StepContext) -> None:
+        """Let one password in and no other. One that is let in already is so all the time."""
+
+    @abstractmethod
+    def open(self, account: Account, password: Secret, ctx: StepContext) -> None:
+        """Unlock an account, for one password."""
+
+    @abstractmethod
+    def close(self, account: Account, ctx: StepContext) -> None:
+        """Lock an account, and take its passwords."""
+
+    @abstractmethod
+    def set_own(self, password: Secret) -> None:
+        """Set the password of the login that is connected, which may do nothing else."""
+
+    def limit(self, account: Account, like: Account, ctx: StepContext) -> None:
+        """Give an account the limits, TLS requirement and expiry of another."""
+        if account.tail != like.tail and like.tail:
+            self._send(ctx, f"ALTER USER {account.sql}{like.tail}")
+
+    def drop(self, account: Account, ctx: StepContext) -> None:
+        """Drop an account, if it is there."""
+        self._send(ctx, f"DROP USER IF EXISTS {account.sql}")
+
+    def copy_grants(self, source: Account, target: Account, ctx: StepContext) -> None:
+        """Take back what is too much, give what is missing: both have the same then."""
+        wanted, has = self.grants(source), self.grants(target)
+        extra = [one for one in has if one not in wanted]
+        for one in extra:
+            for statement in taken_back(one, target.sql):
+                self._send(ctx, statement)
+        has = self.grants(target) if extra else has
+        for one in wanted:
+            if one not in has:
+                self._send(ctx, granted(one, target.sql))
+
+    # -- the same in words, for `plan` ---------------------------------------------------------
+
+    @abstractmethod
+    def said(self, doing: str, name: str) -> str:
+        """Return what is sent to let in `beside` another password, as the `only` one, or to `open`."""
+
+    # -- for the two servers' own --------------------------------------------------------------
+
+    def _send(self, ctx: StepContext, statement: str, values: Sequence[object] = ()) -> None:
+        ctx.require_time()
+        _ = self.admin.run(statement, values)
+
+    def _require_password(self, account: Account) -> None:
+        if not account.hashes:
+            plugins = ", ".join(plugin for plugin, _ in account.ways) or "no password"
+            raise Denied(
+                f"account {account} logs in by {plugins}, and not by a password that can be rotated.",
+                hint=f"{self.remedy}, or take another account.",
+            )
+
+
+def dead(ctx: StepContext) -> Secret:
+    """Return a password that nobody knows."""
+    return Secret(ctx.entropy.token(32).hex())
+
+
+def quoted(name: str) -> str:
+    """Return an identifier as statements have it, with per cent signs doubled for the driver."""
+    return "`" + name.replace("`", "``").replace("%", "%%") + "`"
+
+
+def quoted_account(name: str, host: str) -> str:
+    """Return an account's name as statements have it."""
+    return f"{quoted(name)}@{quoted(host)}"
+
+
+def granted(statement: str, account: str) -> str:
+    """Return a statement of `grants` for an account, ready for the driver."""
+    head, _, behind = statement.rpartition("{}")
+    return f"{head.replace('%', '%%')}{account}{behind}"
+
+
+def ordered(statement: str) -> str:
+    """Return a statement with the columns of its privileges in order: servers keep them as they came."""
+    return _COLUMNS.sub(lambda one: f"({', '.join(sorted(_COLUMN.findall(one[1])))})", statement)
+
+
+def taken_back(statement: str, account: str) -> list[str]:
+    """Return the statements that take one of `grants` back."""
+    if statement.startswith("SET DEFAULT ROLE"):
+        word = " TO " if statement.endswith(_TO) else " FOR "
+        return [f"SET DEFAULT ROLE NONE{word}{account}"]
+    if statement.startswith("REVOKE "):
+        head = statement.removesuffix(_FROM).replace("REVOKE ", "GRANT ", 1)
+        return [f"{head.replace('%', '%%')} TO {account}"]
+    head, _, behind = statement.rpartition(_TO)
+    head = head.replace("GRANT ", "REVOKE ", 1).replace("%", "%%")
+    found = [f"{head} FROM {account}"]
+    if behind == _OPTION and not head.startswith("REVOKE PROXY"):
+        found.append(f"REVOKE GRANT OPTION{head[head.rindex(' ON ') :]} FROM {account}")
+    return found
+
+
+def digest_of(secret: str, account: str) -> str:
+    """Return what tells a secret's account from every other."""
+    return _digest(f"{secret}\0{account}")
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
-
-
-# -- who is there ------------------------------------------------------------------------------
-
-
-def sessions(admin: Connection, name: str) -> list[tuple[int, Session]]:
-    """Return the open sessions of a login, ours excepted."""
-    rows = admin.run(
-        "SELECT p.ID, p.HOST, coalesce(p.DB, '') FROM information_schema.PROCESSLIST p"
-        " WHERE p.USER = %s AND p.ID <> CONNECTION_ID() AND p.COMMAND <> 'Killed' ORDER BY p.ID",
-        [name],
-    )
-    return [
-        (
-            int(number),
-            Session(
-                login=name,
-                client=str(host).rpartition(":")[0] or str(host) or "?",
-                application=f"database {database}" if database else "?",
-                since=None,
-            ),
-        )
-        for number, host, database in rows
-    ]
-
-
-def _shown(admin: Connection, name: str, host: str) -> Account:
-    account = quoted_account(name, host)
-    text = str(admin.run(f"SHOW CREATE USER {account}")[0][0])
-    head = f"CREATE USER {account.replace('%%', '%')}"
-    if not text.startswith(head):
-        raise Denied(f"the server describes account {name!r}@{host!r} in a way that is not known.")
-    behind = text[len(head) :]
-    found = _TAIL.search(behind)
-    tail = found[0] if found else ""
-    ways = behind[: len(behind) - len(tail)]
-    return Account(
-        name=name,
-        host=host,
-        ways=tuple(_ways(ways)),
-        tail=tail.replace(_LOCKED, "").replace("%", "%%"),
-        locked=_LOCKED in tail,
-    )
-
-
-def _ways(text: str) -> Iterable[tuple[str, str]]:
-    said = text.strip()
-    if said.startswith("IDENTIFIED BY PASSWORD '"):
-        yield NATIVE, said.removeprefix("IDENTIFIED BY PASSWORD '").removesuffix("'")
-        return
-    said = said.removeprefix("IDENTIFIED VIA ")
-    for one in said.split(" OR ") if said else ():
-        found = _ONE_WAY.fullmatch(one.strip())
-        if found is not None:
-            yield found[1], found[2] or ""

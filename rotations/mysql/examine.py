@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from rotations.mysql.accounts import NATIVE, look
 from rotator.api import Finding, Severity, StepError
 
 if TYPE_CHECKING:
-    from rotations.mysql.server import Connection, Server
-
-_NEEDED: Final = ("CREATE USER", "PROCESS", "CONNECTION ADMIN")
+    from rotations.mysql.accounts import Accounts
+    from rotations.mysql.server import Server
 
 
 def findings(server: Server, login: str | None) -> list[Finding]:
@@ -21,36 +19,37 @@ def findings(server: Server, login: str | None) -> list[Finding]:
         message = f"sslmode is {server.options.tls}: whoever sits between could pose as the server"
         found.append(_finding(Severity.WARNING, subject, message, "Set sslmode: verify-full."))
     try:
-        with server.admin("examining") as admin:
-            found.append(_finding(Severity.OK, subject, f"the admin logs in ({server.where})"))
-            found += _rights(admin, subject)
-            found += _state(admin, subject)
-            found += _accounts(admin, subject, login)
+        with server.admin("examining") as accounts:
+            message = f"the admin logs in ({server.where}, {accounts.product})"
+            found.append(_finding(Severity.OK, subject, message))
+            found += _rights(accounts, subject)
+            found += _state(accounts, subject)
+            found += _accounts(accounts, subject, login)
     except StepError as error:
         found.append(_finding(Severity.ERROR, subject, error.what, error.hint))
     return found
 
 
-def _rights(admin: Connection, subject: str) -> list[Finding]:
-    said = " ".join(str(row[0]) for row in admin.run("SHOW GRANTS"))
+def _rights(accounts: Accounts, subject: str) -> list[Finding]:
+    said = " ".join(str(row[0]) for row in accounts.admin.run("SHOW GRANTS"))
     if "ALL PRIVILEGES ON *.*" in said or " SUPER" in said:
         return [_finding(Severity.OK, subject, "the admin may do everything")]
-    missing = [one for one in _NEEDED if one not in said]
+    missing = [one for one in accounts.rights if one not in said]
     if not missing:
         return [_finding(Severity.OK, subject, "the admin has the rights that it needs")]
     return [
         _finding(
             Severity.ERROR,
             subject,
-            f"the admin {admin.user!r} lacks: {', '.join(missing)}",
+            f"the admin {accounts.admin.user!r} lacks: {', '.join(missing)}",
             f"As root: GRANT {', '.join(missing)} ON *.* TO it, and SELECT ON mysql.*",
         )
     ]
 
 
-def _state(admin: Connection, subject: str) -> list[Finding]:
+def _state(accounts: Accounts, subject: str) -> list[Finding]:
     found: list[Finding] = []
-    if admin.run("SELECT @@global.read_only")[0][0]:
+    if accounts.is_read_only():
         found.append(
             _finding(
                 Severity.ERROR,
@@ -62,23 +61,24 @@ def _state(admin: Connection, subject: str) -> list[Finding]:
     return found
 
 
-def _accounts(admin: Connection, subject: str, login: str | None) -> list[Finding]:
+def _accounts(accounts: Accounts, subject: str, login: str | None) -> list[Finding]:
     found: list[Finding] = []
-    rows = admin.run("SELECT Host FROM mysql.user WHERE User = '' AND is_role = 'N'")
-    if rows:
-        hosts = ", ".join(repr(str(row[0])) for row in rows)
+    hosts = ", ".join(repr(host) for host in accounts.anonymous_hosts())
+    if hosts:
         message = f"there are anonymous accounts for {hosts}: from there they stand before accounts of '%'"
-        remedy = "DROP USER ''@... for each of them; mariadb-secure-installation does."
+        remedy = "DROP USER ''@... for each of them; mariadb-secure-installation and mysql_secure_installation do."
         found.append(_finding(Severity.WARNING, subject, message, remedy))
-    for account in look(admin, login) if login else ():
-        name = f"{account.name!r}@{account.host!r}"
+    for account in accounts.look(login) if login else ():
         if account.locked:
-            found.append(_finding(Severity.ERROR, subject, f"account {name} is locked"))
+            found.append(_finding(Severity.ERROR, subject, f"account {account} is locked"))
+        if account.is_touchy:
+            message = f"account {account} is blocked after {account.tries} wrong password(s)"
+            remedy = "The proof that an old password is refused takes one: allow 3 or more."
+            found.append(_finding(Severity.ERROR, subject, message, remedy))
         if not account.hashes:
             ways = ", ".join(plugin for plugin, _ in account.ways) or "nothing"
-            message = f"account {name} logs in by {ways}: no password that can be rotated"
-            remedy = f"ALTER USER ... IDENTIFIED VIA {NATIVE} USING ..."
-            found.append(_finding(Severity.ERROR, subject, message, remedy))
+            message = f"account {account} logs in by {ways}: no password that can be rotated"
+            found.append(_finding(Severity.ERROR, subject, message, accounts.remedy))
     return found
 
 

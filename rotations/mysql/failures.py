@@ -12,7 +12,7 @@ from rotator.api import Conflict, Denied, Refused, StepError, Transient, Unknown
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-# Error numbers (MariaDB Knowledge Base, "MariaDB Error Code Reference").
+# Error numbers (MariaDB Knowledge Base, "MariaDB Error Code Reference"; MySQL's are the same below 1900).
 _MEANING: Final[dict[int, type[StepError]]] = {
     1040: Transient,  # too many connections
     1053: Unknown,  # shut down under us
@@ -36,6 +36,8 @@ _MEANING: Final[dict[int, type[StepError]]] = {
 _REFUSALS: Final = frozenset({1045, 1698, 1820, 1862, 3118, 4151})
 _RIGHTS: Final = frozenset({1044, 1045, 1142, 1143, 1227, 1370, 1410, 1698})
 _READ_ONLY: Final = 1290
+# Too many wrong passwords in a row: MariaDB's number, and MySQL's. Whether this one is right is not said.
+_BLOCKED: Final = frozenset({4150, 3955})
 
 
 def is_refusal(error: pymysql.MySQLError) -> bool:
@@ -46,6 +48,11 @@ def is_refusal(error: pymysql.MySQLError) -> bool:
 def unreachable(where: str, error: Exception) -> StepError:
     """Return what a failed connection means when it was not about the credentials."""
     text = brief(error)
+    if number(error) in _BLOCKED:
+        return Denied(
+            f"{where} has blocked the login after too many wrong passwords: {text}",
+            hint="ALTER USER ... ACCOUNT UNLOCK (MySQL), FLUSH PRIVILEGES (MariaDB); and find out who tries.",
+        )
     if "SSL" in text or "certificate" in text or "TLS" in text:
         return Denied(
             f"the TLS connection to {where} failed: {text}",

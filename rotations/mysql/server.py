@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 import ssl
 import threading
 import time
@@ -11,28 +11,36 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pymysql
 
-from rotations.mysql.failures import is_refusal, translated, unreachable
-from rotator.api import Denied, Secret
+from rotations.mysql.failures import brief, is_refusal, translated, unreachable
+from rotations.mysql.mariadb import MariaDbAccounts
+from rotations.mysql.mysql8 import MySqlAccounts
+from rotator.api import Denied
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from rotations.mysql.accounts import Accounts
     from rotations.mysql.options import TargetOptions
-    from rotator.api import Credential
+    from rotator.api import Credential, Secret
 
 PROGRAM: Final = "rotator"
 # Below a step's deadline of 30 s, so that the server gives up before we do.
 _SECONDS: Final = 20
 _FRESH_SECONDS: Final = 5.0
+_VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+# Two authentication alternatives: MariaDB 10.4. Two passwords: MySQL 8.0.14.
+_MARIADB_SINCE: Final = (10, 4, 0)
+_MYSQL_SINCE: Final = (8, 0, 14)
 
 
 class Connection:
     """One connection in autocommit mode, whose statements come with their values apart."""
 
-    def __init__(self, raw: Any, user: str) -> None:
-        """`raw` is PyMySQL's."""
+    def __init__(self, raw: Any, user: str, password: Secret) -> None:
+        """`raw` is PyMySQL's, logged in by these."""
         self._raw: Any = raw
         self.user: str = user
+        self.password: Secret = password
 
     def run(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Send one statement; return its rows. `%s` stands for a value, `%%` for a per cent sign."""
@@ -78,22 +86,22 @@ class Server:
         """Nothing is connected yet."""
         self.name: str = name
         self.options: TargetOptions = options
-        self.where: str = f"MariaDB at {options.host}:{options.port}"
+        self.where: str = f"MariaDB or MySQL at {options.host}:{options.port}"
         self._admin: Callable[[], Credential] = admin
-        self._idle: list[tuple[Connection, float]] = []
+        self._idle: list[tuple[Accounts, float]] = []
         self._guard: threading.Lock = threading.Lock()
 
     @contextmanager
-    def admin(self, doing: str) -> Generator[Connection]:
-        """Lend an admin connection. Errors inside come out as ours."""
-        connection = self._take()
+    def admin(self, doing: str) -> Generator[Accounts]:
+        """Lend what an admin connection sees and does. Errors inside come out as ours."""
+        accounts = self._take()
         try:
             with translated(self.where, doing):
-                yield connection
+                yield accounts
         except BaseException:
-            connection.close()
+            accounts.admin.close()
             raise
-        self._give(connection)
+        self._give(accounts)
 
     def login(self, credential: Credential) -> Connection | None:
         """Log in once: the connection, or None when these credentials are refused.
@@ -113,33 +121,39 @@ class Server:
             raise unreachable(self.where, error) from error
         except OSError as error:
             raise unreachable(self.where, error) from error
+        except RuntimeError as error:
+            # PyMySQL, where caching_sha2_password needs RSA: the connection has no TLS.
+            raise Denied(
+                f"{self.where}: a login without TLS needs a package more: {brief(error)}",
+                hint="pip install cryptography, or connect with TLS.",
+            ) from error
         return connection
 
     def close(self) -> None:
         """Close the idle admin connections."""
         with self._guard:
             idle, self._idle = self._idle, []
-        for connection, _ in idle:
-            connection.close()
+        for accounts, _ in idle:
+            accounts.admin.close()
 
-    def _take(self) -> Connection:
+    def _take(self) -> Accounts:
         while True:
             with self._guard:
-                connection, since = self._idle.pop() if self._idle else (None, 0.0)
-            if connection is None:
+                accounts, since = self._idle.pop() if self._idle else (None, 0.0)
+            if accounts is None:
                 return self._connect_admin()
-            if time.monotonic() - since < _FRESH_SECONDS or connection.is_alive():
-                return connection
-            connection.close()
+            if time.monotonic() - since < _FRESH_SECONDS or accounts.admin.is_alive():
+                return accounts
+            accounts.admin.close()
 
-    def _give(self, connection: Connection) -> None:
+    def _give(self, accounts: Accounts) -> None:
         with self._guard:
             if len(self._idle) < self.options.pool_size:
-                self._idle.append((connection, time.monotonic()))
+                self._idle.append((accounts, time.monotonic()))
                 return
-        connection.close()
+        accounts.admin.close()
 
-    def _connect_admin(self) -> Connection:
+    def _connect_admin(self) -> Accounts:
         admin = self._admin()
         found = self.login(admin)
         if found is None:
@@ -153,14 +167,26 @@ class Server:
                     hint=f"Look at `admin` of target {self.name!r}: is the password right?",
                 )
         with translated(self.where, "beginning"):
-            version = str(found.run("SELECT VERSION()")[0][0])
-        if "mariadb" not in version.lower():
+            said = str(found.run("SELECT VERSION()")[0][0])
+        try:
+            return self._accounts(found, said)
+        except Denied:
             found.close()
-            raise Denied(
-                f"{self.where} is MySQL {version}: rotator does not know MySQL yet.",
-                hint="MariaDB 10.4 and newer are known.",
-            )
-        return found
+            raise
+
+    def _accounts(self, admin: Connection, said: str) -> Accounts:
+        """Tell the two servers apart, as their statements differ. Raises `Denied` for others."""
+        found = _VERSION.match(said)
+        version = tuple(int(one) for one in found.groups()) if found else ()
+        if "mariadb" in said.lower() and version >= _MARIADB_SINCE:
+            return MariaDbAccounts(admin, version)
+        if not re.search("mariadb|tidb|oceanbase|vitess", said.lower()) and version >= _MYSQL_SINCE:
+            return MySqlAccounts(admin, version)
+        raise Denied(
+            f"{self.where} says that it is {said!r}, which rotator does not know.",
+            hint="MariaDB 10.4 and newer and MySQL 8.0.14 and newer are known.",
+            safety="Nothing was changed.",
+        )
 
     def _connect(self, user: str, password: Secret) -> Connection:
         options = self.options
@@ -185,7 +211,7 @@ class Server:
             ssl_disabled=options.tls == "disable",
             local_infile=False,
         )
-        return Connection(raw, user)
+        return Connection(raw, user, password)
 
     def _tls(self) -> ssl.SSLContext | None:
         mode = self.options.tls
@@ -197,9 +223,3 @@ class Server:
         if mode == "require":
             context.verify_mode = ssl.CERT_NONE
         return context
-
-
-def native_hash(password: Secret) -> str:
-    """Return the hash that mysql_native_password keeps: what is sent in the password's place."""
-    first = hashlib.sha1(password.reveal().encode(), usedforsecurity=False).digest()
-    return "*" + hashlib.sha1(first, usedforsecurity=False).hexdigest().upper()

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 import pymysql
 
-from rotations.mysql import accounts
-from rotations.mysql.accounts import NATIVE, Account, Mark, find_mark, look, sessions
+from rotations.mysql.accounts import Mark, quoted
 from rotations.mysql.failures import brief, translated
 from rotations.mysql.options import check_name
-from rotations.mysql.server import native_hash
 from rotator.api import (
-    MASK,
     Check,
     Conflict,
     Credential,
@@ -23,29 +20,21 @@ from rotator.api import (
     InUse,
     Planned,
     Refused,
-    Secret,
     Step,
     UsageError,
     successor,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator
 
+    from rotations.mysql.accounts import Account, Accounts
     from rotations.mysql.options import SecretOptions
     from rotations.mysql.server import Connection, Server
     from rotator.api import Session, StepContext
 
 _PAIR: Final = 2
 _POLL_SECONDS: Final = 0.02
-_DEFINED: Final = """
-SELECT count(*) FROM (
-    SELECT DEFINER FROM information_schema.ROUTINES UNION ALL
-    SELECT DEFINER FROM information_schema.VIEWS UNION ALL
-    SELECT DEFINER FROM information_schema.TRIGGERS UNION ALL
-    SELECT DEFINER FROM information_schema.EVENTS
-) AS defined WHERE DEFINER = %s
-"""
 
 
 class _Login:
@@ -85,8 +74,8 @@ class _Login:
         finally:
             connection.close()
         if old is not None and old != new.username:
-            with self._server.admin("comparing the new login with the old one") as admin:
-                checks += _alike(admin, look(admin, new.username), look(admin, old))
+            with self._server.admin("comparing the new login with the old one") as accounts:
+                checks += _alike(accounts, new.username, old)
         failed = [check for check in checks if not check.ok]
         if failed:
             raise Refused(
@@ -99,23 +88,22 @@ class _Login:
     def sessions(self, login: str, ctx: StepContext) -> list[Session]:
         """Return who is still logged in as `login`."""
         _ = ctx
-        with self._server.admin(f"looking for sessions of {login!r}") as admin:
-            return [session for _, session in sessions(admin, login)]
+        with self._server.admin(f"looking for sessions of {login!r}") as accounts:
+            return [session for _, session in accounts.sessions(login)]
 
     def explain(self, current: Credential | None, ctx: StepContext) -> list[Planned]:
         """Return the statements that a rotation would send, in words where they depend on it."""
         new = self.propose(current, ctx)
-        planned = [Planned(step=Step.CREATE, text=one) for one in self._plan(new, current)]
+        with self._server.admin("planning") as accounts:
+            created = self._plan(accounts, new, current)
+            revoked = self._farewell(accounts, current.username) if current else []
+        planned = [Planned(step=Step.CREATE, text=one) for one in created]
         planned.append(Planned(step=Step.VERIFY, text=f"log in as {new.username!r}"))
         planned += [
             Planned(step=Step.VERIFY, text=f"as {new.username!r}: {probe}")
             for probe in self._options.probes
         ]
-        if current is not None:
-            planned += [
-                Planned(step=Step.REVOKE, text=text) for text in self._farewell(current.username)
-            ]
-        return planned
+        return planned + [Planned(step=Step.REVOKE, text=one) for one in revoked]
 
     def examine(self, current: Credential | None, ctx: StepContext) -> list[Finding]:
         """Look whether the admin can do what this strategy needs."""
@@ -133,24 +121,24 @@ class _Login:
     def _check(self, options: SecretOptions) -> None:
         raise NotImplementedError
 
-    def _plan(self, new: Credential, current: Credential | None) -> list[str]:
+    def _plan(self, accounts: Accounts, new: Credential, current: Credential | None) -> list[str]:
         raise NotImplementedError
 
-    def _farewell(self, old: str) -> list[str]:
+    def _farewell(self, accounts: Accounts, old: str) -> list[str]:
         raise NotImplementedError
 
     # -- what they have in common --------------------------------------------------------------
 
     @contextmanager
-    def _writing(self, doing: str) -> Generator[Connection]:
-        with self._server.admin(doing) as admin:
-            if admin.run("SELECT @@global.read_only")[0][0]:
+    def _writing(self, doing: str) -> Generator[Accounts]:
+        with self._server.admin(doing) as accounts:
+            if accounts.is_read_only():
                 raise Denied(
                     f"{self._server.where} is read-only, as a replica is.",
                     hint="Name the primary as `host`.",
                     safety="Nothing was changed.",
                 )
-            yield admin
+            yield accounts
 
     def _who(self, connection: Connection, new: Credential) -> list[Check]:
         """Whose account the server took the login for: an anonymous one may stand before it."""
@@ -180,76 +168,40 @@ class _Login:
                 hint="Choose another name, or drop that account yourself if nobody needs it.",
             )
 
-    def _set_ways(
-        self, admin: Connection, account: Account, hashes: Sequence[str], ctx: StepContext
+    def _make(
+        self, accounts: Accounts, new: Credential, like: str | None, ctx: StepContext
     ) -> None:
-        """Let exactly these passwords in, and whoever comes by another plugin as before."""
-        others = [one for one in account.ways if one[0] != NATIVE]
-        wanted = [*((NATIVE, one) for one in hashes), *others]
-        if tuple(wanted) == account.ways:
-            return
-        if not account.hashes:
-            plugins = ", ".join(plugin for plugin, _ in account.ways) or "no password"
-            raise Denied(
-                f"account {account.name!r}@{account.host!r} logs in by {plugins}, and not by a password that can be rotated.",
-                hint=f"ALTER USER ... IDENTIFIED VIA {NATIVE}, or take another account.",
-            )
-        ways: list[str] = []
-        values: list[str] = []
-        for plugin, kept in wanted:
-            ways.append(f"{plugin} USING %s" if kept else plugin)
-            values += [kept] if kept else []
-        ctx.require_time()
-        _ = admin.run(f"ALTER USER {account.sql} IDENTIFIED VIA {' OR '.join(ways)}", values)
-
-    def _make(self, admin: Connection, new: Credential, like: str | None, ctx: StepContext) -> None:
         """Make a login like another one. What logs in is whole: it is let in last."""
-        sources = look(admin, like) if like is not None else []
+        sources = accounts.look(like) if like is not None else []
         if not sources:
             raise Denied(
                 f"there is no account {like!r} whose grants a new login could get.",
                 hint="Name one in the secret's option `like`.",
             )
-        mark, made = find_mark(admin, ctx.secret, new.username), look(admin, new.username)
+        mark, made = accounts.find_mark(ctx.secret, new.username), accounts.look(new.username)
         if made:
             self._require_ours(mark, new.username, ctx)
-        elif mark is None:
-            mark = Mark.make(ctx.secret, new.username, ctx.rotation_id)
-            ctx.require_time()
-            _ = admin.run(f"CREATE ROLE IF NOT EXISTS {accounts.quoted(mark.role)}")
-        existing = {one.host: one for one in made}
+        mark = mark or Mark.make(ctx.secret, new.username, ctx.rotation_id)
+        hosts = {one.host for one in made}
         for source in sources:
-            name = accounts.quoted_account(new.username, source.host)
-            target = existing.get(source.host)
-            if target is None:
-                ctx.require_time()
-                _ = admin.run(
-                    f"CREATE USER IF NOT EXISTS {name} IDENTIFIED VIA {NATIVE} USING %s"
-                    f"{source.tail} ACCOUNT LOCK",
-                    [_dead(ctx)],
-                )
-            elif target.tail != source.tail and source.tail:
-                ctx.require_time()
-                _ = admin.run(f"ALTER USER {name}{source.tail}")
-            _copy_grants(admin, source, look_one(admin, new.username, source.host), ctx)
+            if source.host not in hosts:
+                accounts.create(new.username, source, mark, ctx)
+        targets = {one.host: one for one in accounts.look(new.username)}
         for source in sources:
-            name = accounts.quoted_account(new.username, source.host)
-            ctx.require_time()
-            _ = admin.run(
-                f"ALTER USER {name} IDENTIFIED VIA {NATIVE} USING %s ACCOUNT UNLOCK",
-                [native_hash(new.password)],
-            )
+            target = _found(targets, new.username, source.host)
+            accounts.limit(target, source, ctx)
+            accounts.copy_grants(source, target, ctx)
+        for source in sources:
+            accounts.open(targets[source.host], new.password, ctx)
 
-    def _close(self, admin: Connection, name: str, ctx: StepContext, *, end_sessions: bool) -> None:
+    def _close(
+        self, accounts: Accounts, name: str, ctx: StepContext, *, end_sessions: bool
+    ) -> None:
         """Let nobody in as `name` any more, and return once nobody is. Raises `InUse`."""
-        for account in look(admin, name):
+        for account in accounts.look(name):
             if not account.locked:
-                ctx.require_time()
-                _ = admin.run(
-                    f"ALTER USER {account.sql} IDENTIFIED VIA {NATIVE} USING %s ACCOUNT LOCK",
-                    [_dead(ctx)],
-                )
-        while left := sessions(admin, name):
+                accounts.close(account, ctx)
+        while left := accounts.sessions(name):
             if not end_sessions:
                 raise InUse(
                     f"login {name!r} still has {len(left)} open session(s); new logins are refused already.",
@@ -257,23 +209,21 @@ class _Login:
                 )
             ctx.require_time()
             for number, _ in left:
-                _kill(admin, number)
+                _kill(accounts.admin, number)
             ctx.clock.sleep(_POLL_SECONDS)
 
-    def _drop(self, admin: Connection, name: str, mark: Mark | None, ctx: StepContext) -> None:
+    def _drop(self, accounts: Accounts, name: str, mark: Mark | None, ctx: StepContext) -> None:
         """Drop a login that is closed. What defines views or routines stays, locked, so that they work."""
         kept = False
-        for account in look(admin, name):
-            definer = f"{account.name}@{account.host}"
-            if admin.run(_DEFINED, [definer])[0][0]:
-                ctx.log.warning("kept", login=definer, why="views or routines are defined by it")
+        for account in accounts.look(name):
+            if accounts.is_definer(account):
+                why = "views or routines are defined by it"
+                ctx.log.warning("kept", login=str(account), why=why)
                 kept = True
                 continue
-            ctx.require_time()
-            _ = admin.run(f"DROP USER IF EXISTS {account.sql}")
+            accounts.drop(account, ctx)
         if mark is not None and not kept:
-            ctx.require_time()
-            _ = admin.run(f"DROP ROLE IF EXISTS {accounts.quoted(mark.role)}")
+            accounts.forget(mark, ctx)
 
 
 class DualPassword(_Login):
@@ -288,51 +238,52 @@ class DualPassword(_Login):
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Let the new password in beside the current one."""
         _require_password(new)
-        with self._writing(f"setting a password of {new.username!r}") as admin:
-            found = look(admin, new.username)
-            mark = find_mark(admin, ctx.secret, new.username)
+        with self._writing(f"setting a password of {new.username!r}") as accounts:
+            found = accounts.look(new.username)
+            mark = accounts.find_mark(ctx.secret, new.username)
             if ctx.current is None and (not found or mark is not None):
-                self._make(admin, new, self._options.like, ctx)
+                self._make(accounts, new, self._options.like, ctx)
                 return
             self._require_found(found, new.username)
             self._require_ours(mark, new.username, ctx)
             for account in found:
-                self._set_ways(admin, account, self._wanted(account, new, ctx.current), ctx)
+                self._let_in(accounts, account, new, ctx)
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Let in by the current password only. Sessions stay: they are of the login, not of a password."""
-        with self._writing(f"ending an old password of {old.username!r}") as admin:
-            self._only_current(admin, old.username, ctx)
+        with self._writing(f"ending an old password of {old.username!r}") as accounts:
+            self._only_current(accounts, old.username, ctx)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Let in by the current password only; drop the login when this rotation made it."""
-        with self._writing(f"withdrawing a password of {new.username!r}") as admin:
-            mark = find_mark(admin, ctx.secret, new.username)
+        with self._writing(f"withdrawing a password of {new.username!r}") as accounts:
+            mark = accounts.find_mark(ctx.secret, new.username)
             if ctx.current is not None:
                 if ctx.current.username == new.username:
-                    self._only_current(admin, new.username, ctx)
+                    self._only_current(accounts, new.username, ctx)
             elif mark == Mark.make(ctx.secret, new.username, ctx.rotation_id):
-                self._close(admin, new.username, ctx, end_sessions=True)
-                self._drop(admin, new.username, mark, ctx)
+                self._close(accounts, new.username, ctx, end_sessions=True)
+                self._drop(accounts, new.username, mark, ctx)
 
-    def _wanted(self, account: Account, new: Credential, current: Credential | None) -> list[str]:
-        old = native_hash(current.password) if current else None
-        if old is None or old not in account.hashes:
+    def _let_in(
+        self, accounts: Accounts, account: Account, new: Credential, ctx: StepContext
+    ) -> None:
+        current = ctx.current
+        if current is None or not accounts.lets_in(account, current.password):
             raise Conflict(
-                f"account {account.name!r}@{account.host!r} does not accept the current password, so nothing was set beside it.",
+                f"account {account} does not accept the current password, so nothing was set beside it.",
                 safety="The application is NOT safe there: what the backend serves does not log in.",
                 hint="Set the password that the backend serves, or write the right one into the backend.",
             )
-        return list(dict.fromkeys((native_hash(new.password), old)))
+        accounts.let_in(account, new.password, current.password, ctx)
 
-    def _only_current(self, admin: Connection, name: str, ctx: StepContext) -> None:
-        found = look(admin, name)
+    def _only_current(self, accounts: Accounts, name: str, ctx: StepContext) -> None:
+        found = accounts.look(name)
         if not found or ctx.current is None or ctx.current.username != name:
             return
-        self._require_ours(find_mark(admin, ctx.secret, name), name, ctx)
-        kept = native_hash(ctx.current.password)
+        self._require_ours(accounts.find_mark(ctx.secret, name), name, ctx)
         for account in found:
-            self._set_ways(admin, account, [kept], ctx)
+            accounts.let_in_only(account, ctx.current.password, ctx)
 
     @staticmethod
     def _require_found(found: list[Account], name: str) -> None:
@@ -341,17 +292,23 @@ class DualPassword(_Login):
                 f"the server has no account {name!r}.",
                 hint="Was it dropped? Create it again with the password that the backend serves.",
             )
+        for account in found:
+            if account.is_touchy:
+                raise Denied(
+                    f"account {account} is blocked after {account.tries} wrong password(s): the proof that the old one is refused would block the application too.",
+                    safety="The application is safe: nothing was changed.",
+                    hint="Allow 3 or more: FAILED_LOGIN_ATTEMPTS of the account (MySQL), max_password_errors of the server (MariaDB).",
+                )
 
     def _check(self, options: SecretOptions) -> None:
         _ = options
 
-    def _plan(self, new: Credential, current: Credential | None) -> list[str]:
-        name = accounts.quoted(new.username)
-        old = f" OR {NATIVE} USING '(the old hash)'" if current and self.overlapping else ""
-        return [f"ALTER USER {name}@... IDENTIFIED VIA {NATIVE} USING '{MASK}'{old}"]
+    def _plan(self, accounts: Accounts, new: Credential, current: Credential | None) -> list[str]:
+        doing = "beside" if current and self.overlapping else "only"
+        return [accounts.said(doing, new.username)]
 
-    def _farewell(self, old: str) -> list[str]:
-        return [f"ALTER USER {accounts.quoted(old)}@... IDENTIFIED VIA {NATIVE} USING '{MASK}'"]
+    def _farewell(self, accounts: Accounts, old: str) -> list[str]:
+        return [accounts.said("only", old)]
 
 
 class SingleUser(DualPassword):
@@ -373,22 +330,24 @@ class SingleUser(DualPassword):
     def _set_own(self, wanted: Credential, ctx: StepContext) -> bool:
         """Where the admin is the login itself, which may change its own password and nothing else."""
         _require_password(wanted)
-        with self._writing(f"setting the password of {wanted.username!r}") as admin:
-            if admin.user != wanted.username:
+        with self._writing(f"setting the password of {wanted.username!r}") as accounts:
+            if accounts.admin.user != wanted.username:
                 return False
             self._require_ours(None, wanted.username, ctx)
             ctx.require_time()
-            _ = admin.run("SET PASSWORD = %s", [native_hash(wanted.password)])
+            accounts.set_own(wanted.password)
         return True
 
-    def _wanted(self, account: Account, new: Credential, current: Credential | None) -> list[str]:
-        _ = account, current
-        return [native_hash(new.password)]
+    def _let_in(
+        self, accounts: Accounts, account: Account, new: Credential, ctx: StepContext
+    ) -> None:
+        accounts.let_in_only(account, new.password, ctx)
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Nothing: the old password stopped working when the new one was set."""
 
-    def _farewell(self, old: str) -> list[str]:
+    def _farewell(self, accounts: Accounts, old: str) -> list[str]:
+        _ = accounts
         return [f"(nothing: the old password of {old!r} stopped working at create)"]
 
 
@@ -411,45 +370,46 @@ class AlternatingUsers(_Login):
         """Bring the other login up to the current one's rights, then let it in."""
         _require_password(new)
         like = ctx.current.username if ctx.current else self._options.like
-        with self._writing(f"creating login {new.username!r}") as admin:
-            self._make(admin, new, like, ctx)
+        with self._writing(f"creating login {new.username!r}") as accounts:
+            self._make(accounts, new, like, ctx)
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Take its password and lock it; it waits for its next turn."""
-        with self._writing(f"revoking login {old.username!r}") as admin:
-            if not look(admin, old.username):
+        with self._writing(f"revoking login {old.username!r}") as accounts:
+            if not accounts.look(old.username):
                 return
-            self._require_ours(find_mark(admin, ctx.secret, old.username), old.username, ctx)
+            self._require_ours(accounts.find_mark(ctx.secret, old.username), old.username, ctx)
             _require_not_current(old.username, ctx)
-            self._close(admin, old.username, ctx, end_sessions=ctx.end_sessions)
+            self._close(accounts, old.username, ctx, end_sessions=ctx.end_sessions)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Put the other login back to waiting; drop it when this rotation made it."""
-        with self._writing(f"withdrawing login {new.username!r}") as admin:
-            mark = find_mark(admin, ctx.secret, new.username)
+        with self._writing(f"withdrawing login {new.username!r}") as accounts:
+            mark = accounts.find_mark(ctx.secret, new.username)
             if ctx.current is not None and ctx.current.username == new.username:
                 return
             if mark is None and new.username not in ctx.adopted:
                 return
-            self._close(admin, new.username, ctx, end_sessions=True)
+            self._close(accounts, new.username, ctx, end_sessions=True)
             if mark == Mark.make(ctx.secret, new.username, ctx.rotation_id):
-                self._drop(admin, new.username, mark, ctx)
+                self._drop(accounts, new.username, mark, ctx)
 
     def _check(self, options: SecretOptions) -> None:
         if len(options.users) != _PAIR or len(set(options.users)) != _PAIR:
             raise UsageError("strategy alternating-users needs `users`: two different login names.")
 
-    def _plan(self, new: Credential, current: Credential | None) -> list[str]:
-        name = accounts.quoted(new.username)
+    def _plan(self, accounts: Accounts, new: Credential, current: Credential | None) -> list[str]:
+        name = quoted(new.username)
         like = current.username if current else self._options.like
         return [
-            f"CREATE USER IF NOT EXISTS {name}@... ACCOUNT LOCK, with the limits of {like!r}",
+            f"CREATE USER {name}@... ACCOUNT LOCK, with the limits of {like!r}",
             f"GRANT what {like!r} has, its roles and default role too; REVOKE what it has not",
-            f"ALTER USER {name}@... IDENTIFIED VIA {NATIVE} USING '{MASK}' ACCOUNT UNLOCK",
+            accounts.said("open", new.username),
         ]
 
-    def _farewell(self, old: str) -> list[str]:
-        return [f"ALTER USER {accounts.quoted(old)}@... ACCOUNT LOCK, with a password nobody knows"]
+    def _farewell(self, accounts: Accounts, old: str) -> list[str]:
+        _ = accounts
+        return [f"ALTER USER {quoted(old)}@... ACCOUNT LOCK, with a password nobody knows"]
 
 
 class NewUser(AlternatingUsers):
@@ -459,10 +419,10 @@ class NewUser(AlternatingUsers):
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Draw a login name that is free."""
-        with self._server.admin("drawing a login name") as admin:
+        with self._server.admin("drawing a login name") as accounts:
             while True:
                 name = successor(self._options.prefix or "", ctx.entropy)
-                if not look(admin, name):
+                if not accounts.look(name):
                     break
         return Credential(
             username=name,
@@ -472,33 +432,34 @@ class NewUser(AlternatingUsers):
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Refuse new logins, wait for the sessions, drop it."""
-        with self._writing(f"revoking login {old.username!r}") as admin:
-            mark = find_mark(admin, ctx.secret, old.username)
-            if not look(admin, old.username):
-                self._drop(admin, old.username, mark, ctx)
+        with self._writing(f"revoking login {old.username!r}") as accounts:
+            mark = accounts.find_mark(ctx.secret, old.username)
+            if not accounts.look(old.username):
+                self._drop(accounts, old.username, mark, ctx)
                 return
             self._require_ours(mark, old.username, ctx)
             _require_not_current(old.username, ctx)
-            self._close(admin, old.username, ctx, end_sessions=ctx.end_sessions)
-            self._drop(admin, old.username, mark, ctx)
+            self._close(accounts, old.username, ctx, end_sessions=ctx.end_sessions)
+            self._drop(accounts, old.username, mark, ctx)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Drop the login that this rotation made, if it did."""
-        with self._writing(f"withdrawing login {new.username!r}") as admin:
-            mark = find_mark(admin, ctx.secret, new.username)
+        with self._writing(f"withdrawing login {new.username!r}") as accounts:
+            mark = accounts.find_mark(ctx.secret, new.username)
             if mark != Mark.make(ctx.secret, new.username, ctx.rotation_id):
                 return
             _require_not_current(new.username, ctx)
-            self._close(admin, new.username, ctx, end_sessions=True)
-            self._drop(admin, new.username, mark, ctx)
+            self._close(accounts, new.username, ctx, end_sessions=True)
+            self._drop(accounts, new.username, mark, ctx)
 
     def _check(self, options: SecretOptions) -> None:
         if options.prefix is None:
             raise UsageError("strategy new-user needs `prefix`: what login names start with.")
         check_name(f"{options.prefix}_{'x' * 11}")
 
-    def _farewell(self, old: str) -> list[str]:
-        name = accounts.quoted(old)
+    def _farewell(self, accounts: Accounts, old: str) -> list[str]:
+        _ = accounts
+        name = quoted(old)
         return [
             f"ALTER USER {name}@... ACCOUNT LOCK, with a password nobody knows",
             f"DROP USER {name}@...",
@@ -513,40 +474,23 @@ STRATEGIES: Final[dict[str, type[DualPassword | AlternatingUsers]]] = {
 }
 
 
-def look_one(admin: Connection, name: str, host: str) -> Account:
-    """Return one account that must be there."""
-    for account in look(admin, name):
-        if account.host == host:
-            return account
-    raise Conflict(f"account {name!r}@{host!r} went away meanwhile.")
+def _found(targets: dict[str, Account], name: str, host: str) -> Account:
+    if host not in targets:
+        raise Conflict(f"account {name!r}@{host!r} went away meanwhile.")
+    return targets[host]
 
 
-def _copy_grants(admin: Connection, source: Account, target: Account, ctx: StepContext) -> None:
-    """Give what is missing, take back what is too much: both have the same then."""
-    wanted, has = accounts.grants(admin, source), accounts.grants(admin, target)
-    for one in wanted:
-        if one not in has:
-            ctx.require_time()
-            _ = admin.run(accounts.granted(one, target.sql))
-    for one in has:
-        if one not in wanted and one.removesuffix(" WITH GRANT OPTION") not in wanted:
-            ctx.require_time()
-            _ = admin.run(accounts.taken_back(one, target.sql))
-
-
-def _alike(admin: Connection, new: Iterable[Account], old: Iterable[Account]) -> list[Check]:
-    by_host = {one.host: one for one in new}
+def _alike(accounts: Accounts, new: str, old: str) -> list[Check]:
+    by_host = {one.host: one for one in accounts.look(new)}
     missing: list[str] = []
     unlike: list[str] = []
-    for account in old:
+    for account in accounts.look(old):
         other = by_host.get(account.host)
         if other is None:
             missing.append(f"no account for host {account.host!r}")
             continue
-        has = set(accounts.grants(admin, other))
-        missing += [
-            one.replace("{}", "it") for one in accounts.grants(admin, account) if one not in has
-        ]
+        has = set(accounts.grants(other))
+        missing += [one.replace("{}", "it") for one in accounts.grants(account) if one not in has]
         if other.tail != account.tail:
             unlike.append(f"{other.tail.strip() or 'none'}, not {account.tail.strip() or 'none'}")
     return [
@@ -581,11 +525,6 @@ def _require_not_current(name: str, ctx: StepContext) -> None:
             f"login {name!r} is the one that the backend serves, so it was left alone.",
             safety="The application is safe: what the backend serves logs in.",
         )
-
-
-def _dead(ctx: StepContext) -> str:
-    """Return the hash of a password that nobody knows."""
-    return native_hash(Secret(ctx.entropy.token(32).hex()))
 
 
 def _tried(name: str, work: Callable[[], None]) -> Check:
