@@ -1,4 +1,4 @@
-"""MariaDB logins: two passwords on one login, a new login each time, two taking turns, or in place."""
+"""Logins of MariaDB and MySQL: two passwords on one login, a new login each time, two taking turns, or in place."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class MysqlTarget:
 
 
 class _MysqlPlugin:
-    """Knows MariaDB."""
+    """Knows MariaDB and MySQL; the server says which it is."""
 
     info: PluginInfo = PluginInfo(
         name="mysql",
-        summary="MariaDB 10.4 and newer, by PyMySQL.",
+        summary="MariaDB 10.4 and newer, MySQL 8.0.14 and newer, by PyMySQL.",
         strategies=tuple(
             StrategyInfo(name=name, summary=one.summary, overlaps=one.overlapping)
             for name, one in STRATEGIES.items()
         ),
         target_options=TargetOptions,
         secret_options=SecretOptions,
-        engines=("mariadb",),
+        engines=("mariadb", "aurora-mysql"),
     )
 
     def target(self, name: str, options: object, admin: Callable[[], Credential]) -> MysqlTarget:

@@ -12,6 +12,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final
 
+import pymysql
+
 from rotator.api import Denied, Secret, Session
 
 if TYPE_CHECKING:
@@ -27,6 +29,13 @@ _OPTION: Final = " WITH GRANT OPTION"
 _TO, _FROM = " TO {}", " FROM {}"
 _COLUMN: Final = re.compile(r"`(?:[^`]|``)*`|[^`,\s]+")
 _COLUMNS: Final = re.compile(r"(?<=[A-Z] )\(((?:`(?:[^`]|``)*`|[^`()])*)\)")
+# KILL: of another's session, without the right; and of one that is gone.
+NOT_OWNER: Final = 1095
+_NO_SESSION: Final = 1094
+# https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/mysql-stored-proc-ending.html
+_RDS: Final = """
+SELECT count(*) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'mysql' AND ROUTINE_NAME = 'rds_kill'
+"""
 _DEFINED: Final = """
 SELECT count(*) FROM (
     SELECT DEFINER FROM information_schema.ROUTINES UNION ALL
@@ -145,7 +154,25 @@ class Accounts(ABC):
             for number, host, database in rows
         ]
 
+    def own_grants(self) -> str:
+        """Return what the admin was granted, its roles' rights included, as SHOW GRANTS says it."""
+        return " ".join(str(row[0]) for row in self.admin.run("SHOW GRANTS"))
+
+    def ends_sessions_by_rds(self) -> bool:
+        """Return whether RDS's procedure for ending sessions is there; its admins may not KILL."""
+        return bool(self.admin.run(_RDS)[0][0])
+
     # -- what is done to it --------------------------------------------------------------------
+
+    def end(self, number: int) -> None:
+        """End a session, if it is still there."""
+        try:
+            _ = self.admin.run("KILL CONNECTION %s", [number])
+        except pymysql.MySQLError as error:
+            if error.args[0] == NOT_OWNER and self.ends_sessions_by_rds():
+                _ = self.admin.run("CALL mysql.rds_kill(%s)", [number])
+            elif error.args[0] != _NO_SESSION:
+                raise
 
     @abstractmethod
     def create(self, name: str, like: Account, mark: Mark, ctx: StepContext) -> None:

@@ -34,7 +34,7 @@ _MEANING: Final[dict[int, type[StepError]]] = {
 }
 # These credentials are not let in: wrong, unknown, locked, expired.
 _REFUSALS: Final = frozenset({1045, 1698, 1820, 1862, 3118, 4151})
-_RIGHTS: Final = frozenset({1044, 1045, 1142, 1143, 1227, 1370, 1410, 1698})
+_RIGHTS: Final = frozenset({1044, 1045, 1095, 1142, 1143, 1227, 1370, 1410, 1698})
 _READ_ONLY: Final = 1290
 # Too many wrong passwords in a row: MariaDB's number, and MySQL's. Whether this one is right is not said.
 _BLOCKED: Final = frozenset({4150, 3955})

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _ATTRIBUTE: Final = "rotator"
 # CREATE USER ... ATTRIBUTE; release notes of 8.0.21.
 _ATTRIBUTES_SINCE: Final = (8, 0, 21)
+# Reference manual, "Account User Names"; MariaDB's are longer.
+_NAME_CHARACTERS: Final = 32
 _ACCOUNTS: Final = """
 SELECT Host, plugin, authentication_string, account_locked, User_attributes,
     ssl_type, ssl_cipher, x509_issuer, x509_subject,
@@ -81,6 +83,13 @@ class MySqlAccounts(Accounts):
         found = marks.pop() if len(marks) == 1 else None
         return found if found is not None and found.of == digest_of(secret, name) else None
 
+    def own_grants(self) -> str:
+        """Ask for the active roles' rights too: SHOW GRANTS alone names the roles only."""
+        roles = str(self.admin.run("SELECT CURRENT_ROLE()")[0][0])
+        using = "" if roles == "NONE" else f" USING {roles.replace('%', '%%')}"
+        rows = self.admin.run(f"SHOW GRANTS FOR CURRENT_USER(){using}")
+        return " ".join(str(row[0]) for row in rows)
+
     def anonymous_hosts(self) -> list[str]:
         """Return the host parts of accounts without a name."""
         return [
@@ -97,6 +106,11 @@ class MySqlAccounts(Accounts):
             raise Denied(
                 f"MySQL {_dotted(self._version)} is too old for rotator to create logins that it can tell from others': that needs {_dotted(_ATTRIBUTES_SINCE)}.",
                 hint="dual-password and single-user rotate a login that is there already (rotator adopt).",
+            )
+        if len(name) > _NAME_CHARACTERS:
+            raise Denied(
+                f"login name {name!r} has {len(name)} characters, and MySQL takes {_NAME_CHARACTERS}.",
+                hint="Choose a shorter `prefix`, or shorter `users`.",
             )
         plugin = NATIVE if like.ways and like.ways[0][0] == NATIVE else CACHING
         attribute = {_ATTRIBUTE: {"of": mark.of, "rotation": mark.rotation}}

@@ -1,4 +1,4 @@
-"""What a configuration says about a MariaDB target and the logins on it."""
+"""What a configuration says about a MariaDB or MySQL target and the logins on it."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import ssl
 import threading
@@ -198,22 +199,27 @@ class Server:
         raw: Any = pymysql.connect(
             **place,
             user=user,
-            password=password.reveal(),
+            # As the bytes that its hash is made of: PyMySQL would take a text for Latin-1.
+            password=password.reveal().encode(),
             connect_timeout=options.connect_timeout,
-            read_timeout=_SECONDS,
+            # For the greeting and the login too: a host may take the connection and say nothing.
+            read_timeout=options.connect_timeout,
             write_timeout=_SECONDS,
             charset="utf8mb4",
             autocommit=True,
             program_name=PROGRAM,
             # Quotes and escapes mean what we take them for, whatever the server's own mode is.
             init_command="SET SESSION sql_mode = ''",
-            ssl=self._tls(),
+            ssl=self._tls,
             ssl_disabled=options.tls == "disable",
             local_infile=False,
         )
+        raw._read_timeout = _SECONDS  # noqa: SLF001 # PyMySQL has one for both
         return Connection(raw, user, password)
 
+    @functools.cached_property
     def _tls(self) -> ssl.SSLContext | None:
+        """Made once: to read the system's authorities takes longer than a login."""
         mode = self.options.tls
         if mode == "disable":
             return None

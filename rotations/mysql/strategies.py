@@ -209,7 +209,7 @@ class _Login:
                 )
             ctx.require_time()
             for number, _ in left:
-                _kill(accounts.admin, number)
+                accounts.end(number)
             ctx.clock.sleep(_POLL_SECONDS)
 
     def _drop(self, accounts: Accounts, name: str, mark: Mark | None, ctx: StepContext) -> None:
@@ -542,11 +542,3 @@ def _asked(connection: Connection, probe: str) -> None:
         _ = connection.run(probe.replace("%", "%%"))
     finally:
         connection.rollback()
-
-
-def _kill(admin: Connection, number: int) -> None:
-    try:
-        _ = admin.run("KILL CONNECTION %s", [number])
-    except pymysql.MySQLError as error:
-        if error.args[0] != 1094:  # noqa: PLR2004 # it is gone already
-            raise

@@ -142,12 +142,17 @@ class ScratchMariaDB:
             return list(cursor.fetchall())
 
     def log_text(self) -> str:
-        """Return what the server has written, its general log included."""
-        files = [*self._folder.glob("*.log"), *self._data.glob("*.log")]
+        """Return what the server has written, its general log and binary log included."""
+        files = [
+            *self._folder.glob("*.log"),
+            *self._data.glob("*.log"),
+            *self._data.glob("binlog.*"),
+        ]
         return "".join(one.read_text(errors="replace") for one in files)
 
     def _connect(self, **given: Any) -> Any:
-        return pymysql.connect(connect_timeout=5, autocommit=True, **given)
+        # PyMySQL would read the system's authorities for each connection, in case the server has TLS.
+        return pymysql.connect(connect_timeout=5, autocommit=True, ssl_disabled=True, **given)
 
     def _initialise(self) -> None:
         command = [

@@ -52,3 +52,19 @@ def test_twenty_rotations_by_each_strategy(maria: MariaWorld, strategy: str):
     assert verify_log(maria.lines)[0].damage == []
     said = maria.said() + maria.server.log_text()
     assert not [one for one in passwords[1:] if one in said]
+
+
+@pytest.mark.parametrize("engine", ["mysql", "aurora-mysql"])
+@pytest.mark.parametrize("strategy", MariaWorld.KINDS)
+def test_the_server_itself_says_which_of_the_two_it_is(
+    maria: MariaWorld, strategy: str, engine: str
+):
+    """A secret may call it MySQL: AWS's template for that served both."""
+    maria.put(strategy, engine)
+    before = maria.served()
+    assert maria.rotate() == []
+    after = maria.served()
+    assert after["engine"] == engine
+    maria.sweep()
+    assert maria.accepts(after)
+    assert not maria.accepts(before)

@@ -210,12 +210,12 @@ class MariaWorld(World):
         )
         return cls(server=server, aws=aws, dbname="shop")  # type: ignore[arg-type] # another server
 
-    def put(self, strategy: str) -> None:
+    def put(self, strategy: str, engine: str = "mariadb") -> None:
         """Put the secret as a strategy needs it."""
         more = dict(self.KINDS[strategy])
         if strategy != "single-user":
-            more["masterarn"] = self.master(engine="mariadb")
-        self.secret(engine="mariadb", dbname="shop", **more)
+            more["masterarn"] = self.master(engine=engine)
+        self.secret(engine=engine, dbname="shop", **more)
 
     def accepts(self, login: dict[str, Any]) -> bool:
         try:

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def mariadb() -> Iterator[ScratchMariaDB]:
-    """One whose general log holds every statement."""
+    """One whose general log holds every statement, and its binary log every change."""
     from rotator.testing.mariadb import PACKAGES, ScratchMariaDB, is_installed
 
     if not is_installed():
         pytest.skip(f"no MariaDB server: apt-get install {PACKAGES}")
-    with ScratchMariaDB("--general-log=1", "--general-log-file=general.log") as server:
+    logs = ("--general-log=1", "--general-log-file=general.log", "--log-bin=binlog")
+    with ScratchMariaDB(*logs) as server:
         yield server

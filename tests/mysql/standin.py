@@ -66,6 +66,7 @@ class MySql:
         self.sessions: dict[int, str] = {}
         self.statements: list[str] = []
         self.read_only: bool = False
+        self.role: str = ""
         self.definers: set[str] = set()
         self._numbers: int = 0
 
@@ -354,7 +355,18 @@ _FORMS: Final[dict[str, Callable[[MySql, re.Match[str], str], Any]]] = {
     rf"SELECT .* FROM information_schema\.PROCESSLIST p WHERE p\.USER = (?P<name>{_TEXT}) .*": MySql.processes,
     rf"SELECT count\(\*\) FROM \(.*\) AS defined WHERE DEFINER = (?P<name>{_TEXT})": MySql.defined,
     rf"SHOW GRANTS FOR (?P<name>{_NAME})": MySql.show_grants,
-    r"SHOW GRANTS": lambda _, __, ___: [("GRANT CREATE USER ON *.* TO `x`@`%`",)],
+    r"SELECT CURRENT_ROLE\(\)": lambda server, _, __: [(server.role or "NONE",)],
+    r"SHOW GRANTS FOR CURRENT_USER\(\)": lambda _, __, ___: [
+        ("GRANT CREATE USER ON *.* TO `x`@`%`",),
+        ("GRANT `boss`@`%` TO `x`@`%`",),
+    ],
+    r"SHOW GRANTS FOR CURRENT_USER\(\) USING `boss`@`%`": lambda _, __, ___: [
+        ("GRANT CREATE USER, PROCESS ON *.* TO `x`@`%`",),
+        ("GRANT CONNECTION_ADMIN ON *.* TO `x`@`%`",),
+    ],
+    r"SELECT count\(\*\) FROM information_schema\.ROUTINES WHERE .* 'rds_kill' ?": lambda _, __, ___: [
+        (0,)
+    ],
     rf"CREATE USER (?P<name>{_NAME}){_WAY}{_TAIL} ACCOUNT LOCK ATTRIBUTE (?P<attribute>{_TEXT})": MySql.create,
     rf"ALTER USER (?P<name>{_NAME})(?:{_WAY}(?P<retain> RETAIN CURRENT PASSWORD)?)?(?:{_TAIL})?(?: ACCOUNT (?P<lock>LOCK|UNLOCK))?": MySql.alter,
     rf"ALTER USER (?P<name>{_NAME}) DISCARD OLD PASSWORD": MySql.discard,

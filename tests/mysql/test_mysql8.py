@@ -330,6 +330,16 @@ def test_a_server_without_attributes_creates_no_logins_and_says_what_it_can(mysq
     assert _logs_in(mysql, _new())
 
 
+def test_a_name_that_is_too_long_for_mysql_is_refused(mysql: MySql):
+    """MariaDB would take it."""
+    mysql.accounts["app_like", "%"] = _kept()
+    rotation = _rotation("new-user")
+    new = replace(rotation.propose(None, step_context()), username="x" * 33)
+    with pytest.raises(Denied, match="takes 32"):
+        rotation.create(new, step_context())
+    assert not mysql.statements
+
+
 @pytest.mark.parametrize("strategy", ["dual-password", "single-user"])
 def test_an_account_that_our_proof_would_block_is_refused(mysql: MySql, strategy: str):
     """After so few wrong passwords the application could not log in either."""
@@ -369,6 +379,18 @@ def test_what_others_made_is_left_alone(mysql: MySql):
     mysql.accounts[first.username, "10.%"] = _kept("of-somebody")
     with pytest.raises(Conflict, match="was not made by rotator"):
         rotation.create(first, step_context())
+
+
+def test_the_rights_of_an_admins_roles_count(mysql: MySql):
+    """As on RDS, whose admins have theirs by a role; SHOW GRANTS names it and not what it may do."""
+
+    def lacks() -> list[str]:
+        found = _rotation("dual-password").examine(None, _current())  # type: ignore[attr-defined]
+        return [one.message.partition("lacks: ")[2] for one in found if "lacks: " in one.message]
+
+    assert lacks() == ["PROCESS, CONNECTION_ADMIN"]
+    mysql.role = "`boss`@`%`"
+    assert lacks() == []
 
 
 # -- hashes ----------------------------------------------------------------------------------------

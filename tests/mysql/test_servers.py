@@ -9,6 +9,7 @@ import pytest
 
 from rotations.mysql import PLUGIN
 from rotations.mysql.options import SecretOptions, TargetOptions
+from rotations.mysql.server import Server
 from rotator.api import Credential, Denied, Secret, Transient, UsageError
 from rotator.testing.certificates import make_certificates
 from rotator.testing.fakes import step_context
@@ -99,6 +100,16 @@ def test_a_host_that_is_silent_is_told_as_unreachable():
         )
         with pytest.raises(Transient, match="cannot be reached"):
             rotation.probe(admin, step_context())
+
+
+def test_a_statement_may_take_longer_than_a_connection(mariadb: ScratchMariaDB):
+    """`connect_timeout` ends with the login."""
+    root = Credential(username="root", password=Secret(mariadb.root_password))
+    options = TargetOptions(host=mariadb.host, port=mariadb.port, connect_timeout=1)
+    connection = Server("t", options, lambda: root).login(root)
+    assert connection is not None
+    assert connection.run("SELECT SLEEP(1.3)") == [(0,)]
+    connection.close()
 
 
 @pytest.mark.parametrize(
