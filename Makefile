@@ -39,7 +39,7 @@ lint: $(STAMP) ## style, types, walls
 crash: $(STAMP) ## two crashes in one rotation, at every pair of points
 	ROTATOR_CRASH=double $(PY) -m pytest tests/crash $(ARGS)
 
-chaos: $(STAMP) ## SIGKILL at random over a real PostgreSQL, 200 times
+chaos: $(STAMP) ## SIGKILL at random over a real server, 200 times
 	$(PY) -m tests.chaos $(ARGS)
 
 fleet: $(STAMP) ## three daemons and two workers that share the work, one killed every second

@@ -1,4 +1,4 @@
-"""SIGKILL at random over a real PostgreSQL: `make chaos`, and a shorter form in the tests.
+"""SIGKILL at random over a real server: `make chaos`, and a shorter form in the tests.
 
 A worker process rotates without a pause and is killed at a random instant; then `resume` must
 bring every rotation to its end, while an application that never stops logging in meets no refusal.
@@ -29,9 +29,8 @@ from rotator.demo.client import Client
 from rotator.testing.openbao import ScratchOpenBao
 from rotator.testing.postgres import ScratchPostgres
 from rotator.testing.secrets_manager import SecretsManager
+from tests.grounds import Ground, MariaGround, PostgresGround
 
-STRATEGIES = {"new-user": "fresh", "alternating-users": "pair", "single-user": "single"}
-STANDING = {"postgres", "app_owner", "pair_a", "pair_b"}
 CONFIG = """\
 version: 1
 journal: {{url: "{journal}", signing_key: "local:rotator/audit#private_key"{password}}}
@@ -39,28 +38,12 @@ backends:
   local: {{type: local, path: secrets.db, key: "file:rotator.key"}}
   {vault}
 targets:
-  shop:
-    plugin: postgresql
-    host: {host}
-    port: {port}
-    dbname: shop
-    admin: {{username: postgres, password: "file:admin-password"}}
+  shop: {target}
 policies:
   default: {{grace: 250ms, drain: {{wait: 1s, then: terminate, poll: 50ms}}, retry: {{attempts: 8, backoff: 50ms, backoff_cap: 1s}}}}
 secrets:
-  fresh: {{target: shop, backend: {backend}, strategy: new-user, options: {{group: app_owner}}}}
-  pair:
-    target: shop
-    backend: {backend}
-    strategy: alternating-users
-    options: {{group: app_owner, users: [pair_a, pair_b]}}
-  single:
-    target: shop
-    backend: {backend}
-    strategy: single-user
-    options: {{username: single, group: app_owner}}
 """
-QUERY = "SELECT count(*) FROM orders"
+GROUNDS = {"postgresql": PostgresGround, "mysql": MariaGround}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -68,6 +51,7 @@ class ChaosReport:
     """What came of it. `killed_in`: the newest step that the journal knew when the signal came."""
 
     kills: int = 0
+    plugin: str = ""
     journal: str = ""
     backend: str = ""
     backend_kills: int = 0
@@ -77,6 +61,7 @@ class ChaosReport:
     client_logins: dict[str, int] = field(default_factory=dict)
     client_failures: dict[str, int] = field(default_factory=dict)
     orphans: list[str] = field(default_factory=list)
+    changed_rights: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
     locked_out: list[str] = field(default_factory=list)
     audit_events: int = 0
@@ -90,44 +75,50 @@ class ChaosReport:
             not any(overlapping.values())
             and all(self.client_logins.values())
             and not (self.orphans or self.unfinished or self.locked_out or self.damage)
+            and not self.changed_rights
         )
 
 
 def run(
-    kills: int, *, seed: int, postgresql_journal: bool = False, backend: str = "local"
+    kills: int,
+    *,
+    seed: int,
+    plugin: str = "postgresql",
+    postgresql_journal: bool = False,
+    backend: str = "local",
 ) -> ChaosReport:
     """Kill a rotating process `kills` times; an OpenBao that keeps the secrets every third time."""
     observe.set_up(level="off")
     chance = random.Random(seed)
-    report, begun = ChaosReport(kills=kills), time.monotonic()
+    report, begun = ChaosReport(kills=kills, plugin=plugin), time.monotonic()
     killed_in: collections.Counter[str] = collections.Counter()
     outcomes: collections.Counter[str] = collections.Counter()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-chaos-")))
-        server = stack.enter_context(ScratchPostgres())
+        wanted = postgresql_journal or plugin == "postgresql"
+        server = stack.enter_context(ScratchPostgres()) if wanted else None
         bao = stack.enter_context(ScratchOpenBao(durable=True)) if backend == "openbao" else None
         aws = stack.enter_context(SecretsManager()) if backend == "aws" else None
-        with server.connect() as admin:
-            admin.execute("CREATE DATABASE shop")
-            admin.execute("CREATE DATABASE audit")
-        with server.connect("shop") as admin:
-            admin.execute("CREATE ROLE app_owner NOLOGIN")
-            admin.execute("CREATE TABLE orders (id int)")
-            admin.execute("ALTER TABLE orders OWNER TO app_owner")
-            admin.execute("GRANT SELECT ON orders TO PUBLIC")
-        config = configure(folder, server, bao, aws, postgresql_journal=postgresql_journal)
+        ground = stack.enter_context(
+            PostgresGround(server) if plugin == "postgresql" and server else GROUNDS[plugin]()
+        )
+        journal = server if postgresql_journal else None
+        config = configure(folder, ground, bao, aws, journal=journal)
         app = stack.enter_context(open_app(config, face="chaos"))
         report.journal = app.journal.url.get_backend_name()
         report.backend = backend
-        read = Reader(app)
-        for name in STRATEGIES.values():
+        read, names = Reader(app), ground.names
+        for name in names.values():
             assert app.engine.rotate(app.secret(name)).published
+        before = {name: ground.rights(serves(app, name).username) for name in names.values()}
         clients = [
-            stack.enter_context(Client(strategy, server, lambda name=name: read(name), QUERY))
-            for strategy, name in STRATEGIES.items()
+            stack.enter_context(
+                Client(strategy, ground.connect, lambda name=name: read(name), ground.failure)
+            )
+            for strategy, name in names.items()
         ]
         for turn in range(kills):
-            name = list(STRATEGIES.values())[turn % len(STRATEGIES)]
+            name = list(names.values())[turn % len(names)]
             outage = bao if turn % 3 == 0 else None
             report.backend_kills += outage is not None
             killed_in[kill_one(app, config, name, chance, outage)] += 1
@@ -137,14 +128,15 @@ def run(
                 report.unfinished.append(f"kill {turn}: {name}: {result}")
             if not app.engine.check(app.secret(name)).accepted:
                 report.locked_out.append(f"kill {turn}: {name}")
-            expected = STANDING | {serves(app, one).username for one in STRATEGIES.values()}
-            left = roles(server) - expected
+            left = ground.logins() - {serves(app, one).username for one in names.values()}
             report.orphans += [f"kill {turn}: {one}" for one in sorted(left)]
+            if ground.rights(serves(app, name).username) != before[name]:
+                report.changed_rights.append(f"kill {turn}: {name}")
         time.sleep(0.2)
         for client in clients:
             report.client_logins[client.report.strategy] = client.report.logins
             report.client_failures[client.report.strategy] = client.report.failures
-        report.rotations = sum(len(app.journal.rotations(n, 100_000)) for n in STRATEGIES.values())
+        report.rotations = sum(len(app.journal.rotations(n, 100_000)) for n in names.values())
         app.checkpoint()
         audited = app.verify_journal()
         report.audit_events = audited.events
@@ -219,25 +211,24 @@ def work(config: Path, name: str) -> None:
 
 def configure(
     folder: Path,
-    server: ScratchPostgres,
+    ground: Ground,
     bao: ScratchOpenBao | None = None,
     aws: SecretsManager | None = None,
     *,
-    postgresql_journal: bool,
+    journal: ScratchPostgres | None,
 ) -> Path:
-    """Write a configuration with its keys."""
-    file = folder / "admin-password"
-    file.touch(mode=0o600)
-    file.write_text(server.superuser_password)
+    """Write a configuration with its keys. `journal`: the server that keeps it, None for SQLite."""
+    _keep(folder / "admin-password", ground.password)
     url, password = "sqlite:///journal.db", ""
-    if postgresql_journal:
-        url = f"postgresql://postgres@{server.host}:{server.port}/audit"
-        password = ', password: "file:admin-password"'
+    if journal is not None:
+        with journal.connect() as admin:
+            admin.execute("CREATE DATABASE audit")
+        _keep(folder / "journal-password", journal.superuser_password)
+        url = f"postgresql://postgres@{journal.host}:{journal.port}/audit"
+        password = ', password: "file:journal-password"'
     backend, vault = "local", ""
     if bao is not None:
-        token = folder / "bao-token"
-        token.touch(mode=0o600)
-        token.write_text(bao.root_token)
+        _keep(folder / "bao-token", bao.root_token)
         backend = "vault"
         auth = '{token: "file:bao-token"}'
         vault = f'vault: {{type: vault, address: "{bao.address}", timeout: 3s, auth: {auth}}}'
@@ -247,10 +238,14 @@ def configure(
         options = f'region: eu-central-1, endpoint: "{aws.endpoint}", writes_a_second: 1000'
         vault = f"aws: {{type: aws, {options}}}"
     config = folder / "rotator.yaml"
-    place = {"host": server.host, "port": server.port, "backend": backend, "vault": vault}
-    text = CONFIG.format(journal=url, password=password, **place)
-    initialise(config, text)
+    text = CONFIG.format(journal=url, password=password, target=ground.target, vault=vault)
+    initialise(config, text + ground.secrets.format(backend=backend))
     return config
+
+
+def _keep(file: Path, text: str) -> None:
+    file.touch(mode=0o600)
+    file.write_text(text)
 
 
 def serves(app: App, name: str):
@@ -259,17 +254,12 @@ def serves(app: App, name: str):
     return current.credential
 
 
-def roles(server: ScratchPostgres) -> set[str]:
-    with server.connect() as admin:
-        found = admin.execute("SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_'").fetchall()
-    return {row[0] for row in found}
-
-
 def main() -> None:
     """Run as a program."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=210)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--plugin", choices=list(GROUNDS), default="postgresql")
     parser.add_argument("--journal", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--backend", choices=["local", "openbao", "aws"], default="local")
     parser.add_argument("--worker", nargs=2, metavar=("CONFIG", "NAME"))
@@ -281,6 +271,7 @@ def main() -> None:
     report = run(
         given.kills,
         seed=seed,
+        plugin=given.plugin,
         postgresql_journal=given.journal == "postgresql",
         backend=given.backend,
     )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import psycopg
 
@@ -21,20 +22,64 @@ _PAUSE: Final = 0.005
 _LETS_GO_AFTER: Final = 0.4
 
 
+class Line(Protocol):
+    """One connection that an application holds."""
+
+    def use(self) -> None:
+        """Do the application's work."""
+        ...
+
+    def close(self) -> None:
+        """Hang up."""
+        ...
+
+
+class PostgresLine:
+    """A connection to PostgreSQL."""
+
+    def __init__(
+        self, server: ScratchPostgres, query: str, of: str, credential: Credential
+    ) -> None:
+        """Connect to the database `shop`; raises psycopg's error where that is refused."""
+        self._query: bytes = query.encode()
+        self._raw: psycopg.Connection[tuple[Any, ...]] = psycopg.connect(
+            host=server.host,
+            port=server.port,
+            dbname="shop",
+            user=credential.username,
+            password=credential.password.reveal(),
+            application_name=f"shop ({of})",
+            connect_timeout=5,
+            autocommit=True,
+        )
+
+    def use(self) -> None:
+        """Run the query."""
+        _ = self._raw.execute(self._query)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._raw.close()
+
+
 class Client:
     """One application with a thread of its own, and one connection that it keeps open."""
 
     def __init__(
-        self, strategy: str, server: ScratchPostgres, read: Callable[[], Credential], query: str
+        self,
+        strategy: str,
+        connect: Callable[[Credential], Line],
+        read: Callable[[], Credential],
+        failure: type[Exception] = psycopg.Error,
     ) -> None:
-        """`read` asks the backend for the credential; `query` is the application's work."""
+        """`read` asks the backend for the credential; `failure` is what the target's driver raises."""
         self.report: ClientReport = ClientReport(strategy=strategy)
-        self._server: ScratchPostgres = server
+        self._connect: Callable[[Credential], Line] = connect
         self._read: Callable[[], Credential] = read
-        self._query: str = query
+        self._failure: type[Exception] = failure
         self._stop: threading.Event = threading.Event()
         self._thread: threading.Thread = threading.Thread(target=self._work, daemon=True)
-        self._held: psycopg.Connection[tuple[Any, ...]] | None = None
+        self._held: Line | None = None
         self._held_as: str = ""
         self._let_go_at: float | None = None
 
@@ -52,9 +97,9 @@ class Client:
             while not self._stop.is_set():
                 credential = self._read()
                 try:
-                    with self._connect(credential) as connection:
-                        _ = connection.execute(self._query.encode())
-                except psycopg.Error as error:
+                    with closing(self._connect(credential)) as line:
+                        line.use()
+                except self._failure as error:
                     self.report.failures += 1
                     self.report.last_failure = str(error).strip().splitlines()[-1]
                     refused_since = refused_since or time.monotonic()
@@ -76,8 +121,8 @@ class Client:
             self._held, self._held_as = self._connect(credential), credential.username
             return
         try:
-            _ = self._held.execute(self._query.encode())
-        except psycopg.Error:
+            self._held.use()
+        except self._failure:
             self.report.held_ended += 1
             self._held = None
             return
@@ -89,15 +134,3 @@ class Client:
             self._held.close()
             self.report.held_moved += 1
             self._held, self._let_go_at = None, None
-
-    def _connect(self, credential: Credential) -> psycopg.Connection[tuple[Any, ...]]:
-        return psycopg.connect(
-            host=self._server.host,
-            port=self._server.port,
-            dbname="shop",
-            user=credential.username,
-            password=credential.password.reveal(),
-            application_name=f"shop ({self.report.strategy})",
-            connect_timeout=5,
-            autocommit=True,
-        )

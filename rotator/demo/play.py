@@ -10,6 +10,7 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +18,7 @@ from rotator.bootstrap import initialise, open_app
 from rotator.core.errors import RotatorError
 from rotator.core.history import newest_step
 from rotator.core.model import Outcome, Step
-from rotator.demo.client import Client
+from rotator.demo.client import Client, PostgresLine
 from rotator.demo.report import DemoReport, Scene
 from rotator.testing.postgres import ScratchPostgres
 
@@ -134,7 +135,8 @@ def _play(
         )
     _grant_single(server)
     for strategy, name in SECRETS.items():
-        client = Client(strategy, server, lambda name=name: _serves(app, name), _QUERY)
+        connect = partial(PostgresLine, server, _QUERY, strategy)
+        client = Client(strategy, connect, lambda name=name: _serves(app, name))
         report.clients.append(client.report)
         with client:
             _wait_for(lambda client=client: client.report.logins > 5)  # noqa: PLR2004 # it is at work

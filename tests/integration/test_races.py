@@ -12,8 +12,10 @@ import pytest
 
 from rotator.bootstrap import open_app
 from rotator.core.model import Kind
+from rotator.testing import mariadb
 from rotator.testing.postgres import ScratchPostgres
 from tests import chaos
+from tests.grounds import PostgresGround
 
 # Waits for a line on standard input, so that both begin at the same moment.
 _RACER = """
@@ -35,11 +37,9 @@ def test_of_two_processes_that_rotate_one_secret_at_once_only_one_works(tmp_path
     """Fifty times: never two at work, and whoever is not says so by exit code 4."""
     with ExitStack() as stack:
         server = stack.enter_context(ScratchPostgres())
-        with server.connect() as admin:
-            admin.execute("CREATE DATABASE shop")
-            admin.execute("CREATE DATABASE audit")
-            admin.execute("CREATE ROLE app_owner NOLOGIN")
-        config = chaos.configure(tmp_path, server, postgresql_journal=kind == "postgresql")
+        ground = stack.enter_context(PostgresGround(server))
+        journal = server if kind == "postgresql" else None
+        config = chaos.configure(tmp_path, ground, journal=journal)
         racers = [
             stack.enter_context(
                 subprocess.Popen(
@@ -92,10 +92,24 @@ def _answer(racer: subprocess.Popen[str]) -> int:
 
 
 @pytest.mark.parametrize(
-    ("journal", "backend"),
-    [("sqlite", "local"), ("postgresql", "local"), ("sqlite", "openbao"), ("sqlite", "aws")],
+    ("plugin", "journal", "backend"),
+    [
+        ("postgresql", "sqlite", "local"),
+        ("postgresql", "postgresql", "local"),
+        ("postgresql", "sqlite", "openbao"),
+        ("postgresql", "sqlite", "aws"),
+        ("mysql", "sqlite", "local"),
+    ],
 )
-def test_a_process_killed_at_random_loses_nothing(journal: str, backend: str):
+def test_a_process_killed_at_random_loses_nothing(plugin: str, journal: str, backend: str):
     """The short form of `make chaos`; the OpenBao is killed in the middle too."""
-    report = chaos.run(12, seed=7, postgresql_journal=journal == "postgresql", backend=backend)
+    if plugin == "mysql" and not mariadb.is_installed():
+        pytest.skip(f"no MariaDB server: apt-get install {mariadb.PACKAGES}")
+    report = chaos.run(
+        12,
+        seed=7,
+        plugin=plugin,
+        postgresql_journal=journal == "postgresql",
+        backend=backend,
+    )
     assert report.ok, report

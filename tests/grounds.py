@@ -1,0 +1,197 @@
+"""Where `make chaos` kills: a real server of one kind, with a login for each strategy of its plugin."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+import psycopg
+import pymysql
+
+from rotator.demo.client import PostgresLine
+from rotator.testing.mariadb import ScratchMariaDB
+from rotator.testing.postgres import ScratchPostgres
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rotator.api import Credential
+    from rotator.demo.client import Line
+
+
+class Ground(Protocol):
+    """One kind of target. `names`: the secret of each strategy. `failure`: what its driver raises."""
+
+    names: ClassVar[Mapping[str, str]]
+    secrets: ClassVar[str]
+    failure: ClassVar[type[Exception]]
+    password: str
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *args: object) -> None: ...
+
+    @property
+    def target(self) -> str:
+        """The target's line in the configuration; its admin's password is in a file."""
+        ...
+
+    def connect(self, credential: Credential) -> Line:
+        """Log in as an application does."""
+        ...
+
+    def logins(self) -> set[str]:
+        """Return the logins that somebody could get into, the admin excepted."""
+        ...
+
+    def rights(self, login: str) -> set[str]:
+        """Return all that a login may do, without its name."""
+        ...
+
+
+class PostgresGround:
+    """A PostgreSQL, whose roles are members of one that owns everything."""
+
+    names: ClassVar[Mapping[str, str]] = {
+        "new-user": "fresh",
+        "alternating-users": "pair",
+        "single-user": "single",
+    }
+    secrets: ClassVar[str] = """\
+  fresh: {{target: shop, backend: {backend}, strategy: new-user, options: {{group: app_owner}}}}
+  pair:
+    target: shop
+    backend: {backend}
+    strategy: alternating-users
+    options: {{group: app_owner, users: [pair_a, pair_b]}}
+  single:
+    target: shop
+    backend: {backend}
+    strategy: single-user
+    options: {{username: single, group: app_owner}}
+"""
+    failure: ClassVar[type[Exception]] = psycopg.Error
+
+    def __init__(self, server: ScratchPostgres) -> None:
+        """Started by whoever made it: the journal may be there too."""
+        self.server: ScratchPostgres = server
+        self.password: str = server.superuser_password
+
+    def __enter__(self) -> Self:
+        with self.server.connect() as admin:
+            admin.execute("CREATE DATABASE shop")
+        with self.server.connect("shop") as admin:
+            admin.execute("CREATE ROLE app_owner NOLOGIN")
+            admin.execute("CREATE TABLE orders (id int)")
+            admin.execute("ALTER TABLE orders OWNER TO app_owner")
+            admin.execute("GRANT SELECT ON orders TO PUBLIC")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def target(self) -> str:
+        place = f"host: {self.server.host}, port: {self.server.port}, dbname: shop"
+        return f'{{plugin: postgresql, {place}, admin: {{username: postgres, password: "file:admin-password"}}}}'
+
+    def connect(self, credential: Credential) -> Line:
+        return PostgresLine(self.server, "SELECT count(*) FROM orders", "chaos", credential)
+
+    def logins(self) -> set[str]:
+        with self.server.connect() as admin:
+            found = admin.execute(
+                "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' AND rolname NOT IN"
+                " ('postgres', 'app_owner') AND (rolcanlogin OR rolname !~ '^pair_')"
+            ).fetchall()
+        return {row[0] for row in found}
+
+    def rights(self, login: str) -> set[str]:
+        with self.server.connect() as admin:
+            found = admin.execute(
+                "SELECT r.rolinherit, r.rolsuper, r.rolcreatedb, m.roleid::regrole::text, m.admin_option"
+                " FROM pg_roles r LEFT JOIN pg_auth_members m ON m.member = r.oid WHERE rolname = %s",
+                [login],
+            ).fetchall()
+        return {str(row) for row in found}
+
+
+class MariaGround:
+    """A MariaDB, whose accounts have something of everything that is to be copied."""
+
+    names: ClassVar[Mapping[str, str]] = {
+        "dual-password": "dual",
+        "new-user": "fresh",
+        "alternating-users": "pair",
+        "single-user": "single",
+    }
+    secrets: ClassVar[str] = """\
+  dual: {{target: shop, backend: {backend}, strategy: dual-password, options: {{username: dual, like: model}}}}
+  fresh: {{target: shop, backend: {backend}, strategy: new-user, options: {{prefix: fresh, like: model}}}}
+  pair:
+    target: shop
+    backend: {backend}
+    strategy: alternating-users
+    options: {{users: [pair_a, pair_b], like: model}}
+  single: {{target: shop, backend: {backend}, strategy: single-user, options: {{username: single, like: model}}}}
+"""
+    failure: ClassVar[type[Exception]] = pymysql.MySQLError
+
+    def __init__(self) -> None:
+        """Nothing is started yet."""
+        self.server: ScratchMariaDB = ScratchMariaDB()
+        self.password: str = self.server.root_password
+
+    def __enter__(self) -> Self:
+        _ = self.server.__enter__()
+        self.server.run(
+            "CREATE DATABASE shop",
+            "CREATE TABLE shop.orders (id int)",
+            "CREATE ROLE reader",
+            "GRANT SELECT ON shop.* TO reader",
+            "CREATE USER model@'%' IDENTIFIED BY 'nobody-knows-it' WITH MAX_USER_CONNECTIONS 90 ACCOUNT LOCK",
+            "GRANT INSERT, UPDATE ON shop.* TO model@'%' WITH GRANT OPTION",
+            "GRANT SELECT (id) ON shop.orders TO model@'%'",
+            "GRANT reader TO model@'%' WITH ADMIN OPTION",
+            "SET DEFAULT ROLE reader FOR model@'%'",
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.__exit__(None, None, None)
+
+    @property
+    def target(self) -> str:
+        place = f"host: {self.server.host}, port: {self.server.port}"
+        return f'{{plugin: mysql, {place}, admin: {{username: root, password: "file:admin-password"}}}}'
+
+    def connect(self, credential: Credential) -> Line:
+        return _MariaLine(
+            self.server.connect(credential.username, credential.password.reveal(), "shop")
+        )
+
+    def logins(self) -> set[str]:
+        found = self.server.run(
+            "SELECT User FROM mysql.global_priv WHERE User RLIKE '^(dual|fresh|pair|single)' AND"
+            " (coalesce(json_value(Priv, '$.account_locked'), 0) = 0 OR User RLIKE '^fresh')"
+        )
+        return {str(row[0]) for row in found}
+
+    def rights(self, login: str) -> set[str]:
+        found = self.server.run(f"SHOW GRANTS FOR `{login}`@'%'")
+        found += self.server.run(f"SHOW CREATE USER `{login}`@'%'")
+        plain = (re.sub(r" IDENTIFIED .*?'(?=$| (?!OR))", "", str(row[0])) for row in found)
+        return {one.replace(f"`{login}`", "it") for one in plain}
+
+
+class _MariaLine:
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def use(self) -> None:
+        with closing(self._raw.cursor()) as cursor:
+            cursor.execute("SELECT count(*) FROM orders")
+
+    def close(self) -> None:
+        self._raw.close()
