@@ -32,6 +32,7 @@ _COLUMNS: Final = re.compile(r"(?<=[A-Z] )\(((?:`(?:[^`]|``)*`|[^`()])*)\)")
 # KILL: of another's session, without the right; and of one that is gone.
 NOT_OWNER: Final = 1095
 _NO_SESSION: Final = 1094
+_NO_RIGHT: Final = 1227
 # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/mysql-stored-proc-ending.html
 _RDS: Final = """
 SELECT count(*) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'mysql' AND ROUTINE_NAME = 'rds_kill'
@@ -134,6 +135,16 @@ class Accounts(ABC):
         asked = "SELECT @@global.read_only OR @@global.innodb_read_only"
         return bool(self.admin.run(asked)[0][0])
 
+    def primary(self) -> str | None:
+        """Return the server that this one copies from; None without one, or where we may not ask."""
+        try:
+            rows = self.admin.run(self._replication())
+        except pymysql.MySQLError as error:
+            if error.args[0] != _NO_RIGHT:
+                raise
+            return None
+        return next((str(host) for _, host, *_ in rows), None)
+
     def sessions(self, name: str) -> list[tuple[int, Session]]:
         """Return the open sessions of a login with their numbers, ours excepted."""
         rows = self.admin.run(
@@ -234,6 +245,10 @@ class Accounts(ABC):
         """Return what is sent to let in `beside` another password, as the `only` one, or to `open`."""
 
     # -- for the two servers' own --------------------------------------------------------------
+
+    def _replication(self) -> str:
+        """Return the statement that asks what is copied from another server."""
+        return "SHOW SLAVE STATUS"
 
     def _send(self, ctx: StepContext, statement: str, values: Sequence[object] = ()) -> None:
         ctx.require_time()

@@ -52,14 +52,12 @@ def _rights(accounts: Accounts, subject: str) -> list[Finding]:
 def _state(accounts: Accounts, subject: str) -> list[Finding]:
     found: list[Finding] = []
     if accounts.is_read_only():
-        found.append(
-            _finding(
-                Severity.ERROR,
-                subject,
-                "the server is read-only, as a replica is",
-                "Name the primary as `host`.",
-            )
-        )
+        message = "the server is read-only, as a replica is"
+        found.append(_finding(Severity.ERROR, subject, message, "Name the primary as `host`."))
+    elif primary := accounts.primary():
+        message = f"the server copies from {primary}: what is set here is not set there"
+        remedy = "Name the primary as `host`, unless each of the two copies from the other."
+        found.append(_finding(Severity.WARNING, subject, message, remedy))
     return found
 
 

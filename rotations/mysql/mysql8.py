@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _ATTRIBUTE: Final = "rotator"
 # CREATE USER ... ATTRIBUTE; release notes of 8.0.21.
 _ATTRIBUTES_SINCE: Final = (8, 0, 21)
+# The new word's first, and the old one's last is 8.3.
+_REPLICA_SINCE: Final = (8, 0, 22)
 # Reference manual, "Account User Names"; MariaDB's are longer.
 _NAME_CHARACTERS: Final = 32
 _ACCOUNTS: Final = """
@@ -165,6 +167,10 @@ class MySqlAccounts(Accounts):
     def said(self, doing: str, name: str) -> str:
         """Return ALTER USER without hashes."""
         return f"ALTER USER {quoted(name)}@... IDENTIFIED WITH (its plugin) {_SAID[doing]}"
+
+    def _replication(self) -> str:
+        new = self._version >= _REPLICA_SINCE
+        return "SHOW REPLICA STATUS" if new else super()._replication()
 
     def _set(self, account: Account, password: Secret, ctx: StepContext, behind: str = "") -> None:
         self._require_password(account)

@@ -400,8 +400,19 @@ def _handler(service: SecretsManager) -> type[BaseHTTPRequestHandler]:
         protocol_version: str = "HTTP/1.1"
         disable_nagle_algorithm: ClassVar[bool] = True
 
+        def handle_one_request(self) -> None:
+            # Those who are killed in the middle of a request hang up.
+            try:
+                super().handle_one_request()
+            except ConnectionError:
+                self.close_connection: bool = True
+
         def do_POST(self) -> None:
-            given = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            length = int(self.headers["Content-Length"])
+            said = self.rfile.read(length)
+            if len(said) < length:
+                raise ConnectionResetError
+            given = json.loads(said)
             operation = str(self.headers["X-Amz-Target"]).partition(".")[2]
             status, body = service.answer(operation, given)
             content = json.dumps(body).encode()

@@ -67,6 +67,7 @@ class MySql:
         self.statements: list[str] = []
         self.read_only: bool = False
         self.role: str = ""
+        self.primary: list[tuple[str, str]] = []
         self.definers: set[str] = set()
         self._numbers: int = 0
 
@@ -355,6 +356,7 @@ _FORMS: Final[dict[str, Callable[[MySql, re.Match[str], str], Any]]] = {
     rf"SELECT .* FROM information_schema\.PROCESSLIST p WHERE p\.USER = (?P<name>{_TEXT}) .*": MySql.processes,
     rf"SELECT count\(\*\) FROM \(.*\) AS defined WHERE DEFINER = (?P<name>{_TEXT})": MySql.defined,
     rf"SHOW GRANTS FOR (?P<name>{_NAME})": MySql.show_grants,
+    r"SHOW REPLICA STATUS": lambda server, _, __: server.primary,
     r"SELECT CURRENT_ROLE\(\)": lambda server, _, __: [(server.role or "NONE",)],
     r"SHOW GRANTS FOR CURRENT_USER\(\)": lambda _, __, ___: [
         ("GRANT CREATE USER ON *.* TO `x`@`%`",),

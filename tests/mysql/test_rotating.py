@@ -407,6 +407,16 @@ def test_doctor_finds_what_is_in_the_way(house: House):
     assert "lacks: CREATE USER, PROCESS, CONNECTION ADMIN" in said
 
 
+def test_doctor_tells_a_replica_that_may_be_written(house: House):
+    """A password that is set there is not set on the primary."""
+    house.server.run("CHANGE MASTER TO MASTER_HOST = '127.0.0.9', MASTER_PORT = 1")
+    try:
+        assert "copies from 127.0.0.9" in str(_examined(house, house.secret("dual-password")))
+    finally:
+        house.server.run("RESET SLAVE ALL")
+    assert "copies from" not in str(_examined(house, house.secret("dual-password")))
+
+
 _AWKWARD = st.text(
     st.characters(
         blacklist_categories=("Cs", "Cc"), max_codepoint=0xFFFF, blacklist_characters="\0"
