@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from rotations.mysql import PLUGIN
 from rotations.mysql.options import SecretOptions, TargetOptions
+from rotations.mysql.passwords import native_hash
 from rotator import world
 from rotator.api import Credential, Finding, Secret
 from rotator.backends.local import LocalBackend
@@ -426,26 +427,38 @@ _AWKWARD = st.text(
 ).filter(lambda name: name == name.rstrip() and len(name.encode()) < 60)
 
 
+_HOST = st.one_of(
+    st.sampled_from(["10.%", "192.168.0.0/255.255.0.0", "db_1.example.org", "it's", "a`b", "%s%%"]),
+    st.text(
+        st.characters(min_codepoint=33, max_codepoint=126, blacklist_characters="@"),
+        min_size=1,
+        max_size=30,
+    ).map(str.lower),
+)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     name=_AWKWARD,
+    host=_HOST,
     password=st.text(
         st.characters(min_codepoint=33, blacklist_categories=("Cs", "Cc")), min_size=1, max_size=30
     ),
 )
-def test_awkward_names_and_passwords_are_taken_as_they_are(
-    house: House, strategy: str, name: str, password: str
+def test_awkward_names_hosts_and_passwords_are_taken_as_they_are(
+    house: House, strategy: str, name: str, host: str, password: str
 ):
     """Quotes, back-ticks, per cent signs, other alphabets."""
     quoted = "`" + name.replace("`", "``") + "`"
+    hosts = sorted({"%", host})
+    accounts = [f"{quoted}@`{one.replace('`', '``')}`".replace("%", "%%") for one in hosts]
     with house.server.connect() as root:
         cursor = root.cursor()
-        cursor.execute(f"DROP USER IF EXISTS {quoted.replace('%', '%%')}@'%%'", ())
-        cursor.execute(
-            f"CREATE USER {quoted.replace('%', '%%')}@'%%' IDENTIFIED BY %s", (password,)
-        )
-        cursor.execute(f"GRANT SELECT ON shop.* TO {quoted.replace('%', '%%')}@'%%'", ())
+        for account in accounts:
+            cursor.execute(f"DROP USER IF EXISTS {account}", ())
+            cursor.execute(f"CREATE USER {account} IDENTIFIED BY %s", (password,))
+            cursor.execute(f"GRANT SELECT ON shop.* TO {account}", ())
     made = house.secret(strategy, username=name)
     secret = replace(
         made, name=f"{house.name} {next(_numbers)}", path=f"{house.name}-{next(_numbers)}"
@@ -454,5 +467,17 @@ def test_awkward_names_and_passwords_are_taken_as_they_are(
     for _ in range(2):
         result = house.engine.rotate(secret)
         assert result.outcome is Outcome.DONE, result.error
-        assert logs_in(house.server, house.serves(secret))
-    house.server.run(*[f"DROP USER IF EXISTS {quoted}@'%'"])
+        served = house.serves(secret)
+        assert logs_in(house.server, served)
+        with house.server.connect() as root:
+            cursor = root.cursor()
+            cursor.execute(
+                "SELECT Host, json_value(Priv, '$.authentication_string') FROM mysql.global_priv"
+                " WHERE User = %s ORDER BY Host",
+                (served.username,),
+            )
+            kept = dict(cursor.fetchall())
+        assert kept == dict.fromkeys(hosts, native_hash(served.password))
+    with house.server.connect() as root:
+        for account in accounts:
+            root.cursor().execute(f"DROP USER IF EXISTS {account}", ())
