@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +24,7 @@ from pathlib import Path
 from rotator import observe
 from rotator.api import Credential, Denied, Transient
 from rotator.bootstrap import App, initialise, open_app
+from rotator.core.errors import RotatorError
 from rotator.core.history import newest_step
 from rotator.demo.client import Client
 from rotator.testing.openbao import ScratchOpenBao
@@ -206,7 +207,9 @@ def work(config: Path, name: str) -> None:
         secret = app.secret(name)
         print("ready", flush=True)
         while True:
-            app.engine.rotate(secret, patience=timedelta(seconds=20))
+            # Its backend may have been killed.
+            with suppress(RotatorError):
+                app.engine.rotate(secret, patience=timedelta(seconds=20))
 
 
 def configure(
