@@ -1,5 +1,6 @@
 """The one door for authors of plugins and backends: types, protocols, errors. SemVer holds here."""
 
+from rotator.core.abilities import abilities_of_backend, abilities_of_rotation
 from rotator.core.errors import (
     Conflict,
     Denied,
@@ -25,6 +26,7 @@ from rotator.core.model import (
 )
 from rotator.core.naming import POSTGRESQL_NAME_BYTES, fit, successor
 from rotator.core.passwords import PasswordPolicy
+from rotator.core.plugin import Plugin
 from rotator.core.ports import (
     Access,
     BackendPlugin,
@@ -73,6 +75,7 @@ __all__ = [
     "Log",
     "PasswordPolicy",
     "Planned",
+    "Plugin",
     "PluginInfo",
     "Refused",
     "Reseals",
@@ -96,6 +99,8 @@ __all__ = [
     "UsageError",
     "Version",
     "WritesPolicy",
+    "abilities_of_backend",
+    "abilities_of_rotation",
     "fit",
     "is_local",
     "scrub",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 from rotations.mysql.options import SecretOptions, TargetOptions
 from rotations.mysql.server import Server
 from rotations.mysql.strategies import STRATEGIES
-from rotator.api import PluginInfo, StrategyInfo, UsageError
+from rotator.api import PluginInfo, StrategyInfo, UsageError, abilities_of_rotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,12 @@ class _MysqlPlugin:
         name="mysql",
         summary="MariaDB 10.4 and newer, MySQL 8.0.14 and newer, by PyMySQL.",
         strategies=tuple(
-            StrategyInfo(name=name, summary=one.summary, overlaps=one.overlapping)
+            StrategyInfo(
+                name=name,
+                summary=one.summary,
+                overlaps=one.overlapping,
+                abilities=abilities_of_rotation(one),
+            )
             for name, one in STRATEGIES.items()
         ),
         target_options=TargetOptions,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, cast
 from rotations.postgresql.options import SecretOptions, TargetOptions
 from rotations.postgresql.server import Server
 from rotations.postgresql.strategies import STRATEGIES
-from rotator.api import PluginInfo, StrategyInfo, UsageError
+from rotator.api import PluginInfo, StrategyInfo, UsageError, abilities_of_rotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,12 @@ class _PostgresPlugin:
         name="postgresql",
         summary="PostgreSQL 12 and newer, by psycopg.",
         strategies=tuple(
-            StrategyInfo(name=name, summary=one.summary, overlaps=one.overlapping)
+            StrategyInfo(
+                name=name,
+                summary=one.summary,
+                overlaps=one.overlapping,
+                abilities=abilities_of_rotation(one),
+            )
             for name, one in STRATEGIES.items()
         ),
         target_options=TargetOptions,

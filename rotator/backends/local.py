@@ -23,6 +23,7 @@ from rotator.api import (
     Transient,
     UsageError,
     Version,
+    abilities_of_backend,
 )
 from rotator.backends.sealing import Keys, Sealed, check_private
 from rotator.world import create_private
@@ -389,6 +390,7 @@ class _LocalPlugin:
         name="local",
         summary="One SQLite file of encrypted values; nothing else to install.",
         target_options=LocalOptions,
+        abilities=abilities_of_backend(LocalBackend),
     )
 
     def open(

@@ -380,11 +380,16 @@ class Journal(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StrategyInfo:
-    """One way in which a plugin lets two credentials overlap."""
+    """One way in which a plugin lets two credentials overlap.
+
+    `abilities`: the optional protocols that its rotations implement, such as `CountsSessions`;
+    `abilities_of_rotation(MyRotation)` reads them off the class.
+    """
 
     name: str
     summary: str
     overlaps: bool
+    abilities: tuple[type, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -394,6 +399,9 @@ class PluginInfo:
     `engines`: other names of the target, as the `engine` in a secret's JSON has them.
     `target_options` and `secret_options` are dataclasses: their fields, types, defaults and the
     `help` in a field's metadata become the configuration's schema and its documentation.
+    `abilities`: the optional protocols that its backends implement, such as `KeepsValues`;
+    `abilities_of_backend(MyBackend)` reads them off the class. Rotations have theirs by strategy.
+    `needs_admin`: whether a target must name an admin's login; a file, for example, has none.
     """
 
     name: str
@@ -402,6 +410,8 @@ class PluginInfo:
     target_options: type = field(default=object)
     secret_options: type = field(default=object)
     engines: tuple[str, ...] = ()
+    abilities: tuple[type, ...] = ()
+    needs_admin: bool = True
 
 
 class Target(Protocol):

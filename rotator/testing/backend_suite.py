@@ -3,6 +3,8 @@
 A backend proves itself with a file of a few lines:
 
     class TestMine(BackendSuite):
+        plugin = PLUGIN
+
         @pytest.fixture
         def backend(self):
             return MyBackend(...)
@@ -14,7 +16,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from threading import Barrier
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import pytest
 
@@ -28,10 +30,13 @@ from rotator.api import (
     Severity,
     TellsRotations,
     Version,
+    abilities_of_backend,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from rotator.api import BackendPlugin
 
 # What has broken quoting, encodings and templates elsewhere.
 AWKWARD: Final = (
@@ -52,7 +57,12 @@ _RACERS: Final = 8
 
 
 class BackendSuite:
-    """Every test works at a path of its own, so that one store can serve them all."""
+    """Every test works at a path of its own, so that one store can serve them all.
+
+    `plugin` is what the entry point names: what it declares is compared with what is opened.
+    """
+
+    plugin: ClassVar[BackendPlugin | None] = None
 
     @pytest.fixture
     def backend(self) -> SecretBackend:
@@ -325,6 +335,12 @@ class BackendSuite:
         assert _same(current.credential, credential(f"racer-{won[0]}"))
 
     # -- abilities, where it has them ----------------------------------------------------------
+
+    def test_it_can_do_what_its_plugin_declares(self, backend: SecretBackend) -> None:
+        """No less, and no more: `rotator plugins` tells people so."""
+        if self.plugin is None:
+            pytest.skip("the suite names no `plugin`")
+        assert set(self.plugin.info.abilities) == set(abilities_of_backend(backend))
 
     def test_single_values_are_kept_beside(self, backend: SecretBackend, path: str) -> None:
         """Signing keys and anchors: the last one written is what is read."""

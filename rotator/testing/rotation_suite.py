@@ -1,18 +1,18 @@
 """The contract of a rotation plugin, as tests: each method by itself, then crashes at every call.
 
-A plugin's strategy proves itself with a file of a few lines:
+A plugin's strategy proves itself in three lines:
 
     class TestNewUser(RotationSuite):
-        @pytest.fixture
-        def make_world(self, server):
-            return lambda: World(rotation=lambda: my_rotation(server))
+        def new_world(self, folder):
+            return World.of(PLUGIN, "new-user", target_options=Options(path=folder / "app.db"))
 """
 
 from __future__ import annotations
 
+import itertools
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 import pytest
 
@@ -26,30 +26,80 @@ from rotator.api import (
     Secret,
     StepError,
     Transient,
+    abilities_of_rotation,
 )
 from rotator.testing.crash import World, assert_survives_crashes
 from rotator.testing.fakes import ListLog, step_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from rotator.api import Rotation, StepContext
 
 _EMPTY: Final = Secret("")
+_NO_WORLD: Final = """\
+{name} does not say how a world is made: the plugin under test, on a fresh target. Give it
+
+    def new_world(self, folder):
+        return World.of(PLUGIN, "its-strategy", target_options=..., secret_options=...)
+
+or, where it takes a server that other fixtures start, a fixture `make_world` that returns such a
+function of no arguments."""
 
 
 class RotationSuite:
-    """Every test works in a world of its own: a target as it is before the first rotation."""
+    """Every test works in a world of its own: a target as it is before the first rotation.
+
+    Whoever uses it says how a world is made: by the method `new_world`, or, where that takes a
+    server that other fixtures start, by a fixture `make_world` that returns a function.
+
+    `sample`: how many crashes and failures a run tries, where trying all of them takes too long.
+    All of them are then a test of their own, marked `slow`, if the project has such a marker.
+    """
+
+    sample: ClassVar[int | None] = None
+
+    def new_world(self, folder: Path) -> World:
+        """Return a fresh world, `folder` being an empty one of its own."""
+        _ = folder
+        name = type(self).__name__
+        pytest.fail(_NO_WORLD.format(name=name), pytrace=False)
 
     @pytest.fixture
-    def make_world(self) -> Callable[[], World]:
-        """Return what makes a fresh world: overridden by whoever uses the suite."""
-        raise NotImplementedError
+    def make_world(self, tmp_path: Path) -> Callable[[], World]:
+        """Return what makes a fresh world."""
+        numbers = itertools.count(1)
+
+        def make() -> World:
+            folder = tmp_path / f"world-{next(numbers)}"
+            folder.mkdir()
+            return self.new_world(folder)
+
+        return make
 
     @pytest.fixture
-    def place(self, make_world: Callable[[], World]) -> Place:
+    def place(self, make_world: Callable[[], World]) -> Iterator[Place]:
         """Return a fresh place to work in."""
-        return Place(make_world())
+        world = make_world()
+        yield Place(world)
+        world.close()
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Let the harness try a sample, or everything, or each in a test of its own."""
+        if "tried" not in metafunc.fixturenames:
+            return
+        config = metafunc.config
+        patient = [pytest.mark.timeout(1800)] if config.pluginmanager.hasplugin("timeout") else []
+        if self.sample is None:
+            cases = [pytest.param(None, id="whole", marks=patient)]
+        else:
+            cases = [pytest.param(self.sample, id="sample")]
+            markers: list[str] = config.getini("markers")
+            if any(one.partition(":")[0].strip() == "slow" for one in markers):
+                marks = [pytest.mark.slow, *patient]
+                cases.append(pytest.param(None, id="whole", marks=marks))
+        metafunc.parametrize("tried", cases)
 
     # -- propose -------------------------------------------------------------------------------
 
@@ -254,6 +304,15 @@ class RotationSuite:
         said = str(place.log.lines)
         assert not any(one.password.reveal() in said for one in (old, new))
 
+    def test_it_is_what_its_plugin_declares(self, place: Place) -> None:
+        """Whether old and new overlap, and what it can do beyond the contract: no less, no more."""
+        declared = place.world.declared
+        if declared is None:
+            pytest.skip("the world was not made by `World.of`")
+        assert declared.overlaps is place.rotation.overlaps
+        assert set(declared.abilities) == set(abilities_of_rotation(place.rotation))
+        assert declared.summary
+
     # -- abilities, where it has them ----------------------------------------------------------
 
     def test_open_sessions_hold_a_revoke_up(self, place: Place) -> None:
@@ -301,12 +360,11 @@ class RotationSuite:
 
     # -- the harness ---------------------------------------------------------------------------
 
-    @pytest.mark.timeout(1800)
-    def test_it_survives_a_crash_and_a_failure_at_every_call(
-        self, make_world: Callable[[], World]
+    def test_it_survives_crashes_and_failures(
+        self, make_world: Callable[[], World], tried: int | None
     ) -> None:
-        """In every scenario that the world allows, all promises hold."""
-        assert assert_survives_crashes(make_world) > 0
+        """Before and after its calls, in every scenario that the world allows, all promises hold."""
+        assert assert_survives_crashes(make_world, sample=tried) > 0
 
 
 class Place:

@@ -79,6 +79,8 @@ def backend(aws: SecretsManager) -> Iterator[AwsBackend]:
 class TestContract(BackendSuite):
     """What every backend does, by moto and by the strict rules of AWS's reference."""
 
+    plugin = PLUGIN
+
     @pytest.fixture(params=["moto", "strict"])
     def endpoint(self, request: pytest.FixtureRequest, moto: str, strict: SecretsManager) -> str:
         """Return where the service is."""

@@ -54,6 +54,8 @@ def backend(opened: Opener) -> LocalBackend:
 class TestContract(BackendSuite):
     """What every backend does."""
 
+    plugin = PLUGIN
+
     @pytest.fixture
     def backend(self, opened: Opener) -> LocalBackend:
         """Return the backend."""

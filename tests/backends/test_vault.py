@@ -87,6 +87,8 @@ def store(request: pytest.FixtureRequest) -> Iterator[ScratchOpenBao]:
 class TestContract(BackendSuite):
     """What every backend does, in memory and on raft storage."""
 
+    plugin = PLUGIN
+
     @pytest.fixture
     def backend(self, store: ScratchOpenBao) -> Iterator[VaultBackend]:
         """Return the backend."""

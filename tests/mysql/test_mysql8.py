@@ -11,7 +11,7 @@ import pytest
 
 from rotations.mysql import PLUGIN
 from rotations.mysql.mysql8 import MySqlAccounts
-from rotations.mysql.options import SecretOptions, TargetOptions
+from rotations.mysql.options import TargetOptions
 from rotations.mysql.passwords import CACHING, NATIVE, caching_hash, is_hash_of, native_hash
 from rotations.mysql.server import Connection
 from rotator.api import Conflict, Credential, Denied, Secret
@@ -19,7 +19,7 @@ from rotator.testing.crash import World, explore, scenarios
 from rotator.testing.fakes import SeededEntropy, step_context
 from rotator.testing.rotation_suite import RotationSuite
 from tests.mysql.standin import Kept, MySql
-from tests.mysql.worlds import STRATEGIES, Statements
+from tests.mysql.worlds import STRATEGIES, Statements, secret_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,14 +65,7 @@ def mysql(monkeypatch: pytest.MonkeyPatch) -> Iterator[MySql]:
 
 
 def _rotation(strategy: str, name: str = "app", admin: Credential = ADMIN) -> Rotation:
-    options = SecretOptions(
-        like=f"{name}_like",
-        users=(f"{name}_a", f"{name}_b") if strategy == "alternating-users" else (),
-        username=f"{name}_only",
-        prefix=f"{name}_x",
-        login_dbname="shop",
-        probes=("SELECT count(*) FROM shop.orders",),
-    )
+    options = secret_options(strategy, name)
     return PLUGIN.target("t", TargetOptions(), lambda: admin).rotation(strategy, options)
 
 
@@ -96,8 +89,17 @@ def _worlds(mysql: MySql, strategy: str, *tapped: Statements) -> Callable[[], Wo
             while opened:
                 _ = mysql.sessions.pop(opened.pop(), None)
 
-        world = World(
-            rotation=lambda: _rotation(strategy, name),
+        def close() -> None:
+            close_sessions()
+            for key in [key for key in mysql.accounts if ours(key)]:
+                del mysql.accounts[key]
+
+        world = World.of(
+            PLUGIN,
+            strategy,
+            secret_options=secret_options(strategy, name),
+            admin=ADMIN,
+            close=close,
             accepts=lambda one: _logs_in(mysql, one),
             usable=lambda: {
                 key[0] for key, one in mysql.accounts.items() if ours(key) and not one.locked
@@ -125,6 +127,8 @@ def _logs_in(mysql: MySql, credential: Credential) -> bool:
 
 class TestContract(RotationSuite):
     """All four strategies pass, the crash harness included."""
+
+    sample = 100
 
     @pytest.fixture(params=STRATEGIES)
     def make_world(self, request: pytest.FixtureRequest, mysql: MySql) -> Callable[[], World]:

@@ -16,7 +16,6 @@ from rotator.testing.crash import World
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rotator.api import Rotation
     from rotator.testing.mariadb import ScratchMariaDB
 
 STRATEGIES: Final = ("dual-password", "new-user", "alternating-users", "single-user")
@@ -59,25 +58,8 @@ def worlds(
         "GRANT SELECT ON shop.* TO shop_reader",
         f"GRANT shop_reader TO {_ADMIN}@'%' WITH ADMIN OPTION",
     )
-    targets: list[Any] = []
+    admin = Credential(username=_ADMIN, password=Secret(_PASSWORD))
     sessions: list[Any] = []
-
-    def rotation(name: str) -> Rotation:
-        while targets:
-            targets.pop().close()
-        options = TargetOptions(host=server.host, port=server.port)
-        admin = Credential(username=_ADMIN, password=Secret(_PASSWORD))
-        targets.append(PLUGIN.target("maria", options, lambda: admin))
-        users = (f"{name}_a", f"{name}_b") if strategy == "alternating-users" else ()
-        secret = SecretOptions(
-            like=f"{name}_like",
-            users=users,
-            username=f"{name}_only",
-            prefix=f"{name}_x",
-            login_dbname="shop",
-            probes=("SELECT count(*) FROM shop.orders",),
-        )
-        return targets[-1].rotation(strategy, secret)
 
     def open_session(world: World, login: str) -> None:
         found = [world.backend.current(world.path)]
@@ -99,8 +81,13 @@ def worlds(
     def make() -> World:
         name = f"w{next(_numbers)}"
         _account(server, f"{name}_like", "ACCOUNT LOCK")
-        world = World(
-            rotation=lambda: rotation(name),
+        world = World.of(
+            PLUGIN,
+            strategy,
+            target_options=TargetOptions(host=server.host, port=server.port),
+            secret_options=secret_options(strategy, name),
+            admin=admin,
+            close=close_sessions,
             accepts=lambda one: logs_in(server, one),
             usable=lambda: {
                 row[0]
@@ -127,8 +114,18 @@ def worlds(
         yield make
     finally:
         close_sessions()
-        for target in targets:
-            target.close()
+
+
+def secret_options(strategy: str, name: str) -> SecretOptions:
+    """Return what any of the strategies needs, for the accounts of one world."""
+    return SecretOptions(
+        like=f"{name}_like",
+        users=(f"{name}_a", f"{name}_b") if strategy == "alternating-users" else (),
+        username=f"{name}_only",
+        prefix=f"{name}_x",
+        login_dbname="shop",
+        probes=("SELECT count(*) FROM shop.orders",),
+    )
 
 
 def _account(server: ScratchMariaDB, name: str, how: str) -> None:

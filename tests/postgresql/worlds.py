@@ -16,7 +16,6 @@ from rotator.testing.crash import World
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rotator.api import Rotation
     from rotator.testing.postgres import ScratchPostgres
 
 STRATEGIES: Final = ("new-user", "alternating-users", "single-user")
@@ -52,18 +51,8 @@ def worlds(
     watcher = server.connect()
     if not watcher.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [_ADMIN]).fetchall():
         watcher.execute(f"CREATE ROLE {_ADMIN} SUPERUSER LOGIN PASSWORD '{_PASSWORD}'")
-    targets: list[Any] = []
+    admin = Credential(username=_ADMIN, password=Secret(_PASSWORD))
     sessions: list[psycopg.Connection[Any]] = []
-
-    def rotation(name: str) -> Rotation:
-        while targets:
-            targets.pop().close()
-        options = TargetOptions(host=server.host, port=server.port)
-        admin = Credential(username=_ADMIN, password=Secret(_PASSWORD))
-        targets.append(PLUGIN.target("pg", options, lambda: admin))
-        users = (f"{name}_a", f"{name}_b") if strategy == "alternating-users" else ()
-        secret = SecretOptions(group=name, users=users, username=f"{name}_only")
-        return targets[-1].rotation(strategy, secret)
 
     def ask(query: str, name: str) -> set[tuple[Any, ...]]:
         return set(watcher.execute(query, [f"{name}\\_%"]).fetchall())
@@ -89,8 +78,14 @@ def worlds(
     def make() -> World:
         name = f"w{next(_numbers)}"
         watcher.execute(f"CREATE ROLE {name} NOLOGIN")
-        world = World(
-            rotation=lambda: rotation(name),
+        users = (f"{name}_a", f"{name}_b") if strategy == "alternating-users" else ()
+        world = World.of(
+            PLUGIN,
+            strategy,
+            target_options=TargetOptions(host=server.host, port=server.port),
+            secret_options=SecretOptions(group=name, users=users, username=f"{name}_only"),
+            admin=admin,
+            close=close_sessions,
             accepts=lambda one: logs_in(server, one),
             usable=lambda: {
                 row[0]
@@ -117,8 +112,6 @@ def worlds(
         yield make
     finally:
         close_sessions()
-        for target in targets:
-            target.close()
         watcher.close()
 
 

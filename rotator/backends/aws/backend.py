@@ -25,6 +25,7 @@ from rotator.api import (
     Unknown,
     UsageError,
     Version,
+    abilities_of_backend,
 )
 from rotator.backends import templates
 from rotator.backends.aws import policy
@@ -474,7 +475,10 @@ class _AwsPlugin:
     """Opens AWS Secrets Manager backends."""
 
     info: PluginInfo = PluginInfo(
-        name="aws", summary="AWS Secrets Manager.", target_options=AwsOptions
+        name="aws",
+        summary="AWS Secrets Manager.",
+        target_options=AwsOptions,
+        abilities=abilities_of_backend(AwsBackend),
     )
 
     def open(

@@ -24,6 +24,7 @@ from rotator.api import (
     StepError,
     Unknown,
     Version,
+    abilities_of_backend,
 )
 from rotator.backends import templates
 from rotator.backends.vault import policy
@@ -537,6 +538,7 @@ class _VaultPlugin:
         name="vault",
         summary="HashiCorp Vault and OpenBao, KV version 2.",
         target_options=VaultOptions,
+        abilities=abilities_of_backend(VaultBackend),
     )
 
     def open(

@@ -2,66 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.errors import (
-    Conflict,
-    Denied,
-    JournalError,
-    Refused,
-    RotatorError,
-    Transient,
-    Unknown,
-)
+from rotator.core.errors import RotatorError, Transient
 from rotator.core.model import Credential, Outcome
 from rotator.core.secret import Secret
 from rotator.testing.crash.points import Crash, Point, When
 from rotator.testing.crash.process import Process, Stuck
 from rotator.testing.crash.promises import Promises
 from rotator.testing.crash.report import Report, Violation
+from rotator.testing.crash.trials import crash_at, deaths, drawn, fail, failures
 from rotator.testing.fake_backend import FakeBackend
 
 if TYPE_CHECKING:
     from rotator.testing.crash.promises import Start
     from rotator.testing.crash.scenarios import Scenario
+    from rotator.testing.crash.trials import Fault
     from rotator.testing.crash.worlds import World
 
-Fault = Callable[[Point], None]
-
 _ANY: Final = frozenset(Outcome)
-# What each port may raise before it acts. After the effect only the answer can be lost: `Transient`
-# and `Denied` mean that nothing happened. A `Conflict` in the backend is not made up but made:
-# `explore_strangers` lets somebody else write.
-_BEFORE: Final[dict[str, tuple[type[RotatorError], ...]]] = {
-    "journal": (JournalError,),
-    "backend": (Transient, Unknown, Denied),
-    "copy": (Transient, Unknown, Denied),
-    "rotation": (Transient, Unknown, Denied, Conflict),
-}
 
 
 def explore(scenario: Scenario, *, double: bool = False) -> Report:
     """Kill the act at every point, and with `double` each recovery at every point once more."""
     report, points = _undisturbed(scenario)
-    for point in points:
-        recovery = _run(scenario, report, f"crash {point}", [_crash_at(point.number)])
+    for one in deaths(points):
+        recovery = _run(scenario, report, one.place, [one.fault])
         if double:
             for second in recovery:
-                place = f"crash {point}, then {second}"
-                faults = [_crash_at(point.number), _crash_at(second.number)]
-                _run(scenario, report, place, faults)
+                place = f"{one.place}, then {second}"
+                _run(scenario, report, place, [one.fault, crash_at(second.number)])
     return report
 
 
 def explore_failures(scenario: Scenario) -> Report:
     """Let every call fail in every way that its contract allows, before and after its effect."""
     report, points = _undisturbed(scenario)
-    for point in points:
-        for kind in _errors(point):
-            fault = _fail(kind, lambda other, number=point.number: other.number == number)
-            _run(scenario, report, f"{kind.__name__} {point}", [fault], outcomes=_ANY)
+    for one in failures(points):
+        _run(scenario, report, one.place, [one.fault], outcomes=_ANY)
+    return report
+
+
+def explore_sample(scenario: Scenario, count: int, *, seed: int = 0) -> Report:
+    """Do `count` of what `explore` and `explore_failures` do, drawn by chance."""
+    report, points = _undisturbed(scenario)
+    every = [*deaths(points), *failures(points)]
+    for one in drawn(every, count, f"{seed} {scenario.name}"):
+        allowed = None if one.is_death else _ANY
+        _run(scenario, report, one.place, [one.fault], outcomes=allowed)
     return report
 
 
@@ -79,7 +69,7 @@ def explore_outages(scenario: Scenario) -> Report:
                 same = (other.port, other.when, other.inner) == (since.port, since.when, False)
                 return same and other.number >= since.number
 
-            _run(scenario, report, f"away {point}", [_fail(Transient, away)], outcomes=_ANY)
+            _run(scenario, report, f"away {point}", [fail(Transient, away)], outcomes=_ANY)
     return report
 
 
@@ -110,10 +100,12 @@ def explore_strangers(scenario: Scenario) -> Report:
     if scenario.takes_over:
         first = next(number for number, one in enumerate(points) if one.name == "stage")
         points = points[first:]
+    world = scenario.make_world()
+    world.close()
     for point in points:
         if not point.inner:
             _intrude(scenario, report, point)
-            if scenario.make_world().copies:
+            if world.copies:
                 _intrude_into_copy(scenario, report, point)
     return report
 
@@ -195,6 +187,7 @@ def _tell(report: Report, scenario: Scenario, place: str, promises: Promises) ->
     for what, where in promises.broken.items():
         seen = f"{what} (first seen {where})"
         report.violations.append(Violation(scenario=scenario.name, place=place, what=seen))
+    promises.end()
 
 
 def _overtake(
@@ -263,31 +256,3 @@ def _intrude_into_copy(scenario: Scenario, report: Report, point: Point) -> None
     if written and (there is None or there.id != written[0]):
         promises.broken["what somebody else wrote to a copy was overwritten"] = str(point)
     _tell(report, scenario, f"somebody else writes to a copy {point}", promises)
-
-
-# -- faults ------------------------------------------------------------------------------------
-
-
-def _crash_at(number: int) -> Fault:
-    def fault(point: Point) -> None:
-        if point.number == number:
-            raise Crash
-
-    return fault
-
-
-def _fail(kind: type[RotatorError], at: Callable[[Point], bool]) -> Fault:
-    def fault(point: Point) -> None:
-        if at(point):
-            raise kind(f"made to fail {point}.")
-
-    return fault
-
-
-def _errors(point: Point) -> Iterator[type[RotatorError]]:
-    if point.when is When.AFTER or point.inner:
-        yield JournalError if point.port == "journal" else Unknown
-        return
-    yield from _BEFORE[point.port]
-    if (point.port, point.name) in (("rotation", "create"), ("rotation", "verify")):
-        yield Refused

@@ -57,6 +57,10 @@ class Promises:
             version=current.id if current else None,
         )
 
+    def end(self) -> None:
+        """Let go of the world: all was seen."""
+        self._world.close()
+
     # -- at every instant ----------------------------------------------------------------------
 
     def check(self, point: Point | str) -> None:

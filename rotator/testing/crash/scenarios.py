@@ -82,7 +82,9 @@ def scenarios(make_world: Callable[[], World]) -> list[Scenario]:
             outcomes=_DONE | {Outcome.ROLLED_BACK},
         ),
     ]
-    if world.rotation().overlaps:
+    overlaps = world.rotation().overlaps
+    world.close()
+    if overlaps:
         found += [
             Scenario(
                 name="rollback in the grace period",

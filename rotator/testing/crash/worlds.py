@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from rotator.core.errors import UsageError
 from rotator.core.model import Credential
-from rotator.core.ports import Clock, Journal, Rotation, SecretBackend
+from rotator.core.ports import Clock, Journal, Rotation, SecretBackend, StrategyInfo
 from rotator.core.secret import Secret
 from rotator.testing.fake_backend import FakeBackend
 from rotator.testing.fake_journal import MemoryJournal
@@ -16,6 +17,7 @@ from rotator.testing.fake_target import Account, FakeTarget
 from rotator.testing.fakes import ManualClock, SeededEntropy, step_context
 
 if TYPE_CHECKING:
+    from rotator.core.ports import RotationPlugin, Target
     from rotator.testing.crash.points import Points
 
 
@@ -25,17 +27,21 @@ class Tapped(Protocol):
     tap: Callable[[str, Callable[[], None]], None]
 
 
+_ADMIN: Final = "World.of(..., admin=Credential(username=..., password=Secret(...)))"
+
+
 def _memory_journal(clock: Clock, is_dead: Callable[[str], bool]) -> Journal:
     return MemoryJournal(clock=clock, is_dead=is_dead)
 
 
 @dataclass(slots=True, kw_only=True)
 class World:
-    """Everything but the process. `make_world` returns a fresh one for each of thousands of runs.
+    """Everything but the process: a fresh one for each of thousands of runs. See `World.of`.
 
-    `rotation` makes the plugin's rotation, once per process. `copies`: backends that keep a copy,
-    at the same path. `usable` names the logins of ours
-    that somebody could get into right now (None: not looked at). `accepts` tries a credential,
+    `rotation` makes the plugin's rotation, once per process; `close` lets go of all of them.
+    `declared` is what the plugin says of the strategy. `copies`: backends that keep a copy, at the
+    same path. `usable` names the logins of ours that somebody could get into right now (None: not
+    looked at). `accepts` tries a credential,
     through the plugin's `probe` unless something else is given. `state` is compared before and
     after calls that must change nothing. `open_session` opens one for the current login, and
     `close_sessions` closes all; without them the scenarios with sessions are left out.
@@ -47,6 +53,8 @@ class World:
     """
 
     rotation: Callable[[], Rotation]
+    close: Callable[[], None] = lambda: None
+    declared: StrategyInfo | None = None
     backend: SecretBackend = field(default_factory=FakeBackend)
     copies: Sequence[SecretBackend] = ()
     usable: Callable[[], set[str]] | None = None
@@ -66,6 +74,47 @@ class World:
     entropy: SeededEntropy = field(default_factory=SeededEntropy)
     secret: str = "app"
     path: str = "apps/app"
+    _onlooker: Rotation | None = field(init=False, default=None)
+
+    @classmethod
+    def of(
+        cls,
+        plugin: RotationPlugin,
+        strategy: str,
+        *,
+        target_options: object = None,
+        secret_options: object = None,
+        admin: Credential | None = None,
+        close: Callable[[], None] | None = None,
+        **more: Any,
+    ) -> World:
+        """Return a world whose rotations come from a plugin, through its own door.
+
+        Each process opens the target anew. Options that are left out are as the plugin's defaults
+        have them. `more` are the fields of a world.
+        """
+        info = plugin.info
+        declared = {one.name: one for one in info.strategies}
+        if strategy not in declared:
+            raise UsageError(
+                f"plugin {info.name} declares no strategy {strategy!r}.",
+                hint=f"It has: {', '.join(declared)}.",
+            )
+        target_options = info.target_options() if target_options is None else target_options
+        secret_options = info.secret_options() if secret_options is None else secret_options
+        opened: list[Target] = []
+
+        def rotation() -> Rotation:
+            opened.append(plugin.target("target", target_options, lambda: _admin(admin)))
+            return opened[-1].rotation(strategy, secret_options)
+
+        def close_all() -> None:
+            while opened:
+                opened.pop().close()
+            if close is not None:
+                close()
+
+        return cls(rotation=rotation, close=close_all, declared=declared[strategy], **more)
 
     def __post_init__(self) -> None:
         """Open the journal, over this world's clock and its dead."""
@@ -78,8 +127,10 @@ class World:
         """Return whether the target accepts this credential right now, unseen by the harness."""
         if self.accepts is not None:
             return self.accepts(credential)
+        if self._onlooker is None:
+            self._onlooker = self.rotation()
         context = step_context(secret=self.secret, clock=self.clock)
-        return self.rotation().probe(credential, context)
+        return self._onlooker.probe(credential, context)
 
     def told(self) -> Sequence[str]:
         """Return what the fakes have told on so far."""
@@ -115,6 +166,12 @@ def fake_world(strategy: str, *, copies: bool = False, copied: bool = False) -> 
         refuse_next=lambda: setattr(target, "refuse_next", 1),
         tapped=(backend, target, other) if copied else (backend, target),
     )
+
+
+def _admin(admin: Credential | None) -> Credential:
+    if admin is None:
+        raise UsageError("the plugin asks for an admin, and this world has none.", hint=_ADMIN)
+    return admin
 
 
 def _foreign(target: FakeTarget) -> Credential:

@@ -1,0 +1,94 @@
+"""A rotation plugin made of its parts, for authors who need no more than that."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from rotator.core.abilities import abilities_of_rotation
+from rotator.core.errors import UsageError
+from rotator.core.ports import PluginInfo, StrategyInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rotator.core.model import Credential
+    from rotator.core.ports import Rotation
+
+
+class Plugin:
+    """What an entry point of the group `rotator.rotations` may name.
+
+    `strategies` are classes of rotations by name: each is called with what all rotations on one
+    target share, and with the secret's options. Its first line of documentation is the strategy's
+    summary; `overlaps`, and what it can do beyond the contract, are read off it. What is shared is
+    what `connect(name, options, admin)` returns, such as a pool, whose `close` is called in the
+    end if it has one. Without `connect` it is the target's options, and no admin is needed.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        summary: str,
+        strategies: Mapping[str, type],
+        target_options: type = object,
+        secret_options: type = object,
+        connect: Callable[[str, Any, Callable[[], Credential]], Any] | None = None,
+        engines: tuple[str, ...] = (),
+    ) -> None:
+        self._strategies: Mapping[str, type] = strategies
+        self._connect: Callable[[str, Any, Callable[[], Credential]], Any] = connect or _options
+        self.info: PluginInfo = PluginInfo(
+            name=name,
+            summary=summary,
+            strategies=tuple(_described(key, one) for key, one in strategies.items()),
+            target_options=target_options,
+            secret_options=secret_options,
+            engines=engines,
+            needs_admin=connect is not None,
+        )
+
+    def target(self, name: str, options: object, admin: Callable[[], Credential]) -> _Target:
+        """Return a target; whether it connects yet is up to `connect`, which should not."""
+        return _Target(self.info.name, self._strategies, self._connect(name, options, admin))
+
+
+class _Target:
+    """One target, with what the rotations on it share."""
+
+    def __init__(self, plugin: str, strategies: Mapping[str, type], shared: Any) -> None:
+        self._plugin: str = plugin
+        self._strategies: Mapping[str, type] = strategies
+        self._shared: Any = shared
+
+    def rotation(self, strategy: str, options: object) -> Rotation:
+        """Return the rotation of one secret under a strategy."""
+        if strategy not in self._strategies:
+            raise UsageError(
+                f"plugin {self._plugin} has no strategy {strategy!r}.",
+                hint=f"It has: {', '.join(self._strategies)}.",
+            )
+        return self._strategies[strategy](self._shared, options)
+
+    def close(self) -> None:
+        """Let go of what the rotations shared."""
+        close = getattr(self._shared, "close", None)
+        if callable(close):
+            close()
+
+
+def _options(_name: str, options: Any, _admin: Callable[[], Credential]) -> Any:
+    return options
+
+
+def _described(name: str, one: type) -> StrategyInfo:
+    overlaps = getattr(one, "overlaps", None)
+    if not isinstance(overlaps, bool):
+        raise TypeError(f"{one.__name__}.overlaps must be True or False, for all of the class.")
+    return StrategyInfo(
+        name=name,
+        summary=(inspect.getdoc(one) or "").partition("\n")[0].rstrip("."),
+        overlaps=overlaps,
+        abilities=abilities_of_rotation(one),
+    )
