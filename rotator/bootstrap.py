@@ -179,12 +179,12 @@ class App:
         with self._guard:
             if name not in self._targets:
                 chosen = self.settings.targets[name]
+                plugin = plugins.rotation_plugin(chosen.plugin)
                 # Looked up once before anything begins: a reference that leads nowhere is misuse,
                 # not something that went wrong in the middle of a rotation.
-                _ = self._admin(chosen.admin)
-                made = plugins.rotation_plugin(chosen.plugin).target(
-                    name, chosen.options, lambda: self._admin(chosen.admin)
-                )
+                if plugin.info.needs_admin:
+                    _ = self._admin(chosen.admin)
+                made = plugin.target(name, chosen.options, lambda: self._admin(chosen.admin))
                 self._targets[name] = made
                 _ = self._closing.callback(made.close)
             return self._targets[name]
@@ -196,9 +196,12 @@ class App:
     def _admin(self, admin: AdminSettings) -> Credential:
         if admin.reference is not None:
             return self._resolver.credential(admin.reference)
-        return Credential(
-            username=admin.username or "", password=self.resolve(admin.password or "")
-        )
+        if admin.username is None or admin.password is None:
+            raise UsageError(
+                "the plugin asks for an admin, and its target names none.",
+                hint="Name one under the target's `admin`.",
+            )
+        return Credential(username=admin.username, password=self.resolve(admin.password))
 
     # -- the daemon and its workers ------------------------------------------------------------
 

@@ -101,9 +101,11 @@ class TargetDocument(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     plugin: Name = Field(description="Which kind of target: the name of an installed plugin.")
-    admin: Admin = Field(
+    admin: Admin | None = Field(
+        default=None,
         description="How rotator logs in to do its work: a reference to a whole credential in a"
-        " backend (`local:admin/main`), or a mapping of `username` and `password`."
+        " backend (`local:admin/main`), or a mapping of `username` and `password`. Needed,"
+        " unless the plugin has no use for one.",
     )
 
 

@@ -96,6 +96,10 @@ class Reader:
             if info is None:
                 continue
             chosen = self._options(keys, rest, info.target_options, self._names)
+            if document and document.admin is None and info.needs_admin:
+                right = False
+                remedy = TargetDocument.model_fields["admin"].description or ""
+                self._source.problem((*keys, "admin"), "this key is missing.", remedy)
             made = None if chosen is None else find(info.name).target(name, chosen, _nobody)
             kinds[name] = Kind(info=info, target=made)
             if right and document and chosen is not None:
@@ -209,4 +213,5 @@ def _is_name(value: Data) -> TypeGuard[str]:
 def _admin(target: TargetDocument) -> AdminSettings:
     if isinstance(target.admin, AdminDocument):
         return AdminSettings(username=target.admin.username, password=target.admin.password)
+    # None where the plugin needs none.
     return AdminSettings(reference=target.admin)

@@ -41,7 +41,7 @@ class AdminSettings:
     """How we log in on a target.
 
     Either a `reference` to a whole credential, or `username` in plain text and a reference to its
-    `password`.
+    `password`; nothing at all where the plugin needs no admin.
     """
 
     reference: str | None = None

@@ -88,7 +88,10 @@ def _offer(
     entry.setdefault("allOf", []).append(
         {
             "if": {"properties": {key: {"const": name}}, "required": [key]},
-            "then": {"$ref": f"#/$defs/{at}"},
+            "then": {
+                "$ref": f"#/$defs/{at}",
+                **({"required": ["admin"]} if key == "plugin" and info.needs_admin else {}),
+            },
         }
     )
     _suggest(entry["properties"][key], name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,14 @@ from rotator.config import AdminSettings, JournalSettings
 from rotator.core.errors import UsageError
 from rotator.core.model import DrainThen, Policy
 from rotator.core.passwords import PasswordPolicy
-from tests.config.plugins import BackendOptions, Pool, SecretOptions, TargetOptions, Tls
+from tests.config.plugins import (
+    BackendOptions,
+    Pool,
+    Rotations,
+    SecretOptions,
+    TargetOptions,
+    Tls,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -194,6 +202,22 @@ def test_yaml_is_read_as_editors_read_it(settings: Load):
     options = read.targets["on"].options
     assert options == TargetOptions(host="yes", port=100, tls=Tls.OFF)
     assert read.secrets["1"].tags == ("y", "2026-01-01", "1:30")
+
+
+def test_a_plugin_that_has_no_use_for_an_admin_needs_none(
+    settings: Load, monkeypatch: pytest.MonkeyPatch
+):
+    """Its target may name one all the same."""
+    monkeypatch.setattr(Rotations, "info", replace(Rotations.info, needs_admin=False))
+    read = settings("""
+        version: 1
+        backends: {b: {type: bare}}
+        targets:
+          file: {plugin: paper, host: h}
+          both: {plugin: paper, host: h, admin: b:admin}
+    """)
+    assert read.targets["file"].admin == AdminSettings()
+    assert read.targets["both"].admin == AdminSettings(reference="b:admin")
 
 
 def test_anchors_and_merge_keys_save_repetition(settings: Load):
