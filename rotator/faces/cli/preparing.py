@@ -1,4 +1,4 @@
-"""init, check, doctor, plugins: everything before the first rotation."""
+"""init, check, doctor, policy: everything before the first rotation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from rotator.faces.cli import envelope, exits
+from rotator.faces.cli import exits
 from rotator.faces.cli.command import command
 from rotator.faces.cli.options import Names
 from rotator.faces.cli.run import DEFAULT_CONFIG, Run
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from rotator.core.model import Finding
-    from rotator.core.ports import PluginInfo
-    from rotator.plugins import Installed
 
 _PANEL = "Prepare"
 _SIGNS: Final = {"ok": "good", "warning": "warn", "error": "bad"}
@@ -54,15 +52,6 @@ def register(app: typer.Typer) -> None:
         rotator doctor app-db
         """,
     )(doctor)
-    command(
-        app,
-        "plugins",
-        panel=_PANEL,
-        examples="""
-        rotator plugins
-        rotator plugins postgresql
-        """,
-    )(plugins)
     command(
         app,
         "policy",
@@ -148,34 +137,6 @@ def doctor(run: Run, names: Names = None) -> None:
     run.say("", summary if {"error", "warning"} & set(worst) else "Everything is well.")
 
 
-def plugins(
-    run: Run,
-    name: Annotated[
-        str | None,
-        typer.Argument(metavar="NAME", show_default=False, help="Show only this one."),
-    ] = None,
-) -> None:
-    """List the installed plugins and backends, with their strategies and options."""
-    from rotator import plugins as loader  # noqa: PLC0415
-
-    found = {
-        "rotations": loader.installed(loader.ROTATIONS),
-        "backends": loader.installed(loader.BACKENDS),
-    }
-    if name is not None and not any(one.name == name for group in found.values() for one in group):
-        # Raises, with near matches.
-        _ = loader.rotation_plugin(name)
-    for group, points in found.items():
-        wanted = [one for one in points if name in (None, one.name)]
-        load = loader.rotation_plugin if group == "rotations" else loader.backend_plugin
-        described = [(one, None if one.error else load(one.name).info) for one in wanted]
-        run.data[group] = [_described(one, info) for one, info in described]
-        for one, info in described:
-            run.say(*_shown(run, group, one, info, whole=name is not None))
-    if name is None:
-        run.say("Options of one: rotator plugins NAME")
-
-
 def policy(
     run: Run,
     backend: Annotated[
@@ -216,82 +177,3 @@ def _findings(run: Run, found: Sequence[Finding]) -> Iterable[RenderableType]:
         yield Text.assemble(sign, " ", (f"{one.subject}: ", "bold"), one.message)
         if one.remedy:
             yield indented(Text.assemble(("Next: ", "bold"), one.remedy))
-
-
-def _described(one: Installed, info: PluginInfo | None) -> envelope.Data:
-    data: envelope.Data = {
-        "name": one.name,
-        "distribution": one.distribution,
-        "version": one.version,
-        "error": one.error,
-    }
-    if info is not None:
-        data |= {
-            "summary": info.summary,
-            "strategies": [
-                {"name": way.name, "summary": way.summary, "overlaps": way.overlaps}
-                for way in info.strategies
-            ],
-            "target_options": _options(info.target_options),
-            "secret_options": _options(info.secret_options),
-        }
-    return data
-
-
-def _options(declared: type) -> list[envelope.Data]:
-    """Return what a plugin's dataclass declares."""
-    from dataclasses import MISSING, fields, is_dataclass  # noqa: PLC0415
-
-    if not is_dataclass(declared):
-        return []
-    return [
-        {
-            "name": one.name,
-            "type": one.type if isinstance(one.type, str) else one.type.__name__,
-            "required": one.default is MISSING and one.default_factory is MISSING,
-            "default": None if one.default is MISSING else one.default,
-            "help": str(one.metadata.get("help", "")),
-        }
-        for one in fields(declared)
-    ]
-
-
-def _default(value: object) -> str:
-    plain = envelope.plain(value)
-    return "-" if plain in (None, "", []) else str(plain)
-
-
-def _shown(
-    run: Run, group: str, one: Installed, info: PluginInfo | None, *, whole: bool
-) -> Iterable[RenderableType]:
-    from rich.text import Text  # noqa: PLC0415
-
-    from rotator.faces.cli.screen import BAD, QUIET, indented, table  # noqa: PLC0415
-
-    kind = "rotation plugin" if group == "rotations" else "backend"
-    origin = f"  {kind}, {one.distribution} {one.version}"
-    yield Text.assemble((one.name, "bold"), (origin, QUIET))
-    if info is None:
-        yield indented(Text(one.error or "", style=BAD))
-        return
-    yield indented(Text(info.summary))
-    if info.strategies:
-        ways = [(way.name, way.summary) for way in info.strategies]
-        yield indented(table(run.screen, ("strategy", ""), ways))
-    if not whole:
-        return
-    for title, declared in (
-        ("option of a target" if group == "rotations" else "option", info.target_options),
-        ("option of a secret", info.secret_options),
-    ):
-        rows = [
-            (
-                str(option["name"]),
-                "required" if option["required"] else _default(option["default"]),
-                str(option["help"]),
-            )
-            for option in _options(declared)
-        ]
-        if rows:
-            yield ""
-            yield indented(table(run.screen, (title, "default", "what it says"), rows))

@@ -16,6 +16,7 @@ from rotator.faces.cli import (
     demonstrating,
     envelope,
     exits,
+    extending,
     importing,
     looking,
     preparing,
@@ -33,6 +34,7 @@ _Misuse: Final = cast("type[Exception]", typer.BadParameter.__mro__[1])
 _GROUPS: Final = (
     demonstrating,
     preparing,
+    extending,
     rotating,
     serving,
     looking,

@@ -1,0 +1,118 @@
+"""plugins: what is installed, what each can do, and a template for one's own."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rotator import plugins
+from rotator.testing.templates import FILES, text_of
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Cli
+
+
+def _one(cli: Cli, name: str) -> dict[str, Any]:
+    data = cli.json("plugins", name).data
+    [found] = data["rotations"] + data["backends"]
+    return found
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plugin whose driver is missing."""
+    installed = plugins._points
+
+    def points(group: str) -> list[EntryPoint]:
+        added = [EntryPoint("oracle", "a_driver_that_is_not_there:PLUGIN", group)]
+        return [*installed(group), *(added if group == plugins.ROTATIONS else [])]
+
+    monkeypatch.setattr(plugins, "_points", points)
+
+
+def test_what_a_rotation_can_do_is_told_by_its_strategies(bare: Cli):
+    """From what the plugin declares, in a folder without any configuration."""
+    found = _one(bare, "postgresql")
+    assert found["engines"] == ["postgres", "aurora-postgresql"]
+    assert {one["name"]: one["overlaps"] for one in found["strategies"]} == {
+        "new-user": True,
+        "alternating-users": True,
+        "single-user": False,
+    }
+    for one in found["strategies"]:
+        assert one["abilities"] == ["CountsSessions", "Explains", "Examines"]
+    told = bare("plugins", "postgresql").out
+    assert "counts sessions, explains, examines" in told
+    assert "Also called: postgres, aurora-postgresql" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "abilities"),
+    [
+        ("local", {"KeepsValues", "Reseals", "TellsRotations", "ExaminesBackend"}),
+        ("vault", {"KeepsValues", "TellsRotations", "ExaminesBackend", "WritesPolicy"}),
+        (
+            "aws",
+            {"KeepsValues", "RotatesItself", "TellsRotations", "ExaminesBackend", "WritesPolicy"},
+        ),
+    ],
+)
+def test_what_a_backend_can_do_is_told(bare: Cli, name: str, abilities: set[str]):
+    """Without opening it."""
+    assert set(_one(bare, name)["abilities"]) == abilities
+
+
+def test_options_are_told_as_the_configuration_has_them(bare: Cli):
+    """Types in words, durations with units, references as such, those inside others by their path."""
+    options = {one["name"]: one for one in _one(bare, "vault")["target_options"]}
+    assert options["timeout"]["type"] == "duration"
+    assert options["timeout"]["default"] == "10s"
+    assert options["auth.secret_id"]["type"] == "reference"
+    assert "token or approle" in options["auth.method"]["type"]
+    assert options["address"]["help"]
+    told = bare("plugins", "vault").out
+    assert "auth.secret_id" in told
+    assert "token or approle" in told
+
+
+@pytest.mark.usefixtures("broken")
+def test_a_plugin_that_does_not_load_is_listed_with_the_reason(bare: Cli):
+    """The others are told as ever."""
+    listed = {one["name"]: one for one in bare.json("plugins").data["rotations"]}
+    assert "a_driver_that_is_not_there" in listed["oracle"]["error"]
+    assert "Install what" in listed["oracle"]["error"]
+    assert listed["postgresql"]["error"] is None
+    assert "a_driver_that_is_not_there" in bare("plugins").out
+
+
+@pytest.mark.usefixtures("broken")
+def test_asking_for_a_plugin_that_does_not_load_is_an_error_with_the_remedy(bare: Cli):
+    """There is nothing to show of it."""
+    [error] = bare.json("plugins", "oracle", code=2).errors
+    assert "a_driver_that_is_not_there" in error["what"]
+    assert "Install what" in error["hint"]
+
+
+@pytest.mark.parametrize(("slip", "meant"), [("postgres", "postgresql"), ("vualt", "vault")])
+def test_a_slip_of_the_pen_is_answered_with_near_names(bare: Cli, slip: str, meant: str):
+    """Of rotation plugins and of backends."""
+    [error] = bare.json("plugins", slip, code=2).errors
+    assert f"Did you mean `{meant}`?" in error["hint"]
+    assert "Backends: aws, local, vault." in error["hint"]
+
+
+def test_the_template_is_written_and_what_is_there_is_kept(bare: Cli):
+    """All of it, or nothing where one of its files is there."""
+    told = bare.json("plugins", "--template", "mine")
+    assert [bare.folder / "mine" / one for one in FILES] == [
+        bare.folder / one for one in told.data["files"]
+    ]
+    assert all((bare.folder / "mine" / one).read_text() == text_of(one) for one in FILES)
+    ours = bare.folder / "theirs" / "pyproject.toml"
+    ours.parent.mkdir()
+    ours.write_text("mine")
+    assert "there already" in bare("plugins", "--template", "theirs", code=2).err
+    assert list(ours.parent.iterdir()) == [ours]
+    assert ours.read_text() == "mine"
