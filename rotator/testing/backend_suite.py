@@ -54,6 +54,12 @@ AWKWARD: Final = (
     "x" * 4096,
 )
 _RACERS: Final = 8
+_NO_BACKEND: Final = """\
+{name} does not say what the backend under test is. Give it
+
+    @pytest.fixture
+    def backend(self):
+        return MyBackend(...)"""
 
 
 class BackendSuite:
@@ -67,7 +73,7 @@ class BackendSuite:
     @pytest.fixture
     def backend(self) -> SecretBackend:
         """Return the backend under test: overridden by whoever uses the suite."""
-        raise NotImplementedError
+        pytest.fail(_NO_BACKEND.format(name=type(self).__name__), pytrace=False)
 
     @pytest.fixture
     def another(self, backend: SecretBackend) -> SecretBackend:

@@ -116,3 +116,5 @@ def test_the_template_is_written_and_what_is_there_is_kept(bare: Cli):
     assert "there already" in bare("plugins", "--template", "theirs", code=2).err
     assert list(ours.parent.iterdir()) == [ours]
     assert ours.read_text() == "mine"
+    assert "do not go together" in bare("plugins", "local", "--template", "new", code=2).err
+    assert not (bare.folder / "new").exists()

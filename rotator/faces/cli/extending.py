@@ -58,7 +58,7 @@ def plugins(
     As they declare themselves: no configuration is needed, and nothing is connected to.
     """
     if template is not None:
-        _write_template(run, template)
+        _write_template(run, template, name)
         return
     found = _installed(name)
     for group, points in found.items():
@@ -225,9 +225,15 @@ def _words(abilities: Iterable[type]) -> str:
     return ", ".join(words(one) for one in abilities)
 
 
-def _write_template(run: Run, folder: Path) -> None:
+def _write_template(run: Run, folder: Path, name: str | None) -> None:
+    from rotator.core.errors import UsageError  # noqa: PLC0415
     from rotator.testing.templates import write_template  # noqa: PLC0415
 
+    if name is not None:
+        raise UsageError(
+            f"a plugin's NAME and --template do not go together: `{name}`.",
+            hint="There is one template; rename what it writes.",
+        )
     written = [str(one) for one in write_template(folder)]
     run.data |= {"folder": str(folder.resolve()), "files": written}
     run.say(*(f"written: {one}" for one in written), "")
