@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rotator.config import ConfigError, load
@@ -54,6 +54,11 @@ def _is_answered(text: str) -> bool:
     return True
 
 
+# How long one example takes is the business of a machine that other tests keep busy.
+_PATIENT = settings(deadline=None)
+
+
+@_PATIENT
 @given(st.sampled_from(PLACES), DATA)
 @example(("policies", "default", "every"), float("inf"))
 @example(("secrets", "web", "path"), "\ud800")
@@ -71,6 +76,7 @@ def test_any_data_in_any_place(place: tuple[Any, ...], data: Any):
     assert _is_answered(yaml.safe_dump(whole, allow_unicode=True))
 
 
+@_PATIENT
 @given(st.data())
 def test_any_cut_or_change_of_the_text(data: st.DataObject):
     """A file that was cut off, or in which some characters changed, is taken or refused in words."""
@@ -80,6 +86,7 @@ def test_any_cut_or_change_of_the_text(data: st.DataObject):
     assert _is_answered(TEXT[:start] + between + TEXT[end:])
 
 
+@_PATIENT
 @given(st.text(alphabet=" \n\t:-#&*!|>'\"%@`{}[],?<~0ab\x00", max_size=60))
 def test_any_text(text: str):
     """A text that is hardly YAML at all is taken or refused in words."""
