@@ -114,11 +114,16 @@ class Engine:
                 result = work.start(reason, None, self._journal.secret(secret.name))
             return work.settle(result)
 
-    def resume(self, secret: ManagedSecret, *, patience: timedelta = _NO_TIME) -> Result | None:
-        """Go on with the open rotation, as far as it gets now; None when there is none."""
+    def resume(
+        self, secret: ManagedSecret, *, patience: timedelta = _NO_TIME, ends: float | None = None
+    ) -> Result | None:
+        """Go on with the open rotation, as far as it gets now; None when there is none.
+
+        `ends` as for `advance`.
+        """
         if self._journal.open_rotation(secret.name) is None:
             return None
-        with Work(self._world, secret, patience) as work:
+        with Work(self._world, secret, patience, ends=ends) as work:
             self._refuse_parked(secret)
             opened = self._journal.open_rotation(secret.name)
             return None if opened is None else work.settle(work.drive(opened.id, resumed=True))

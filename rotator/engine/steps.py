@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
 from rotator.core.errors import (
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 _ERRORS: Final[Mapping[str, type[RotatorError]]] = {
     one.kind: one for one in (Transient, Refused, Denied, Unprovable, Conflict, Unknown)
 }
+# After publish, what is current is known to log in for this long.
+_A_WHILE: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,6 +302,7 @@ class Steps:
         held = self._backend.read(path, gone) if gone else None
         old = held.credential if held else Credential(username=login, password=Secret(""))
         ctx = self.context(current.credential, end_sessions=end_sessions)
+        self._require_current(current.credential, history, ctx)
         self._rotation.revoke(old, ctx)
         if held is not None and self._rotation.probe(old, ctx):
             raise Unprovable(
@@ -312,6 +316,18 @@ class Steps:
                 hint="Look at that login on the target first.",
             )
         return {"login": old.username, "refused": True if held is not None else None}
+
+    def _require_current(self, current: Credential, history: list[Event], ctx: StepContext) -> None:
+        """Where what is current has not been tried for a while: it must log in before the old one goes."""
+        since = progress(history).pivot_at
+        if since is not None and self._clock.now() - since < _A_WHILE:
+            return
+        if not self._rotation.probe(current, ctx):
+            raise Denied(
+                f"the target refuses the current login {current.username!r}, so the old one was not revoked.",
+                safety="The application is NOT safe: what the backend serves does not log in. The old login was left as it is.",
+                hint="Set the password that the backend serves on the target; then resume.",
+            )
 
     # -- backward ------------------------------------------------------------------------------
 

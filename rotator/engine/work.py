@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _LEASE_MARGIN: Final = timedelta(seconds=30)
 # A step that has less time than this, in seconds, is not begun.
 _SHORTEST_STEP: Final = 2.0
+# Where old and new do not overlap.
+_IN_ONE_GO: Final = (Step.CREATE, Step.VERIFY, Step.PUBLISH)
 # Errors that are not about the step: they end the call, and the history stays as it is.
 _NOT_OF_A_STEP: Final = frozenset({"lease-lost", "journal", "journal-broken", "busy", "usage"})
 
@@ -186,7 +188,7 @@ class Work:
             foreseen = [*history, *(_foresee(event, self._clock.now()) for event in pending)]
             decision = decide(foreseen, self._clock.now(), self._secret.policy)
             match decision:
-                case Run(step=step) if _has_got(foreseen, to) or self._time_is_up():
+                case Run(step=step) if _has_got(foreseen, to) or self._time_is_up(foreseen, step):
                     history += self._append(pending)
                     error = error or self._too_late(history, step, to)
                     return self._result(rotation_id, history, error, resumed=resumed)
@@ -228,8 +230,12 @@ class Work:
                         error.safety = _undone_safety(history) or error.safety
                     return self._result(rotation_id, history, error, resumed=resumed)
 
-    def _time_is_up(self) -> bool:
-        return self._clock.monotonic() + _SHORTEST_STEP > self._ends
+    def _time_is_up(self, history: list[Event], step: Step) -> bool:
+        needed = _SHORTEST_STEP
+        if not progress(history).overlaps and step in _IN_ONE_GO:
+            # Between them nobody can log in: what is begun there is ended, to the last second.
+            needed = _SHORTEST_STEP * len(_IN_ONE_GO) if step is Step.CREATE else 0.0
+        return self._clock.monotonic() + needed > self._ends
 
     def _too_late(self, history: list[Event], step: Step, to: Step | None) -> RotatorError | None:
         """Return the error of a call that ends before its time; None when it has got where it should."""
@@ -410,9 +416,9 @@ class Work:
     def meet(self, rotation_id: str, others: tuple[Version, ...], reason: str) -> None:
         """Take a login under our care because whoever leads the rotation asks for it.
 
-        What is current must log in; or what is staged for `rotation_id`, where an earlier try has
-        set it already. `others`: versions whose logins are handed over too, such as the other one
-        of a pair.
+        What is current must log in, each time; or what is staged for `rotation_id`, where an earlier
+        try has set it already. `others`: versions whose logins are handed over too, such as the other
+        one of a pair, if they log in.
         """
         secret = self._secret
         record = self._journal.secret(secret.name)
@@ -420,9 +426,6 @@ class Work:
         if current is None:
             raise UsageError(f"the backend holds no credential at {secret.path!r}.")
         adopted = set(record.adopted if record else ())
-        logins = {one.credential.username for one in (*others, current)}
-        if record is not None and record.version == current.id and logins <= adopted:
-            return
         steps = self.steps("adopt", record)
         steps.control(current.credential.username)
         ctx = steps.context(current.credential)
@@ -434,7 +437,16 @@ class Work:
                     safety="Nothing was changed. The application is NOT safe: what it reads does not log in.",
                     hint="Write the password that works into the secret, or set the one that is in it on the target; then rotate again.",
                 )
-        for one in (*(one for one in others if one.credential.username not in adopted), current):
+        # Whoever can write the backend could name any login there: only who knows its password has it.
+        found = [
+            one
+            for one in others
+            if one.credential.username not in adopted and secret.rotation.probe(one.credential, ctx)
+        ]
+        known = record is not None and record.version == current.id
+        if not known or current.credential.username not in adopted:
+            found.append(current)
+        for one in found:
             _ = self.record(NewEvent(kind=Kind.ADOPTED, data=self._taken_over(one, reason)))
 
     def _taken_over(self, version: Version, reason: str) -> dict[str, Json]:

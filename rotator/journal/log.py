@@ -49,7 +49,7 @@ class Head:
 
 
 class LogJournal(MemoryJournal):
-    """One invocation's. Each event is one line, `{"rotator_event": {...}, "request": "..."}`."""
+    """One invocation's, of one secret. Each event is one line, `{"rotator_event": {...}, "request": "..."}`."""
 
     def __init__(
         self,
@@ -58,17 +58,20 @@ class LogJournal(MemoryJournal):
         actor: str,
         request: str,
         line: Callable[[str], None],
-        keep: Callable[[str, Head], None],
+        keep: Callable[[Head, list[Event]], None],
+        urgent: Callable[[Event], bool] = lambda _event: False,
     ) -> None:
-        """`request` names this invocation. `line` writes one line; `keep` keeps the end of a chain:
-        what it raises stops the work before its next effect.
+        """`request` names this invocation. `line` writes one line. `keep` keeps the end of the chain, and
+        is told what was written since it was called before: at the first event, before any effect; at
+        those that are `urgent`; and at the end. What it raises stops the work before its next effect.
         """
         super().__init__(clock=clock, actor=actor)
         self._request: str = request
         self._line: Callable[[str], None] = line
-        self._keep: Callable[[str, Head], None] = keep
-        self._kept: set[str] = set()
-        self._heads: dict[str, Head] = {}
+        self._keep: Callable[[Head, list[Event]], None] = keep
+        self._urgent: Callable[[Event], bool] = urgent
+        self._kept: bool = False
+        self._unkept: list[Event] = []
 
     def recall(self, secret: str, head: Head, events: Sequence[tuple[NewEvent, Any]]) -> None:
         """Say what is known of a secret: events, each with its time, that are not written again."""
@@ -102,21 +105,18 @@ class LogJournal(MemoryJournal):
     def _write(self, events: list[Event]) -> None:
         for event in events:
             self._line(line_of(event, self._request))
-        if not events:
-            return
-        last = events[-1]
-        self._heads[last.secret] = Head(seq=last.seq, hash=last.hash)
-        if last.secret not in self._kept:
-            # Before the first effect; what follows is kept when it is over. Cut off between the two,
-            # its lines are the last words of an invocation.
+        self._unkept += events
+        if events and (not self._kept or any(map(self._urgent, events))):
+            # What follows is kept when it is over. Cut off between the two, its lines are the last
+            # words of an invocation.
             self.close()
-            self._kept.add(last.secret)
+            self._kept = True
 
     def close(self) -> None:
-        """Keep the ends of the chains."""
-        while self._heads:
-            secret, head = self._heads.popitem()
-            self._keep(secret, head)
+        """Keep the end of the chain."""
+        if self._unkept:
+            events, self._unkept = self._unkept, []
+            self._keep(Head(seq=events[-1].seq, hash=events[-1].hash), events)
 
 
 def line_of(event: Event, request: str) -> str:

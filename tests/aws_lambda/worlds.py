@@ -144,9 +144,9 @@ class World:
         self.aws.wait()
         return self.aws.failures[before:]
 
-    def sweep(self) -> dict[str, Any]:
+    def sweep(self, **event: object) -> dict[str, Any]:
         with closing(self.function()) as function:
-            return function.sweep(self.context())
+            return function.sweep(event, self.context())
 
     def served(self) -> dict[str, Any]:
         """Return what a consumer reads."""

@@ -22,7 +22,7 @@ def _log(file: Path, count: int = 5) -> Head:
         actor="lambda:rotator",
         request="one",
         line=lines.append,
-        keep=lambda _secret, head: heads.append(head),
+        keep=lambda head, _events: heads.append(head),
     )
     journal.recall("app", Head(), ())
     lease = journal.acquire("app", "me", timedelta(minutes=1))

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from rotator.backends.aws.options import AwsOptions
 
 PREVIOUS: Final = "AWSPREVIOUS"
-# On the version whose login was revoked, and proven to be.
-REVOKED: Final = "ROTATOR_REVOKED"
-# The end of the secret's chain of events, where the journal is a log.
+# Where the journal is a log: the end of the secret's chain of events, and what its last rotation was.
 HEAD_TAG: Final = "rotator-journal"
+STATE_TAG: Final = "rotator-state"
 # What createSecret has written may be visible late (aws-sdk-js-v3 issue 7701).
 _LATE: Final = (0.1, 0.3, 0.6, 1.0)
 
@@ -93,28 +92,16 @@ class LedBackend(AwsBackend):
             return
         self._unlabel(path, rotation_id, PENDING)
 
-    def mark_revoked(self, path: str, version: str) -> None:
-        """Put a label on the version whose login is gone, for whoever looks later."""
-        stages = self._stages(path)
-        if REVOKED in stages.get(version, ()):
-            return
-        holder = next((one for one, labels in stages.items() if REVOKED in labels), None)
+    def keep_tags(self, path: str, tags: Mapping[str, str]) -> None:
+        """Put tags on the secret, all of them at once."""
+        given = [{"Key": key, "Value": value} for key, value in tags.items()]
         try:
-            self._label(path, REVOKED, to=version, away_from=holder)
-        except Answer as answer:
-            raise self._refused(path, answer) from None
-
-    def keep_head(self, path: str, text: str) -> None:
-        """Keep the end of the secret's chain of events in a tag."""
-        try:
-            _ = self._client.write(
-                "tag_resource", path, SecretId=path, Tags=[{"Key": HEAD_TAG, "Value": text}]
-            )
+            _ = self._client.write("tag_resource", path, SecretId=path, Tags=given)
         except Answer as answer:
             raise self._refused(path, answer) from None
 
     def rotated_by(self, function: str) -> list[str]:
-        """Return the ARNs of the secrets that this function rotates."""
+        """Return the ARNs of the secrets that this function rotates, by whatever name of it."""
         found: list[str] = []
         given: dict[str, Any] = {}
         while True:
@@ -122,7 +109,7 @@ class LedBackend(AwsBackend):
             found += [
                 str(one["ARN"])
                 for one in answer["SecretList"]
-                if one.get("RotationLambdaARN") == function and one.get("RotationEnabled")
+                if _unqualified(one.get("RotationLambdaARN")) == _unqualified(function)
             ]
             if not answer.get("NextToken"):
                 return found
@@ -155,3 +142,8 @@ class LedBackend(AwsBackend):
         _ = rotation_id
         data = {key: one for key, one in self._keys(new).items() if key != MARK}
         return self._fits(path, data)
+
+
+def _unqualified(function: object) -> str:
+    """Return the ARN of a function without the version or alias behind it."""
+    return ":".join(str(function or "").split(":")[:7])

@@ -21,7 +21,8 @@ def handler(event: dict[str, Any], context: Any) -> None:
 def sweep(event: object, context: Any) -> dict[str, Any]:
     """Revoke what is due, and end what was interrupted; for a schedule of EventBridge.
 
-    Returns how many rotations were ended and which are still waiting; raises when one failed.
+    `{"SecretId": ARN}` sweeps that secret only, `{"SecretId": ARN, "now": true}` without waiting for
+    its grace period or its sessions. Returns how many rotations were ended and how many are still
+    waiting; raises when one failed.
     """
-    _ = event
-    return function().sweep(context)
+    return function().sweep(event, context)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 _CLONE: Final = "_clone"
 # Our own key in the secret's JSON: {"strategy": "...", "options": {...}}.
 OURS: Final = "rotator"
-_SAME: Final = ("engine", "host", "port")
 _YES: Final = (True, "true", "True", "TRUE")
 _NO: Final = (False, "false", "False", "FALSE")
 
@@ -31,16 +30,13 @@ class Described:
 
     plugin: RotationPlugin
     host: str
+    port: object
+    without_tls: bool
     strategy: str
     target_options: object
     secret_options: object
     master: str | None
-    pair: tuple[str, str]
-
-    @property
-    def overlaps(self) -> bool:
-        """Whether an old credential is left to be revoked."""
-        return any(one.overlaps for one in self.plugin.info.strategies if one.name == self.strategy)
+    pair: tuple[str, ...]
 
 
 def described(
@@ -80,22 +76,24 @@ def described(
             hint="Add the key `masterarn` to the secret: the ARN of the secret that holds it.",
         )
     base = current.credential.username.removesuffix(_CLONE)
-    pair = (base, base + _CLONE)
     extra = given.get("options")
+    options = _secret_options(
+        plugin.info,
+        str(strategy),
+        current.credential.username,
+        (base, base + _CLONE),
+        cast("Mapping[str, Any]", extra) if isinstance(extra, dict) else {},
+    )
     return Described(
         plugin=plugin,
         host=host,
+        port=fields.get("port"),
+        without_tls=fields.get("ssl") in _NO,
         strategy=str(strategy),
         target_options=_target_options(plugin.info, fields, sslrootcert),
-        secret_options=_secret_options(
-            plugin.info,
-            str(strategy),
-            current.credential.username,
-            pair,
-            cast("Mapping[str, Any]", extra) if isinstance(extra, dict) else {},
-        ),
+        secret_options=options,
         master=str(master) if master else None,
-        pair=pair,
+        pair=tuple(getattr(options, "users", ())),
     )
 
 
@@ -104,13 +102,14 @@ def check_pending(about: Described, current: Credential, pending: Credential) ->
 
     That is AWS's rule against the confused deputy: the same host, and a login of the same family.
     """
-    for key in _SAME:
-        if str(pending.fields.get(key)) != str(current.fields.get(key)):
-            raise Conflict(
-                f"what is pending has another {key!r} than what is current.",
-                safety="Nothing was sent to it.",
-                hint="Take AWSPENDING from that version (update-secret-version-stage), and rotate again.",
-            )
+    old, new = current.fields, pending.fields
+    other = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    if other:
+        raise Conflict(
+            f"what is pending has another {', '.join(map(repr, other))} than what is current.",
+            safety="Nothing was sent to it.",
+            hint="Take AWSPENDING from that version (update-secret-version-stage), and rotate again.",
+        )
     family = (
         {current.username, *about.pair} if about.strategy == "alternating-users" else set[str]()
     )

@@ -10,66 +10,52 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from rotator import world
-from rotator.backends.aws import led, rds
+from rotator.backends.aws import led
 from rotator.backends.aws.backend import CURRENT, PENDING
-from rotator.backends.aws.client import Client
+from rotator.backends.aws.client import Client, NotAllowed
 from rotator.backends.aws.led import LedBackend
 from rotator.backends.aws.options import AwsOptions
-from rotator.core.errors import Conflict, NotDue, RotatorError, Transient, UsageError
-from rotator.core.model import Kind, NewEvent, Outcome, Step
-from rotator.core.secret import Secret
+from rotator.core.errors import Denied, NotDue, RotatorError, Transient, UsageError
+from rotator.core.model import Kind, Outcome, Step
+from rotator.core.ports import StepContext
 from rotator.engine import Engine, ManagedSecret
 from rotator.faces.aws_lambda import lines
 from rotator.faces.aws_lambda import settings as environment
+from rotator.faces.aws_lambda.admins import Master, Own, tags_of
 from rotator.faces.aws_lambda.described import Described, check_pending, described
+from rotator.faces.aws_lambda.events import Event, request_of, require_account, sound, swept
+from rotator.faces.aws_lambda.memory import Memory
+from rotator.faces.aws_lambda.recalled import recall
 from rotator.journal.log import Head, LogJournal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
-    from datetime import datetime
 
-    from rotator.core.model import Credential, Json, Version
-    from rotator.core.ports import Log
+    from rotator.core.model import Credential, Version
+    from rotator.core.model import Event as Told
+    from rotator.core.ports import Log, Target
+    from rotator.core.secret import Secret
     from rotator.engine import Result
     from rotator.faces.aws_lambda.settings import Settings
     from rotator.journal.sql import SqlJournal
 
-# AWS's names of the steps, in both spellings of its documentation, and how far each of them goes.
-STEPS: Final[Mapping[str, Step]] = {
-    "createSecret": Step.STAGE,
-    "setSecret": Step.CREATE,
-    "testSecret": Step.VERIFY,
-    "finishSecret": Step.PUBLISH,
-    "create_secret": Step.STAGE,
-    "set_secret": Step.CREATE,
-    "test_secret": Step.VERIFY,
-    "finish_secret": Step.PUBLISH,
-}
-_ORDER: Final = (Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH)
 _BACKEND: Final = "aws"
 _REASON: Final = "AWS Secrets Manager rotates it"
-_ARN_PARTS: Final = 7
 # Kept back of the function's own time limit, in seconds, to write down how it ended.
 _MARGIN: Final = 1.5
 # How long a step may take where the function's own time does not say less.
 _STEP: Final = 30.0
 _LOCAL: Final = 60.0
+# How long a statement that closes a login may still wait for a lock after its step's time is up.
+_LOCK: Final = timedelta(seconds=10)
+# AWS tries a step again several times, within some minutes; what is older than this it has given up.
+_GIVEN_UP: Final = timedelta(minutes=15)
 
 
 @functools.cache
 def function() -> Function:
     """Return the function of this process: what is made once is used by every invocation."""
     return Function(environment.settings(os.environ), environ=os.environ)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Event:
-    """A rotation event, as far as it is sound."""
-
-    step: Step
-    arn: str
-    token: str
-    rotation_token: Secret | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,21 +66,26 @@ class _Known:
     name: str
     stages: Mapping[str, list[str]]
     current: Version
-    previous: Version | None
     head: Head | None
-    published_at: datetime | None
+    memory: Memory | None
     about: Described
 
-    def has(self, version: str, label: str) -> bool:
-        return label in self.stages.get(version, ())
-
-    def is_under_way(self, beside: str | None = None) -> bool:
-        """Return whether AWS is at a rotation, another one than that of version `beside`."""
-        return any(
-            PENDING in labels and CURRENT not in labels
+    def under_way(self, beside: str | None = None) -> str | None:
+        """Return the version to which AWS is rotating it, another one than `beside`."""
+        found = (
+            version
             for version, labels in self.stages.items()
-            if version != beside
+            if version != beside and PENDING in labels and CURRENT not in labels
         )
+        return next(found, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """One invocation: when it must have ended, on the monotonic scale, and what tells it from others."""
+
+    ends: float
+    request: str
 
 
 class Function:
@@ -134,8 +125,8 @@ class Function:
 
     def handle(self, event: object, context: Any) -> None:
         """Do one step. Returns when it is done, also when it was done before."""
-        asked, ends = _sound(event), self._ends(context)
-        _require_account(asked, context)
+        asked, call = sound(event), self._call(context)
+        require_account(asked, context)
         self._backend.rotation_token = asked.rotation_token
         about = self._backend.describe(asked.arn)
         if about is None:
@@ -147,44 +138,31 @@ class Function:
                 hint="aws secretsmanager rotate-secret turns it on.",
             )
         labels = about.get("VersionIdsToStages", {}).get(asked.token)
-        if labels is None:
-            raise UsageError(
-                f"the secret has no version {asked.token} to be rotated to.",
-                safety="Nothing was changed.",
-                hint="If its rotation was undone, ask for another: aws secretsmanager rotate-secret",
-            )
-        if CURRENT not in labels and PENDING not in labels:
-            raise UsageError(
-                f"version {asked.token} has the label AWSPENDING no more.",
-                safety="Nothing was changed.",
-                hint="Ask for another rotation: aws secretsmanager rotate-secret",
-            )
-        known = self._known(asked.arn, about)
-        request = _request(context)
-        if CURRENT in labels:
+        if labels is not None and CURRENT in labels:
             if asked.step is Step.PUBLISH:
-                self._end(known, asked.token, ends, request)
+                self._end(asked, about, call)
             return
+        self._require_pending(asked, labels)
+        known = self._known(asked.arn, about)
         pending = self._pending(asked, known)
         if pending is None and asked.step is Step.VERIFY:
             # RotateImmediately=false: AWS tries the function, with a version that has no value.
-            self._try_out(known, ends, request)
+            self._try_out(known, call)
             return
         if pending is not None:
             check_pending(known.about, known.current.credential, pending)
-        self._advance(known, asked, pending, ends, request)
+        self._advance(self._not_busy(known, call), asked, pending, call)
 
-    def sweep(self, context: Any) -> dict[str, Any]:
+    def sweep(self, event: object, context: Any) -> dict[str, Any]:
         """End what is due: revoke old logins whose grace is over, finish what was interrupted."""
-        ends = self._ends(context)
-        request = _request(context)
+        asked, call = swept(event), self._call(context)
         found: dict[str, Any] = {"ended": 0, "waiting": 0, "failed": []}
-        for arn in self._to_sweep(context):
-            if self._clock.monotonic() + 2 * _MARGIN > ends:
+        for arn in [asked.arn] if asked.arn else self._to_sweep(context):
+            if self._clock.monotonic() + 2 * _MARGIN > call.ends:
                 found["left"] = "the function's time was up; the next sweep goes on"
                 break
             try:
-                ended = self._sweep_one(arn, ends, request)
+                ended = self._sweep_one(arn, call, now=asked.now)
             except RotatorError as error:
                 self._log.error("sweep", secret=arn, kind=error.kind, what=error.what)
                 found["failed"].append(str(error))
@@ -199,63 +177,86 @@ class Function:
 
     # -- a step --------------------------------------------------------------------------------
 
+    def _require_pending(self, asked: Event, labels: list[str] | None) -> None:
+        if labels is None:
+            raise UsageError(
+                f"the secret has no version {asked.token} to be rotated to.",
+                safety="Nothing was changed.",
+                hint="If its rotation was undone, ask for another: aws secretsmanager rotate-secret",
+            )
+        if PENDING not in labels:
+            raise UsageError(
+                f"version {asked.token} has the label AWSPENDING no more.",
+                safety="Nothing was changed.",
+                hint="Ask for another rotation: aws secretsmanager rotate-secret",
+            )
+        if led.PREVIOUS in labels:
+            # Its password was replaced since; perhaps because somebody knew it.
+            self._backend.discard(asked.arn, asked.token)
+            raise UsageError(
+                f"version {asked.token} was current before, so it is not made current again.",
+                safety="Nothing was changed but its label AWSPENDING, which was left over.",
+                hint="Ask for another rotation: aws secretsmanager rotate-secret",
+            )
+
     def _advance(
-        self,
-        known: _Known,
-        asked: _Event,
-        pending: Credential | None,
-        ends: float,
-        request: str,
+        self, known: _Known, asked: Event, pending: Credential | None, call: _Call
     ) -> None:
-        if (
-            asked.step is Step.STAGE
-            and pending is None
-            and self._settings.journal == environment.LOG
-        ):
-            known = self._after_earlier(known, asked.token, ends, request)
-        with self._at_work(known, asked.step, asked.token, pending, ends, request) as (
-            engine,
-            secret,
-        ):
+        with self._at_work(known, call, token=asked.token, pending=pending) as (engine, secret):
             to = asked.step
-            if to is Step.CREATE and not secret.rotation.overlaps:
+            if to in (Step.CREATE, Step.VERIFY) and not secret.rotation.overlaps:
                 # Once the password is set, what is current does not log in: it is tried and published
                 # at once, not by AWS's next two calls. They find it done.
                 to = Step.PUBLISH
-            result = engine.advance(
-                secret,
-                rotation_id=asked.token,
-                to=to,
-                reason=_REASON,
-                others=_others(known),
-                patience=timedelta(seconds=self._left(ends) * 0.3),
-                ends=ends,
-            )
+            try:
+                result = engine.advance(
+                    secret,
+                    rotation_id=asked.token,
+                    to=to,
+                    reason=_REASON,
+                    others=self._others(known),
+                    patience=timedelta(seconds=self._left(call) * 0.3),
+                    ends=call.ends,
+                )
+            except NotDue as early:
+                if pending is None:
+                    # Or the sweep, which leaves alone what AWS is at, would never end it.
+                    self._backend.discard(asked.arn, asked.token)
+                early.hint = "The sweep ends it once that is over; at once: invoke it with SecretId and now (docs/lambda.md). Then ask for another rotation."
+                raise
             if result.outcome is Outcome.UNDONE or not _got(result, to):
                 raise result.error or Transient("it has not got that far yet.")
             if to is Step.PUBLISH and not secret.rotation.overlaps:
                 # Nothing is left to wait for: prove at once that the old password is refused.
-                self._prove(engine, secret)
+                self._prove(engine, secret, call)
 
-    def _prove(self, engine: Engine, secret: ManagedSecret) -> None:
+    def _prove(self, engine: Engine, secret: ManagedSecret, call: _Call) -> None:
         try:
-            _ = engine.resume(secret)
+            _ = engine.resume(secret, ends=call.ends)
         except RotatorError as error:
             # It is published: that is what AWS asked for. The sweep comes back to the rest.
             self._log.warning("not ended", secret=secret.name, kind=error.kind, what=error.what)
 
-    def _end(self, known: _Known, token: str, ends: float, request: str) -> None:
+    def _end(self, asked: Event, about: Mapping[str, Any], call: _Call) -> None:
         """A finishSecret that comes again: write down what a cut-off one could not."""
-        if self._settings.journal == environment.LOG:
-            return
-        with self._at_work(known, Step.PUBLISH, token, None, ends, request) as (engine, secret):
-            opened = self._journal().open_rotation(secret.name)
-            if opened is not None and opened.id == token:
-                _ = engine.resume(secret)
+        try:
+            known = self._known(asked.arn, about)
+            memory = known.memory
+            if self._is_log and (
+                memory is None or memory.rotation != asked.token or not memory.is_open
+            ):
+                return
+            with self._at_work(known, call, token=asked.token) as (engine, secret):
+                opened = self._opened(known)
+                if opened == asked.token:
+                    self._prove(engine, secret, call)
+        except RotatorError as error:
+            # What AWS asked for is done.
+            self._log.warning("not ended", secret=asked.arn, kind=error.kind, what=error.what)
 
-    def _try_out(self, known: _Known, ends: float, request: str) -> None:
+    def _try_out(self, known: _Known, call: _Call) -> None:
         """Log in with what is current, and see that the admin can."""
-        with self._at_work(known, None, "", None, ends, request) as (engine, secret):
+        with self._at_work(known, call) as (engine, secret):
             health = engine.check(secret)
             if not health.accepted:
                 raise UsageError(
@@ -264,89 +265,120 @@ class Function:
                     hint="Write the password that works into the secret.",
                 )
 
-    def _pending(self, asked: _Event, known: _Known) -> Credential | None:
+    def _pending(self, asked: Event, known: _Known) -> Credential | None:
         """Return what is pending; waited for where an earlier step must have written it."""
         if asked.step is Step.STAGE:
             return self._backend.staged(known.arn, asked.token)
         return self._backend.staged_in_time(known.arn, asked.token)
 
+    def _not_busy(self, known: _Known, call: _Call) -> _Known:
+        """Wait while somebody may be closing the old login; return the secret as it is then."""
+        until = known.memory.busy_until if known.memory is not None else None
+        if until is None or until <= self._clock.now():
+            return known
+        wait = (until - self._clock.now()).total_seconds()
+        if wait > self._left(call) * 0.5:
+            raise Transient(
+                "a sweep is closing the login that it had before the last rotation.",
+                safety="Nothing was changed.",
+                hint=f"AWS tries again by itself; it is over at {until:%H:%M:%S} UTC at the latest.",
+            )
+        self._clock.sleep(wait)
+        return self._known(known.arn, self._backend.describe(known.arn) or {})
+
     # -- afterwards ----------------------------------------------------------------------------
 
     def _to_sweep(self, context: Any) -> Iterable[str]:
-        if self._settings.journal == environment.LOG:
-            arn = str(getattr(context, "invoked_function_arn", ""))
-            return self._backend.rotated_by(self._environ.get("ROTATOR_FUNCTION_ARN") or arn)
+        here = str(getattr(context, "invoked_function_arn", ""))
+        if self._is_log:
+            arn = self._environ.get("ROTATOR_FUNCTION_ARN") or here
+            found = self._backend.rotated_by(arn)
+            if not found:
+                self._log.warning("nothing to sweep", function=arn)
+            return found
         journal = self._journal()
         opened = [one for one in journal.secrets() if one.open_rotation is not None]
-        found: list[str] = []
+        paths: list[str] = []
         for one in opened:
             requested = journal.history(one.open_rotation or "")[0].data
-            if requested.get("backend") == _BACKEND and str(requested.get("path")).startswith(
-                "arn:"
-            ):
-                found.append(str(requested["path"]))
-        return found
+            path = str(requested.get("path"))
+            # A journal may be shared with functions of other regions and accounts.
+            same = path.split(":")[3:5] == here.split(":")[3:5] or not here
+            if requested.get("backend") == _BACKEND and path.startswith("arn:") and same:
+                paths.append(path)
+        return paths
 
-    def _sweep_one(self, arn: str, ends: float, request: str) -> bool | None:
+    def _sweep_one(self, arn: str, call: _Call, *, now: bool) -> bool | None:
         """Return whether its rotation has ended; None when there was none."""
         about = self._backend.describe(arn)
         if about is None:
             return None
         known = self._known(arn, about)
-        if self._settings.journal == environment.LOG:
-            return self._revoke_by_log(known, ends, request)
-        with self._at_work(known, None, "", None, ends, request) as (engine, secret):
-            opened = self._journal().open_rotation(secret.name)
-            if opened is None or known.is_under_way():
-                return None  # nothing is open, or AWS is at it
-            return self._swept(engine.resume(secret))
-
-    def _after_earlier(self, known: _Known, token: str, ends: float, request: str) -> _Known:
-        """Before a rotation begins the one before must be over, and its old login gone.
-
-        Return the secret as it is then.
-        """
-        ended = self._revoke_by_log(known, ends, request, beside=token)
-        if ended is None:
-            return known
-        if ended:
-            return self._known(known.arn, self._backend.describe(known.arn) or {})
-        raise NotDue(
-            "its last rotation is not over: the old credential is in its grace period, or in use.",
-            hint="It is ended by the sweep once that is over; a shorter ROTATOR_GRACE ends it earlier.",
-        )
-
-    def _revoke_by_log(
-        self, known: _Known, ends: float, request: str, *, beside: str | None = None
-    ) -> bool | None:
-        """Revoke what AWSPREVIOUS still serves; the versions and their labels say what is to be done.
-
-        Nothing while AWS is at another rotation, but for that of version `beside`.
-        """
-        previous, current = known.previous, known.current
-        if (
-            previous is None
-            or known.head is None
-            or known.has(previous.id, led.REVOKED)
-            or known.is_under_way(beside)
-        ):
+        opened, under_way = self._opened(known), known.under_way()
+        if under_way is not None:
+            return self._stuck(known, under_way, call)
+        if opened is None:
             return None
-        with self._at_work(known, None, current.id, None, ends, request, revoking=True) as (
+        memory = known.memory
+        if memory is not None and memory.may_be_published:
+            if known.current.id not in (memory.rotation, memory.old):
+                why = "somebody else's value is current, so its old login is left as it is"
+                self._log.warning("not swept", secret=known.name, why=why)
+                return None
+            if memory.busy_until is not None and memory.busy_until > self._clock.now():
+                return False
+        with self._at_work(known, call, token=known.current.id) as (engine, secret):
+            if opened != known.current.id and not self._was_published(opened):
+                # Somebody has taken AWSPENDING away: nobody comes back to it.
+                return self._swept(engine.rollback(secret, reason="AWS has given it up"))
+            if now:
+                said = "asked for at once"
+                return self._swept(engine.revoke(secret, reason=said, end_sessions=True))
+            return self._swept(engine.resume(secret, ends=call.ends))
+
+    def _stuck(self, known: _Known, pending: str, call: _Call) -> bool | None:
+        """Go on where AWS has given up half-way, and the application is locked out until it goes on."""
+        found = self._backend.read(known.arn, pending)
+        if found is None or found.created is None:
+            return None
+        if self._clock.now() - found.created < _GIVEN_UP:
+            return None
+        check_pending(known.about, known.current.credential, found.credential)
+        with self._at_work(known, call, token=pending, pending=found.credential) as (
             engine,
             secret,
         ):
-            ended = self._swept(engine.resume(secret))
-        if ended:
-            self._backend.mark_revoked(known.arn, previous.id)
-        return ended
+            if engine.check(secret).accepted:
+                return None
+            result = engine.advance(
+                secret, rotation_id=pending, to=Step.PUBLISH, reason=_REASON, ends=call.ends
+            )
+            if not result.published:
+                raise result.error or Transient("it has not got that far yet.")
+            self._prove(engine, secret, call)
+            return True
 
     @staticmethod
     def _swept(result: Result | None) -> bool | None:
         if result is None:
             return None
-        if result.error is not None:
+        if result.error is not None and result.outcome is not Outcome.UNDONE:
             raise result.error
         return result.outcome is not None
+
+    def _opened(self, known: _Known) -> str | None:
+        """Return the rotation that has not ended."""
+        if self._is_log:
+            memory = known.memory
+            return memory.rotation if memory is not None and memory.is_open else None
+        found = self._journal().open_rotation(known.name)
+        return None if found is None else found.id
+
+    def _was_published(self, rotation: str) -> bool:
+        if self._is_log:
+            return False
+        found = self._journal().rotation(rotation)
+        return found is not None and found.published_at is not None
 
     # -- what it works with --------------------------------------------------------------------
 
@@ -354,61 +386,117 @@ class Function:
     def _at_work(
         self,
         known: _Known,
-        step: Step | None,
-        token: str,
-        pending: Credential | None,
-        ends: float,
-        request: str,
+        call: _Call,
         *,
-        revoking: bool = False,
+        token: str | None = None,
+        pending: Credential | None = None,
     ) -> Generator[tuple[Engine, ManagedSecret]]:
-        """Yield the engine and the secret, with a target that lasts as long as the step."""
-        left = self._left(ends)
+        """Yield the engine and the secret, with a target that lasts as long as the step.
+
+        `token`: the rotation at which AWS is, if any, and what is pending for it.
+        """
+        left = self._left(call)
         if left < _MARGIN:
             raise Transient(
                 "there is no time left for this step.",
                 safety="Nothing was changed by it.",
                 hint="Raise the function's timeout: a minute is well.",
             )
-        about = known.about
-        target = about.plugin.target(
-            about.host, about.target_options, self._admin(known, step, pending)
-        )
+        about, admin = known.about, self._admin(known, token, pending)
+        target = about.plugin.target(about.host, about.target_options, admin)
         try:
-            policy = replace(
-                self._settings.policy, step_timeout=timedelta(seconds=min(_STEP, left * 0.6))
-            )
-            secret = ManagedSecret(
-                name=known.name,
-                path=known.arn,
-                backend_name=_BACKEND,
-                backend=self._backend,
-                target_name=f"{about.host}",
-                rotation=target.rotation(about.strategy, about.secret_options),
-                plugin=about.plugin.info.name,
-                strategy=about.strategy,
-                policy=policy,
-            )
-            if self._settings.journal == environment.LOG:
-                events = _recalled(secret, known, step, token, pending, self._clock.now, revoking)
-                journal = LogJournal(
-                    clock=self._clock,
-                    actor=self._actor(),
-                    request=request,
-                    line=self._line,
-                    keep=lambda _name, head: self._backend.keep_head(known.arn, head.text()),
-                )
-                journal.recall(known.name, known.head or Head(), events)
-                try:
-                    yield self._engine_over(journal), secret
-                finally:
-                    journal.close()
-            else:
+            secret = self._secret(known, target, left)
+            if isinstance(admin, Own):
+                admin.accepts = lambda one: secret.rotation.probe(one, self._look(known, call))
+            if not self._is_log:
                 if self._engine is None:
                     self._engine = self._engine_over(self._journal())
                 yield self._engine, secret
+                return
+            journal = self._log_journal(known, secret, call, token)
+            try:
+                yield self._engine_over(journal), secret
+            except BaseException:
+                try:
+                    journal.close()
+                except RotatorError as lost:
+                    self._log.error("journal", secret=known.name, what=lost.what)
+                raise
+            journal.close()
         finally:
             target.close()
+
+    def _secret(self, known: _Known, target: Target, left: float) -> ManagedSecret:
+        about = known.about
+        timeout = timedelta(seconds=min(_STEP, left * 0.6))
+        return ManagedSecret(
+            name=known.name,
+            path=known.arn,
+            backend_name=_BACKEND,
+            backend=self._backend,
+            target_name=f"{about.host}",
+            rotation=target.rotation(about.strategy, about.secret_options),
+            plugin=about.plugin.info.name,
+            strategy=about.strategy,
+            policy=replace(self._settings.policy, step_timeout=timeout),
+        )
+
+    def _log_journal(
+        self, known: _Known, secret: ManagedSecret, call: _Call, token: str | None
+    ) -> LogJournal:
+        """Return a journal that goes on where the last invocation's ended."""
+        memory, overlaps = known.memory or Memory(), secret.rotation.overlaps
+
+        def closes(event: Told) -> bool:
+            return overlaps and event.kind is Kind.STARTED and event.step is Step.REVOKE
+
+        def matters(event: Told) -> bool:
+            published = event.kind is Kind.STARTED and event.step is Step.PUBLISH
+            return closes(event) or (overlaps and published)
+
+        def keep(head: Head, events: list[Told]) -> None:
+            nonlocal memory
+            memory = replace(memory.after(events), busy_until=None)
+            if closing := closes(events[-1]):
+                longest = min(secret.policy.step_timeout, timedelta(seconds=self._left(call)))
+                memory = replace(memory, busy_until=self._clock.now() + longest + _LOCK)
+            tags = {led.HEAD_TAG: head.text(), led.STATE_TAG: memory.text()}
+            self._backend.keep_tags(known.arn, tags)
+            if closing and self._began(known.arn, token):
+                raise Transient(
+                    "AWS has begun another rotation, so the old login was left as it is.",
+                    safety="The application is safe: nothing was changed.",
+                )
+
+        journal = LogJournal(
+            clock=self._clock,
+            actor=self._actor(),
+            request=call.request,
+            line=self._line,
+            keep=keep,
+            urgent=matters,
+        )
+        events = recall(
+            secret,
+            memory,
+            known.current,
+            read=lambda version: self._backend.read(known.arn, version),
+            staged=lambda version: self._backend.staged(known.arn, version),
+            now=self._clock.now(),
+        )
+        journal.recall(known.name, known.head or Head(), events)
+        return journal
+
+    def _began(self, arn: str, token: str | None) -> bool:
+        """Return whether AWS rotates the secret, to another version than `token`.
+
+        AWS sets AWSPENDING before it calls us; whoever is called after this look finds that we are busy.
+        """
+        stages = (self._backend.describe(arn) or {}).get("VersionIdsToStages", {})
+        return any(
+            PENDING in labels and CURRENT not in labels and version != token
+            for version, labels in stages.items()
+        )
 
     def _engine_over(self, journal: LogJournal | SqlJournal) -> Engine:
         return Engine(
@@ -419,6 +507,24 @@ class Function:
             holder=world.holder,
             controlled=self._controlled,
         )
+
+    def _look(self, known: _Known, call: _Call) -> StepContext:
+        """Return the context of a login that is only tried."""
+        policy, entropy = self._settings.policy, world.SystemEntropy()
+        return StepContext(
+            secret=known.name,
+            rotation_id="",
+            current=known.current.credential,
+            deadline=call.ends,
+            clock=self._clock,
+            entropy=entropy,
+            log=self._log,
+            new_password=lambda: policy.password.generate(entropy),
+        )
+
+    @property
+    def _is_log(self) -> bool:
+        return self._settings.journal == environment.LOG
 
     def _journal(self) -> SqlJournal:
         if self._sql is None:
@@ -445,8 +551,6 @@ class Function:
         return f"lambda:{self._settings.function}"
 
     def _known(self, arn: str, about: Mapping[str, Any]) -> _Known:
-        stages = cast("Mapping[str, list[str]]", about.get("VersionIdsToStages", {}))
-        by_label = {label: name for name, labels in stages.items() for label in labels}
         current = self._backend.current(arn)
         if current is None:
             raise UsageError(
@@ -454,211 +558,62 @@ class Function:
                 safety="Nothing was changed.",
                 hint="Write the login as it stands into the secret first.",
             )
-        previous = by_label.get(led.PREVIOUS)
-        says = described(current, self._settings.strategy, self._settings.sslrootcert)
+        tags = tags_of(about)
         return _Known(
             arn=arn,
             name=str(about["Name"]),
-            stages=stages,
+            stages=cast("Mapping[str, list[str]]", about.get("VersionIdsToStages", {})),
             current=current,
-            # Without overlap nothing is left of it that could be revoked, or be taken over.
-            previous=self._previous(arn, previous) if previous and says.overlaps else None,
-            head=Head.parse(_tags(about).get(led.HEAD_TAG)),
-            published_at=about.get("LastRotatedDate") or current.created,
-            about=says,
+            head=Head.parse(tags.get(led.HEAD_TAG)),
+            memory=Memory.parse(tags.get(led.STATE_TAG)) if self._is_log else None,
+            about=described(current, self._settings.strategy, self._settings.sslrootcert),
         )
 
-    def _previous(self, arn: str, version: str) -> Version | None:
+    def _others(self, known: _Known) -> tuple[Version, ...]:
+        """Return the version with the other login of a pair that AWS's template has made."""
+        if known.about.strategy != "alternating-users":
+            return ()
+        names = (name for name, labels in known.stages.items() if led.PREVIOUS in labels)
+        version = next(names, None)
         try:
-            return self._backend.read(arn, version)
-        except RotatorError as error:
-            # Somebody's value of another shape: nothing that we could revoke.
-            self._log.warning("previous", secret=arn, what=error.what)
-            return None
+            previous = self._backend.read(known.arn, version) if version else None
+        except NotAllowed:
+            raise
+        except Denied as error:
+            # Somebody's value of another shape: nobody's login.
+            self._log.warning("previous", secret=known.arn, what=error.what)
+            return ()
+        if previous is None:
+            return ()
+        name = previous.credential.username
+        is_other = name in known.about.pair and name != known.current.credential.username
+        return (previous,) if is_other else ()
 
-    # -- the admin -----------------------------------------------------------------------------
-
-    def _admin(
-        self, known: _Known, step: Step | None, pending: Credential | None
-    ) -> Callable[[], Credential]:
-        if known.about.master is None:
-            return _Own(known.current.credential, pending, step)
-        # Read and compared before anything begins; the last step does without.
-        read = [] if step is Step.PUBLISH else [self._master(known.about)]
-        return lambda: read.pop() if read else self._master(known.about)
-
-    def _master(self, about: Described) -> Credential:
-        master = about.master or ""
-        found = self._backend.current(master)
-        if found is None:
-            raise UsageError(
-                f"the admin's secret {master} is not there, or has no current value.",
-                safety="Nothing was changed.",
-                hint="Correct `masterarn` of the secret.",
-            )
-        self._require_same_host(about, master, found.credential)
-        return found.credential
-
-    def _require_same_host(self, about: Described, master: str, admin: Credential) -> None:
-        """The admin's password goes to the host that its own secret names, and to no other."""
-        host = admin.fields.get("host")
-        hosts = {str(host)} if host else set[str]()
-        if not host:
-            tags = _tags(self._backend.describe(master) or {})
-            if rds.is_managed(tags):
-                hosts = rds.hosts(self._client, tags)
-        if about.host not in hosts:
-            raise Conflict(
-                f"the secret is for host {about.host!r}, and the admin's secret for {', '.join(sorted(hosts)) or 'no host at all'}.",
-                safety="Nothing was sent to it.",
-                hint="Correct `host` or `masterarn` of the secret. An admin's secret without `host` must be one that RDS manages.",
-            )
+    def _admin(self, known: _Known, token: str | None, pending: Credential | None) -> Own | Master:
+        if known.about.master is not None:
+            admin = Master(self._backend, self._client, known.about)
+            admin.read()
+            return admin
+        opened = self._opened(known)
+        left = None
+        if opened not in (None, token, known.current.id):
+            left = self._backend.staged(known.arn, opened or "")
+        found = [known.current.credential, pending, left]
+        return Own([one for one in found if one is not None])
 
     # -- time ----------------------------------------------------------------------------------
 
-    def _ends(self, context: Any) -> float:
-        """Return when the function must have ended, on the monotonic scale."""
+    def _call(self, context: Any) -> _Call:
         left = getattr(context, "get_remaining_time_in_millis", None)
         seconds = _LOCAL if left is None else float(left()) / 1000
-        return self._clock.monotonic() + seconds - _MARGIN
+        ends = self._clock.monotonic() + seconds - _MARGIN
+        return _Call(ends=ends, request=request_of(context))
 
-    def _left(self, ends: float) -> float:
-        return ends - self._clock.monotonic()
-
-
-class _Own:
-    """The admin of a login that changes its own password: itself, with whichever password works.
-
-    Before `create` that is the current one, after it the pending one. Only where a try may have
-    been cut off between the two is the other one tried.
-    """
-
-    def __init__(self, current: Credential, pending: Credential | None, step: Step | None) -> None:
-        if pending is None or step in (None, Step.STAGE):
-            self._order: tuple[Credential, ...] = (current,)
-        elif step is Step.CREATE:
-            self._order = (current, pending)
-        else:
-            self._order = (pending, current)
-        self._next: int = 0
-
-    def __call__(self) -> Credential:
-        """Return one; asked again, the other: it is asked again when the first was refused."""
-        chosen = self._order[self._next % len(self._order)]
-        self._next += 1
-        return chosen
-
-
-def _sound(event: object) -> _Event:
-    """Read an event. Raises `UsageError` that names what is wrong with it."""
-    given = cast("dict[str, Any]", event) if isinstance(event, dict) else {}
-    step, arn, token = (given.get(one) for one in ("Step", "SecretId", "ClientRequestToken"))
-    if not isinstance(step, str) or step not in STEPS:
-        said = "no step" if step is None else "a step that is not known"
-        raise UsageError(
-            f"the event names {said}.",
-            safety="Nothing was changed.",
-            hint=f"One of {', '.join(list(STEPS)[:4])}: this function is for Secrets Manager's rotation.",
-        )
-    if not isinstance(arn, str) or not _is_secret(arn):
-        raise UsageError(
-            "the event's SecretId is not the ARN of a secret.", safety="Nothing was changed."
-        )
-    if not isinstance(token, str) or not token:
-        raise UsageError("the event has no ClientRequestToken.", safety="Nothing was changed.")
-    rotation_token = given.get("RotationToken")
-    return _Event(
-        step=STEPS[step],
-        arn=arn,
-        token=token,
-        rotation_token=Secret(str(rotation_token)) if rotation_token else None,
-    )
-
-
-def _is_secret(arn: str) -> bool:
-    parts = arn.split(":")
-    return len(parts) == _ARN_PARTS and (parts[0], parts[2], parts[5]) == (
-        "arn",
-        "secretsmanager",
-        "secret",
-    )
-
-
-def _require_account(asked: _Event, context: Any) -> None:
-    """Refuse the secret of another account, unless AWS gave a token for just that."""
-    ours = str(getattr(context, "invoked_function_arn", "")).split(":")
-    account = asked.arn.split(":")[4]
-    if len(ours) > 4 and ours[4] != account and asked.rotation_token is None:  # noqa: PLR2004 # arn:partition:service:region:account
-        raise UsageError(
-            f"the secret is in account {account}, and this function in {ours[4]}.",
-            safety="Nothing was changed.",
-            hint="Give each account its own function, and let only that account invoke it (aws:SourceAccount).",
-        )
-
-
-def _request(context: Any) -> str:
-    """Return what tells this invocation from every other."""
-    return str(getattr(context, "aws_request_id", "") or world.holder())
-
-
-def _tags(about: Mapping[str, Any]) -> dict[str, str]:
-    return {one["Key"]: one["Value"] for one in about.get("Tags", ())}
+    def _left(self, call: _Call) -> float:
+        return call.ends - self._clock.monotonic()
 
 
 def _got(result: Result, to: Step) -> bool:
     if to is Step.PUBLISH:
         return result.published
-    return result.error is None
-
-
-def _others(known: _Known) -> tuple[Version, ...]:
-    """Return the version with the other login of a pair that AWS's template has made."""
-    previous = known.previous
-    if known.about.strategy != "alternating-users" or previous is None:
-        return ()
-    name = previous.credential.username
-    is_other = name in known.about.pair and name != known.current.credential.username
-    return (previous,) if is_other else ()
-
-
-def _recalled(
-    secret: ManagedSecret,
-    known: _Known,
-    step: Step | None,
-    token: str,
-    pending: Credential | None,
-    now: Callable[[], datetime],
-    revoking: bool,  # noqa: FBT001 # one of two ways to read the same labels
-) -> list[tuple[NewEvent, datetime]]:
-    """Return what AWS's versions and labels say has happened, as events, where no journal tells."""
-    if known.head is None:
-        return []  # none of it was ours: what is there is met as somebody else's work
-    at = now()
-    old = known.previous if revoking else known.current
-    logins = [one for one in (*_others(known), known.current) if not revoking or one is not old]
-    found: list[tuple[NewEvent, datetime]] = []
-    for one in (*([old] if revoking and old else []), *logins):
-        data: dict[str, Json] = {"login": one.credential.username, "version": one.id}
-        found.append((NewEvent(kind=Kind.ADOPTED, data=data), at))
-    if old is None or not token or (pending is None and not revoking):
-        return found
-    done = _ORDER if revoking else _ORDER[: max(_ORDER.index(step), 1)] if step else ()
-    new = known.current.credential if revoking else cast("Credential", pending)
-    requested: dict[str, Json] = {
-        "reason": _REASON,
-        "plugin": secret.plugin,
-        "strategy": secret.strategy,
-        "overlaps": secret.rotation.overlaps,
-        "old_version": old.id,
-        "old_login": old.credential.username,
-        "path": secret.path,
-        "backend": secret.backend_name,
-    }
-    found.append((NewEvent(kind=Kind.REQUESTED, rotation_id=token, data=requested), at))
-    for one in done:
-        data = {"login": new.username, "version": token if one is Step.PUBLISH else None}
-        when = (known.published_at or at) if one is Step.PUBLISH else at
-        for kind in (Kind.STARTED, Kind.FINISHED):
-            told = data if kind is Kind.FINISHED else {}
-            found.append((NewEvent(kind=kind, rotation_id=token, step=one, data=told), when))
-    return found
+    return result.error is None and result.until is None

@@ -1,0 +1,128 @@
+"""What a function that keeps no database must know of a secret's last rotation: one tag beside the secret.
+
+The labels of a secret's versions, and the order of AWS's steps, say what somebody wants; whoever may write
+the secret can set them. Who may tag it is trusted: that is this function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.model import Kind, Outcome, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rotator.core.model import Event
+
+_NOTHING: Final = "-"
+_FIELDS: Final = 6
+
+
+class State(Enum):
+    """How far the last rotation has got, as far as is known for certain."""
+
+    BEGUN = "begun"
+    VERIFIED = "verified"
+    # AWSCURRENT may have been moved, or not.
+    PUBLISHING = "publishing"
+    PUBLISHED = "published"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """The last rotation. `rotation`: the version that it makes current, and so its own id.
+
+    `old`: the version that it replaces; `before`: the one before that. Once it has ended, what `rotation`
+    names is under our care. `at`: when it was published. `busy_until`: until then somebody may be closing
+    the old login.
+    """
+
+    rotation: str | None = None
+    old: str | None = None
+    before: str | None = None
+    state: State = State.ENDED
+    at: datetime | None = None
+    busy_until: datetime | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a rotation has begun and not ended."""
+        return self.rotation is not None and self.state is not State.ENDED
+
+    @property
+    def may_be_published(self) -> bool:
+        """Whether what it makes current may be current."""
+        return self.state in (State.PUBLISHING, State.PUBLISHED)
+
+    def after(self, events: Iterable[Event]) -> Memory:
+        """Return what is to be known after these events."""
+        found = self
+        for event in events:
+            found = found._after(event)
+        return found
+
+    def _after(self, event: Event) -> Memory:
+        found = self
+        match event.kind, event.step:
+            case Kind.ADOPTED, _ if (version := str(event.data["version"])) != self.rotation:
+                found = Memory(rotation=version, old=self.rotation, before=self.old)
+            case Kind.REQUESTED, _:
+                old = event.data.get("old_version")
+                found = Memory(
+                    rotation=event.rotation_id,
+                    old=None if old is None else str(old),
+                    before=self.old if old == self.rotation else self.rotation,
+                    state=State.BEGUN,
+                )
+            case Kind.FINISHED, Step.VERIFY:
+                found = replace(self, state=State.VERIFIED)
+            case Kind.STARTED, Step.PUBLISH:
+                found = replace(self, state=State.PUBLISHING, at=event.at)
+            case Kind.FINISHED, Step.PUBLISH:
+                found = replace(self, state=State.PUBLISHED, at=event.at)
+            case Kind.ENDED, _ if event.data.get("outcome") == Outcome.UNDONE.value:
+                found = Memory(rotation=self.old, old=self.before)
+            case Kind.ENDED, _:
+                found = replace(self, state=State.ENDED)
+            case _:
+                pass
+        return found
+
+    def text(self) -> str:
+        """Return it as a tag holds it: 256 characters at most, of those that tags may have."""
+        versions = [one or _NOTHING for one in (self.rotation, self.old, self.before)]
+        times = [_seconds(one) for one in (self.at, self.busy_until)]
+        return " ".join([*versions, self.state.value, *times])
+
+    @staticmethod
+    def parse(text: str | None) -> Memory | None:
+        """Read what `text` returned; None for anything else."""
+        said = (text or "").split(" ")
+        if len(said) != _FIELDS or said[3] not in {one.value for one in State}:
+            return None
+        rotation, old, before = (None if one == _NOTHING else one for one in said[:3])
+        try:
+            at, busy_until = (_moment(one) for one in said[4:])
+        except (ValueError, OverflowError, OSError):
+            return None
+        return Memory(
+            rotation=rotation,
+            old=old,
+            before=before,
+            state=State(said[3]),
+            at=at,
+            busy_until=busy_until,
+        )
+
+
+def _seconds(at: datetime | None) -> str:
+    return _NOTHING if at is None else f"{at.timestamp():.3f}"
+
+
+def _moment(text: str) -> datetime | None:
+    return None if text == _NOTHING else datetime.fromtimestamp(float(text), UTC)

@@ -1,0 +1,457 @@
+"""What an attacker, an impatient operator and a bad day do to a secret that the function rotates."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import json
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rotations.postgresql import strategies
+from rotator.core.errors import Transient
+from rotator.faces.aws_lambda.memory import Memory, State
+from rotator.journal.log import verify_log
+from rotator.testing.secrets_manager import CURRENT, PENDING, STEPS
+
+if TYPE_CHECKING:
+    from tests.aws_lambda.worlds import World
+
+# By its name: the package has a function of that name too.
+functions = importlib.import_module("rotator.faces.aws_lambda.function")
+TOKEN = "11111111-2222-4333-8444-555555555555"
+
+
+class Kill(BaseException):
+    """The function's process dies."""
+
+
+def _clean(world: World) -> None:
+    """Take AWSPENDING away, as AWS does after a rotation that ended, and operators do."""
+    for version in world.aws.secret(world.name).versions.values():
+        version.stages.discard(PENDING)
+
+
+def _by_hand(world: World, **changes: object) -> None:
+    _clean(world)
+    world.aws.by_hand(world.name, json.dumps({**world.served(), **changes}))
+
+
+def _role(world: World, name: str, password: str) -> dict[str, str]:
+    with world.server.connect() as admin:
+        admin.execute(
+            f"CREATE ROLE {name} LOGIN PASSWORD '{password}';"
+            f"GRANT {name} TO master WITH ADMIN OPTION".encode()
+        )
+    return {"username": name, "password": password}
+
+
+def _pair(world: World) -> None:
+    """Rotate twice, so that both logins of a pair are under our care."""
+    world.secret(masterarn=world.master())
+    for _ in range(2):
+        assert world.rotate() == []
+        assert world.sweep()["ended"] == 1
+
+
+def _dies_after_create(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rotate once, by a function that dies once the password is set; AWS gives up."""
+
+    def dead(*_: object) -> None:
+        raise Kill
+
+    def call(event: dict[str, Any]) -> None:
+        try:
+            world.call(event)
+        except Kill:
+            raise RuntimeError from None
+
+    kept = world.aws.secret(world.name)
+    kept.function = call
+    with monkeypatch.context() as patch:
+        patch.setattr(strategies.SingleUser, "verify", dead)
+        assert world.rotate() != []
+    kept.function = world.call
+    assert not world.accepts(world.served())
+
+
+# -- who may write the secret, and nothing else ------------------------------------------------------
+
+
+@pytest.mark.parametrize("before", [None, {}, {"username": "nobody_there"}])
+def test_writing_a_login_into_the_secret_gives_nobody_its_rights(
+    either: World, before: dict[str, str] | None
+):
+    """Only who knows the password of what is current may have it rotated; whatever was current before."""
+    _pair(either)
+    _role(either, "payroll", "unknown-to-the-attacker")
+    evil = {**either.served(), "username": "payroll", "password": "junk"}
+    if before is not None:
+        _clean(either)
+        value = {**evil, **before} if before else {}
+        either.aws.by_hand(either.name, json.dumps(value))
+    _clean(either)
+    either.aws.by_hand(either.name, json.dumps(evil))
+    logins = either.logins()
+    (error, *_) = either.rotate()
+    assert "refuses login 'payroll'" in str(error)
+    assert either.logins() == logins
+    assert either.accepts({"username": "payroll", "password": "unknown-to-the-attacker"})
+
+
+def test_a_login_that_was_written_into_the_secret_for_a_while_is_not_closed(either: World):
+    """AWSPREVIOUS names it; that makes it nobody's to revoke."""
+    _pair(either)
+    victim = _role(either, "victim", "victims-password-1")
+    good = either.served()
+    _by_hand(either, **victim)
+    _by_hand(either, **good)
+    either.sweep()
+    assert either.accepts(victim)
+    either.rotate()
+    either.sweep()
+    assert either.accepts(victim)
+    assert either.accepts(either.served())
+
+
+@pytest.mark.parametrize(
+    "key", ["ssl", "masterarn", "dbname", "rotator", "host", "port", "engine", "extra"]
+)
+def test_what_is_pending_says_what_is_current_says(world: World, key: str):
+    """But for login and password: else the rotation after it would go elsewhere, or in the clear."""
+    world.secret(masterarn=world.master())
+    evil = {**world.served(), "username": "app_clone", "password": "x" * 20, key: "other"}
+    world.aws.answer(
+        "PutSecretValue",
+        {
+            "SecretId": world.name,
+            "SecretString": json.dumps(evil),
+            "ClientRequestToken": TOKEN,
+            "VersionStages": [PENDING],
+        },
+    )
+    world.aws.answer("RotateSecret", {"SecretId": world.name})
+    world.aws.wait()
+    assert f"another {key!r}" in str(world.aws.failures[0])
+    assert world.served()["username"] == "app"
+    assert world.logins() == {"app"}
+
+
+@pytest.mark.parametrize(
+    ("child", "master", "said"),
+    [
+        ({"ssl": False}, {}, "no TLS"),
+        ({"ssl": False}, {"ssl": True}, "no TLS"),
+        ({}, {"port": 1}, "port"),
+    ],
+)
+def test_the_admins_password_goes_only_where_its_own_secret_says(
+    world: World, child: dict[str, Any], master: dict[str, Any], said: str
+):
+    """And as it says: whoever writes the application's secret does not choose that."""
+    world.secret(masterarn=world.master(**master), **child)
+    (error, *_) = world.rotate()
+    assert type(error).__name__ == "Conflict"
+    assert said in str(error)
+    _clean(world)
+    world.secret(masterarn=world.master(ssl="false"), ssl=False)
+    assert world.rotate() == []
+
+
+# -- AWS's orders ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("journal", ["log", "postgresql"])
+@pytest.mark.parametrize("masterarn", [False, True])
+def test_in_whatever_order_the_steps_come_what_is_current_logs_in(
+    world: World,
+    journal: str,
+    masterarn: bool,  # noqa: FBT001 # a parameter of pytest's
+):
+    """All 24, one after the other; each ends when AWS comes with the right one at last."""
+    if journal == "postgresql":
+        world.keep_journal_in(world.server)
+    world.secret(masterarn=world.master() if masterarn else None)
+    for order in itertools.permutations(STEPS):
+
+        def call(event: dict[str, Any], order: tuple[str, ...] = order) -> None:
+            try:
+                world.call(event)
+            finally:
+                assert world.accepts(world.served()), (order, event)
+
+        world.aws.secret(world.name).function = call
+        world.aws.steps = lambda order=order: list(order)
+        failed = world.rotate()
+        assert not [one for one in failed if isinstance(one, AssertionError)], failed
+        assert world.accepts(world.served())
+        world.aws.steps = lambda: list(STEPS)
+        if any(PENDING in one and CURRENT not in one for one in world.stages().values()):
+            world.aws.answer("RotateSecret", {"SecretId": world.name})
+            world.aws.wait()
+        world.sweep()
+        served = world.served()
+        assert world.accepts(served), order
+        assert world.logins() == {served["username"]}, order
+
+
+def test_a_password_that_was_replaced_by_hand_is_not_brought_back(either: World):
+    """Perhaps somebody knew it. AWSPENDING was left beside it, so AWS asks for it again."""
+    either.secret()
+    assert either.rotate() == []
+    leaked = either.served()
+    with either.server.connect() as admin:
+        admin.execute(b"ALTER ROLE app PASSWORD 'by-the-operator-1'")
+    either.aws.by_hand(either.name, json.dumps({**leaked, "password": "by-the-operator-1"}))
+    either.aws.answer("RotateSecret", {"SecretId": either.name})
+    either.aws.wait()
+    assert "was current before" in str(either.aws.failures[0])
+    assert not either.accepts(leaked)
+    assert either.served()["password"] == "by-the-operator-1"
+    assert either.rotate() == [], "and the next rotation is not blocked"
+    assert either.accepts(either.served())
+
+
+def test_a_value_that_was_corrected_by_hand_is_taken_over(either: World):
+    """The same login, with another field: as our own texts advise."""
+    _pair(either)
+    _by_hand(either, note="edited by hand")
+    assert either.sweep()["failed"] == []
+    assert either.rotate() == []
+    assert either.served()["note"] == "edited by hand"
+    either.sweep()
+    assert either.logins() == {either.served()["username"]}
+
+
+def test_a_current_login_that_does_not_log_in_is_not_rotated(either: World):
+    """AWS's rule; and the last good login is not closed for it."""
+    either.environ["ROTATOR_GRACE"] = "1h"
+    either.secret(masterarn=either.master())
+    first = either.served()
+    assert either.rotate() == []
+    either.environ["ROTATOR_GRACE"] = "0s"
+    with either.server.connect() as admin:
+        admin.execute(b"ALTER ROLE app_clone PASSWORD 'other-than-in-the-secret'")
+    _by_hand(either, note="so that it is a version of somebody else")
+    assert either.rotate() != []
+    assert either.accepts(first)
+    assert either.logins() == {"app", "app_clone"}
+
+
+def test_before_the_old_login_goes_what_is_current_is_tried_again(
+    either: World, monkeypatch: pytest.MonkeyPatch
+):
+    """A day has passed since it was published: somebody may have changed its password."""
+    from rotator.engine import steps
+
+    monkeypatch.setattr(steps, "_A_WHILE", timedelta(0))
+    either.secret(masterarn=either.master())
+    first = either.served()
+    assert either.rotate() == []
+    with either.server.connect() as admin:
+        admin.execute(b"ALTER ROLE app_clone PASSWORD 'other-than-in-the-secret'")
+    with pytest.raises(Transient, match="NOT safe"):
+        either.sweep()
+    assert either.accepts(first)
+
+
+def test_other_names_than_the_templates_take_turns(either: World):
+    """`users` among the secret's own options."""
+    options = {"users": ["app", "app_green"], "group": "app_owner"}
+    either.secret(
+        masterarn=either.master(), rotator={"strategy": "alternating-users", "options": options}
+    )
+    with either.server.connect() as admin:
+        admin.execute(b"REASSIGN OWNED BY app TO app_owner; DROP OWNED BY app")
+    for expected in ("app_green", "app", "app_green"):
+        assert either.rotate() == []
+        assert either.served()["username"] == expected
+        assert either.sweep()["ended"] == 1
+        assert either.logins() == {expected}
+
+
+# -- bad days ----------------------------------------------------------------------------------------
+
+
+def test_the_grace_period_counts_from_when_it_was_published(either: World):
+    """Not from LastRotatedDate, which is still last month's when the sweep comes at once."""
+    _pair(either)
+    either.environ["ROTATOR_GRACE"] = "24h"
+    kept, old = either.aws.secret(either.name), either.served()
+    kept.rotated = time.time() - 30 * 86400
+    swept: list[Any] = []
+
+    def call(event: dict[str, Any]) -> None:
+        either.call(event)
+        if event["Step"] == "finishSecret":
+            swept.append(either.sweep())
+
+    kept.function = call
+    assert either.rotate() == []
+    assert swept[0]["waiting"] == 1
+    assert either.accepts(old)
+
+
+def test_what_aws_has_given_up_half_way_is_ended_by_the_sweep(
+    either: World, monkeypatch: pytest.MonkeyPatch
+):
+    """The password was set and never published: until then nobody can log in with what is current."""
+    either.secret()
+    assert either.rotate() == []
+    _dies_after_create(either, monkeypatch)
+    assert either.sweep()["ended"] == 0, "AWS may still come back to it"
+    monkeypatch.setattr(functions, "_GIVEN_UP", timedelta(0))
+    assert either.sweep()["ended"] == 1
+    assert either.accepts(either.served())
+    assert either.rotate() == []
+
+
+def test_where_the_label_of_a_half_done_rotation_was_removed_the_next_one_mends_it(
+    either: World, monkeypatch: pytest.MonkeyPatch
+):
+    """As AWS advises. Only the version without a label has the password that works."""
+    either.secret()
+    assert either.rotate() == []
+    _dies_after_create(either, monkeypatch)
+    _clean(either)
+    assert either.rotate() == []
+    assert either.accepts(either.served())
+
+
+def test_a_login_of_a_rotation_that_was_cancelled_is_not_left_behind(either: World):
+    """Its label is gone, so nobody comes back to it."""
+    ours = {"strategy": "new-user", "options": {"group": "app_owner", "prefix": "app"}}
+    either.secret(masterarn=either.master(), rotator=ours)
+    with either.server.connect() as admin:
+        admin.execute(b"REASSIGN OWNED BY app TO app_owner; DROP OWNED BY app")
+    either.aws.steps = lambda: ["createSecret", "setSecret"]
+    assert either.rotate() == []
+    assert len(either.logins()) == 2
+    _clean(either)
+    assert either.sweep()["ended"] == 1
+    assert either.logins() == {"app"}
+    assert either.accepts(either.served())
+
+
+def test_what_was_asked_for_too_early_does_not_keep_the_sweep_away(either: World):
+    """AWSPENDING of a version without a value would stand there until the next rotation."""
+    either.environ["ROTATOR_GRACE"] = "1h"
+    either.secret(masterarn=either.master())
+    old = either.served()
+    assert either.rotate() == []
+    assert [type(one).__name__ for one in either.rotate()] == ["NotDue"]
+    either.environ["ROTATOR_GRACE"] = "0s"
+    assert either.sweep()["ended"] == 1
+    assert not either.accepts(old)
+
+
+def test_a_person_may_end_the_grace_period_at_once(either: World):
+    """By the sweep's own event, for one secret."""
+    either.environ["ROTATOR_GRACE"] = "24h"
+    arn = either.secret(masterarn=either.master())
+    old = either.served()
+    assert either.rotate() == []
+    assert either.sweep()["waiting"] == 1
+    assert either.sweep(SecretId=arn, now=True)["ended"] == 1
+    assert not either.accepts(old)
+    assert either.accepts(either.served())
+
+
+def test_a_password_is_not_set_where_there_is_no_time_left_to_publish_it(either: World):
+    """single-user: between the two nobody can log in."""
+    either.secret()
+    either.seconds = 6.0
+    before = either.served()
+    (error, *_) = either.rotate()
+    assert "no time left for step create" in str(error)
+    assert either.accepts(before)
+    either.seconds = 60.0
+    either.aws.answer("RotateSecret", {"SecretId": either.name})
+    either.aws.wait()
+    assert either.accepts(either.served())
+    assert either.served() != before
+
+
+def test_a_sweep_that_hangs_does_not_close_what_was_published_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    """The next rotation waits until it is certain that the sweep does nothing more."""
+    world.secret(masterarn=world.master())
+    assert world.rotate() == []
+    reached, gate = threading.Event(), threading.Event()
+    close = strategies.AlternatingUsers.revoke
+
+    def hanging(*given: Any) -> None:
+        if threading.current_thread() is sweeping:
+            reached.set()
+            assert gate.wait(60)
+        close(*given)
+
+    monkeypatch.setattr(strategies.AlternatingUsers, "revoke", hanging)
+    sweeping = threading.Thread(target=world.sweep)
+    sweeping.start()
+    assert reached.wait(30)
+    failed = world.rotate()
+    assert "a sweep is closing" in str(failed[0])
+    assert world.served()["username"] == "app_clone"
+    gate.set()
+    sweeping.join()
+    world.aws.answer("RotateSecret", {"SecretId": world.name})
+    world.aws.wait()
+    assert world.accepts(world.served())
+    assert world.served()["username"] == "app"
+    assert verify_log(world.lines)[0].damage == []
+
+
+def test_a_sweep_leaves_alone_what_aws_began_to_rotate_while_it_looked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    """It says that it is busy, then looks again: one of the two sees the other."""
+    world.secret(masterarn=world.master())
+    old = world.served()
+    assert world.rotate() == []
+    keep = functions.LedBackend.keep_tags
+
+    def begun(backend: Any, path: str, tags: Any) -> None:
+        keep(backend, path, tags)
+        memory = Memory.parse(tags["rotator-state"])
+        if memory is not None and memory.busy_until is not None:
+            world.aws.secret(world.name).function = lambda _event: None
+            world.aws.answer("RotateSecret", {"SecretId": world.name})
+            world.aws.wait()
+
+    monkeypatch.setattr(functions.LedBackend, "keep_tags", begun)
+    with pytest.raises(Transient, match="AWS has begun another rotation"):
+        world.sweep()
+    assert world.accepts(old)
+
+
+@pytest.mark.parametrize(
+    "memory",
+    [
+        Memory(),
+        Memory(rotation=TOKEN),
+        Memory(
+            rotation="r" * 64,
+            old="o" * 64,
+            before="b" * 64,
+            state=State.PUBLISHING,
+            at=datetime(2026, 11, 25, 23, 59, 59, 123000, UTC),
+            busy_until=datetime(2027, 1, 1, tzinfo=UTC),
+        ),
+    ],
+)
+def test_what_is_remembered_is_read_as_it_was_written(memory: Memory):
+    """In one tag, of 256 characters at most."""
+    assert Memory.parse(memory.text()) == memory
+    assert len(memory.text()) <= 256
+
+
+@pytest.mark.parametrize("text", [None, "", "x", "a b c d e f", "- - - ended - 1e400", "1 2 3"])
+def test_a_tag_of_another_shape_is_no_memory(text: str | None):
+    """Somebody may have written it."""
+    assert Memory.parse(text) is None
