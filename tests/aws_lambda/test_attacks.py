@@ -395,7 +395,9 @@ def test_a_sweep_that_hangs_does_not_close_what_was_published_meanwhile(
     sweeping = threading.Thread(target=world.sweep)
     sweeping.start()
     assert reached.wait(30)
+    world.seconds = 20.0
     failed = world.rotate()
+    world.seconds = 60.0
     assert "a sweep is closing" in str(failed[0])
     assert world.served()["username"] == "app_clone"
     gate.set()

@@ -43,8 +43,9 @@ _BACKEND: Final = "aws"
 _REASON: Final = "AWS Secrets Manager rotates it"
 # Kept back of the function's own time limit, in seconds, to write down how it ended.
 _MARGIN: Final = 1.5
-# How long a step may take where the function's own time does not say less.
-_STEP: Final = 30.0
+# How long a step may take where the function's own time does not say less. Whoever comes after one that was
+# cut off while it closed a login waits for as long.
+_STEP: Final = 15.0
 _LOCAL: Final = 60.0
 # How long a statement that closes a login may still wait for a lock after its step's time is up.
 _LOCK: Final = timedelta(seconds=10)
@@ -277,7 +278,7 @@ class Function:
         if until is None or until <= self._clock.now():
             return known
         wait = (until - self._clock.now()).total_seconds()
-        if wait > self._left(call) * 0.5:
+        if wait > self._left(call) * 0.8:
             raise Transient(
                 "a sweep is closing the login that it had before the last rotation.",
                 safety="Nothing was changed.",
