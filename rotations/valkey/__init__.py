@@ -1,0 +1,62 @@
+"""Users of Valkey and Redis: two passwords on one user, a new user each time, two taking turns, or in place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, cast
+
+from rotations.valkey.options import SecretOptions, TargetOptions
+from rotations.valkey.server import Server
+from rotations.valkey.strategies import STRATEGIES
+from rotator.api import PluginInfo, StrategyInfo, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rotator.api import Credential, Rotation
+
+__all__ = ["PLUGIN"]
+
+
+class ValkeyTarget:
+    """Some nodes with one admin login."""
+
+    def __init__(self, server: Server) -> None:
+        """Nothing is connected yet."""
+        self._server: Server = server
+
+    def rotation(self, strategy: str, options: object) -> Rotation:
+        """Return the rotation of one secret under a strategy."""
+        chosen = cast("SecretOptions", options)
+        if strategy not in STRATEGIES:
+            known = ", ".join(STRATEGIES)
+            raise UsageError(
+                f"plugin valkey has no strategy {strategy!r}.", hint=f"It has: {known}."
+            )
+        return STRATEGIES[strategy](self._server, chosen)
+
+    def close(self) -> None:
+        """Close the admin's connections."""
+        self._server.close()
+
+
+class _ValkeyPlugin:
+    """Knows Valkey and Redis."""
+
+    info: PluginInfo = PluginInfo(
+        name="valkey",
+        summary="Valkey, and Redis 6.0 and newer: alone, replicated, by Sentinel or in a cluster.",
+        strategies=tuple(
+            StrategyInfo(name=name, summary=one.summary, overlaps=one.overlapping)
+            for name, one in STRATEGIES.items()
+        ),
+        target_options=TargetOptions,
+        secret_options=SecretOptions,
+        engines=("redis",),
+    )
+
+    def target(self, name: str, options: object, admin: Callable[[], Credential]) -> ValkeyTarget:
+        """Return a target; `admin` is asked each time a connection is opened."""
+        return ValkeyTarget(Server(name, cast("TargetOptions", options), admin))
+
+
+PLUGIN: Final = _ValkeyPlugin()

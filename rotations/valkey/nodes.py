@@ -1,0 +1,266 @@
+"""One node, through one connection of the admin: what it is, its users, its sessions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from rotations.valkey.failures import NO_ACL_FILE, TOO_OLD, translated
+from rotations.valkey.options import DEFAULT, Place
+from rotations.valkey.users import User, Users, hash_of
+from rotations.valkey.wire import Said, pairs, texts
+from rotator.api import Denied, Session, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from rotations.valkey.options import Persist
+    from rotations.valkey.users import Mark
+    from rotations.valkey.wire import Link, Reply
+    from rotator.api import Secret, StepContext
+
+# Access control lists: Redis 6.0.
+_SINCE: Final = 6
+_ANYBODY: Final = "0.0.0.0"  # noqa: S104 # what a node says that does not know its own address
+_CLUSTER_FIELDS: Final = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """One line of CLIENT LIST."""
+
+    id: str
+    user: str
+    address: str
+    name: str
+    age: int
+    flags: str
+    library: str
+
+    @staticmethod
+    def parse(line: str) -> Client:
+        """Read it: no value holds a blank."""
+        facts = _facts(line, " ")
+        return Client(
+            id=facts.get("id", ""),
+            user=facts.get("user", ""),
+            address=facts.get("addr", "?"),
+            name=facts.get("name", ""),
+            age=int(facts.get("age") or 0),
+            flags=facts.get("flags", ""),
+            library=facts.get("lib-name", ""),
+        )
+
+    @property
+    def is_machinery(self) -> bool:
+        """Whether a replica or a Sentinel is behind it: their password is in a configuration."""
+        return "S" in self.flags or self.name.startswith("sentinel-")
+
+
+class Node:
+    """One node. `ours`: the addresses of this process's own connections of the admin."""
+
+    def __init__(self, link: Link, persist: Persist, ours: Callable[[], frozenset[str]]) -> None:
+        """Nothing is asked yet."""
+        self.link: Link = link
+        self.place: Place = link.place
+        self._persist: Persist = persist
+        self._ours: Callable[[], frozenset[str]] = ours
+        self.info: Mapping[str, str] = {}
+
+    def __str__(self) -> str:
+        return f"{self.product} at {self.place}"
+
+    # -- what it is ----------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Ask what it is. Raises `Denied` for a server without users, `Transient` while it loads."""
+        said = self._ask("asking what it is", "INFO")
+        lines = (line.partition(":") for line in str(said).splitlines() if not line.startswith("#"))
+        self.info = {key: value for key, _, value in lines if key}
+        version = self.info.get("redis_version", "0").partition(".")[0]
+        if not version.isdecimal() or int(version) < _SINCE:
+            raise Denied(f"{self} has no users.", hint=TOO_OLD, safety="Nothing was changed.")
+        if self.info.get("loading", "0") != "0":
+            raise Transient(f"{self} is still loading its data.")
+
+    @property
+    def product(self) -> str:
+        """The server's name and version, as people say them."""
+        if "valkey_version" in self.info:
+            return f"Valkey {self.info['valkey_version']}"
+        return f"Redis {self.info.get('redis_version', '')}".strip()
+
+    @property
+    def run_id(self) -> str:
+        """What tells it from every other, however it was reached."""
+        return self.info.get("run_id", str(self.place))
+
+    @property
+    def is_replica(self) -> bool:
+        """Whether it takes its data from another node."""
+        return self.info.get("role") == "slave"
+
+    @property
+    def primary(self) -> str:
+        """Where a replica takes its data from."""
+        return f"{self.info.get('master_host')}:{self.info.get('master_port')}"
+
+    @property
+    def is_clustered(self) -> bool:
+        """Whether it is one of a cluster."""
+        return self.info.get("cluster_enabled") == "1"
+
+    def peers(self) -> list[Place]:
+        """Return the nodes that it knows: its cluster's, or its replicas; those that are down too."""
+        if self.is_clustered:
+            said = self._ask("asking for its cluster", "CLUSTER", "NODES")
+            found = [_cluster_place(line) for line in str(said).splitlines()]
+            return [one for one in found if one is not None]
+        lines = [
+            value
+            for key, value in self.info.items()
+            if key.startswith("slave") and key.removeprefix("slave").isdecimal()
+        ]
+        return [Place(host=facts["ip"], port=int(facts["port"])) for facts in map(_facts, lines)]
+
+    # -- its users -----------------------------------------------------------------------------
+
+    def users(self) -> Users:
+        """Return all users as they are now."""
+        return Users(texts(self._ask("reading its users", "ACL", "LIST")))
+
+    def is_read_only(self, command: str, sub: str) -> bool:
+        """Return whether a command can change nothing."""
+        names = [command, f"{command}|{sub}"] if sub else [command]
+        said = self._ask("asking what a command does", "COMMAND", "INFO", *names)
+        known = [one for one in said if isinstance(one, list)] if isinstance(said, list) else []
+        return command == "ping" or any("readonly" in texts(one[2]) for one in known)
+
+    def let_in(self, name: str, password: Secret, ctx: StepContext) -> None:
+        """Let one more password in."""
+        self._send(ctx, "ACL", "SETUSER", name, f"#{hash_of(password)}")
+
+    def let_in_only(self, user: User, password: Secret, ctx: StepContext) -> None:
+        """Let one password in and no other: in one command, so that it is let in all the time."""
+        wanted = hash_of(password)
+        if user.nopass or user.hashes != frozenset({wanted}):
+            self._send(ctx, "ACL", "SETUSER", user.name, "resetpass", f"#{wanted}")
+
+    def make(self, name: str, like: User, password: Secret, mark: Mark, ctx: StepContext) -> None:
+        """Make a user with the rules of another, or make it anew. Nobody sees it half made.
+
+        Its mark goes before it: what one sees, the other explains.
+        """
+        self._send(ctx, "ACL", "SETUSER", mark.name, *mark.rules)
+        self._send(ctx, "ACL", "SETUSER", name, "reset", "on", *like.rules, f"#{hash_of(password)}")
+
+    def close(self, name: str, ctx: StepContext) -> None:
+        """Let nobody in as this user any more. Open sessions go on."""
+        self._send(ctx, "ACL", "SETUSER", name, "off", "resetpass")
+
+    def drop(self, name: str, mark: Mark | None, ctx: StepContext) -> None:
+        """Remove a user, and its mark with it. Their sessions end."""
+        marks = [mark.name] if mark is not None else []
+        self._send(ctx, "ACL", "DELUSER", name, *marks)
+
+    # -- what survives a restart ---------------------------------------------------------------
+
+    def save(self, ctx: StepContext) -> bool:
+        """Keep what was changed, as the options say; return whether it survives a restart."""
+        if self._persist == "none":
+            return True
+        ctx.require_time()
+        try:
+            _ = self.link.call("ACL", "SAVE")
+        except Said as error:
+            if NO_ACL_FILE in error.text:
+                return self._persist == "rewrite" and self._rewrite(ctx)
+            with translated(str(self), "saving its users", self.link.user):
+                raise
+        return True
+
+    def keeps(self) -> str | None:
+        """Return by what its users survive a restart; None when they do not."""
+        if self._persist == "none":
+            return "left to others (persist: none)"
+        facts = pairs(self._ask("asking for its ACL file", "CONFIG", "GET", "aclfile"))
+        if facts.get("aclfile"):
+            return f"ACL file {facts['aclfile']}"
+        if self._persist == "rewrite" and self.info.get("config_file"):
+            return f"configuration file {self.info['config_file']}"
+        return None
+
+    def _rewrite(self, ctx: StepContext) -> bool:
+        if any('"' in line or "'" in line for line in self.users().lines):
+            raise Denied(
+                f"{self}: a user's name or pattern holds a quote, and what CONFIG REWRITE would write of it is not read again: the server would not start.",
+                hint="Give the node an ACL file (`aclfile`), which holds quotes as they are.",
+            )
+        ctx.require_time()
+        with translated(str(self), "writing its configuration file", self.link.user):
+            _ = self.link.call("CONFIG", "REWRITE")
+        return True
+
+    # -- who uses it ---------------------------------------------------------------------------
+
+    def clients(self, user: str) -> list[Client]:
+        """Return the connections of a user, ours excepted."""
+        said = str(self._ask("looking for sessions", "CLIENT", "LIST"))
+        ours = self._ours()
+        found = (Client.parse(line) for line in said.splitlines() if line)
+        return [one for one in found if one.user == user and one.address not in ours]
+
+    def session(self, client: Client, ctx: StepContext, *, among: int) -> Session:
+        """Return a connection as people are told of it. `among` how many nodes this is one."""
+        names = client.name or client.library or "?"
+        return Session(
+            login=client.user,
+            client=client.address.rpartition(":")[0] or "?",
+            application=f"{names} at {self.place}" if among > 1 else names,
+            since=ctx.clock.now() - timedelta(seconds=client.age),
+        )
+
+    def end(self, client: Client, ctx: StepContext) -> None:
+        """End a connection. Gone already is success."""
+        ctx.require_time()
+        _ = self._ask("ending a session", "CLIENT", "KILL", "ID", client.id)
+
+    def machinery(self, user: str) -> str | None:
+        """Return what of replication or of the Sentinels logs in as this user; None when nothing does."""
+        facts = pairs(self._ask("asking how it replicates", "CONFIG", "GET", "master*"))
+        if facts.get("masterauth") and (facts.get("masteruser") or DEFAULT) == user:
+            return "replication, by `masterauth` of its configuration"
+        if found := next((one for one in self.clients(user) if one.is_machinery), None):
+            return "replication" if "S" in found.flags else "a Sentinel, by `sentinel auth-pass`"
+        return None
+
+    # ------------------------------------------------------------------------------------------
+
+    def _ask(self, doing: str, *command: str | int) -> Reply:
+        with translated(str(self), doing, self.link.user):
+            return self.link.call(*command)
+
+    def _send(self, ctx: StepContext, *command: str) -> None:
+        ctx.require_time()
+        _ = self._ask(f"{command[0]} {command[1]} {command[2]!r}", *command)
+
+
+def _facts(line: str, between: str = ",") -> dict[str, str]:
+    """Return what a line says by `name=value`."""
+    parts = (one.partition("=") for one in line.split(between))
+    return {name: value for name, _, value in parts}
+
+
+def _cluster_place(line: str) -> Place | None:
+    """Return where a node of CLUSTER NODES is: `id ip:port@bus[,hostname] flags ...`."""
+    fields = line.split(" ")
+    if len(fields) < _CLUSTER_FIELDS or {"noaddr", "handshake", "myself"} & set(
+        fields[2].split(",")
+    ):
+        return None
+    address, *names = fields[1].split(",")
+    host, _, port = address.partition("@")[0].rpartition(":")
+    name = names[0] if names and "=" not in names[0] else ""
+    return Place(host=name or host, port=int(port)) if name or host not in ("", _ANYBODY) else None

@@ -1,0 +1,178 @@
+"""What a configuration says about a Valkey or Redis target and the users on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from rotator.api import UsageError, is_local
+
+SslMode = Literal["disable", "require", "verify-ca", "verify-full"]
+Persist = Literal["auto", "rewrite", "none"]
+# Before the digest in the name of a user that says whose another one is.
+MARK: Final = "rotator:"
+DEFAULT: Final = "default"
+# What C's isspace() takes for blanks, and NUL: the servers refuse them in names (acl.c, ACLStringHasSpaces).
+_BLANKS: Final = frozenset(" \t\n\v\f\r\0")
+_LAST_PORT: Final = 65_535
+
+
+def _help(text: str) -> dict[str, Any]:
+    return {"help": text}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Place:
+    """Where one node listens. `port` says nothing where `host` is a socket's path."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if host.startswith("/") else f"{host}:{self.port}"
+
+    @staticmethod
+    def parse(text: str, port: int) -> Place:
+        """Read `host`, `host:port` or `[address]:port`. Raises `UsageError`."""
+        host, given = text, str(port)
+        if text.startswith("["):
+            host, _, behind = text[1:].partition("]")
+            given = behind.removeprefix(":") or given
+        elif text.count(":") == 1:
+            host, _, given = text.partition(":")
+        if not host or not (given.isdecimal() and 1 <= int(given) <= _LAST_PORT):
+            raise UsageError(
+                f"{text!r} is no host and port.", hint="Such as valkey-1.example.org:6379."
+            )
+        return Place(host=host, port=int(given))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetOptions:
+    """How the nodes are found and reached."""
+
+    host: str = field(default="127.0.0.1", metadata=_help("Name or address, or a socket's path."))
+    port: int = field(default=6379, metadata=_help("TCP port."))
+    nodes: tuple[str, ...] = field(
+        default=(),
+        metadata=_help(
+            "Further nodes, as host:port: each must be done. Name replicas that no Sentinel or cluster knows."
+        ),
+    )
+    discover: bool = field(
+        default=True,
+        metadata=_help("Ask nodes for their replicas and their cluster, and do those as well."),
+    )
+    sentinels: tuple[str, ...] = field(
+        default=(),
+        metadata=_help("Sentinels, as host:port: they say where the nodes are; host is not used."),
+    )
+    service: str | None = field(
+        default=None, metadata=_help("The name under which the Sentinels know the primary.")
+    )
+    persist: Persist = field(
+        default="auto",
+        metadata=_help(
+            "How changes survive a restart. auto: ACL SAVE, where there is an ACL file; rewrite: else CONFIG REWRITE; none: by other means."
+        ),
+    )
+    sslmode: SslMode | None = field(
+        default=None,
+        metadata=_help("TLS. Default: verify-full, or disable for nodes on this machine."),
+    )
+    sslrootcert: Path | None = field(
+        default=None,
+        metadata=_help(
+            "File with the certificate authority, relative to the configuration. Default: the system's."
+        ),
+    )
+    sslcert: Path | None = field(
+        default=None,
+        metadata=_help("File with a client certificate, where nodes want one."),
+    )
+    sslkey: Path | None = field(default=None, metadata=_help("File with the key of `sslcert`."))
+    connect_timeout: int = field(default=5, metadata=_help("Seconds to wait for a connection."))
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if not 1 <= self.port <= _LAST_PORT:
+            raise UsageError(f"{self.port} is not a TCP port.")
+        if self.connect_timeout < 1:
+            raise UsageError("connect_timeout is 1 second or more.")
+        if bool(self.sentinels) != (self.service is not None):
+            raise UsageError(
+                "`sentinels` and `service` go together.",
+                hint="`service` is the name in `sentinel monitor NAME ...`.",
+            )
+        if (self.sslcert is None) != (self.sslkey is None):
+            raise UsageError("`sslcert` and `sslkey` go together.")
+        _ = self.named(), self.sentinel_places()
+
+    def named(self) -> list[Place]:
+        """Return the nodes that the options name, each once."""
+        places = [Place.parse(one, self.port) for one in self.nodes]
+        first = [] if self.sentinels else [Place(host=self.host, port=self.port)]
+        return list(dict.fromkeys([*first, *places]))
+
+    def sentinel_places(self) -> list[Place]:
+        """Return where the Sentinels listen."""
+        return [Place.parse(one, 26379) for one in self.sentinels]
+
+    def tls(self, host: str) -> SslMode:
+        """Return the mode in force for one node."""
+        return self.sslmode or ("disable" if is_local(host) else "verify-full")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretOptions:
+    """One login that is rotated. Which options matter depends on the strategy."""
+
+    username: str | None = field(
+        default=None,
+        metadata=_help("dual-password, single-user: the user, needed while nothing is published."),
+    )
+    users: tuple[str, ...] = field(
+        default=(), metadata=_help("alternating-users: the two users that take turns.")
+    )
+    prefix: str | None = field(
+        default=None, metadata=_help("new-user: what user names start with.")
+    )
+    like: str | None = field(
+        default=None,
+        metadata=_help("The user whose rules a new one gets while none is current."),
+    )
+    database: int | None = field(
+        default=None, metadata=_help("The number of the database that a login must be able to use.")
+    )
+    probes: tuple[str, ...] = field(
+        default=(),
+        metadata=_help(
+            "Commands that a new login must be able to run, such as GET health; read-only ones."
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse names that the servers would not take."""
+        for name in (self.username, self.prefix, self.like, *self.users):
+            if name is not None:
+                check_name(name)
+        if self.database is not None and self.database < 0:
+            raise UsageError("a database's number is 0 or more.")
+
+
+def check_name(name: str) -> None:
+    """Raise `UsageError` for the name of a user that the servers would not take as it stands."""
+    if not name:
+        raise UsageError(
+            "a user's name is not empty: an ACL file that holds one is not read again."
+        )
+    if found := sorted(_BLANKS & set(name)):
+        raise UsageError(f"user name {name!r}: the server takes no {found[0]!r} in a name.")
+    if any("\ud800" <= one <= "\udfff" for one in name):
+        raise UsageError(f"user name {name!r} holds what is no character.")
+    if name.startswith(MARK):
+        raise UsageError(
+            f"user name {name!r}: names that start with {MARK!r} are rotator's own marks."
+        )

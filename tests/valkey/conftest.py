@@ -1,0 +1,35 @@
+"""Servers for the tests of a worker: Valkey from its wheel, and Debian's Redis."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rotator.testing.valkey import PACKAGES, ScratchValkey, is_installed
+from tests.valkey.worlds import PROGRAMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session", params=PROGRAMS)
+def program(request: pytest.FixtureRequest) -> str:
+    """The name of a server; Redis' tests are skipped where it is missing."""
+    if not is_installed(request.param):
+        pytest.skip(f"no Redis server: apt-get install {PACKAGES}")
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def server(program: str) -> Iterator[ScratchValkey]:
+    """One of each, with an ACL file; it writes down every command that takes any time at all."""
+    with ScratchValkey(program, "slowlog-log-slower-than 0", "slowlog-max-len 100000") as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def pair(program: str) -> Iterator[list[ScratchValkey]]:
+    """A primary and its replica."""
+    with ScratchValkey(program) as primary, ScratchValkey(program, of=primary) as replica:
+        yield [primary, replica]

@@ -1,0 +1,76 @@
+"""The contract of a plugin, on real servers: Valkey and Redis, alone and with a replica."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rotations.valkey.wire import Link
+from rotator.testing.crash import explore, scenarios
+from rotator.testing.rotation_suite import RotationSuite
+from tests.valkey.worlds import STRATEGIES, Commands, worlds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rotator.testing.crash import World
+    from rotator.testing.valkey import ScratchValkey
+
+
+class TestContract(RotationSuite):
+    """All four strategies pass."""
+
+    # Below are the scenarios that matter most, with a death at every command.
+    test_it_survives_a_crash_and_a_failure_at_every_call = None
+
+    @pytest.fixture(params=STRATEGIES)
+    def make_world(
+        self, request: pytest.FixtureRequest, server: ScratchValkey
+    ) -> Iterator[Callable[[], World]]:
+        """Return what makes users of a world's own."""
+        with worlds([server], request.param) as make:
+            yield make
+
+
+class TestContractWithReplica(RotationSuite):
+    """Users are not replicated: each node is done."""
+
+    test_it_survives_a_crash_and_a_failure_at_every_call = None
+
+    @pytest.fixture(params=STRATEGIES)
+    def make_world(
+        self, request: pytest.FixtureRequest, pair: list[ScratchValkey]
+    ) -> Iterator[Callable[[], World]]:
+        """Return what makes users of a world's own."""
+        with worlds(pair, request.param) as make:
+            yield make
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_it_survives_a_crash_and_a_failure_at_every_call(server: ScratchValkey, strategy: str):
+    """In every scenario, as the suite has them."""
+    from rotator.testing.crash import assert_survives_crashes
+
+    with worlds([server], strategy) as make:
+        assert assert_survives_crashes(make) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", ["first credential", "rotation", "rollback before publish"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_it_survives_a_crash_at_every_command(
+    server: ScratchValkey, strategy: str, name: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Killed before and after each one it sends, it leaves no orphan and no outage."""
+    commands = Commands()
+    monkeypatch.setattr(Link, "call", commands.call(Link.call))
+    with worlds([server], strategy, commands) as make:
+        scenario = next(one for one in scenarios(make) if one.name == name)
+        report = explore(scenario)
+    assert not report.violations, str(report)
+    assert report.runs > 30, str(report)
+    assert report.inner >= 4

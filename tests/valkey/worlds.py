@@ -1,0 +1,183 @@
+"""Worlds on real servers, for the contract suite and the crash harness."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from rotations.valkey import PLUGIN
+from rotations.valkey.options import SecretOptions, TargetOptions
+from rotator.api import Credential, Secret
+from rotator.testing.crash import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rotator.api import Rotation
+    from rotator.testing.valkey import ScratchValkey
+
+PROGRAMS: Final = ("valkey", "redis")
+STRATEGIES: Final = ("dual-password", "new-user", "alternating-users", "single-user")
+# Something of everything that is to be copied.
+RULES: Final = (
+    "~cache:*",
+    "%R~config:*",
+    "&news:*",
+    "+@read",
+    "+@write",
+    "+ping",
+    "+select",
+    "-@dangerous",
+)
+SELECTOR: Final = "(~shared:* +get)"
+ADMIN_RULES: Final = (
+    "+acl|setuser",
+    "+acl|deluser",
+    "+acl|list",
+    "+acl|save",
+    "+client|list",
+    "+client|kill",
+    "+cluster|nodes",
+    "+command|info",
+    "+config|get",
+    "+info",
+)
+_ADMIN: Final = "admin-of-worlds"
+_PASSWORD: Final = "an-admin-of-the-tests"
+_numbers = itertools.count(1)
+
+
+def digest(password: str) -> str:
+    return hashlib.sha256(password.encode()).hexdigest()
+
+
+def admin_of(server: ScratchValkey) -> Credential:
+    return Credential(username="default", password=Secret(server.password))
+
+
+class Commands:
+    """Lets every command of the plugin's admin be a point at which it can die."""
+
+    def __init__(self) -> None:
+        self.tap: Callable[[str, Callable[[], None]], None] = lambda _what, effect: effect()
+
+    def call(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `Link.call` with the tap around what the admin sends."""
+
+        def call(link: Any, *args: Any) -> Any:
+            if link.user != _ADMIN:
+                return real(link, *args)
+            answers: list[Any] = []
+            self.tap("command", lambda: answers.append(real(link, *args)))
+            return answers[0]
+
+        return call
+
+
+@contextmanager
+def worlds(
+    servers: list[ScratchValkey], strategy: str, *tapped: Commands
+) -> Iterator[Callable[[], World]]:
+    """Make worlds on the nodes of one target, each with users of its own."""
+    first = servers[0]
+    admin = Credential(username=_ADMIN, password=Secret(_PASSWORD))
+    for server in servers:
+        server.run("ACL SETUSER", _ADMIN, "reset", "on", f">{_PASSWORD}", *ADMIN_RULES)
+    targets: list[Any] = []
+    sessions: list[Any] = []
+
+    def rotation(name: str) -> Rotation:
+        while targets:
+            targets.pop().close()
+        nodes = tuple(server.place for server in servers[1:])
+        options = TargetOptions(host=first.host, port=first.port, nodes=nodes)
+        targets.append(PLUGIN.target("cache", options, lambda: admin))
+        users = (f"{name}_a", f"{name}_b") if strategy == "alternating-users" else ()
+        secret = SecretOptions(
+            like=f"{name}_like",
+            users=users,
+            username=f"{name}_only",
+            prefix=f"{name}_x",
+            database=0,
+            probes=("GET cache:one",),
+        )
+        return targets[-1].rotation(strategy, secret)
+
+    def open_session(world: World, login: str) -> None:
+        found = [world.backend.current(world.path)]
+        ids = world.backend.rotation_ids(world.path)  # type: ignore[attr-defined]
+        held = [one.credential for one in found if one is not None]
+        held += [one for i in ids if (one := world.backend.staged(world.path, i)) is not None]
+        password = next(one.password for one in held if one.username == login)
+        sessions.append(first.client(login, password.reveal()))
+        sessions[-1].get("cache:one")
+
+    def close_sessions() -> None:
+        while sessions:
+            sessions.pop().close()
+
+    def foreign(name: str) -> Credential:
+        password = "set-by-hand-long-ago"
+        for server in servers:
+            make_user(server, f"{name}_legacy", "on", f">{password}")
+        return Credential(username=f"{name}_legacy", password=Secret(password))
+
+    def make() -> World:
+        name = f"w{next(_numbers)}"
+        for server in servers:
+            make_user(server, f"{name}_like", "off")
+        world = World(
+            rotation=lambda: rotation(name),
+            accepts=lambda one: logs_in(servers, one),
+            usable=lambda: usable(servers, f"{name}_"),
+            state=lambda: [acl_of(server, f"{name}_", "rotator:") for server in servers],
+            tapped=tapped,
+            secret=name,
+        )
+        world.open_session = lambda login: open_session(world, login)
+        world.close_sessions = close_sessions
+        world.foreign = lambda: foreign(name)
+        return world
+
+    try:
+        yield make
+    finally:
+        close_sessions()
+        for target in targets:
+            target.close()
+
+
+def make_user(server: ScratchValkey, name: str, *how: str) -> None:
+    """Make a user that may do something of everything."""
+    server.run("ACL SETUSER", name, "reset", *how, *RULES, SELECTOR)
+
+
+def acl_of(server: ScratchValkey, *prefixes: str) -> set[str]:
+    """Return the lines of ACL LIST for users whose names start so."""
+    starts = tuple(f"user {prefix}" for prefix in prefixes)
+    return {line for line in server.run("ACL LIST") if line.startswith(starts)}
+
+
+def usable(servers: list[ScratchValkey], prefix: str) -> set[str]:
+    """Return the users that somebody could get into, on any node."""
+    lines = [line.split(" ") for server in servers for line in acl_of(server, prefix)]
+    return {
+        words[1]
+        for words in lines
+        if words[2] == "on" and any(one == "nopass" or one.startswith("#") for one in words)
+    }
+
+
+def rules(server: ScratchValkey, name: str) -> list[str]:
+    """Return all that a user is but its name and passwords."""
+    (line,) = (one for one in server.run("ACL LIST") if one.startswith(f"user {name} "))
+    return [word for word in line.split(" ")[2:] if not word.startswith("#")]
+
+
+def logs_in(servers: list[ScratchValkey], credential: Credential) -> bool:
+    """Return whether it is let in by all nodes; where they do not agree, that is an error of the test."""
+    said = {server.lets_in(credential.username, credential.password.reveal()) for server in servers}
+    assert len(said) == 1, f"the nodes do not agree on {credential.username}"
+    return said.pop()
