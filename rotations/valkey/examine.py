@@ -126,7 +126,7 @@ def _login(nodes: Nodes, login: str, subject: str) -> list[Finding]:
             message = f"{node}: {machinery} logs in as {login!r}, which no rotation could revoke"
             remedy = "Give replication and the Sentinels users of their own (docs/valkey.md)."
             found.append(_finding(Severity.ERROR, subject, message, remedy))
-    if len({user.rules for _, user in known}) > 1:
+    if len({user.may for _, user in known}) > 1:
         message = f"user {login!r} has not the same rules on every node"
         remedy = "Compare ACL LIST of each: nodes do not share users."
         found.append(_finding(Severity.WARNING, subject, message, remedy))

@@ -319,8 +319,8 @@ def _alike(node: Node, new: str, old: str) -> Check:
         return Check(
             name=name, ok=False, detail=f"there is no user {new if one is None else old!r}"
         )
-    missing = [rule for rule in other.rules if rule not in one.rules]
-    same = one.rules == other.rules
+    missing = sorted(" ".join(rule) for rule in other.may - one.may)
+    same = one.may == other.may
     detail = "the same" if same else f"without {' '.join(missing)}" if missing else "others"
     return Check(name=name, ok=same, detail=detail)
 

@@ -46,6 +46,11 @@ class User:
             rules=tuple(_joined(rules)),
         )
 
+    @property
+    def may(self) -> frozenset[tuple[str, ...]]:
+        """Its rules, to be compared: Redis 7.0 lists subcommands in another order each time."""
+        return frozenset(tuple(sorted(one.split(" "))) for one in self.rules)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rotator.testing.valkey import PACKAGES, ScratchValkey, is_installed
+from tests.valkey.house import house_on
 from tests.valkey.worlds import PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.valkey.house import House
 
 
 @pytest.fixture(scope="session", params=PROGRAMS)
@@ -33,3 +37,17 @@ def pair(program: str) -> Iterator[list[ScratchValkey]]:
     """A primary and its replica."""
     with ScratchValkey(program) as primary, ScratchValkey(program, of=primary) as replica:
         yield [primary, replica]
+
+
+@pytest.fixture
+def house(server: ScratchValkey, tmp_path: Path) -> Iterator[House]:
+    """An application on a single server."""
+    with house_on([server], tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def house_of_two(pair: list[ScratchValkey], tmp_path: Path) -> Iterator[House]:
+    """An application on a primary and its replica."""
+    with house_on(pair, tmp_path) as made:
+        yield made

@@ -27,6 +27,7 @@ RULES: Final = (
     "&news:*",
     "+@read",
     "+@write",
+    "+@pubsub",
     "+ping",
     "+select",
     "-@dangerous",
@@ -171,9 +172,9 @@ def usable(servers: list[ScratchValkey], prefix: str) -> set[str]:
 
 
 def rules(server: ScratchValkey, name: str) -> list[str]:
-    """Return all that a user is but its name and passwords."""
+    """Return all that a user is but its name and passwords, in an order of ours: Redis has none."""
     (line,) = (one for one in server.run("ACL LIST") if one.startswith(f"user {name} "))
-    return [word for word in line.split(" ")[2:] if not word.startswith("#")]
+    return sorted(word for word in line.split(" ")[2:] if not word.startswith("#"))
 
 
 def logs_in(servers: list[ScratchValkey], credential: Credential) -> bool:

@@ -1,0 +1,259 @@
+"""Whole rotations on real servers: what holds for an application, an auditor, an attacker."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+import threading
+from contextlib import closing
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rotations.valkey.options import SecretOptions
+from rotator.api import Credential, Secret, UsageError
+from rotator.core.model import DrainThen, Outcome
+from rotator.journal import audit
+from tests.valkey.house import FIRST, QUICK
+from tests.valkey.worlds import (
+    STRATEGIES,
+    acl_of,
+    digest,
+    logs_in,
+    make_user,
+    rules,
+    usable,
+)
+
+if TYPE_CHECKING:
+    from rotator.testing.valkey import ScratchValkey
+    from tests.valkey.house import House
+
+OVERLAPPING = [one for one in STRATEGIES if one != "single-user"]
+_numbers = itertools.count(1)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_new_credential_logs_in_and_the_old_one_is_refused(house: House, strategy: str):
+    """Five times in a row; each refusal was tried, and every rule was carried over."""
+    (server,) = house.servers
+    others = acl_of(server, "default", "admin-of-worlds")
+    secret = house.secret(strategy)
+    before = rules(server, house.name)
+    house.adopt(secret)
+    for _ in range(5):
+        old = house.serves(secret)
+        result = house.engine.rotate(secret)
+        assert (result.outcome, result.error) == (Outcome.DONE, None)
+        assert result.old_refused is True
+        new = house.serves(secret)
+        assert logs_in(house.servers, new)
+        assert not logs_in(house.servers, old)
+        assert rules(server, new.username) == before
+    assert usable(house.servers, house.name) == {new.username}
+    assert len(acl_of(server, house.name)) == (2 if strategy == "alternating-users" else 1)
+    assert acl_of(server, "default", "admin-of-worlds") == others
+    assert audit.verify(house.journal).ok
+
+
+@pytest.mark.parametrize("strategy", OVERLAPPING)
+@pytest.mark.parametrize("rotations", [5, pytest.param(100, marks=pytest.mark.slow)])
+def test_a_client_that_opens_connections_all_the_time_sees_no_failure(
+    house: House, strategy: str, rotations: int
+):
+    """With what the backend serves, read at each login; nothing piles up on the server."""
+    (server,) = house.servers
+    secret = house.secret(strategy, policy=replace(QUICK, grace=timedelta(milliseconds=100)))
+    house.adopt(secret)
+    stop, failures, logins = threading.Event(), list[str](), 0
+
+    def application() -> None:
+        nonlocal logins
+        while not stop.is_set():
+            login = house.serves(secret)
+            client = server.client(login.username, login.password.reveal())
+            try:
+                client.get("cache:one")
+            except Exception as error:  # noqa: BLE001 # whatever it is, it is a failure
+                failures.append(repr(error))
+            finally:
+                client.close()
+            logins += 1
+
+    client = threading.Thread(target=application)
+    client.start()
+    try:
+        for _ in range(rotations):
+            result = house.engine.rotate(secret, patience=timedelta(seconds=5))
+            assert result.outcome is Outcome.DONE, result.error
+    finally:
+        stop.set()
+        client.join()
+    assert failures == []
+    assert logins > rotations
+    assert len(acl_of(server, house.name)) <= 2
+    marks = {line.split(" ")[1] for line in acl_of(server, "rotator:")}
+    assert len(marks) <= len(server.run("ACL LIST")) / 2
+
+
+def test_an_old_session_goes_on_working_until_the_drain_ends_it(house: House):
+    """It holds the revoke up, is told with its address and name, and is ended by the policy."""
+    (server,) = house.servers
+    secret = house.secret("new-user")
+    house.adopt(secret)
+    with closing(server.client(house.name, FIRST, single_connection_client=True)) as session:
+        session.set("cache:one", "1")
+        held = house.engine.rotate(secret)
+        assert (held.outcome, held.published) == (None, True)
+        assert session.get("cache:one") == "1"
+        waiting = [event for event in house.journal.events(secret.name) if event.kind == "waiting"]
+        (told,) = waiting[-1].data["sessions"]
+        assert told["login"] == house.name
+        assert told["client"] == "127.0.0.1"
+        done = house.engine.revoke(secret, end_sessions=True)
+        assert (done.outcome, done.old_refused) == (Outcome.DONE, True)
+        with pytest.raises(Exception, match=r"(?i)connection|user|password"):
+            session.get("cache:one")
+
+
+@pytest.mark.parametrize("strategy", ["alternating-users", "new-user"])
+def test_a_policy_may_end_the_sessions_when_the_drain_is_over(house: House, strategy: str):
+    """`drain: {wait: 0s, then: terminate}`; subscribers too."""
+    (server,) = house.servers
+    policy = replace(QUICK, drain_wait=timedelta(0), drain_then=DrainThen.TERMINATE)
+    secret = house.secret(strategy, policy=policy)
+    house.adopt(secret)
+    with closing(server.client(house.name, FIRST).pubsub()) as subscriber:
+        subscriber.psubscribe("news:*")
+        assert subscriber.get_message(timeout=1) is not None
+        assert house.engine.rotate(secret).outcome is Outcome.DONE
+    assert house.secret(strategy).rotation.sessions(house.name, _ctx(house, secret)) == []  # type: ignore[attr-defined]
+
+
+def test_sessions_of_two_passwords_are_of_one_user_and_stay(house: House):
+    """There is nothing to drain: the login goes on, only its old password is refused."""
+    (server,) = house.servers
+    secret = house.secret("dual-password")
+    house.adopt(secret)
+    with closing(server.client(house.name, FIRST, single_connection_client=True)) as session:
+        session.ping()
+        assert house.engine.rotate(secret).outcome is Outcome.DONE
+        assert session.ping()
+    assert not server.lets_in(house.name, FIRST)
+
+
+def test_no_password_is_anywhere_on_the_server(house: House):
+    """Not in its log, MONITOR, SLOWLOG, ACL LOG, ACL file; nor in our log and journal."""
+    (server,) = house.servers
+    passwords, monitored = [FIRST], list[bytes]()
+    with socket.create_connection((server.host, server.port)) as monitor:
+        monitor.sendall(f"AUTH default {server.password}\r\nMONITOR\r\n".encode())
+        for strategy in STRATEGIES:
+            secret = replace(
+                house.secret(strategy), name=f"{house.name} {strategy}", path=f"c-{strategy}"
+            )
+            make_user(server, house.name, "on", f"#{digest(FIRST)}")
+            house.adopt(secret)
+            for _ in range(2):
+                assert house.engine.rotate(secret).outcome is Outcome.DONE
+                passwords.append(house.serves(secret).password.reveal())
+        server.run("PING", "the-last-one")
+        while b"the-last-one" not in b"".join(monitored):
+            monitored.append(monitor.recv(65_536))
+    said = server.log_text() + b"".join(monitored).decode(errors="replace")
+    said += str(server.run("ACL LOG")) + str(server.run("SLOWLOG", "GET", "100000"))
+    said += server.users_file.read_text() + str(house.log.lines)
+    for one in house.journal.secrets():
+        said += str([event.data for event in house.journal.events(one.name)])
+    assert "AUTH" in said
+    assert f"#{digest(passwords[-1])}" in said
+    assert [one for one in passwords if one in said] == []
+
+
+# Blanks and NUL are refused at once; what is no character cannot be stored.
+_NAMES = (
+    st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=25)
+    .filter(lambda name: not set(name) & set(" \t\n\v\f\r\0"))
+    .filter(lambda name: not name.startswith("rotator:") and name not in ("default", "replication"))
+)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    name=_NAMES,
+    password=st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=30),
+)
+def test_awkward_names_and_passwords_are_taken_as_they_are(
+    house: House, strategy: str, name: str, password: str
+):
+    """Quotes, brackets, hashes, control characters, other alphabets: whatever an ACL allows."""
+    (server,) = house.servers
+    server.run("ACL SETUSER", name, "reset", "on", f"#{digest(password)}", "~cache:*", "+get")
+    made = house.secret(strategy, username=name)
+    number = next(_numbers)
+    secret = replace(made, name=f"{house.name} {number}", path=f"{house.name}-{number}")
+    house.engine.adopt(secret, first=Credential(username=name, password=Secret(password)))
+    for _ in range(2):
+        result = house.engine.rotate(secret)
+        assert result.outcome is Outcome.DONE, result.error
+        assert server.lets_in(house.serves(secret).username, house.serves(secret).password.reveal())
+    assert not server.lets_in(name, password)
+    server.run("ACL DELUSER", name, f"{name}_b", house.serves(secret).username)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(name=st.text(max_size=12))
+def test_a_name_is_taken_or_refused_as_the_server_does(server: ScratchValkey, name: str):
+    """What the options let through the server takes; what blanks they refuse it refuses."""
+    from valkey.exceptions import ResponseError
+
+    try:
+        SecretOptions(username=name)
+    except UsageError:
+        if name and not name.startswith("rotator:"):
+            with pytest.raises((ResponseError, UnicodeEncodeError)):
+                server.run("ACL SETUSER", name, "off")
+        return
+    server.run("ACL SETUSER", name, "off")
+    assert name in server.run("ACL USERS")
+    if name not in ("default", "replication"):
+        server.run("ACL DELUSER", name)
+
+
+@pytest.mark.parametrize(
+    "awkward",
+    [
+        ("~a)b", "(~a) +get)", '(~c"d +get)', "%W~)"),
+        ("~'x", "(+get '~it\"s'\\'')", "&ch)"),
+        ("~\\x", "(~a:* +@read -getrange)", "(~b:* +set)"),
+        ("allkeys", "allchannels", "+@all", "-flushall"),
+        ("skip-sanitize-payload", "+config|get", "-acl"),
+    ],
+)
+def test_awkward_rules_are_copied_as_they_are(house: House, awkward: tuple[str, ...]):
+    """Brackets and quotes in patterns, selectors, flags, subcommands."""
+    (server,) = house.servers
+    from valkey.exceptions import ResponseError
+
+    server.run("ACL SETUSER", house.name, "reset", "on", f">{FIRST}")
+    for one in awkward:
+        try:
+            server.run("ACL SETUSER", house.name, one)
+        except ResponseError:
+            continue
+    before = rules(server, house.name)
+    assert len(before) > 3
+    secret = house.secret("new-user", probes=())
+    house.adopt(secret)
+    result = house.engine.rotate(secret)
+    assert result.outcome is Outcome.DONE, result.error
+    assert rules(server, house.serves(secret).username) == before
+
+
+def _ctx(house: House, secret: object) -> object:
+    return house.engine.steps(secret).context(None)  # type: ignore[arg-type]
