@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rotations.valkey.failures import translated
-from rotator.api import Denied, Finding, Severity, StepError, is_local
+from rotations.valkey.wire import Said
+from rotator.api import Finding, Severity, StepError, is_local
 
 if TYPE_CHECKING:
     from rotations.valkey.nodes import Node
@@ -82,14 +82,13 @@ def _node(server: Server, node: Node, subject: str) -> list[Finding]:
 
 
 def _missing(node: Node) -> list[str]:
-    """Return the grants that the admin lacks. Redis 6 has no ACL DRYRUN: it is not asked there."""
+    """Return the grants that the admin lacks. Redis 6 cannot be asked: it has no ACL DRYRUN."""
     lacking: list[str] = []
     for command in RIGHTS:
         try:
-            with translated(str(node), "examining", node.link.user):
-                said = node.link.call("ACL", "DRYRUN", node.link.user, *command)
-        except Denied:
-            return []
+            said = node.link.call("ACL", "DRYRUN", node.link.user, *command)
+        except Said as error:
+            return ["+acl|dryrun"] if error.code == "NOPERM" else []
         if said != "OK":
             lacking.append(f"+{'|'.join(command[:2]).lower()}")
     return lacking

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS: Final = 0.02
 # Another node of the cluster has that key; whether the login may read it was asked before.
 _ELSEWHERE: Final = frozenset({"MOVED", "ASK"})
-_NEITHER: Final = "so nobody can tell whether the login is accepted there."
+_NEITHER: Final = "Whether the login is accepted there cannot be told."
 
 
 class Login:
@@ -150,12 +150,12 @@ class Login:
             yield [(node, node.users()) for node in nodes.up]
 
     @contextmanager
-    def _ending(self, name: str, *, of: Credential | None) -> Generator[Nodes]:
-        """Lend the nodes that are up; those that are down keep the old password, and that is told."""
+    def _ending(self, of: Credential) -> Generator[Nodes]:
+        """Lend the nodes that are up, for a password that is to be ended; those that are down may keep it."""
         with self._server.nodes(also=of) as nodes:
             yield nodes
             nodes.require_all(
-                f"A password of {name!r} that was to be ended is still alive there; the other nodes refuse it."
+                f"What let {of.username!r} in is still alive there; the nodes that are up are done."
             )
 
     def _keep(self, node: Node, ctx: StepContext) -> None:

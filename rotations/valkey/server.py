@@ -36,7 +36,7 @@ class Nodes:
         if self.down:
             said = "; ".join(error.what for error in self.down.values())
             raise Transient(
-                f"{said} {then}",
+                f"{said}. {then}",
                 hint="Bring the node back; or, if it is gone for good, take it out of `nodes`, the cluster (CLUSTER FORGET) or the Sentinels (SENTINEL RESET).",
             )
 

@@ -55,15 +55,15 @@ class DualPassword(Login):
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Let in by the current password only. Sessions stay: they are of the user, not of a password."""
-        self._only_current(old.username, ctx)
+        self._only_current(old, ctx)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Let in by the current password only; drop the user where this rotation made it."""
         if ctx.current is not None:
-            self._only_current(new.username, ctx, also=new)
+            self._only_current(new, ctx)
             return
         mine = Mark.make(ctx.secret, new.username, ctx.rotation_id)
-        with self._ending(new.username, of=new) as nodes:
+        with self._ending(new) as nodes:
             if any(node.users().mark(ctx.secret, new.username) == mine for node in nodes.up):
                 self._close(nodes, new.username, ctx, end_sessions=True)
                 self._drop(nodes, new.username, ctx)
@@ -106,10 +106,11 @@ class DualPassword(Login):
         _ = new
         return ctx.current is not None and hash_of(ctx.current.password) in user.hashes
 
-    def _only_current(self, name: str, ctx: StepContext, *, also: Credential | None = None) -> None:
+    def _only_current(self, gone: Credential, ctx: StepContext) -> None:
+        name = gone.username
         if ctx.current is None or ctx.current.username != name:
             return
-        with self._ending(name, of=also) as nodes:
+        with self._ending(gone) as nodes:
             found = [(node, node.users()) for node in nodes.up]
             for node, users in found:
                 if users.get(name) is not None:
@@ -178,7 +179,7 @@ class AlternatingUsers(Login):
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Take its password and switch it off; it waits for its next turn."""
         require_not_current(old.username, ctx)
-        with self._ending(old.username, of=None) as nodes:
+        with self._ending(old) as nodes:
             for node in nodes.up:
                 users = node.users()
                 if users.get(old.username) is not None:
@@ -191,7 +192,7 @@ class AlternatingUsers(Login):
         if ctx.current is not None and ctx.current.username == new.username:
             return
         mine = Mark.make(ctx.secret, new.username, ctx.rotation_id)
-        with self._ending(new.username, of=None) as nodes:
+        with self._ending(new) as nodes:
             marks = [node.users().mark(ctx.secret, new.username) for node in nodes.up]
             if new.username not in ctx.adopted and not any(marks):
                 return
@@ -237,7 +238,7 @@ class NewUser(AlternatingUsers):
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Drop the user that this rotation made, if it did."""
         mine = Mark.make(ctx.secret, new.username, ctx.rotation_id)
-        with self._ending(new.username, of=None) as nodes:
+        with self._ending(new) as nodes:
             if any(node.users().mark(ctx.secret, new.username) == mine for node in nodes.up):
                 require_not_current(new.username, ctx)
                 self._close(nodes, new.username, ctx, end_sessions=True)

@@ -34,7 +34,8 @@ class ScratchValkey:
 
     `program`: `valkey` (the wheel's) or `redis` (Debian's). `settings` are lines of its configuration.
     `aclfile`: users are kept in a file; without it the configuration has a `requirepass`, and replication
-    the same password. `of`: what it is a replica of; replication and Sentinels have users of their own.
+    the same password. `of`: what it is a replica of, `beside`: whose passwords it shares; replication and
+    Sentinels have users of their own.
     `certificates`: a folder by `make_certificates`; then it speaks TLS and nothing else.
     """
 
@@ -44,6 +45,7 @@ class ScratchValkey:
         *settings: str,
         aclfile: bool = True,
         of: ScratchValkey | None = None,
+        beside: ScratchValkey | None = None,
         clustered: bool = False,
         certificates: Path | None = None,
     ) -> None:
@@ -57,8 +59,9 @@ class ScratchValkey:
         self.folder: Path = Path(tempfile.mkdtemp(prefix=f"rotator-{program}-"))
         self._process: subprocess.Popen[bytes] | None = None
         self.has_aclfile: bool = aclfile
-        self.password: str = of.password if of else secrets.token_urlsafe(18)
-        self.machinery: str = of.machinery if of else secrets.token_urlsafe(18)
+        like = of or beside
+        self.password: str = like.password if like else secrets.token_urlsafe(18)
+        self.machinery: str = like.machinery if like else secrets.token_urlsafe(18)
         self.host: str = "127.0.0.1"
         self.port: int = free_port()
         self.bus: int = free_port()
@@ -266,7 +269,8 @@ class ScratchSentinel:
 
     def primary_port(self) -> int:
         """Return the port of what it takes for the primary."""
-        return int(self._told("MASTER")["port"])
+        (told,) = self._told("MASTER")
+        return int(told["port"])
 
     def wait_for_replicas(self, count: int) -> None:
         """Wait until it knows so many replicas, and that they are well."""
@@ -275,17 +279,18 @@ class ScratchSentinel:
             self._log,
         )
 
-    def _told(self, what: str) -> Any:
+    def _told(self, what: str) -> list[dict[str, str]]:
         import valkey  # noqa: PLC0415 # of the development packages
 
         client = valkey.Valkey(port=self.port, decode_responses=True, socket_timeout=5)
         try:
-            said = client.execute_command(f"SENTINEL {what}", SERVICE)
+            said: Any = client.execute_command("SENTINEL", what, SERVICE)
         except (valkey.ValkeyError, OSError):
             return []
         finally:
             client.close()
-        return said
+        rows = [said] if what == "MASTER" else said
+        return [dict(zip(row[::2], row[1::2], strict=True)) for row in rows]
 
     def _log(self) -> str:
         return (self.folder / "server.log").read_text(errors="replace")[-800:]
@@ -306,7 +311,7 @@ def join(nodes: list[ScratchValkey]) -> None:
         node.run("CLUSTER MEET", nodes[0].host, str(nodes[0].port), str(nodes[0].bus))
 
     def agree() -> bool:
-        infos = [node.client().cluster("info") for node in nodes]
+        infos = [node.run("CLUSTER INFO") for node in nodes]
         return all(
             one["cluster_state"] == "ok" and int(one["cluster_known_nodes"]) == len(nodes)
             for one in infos

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.testing.valkey import PACKAGES, ScratchValkey, is_installed
+from rotator.testing.valkey import PACKAGES, ScratchValkey, is_installed, join
 from tests.valkey.house import house_on
 from tests.valkey.worlds import PROGRAMS
 
@@ -51,3 +52,20 @@ def house_of_two(pair: list[ScratchValkey], tmp_path: Path) -> Iterator[House]:
     """An application on a primary and its replica."""
     with house_on(pair, tmp_path) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def cluster(program: str) -> Iterator[list[ScratchValkey]]:
+    """Three primaries that share the slots."""
+    with ExitStack() as stack:
+        yield cluster_of_three(program, stack)
+
+
+def cluster_of_three(program: str, stack: ExitStack) -> list[ScratchValkey]:
+    """Start three nodes and make them a cluster."""
+    first = stack.enter_context(ScratchValkey(program, clustered=True))
+    others = [
+        stack.enter_context(ScratchValkey(program, clustered=True, beside=first)) for _ in range(2)
+    ]
+    join([first, *others])
+    return [first, *others]

@@ -98,6 +98,8 @@ def house_on(servers: list[ScratchValkey], folder: Path) -> Iterator[House]:
     name = f"app{next(_numbers):04}"
     for server in servers:
         make_user(server, name, "on", f"#{digest(FIRST)}")
+        if server.has_aclfile:
+            server.run("ACL SAVE")
     clock, entropy, log = world.SystemClock(), world.SystemEntropy(), ListLog()
     journal = SqlJournal(f"sqlite:///{folder}/{name}.db", clock=clock, actor="test")
     backend = LocalBackend("local", folder / f"{name}-secrets.db", Keys([new_key()]))

@@ -38,6 +38,7 @@ ADMIN_RULES: Final = (
     "+acl|deluser",
     "+acl|list",
     "+acl|save",
+    "+acl|dryrun",
     "+client|list",
     "+client|kill",
     "+cluster|nodes",

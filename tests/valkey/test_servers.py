@@ -1,0 +1,450 @@
+"""Targets that are set up otherwise: replicas, Sentinels, a cluster; TLS; servers that restart."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rotations.valkey import PLUGIN
+from rotations.valkey.options import SecretOptions, TargetOptions
+from rotator.api import Credential, Denied, Secret, Transient
+from rotator.core.model import Outcome
+from rotator.testing.certificates import make_certificates
+from rotator.testing.fakes import step_context
+from rotator.testing.valkey import (
+    PACKAGES,
+    SERVICE,
+    ScratchSentinel,
+    ScratchValkey,
+    is_installed,
+    wait_for,
+)
+from tests.valkey.conftest import cluster_of_three
+from tests.valkey.house import FIRST, QUICK, House, house_on
+from tests.valkey.worlds import STRATEGIES, admin_of, logs_in, usable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+OVERLAPPING = [one for one in STRATEGIES if one != "single-user"]
+IN_GRACE = replace(
+    QUICK,
+    grace=timedelta(hours=1),
+    attempts=2,
+    cycles=1000,
+    backoff_cap=timedelta(milliseconds=20),
+)
+
+
+@pytest.fixture
+def three(program: str, tmp_path: Path) -> Iterator[House]:
+    """A primary and two replicas that a test may stop."""
+    with ExitStack() as stack:
+        primary = stack.enter_context(ScratchValkey(program))
+        replicas = [stack.enter_context(ScratchValkey(program, of=primary)) for _ in range(2)]
+        yield stack.enter_context(house_on([primary, *replicas], tmp_path))
+
+
+# -- replicas ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_replicas_are_found_and_done(house_of_two: House, strategy: str):
+    """Nobody has named them; users are not replicated."""
+    house = house_of_two
+    secret = house.secret(strategy)
+    house.adopt(secret)
+    for _ in range(2):
+        old = house.serves(secret)
+        result = house.engine.rotate(secret)
+        assert (result.outcome, result.old_refused) == (Outcome.DONE, True), result.error
+        assert logs_in(house.servers, house.serves(secret))
+        assert not logs_in(house.servers, old)
+
+
+def test_a_named_replica_that_is_down_holds_everything_up_until_it_is_back(three: House):
+    """Before publish nothing is changed; after it the old password's place of refuge is named."""
+    primary, one, other = three.servers
+    secret = three.secret("dual-password", policy=IN_GRACE, nodes=(one.place, other.place))
+    three.adopt(secret)
+    old = three.serves(secret)
+    other.stop()
+    stuck = three.engine.rotate(secret, patience=timedelta(milliseconds=500))
+    assert (stuck.outcome, stuck.published) == (None, False)
+    assert other.place in str(stuck.error)
+    assert three.serves(secret) == old
+    assert logs_in([primary, one], old)
+    other.start()
+    undone = three.engine.resume(secret, patience=timedelta(seconds=10))
+    assert undone is not None
+    assert undone.outcome is Outcome.UNDONE
+    assert logs_in(three.servers, old)
+    assert three.engine.rotate(secret).published
+    new = three.serves(secret)
+    assert logs_in(three.servers, old)
+    other.stop()
+    held = three.engine.revoke(secret)
+    assert held.outcome is None
+    assert held.error is not None
+    assert held.error.kind == "transient"
+    assert other.place in str(held.error)
+    assert "still alive there" in str(held.error)
+    assert not logs_in([primary, one], old)
+    other.start()
+    assert other.lets_in(old.username, old.password.reveal())
+    done = three.engine.revoke(secret)
+    assert (done.outcome, done.old_refused) == (Outcome.DONE, True), done.error
+    assert logs_in(three.servers, new)
+    assert not logs_in(three.servers, old)
+
+
+@pytest.mark.parametrize("strategy", OVERLAPPING)
+def test_a_failover_in_the_middle_loses_nothing(three: House, strategy: str):
+    """The old primary dies after publish; a replica is promoted; the old one returns as a replica."""
+    primary, heir, other = three.servers
+    nodes = (heir.place, other.place)
+    secret = three.secret(strategy, policy=IN_GRACE, nodes=nodes)
+    three.adopt(secret)
+    old = three.serves(secret)
+    assert three.engine.rotate(secret).published
+    primary.stop()
+    heir.run("REPLICAOF", "NO", "ONE")
+    other.run("REPLICAOF", heir.host, str(heir.port))
+    assert logs_in([heir, other], three.serves(secret))
+    assert three.engine.revoke(secret).outcome is None
+    primary.start()
+    primary.run("REPLICAOF", heir.host, str(heir.port))
+    done = three.engine.revoke(secret)
+    assert (done.outcome, done.old_refused) == (Outcome.DONE, True), done.error
+    assert logs_in(three.servers, three.serves(secret))
+    assert not logs_in(three.servers, old)
+
+
+def test_a_node_that_has_lost_its_users_is_named_and_not_taken_for_in_or_out(house_of_two: House):
+    """One accepts, one refuses: neither yes nor no. A rotation begins on all nodes or on none."""
+    house = house_of_two
+    secret = house.secret("dual-password")
+    house.adopt(secret)
+    house.servers[1].run("ACL DELUSER", house.name)
+    with pytest.raises(Transient, match=rf"let in by .*{house.servers[0].port} and refused by"):
+        secret.rotation.probe(house.serves(secret), step_context())
+    before = house.servers[0].run("ACL LIST")
+    result = house.engine.rotate(secret)
+    assert result.outcome is not Outcome.DONE
+    assert house.servers[1].place in str(result.error)
+    assert house.servers[0].run("ACL LIST") == before
+
+
+def test_a_replica_alone_is_refused(house_of_two: House):
+    """Its primary would go on with the old password."""
+    house = house_of_two
+    replica = house.servers[1]
+    secret = house.secret("dual-password", host=replica.host, port=replica.port)
+    before = [server.run("ACL LIST") for server in house.servers]
+    with pytest.raises(Denied, match=rf"replica of .*{house.servers[0].port}.*as `host`"):
+        secret.rotation.create(
+            Credential(username=house.name, password=Secret("x" * 20)),
+            step_context(current=Credential(username=house.name, password=Secret(FIRST))),
+        )
+    assert [server.run("ACL LIST") for server in house.servers] == before
+
+
+def test_the_login_that_replication_uses_is_refused(program: str, tmp_path: Path):
+    """Once its old password went, replicas would not be let in any more."""
+    with (
+        ScratchValkey(program, aclfile=False) as primary,
+        ScratchValkey(program, aclfile=False, of=primary) as replica,
+        house_on([primary, replica], tmp_path) as house,
+    ):
+        secret = house.secret("dual-password", username="default", probes=())
+        house.adopt(secret, "default", primary.password)
+        result = house.engine.rotate(secret)
+        assert result.error is not None
+        assert result.error.kind == "denied"
+        assert "masterauth" in str(result.error)
+        assert primary.lets_in("default", primary.password)
+        found = secret.rotation.examine(house.serves(secret), step_context())  # type: ignore[attr-defined]
+        assert any("no rotation could revoke" in one.message for one in found)
+
+
+# -- Sentinels and clusters ----------------------------------------------------------------------
+
+
+def test_sentinels_say_where_the_nodes_are_and_a_failover_changes_nothing(three: House):
+    """They remember a replica that is down; a failover between publish and revoke is survived."""
+    primary, one, other = three.servers
+    program = "redis" if primary.run("INFO", "server").get("redis_mode") else "valkey"
+    with ScratchSentinel(program, primary) as sentinel:
+        sentinel.wait_for_replicas(2)
+        secret = three.secret(
+            "new-user",
+            policy=IN_GRACE,
+            sentinels=("127.0.0.1:1", sentinel.place),
+            service=SERVICE,
+            host="not.used.invalid",
+        )
+        three.adopt(secret)
+        old = three.serves(secret)
+        assert three.engine.rotate(secret).published
+        assert logs_in(three.servers, three.serves(secret))
+        primary.stop()
+        wait_for(lambda: sentinel.primary_port() != primary.port, primary.log_text)
+        held = three.engine.revoke(secret)
+        assert held.outcome is None
+        assert primary.place in str(held.error)
+        primary.start()
+        done = three.engine.revoke(secret)
+        assert (done.outcome, done.old_refused) == (Outcome.DONE, True), done.error
+        assert logs_in(three.servers, three.serves(secret))
+        assert not logs_in([one, other], old)
+        wrong = three.secret("new-user", sentinels=(sentinel.place,), service="nosuch")
+        with pytest.raises(Denied, match="nosuch"):
+            wrong.rotation.probe(old, step_context())
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_node_of_a_cluster_is_done(
+    cluster: list[ScratchValkey], tmp_path: Path, strategy: str
+):
+    """One is named, the others are asked for; a probe's key may be another node's."""
+    with house_on(cluster, tmp_path) as house:
+        secret = house.secret(strategy)
+        house.adopt(secret)
+        old = house.serves(secret)
+        result = house.engine.rotate(secret)
+        assert (result.outcome, result.old_refused) == (Outcome.DONE, True), result.error
+        assert logs_in(cluster, house.serves(secret))
+        assert not logs_in(cluster, old)
+
+
+def test_a_node_of_a_cluster_that_is_down_is_known_and_named(program: str, tmp_path: Path):
+    """The others remember it: no rotation begins, and it is done when it is back."""
+    with ExitStack() as stack:
+        nodes = cluster_of_three(program, stack)
+        house = stack.enter_context(house_on(nodes, tmp_path))
+        secret = house.secret("dual-password", policy=IN_GRACE)
+        house.adopt(secret)
+        old = house.serves(secret)
+        assert house.engine.rotate(secret).published
+        nodes[2].stop()
+        held = house.engine.revoke(secret)
+        assert held.outcome is None
+        assert nodes[2].place in str(held.error)
+        nodes[2].start()
+        assert house.engine.revoke(secret).outcome is Outcome.DONE
+        assert not logs_in(nodes, old)
+
+
+# -- restarts ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_was_rotated_survives_a_restart_by_the_acl_file(house: House, strategy: str):
+    """Killed right after each step: the current password logs in, the revoked one does not."""
+    (server,) = house.servers
+    secret = house.secret(strategy, policy=IN_GRACE)
+    house.adopt(secret)
+    old = house.serves(secret)
+    result = house.engine.rotate(secret)
+    server.restart()
+    assert logs_in([server], house.serves(secret))
+    if result.outcome is None:
+        assert logs_in([server], old)
+        assert house.engine.revoke(secret).outcome is Outcome.DONE
+        server.restart()
+        assert logs_in([server], house.serves(secret))
+    assert not logs_in([server], old)
+
+
+def test_without_an_acl_file_it_is_told_that_a_restart_brings_the_old_password_back(
+    program: str, tmp_path: Path
+):
+    """In the evidence, in the log, by the doctor; and it is so."""
+    with ScratchValkey(program, aclfile=False) as server, house_on([server], tmp_path) as house:
+        secret = house.secret("dual-password", username="default", probes=())
+        house.adopt(secret, "default", server.password)
+        assert house.engine.rotate(secret, patience=timedelta(seconds=2)).outcome is Outcome.DONE
+        said = [event.data for event in house.journal.events(secret.name)]
+        assert "NOT kept" in str(said)
+        assert "not kept" in str(house.log.lines)
+        new = house.serves(secret)
+        server.password, first = new.password.reveal(), server.password
+        fresh = house.secret("dual-password", username="default", admin=new)
+        found = fresh.rotation.examine(new, step_context())  # type: ignore[attr-defined]
+        assert any("keeps no users" in one.message and one.severity == "error" for one in found)
+        server.stop()
+        server.password = first
+        server.start()
+        assert not server.lets_in("default", new.password.reveal())
+
+
+def test_the_default_user_is_rotated_with_its_requirepass_in_the_configuration(
+    program: str, tmp_path: Path
+):
+    """persist: rewrite: both passwords survive a restart in the grace period, one afterwards."""
+    with ScratchValkey(program, aclfile=False) as server, house_on([server], tmp_path) as house:
+
+        def admin() -> Credential:
+            current = house.backend.current(house.name)
+            return current.credential if current else admin_of(server)
+
+        secret = house.secret(
+            "dual-password",
+            policy=IN_GRACE,
+            username="default",
+            probes=(),
+            admin=admin,
+            persist="rewrite",
+        )
+        first = server.password
+        house.adopt(secret, "default", first)
+        assert house.engine.rotate(secret).published
+        server.restart()
+        new = house.serves(secret).password.reveal()
+        assert server.lets_in("default", first)
+        assert server.lets_in("default", new)
+        assert house.engine.revoke(secret).outcome is Outcome.DONE
+        server.password = new
+        server.restart()
+        assert server.lets_in("default", new)
+        assert not server.lets_in("default", first)
+        assert "kept by the configuration file" in str(house.journal.events(secret.name))
+
+
+def test_a_login_changes_its_own_password_in_place(program: str, tmp_path: Path):
+    """Where the only admin is the login itself, as with a bare requirepass; new processes too."""
+    with ScratchValkey(program, aclfile=False) as server, house_on([server], tmp_path) as house:
+
+        def opened() -> Any:
+            current = house.backend.current(house.name)
+            who = current.credential if current else admin_of(server)
+            return house.secret("single-user", username="default", probes=(), admin=who)
+
+        first = server.password
+        house.adopt(opened(), "default", first)
+        for _ in range(2):
+            result = house.engine.rotate(opened())
+            assert result.outcome is Outcome.DONE, result.error
+        server.password = house.serves(opened()).password.reveal()
+        assert server.lets_in("default", server.password)
+        assert not server.lets_in("default", first)
+
+
+def test_a_name_with_a_quote_would_keep_the_server_from_starting_again(
+    program: str, tmp_path: Path
+):
+    """CONFIG REWRITE writes what is not read again: so it is not called."""
+    with ScratchValkey(program, aclfile=False) as server, house_on([server], tmp_path) as house:
+        server.run("ACL SETUSER", 'it"s', "on", ">x")
+        secret = house.secret("dual-password", persist="rewrite")
+        house.adopt(secret)
+        result = house.engine.rotate(secret)
+        assert result.error is not None
+        assert "would not start" in str(result.error)
+        assert logs_in([server], house.serves(secret))
+        assert usable([server], house.name) == {house.name}
+        server.restart()
+
+
+# -- TLS, silence --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rotation_on() -> Iterator[Any]:
+    """Return what makes a rotation on a server, and closes its connections in the end."""
+    opened: list[Any] = []
+
+    def make(server: ScratchValkey, **options: Any) -> Any:
+        admin = admin_of(server)
+        place = {"host": server.host, "port": server.port, "connect_timeout": 1, **options}
+        opened.append(PLUGIN.target("t", TargetOptions(**place), lambda: admin))
+        return opened[-1].rotation("dual-password", SecretOptions(username="app"))
+
+    yield make
+    for target in opened:
+        target.close()
+
+
+@pytest.mark.skipif(
+    not is_installed("redis"), reason=f"no Redis server: apt-get install {PACKAGES}"
+)
+def test_tls_is_verified(tmp_path: Path, rotation_on: Any):
+    """verify-full with the right authority works; with another it is refused, not gone without.
+
+    Only Debian's Redis: the wheel's Valkey is built without TLS.
+    """
+    for name in ("own", "other"):
+        (tmp_path / name).mkdir()
+        make_certificates(tmp_path / name)
+    own = tmp_path / "own"
+    with ScratchValkey("redis", "tls-auth-clients no", certificates=own) as server:
+        admin = admin_of(server)
+        wrong = Credential(username="default", password=Secret("wrong-password"))
+        good = {"sslmode": "verify-full", "sslrootcert": own / "ca.crt"}
+        assert rotation_on(server, **good).probe(admin, step_context())
+        assert not rotation_on(server, **good).probe(wrong, step_context())
+        assert rotation_on(server, sslmode="require").probe(admin, step_context())
+        for bad in (
+            {"sslmode": "verify-full", "sslrootcert": tmp_path / "other" / "ca.crt"},
+            {"sslmode": "verify-ca", "sslrootcert": tmp_path / "other" / "ca.crt"},
+            {"sslmode": "verify-full"},
+        ):
+            with pytest.raises(Denied, match="TLS"):
+                rotation_on(server, **bad).probe(admin, step_context())
+
+
+@pytest.mark.skipif(
+    not is_installed("redis"), reason=f"no Redis server: apt-get install {PACKAGES}"
+)
+def test_a_server_may_ask_for_our_certificate(tmp_path: Path, rotation_on: Any):
+    """As it does unless `tls-auth-clients` says otherwise."""
+    make_certificates(tmp_path)
+    mine = {"sslcert": tmp_path / "server.crt", "sslkey": tmp_path / "server.key"}
+    authority = {"sslrootcert": tmp_path / "ca.crt", "sslmode": "verify-full"}
+    with ScratchValkey("redis", "tls-auth-clients optional", certificates=tmp_path) as server:
+        server.run("CONFIG", "SET", "tls-auth-clients", "yes")
+        admin = admin_of(server)
+        assert rotation_on(server, **authority, **mine).probe(admin, step_context())
+        with pytest.raises((Denied, Transient), match=r"TLS|reached"):
+            rotation_on(server, **authority).probe(admin, step_context())
+
+
+def test_a_server_without_tls_is_not_spoken_to_in_the_clear(
+    server: ScratchValkey, rotation_on: Any
+):
+    """Where TLS is asked for, no password leaves without it."""
+    with pytest.raises((Denied, Transient), match=r"TLS|reached"):
+        rotation_on(server, sslmode="require").probe(admin_of(server), step_context())
+
+
+def test_a_remote_host_is_verified_unless_it_says_otherwise():
+    """This machine needs no TLS; a node that is found elsewhere does, whatever `host` is."""
+    assert TargetOptions().tls("db.example.org") == "verify-full"
+    assert TargetOptions().tls("10.0.0.5") == "verify-full"
+    assert TargetOptions(host="db").tls("127.0.0.1") == "disable"
+    assert TargetOptions().tls("/run/valkey.sock") == "disable"
+    assert TargetOptions(sslmode="require").tls("db") == "require"
+
+
+def test_a_host_that_is_silent_is_told_as_unreachable():
+    """Not as a wrong password."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    admin = Credential(username="root", password=Secret("x"))
+    target = PLUGIN.target("t", TargetOptions(port=port, connect_timeout=1), lambda: admin)
+    rotation = target.rotation("dual-password", SecretOptions(username="app"))
+    with pytest.raises(Transient, match="cannot be reached"):
+        rotation.probe(admin, step_context())
+
+
+def test_a_socket_is_spoken_to(program: str, tmp_path: Path, rotation_on: Any):
+    """`host` is its path then."""
+    path = str(tmp_path / "s")
+    with ScratchValkey(program, f"unixsocket {path}") as server:
+        assert rotation_on(server, host=path).probe(admin_of(server), step_context())
