@@ -12,7 +12,7 @@ from rotator.api import PluginInfo, StrategyInfo, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rotator.api import Credential, Rotation
+    from rotator.api import Credential, Rotation, StepContext
 
 __all__ = ["PLUGIN"]
 
@@ -33,6 +33,15 @@ class MysqlTarget:
                 f"plugin mysql has no strategy {strategy!r}.", hint=f"It has: {known}."
             )
         return STRATEGIES[strategy](self._server, chosen)
+
+    def probe(self, credential: Credential, ctx: StepContext) -> bool:
+        """Log in once, as whoever rotates this login wants to know whether it works."""
+        _ = ctx
+        connection = self._server.login(credential)
+        if connection is None:
+            return False
+        connection.close()
+        return True
 
     def close(self) -> None:
         """Close the admin connections."""

@@ -101,9 +101,11 @@ class TargetDocument(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
     plugin: Name = Field(description="Which kind of target: the name of an installed plugin.")
-    admin: Admin = Field(
+    admin: Admin | None = Field(
+        default=None,
         description="How rotator logs in to do its work: a reference to a whole credential in a"
-        " backend (`local:admin/main`), or a mapping of `username` and `password`."
+        " backend (`local:admin/main`), or a mapping of `username` and `password`. Needed, but for"
+        " plugins that work through a backend's login.",
     )
 
 
@@ -290,13 +292,17 @@ class SecretDocument(Strict):
     target: Annotated[str, known("targets")] = Field(
         description="Which of `targets` accepts the credential."
     )
-    backend: Annotated[str, known("backends")] = Field(description="Which of `backends` keeps it.")
+    backend: Annotated[str, known("backends")] | None = Field(
+        default=None,
+        description="Which of `backends` keeps it. Needed, but for targets that keep their secrets"
+        " themselves.",
+    )
     path: str | None = Field(
         default=None,
         min_length=1,
         max_length=1024,
         pattern=_PATH,
-        description="Where the backend keeps it. Default: the secret's name.",
+        description="Where it is kept. Default: the secret's name.",
     )
     strategy: Name = Field(description="How old and new overlap; the target's plugin lists them.")
     options: dict[str, object] = Field(default={}, description="Options of the target's plugin.")

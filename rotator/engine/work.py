@@ -541,6 +541,10 @@ class Work:
         """Write one event."""
         return self._append([event])
 
+    def record_all(self, events: list[NewEvent]) -> list[Event]:
+        """Write several events at once, or none of them."""
+        return self._append(events)
+
     # -- the ports -----------------------------------------------------------------------------
 
     def steps(self, rotation_id: str, record: SecretRecord | None) -> Steps:
@@ -555,6 +559,14 @@ class Work:
             adopted=frozenset(record.adopted if record else ()),
             wrote=self._wrote,
         )
+
+    def steps_now(self, rotation_id: str) -> Steps:
+        """Return steps that act until their time is up, counted from now: the lease is fresh."""
+        begun, now = self._clock.monotonic(), self._clock.now()
+        steps = self.steps(rotation_id, self._journal.secret(self._secret.name))
+        timeout = self._secret.policy.step_timeout.total_seconds()
+        steps.allow(deadline=min(begun + timeout, self._ends), lease_ends=now + self._ttl)
+        return steps
 
     def _wrote(self, rotation_id: str) -> bool:
         found = self._journal.rotation(rotation_id)
