@@ -445,6 +445,8 @@ class App:
                 f"the target refuses login {credential.username!r} with what the backend serves"
             )
             remedy = f"Put the right password into the backend, or: rotator rotate {name}"
+            if is_led(secret):
+                remedy = f"Have another one made: rotator rotate {name}"
             found.append(_finding(Severity.ERROR, subject, message, remedy))
         else:
             found.append(_finding(Severity.OK, subject, f"login {credential.username!r} works"))

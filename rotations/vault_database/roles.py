@@ -153,7 +153,13 @@ class StaticRole(Followed):
         """Say what the engine is asked."""
         login = f" login {current.username!r}" if current else ""
         text = f"POST {self._engine.mount}/rotate-role/{ctx.path}: the engine draws a password, sets it for{login} and serves it"
-        return [Planned(step=Step.CREATE, text=text)]
+        tried = f"log in on {self._options.logs_in_on} with what is served then; where that is refused, ask again"
+        old = f"log in on {self._options.logs_in_on} with the password from before and require that it is refused"
+        return [
+            Planned(step=Step.CREATE, text=text),
+            Planned(step=Step.VERIFY, text=tried),
+            *([Planned(step=Step.REVOKE, text=old)] if current else []),
+        ]
 
 
 def rights(mount: str, role: str) -> tuple[Right, ...]:

@@ -141,7 +141,17 @@ class Root(Followed):
         """Say what the engine is asked."""
         login = f" {current.username!r}" if current else ""
         text = f"POST {self._engine.mount}/rotate-root/{ctx.path}: the engine draws a password, sets it for its own login{login} and keeps it"
-        return [Planned(step=Step.CREATE, text=text)]
+        tried = "have the engine connect anew with what it keeps"
+        old = (
+            f"log in on {self._options.logs_in_on} with its first password and require that it is refused"
+            if self._options.initial is not None
+            else "nothing: nobody but the engine knows the password from before"
+        )
+        return [
+            Planned(step=Step.CREATE, text=text),
+            Planned(step=Step.VERIFY, text=tried),
+            Planned(step=Step.REVOKE, text=old),
+        ]
 
 
 def rights(mount: str, connection: str) -> tuple[Right, ...]:

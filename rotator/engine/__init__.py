@@ -341,14 +341,14 @@ def _with_engine_steps(
 
 def _led_steps(secret: ManagedSecret, steps: list[Planned], *, has_old: bool) -> list[Planned]:
     """Return what happens where another system rotates: it is asked to, and what it does is proven."""
+    own = {one.step for one in steps}
     asked = f"ask {secret.backend_name} to rotate {secret.path}, once; a lost answer is looked for"
     tried = (
         f"log in on {secret.target_name} with what is served then; where it is refused, ask again,"
         f" at most {secret.policy.proposals} times in all"
     )
-    planned = [*steps] or [Planned(step=Step.CREATE, text=asked)]
-    planned.append(Planned(step=Step.VERIFY, text=tried))
+    said = {Step.CREATE: asked, Step.VERIFY: tried}
     if has_old:
-        text = "log in with the old credential and write down whether it is refused"
-        planned.append(Planned(step=Step.REVOKE, text=text))
-    return planned
+        said[Step.REVOKE] = "log in with the old credential and write down whether it is refused"
+    added = [Planned(step=step, text=text) for step, text in said.items() if step not in own]
+    return sorted([*steps, *added], key=lambda one: list(Step).index(one.step))

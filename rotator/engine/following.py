@@ -22,6 +22,7 @@ from rotator.core.errors import (
     Refused,
     RotatorError,
     StepError,
+    Unknown,
     Unprovable,
 )
 from rotator.core.led import Followed
@@ -31,9 +32,9 @@ from rotator.core.ports import RotatesItself
 from rotator.core.schedule import as_data, is_due, next_due, retry_due
 from rotator.engine.copies import same
 from rotator.engine.origins import marked
-from rotator.engine.requests import Request, pending
+from rotator.engine.requests import Request, outcomes, pending
 from rotator.engine.results import Result
-from rotator.engine.steps import strangers_told
+from rotator.engine.steps import failure, strangers_told
 from rotator.engine.work import Work
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Following:
         now = world.clock.now()
         self._looks_until: datetime = now + self._waits
         self._retries_until: datetime = now + patience
+        self._followed: Request | None = None
         # The credential before, and whether it logged in, as this process has seen it.
         self._old: Version | None = None
         self._old_accepted: bool | None = None
@@ -134,7 +136,12 @@ class Following:
     def _rotate(self, reason: str, rotation_id: str | None, *, only_if_due: bool) -> Result:
         while True:
             with Work(self._world, self._secret, timedelta(0)) as work:
-                request = self._request(work, reason, rotation_id, only_if_due=only_if_due)
+                request = pending(self._world.journal, self._secret.name)
+                if request is None and self._followed is not None:
+                    return self._ended_by_another(self._followed)
+                if request is None:
+                    request = self._request(work, reason, rotation_id, only_if_due=only_if_due)
+                self._followed = request
                 steps = work.steps_now(_STEP)
                 try:
                     with strangers_told(self._world.log, self._secret.name, request.id, _STEP):
@@ -156,11 +163,8 @@ class Following:
     def _request(
         self, work: Work, reason: str, rotation_id: str | None, *, only_if_due: bool
     ) -> Request:
-        """Return what is to be followed: what was asked for before, or a new request."""
+        """Write down a new request, if there is to be one."""
         journal, name = self._world.journal, self._secret.name
-        found = pending(journal, name)
-        if found is not None:
-            return found
         noticed = self.notice(work)
         record = journal.secret(name)
         if only_if_due and not is_due(record, self._world.clock.now()):
@@ -209,8 +213,7 @@ class Following:
         """Prove what was waited for, under a lease of its own."""
         with Work(self._world, self._secret, timedelta(0)) as work:
             if pending(self._world.journal, self._secret.name) != request:
-                # Somebody else looked on too, and has written down how it ended.
-                return self._result(request, current, None)
+                return self._ended_by_another(request)
             try:
                 with strangers_told(self._world.log, self._secret.name, request.id, _STEP):
                     return self._prove(work, work.steps_now(_STEP), request, current)
@@ -245,6 +248,17 @@ class Following:
                 hint="Look for another way in, such as `trust` in pg_hba.conf, and close it.",
             )
         return self._result(request, current, refused)
+
+    def _ended_by_another(self, request: Request) -> Result:
+        """Return how it ended, as another process has written it down that looked on too."""
+        current = self._backend.current(self._secret.path)
+        newest = next(iter(outcomes(self._world.journal, self._secret.name, 1)), None)
+        if newest is not None and newest.kind is Kind.FAILED:
+            raise failure(newest)
+        if current is None or newest is None:
+            raise Unknown("what was asked for is no longer known; somebody else is at work on it.")
+        refused = newest.data.get("old_refused")
+        return self._result(request, current, refused if isinstance(refused, bool) else None)
 
     # -- when it does not go well --------------------------------------------------------------
 

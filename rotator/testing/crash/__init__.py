@@ -17,11 +17,12 @@ from rotator.testing.crash.exploring import (
     explore_strangers,
     explore_takeovers,
 )
+from rotator.testing.crash.led import led_scenarios
 from rotator.testing.crash.points import Crash, Point, When
 from rotator.testing.crash.process import POLICY, Process
 from rotator.testing.crash.report import Report, Violation
 from rotator.testing.crash.scenarios import Scenario, scenarios
-from rotator.testing.crash.worlds import Tapped, World, fake_world
+from rotator.testing.crash.worlds import Tapped, World, fake_world, led_world
 
 __all__ = [
     "POLICY",
@@ -41,6 +42,8 @@ __all__ = [
     "explore_strangers",
     "explore_takeovers",
     "fake_world",
+    "led_scenarios",
+    "led_world",
     "scenarios",
 ]
 
@@ -53,7 +56,8 @@ def assert_survives_crashes(make_world: Callable[[], World], *, double: bool = F
     worlds were tried.
     """
     runs, told = 0, list[str]()
-    for scenario in scenarios(make_world):
+    found = led_scenarios if make_world().is_led else scenarios
+    for scenario in found(make_world):
         reports = [explore(scenario, double=double), explore_failures(scenario)]
         runs += sum(report.runs for report in reports)
         told += [str(report) for report in reports if report.violations]

@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from rotator.core.led import Followed
 from rotator.core.model import Credential
 from rotator.core.ports import Clock, Journal, Rotation, SecretBackend
 from rotator.core.secret import Secret
 from rotator.testing.fake_backend import FakeBackend
+from rotator.testing.fake_engine import FakeEngine, FakeFollowed
 from rotator.testing.fake_journal import MemoryJournal
 from rotator.testing.fake_rotations import fake_rotation
 from rotator.testing.fake_target import Account, FakeTarget
@@ -41,7 +43,13 @@ class World:
     `close_sessions` closes all; without them the scenarios with sessions are left out.
     `refuse_next` makes the target refuse the next candidate. `foreign` makes a login that bears no
     mark of ours, to be adopted. `write_by_hand` makes a credential current in the backend as
-    somebody would who knows nothing of us, and returns its version. `make_journal` opens another
+    somebody would who knows nothing of us, and returns its version.
+
+    For a secret that another system rotates: `rotations` counts how often it has, `lose_password`
+    leaves the target with a password that it does not serve, and `rotate_by_itself` has it rotate
+    without being asked by us.
+
+    `make_journal` opens another
     journal than the one in memory, over the clock and what tells of dead holders. `secret` and `path`
     are the names under which the journal and the backend know the secret.
     """
@@ -58,6 +66,9 @@ class World:
     refuse_next: Callable[[], None] | None = None
     foreign: Callable[[], Credential] | None = None
     write_by_hand: Callable[[Credential], str] | None = None
+    rotations: Callable[[], int] | None = None
+    lose_password: Callable[[], None] | None = None
+    rotate_by_itself: Callable[[], object] | None = None
     tapped: Sequence[Tapped] = ()
     clock: ManualClock = field(default_factory=ManualClock)
     dead: set[str] = field(default_factory=set[str])
@@ -74,11 +85,16 @@ class World:
             self.write_by_hand = lambda one: backend.written_by_a_stranger(self.path, one)
         self.journal = self.make_journal(self.clock, self.dead.__contains__)
 
+    @property
+    def is_led(self) -> bool:
+        """Whether another system rotates this world's secret."""
+        return isinstance(self.rotation(), Followed)
+
     def lets_in(self, credential: Credential) -> bool:
         """Return whether the target accepts this credential right now, unseen by the harness."""
         if self.accepts is not None:
             return self.accepts(credential)
-        context = step_context(secret=self.secret, clock=self.clock)
+        context = step_context(secret=self.secret, path=self.path, clock=self.clock)
         return self.rotation().probe(credential, context)
 
     def told(self) -> Sequence[str]:
@@ -114,6 +130,22 @@ def fake_world(strategy: str, *, copies: bool = False, copied: bool = False) -> 
         foreign=lambda: _foreign(target),
         refuse_next=lambda: setattr(target, "refuse_next", 1),
         tapped=(backend, target, other) if copied else (backend, target),
+    )
+
+
+def led_world() -> World:
+    """Return a world whose secret a fake engine rotates."""
+    engine = FakeEngine()
+    return World(
+        rotation=lambda: FakeFollowed(engine),
+        backend=engine,
+        accepts=engine.accepts,
+        state=lambda: engine.set,
+        rotations=lambda: engine.rotations,
+        lose_password=engine.lose,
+        rotate_by_itself=engine.rotate,
+        refuse_next=lambda: setattr(engine, "refuse_next", 1),
+        tapped=(engine,),
     )
 
 
