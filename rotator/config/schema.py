@@ -87,8 +87,6 @@ def _offer(
     _define(definitions, at, info.target_options, info.summary, beside=entry["properties"])
     if document == "TargetDocument" and info.needs_admin:
         definitions[at]["required"] = [*definitions[at].get("required", []), "admin"]
-    elif document == "TargetDocument":
-        definitions[at]["properties"]["admin"] = False
     entry.setdefault("allOf", []).append(
         {
             "if": {"properties": {key: {"const": name}}, "required": [key]},

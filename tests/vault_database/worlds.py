@@ -70,6 +70,8 @@ class Shop:
             connection_url=f"postgresql://{{{{username}}}}:{{{{password}}}}@{place}",
             username=self.root,
             password=password,
+            # Thousands of worlds on one server: none keeps a connection open.
+            max_idle_connections=-1,
             **given,
         )
 

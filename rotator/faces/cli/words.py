@@ -71,7 +71,11 @@ def _details(result: Result, now: datetime, *, back: bool) -> list[str]:
         served = f"Login {new}, served as version {result.version}: it logs in."
         if result.old_refused:
             which = f"the old password of {old}" if old == new else f"login {old}"
-            return [served, _proof(which, refused=True)]
+            return [
+                served,
+                _proof(which, refused=True),
+                f"{result.by} rotates this secret by itself.",
+            ]
         return [
             served,
             f"{result.by} rotates this secret by itself, and decides when the old one goes.",
