@@ -75,18 +75,51 @@ class Shop:
             **given,
         )
 
-    def make_role(self, role: str, login: str, *, period: str = "8760h") -> None:
+    def make_role(self, role: str, login: str, *, period: str = "8760h", **given: Any) -> None:
         self.bao.call(
             "POST",
             f"{MOUNT}/static-roles/{role}",
             db_name=self.connection,
             username=login,
             rotation_period=period,
+            **given,
         )
 
     def sql(self, statement: str) -> None:
         with self.server.connect() as admin:
             admin.execute(statement.encode())
+
+    def make_slow_commits(self, seconds: float) -> None:
+        """Let commits of `slow_change` take so long, whoever hung up meanwhile.
+
+        An engine that is killed in that time has changed the password and kept the one before.
+        """
+        self.sql(f"CREATE TABLE {self.slow} (id int)")
+        self.sql(
+            f"CREATE FUNCTION {self.slow}() RETURNS trigger LANGUAGE plpgsql AS"
+            f" $$ BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END $$"
+        )
+        self.sql(
+            f"CREATE CONSTRAINT TRIGGER {self.slow} AFTER INSERT ON {self.slow}"
+            f" DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {self.slow}()"
+        )
+
+    @property
+    def slow(self) -> str:
+        return f"slow{self.number}"
+
+    def slow_change(self) -> list[str]:
+        change = "ALTER ROLE \"{{username}}\" WITH PASSWORD '{{password}}'"
+        return [change, f"INSERT INTO {self.slow} VALUES (1)"]
+
+    def slow_down_role(self) -> None:
+        self.make_role(self.role, self.role, rotation_statements=self.slow_change())
+
+    def commits_slowly(self) -> bool:
+        """Return whether the database is in the middle of such a commit."""
+        query = "SELECT 1 FROM pg_stat_activity WHERE usename = %s AND wait_event = 'PgSleep'"
+        with self.server.connect() as admin:
+            return bool(admin.execute(query, [self.root]).fetchall())
 
     def serves(self, role: str | None = None) -> Credential:
         """Return what a consumer reads."""
