@@ -157,7 +157,9 @@ class Reader:
         given = isinstance(entry, dict) and entry.get("admin") is not None
         if info.needs_admin and not given:
             said = "this key is missing."
-            remedy = "How rotator logs in: a reference to a credential, or `username` and `password`."
+            remedy = (
+                "How rotator logs in: a reference to a credential, or `username` and `password`."
+            )
             self._source.problem((*keys, "admin"), said, remedy)
         elif given and not info.needs_admin:
             said = f"the plugin `{info.name}` has no admin of its own."
