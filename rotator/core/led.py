@@ -7,7 +7,7 @@ tried. Nothing is staged, set or revoked by us, so the rest of the contract is r
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from rotator.core.errors import Denied
 
@@ -48,17 +48,17 @@ class SelfRotating(ABC):
         """Do nothing: what is not there need not be forgotten."""
         _ = path, rotation_id
 
-    def stage(self, path: str, rotation_id: str, new: Credential) -> NoReturn:
+    def stage(self, path: str, rotation_id: str, new: Credential) -> Credential:
         """Refuse: no value can be given to it."""
         _ = rotation_id, new
         raise _refused(path)
 
-    def publish(self, path: str, rotation_id: str, *, expect: str | None) -> NoReturn:
+    def publish(self, path: str, rotation_id: str, *, expect: str | None) -> str:
         """Refuse: what is current is decided where it is kept."""
         _ = rotation_id, expect
         raise _refused(path)
 
-    def restore(self, path: str, *, expect: str, to: str) -> NoReturn:
+    def restore(self, path: str, *, expect: str, to: str) -> str:
         """Refuse: the credential before is held nowhere."""
         _ = expect, to
         raise _refused(path)
@@ -80,22 +80,22 @@ class Followed(ABC):
     def probe(self, credential: Credential, ctx: StepContext) -> bool:
         """Try to log in once; an empty password stands for the one that only its keeper knows."""
 
-    def propose(self, current: Credential | None, ctx: StepContext) -> NoReturn:
+    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Refuse: the other system draws it."""
         _ = current
         raise _refused(ctx.secret)
 
-    def create(self, new: Credential, ctx: StepContext) -> NoReturn:
+    def create(self, new: Credential, ctx: StepContext) -> None:
         """Refuse: the other system sets it."""
         _ = new
         raise _refused(ctx.secret)
 
-    def revoke(self, old: Credential, ctx: StepContext) -> NoReturn:
+    def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Refuse: the other system takes it back."""
         _ = old
         raise _refused(ctx.secret)
 
-    def withdraw(self, new: Credential, ctx: StepContext) -> NoReturn:
+    def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Refuse: nothing was set."""
         _ = new
         raise _refused(ctx.secret)
