@@ -20,6 +20,7 @@ from rotator.core.ports import (
     ExaminesBackend,
     KeepsSecrets,
     KeepsValues,
+    SetsPasswords,
     TellsRotations,
     TriesLogins,
     UsesOthers,
@@ -524,6 +525,16 @@ class _Others:
             )
         return marked(found, f"target {target}")
 
+    def passwords(self, target: str) -> SetsPasswords:
+        """Return a target to set a password on; its errors say that they are of it."""
+        found = self._app.target(target) if target in self._app.settings.targets else None
+        if not isinstance(found, SetsPasswords):
+            raise UsageError(
+                f"no password can be set on target {target!r} for another login.",
+                hint="Name a target of a plugin whose target has `set_password()`, such as postgresql.",
+            )
+        return marked(found, f"target {target}")
+
     def admins(self, target: str) -> frozenset[str]:
         """Return the admin logins of this target, and of others on the same server."""
         return self._app.admins(target)
@@ -608,7 +619,7 @@ def _rights(
             made[one.target] = plugin.target(one.target, target.options, _nobody)
         through = made[one.target]
         if isinstance(through, WorksThrough) and through.through == backend:
-            found += through.rights(one.strategy, one.path, of=of)
+            found += through.rights(one.strategy, one.path, one.options, of=of)
     return tuple(found)
 
 

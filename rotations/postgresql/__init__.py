@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
 from rotations.postgresql.options import SecretOptions, TargetOptions
+from rotations.postgresql.roles import look
 from rotations.postgresql.server import Server
 from rotations.postgresql.strategies import STRATEGIES
-from rotator.api import PluginInfo, StrategyInfo, UsageError
+from rotator.api import Denied, PluginInfo, StrategyInfo, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +44,18 @@ class PostgresTarget:
             return False
         connection.close()
         return True
+
+    def set_password(self, credential: Credential, ctx: StepContext) -> None:
+        """Set the password of a login that exists, whoever it belongs to: its owner asks for it."""
+        name = credential.username
+        with self._server.admin(f"looking at login {name!r}") as admin:
+            found = look(admin, [name])
+        if name not in found:
+            raise Denied(
+                f"there is no login {name!r} on {self._server.where}.", hint="Create it first."
+            )
+        single = STRATEGIES["single-user"](self._server, SecretOptions(username=name))
+        single.create(credential, replace(ctx, adopted=ctx.adopted | {name}))
 
     def close(self) -> None:
         """Close the admin connections."""

@@ -51,10 +51,10 @@ class EngineTarget:
             raise UsageError(
                 f"plugin vault-database has no strategy {strategy!r}.", hint=f"It has: {known}."
             )
-        if chosen.initial is not None:
+        if chosen.initial is not None or chosen.recover:
             raise UsageError(
-                "`initial` is for strategy `root`: a static role's password is served by the engine.",
-                hint="Remove it.",
+                "`initial` and `recover` are for strategy `root`: a static role's password is served by the engine, and made anew by it.",
+                hint="Remove them.",
             )
         return roles.StaticRole(self._engine, chosen)
 
@@ -63,12 +63,14 @@ class EngineTarget:
         """The backend whose login is used."""
         return self._engine.through
 
-    def rights(self, strategy: str, path: str, *, of: str) -> tuple[Right, ...]:
+    def rights(self, strategy: str, path: str, options: object, *, of: str) -> tuple[Right, ...]:
         """Return what one secret needs; nobody consumes a root login."""
         if of == "consumer":
             return (roles.consumers(self._engine.mount, path),) if strategy == _STATIC else ()
-        made = root.rights if strategy == _ROOT else roles.rights
-        return made(self._engine.mount, path)
+        if strategy != _ROOT:
+            return roles.rights(self._engine.mount, path)
+        recover = cast("SecretOptions", options).recover
+        return root.rights(self._engine.mount, path, recover=recover)
 
     def close(self) -> None:
         """Do nothing: the connections are the backend's."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from rotations.vault_database.options import TargetOptions
-    from rotator.api import Answer, CallsServer, Others, TriesLogins
+    from rotator.api import Answer, CallsServer, Others, Secret, TriesLogins
 
 _NOTHING: Final = "Nothing was changed by it."
 
@@ -118,6 +118,16 @@ class Engine:
         """Have the engine change the password of its own login."""
         self._write("rotate-root", connection, f"to rotate the root login of {connection!r}")
 
+    def keep(self, connection: str, password: Secret) -> None:
+        """Tell the engine by which password its login gets in; it is not tried yet."""
+        path = f"{self.mount}/config/{connection}"
+        body = {"password": password.reveal(), "verify_connection": False}
+        answer = self._server.call("POST", path, body, capability="update")
+        if answer.status not in (200, 204):
+            raise self._failed(
+                answer, "config", connection, f"to keep a password for {connection!r}"
+            )
+
     def connects(self, connection: str) -> None:
         """Have the engine connect anew with what it keeps. Raises `LockedOut` when it is refused."""
         self._write("reset", connection, f"to connect {connection!r} anew")
@@ -184,7 +194,7 @@ class Engine:
             case Failure.LOCKED_OUT:
                 return LockedOut(
                     f"{head} the database refuses the engine's own login: it has another password than the engine keeps.",
-                    hint=f"Nothing can be rotated through this connection until that is mended. Set a password for that login on the database by another admin, tell it to the engine (bao write {self.mount}/config/CONNECTION password=-), then rotate the root login again.",
+                    hint=f"Nothing can be rotated through this connection until that is mended. Set a password for that login on the database by another admin, tell it to the engine (bao write {self.mount}/config/CONNECTION password=-), then rotate the root login again. Or let rotator do it: `recover: true` on its secret.",
                 )
             case Failure.NO_LOGIN:
                 return Denied(

@@ -51,3 +51,10 @@ class SecretOptions:
             reference=True,
         ),
     )
+    recover: bool = field(
+        default=False,
+        metadata=_help(
+            "root: where the engine is locked out of the database, give its login another password"
+            " by the admin of `logs_in_on`, tell it to the engine, and have it rotated."
+        ),
+    )

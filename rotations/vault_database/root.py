@@ -75,7 +75,7 @@ class RootLogins(SelfRotating):
         found: list[Finding] = []
         for path in paths:
             subject = f"target {self._engine.name}, connection {path}"
-            wanted = {one.path: one.capabilities for one in rights(self._engine.mount, path)}
+            wanted = {one.path: one.capabilities for one in self._wanted(path)}
             for place, lacks in self._engine.missing(wanted):
                 message = f"the token lacks {' and '.join(lacks)} on {place}"
                 remedy = f"Give it what is printed by: rotator policy {self._engine.through}"
@@ -88,6 +88,9 @@ class RootLogins(SelfRotating):
                 message = f"works by login {login!r}"
                 found.append(_finding(Severity.OK, subject, message))
         return found
+
+    def _wanted(self, path: str) -> tuple[Right, ...]:
+        return rights(self._engine.mount, path, recover=self._options.recover)
 
     def _in_the_way(self, path: str, login: str) -> Denied | None:
         for name in self._engine.roles():
@@ -137,6 +140,21 @@ class Root(Followed):
             return False
         return True
 
+    def repair(self, current: Credential, ctx: StepContext) -> None:
+        """Give the engine and its login one password again, where the options allow it.
+
+        The engine keeps it first, and the database hears of it then: cut off between the two, the
+        engine is locked out as before, and the next try draws another one.
+        """
+        if not self._options.recover:
+            return
+        database = self._engine.others.passwords(self._options.logs_in_on)
+        new = Credential(username=current.username, password=ctx.new_password())
+        ctx.log.warning("locked out", secret=ctx.secret, login=current.username)
+        ctx.require_time()
+        self._engine.keep(ctx.path, new.password)
+        database.set_password(new, ctx)
+
     def explain(self, current: Credential | None, ctx: StepContext) -> list[Planned]:
         """Say what the engine is asked."""
         login = f" {current.username!r}" if current else ""
@@ -154,10 +172,15 @@ class Root(Followed):
         ]
 
 
-def rights(mount: str, connection: str) -> tuple[Right, ...]:
+def rights(mount: str, connection: str, *, recover: bool) -> tuple[Right, ...]:
     """Return what rotating the root login of a connection needs."""
     return (
-        Right(path=f"{mount}/config/{connection}", capabilities=("read",), why="which login it is"),
+        Right(
+            path=f"{mount}/config/{connection}",
+            capabilities=("read", "update") if recover else ("read",),
+            why="which login it is"
+            + (", and telling the engine its password where it is locked out" if recover else ""),
+        ),
         Right(
             path=f"{mount}/rotate-root/{connection}",
             capabilities=("update",),

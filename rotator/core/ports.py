@@ -479,6 +479,24 @@ class TriesLogins(Protocol):
 
 
 @runtime_checkable
+class SetsPasswords(Protocol):
+    """A target on which its admin can set the password of any login that exists."""
+
+    def set_password(self, credential: Credential, ctx: StepContext) -> None:
+        """Afterwards `credential` logs in. Raises `Denied` when there is no such login."""
+        ...
+
+
+@runtime_checkable
+class Repairs(Protocol):
+    """How a credential is tried whose keeper may need help before it can rotate again."""
+
+    def repair(self, current: Credential, ctx: StepContext) -> None:
+        """Bring its keeper back, where that is allowed: called once what is served is refused."""
+        ...
+
+
+@runtime_checkable
 class KeepsSecrets(Protocol):
     """A target that is the backend of its own secrets: they are served from where they are made."""
 
@@ -496,6 +514,10 @@ class Others(Protocol):
 
     def logins(self, target: str) -> TriesLogins:
         """Return a target to try logins on. Raises `UsageError` when it cannot."""
+        ...
+
+    def passwords(self, target: str) -> SetsPasswords:
+        """Return a target to set a password on. Raises `UsageError` when it cannot."""
         ...
 
     def admins(self, target: str) -> frozenset[str]:
@@ -525,7 +547,7 @@ class WorksThrough(Protocol):
         """The backend's name."""
         ...
 
-    def rights(self, strategy: str, path: str, *, of: str) -> tuple[Right, ...]:
+    def rights(self, strategy: str, path: str, options: object, *, of: str) -> tuple[Right, ...]:
         """Return what one secret needs; `of`: whom the policy is for, as in `WritesPolicy`."""
         ...
 

@@ -28,7 +28,7 @@ from rotator.core.errors import (
 from rotator.core.led import Followed
 from rotator.core.model import Check, Evidence, Kind, NewEvent, Outcome
 from rotator.core.naming import new_id
-from rotator.core.ports import RotatesItself
+from rotator.core.ports import Repairs, RotatesItself
 from rotator.core.schedule import as_data, is_due, next_due, retry_due
 from rotator.engine.copies import same
 from rotator.engine.origins import marked
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rotator.core.model import Credential, Json, Version
-    from rotator.core.ports import Rotation, SecretBackend
+    from rotator.core.ports import Rotation, SecretBackend, StepContext
     from rotator.engine.steps import ManagedSecret, Steps
     from rotator.engine.work import World
 
@@ -193,11 +193,21 @@ class Following:
         before = self._backend.current(self._secret.path)
         if self._old is None and before is not None and before.id == request.old_version:
             self._old = before
-        steps.context(None).require_time()
+        ctx = steps.context(before.credential if before else None)
+        if before is not None:
+            self._repair(before.credential, ctx)
+        ctx.require_time()
         awaited = self._owner.request_rotation(
             self._secret.path, request.id, expect=request.old_version
         )
         return awaited, self._backend.current(self._secret.path)
+
+    def _repair(self, served: Credential, ctx: StepContext) -> None:
+        """Let the rotation bring its keeper back where that cannot rotate as it stands."""
+        if not isinstance(self._secret.rotation, Repairs):
+            return
+        if not self._rotation.probe(served, ctx):
+            cast("Repairs", self._rotation).repair(served, ctx)
 
     def _await(self, awaited: str) -> Version | None:
         clock = self._world.clock

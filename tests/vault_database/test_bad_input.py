@@ -43,7 +43,7 @@ def edit(rotator: Real) -> Callable[[str, str], None]:
         ("through: vault}", "through: valut}", "Did you mean `vault`?"),
         ("{logs_in_on: main}", "{logs_in_on: mian}", "Did you mean `main`?"),
         ("{logs_in_on: main}", "{}", "this key is missing"),
-        ("{logs_in_on: main}", "{logs_in_on: main, initial: 'env:X'}", "is for strategy `root`"),
+        ("{logs_in_on: main}", "{logs_in_on: main, initial: 'env:X'}", "are for strategy `root`"),
         ("strategy: static-role", "strategy: static-rolle", "Did you mean `static-role`?"),
         (
             "{logs_in_on: main}}\n",

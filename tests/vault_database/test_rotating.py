@@ -214,6 +214,31 @@ def test_an_engine_that_is_locked_out_is_told_with_the_way_back(rotator: Real, s
     assert not shop.lets_in(Credential(username=shop.root, password=Secret("set-by-a-person")))
 
 
+def test_an_engine_that_is_locked_out_is_let_in_again_where_that_is_allowed(
+    rotator: Real, shop: Shop
+):
+    """By the admin of its database: the engine keeps a password, the login gets it, and it is rotated."""
+    config = rotator.folder / "rotator.yaml"
+    initial = 'initial: "env:FIRST_ROOT_PASSWORD"'
+    config.write_text(config.read_text().replace(initial, "recover: true"))
+    shop.sql(f"GRANT {shop.root} TO rotator_admin WITH ADMIN OPTION")
+    shop.sql(f"ALTER ROLE {shop.root} NOSUPERUSER CREATEROLE")
+    shop.sql(f"GRANT {shop.role} TO {shop.root} WITH ADMIN OPTION")
+    line = f'path "{MOUNT}/config/{shop.connection}" {{ capabilities = ["read", "update"] }}'
+    assert line in rotator("policy", "vault", "root").out
+    rotator("adopt", "root")
+    before = shop.bao.call("GET", f"{MOUNT}/config/{shop.connection}")["data"]
+    shop.sql(f"ALTER ROLE {shop.root} PASSWORD 'what-the-engine-never-kept'")
+    rotator("rotate", "root")
+    assert shop.bao.call("GET", f"{MOUNT}/config/{shop.connection}")["data"] == before
+    rotator("rotate", "app")
+    assert shop.lets_in(shop.serves())
+    # A login that is not there any more is not made.
+    shop.sql(f"DROP OWNED BY {shop.root}")
+    shop.sql(f"DROP ROLE {shop.root}")
+    assert "there is no login" in rotator("rotate", "root", code=3).err
+
+
 # -- nothing secret --------------------------------------------------------------------------------
 
 

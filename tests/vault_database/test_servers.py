@@ -91,6 +91,7 @@ def mariadb() -> Iterator[ScratchMariaDB]:
                 "GRANT ALL ON *.* TO 'engine'@'%' WITH GRANT OPTION",
                 f"CREATE USER 'app'@'%' IDENTIFIED BY '{FIRST}'",
                 f"CREATE USER 'rotator'@'%' IDENTIFIED BY '{ADMIN_PASSWORD}'",
+                "GRANT ALL ON *.* TO 'rotator'@'%' WITH GRANT OPTION",
             ):
                 admin.cursor().execute(statement)
         yield server
@@ -137,6 +138,18 @@ def test_roles_and_the_root_login_of_a_mariadb_are_rotated(
         admin.cursor().execute("ALTER USER 'engine'@'%' IDENTIFIED BY 'what-the-engine-lost'")
         bao.call("POST", f"{MOUNT}/config/maria", **given, connection_url=url, password="x" * 9,
                  verify_connection=False)  # fmt: skip
+    config = rotator.folder / "rotator.yaml"
+    text = config.read_text()
+    config.write_text(
+        text.replace(
+            "options: {logs_in_on: main, i", "options: {logs_in_on: main, recover: true, i"
+        )
+    )
+    rotator("rotate", "root")
+    rotator("rotate", "app")
+    config.write_text(text)
+    with mariadb.connect() as admin:
+        admin.cursor().execute("ALTER USER 'engine'@'%' IDENTIFIED BY 'lost-once-more'")
     said = rotator("rotate", "root", code=3).err
     assert "has another password than the engine keeps" in said
     assert "Applications are safe" in said

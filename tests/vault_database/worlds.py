@@ -167,6 +167,9 @@ class Neighbours:
     def logins(self, target: str) -> TriesLogins:
         return self._logins
 
+    def passwords(self, target: str) -> Any:
+        return self._logins
+
     def admins(self, target: str) -> frozenset[str]:
         return self.admin_logins
 
