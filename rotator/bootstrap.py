@@ -15,10 +15,16 @@ from rotator.core.errors import RotatorError, UsageError
 from rotator.core.model import Credential, Finding, Severity
 from rotator.core.ports import (
     Access,
+    CallsServer,
     Examines,
     ExaminesBackend,
+    KeepsSecrets,
     KeepsValues,
+    SetsPasswords,
     TellsRotations,
+    TriesLogins,
+    UsesOthers,
+    WorksThrough,
     WritesPolicy,
 )
 from rotator.core.schedule import ROTATION_TAKES, is_due, room, timing
@@ -28,6 +34,8 @@ from rotator.dispatch.dispatcher import Dispatcher
 from rotator.dispatch.hands import Threads
 from rotator.dispatch.worker import Worker
 from rotator.engine import Copy, Engine, ManagedSecret
+from rotator.engine.following import is_led
+from rotator.engine.origins import marked
 from rotator.journal import audit, chain, migrate
 from rotator.journal.agenda import SqlAgenda
 from rotator.journal.checkpoints import Anchor, checkpoint
@@ -42,9 +50,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from rotator.config import Settings
-    from rotator.config.model import AdminSettings
+    from rotator.config.model import AdminSettings, SecretSettings
     from rotator.core.model import Event, Json
-    from rotator.core.ports import SecretBackend, Target
+    from rotator.core.ports import Right, SecretBackend, Target
     from rotator.core.serving import Topic
     from rotator.dispatch.hands import Hands, Pool
     from rotator.dispatch.queue import Queue
@@ -143,7 +151,7 @@ class App:
             name=chosen.name,
             path=chosen.path,
             backend_name=chosen.backend,
-            backend=self.backend(chosen.backend),
+            backend=self.keeper(chosen),
             target_name=chosen.target,
             rotation=self.target(chosen.target).rotation(chosen.strategy, chosen.options),
             plugin=target.plugin,
@@ -174,6 +182,19 @@ class App:
                     _ = self._closing.callback(cast("Callable[[], None]", close))
             return self._backends[name]
 
+    def keeper(self, secret: SecretSettings) -> SecretBackend:
+        """Return what keeps a secret: a backend, or its target itself."""
+        if not secret.kept_by_target:
+            return self.backend(secret.backend)
+        target = self.target(secret.target)
+        if not isinstance(target, KeepsSecrets):
+            plugin = self.settings.targets[secret.target].plugin
+            raise UsageError(
+                f"the plugin `{plugin}` declares that it keeps secrets, and does not.",
+                hint="This is a fault in it: its target has no `backend()`.",
+            )
+        return target.backend(secret.strategy, secret.options)
+
     def target(self, name: str) -> Target:
         """Return a target by its name in the configuration; made once."""
         with self._guard:
@@ -182,9 +203,11 @@ class App:
                 plugin = plugins.rotation_plugin(chosen.plugin)
                 # Looked up once before anything begins: a reference that leads nowhere is misuse,
                 # not something that went wrong in the middle of a rotation.
-                if plugin.info.needs_admin:
+                if chosen.admin is not None:
                     _ = self._admin(chosen.admin)
                 made = plugin.target(name, chosen.options, lambda: self._admin(chosen.admin))
+                if isinstance(made, UsesOthers):
+                    made.use(_Others(self, name))
                 self._targets[name] = made
                 _ = self._closing.callback(made.close)
             return self._targets[name]
@@ -193,7 +216,25 @@ class App:
         """Return the value that a reference names, looked up anew."""
         return self._resolver.secret(reference)
 
-    def _admin(self, admin: AdminSettings) -> Credential:
+    def admins(self, target: str) -> frozenset[str]:
+        """Return the admin logins of a target, and of others at the same host and port."""
+        place = self._place(target)
+        found: set[str] = set()
+        for name, one in self.settings.targets.items():
+            same = name == target or (place is not None and self._place(name) == place)
+            if one.admin is not None and same:
+                found.add(one.admin.username or self._admin(one.admin).username)
+        return frozenset(found)
+
+    def _place(self, target: str) -> tuple[object, object] | None:
+        """Return a target's host and port, where its plugin has such options."""
+        options = self.settings.targets[target].options
+        host = getattr(options, "host", None)
+        return None if host is None else (host, getattr(options, "port", None))
+
+    def _admin(self, admin: AdminSettings | None) -> Credential:
+        if admin is None:
+            raise UsageError("this target has no admin.", hint="Its plugin needs none.")
         if admin.reference is not None:
             return self._resolver.credential(admin.reference)
         if admin.username is None or admin.password is None:
@@ -299,7 +340,7 @@ class App:
             anchor = Anchor.parse(kept.reveal()) if kept is not None else None
         seen: dict[str, set[str]] = {}
         for chosen in self.settings.secrets.values():
-            backend = self.backend(chosen.backend)
+            backend = self.keeper(chosen)
             if isinstance(backend, TellsRotations):
                 seen[chosen.name] = backend.rotation_ids(chosen.path)
         return audit.verify(self.journal, public_key=public_key, anchor=anchor, seen=seen)
@@ -351,12 +392,15 @@ class App:
         """Look at everything that a rotation of these secrets needs; nothing is changed by it."""
         found: list[Finding] = []
         chosen = [self.settings.secrets[name] for name in names]
-        places = [one.backend for one in chosen]
+        places = [one.backend for one in chosen if not one.kept_by_target]
         places += [copy.backend for one in chosen for copy in one.copies]
         for name in dict.fromkeys(places):
             found += _guarded(
                 f"backend {name}", lambda name=name: self._examine_backend(name, names)
             )
+        for one in chosen:
+            if one.kept_by_target:
+                found += _guarded(f"target {one.target}", lambda one=one: self._examine_keeper(one))
         for name in names:
             found += _guarded(f"secret {name}", lambda name=name: self._examine_secret(name))
         found += _guarded("journal", self._examine_journal)
@@ -371,6 +415,14 @@ class App:
             return backend.examine(paths)
         _ = [backend.current(path) for path in paths]
         return [_finding(Severity.OK, f"backend {name}", "can be read")]
+
+    def _examine_keeper(self, kept: SecretSettings) -> list[Finding]:
+        """Let a target that keeps this secret itself look at it."""
+        backend = self.keeper(kept)
+        if isinstance(backend, ExaminesBackend):
+            return backend.examine({kept.path: kept.policy.every})
+        _ = backend.current(kept.path)
+        return [_finding(Severity.OK, f"target {kept.target}", f"{kept.path} can be read")]
 
     def _examine_secret(self, name: str) -> list[Finding]:
         secret, subject = self.secret(name), f"secret {name}"
@@ -396,14 +448,18 @@ class App:
                 f"the target refuses login {credential.username!r} with what the backend serves"
             )
             remedy = f"Put the right password into the backend, or: rotator rotate {name}"
+            if is_led(secret):
+                remedy = f"Have another one made: rotator rotate {name}"
             found.append(_finding(Severity.ERROR, subject, message, remedy))
         else:
             found.append(_finding(Severity.OK, subject, f"login {credential.username!r} works"))
         if current is not None and (record is None or record.version != current.id):
             message = f"the journal does not know version {current.id}, which the backend serves"
-            found.append(
-                _finding(Severity.WARNING, subject, message, f"Take it over: rotator adopt {name}")
-            )
+            remedy = f"Take it over: rotator adopt {name}"
+            if record is not None and is_led(secret):
+                message += ": it was rotated by itself"
+                remedy = f"Have that written down: rotator verify {name}"
+            found.append(_finding(Severity.WARNING, subject, message, remedy))
         if record is not None and record.parked is not None:
             message = f"it is parked: {record.parked}"
             remedy = f"When the cause is mended: rotator unpark {name}"
@@ -441,6 +497,53 @@ class App:
             remedy = "Set journal.signing_key; `rotator init` shows how."
             found.append(_finding(Severity.WARNING, "journal", message, remedy))
         return found
+
+
+class _Others:
+    """What one target may use of the rest of the configuration."""
+
+    def __init__(self, app: App, name: str) -> None:
+        self._app: App = app
+        self._name: str = name
+
+    def server(self, backend: str) -> CallsServer:
+        """Return a backend that lends its login."""
+        found = self._app.backend(backend)
+        if not isinstance(found, CallsServer):
+            kind = self._app.settings.backends[backend].type
+            raise UsageError(
+                f"target {self._name!r} works through backend {backend!r}, which is of type `{kind}` and has no server to lend.",
+                hint="Name a backend of type `vault`.",
+            )
+        return found
+
+    def logins(self, target: str) -> TriesLogins:
+        """Return a target to try logins on; its errors say that they are of it."""
+        found = self._app.target(target) if target in self._app.settings.targets else None
+        if not isinstance(found, TriesLogins):
+            raise UsageError(
+                f"no login can be tried on target {target!r}.",
+                hint="Name a target of a plugin whose target has `probe()`, such as postgresql.",
+            )
+        return marked(found, f"target {target}")
+
+    def passwords(self, target: str) -> SetsPasswords:
+        """Return a target to set a password on; its errors say that they are of it."""
+        found = self._app.target(target) if target in self._app.settings.targets else None
+        if not isinstance(found, SetsPasswords):
+            raise UsageError(
+                f"no password can be set on target {target!r} for another login.",
+                hint="Name a target of a plugin whose target has `set_password()`, such as postgresql.",
+            )
+        return marked(found, f"target {target}")
+
+    def admins(self, target: str) -> frozenset[str]:
+        """Return the admin logins of this target, and of others on the same server."""
+        return self._app.admins(target)
+
+    def resolve(self, reference: str) -> Secret:
+        """Return the value that a reference names."""
+        return self._app.resolve(reference)
 
 
 def open_app(
@@ -485,18 +588,45 @@ def policy(config: Path, backend: str, names: Sequence[str], *, of: str) -> str:
             f"backend {backend!r} has no policy for {of!r}.",
             hint=f"One of: {', '.join(plugin.policies)}.",
         )
+    called = _rights(settings, backend, wanted, of)
     if of == "consumer":
-        return plugin.policy(chosen.options, Access(rotated=tuple(rotated)), of=of)
+        access = Access(rotated=tuple(rotated), called=called)
+        return plugin.policy(chosen.options, access, of=of)
     read = [settings.journal.password]
     for target in settings.targets.values():
-        read += [target.admin.reference, target.admin.password]
+        if target.admin is not None:
+            read += [target.admin.reference, target.admin.password]
     access = Access(
         rotated=tuple(rotated),
         kept=tuple(_paths_in(backend, [settings.journal.signing_key])),
         # What is rotated may be read anyway.
         read=tuple(one for one in _paths_in(backend, read) if one not in rotated),
+        called=called,
     )
     return plugin.policy(chosen.options, access, of=of)
+
+
+def _rights(
+    settings: Settings, backend: str, secrets: Iterable[SecretSettings], of: str
+) -> tuple[Right, ...]:
+    """Return what targets need that work by the login of this backend."""
+    found: list[Right] = []
+    made: dict[str, Target] = {}
+    for one in secrets:
+        target = settings.targets[one.target]
+        if not one.kept_by_target:
+            continue
+        if one.target not in made:
+            plugin = plugins.rotation_plugin(target.plugin)
+            made[one.target] = plugin.target(one.target, target.options, _nobody)
+        through = made[one.target]
+        if isinstance(through, WorksThrough) and through.through == backend:
+            found += through.rights(one.strategy, one.path, one.options, of=of)
+    return tuple(found)
+
+
+def _nobody() -> Credential:
+    raise UsageError("a policy is only written: nothing is connected to.")
 
 
 def _paths_in(backend: str, texts: Iterable[str | None]) -> list[str]:

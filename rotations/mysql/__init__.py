@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
 from rotations.mysql.options import SecretOptions, TargetOptions
 from rotations.mysql.server import Server
 from rotations.mysql.strategies import STRATEGIES
-from rotator.api import PluginInfo, StrategyInfo, UsageError, abilities_of_rotation
+from rotator.api import Denied, PluginInfo, StrategyInfo, UsageError, abilities_of_rotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rotator.api import Credential, Rotation
+    from rotator.api import Credential, Rotation, StepContext
 
 __all__ = ["PLUGIN"]
 
@@ -33,6 +34,27 @@ class MysqlTarget:
                 f"plugin mysql has no strategy {strategy!r}.", hint=f"It has: {known}."
             )
         return STRATEGIES[strategy](self._server, chosen)
+
+    def probe(self, credential: Credential, ctx: StepContext) -> bool:
+        """Log in once, as whoever rotates this login wants to know whether it works."""
+        _ = ctx
+        connection = self._server.login(credential)
+        if connection is None:
+            return False
+        connection.close()
+        return True
+
+    def set_password(self, credential: Credential, ctx: StepContext) -> None:
+        """Set the password of a login that exists, whoever it belongs to: its owner asks for it."""
+        name = credential.username
+        with self._server.admin(f"looking at login {name!r}") as accounts:
+            found = accounts.look(name)
+        if not found:
+            raise Denied(
+                f"there is no login {name!r} on {self._server.where}.", hint="Create it first."
+            )
+        single = STRATEGIES["single-user"](self._server, SecretOptions(username=name))
+        single.create(credential, replace(ctx, adopted=ctx.adopted | {name}))
 
     def close(self) -> None:
         """Close the admin connections."""

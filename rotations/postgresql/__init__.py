@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
 from rotations.postgresql.options import SecretOptions, TargetOptions
+from rotations.postgresql.roles import look
 from rotations.postgresql.server import Server
 from rotations.postgresql.strategies import STRATEGIES
-from rotator.api import PluginInfo, StrategyInfo, UsageError, abilities_of_rotation
+from rotator.api import Denied, PluginInfo, StrategyInfo, UsageError, abilities_of_rotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rotator.api import Credential, Rotation
+    from rotator.api import Credential, Rotation, StepContext
 
 __all__ = ["PLUGIN"]
 
@@ -33,6 +35,27 @@ class PostgresTarget:
                 f"plugin postgresql has no strategy {strategy!r}.", hint=f"It has: {known}."
             )
         return STRATEGIES[strategy](self._server, chosen)
+
+    def probe(self, credential: Credential, ctx: StepContext) -> bool:
+        """Log in once, as whoever rotates this login wants to know whether it works."""
+        _ = ctx
+        connection = self._server.login(credential, None)
+        if connection is None:
+            return False
+        connection.close()
+        return True
+
+    def set_password(self, credential: Credential, ctx: StepContext) -> None:
+        """Set the password of a login that exists, whoever it belongs to: its owner asks for it."""
+        name = credential.username
+        with self._server.admin(f"looking at login {name!r}") as admin:
+            found = look(admin, [name])
+        if name not in found:
+            raise Denied(
+                f"there is no login {name!r} on {self._server.where}.", hint="Create it first."
+            )
+        single = STRATEGIES["single-user"](self._server, SecretOptions(username=name))
+        single.create(credential, replace(ctx, adopted=ctx.adopted | {name}))
 
     def close(self) -> None:
         """Close the admin connections."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, cast
 
 from rotations.valkey.options import SecretOptions, TargetOptions
 from rotations.valkey.server import Server
 from rotations.valkey.strategies import STRATEGIES
-from rotator.api import PluginInfo, StrategyInfo, UsageError
+from rotator.api import PluginInfo, StrategyInfo, UsageError, abilities_of_rotation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rotator.api import Credential, Rotation
+    from rotator.api import Credential, Rotation, StepContext
 
 __all__ = ["PLUGIN"]
 
@@ -34,9 +35,21 @@ class ValkeyTarget:
             )
         return STRATEGIES[strategy](self._server, chosen)
 
+    def probe(self, credential: Credential, ctx: StepContext) -> bool:
+        """Log in once on each node, as whoever rotates this login wants to know whether it works."""
+        return self._single(credential.username).probe(credential, ctx)
+
+    def set_password(self, credential: Credential, ctx: StepContext) -> None:
+        """Set the password of a user that exists, whoever it belongs to: its owner asks for it."""
+        name = credential.username
+        self._single(name).create(credential, replace(ctx, adopted=ctx.adopted | {name}))
+
     def close(self) -> None:
         """Close the admin's connections."""
         self._server.close()
+
+    def _single(self, name: str) -> Rotation:
+        return STRATEGIES["single-user"](self._server, SecretOptions(username=name))
 
 
 class _ValkeyPlugin:
@@ -46,7 +59,12 @@ class _ValkeyPlugin:
         name="valkey",
         summary="Valkey, and Redis 6.0 and newer: alone, replicated, by Sentinel or in a cluster.",
         strategies=tuple(
-            StrategyInfo(name=name, summary=one.summary, overlaps=one.overlapping)
+            StrategyInfo(
+                name=name,
+                summary=one.summary,
+                overlaps=one.overlapping,
+                abilities=abilities_of_rotation(one),
+            )
             for name, one in STRATEGIES.items()
         ),
         target_options=TargetOptions,

@@ -24,16 +24,35 @@ class Collisions:
     def __init__(self, source: Source) -> None:
         """Problems go to `source`."""
         self._source: Source = source
-        self._places: dict[tuple[str, str], tuple[str, Keys]] = {}
+        self._places: dict[tuple[str, ...], tuple[str, Keys]] = {}
         self._claims: dict[tuple[str, str, str], str] = {}
 
-    def place(self, name: str, entry: dict[str, Data]) -> None:
-        """Note when a secret, or a copy of one, is already kept at the same path of a backend."""
-        self._take(name, entry, ("secrets", name))
+    def place(self, name: str, entry: dict[str, Data], keeper: str | None = None) -> None:
+        """Note when a secret, or a copy of one, is already kept at the same path of a backend.
+
+        `keeper`: the target that keeps it, where that is its own backend.
+        """
+        if keeper is not None:
+            self._take_within(name, entry, keeper)
+        else:
+            self._take(name, entry, ("secrets", name))
         copies = entry.get("copies")
         for number, copy in enumerate(copies if isinstance(copies, list) else ()):
             if isinstance(copy, dict):
                 self._take(name, copy, ("secrets", name, "copies", number))
+
+    def _take_within(self, name: str, entry: dict[str, Data], keeper: str) -> None:
+        """Note when another secret is the same one of this target: by strategy and path."""
+        place = ("target", keeper, str(entry.get("strategy")), str(entry.get("path", name)))
+        keys = ("secrets", name)
+        first = self._places.setdefault(place, (name, keys))
+        if first[1] != keys:
+            self._source.problem(
+                (*keys, "path") if "path" in entry else keys,
+                f"secret `{first[0]}` is the same one of target `{keeper}`.",
+                "Manage it once: two would rotate it in turn.",
+                at_key=True,
+            )
 
     def _take(self, name: str, entry: dict[str, Data], keys: Keys) -> None:
         backend, path = entry.get("backend"), entry.get("path", name)

@@ -292,13 +292,17 @@ class SecretDocument(Strict):
     target: Annotated[str, known("targets")] = Field(
         description="Which of `targets` accepts the credential."
     )
-    backend: Annotated[str, known("backends")] = Field(description="Which of `backends` keeps it.")
+    backend: Annotated[str, known("backends")] | None = Field(
+        default=None,
+        description="Which of `backends` keeps it. Needed, but for targets that keep their secrets"
+        " themselves.",
+    )
     path: str | None = Field(
         default=None,
         min_length=1,
         max_length=1024,
         pattern=_PATH,
-        description="Where the backend keeps it. Default: the secret's name.",
+        description="Where it is kept. Default: the secret's name.",
     )
     strategy: Name = Field(description="How old and new overlap; the target's plugin lists them.")
     options: dict[str, object] = Field(default={}, description="Options of the target's plugin.")

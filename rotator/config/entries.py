@@ -96,14 +96,11 @@ class Reader:
             if info is None:
                 continue
             chosen = self._options(keys, rest, info.target_options, self._names)
-            if document and document.admin is None and info.needs_admin:
-                right = False
-                remedy = TargetDocument.model_fields["admin"].description or ""
-                self._source.problem((*keys, "admin"), "this key is missing.", remedy)
+            right = self._has_admin(keys, entry, info) and right
             made = None if chosen is None else find(info.name).target(name, chosen, _nobody)
             kinds[name] = Kind(info=info, target=made)
             if right and document and chosen is not None:
-                admin = _admin(document)
+                admin = _admin(document.admin)
                 found[name] = TargetSettings(
                     name=name, plugin=document.plugin, admin=admin, options=chosen
                 )
@@ -124,9 +121,11 @@ class Reader:
             right = name_fits(self._source, keys)
             document = validated(self._source, keys, data, SecretDocument, self._names)
             entry = data if isinstance(data, dict) else {}
-            collisions.place(name, entry)
             target = str(entry.get("target"))
             kind = kinds.get(target)
+            keeps = kind is not None and kind.info.keeps_secrets
+            collisions.place(name, entry, target if keeps else None)
+            right = self._has_place(keys, entry, kind) and right
             chosen = kind and self._secret_options(keys, entry, kind)
             policy = policies.chosen(entry.get("policy", DEFAULT_POLICY), (*keys, "policy"))
             if chosen is not None:
@@ -139,7 +138,7 @@ class Reader:
                 found[name] = SecretSettings(
                     name=name,
                     target=sys.intern(document.target),
-                    backend=sys.intern(document.backend),
+                    backend=sys.intern(document.backend or document.target),
                     path=document.path or name,
                     strategy=sys.intern(document.strategy),
                     options=chosen,
@@ -149,8 +148,41 @@ class Reader:
                         CopySettings(backend=sys.intern(one.backend), path=one.path or name)
                         for one in document.copies
                     ),
+                    kept_by_target=keeps,
                 )
         return found
+
+    def _has_admin(self, keys: Keys, entry: Data, info: PluginInfo) -> bool:
+        """Return whether there is an `admin` where one is needed, and none elsewhere."""
+        given = isinstance(entry, dict) and entry.get("admin") is not None
+        if info.needs_admin and not given:
+            said = "this key is missing."
+            remedy = (
+                "How rotator logs in: a reference to a credential, or `username` and `password`."
+            )
+            self._source.problem((*keys, "admin"), said, remedy)
+        elif given and not info.needs_admin:
+            said = f"the plugin `{info.name}` has no admin of its own."
+            remedy = "Remove it: nothing would use it."
+            self._source.problem((*keys, "admin"), said, remedy, at_key=True)
+        return given is info.needs_admin
+
+    def _has_place(self, keys: Keys, entry: Entry, kind: Kind | None) -> bool:
+        """Return whether a backend is named where one is needed, and none where the target keeps it."""
+        if kind is None:
+            return False
+        if not kind.info.keeps_secrets:
+            given = entry.get("backend") is not None
+            if not given:
+                said, remedy = "this key is missing.", "Which of `backends` keeps it."
+                self._source.problem((*keys, "backend"), said, remedy)
+            return given
+        for key in ("backend", "copies"):
+            if key in entry:
+                said = f"the target keeps this secret itself (plugin `{kind.info.name}`)."
+                remedy = f"Remove `{key}`: consumers read it where the target serves it."
+                self._source.problem((*keys, key), said, remedy, at_key=True)
+        return not {"backend", "copies"} & set(entry)
 
     def _secret_options(self, keys: Keys, entry: Entry, kind: Kind) -> object | None:
         info, strategy = kind.info, entry.get("strategy")
@@ -210,8 +242,7 @@ def _is_name(value: Data) -> TypeGuard[str]:
     return isinstance(value, str) and re.fullmatch(NAME, value) is not None
 
 
-def _admin(target: TargetDocument) -> AdminSettings:
-    if isinstance(target.admin, AdminDocument):
-        return AdminSettings(username=target.admin.username, password=target.admin.password)
-    # None where the plugin needs none.
-    return AdminSettings(reference=target.admin)
+def _admin(given: AdminDocument | str | None) -> AdminSettings | None:
+    if isinstance(given, AdminDocument):
+        return AdminSettings(username=given.username, password=given.password)
+    return None if given is None else AdminSettings(reference=given)

@@ -41,7 +41,7 @@ class AdminSettings:
     """How we log in on a target.
 
     Either a `reference` to a whole credential, or `username` in plain text and a reference to its
-    `password`; nothing at all where the plugin needs no admin.
+    `password`.
     """
 
     reference: str | None = None
@@ -51,11 +51,14 @@ class AdminSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetSettings:
-    """One target. `options` is what its plugin declares as `target_options`."""
+    """One target. `options` is what its plugin declares as `target_options`.
+
+    `admin` is None where its plugin needs none.
+    """
 
     name: str
     plugin: str
-    admin: AdminSettings
+    admin: AdminSettings | None
     options: object
 
 
@@ -69,7 +72,10 @@ class CopySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretSettings:
-    """One managed secret. `options` is what its target's plugin declares as `secret_options`."""
+    """One managed secret. `options` is what its target's plugin declares as `secret_options`.
+
+    `kept_by_target`: its target is its backend too, and `backend` says the target's name.
+    """
 
     name: str
     target: str
@@ -80,10 +86,13 @@ class SecretSettings:
     policy: Policy
     tags: tuple[str, ...] = ()
     copies: tuple[CopySettings, ...] = ()
+    kept_by_target: bool = False
 
     def paths(self, backend: str) -> list[str]:
         """Return the paths in a backend where this secret is kept, its copies' among them."""
-        places = [(self.backend, self.path), *((one.backend, one.path) for one in self.copies)]
+        places = [(one.backend, one.path) for one in self.copies]
+        if not self.kept_by_target:
+            places.insert(0, (self.backend, self.path))
         return [path for name, path in places if name == backend]
 
 

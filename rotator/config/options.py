@@ -1,7 +1,8 @@
 """Reads the options of plugins and backends by the dataclasses that they declare.
 
 A field's metadata may hold `help` (a sentence for the schema and the documentation), `reference`
-(true: its texts are references to secrets) and `claims` (see `collisions`). Fields that are named
+(true: its texts are references to secrets), `names` (`backends` or `targets`: it is the name of one
+of them) and `claims` (see `collisions`). Fields that are named
 like secrets hold references unless `reference` is false. Fields of type `Path` start at the folder
 of the configuration, those of type `timedelta` are durations.
 """
@@ -30,7 +31,7 @@ from typing import (
 from pydantic import Field, create_model
 
 from rotator.config.document import Strict
-from rotator.config.fields import Duration, Names, Reference
+from rotator.config.fields import Duration, Names, Reference, known
 from rotator.config.wording import validated
 from rotator.core.errors import UsageError
 
@@ -102,6 +103,8 @@ def _described(one: dataclasses.Field[Any]) -> Any:
 
 def _adapted(hint: Any, one: dataclasses.Field[Any]) -> Any:
     """Return the type to check by: ours for durations, references and nested dataclasses."""
+    if hint is str and (section := one.metadata.get("names")):
+        return Annotated[str, known(section)]
     if hint in (timedelta, str):
         return Duration if hint is timedelta else Reference if holds_references(one) else str
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):

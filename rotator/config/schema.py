@@ -85,6 +85,8 @@ def _offer(
     entry = definitions[document]
     at = f"{document.removesuffix(_SUFFIX).lower()}.{name}"
     _define(definitions, at, info.target_options, info.summary, beside=entry["properties"])
+    if document == "TargetDocument" and info.needs_admin:
+        definitions[at]["required"] = [*definitions[at].get("required", []), "admin"]
     entry.setdefault("allOf", []).append(
         {
             "if": {"properties": {key: {"const": name}}, "required": [key]},

@@ -113,8 +113,14 @@ def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
             changes |= {"version": text(data, "version"), "login": login, "since": event.at}
             changes["adopted"] = tuple(sorted({*record.adopted, login}))
         case (Kind.FINISHED, Step.PUBLISH) | (Kind.FOLLOWED, _):
+            at = moment(data, "rotated_at") or event.at
             changes |= {"version": text(data, "version"), "login": text(data, "login")}
-            changes |= {"rotated_at": event.at, "since": event.at}
+            changes |= {"rotated_at": at, "since": at}
+            if event.kind is Kind.FOLLOWED and "request" in data:
+                changes["failures"] = 0
+        case Kind.FAILED, None:
+            # Of a rotation that another was asked for.
+            changes["failures"] = record.failures + 1
         case Kind.FINISHED, Step.RESTORE:
             changes |= {"version": text(data, "version"), "login": text(data, "login")}
             changes["since"] = event.at

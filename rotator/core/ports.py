@@ -79,7 +79,7 @@ class Log(Protocol):
 class StepContext:
     """What a plugin is told about the step it is asked to do. New facts become new fields.
 
-    `current` is what the backend serves right now. `deadline` is on the `clock.monotonic` scale:
+    `path` is where the secret is kept. `current` is what the backend serves right now. `deadline` is on the `clock.monotonic` scale:
     give up with `Transient` (nothing was sent) or `Unknown` (it was) rather than pass it.
     `adopted` names the logins that a person handed over to us; they carry no mark of ours on the
     target. `end_sessions`: the policy, or a person, says that open sessions of the old login are
@@ -96,6 +96,7 @@ class StepContext:
     new_password: Callable[[], Secret]
     adopted: frozenset[str] = frozenset()
     end_sessions: bool = False
+    path: str = ""
 
     def seconds_left(self) -> float:
         """Return how many seconds the step still has; never less than zero."""
@@ -260,11 +261,46 @@ class RotatesItself(Protocol):
         """Return whether this secret is the backend's own to rotate."""
         ...
 
-    def request_rotation(self, path: str, rotation_id: str) -> str:
+    def request_rotation(self, path: str, rotation_id: str, *, expect: str | None) -> str:
         """Ask for a rotation; return the id of the version that it will make current.
 
         An ensure: asked again under the same id, or while another one is under way, it returns
-        that one's version. Raises `Denied` where nobody would do it.
+        that one's version. `expect` is the version that was current when this request was first
+        made: where it no longer is, the rotation has happened, and the current one's id is
+        returned. Raises `Denied` where nobody would do it.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a server answered: its HTTP status, its data, and what it said where it refused.
+
+    `said` may hold anything, passwords too: tell kinds of failures by it, and repeat nothing of it.
+    """
+
+    status: int
+    data: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
+    said: str = field(default="", repr=False)
+
+
+@runtime_checkable
+class CallsServer(Protocol):
+    """A backend that lends its login for requests to other parts of the same server."""
+
+    @property
+    def where(self) -> str:
+        """The server's name in a message, such as `Vault at https://vault:8200`."""
+        ...
+
+    def call(
+        self, method: str, path: str, body: Mapping[str, object] | None = None, *, capability: str
+    ) -> Answer:
+        """Send one request, and return the answer: done (200, 204) or refused (400, 404, 500).
+
+        `path` is what a policy names, and `capability` what it must allow there. Raises `Transient`
+        (nothing was sent), `Unknown` (a write was sent and the answer is lost) and `Denied`, with
+        the line that the policy lacks.
         """
         ...
 
@@ -300,14 +336,24 @@ class ExaminesBackend(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Right:
+    """One thing that a policy must allow: on which path of the server, what, and what for."""
+
+    path: str
+    capabilities: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """Which paths of a backend somebody needs: rotated secrets, single values that are written,
-    and credentials that are only read.
+    credentials that are only read, and (`called`) other parts of the same server.
     """
 
     rotated: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
+    called: tuple[Right, ...] = ()
 
 
 @runtime_checkable
@@ -402,6 +448,7 @@ class PluginInfo:
     `abilities`: the optional protocols that its backends implement, such as `KeepsValues`;
     `abilities_of_backend(MyBackend)` reads them off the class. Rotations have theirs by strategy.
     `needs_admin`: whether a target must name an admin's login; a file, for example, has none.
+    `keeps_secrets`: its targets are the backends of their secrets (`KeepsSecrets`), which then name none.
     """
 
     name: str
@@ -412,6 +459,7 @@ class PluginInfo:
     engines: tuple[str, ...] = ()
     abilities: tuple[type, ...] = ()
     needs_admin: bool = True
+    keeps_secrets: bool = False
 
 
 class Target(Protocol):
@@ -426,6 +474,89 @@ class Target(Protocol):
 
     def close(self) -> None:
         """Give back connections."""
+        ...
+
+
+@runtime_checkable
+class TriesLogins(Protocol):
+    """A target on which any login can be tried, whoever rotates it."""
+
+    def probe(self, credential: Credential, ctx: StepContext) -> bool:
+        """Try to log in once, as `Rotation.probe` does."""
+        ...
+
+
+@runtime_checkable
+class SetsPasswords(Protocol):
+    """A target on which its admin can set the password of any login that exists."""
+
+    def set_password(self, credential: Credential, ctx: StepContext) -> None:
+        """Afterwards `credential` logs in. Raises `Denied` when there is no such login."""
+        ...
+
+
+@runtime_checkable
+class Repairs(Protocol):
+    """How a credential is tried whose keeper may need help before it can rotate again."""
+
+    def repair(self, current: Credential, ctx: StepContext) -> None:
+        """Bring its keeper back, where that is allowed: called once what is served is refused."""
+        ...
+
+
+@runtime_checkable
+class KeepsSecrets(Protocol):
+    """A target that is the backend of its own secrets: they are served from where they are made."""
+
+    def backend(self, strategy: str, options: object) -> SecretBackend:
+        """Return what keeps the secrets of this strategy; no connection yet."""
+        ...
+
+
+class Others(Protocol):
+    """What else is configured, for a target that works through it. Looked up when it is needed."""
+
+    def server(self, backend: str) -> CallsServer:
+        """Return a backend that lends its login. Raises `UsageError` when it cannot."""
+        ...
+
+    def logins(self, target: str) -> TriesLogins:
+        """Return a target to try logins on. Raises `UsageError` when it cannot."""
+        ...
+
+    def passwords(self, target: str) -> SetsPasswords:
+        """Return a target to set a password on. Raises `UsageError` when it cannot."""
+        ...
+
+    def admins(self, target: str) -> frozenset[str]:
+        """Return the admin logins of this target, and of others on the same server."""
+        ...
+
+    def resolve(self, reference: str) -> Secret:
+        """Return the value that a reference in the options names, looked up anew."""
+        ...
+
+
+@runtime_checkable
+class UsesOthers(Protocol):
+    """A target that works through other targets and backends of the configuration."""
+
+    def use(self, others: Others) -> None:
+        """Be told where they are: once, before anything else is asked of it."""
+        ...
+
+
+@runtime_checkable
+class WorksThrough(Protocol):
+    """A target that works by the login of a backend, and can say what that login must be allowed."""
+
+    @property
+    def through(self) -> str:
+        """The backend's name."""
+        ...
+
+    def rights(self, strategy: str, path: str, options: object, *, of: str) -> tuple[Right, ...]:
+        """Return what one secret needs; `of`: whom the policy is for, as in `WritesPolicy`."""
         ...
 
 

@@ -13,10 +13,12 @@ from rotator.core.errors import (
     LeaseLost,
     NotDue,
     Parked,
+    Refused,
     RotatorError,
     StepError,
     UsageError,
 )
+from rotator.core.led import Followed
 from rotator.core.model import Kind, Outcome, Step
 from rotator.core.schedule import after_partners
 from rotator.core.serving import Topic
@@ -40,6 +42,8 @@ _NO_JOURNAL: Final = timedelta(seconds=15)
 _FIRST_WAIT: Final = timedelta(seconds=10)
 _LONGEST_WAIT: Final = timedelta(minutes=30)
 _REASON: Final = "due"
+# Of a rotation that another was asked for: it is looked at, or asked for, again.
+RETRIED_OR_ASKED: Final = RETRIED | {Refused.kind}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +162,10 @@ class Worker:
         if health.login is not None and not health.accepted:
             what = f"the target refuses login {health.login!r} with what the backend serves."
             self.tell(Topic.REFUSED, secret.name, {"login": health.login, "what": what})
+            if isinstance(secret.rotation, Followed):
+                # Whoever keeps it has lost what the target knows: only another rotation mends that.
+                why = "the target refuses what is served"
+                self.engine.schedule(secret, self.clock.now(), reason=why)
         elif health.login is not None and not health.known:
             what = f"somebody else wrote version {health.version}; it logs in."
             data: dict[str, Json] = {"login": health.login, "version": health.version, "what": what}
@@ -211,6 +219,8 @@ def topic_of(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
         return Topic.PARKED
     if kind is Kind.FOLLOWED:
         return Topic.ROTATED
+    if kind is Kind.FAILED and "request" in data and data.get("kind") not in RETRIED_OR_ASKED:
+        return Topic.FAILED
     if kind is Kind.ENDED:
         undone = data.get("outcome") == Outcome.UNDONE.value
         return Topic.FAILED if undone else Topic.ROTATED

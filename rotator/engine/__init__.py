@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from rotator.core.durations import write
 from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
+from rotator.core.led import Followed
 from rotator.core.machine import progress
 from rotator.core.model import Kind, NewEvent, Outcome, Planned, Step
-from rotator.core.ports import Explains, RotatesItself
+from rotator.core.ports import Explains
 from rotator.core.schedule import as_data, is_due
 from rotator.engine.copies import Copy
-from rotator.engine.following import follow
+from rotator.engine.following import Following, is_led
+from rotator.engine.requests import pending
 from rotator.engine.results import Health, Plan, Result
 from rotator.engine.steps import ManagedSecret, Steps
 from rotator.engine.work import Work, World
@@ -71,7 +73,8 @@ class Engine:
     ) -> Result:
         """Rotate once. An interrupted rotation is finished first, and then counts as this one.
 
-        Where the backend rotates the secret by itself it is asked to, and what it does is followed.
+        Where another system rotates the secret it is asked to, and what it does is followed: an
+        error is then raised, after it was written down.
 
         `patience` is how long waits (backoff, grace, drain) may last in all before the call
         returns with the rotation open. `only_if_due`: begin nothing unless the secret is due, by a
@@ -80,19 +83,11 @@ class Engine:
         Raises `Busy`, `NotDue` (in its grace period, or not due), `Parked`, `Conflict` (the backend's current version is not the one that the journal knows),
         `JournalError` or `LeaseLost`; what happens inside a step is in the result.
         """
-        owner = secret.backend
-        if isinstance(owner, RotatesItself) and owner.rotates_itself(secret.path):
+        if is_led(secret):
             record = self._refuse_parked(secret)
             if record is None or record.open_rotation is None:
-                self._require_due(record, only_if_due=only_if_due)
-                return follow(
-                    self._world,
-                    secret,
-                    owner,
-                    reason=reason,
-                    rotation_id=rotation_id,
-                    patience=patience,
-                )
+                following = Following(self._world, secret, patience)
+                return following.rotate(reason, rotation_id, only_if_due=only_if_due)
         with Work(self._world, secret, patience) as work:
             record = self._refuse_parked(secret)
             if record is not None and record.open_rotation is not None:
@@ -119,10 +114,14 @@ class Engine:
     ) -> Result | None:
         """Go on with the open rotation, as far as it gets now; None when there is none.
 
-        `ends` as for `advance`.
+        One that another system was asked for, and that was not seen through, counts as open. `ends` as
+        for `advance`.
         """
         if self._journal.open_rotation(secret.name) is None:
-            return None
+            if pending(self._journal, secret.name) is None or not is_led(secret):
+                return None
+            self._refuse_parked(secret)
+            return Following(self._world, secret, patience).resume()
         with Work(self._world, secret, patience, ends=ends) as work:
             self._refuse_parked(secret)
             opened = self._journal.open_rotation(secret.name)
@@ -218,10 +217,13 @@ class Engine:
     def check(self, secret: ManagedSecret) -> Health:
         """Try to log in with what the backend serves now, and record the answer.
 
-        While another engine works on the secret the answer is only returned, not recorded.
+        While another engine works on the secret the answer is only returned, not recorded. What
+        another system has rotated by its own schedule is known from then on.
         """
         try:
             with Work(self._world, secret, _NO_TIME) as work:
+                if is_led(secret):
+                    Following(self._world, secret, _NO_TIME).notice(work)
                 return work.check(record=True)
         except Busy:
             return Work(self._world, secret, _NO_TIME).check(record=False)
@@ -232,13 +234,17 @@ class Engine:
         current = secret.backend.current(secret.path)
         credential = current.credential if current else None
         ctx = self.steps(secret).context(credential)
+        led = is_led(secret)
         steps: list[Planned] = []
-        if isinstance(secret.rotation, Explains):
+        if isinstance(secret.rotation, Explains) and not (
+            led and not isinstance(secret.rotation, Followed)
+        ):
             steps = secret.rotation.explain(credential, ctx)
+        whole = _led_steps if led else _with_engine_steps
         return Plan(
             secret=secret.name,
             login=credential.username if credential else None,
-            steps=tuple(_with_engine_steps(secret, steps, has_old=credential is not None)),
+            steps=tuple(whole(secret, steps, has_old=credential is not None)),
             open_rotation=record.open_rotation if record else None,
             next_due=record.next_due if record else None,
         )
@@ -334,3 +340,18 @@ def _with_engine_steps(
         planned += [one for one in steps if one.step is step]
         planned += [Planned(step=step, text=after[step])] if step in after else []
     return planned
+
+
+def _led_steps(secret: ManagedSecret, steps: list[Planned], *, has_old: bool) -> list[Planned]:
+    """Return what happens where another system rotates: it is asked to, and what it does is proven."""
+    own = {one.step for one in steps}
+    asked = f"ask {secret.backend_name} to rotate {secret.path}, once; a lost answer is looked for"
+    tried = (
+        f"log in on {secret.target_name} with what is served then; where it is refused, ask again,"
+        f" at most {secret.policy.proposals} times in all"
+    )
+    said = {Step.CREATE: asked, Step.VERIFY: tried}
+    if has_old:
+        said[Step.REVOKE] = "log in with the old credential and write down whether it is refused"
+    added = [Planned(step=step, text=text) for step, text in said.items() if step not in own]
+    return sorted([*steps, *added], key=lambda one: list(Step).index(one.step))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
@@ -31,7 +32,7 @@ from rotator.engine.copies import Copies, Copy, same
 from rotator.engine.origins import marked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from datetime import datetime
 
     from rotator.core.model import Event, Json, Version
@@ -122,29 +123,8 @@ class Steps:
 
     def run(self, step: Step, history: list[Event], *, end_sessions: bool) -> Mapping[str, Json]:
         """Run one step; return what the journal should know. Raises only `RotatorError`."""
-        try:
+        with strangers_told(self._log, self._secret.name, self._id, step.value):
             return self._run[step](history, end_sessions)
-        except UsageError as error:
-            # A reference that leads nowhere, found out at work: nothing that a retry would mend.
-            raise Denied(error.what, hint=error.hint, safety=error.safety) from error
-        except RotatorError:
-            raise
-        except Exception as bug:
-            # A plugin or backend let something else out. Whether it acted is not known; its text
-            # may hold anything, so only its type and its place are told.
-            name = type(bug).__name__
-            self._log.error(
-                "unexpected",
-                secret=self._secret.name,
-                rotation_id=self._id,
-                step=step.value,
-                error=name,
-                at=_place(bug),
-            )
-            raise Unknown(
-                f"an unexpected {name} came out of the plugin or backend.",
-                hint="This is a bug in it: please report it.",
-            ) from bug
 
     def context(self, current: Credential | None, *, end_sessions: bool = False) -> StepContext:
         """Return what the plugin is told, with a deadline from now."""
@@ -155,6 +135,7 @@ class Steps:
             deadline = self._clock.monotonic() + policy.step_timeout.total_seconds()
         return StepContext(
             secret=self._secret.name,
+            path=self._secret.path,
             rotation_id=self._id,
             current=current,
             deadline=deadline,
@@ -429,6 +410,28 @@ class Steps:
         old = text(history[0].data, "old_login") or ""
         new = _finished(history, Step.STAGE, "login") or ""
         return (new, old) if progress(history).direction is Direction.ROLLBACK else (old, new)
+
+
+@contextmanager
+def strangers_told(log: Log, secret: str, rotation_id: str, step: str) -> Generator[None]:
+    """Let only `RotatorError` out of a plugin or backend."""
+    try:
+        yield
+    except UsageError as error:
+        # A reference that leads nowhere, found out at work: nothing that a retry would mend.
+        raise Denied(error.what, hint=error.hint, safety=error.safety) from error
+    except RotatorError:
+        raise
+    except Exception as bug:
+        # Whether it acted is not known; its text may hold anything, so only its type and its place
+        # are told.
+        name, at = type(bug).__name__, _place(bug)
+        facts = {"secret": secret, "rotation_id": rotation_id, "step": step}
+        log.error("unexpected", **facts, error=name, at=at)  # noqa: TRY400 # its text may hold anything
+        raise Unknown(
+            f"an unexpected {name} came out of the plugin or backend.",
+            hint="This is a bug in it: please report it.",
+        ) from bug
 
 
 def failure(event: Event) -> RotatorError:

@@ -73,8 +73,11 @@ class Work:
         self._ttl: timedelta = secret.policy.step_timeout + _LEASE_MARGIN
         self._lease: Lease | None = None
         self._ends: float = inf if ends is None else ends
+        # When the lease was taken or renewed, read before: so that we stop before it ends.
+        self._renewed: tuple[float, datetime] = self._clock.monotonic(), self._clock.now()
 
     def __enter__(self) -> Work:
+        self._renewed = self._clock.monotonic(), self._clock.now()
         try:
             holder = self._world.holder()
             self._lease = self._journal.acquire(self._secret.name, holder, self._ttl)
@@ -553,6 +556,10 @@ class Work:
         """Write one event."""
         return self._append([event])
 
+    def record_all(self, events: list[NewEvent]) -> list[Event]:
+        """Write several events at once, or none of them."""
+        return self._append(events)
+
     # -- the ports -----------------------------------------------------------------------------
 
     def steps(self, rotation_id: str, record: SecretRecord | None) -> Steps:
@@ -568,6 +575,14 @@ class Work:
             wrote=self._wrote,
         )
 
+    def steps_now(self, rotation_id: str) -> Steps:
+        """Return steps that act until their time is up, counted from when the lease was renewed."""
+        begun, now = self._renewed
+        steps = self.steps(rotation_id, self._journal.secret(self._secret.name))
+        timeout = self._secret.policy.step_timeout.total_seconds()
+        steps.allow(deadline=min(begun + timeout, self._ends), lease_ends=now + self._ttl)
+        return steps
+
     def _wrote(self, rotation_id: str) -> bool:
         found = self._journal.rotation(rotation_id)
         return found is not None and found.secret == self._secret.name
@@ -576,6 +591,7 @@ class Work:
         if not events:
             return []
         assert self._lease is not None  # noqa: S101 # `record` and `drive` are only called under the lease
+        self._renewed = self._clock.monotonic(), self._clock.now()
         written = self._journal.append(self._lease, events, self._ttl)
         for event in written:
             self._world.observer(event)

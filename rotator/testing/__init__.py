@@ -14,10 +14,12 @@ if TYPE_CHECKING:
     from rotator.testing.backend_suite import BackendSuite
     from rotator.testing.crash import World, assert_survives_crashes
     from rotator.testing.fakes import ManualClock, SeededEntropy, step_context
+    from rotator.testing.led_suite import LedSuite
     from rotator.testing.rotation_suite import RotationSuite
 
 __all__ = [
     "BackendSuite",
+    "LedSuite",
     "ManualClock",
     "RotationSuite",
     "SeededEntropy",
@@ -28,6 +30,7 @@ __all__ = [
 
 _HOMES: Final = {
     "BackendSuite": "backend_suite",
+    "LedSuite": "led_suite",
     "ManualClock": "fakes",
     "RotationSuite": "rotation_suite",
     "SeededEntropy": "fakes",

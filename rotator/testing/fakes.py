@@ -81,6 +81,7 @@ class ListLog:
 def step_context(
     *,
     secret: str = "app",
+    path: str = "",
     rotation_id: str = "00000000-0000-4000-8000-000000000001",
     current: Credential | None = None,
     clock: Clock | None = None,
@@ -96,6 +97,7 @@ def step_context(
     policy = passwords or PasswordPolicy()
     return StepContext(
         secret=secret,
+        path=path,
         rotation_id=rotation_id,
         current=current,
         deadline=clock.monotonic() + timeout,

@@ -207,17 +207,13 @@ def test_yaml_is_read_as_editors_read_it(settings: Load):
 def test_a_plugin_that_has_no_use_for_an_admin_needs_none(
     settings: Load, monkeypatch: pytest.MonkeyPatch
 ):
-    """Its target may name one all the same."""
+    """Its target has none."""
     monkeypatch.setattr(Rotations, "info", replace(Rotations.info, needs_admin=False))
     read = settings("""
         version: 1
-        backends: {b: {type: bare}}
-        targets:
-          file: {plugin: paper, host: h}
-          both: {plugin: paper, host: h, admin: b:admin}
+        targets: {file: {plugin: paper, host: h}}
     """)
-    assert read.targets["file"].admin == AdminSettings()
-    assert read.targets["both"].admin == AdminSettings(reference="b:admin")
+    assert read.targets["file"].admin is None
 
 
 def test_anchors_and_merge_keys_save_repetition(settings: Load):

@@ -15,7 +15,6 @@ from rotator.testing.crash import World
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rotator.api import Rotation
     from rotator.testing.valkey import ScratchValkey
 
 PROGRAMS: Final = ("valkey", "redis")
@@ -87,25 +86,8 @@ def worlds(
     admin = Credential(username=_ADMIN, password=Secret(_PASSWORD))
     for server in servers:
         server.run("ACL SETUSER", _ADMIN, "reset", "on", f">{_PASSWORD}", *ADMIN_RULES)
-    targets: list[Any] = []
     sessions: list[Any] = []
-
-    def rotation(name: str) -> Rotation:
-        while targets:
-            targets.pop().close()
-        nodes = tuple(server.place for server in servers[1:])
-        options = TargetOptions(host=first.host, port=first.port, nodes=nodes)
-        targets.append(PLUGIN.target("cache", options, lambda: admin))
-        users = (f"{name}_a", f"{name}_b") if strategy == "alternating-users" else ()
-        secret = SecretOptions(
-            like=f"{name}_like",
-            users=users,
-            username=f"{name}_only",
-            prefix=f"{name}_x",
-            database=0,
-            probes=("GET cache:one",),
-        )
-        return targets[-1].rotation(strategy, secret)
+    nodes = tuple(server.place for server in servers[1:])
 
     def open_session(world: World, login: str) -> None:
         found = [world.backend.current(world.path)]
@@ -130,8 +112,13 @@ def worlds(
         name = f"w{next(_numbers)}"
         for server in servers:
             make_user(server, f"{name}_like", "off")
-        world = World(
-            rotation=lambda: rotation(name),
+        world = World.of(
+            PLUGIN,
+            strategy,
+            target_options=TargetOptions(host=first.host, port=first.port, nodes=nodes),
+            secret_options=secret_options(strategy, name),
+            admin=admin,
+            close=close_sessions,
             accepts=lambda one: logs_in(servers, one),
             usable=lambda: usable(servers, f"{name}_"),
             state=lambda: [acl_of(server, f"{name}_", "rotator:") for server in servers],
@@ -147,8 +134,18 @@ def worlds(
         yield make
     finally:
         close_sessions()
-        for target in targets:
-            target.close()
+
+
+def secret_options(strategy: str, name: str) -> SecretOptions:
+    """Return what a secret of a world says."""
+    return SecretOptions(
+        like=f"{name}_like",
+        users=(f"{name}_a", f"{name}_b") if strategy == "alternating-users" else (),
+        username=f"{name}_only",
+        prefix=f"{name}_x",
+        database=0,
+        probes=("GET cache:one",),
+    )
 
 
 def make_user(server: ScratchValkey, name: str, *how: str) -> None:

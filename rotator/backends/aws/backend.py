@@ -187,8 +187,9 @@ class AwsBackend:
             self._described[path] = (time.monotonic(), about)
         return bool(about and about.get("RotationEnabled"))
 
-    def request_rotation(self, path: str, rotation_id: str) -> str:
+    def request_rotation(self, path: str, rotation_id: str, *, expect: str | None) -> str:
         """Have AWS call the secret's rotation function; it does so on its own time."""
+        _ = expect  # the version's id is made from the request's
         token = _token(rotation_id, 1)
         if CURRENT in (self._describe(path) or {}).get("VersionIdsToStages", {}).get(token, ()):
             return token

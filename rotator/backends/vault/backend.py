@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from rotator.api import Access
+    from rotator.api import Access, Answer
 
 # Beside the login and the password, for whoever looks: which rotation wrote this version.
 _MARK: Final = "rotator_rotation_id"
@@ -232,6 +232,19 @@ class VaultBackend:
             message = f"KV version 2 at {self._mount}/ can be used"
             found.append(Finding(severity=Severity.OK, subject=subject, message=message))
         return found
+
+    # -- for targets that work through this login ----------------------------------------------
+
+    @property
+    def where(self) -> str:
+        """The server's name in a message."""
+        return self._session.where
+
+    def call(
+        self, method: str, path: str, body: Mapping[str, object] | None = None, *, capability: str
+    ) -> Answer:
+        """Send one request to another engine of the same server, by the same login."""
+        return self._session.call(method, path, body, capability=capability)
 
     def close(self) -> None:
         """Close the connections."""

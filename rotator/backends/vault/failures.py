@@ -67,7 +67,7 @@ def translated(where: str, path: str, capability: str, *, writing: bool = False)
 def _answered(
     error: exceptions.VaultError, where: str, path: str, capability: str, *, writing: bool
 ) -> Exception:
-    said = " ".join(_errors(error))
+    words = " ".join(_errors(error))
     match error:
         case exceptions.Forbidden():
             line = f'path "{path}" {{ capabilities = [{_quoted(capability)}] }}'
@@ -77,12 +77,12 @@ def _answered(
             return RateLimited(f"{where} limits the rate of requests (429).")
         case exceptions.VaultDown():
             sealed = Sealed(f"{where} is sealed.", hint="Unseal it; it is tried again.")
-            return sealed if "sealed" in said else NoActiveNode(f"{where} has no active node.")
+            return sealed if "sealed" in words else NoActiveNode(f"{where} has no active node.")
         case exceptions.VaultNotInitialized():
             return Denied(f"{where} has never been initialised.", hint="bao operator init")
-        case exceptions.InvalidRequest() if "check-and-set parameter did not match" in said:
+        case exceptions.InvalidRequest() if "check-and-set parameter did not match" in words:
             return CasMismatch()
-        case exceptions.InvalidRequest() if "Upgrading from non-versioned" in said:
+        case exceptions.InvalidRequest() if "Upgrading from non-versioned" in words:
             return Transient(f"{where}: the mount is just being upgraded to version 2.")
         case exceptions.InvalidRequest() | exceptions.Unauthorized():
             return Denied(f"{where} refuses the request on {path!r} as invalid.")
@@ -106,6 +106,11 @@ def _unanswered(
 def is_mount_absent(error: exceptions.InvalidPath) -> bool:
     """Return whether a 404 means the mount rather than the key."""
     return any("no handler for route" in one for one in _errors(error))
+
+
+def said(error: exceptions.VaultError) -> str:
+    """Return the server's own words. They may hold anything: never to be repeated."""
+    return "\n".join(_errors(error))
 
 
 def metadata(error: exceptions.InvalidPath) -> dict[str, Any] | None:

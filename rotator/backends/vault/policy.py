@@ -28,11 +28,13 @@ _MOUNT: Final = (("config", ("read",), "doctor: how long versions live"),)
 
 def for_rotator(mount: str, pending: str, access: Access) -> str:
     """Return the policy of rotator itself, for exactly these paths."""
+    kept_here = access.rotated or access.kept or access.read or not access.called
     lines = [
         *_lines(mount, pending, access.rotated, _ROTATED),
         *_lines(mount, pending, access.kept, _KEPT),
         *_lines(mount, pending, access.read, _READ),
-        *_lines(mount, pending, [""], _MOUNT),
+        *_lines(mount, pending, [""] if kept_here else [], _MOUNT),
+        *_called(access),
     ]
     return "".join(f"{line}\n" for line in lines)
 
@@ -47,7 +49,14 @@ def needed(mount: str, pending: str, path: str) -> dict[str, tuple[str, ...]]:
 
 def for_consumer(mount: str, pending: str, access: Access) -> str:
     """Return the policy of an application that reads these secrets."""
-    return "".join(f"{line}\n" for line in _lines(mount, pending, access.rotated, _CONSUMED))
+    lines = [*_lines(mount, pending, access.rotated, _CONSUMED), *_called(access)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _called(access: Access) -> list[str]:
+    """Return what other engines of the server need; several secrets may need the same."""
+    found = [_line(one.path, one.capabilities, one.why) for one in access.called]
+    return list(dict.fromkeys(found))
 
 
 def _lines(

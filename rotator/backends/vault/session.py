@@ -6,17 +6,18 @@ import ssl
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import hvac
 import requests
 from hvac import exceptions
 from requests.adapters import HTTPAdapter
 
-from rotator.api import Denied, Secret, Transient
-from rotator.backends.vault.failures import translated
+from rotator.api import Answer, Denied, Secret, Transient
+from rotator.backends.vault.failures import MountAbsent, is_mount_absent, said, translated
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from rotator.backends.vault.options import VaultOptions
 
@@ -94,6 +95,38 @@ class Session:
                 if self._lives(token) or not self._again(token):
                     raise
                 return do(self._client)
+
+    def call(
+        self, method: str, path: str, body: Mapping[str, object] | None, *, capability: str
+    ) -> Answer:
+        """Send one request to any part of the server; a refusal by that part is an answer too."""
+
+        def send(client: Any) -> Answer:
+            try:
+                found: Any = client.adapter.request(
+                    method.lower(), f"/v1/{quote(path)}", json=dict(body) if body else None
+                )
+            except exceptions.InvalidPath as error:
+                if is_mount_absent(error):
+                    raise
+                return Answer(status=404, said=said(error))
+            except exceptions.InvalidRequest as error:
+                return Answer(status=400, said=said(error))
+            except exceptions.InternalServerError as error:
+                return Answer(status=500, said=said(error))
+            # 204 comes as what requests made of it.
+            data: Any = found.get("data") if isinstance(found, dict) else None
+            return Answer(status=204 if data is None else 200, data=data or {})
+
+        writing = capability in ("update", "create")
+        try:
+            return self.ask(send, path=path, capability=capability, writing=writing)
+        except exceptions.InvalidPath:
+            mount = path.partition("/")[0]
+            raise MountAbsent(
+                f"{self.where} has no secrets engine at {mount!r}.",
+                hint="bao secrets list shows those that there are; bao secrets enable makes one. Then set `mount`.",
+            ) from None
 
     def lookup(self) -> dict[str, Any]:
         """Return what the server knows of our own token."""

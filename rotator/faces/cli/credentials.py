@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rotator.core.model import Version
 
 _PANEL = "Credentials"
+_UNSHOWN = "(only whoever rotates it knows it)"
 
 
 def register(app: typer.Typer) -> None:
@@ -189,6 +190,11 @@ def _one(run: Run, name: str, values: dict[str, object], field: str, *, reveal: 
         # A mask on standard output would end as somebody's password.
         raise UsageError(f"the field {field!r} is secret.", hint="Add --reveal to print it.")
     shown = _shown(values[field], field, reveal=reveal)
+    if shown == _UNSHOWN:
+        raise UsageError(
+            f"the field {field!r} of {name} is shown to nobody.",
+            hint="Whoever rotates it keeps it to itself; `rotator verify` has it tried.",
+        )
     run.data |= {"secret": name, "field": field, "value": shown, "revealed": reveal}
     if not run.as_json:
         run.write(shown + ("\n" if sys.stdout.isatty() else ""))
@@ -196,6 +202,8 @@ def _one(run: Run, name: str, values: dict[str, object], field: str, *, reveal: 
 
 def _shown(value: object, key: str, *, reveal: bool) -> str:
     if isinstance(value, Secret):
+        if not value.reveal():
+            return _UNSHOWN
         return value.reveal() if reveal else MASK
     if key != "username" and not reveal:
         return MASK

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from rotator.core.led import Followed
+from rotator.core.model import Kind
+from rotator.engine.requests import outcomes
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.command import command
 from rotator.faces.cli.options import Everything, Name, Names, Tags
@@ -101,8 +104,10 @@ def history(
         name = app.names(only=[name])[0]
         rotations = app.journal.rotations(name, limit)
         events = {one.id: app.journal.history(one.id) for one in rotations}
+        led = outcomes(app.journal, name, 2 * limit)
     run.data |= {
         "secret": name,
+        "asked_for": [envelope.of_event(one) for one in led],
         "rotations": [
             {
                 **envelope.of_rotation(one),
@@ -111,8 +116,10 @@ def history(
             for one in rotations
         ],
     }
-    if not rotations:
+    if not rotations and not led:
         run.say(f"{name} has never been rotated.")
+    if led:
+        _show_led(run, led)
     for one in reversed(rotations):
         _show_rotation(run, one, events[one.id])
 
@@ -157,7 +164,9 @@ def _refused(secret: ManagedSecret, login: str | None) -> exits.NotAccepted:
     return exits.NotAccepted(
         f"the target refuses login {login!r} with the password that the backend serves.",
         safety="The application is NOT safe: new connections fail.",
-        hint=f"See what happened: rotator history {secret.name}",
+        hint=f"Have another one made: rotator rotate {secret.name}"
+        if isinstance(secret.rotation, Followed)
+        else f"See what happened: rotator history {secret.name}",
     )
 
 
@@ -209,6 +218,33 @@ def _show_rotation(run: Run, one: RotationRecord, events: list[Event]) -> None:
         if event.kind.value != "started"
     ]
     run.say(indented(table(run.screen, ("when", "step", "what", "took", ""), rows)), "")
+
+
+def _show_led(run: Run, events: list[Event]) -> None:
+    """Show what another system was asked for, and what came of it."""
+    from rich.text import Text  # noqa: PLC0415
+
+    from rotator.faces.cli.screen import at, indented, table  # noqa: PLC0415
+
+    run.say(Text("Rotated by another, which was asked to or did so by itself", style="bold"))
+    rows = [(at(one.at, seconds=True), _led_word(one), _led_remark(one)) for one in events]
+    run.say(indented(table(run.screen, ("when", "what", ""), rows)), "")
+
+
+def _led_word(event: Event) -> str:
+    if event.kind is Kind.FOLLOWED:
+        return "noticed" if event.data.get("noticed") else "proven"
+    return "asked" if event.kind is Kind.DELEGATED else event.kind.value
+
+
+def _led_remark(event: Event) -> str:
+    data = event.data
+    if event.kind is not Kind.FOLLOWED:
+        return str(data.get("what") or data.get("reason") or "")
+    served = f"login {data.get('login')} gets in, version {data.get('version')}"
+    seen = {True: "the old credential was tried and refused", False: "the old one still gets in"}
+    refused = data.get("old_refused")
+    return ", ".join([served, seen[refused]] if isinstance(refused, bool) else [served])
 
 
 def _took(event: Event) -> str:

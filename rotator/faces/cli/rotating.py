@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rotator.core.schedule import is_due
+from rotator.engine.requests import pending
 from rotator.faces.cli import envelope
 from rotator.faces.cli.command import command
 from rotator.faces.cli.driving import drive
@@ -24,7 +26,10 @@ from rotator.faces.cli.options import (
 from rotator.faces.cli.run import Run, chosen, each
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from rotator.bootstrap import App
+    from rotator.core.history import SecretRecord
     from rotator.engine import ManagedSecret, Plan
 
 _PANEL = "Rotate"
@@ -142,8 +147,11 @@ def resume(
 
     def pick(app: App) -> list[str]:
         found = app.names(only=names or (), everything=everything or not names)
-        opened = {one.name for one in app.journal.secrets() if one.open_rotation}
-        return found if names else [one for one in found if one in opened]
+        if names:
+            return found
+        records = {one.name: one for one in app.journal.secrets()}
+        now = app.clock.now()
+        return [one for one in found if _is_open(app, records.get(one), now)]
 
     allowed = ENDLESS if wait else patience
     drive(
@@ -152,6 +160,14 @@ def resume(
         lambda app, secret: app.engine.resume(secret, patience=allowed),
         parallel=parallel,
     )
+
+
+def _is_open(app: App, record: SecretRecord | None, now: datetime) -> bool:
+    """Return whether something was begun, by us or by whom we asked, and is not over."""
+    if record is None or record.open_rotation is not None:
+        return record is not None
+    # What was asked for is due until it was seen through, so that only these are looked into.
+    return is_due(record, now) and pending(app.journal, record.name) is not None
 
 
 def show_plans(run: Run, app: App, names: list[str]) -> None:

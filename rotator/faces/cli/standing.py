@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rotator.core.machine import Direction, Finish, WaitUntil, decide, progress
 from rotator.core.model import Kind
 from rotator.core.schedule import is_due
+from rotator.engine.requests import pending
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -99,7 +100,12 @@ def standing(app: App, name: str, record: SecretRecord | None, now: datetime) ->
     if events:
         state, says, until = _open(name, events, now, settings.policy)
     elif is_due(record, now):
-        state = "due"
+        asked = pending(app.journal, name)
+        state = "due" if asked is None else "rotating"
+        if asked is not None:
+            says = (
+                f"{settings.backend} was asked to rotate it; see it through: rotator resume {name}"
+            )
     if record.parked is not None:
         state, says = "parked", f"{record.parked} When it is mended: rotator unpark {name}"
     return Standing(

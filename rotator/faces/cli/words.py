@@ -68,8 +68,16 @@ def _details(result: Result, now: datetime, *, back: bool) -> list[str]:
     if not result.published or new is None:
         return []
     if result.by:
+        served = f"Login {new}, served as version {result.version}: it logs in."
+        if result.old_refused:
+            which = f"the old password of {old}" if old == new else f"login {old}"
+            return [
+                served,
+                _proof(which, refused=True),
+                f"{result.by} rotates this secret by itself.",
+            ]
         return [
-            f"Login {new}, served as version {result.version}: it logs in.",
+            served,
             f"{result.by} rotates this secret by itself, and decides when the old one goes.",
         ]
     gone, kept = (new, old) if back else (old, new)

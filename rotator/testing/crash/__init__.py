@@ -19,11 +19,12 @@ from rotator.testing.crash.exploring import (
     explore_strangers,
     explore_takeovers,
 )
+from rotator.testing.crash.led import led_scenarios
 from rotator.testing.crash.points import Crash, Point, When
 from rotator.testing.crash.process import POLICY, Process
 from rotator.testing.crash.report import Report, Violation
 from rotator.testing.crash.scenarios import Scenario, scenarios
-from rotator.testing.crash.worlds import Tapped, World, fake_world
+from rotator.testing.crash.worlds import Tapped, World, fake_world, led_world
 
 __all__ = [
     "POLICY",
@@ -44,6 +45,8 @@ __all__ = [
     "explore_strangers",
     "explore_takeovers",
     "fake_world",
+    "led_scenarios",
+    "led_world",
     "scenarios",
 ]
 
@@ -62,7 +65,11 @@ def assert_survives_crashes(
     every point of each recovery: minutes, for a plugin over a real server hours. Returns how many
     worlds were tried.
     """
-    runs, told, every = 0, list[str](), scenarios(make_world)
+    first = make_world()
+    found = led_scenarios if first.is_led else scenarios
+    if first.close is not None:
+        first.close()
+    runs, told, every = 0, list[str](), found(make_world)
     for scenario in every:
         if sample is not None:
             reports = [explore_sample(scenario, math.ceil(sample / len(every)), seed=seed)]

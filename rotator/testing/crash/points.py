@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
 
+from rotator.core.errors import RotatorError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -92,6 +94,10 @@ class Points:
             self.fault(point)
         except Crash:
             self.dead = True
+            self._promises.died_at.append(point)
+            raise
+        except RotatorError:
+            self._promises.died_at.append(point)
             raise
 
 

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Final
 from rotator.core.model import DrainThen, Policy
 from rotator.engine import Copy, Engine, ManagedSecret, Result
 from rotator.testing.crash.points import Point, Points
-from rotator.testing.crash.proxies import BackendProxy, JournalProxy, rotation_proxy
+from rotator.testing.crash.proxies import (
+    BackendProxy,
+    JournalProxy,
+    backend_proxy,
+    rotation_proxy,
+)
 from rotator.testing.fakes import ListLog
 
 if TYPE_CHECKING:
@@ -45,6 +50,7 @@ class Process:
         fault: Callable[[Point], None] | None = None,
     ) -> None:
         self.world: World = world
+        self._promises: Promises = promises
         self.points: Points = Points(promises, fault)
         self.holder: str = f"process-{len(world.dead) + 1}"
         self.log: ListLog = ListLog()
@@ -52,7 +58,7 @@ class Process:
             name=world.secret,
             path=world.path,
             backend_name="backend",
-            backend=BackendProxy(world.backend, self.points, promises),
+            backend=backend_proxy(world.backend, self.points, promises),
             target_name="target",
             rotation=rotation_proxy(world.rotation(), self.points, promises),
             plugin="plugin",
@@ -101,6 +107,13 @@ class Process:
             if record is not None and record.parked is not None:
                 self.engine.unpark(self.secret, reason="somebody looked")
             self.finish(self.engine.resume(self.secret))
+        if self.world.is_led and not self.check():
+            self._promises.looked_again += 1
+            self.rotate()
+
+    def check(self) -> bool:
+        """Try what is served, as a daemon does now and then."""
+        return self.engine.check(self.secret).accepted
 
     def finish(self, result: Result | None) -> None:
         """Come back as often as the result says, at the time it says, until it ends or is parked."""

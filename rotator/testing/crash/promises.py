@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rotator.core.history import newest_step
 from rotator.core.model import Kind, Outcome, Step
+from rotator.engine.requests import pending
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -29,6 +30,8 @@ class Start:
 
     rotations: int
     version: str | None
+    led: int = 0
+    seq: int = 0
 
 
 class Promises:
@@ -38,12 +41,18 @@ class Promises:
         self._world: World = world
         self._policy: Policy = policy
         self._overlaps: bool = world.rotation().overlaps
+        # Between its two effects only whoever rotates can keep P1: for it the end is what counts.
+        self._is_led: bool = world.is_led
         self._where: str = "at the start"
         self._tried: dict[tuple[str, str], bool] = {}
         # While a world is brought to its starting state, for the thousandth time.
         self.resting: bool = False
         self.seen: list[Credential] = []
         self.broken: dict[str, str] = {}
+        # Where processes were when they died or something failed.
+        self.died_at: list[Point] = []
+        # How often somebody found what is served refused, and asked for another one.
+        self.looked_again: int = 0
         # While two engines are let loose on purpose, the loser's last effect has no fresh intent.
         self.two_at_work: bool = False
 
@@ -55,6 +64,8 @@ class Promises:
         return Start(
             rotations=len(self._world.journal.rotations(self._world.secret, 1000)),
             version=current.id if current else None,
+            led=self._world.rotations() if self._world.rotations is not None else 0,
+            seq=len(self._world.journal.events(self._world.secret)),
         )
 
     def end(self) -> None:
@@ -79,7 +90,7 @@ class Promises:
             self.remember(current.credential)
             published_now = opened is not None and current.rotation_id == opened.id
             in_gap = not self._overlaps and _started(history, Step.CREATE) and not published_now
-            if not in_gap and not self._lets_in(current.credential):
+            if not in_gap and not self._is_led and not self._lets_in(current.credential):
                 self._break(f"P1: the current login {current.credential.username!r} is refused")
         self._check_copies(history)
         if opened is not None and opened.old_version is not None and self._overlaps:
@@ -96,6 +107,11 @@ class Promises:
         if last is None or last.kind is not Kind.STARTED or last.step is not step:
             said = f"{last.step} {last.kind}" if last is not None else "nothing"
             self._break(f"P4: {point.port}.{point.name} with `{said}` as the newest committed word")
+
+    def check_request(self) -> None:
+        """P4: another system is asked only for what is written down as asked for."""
+        if pending(self._world.journal, self._world.secret) is None:
+            self._break("P4: a rotation was asked for that the journal does not know")
 
     def check_commit(self, events: Sequence[NewEvent]) -> None:
         """P4: an intent and its own result never share a commit."""
@@ -194,8 +210,36 @@ class Promises:
         pending = getattr(world.backend, "pending", None)
         if pending is not None and pending(world.path):
             self._break("P3: a pending value was left behind")
-        self._check_new_rotations(rotations[: len(rotations) - start.rotations], start, allowed)
+        if self._is_led:
+            self._check_led(start)
+        else:
+            new = rotations[: len(rotations) - start.rotations]
+            self._check_new_rotations(new, start, allowed)
         self._check_events()
+
+    def _check_led(self, start: Start) -> None:
+        """What another system has done is known, once, and was not asked for without need."""
+        world = self._world
+        current = world.backend.current(world.path)
+        record = world.journal.secret(world.secret)
+        if pending(world.journal, world.secret) is not None:
+            self._break("P3: what was asked for is never seen through")
+        known = record.version if record is not None else None
+        if known is not None and known != (current.id if current else None):
+            self._break(f"the journal knows version {known}, another is served")
+        events = world.journal.events(world.secret)[start.seq :]
+        asked = [one for one in events if one.kind is Kind.DELEGATED]
+        followed = [one for one in events if one.kind is Kind.FOLLOWED]
+        requests = [one.data["request"] for one in followed if one.data["request"]]
+        if len(set(requests)) != len(requests):
+            self._break("the journal tells of one rotation twice")
+        refused = [one for one in events if one.data.get("kind") == "refused"]
+        if world.rotations is not None:
+            made = world.rotations() - start.led
+            # One that was cut off between its two effects has to be made again.
+            cut_off = sum(one.inner for one in self.died_at)
+            if made > len(asked) + cut_off or len(asked) > 1 + len(refused) + self.looked_again:
+                self._break(f"{made} rotations were made for one request")
 
     def _check_new_rotations(
         self, new: Sequence[RotationRecord], start: Start, allowed: frozenset[Outcome]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rotator.core.led import Followed
 from rotator.core.model import Step
-from rotator.core.ports import CountsSessions
+from rotator.core.ports import CountsSessions, RotatesItself
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -143,6 +144,34 @@ class BackendProxy:
         )
 
 
+class LedBackendProxy(BackendProxy):
+    """A backend that rotates by itself, call by call."""
+
+    def rotates_itself(self, path: str) -> bool:
+        """Pass on."""
+        return self._owner.rotates_itself(path)
+
+    def request_rotation(self, path: str, rotation_id: str, *, expect: str | None) -> str:
+        """Pass on, if it is written down that it is asked for."""
+        self._promises.check_request()
+        return self._points.call(
+            self._port,
+            "request_rotation",
+            lambda: self._owner.request_rotation(path, rotation_id, expect=expect),
+        )
+
+    @property
+    def _owner(self) -> RotatesItself:
+        assert isinstance(self._inner, RotatesItself)
+        return self._inner
+
+
+def backend_proxy(inner: SecretBackend, points: Points, promises: Promises) -> BackendProxy:
+    """Return a proxy with the abilities of `inner`, and no others."""
+    kind = LedBackendProxy if isinstance(inner, RotatesItself) else BackendProxy
+    return kind(inner, points, promises)
+
+
 class RotationProxy:
     """The plugin, call by call."""
 
@@ -212,7 +241,13 @@ class CountingRotationProxy(RotationProxy):
             )
 
 
+class FollowedProxy(RotationProxy, Followed):
+    """How what another system makes is tried, call by call."""
+
+
 def rotation_proxy(inner: Rotation, points: Points, promises: Promises) -> RotationProxy:
     """Return a proxy with the abilities of `inner`, and no others."""
+    if isinstance(inner, Followed):
+        return FollowedProxy(inner, points, promises)
     kind = CountingRotationProxy if isinstance(inner, CountsSessions) else RotationProxy
     return kind(inner, points, promises)

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rotator.core.errors import UsageError
+from rotator.core.led import Followed
 from rotator.core.model import Credential
 from rotator.core.ports import Clock, Journal, Rotation, SecretBackend, StrategyInfo
 from rotator.core.secret import Secret
 from rotator.testing.fake_backend import FakeBackend
+from rotator.testing.fake_engine import FakeEngine, FakeFollowed
 from rotator.testing.fake_journal import MemoryJournal
 from rotator.testing.fake_rotations import fake_rotation
 from rotator.testing.fake_target import Account, FakeTarget
@@ -47,7 +49,13 @@ class World:
     `close_sessions` closes all; without them the scenarios with sessions are left out.
     `refuse_next` makes the target refuse the next candidate. `foreign` makes a login that bears no
     mark of ours, to be adopted. `write_by_hand` makes a credential current in the backend as
-    somebody would who knows nothing of us, and returns its version. `make_journal` opens another
+    somebody would who knows nothing of us, and returns its version.
+
+    For a secret that another system rotates: `rotations` counts how often it has, `lose_password`
+    leaves the target with a password that it does not serve, and `rotate_by_itself` has it rotate
+    without being asked by us.
+
+    `make_journal` opens another
     journal than the one in memory, over the clock and what tells of dead holders. `secret` and `path`
     are the names under which the journal and the backend know the secret.
     """
@@ -66,6 +74,9 @@ class World:
     refuse_next: Callable[[], None] | None = None
     foreign: Callable[[], Credential] | None = None
     write_by_hand: Callable[[Credential], str] | None = None
+    rotations: Callable[[], int] | None = None
+    lose_password: Callable[[], None] | None = None
+    rotate_by_itself: Callable[[], object] | None = None
     tapped: Sequence[Tapped] = ()
     clock: ManualClock = field(default_factory=ManualClock)
     dead: set[str] = field(default_factory=set[str])
@@ -123,13 +134,18 @@ class World:
             self.write_by_hand = lambda one: backend.written_by_a_stranger(self.path, one)
         self.journal = self.make_journal(self.clock, self.dead.__contains__)
 
+    @property
+    def is_led(self) -> bool:
+        """Whether another system rotates this world's secret."""
+        return isinstance(self.rotation(), Followed)
+
     def lets_in(self, credential: Credential) -> bool:
         """Return whether the target accepts this credential right now, unseen by the harness."""
         if self.accepts is not None:
             return self.accepts(credential)
         if self._onlooker is None:
             self._onlooker = self.rotation()
-        context = step_context(secret=self.secret, clock=self.clock)
+        context = step_context(secret=self.secret, path=self.path, clock=self.clock)
         return self._onlooker.probe(credential, context)
 
     def told(self) -> Sequence[str]:
@@ -172,6 +188,22 @@ def _admin(admin: Credential | None) -> Credential:
     if admin is None:
         raise UsageError("the plugin asks for an admin, and this world has none.", hint=_ADMIN)
     return admin
+
+
+def led_world() -> World:
+    """Return a world whose secret a fake engine rotates."""
+    engine = FakeEngine()
+    return World(
+        rotation=lambda: FakeFollowed(engine),
+        backend=engine,
+        accepts=engine.accepts,
+        state=lambda: engine.set,
+        rotations=lambda: engine.rotations,
+        lose_password=engine.lose,
+        rotate_by_itself=engine.rotate,
+        refuse_next=lambda: setattr(engine, "refuse_next", 1),
+        tapped=(engine,),
+    )
 
 
 def _foreign(target: FakeTarget) -> Credential:

@@ -1,0 +1,1 @@
+"""The plugin vault-database, on real servers."""
