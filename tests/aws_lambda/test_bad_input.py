@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rotator.core.errors import RotatorError, UsageError
-from rotator.faces.aws_lambda.settings import settings
 from tests.aws_lambda.worlds import Context
 
 if TYPE_CHECKING:
@@ -209,34 +208,3 @@ def test_an_unencrypted_connection_is_made_only_by_the_secrets_own_word(world: W
         if one.value is not None
     }
     assert world.rotate() == []
-
-
-@pytest.mark.parametrize(
-    ("environ", "said"),
-    [
-        ({"ROTATOR_GRACE": "a day"}, "ROTATOR_GRACE"),
-        ({"ROTATOR_JOURNAL": "mysql://x"}, "ROTATOR_JOURNAL"),
-        ({"ROTATOR_DRAIN_THEN": "wait"}, "ROTATOR_DRAIN_THEN"),
-        ({"PASSWORD_LENGTH": "long"}, "PASSWORD_LENGTH"),
-        ({"PASSWORD_LENGTH": "4"}, "PASSWORD_LENGTH"),
-        ({"EXCLUDE_NUMBERS": "yes"}, "EXCLUDE_NUMBERS"),
-    ],
-)
-def test_a_bad_environment_is_refused(environ: dict[str, str], said: str):
-    """By the variable's name."""
-    with pytest.raises(UsageError, match=said):
-        settings(environ)
-
-
-def test_the_variables_of_the_templates_mean_what_they_did():
-    """So that a function can be replaced without a change."""
-    drawn = settings({"PASSWORD_LENGTH": "40", "EXCLUDE_PUNCTUATION": "true"}).policy.password
-    assert drawn.length == 40
-    assert set("!#$").isdisjoint(drawn.characters())
-    assert drawn.require_each_class
-    drawn = settings({"EXCLUDE_CHARACTERS": "abc", "EXCLUDE_UPPERCASE": "true"}).policy.password
-    assert set("abcABC").isdisjoint(drawn.characters())
-    assert {"!", "1", "z", "/"} <= set(drawn.characters())
-    assert set("/@\"'\\:").isdisjoint(
-        settings({"PASSWORD_LENGTH": "32"}).policy.password.characters()
-    )
