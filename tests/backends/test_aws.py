@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import time
 import traceback
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -315,6 +317,19 @@ def test_no_region_and_no_reachable_endpoint_are_told(monkeypatch: pytest.Monkey
     backend.close()
     with pytest.raises(UsageError, match="not encrypted"):
         AwsOptions(endpoint="http://vpce.example.org")
+
+
+def test_a_service_that_is_silent_is_told_in_time():
+    """As often as it may be asked and no oftener: within a rotation function's own time."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        backend = _opened(url, timeout=timedelta(seconds=3), attempts=2)
+        begun = time.monotonic()
+        with pytest.raises(Transient, match=f"did not answer at {url}") as caught:
+            backend.current(_PATH)
+        assert 6 <= time.monotonic() - begun < 9
+        backend.close()
+    assert "VPC endpoint for Secrets Manager" in caught.value.hint
 
 
 # -- the policy ----------------------------------------------------------------------------------

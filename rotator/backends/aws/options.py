@@ -53,6 +53,9 @@ class AwsOptions:
     timeout: timedelta = field(
         default=timedelta(seconds=10), metadata=_help("How long one request may take.")
     )
+    attempts: int = field(
+        default=5, metadata=_help("How often a request is tried in all, while AWS does not answer.")
+    )
     writes_a_second: int = field(
         default=25, metadata=_help("At most so many writes; an account has 50 in all.")
     )
@@ -70,6 +73,8 @@ class AwsOptions:
                 )
         if self.external_id is not None and self.role is None:
             raise UsageError("`external_id` goes with `role`.")
+        if self.attempts < 1:
+            raise UsageError("`attempts` is 1 or more.")
         if self.writes_a_second < 1:
             raise UsageError("`writes_a_second` is 1 or more.")
         if self.username_field == self.password_field:
