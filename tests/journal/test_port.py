@@ -16,6 +16,7 @@ from rotator.core.secret import Secret
 from rotator.journal import audit, migrate, tables
 from rotator.journal.sql import SqlJournal
 from rotator.testing.fakes import ManualClock
+from rotator.testing.postgres import ScratchPostgres
 from tests.journal.conftest import TTL, MakeJournal, rotate
 
 
@@ -266,3 +267,19 @@ def test_a_server_that_is_away_or_refuses_is_told_apart(postgres, clock: ManualC
         with pytest.raises(JournalError, match=text) as caught:
             SqlJournal(url, clock=clock, actor="test", password=Secret(password))
         assert password not in str(caught.value)
+
+
+@pytest.mark.parametrize("make_journal", ["postgresql"], indirect=True)
+def test_a_process_that_is_frozen_keeps_one_connection_and_replaces_it_when_it_is_gone(
+    make_journal: MakeJournal, postgres: ScratchPostgres
+):
+    """A rotation function is: what was cut off meanwhile does not fail its next step."""
+    journal = make_journal(alone=True)
+    sessions = f"SELECT pid FROM pg_stat_activity WHERE datname = '{journal.url.database}'"
+    with postgres.connect() as admin:
+        for name in ("web", "batch"):
+            rotate(journal, name, 2)
+            (found,) = admin.execute(sessions.encode()).fetchall()
+            admin.execute("SELECT pg_terminate_backend(%s, 5000)", found)
+        assert admin.execute(sessions.encode()).fetchall() == []
+    assert {one.name for one in journal.secrets()} == {"web", "batch"}
