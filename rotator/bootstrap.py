@@ -484,14 +484,15 @@ def policy(config: Path, backend: str, names: Sequence[str], *, of: str) -> str:
         )
     if of == "consumer":
         return plugin.policy(chosen.options, Access(rotated=tuple(rotated)), of=of)
-    read = [settings.journal.password]
-    for target in settings.targets.values():
-        read += [target.admin.reference, target.admin.password]
+    admins = [target.admin.reference for target in settings.targets.values()]
+    read = [settings.journal.password, *admins]
+    read += [target.admin.password for target in settings.targets.values()]
     access = Access(
         rotated=tuple(rotated),
         kept=tuple(_paths_in(backend, [settings.journal.signing_key])),
         # What is rotated may be read anyway.
         read=tuple(one for one in _paths_in(backend, read) if one not in rotated),
+        admins=tuple(one for one in _paths_in(backend, admins) if one not in rotated),
     )
     return plugin.policy(chosen.options, access, of=of)
 

@@ -302,12 +302,13 @@ class ExaminesBackend(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """Which paths of a backend somebody needs: rotated secrets, single values that are written,
-    and credentials that are only read.
+    and credentials that are only read; `admins` are those of these that targets are managed with.
     """
 
     rotated: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
+    admins: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -30,6 +30,17 @@ class AwsOptions:
         default=None,
         metadata=_help("The account's 12 digits: narrows what `rotator policy` prints to it."),
     )
+    function: str = field(
+        default="rotator-rotate",
+        metadata=_help("Name or ARN of the rotation function on AWS Lambda, for `rotator policy`."),
+    )
+    masters: tuple[str, ...] = field(
+        default=(),
+        metadata=_help(
+            "The admins' secrets that the rotated ones name (`masterarn`), for `rotator policy`.",
+            reference=False,
+        ),
+    )
     profile: str | None = field(
         default=None, metadata=_help("A profile of the shared configuration, on a workstation.")
     )
