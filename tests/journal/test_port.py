@@ -269,6 +269,18 @@ def test_a_server_that_is_away_or_refuses_is_told_apart(postgres, clock: ManualC
         assert password not in str(caught.value)
 
 
+def test_another_version_is_told_without_what_upgrades_too(
+    make_journal: MakeJournal, monkeypatch: pytest.MonkeyPatch
+):
+    """The rotation function's zip holds neither Alembic nor the migrations."""
+    journal = make_journal()
+    with journal.writing() as db:
+        db.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    monkeypatch.setitem(sys.modules, "alembic.script", None)
+    with pytest.raises(JournalError, match=r"another version than this program \(9999; needed is"):
+        make_journal(upgrade=False)
+
+
 @pytest.mark.parametrize("make_journal", ["postgresql"], indirect=True)
 def test_a_process_that_is_frozen_keeps_one_connection_and_replaces_it_when_it_is_gone(
     make_journal: MakeJournal, postgres: ScratchPostgres
