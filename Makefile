@@ -7,7 +7,7 @@ DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint crash chaos vault-chaos fleet bench idle growth lambda lambda-bench lambda-chaos schema clean
+.PHONY: help demo test lint crash chaos vault-chaos fleet bench idle growth lambda lambda-bench lambda-chaos aws-cli schema clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -65,6 +65,10 @@ lambda-chaos: $(STAMP) ## AWS rotates, and the function is killed at random, 200
 
 lambda-bench: $(STAMP) ## what a cold start of the rotation function costs
 	$(PY) -m tests.lambda_bench $(ARGS)
+
+aws-cli: $(STAMP) ## AWS's own command line, for its tests: apart, since it wants another botocore
+	$(PYTHON) -m venv $(VENV)/.aws
+	$(VENV)/.aws/bin/python -m pip install --quiet --disable-pip-version-check 'awscli>=1.40'
 
 schema: $(STAMP) ## write the configuration's JSON Schema anew
 	$(PY) -m rotator.config > docs/rotator.schema.json

@@ -592,16 +592,16 @@ def policy(config: Path, backend: str, names: Sequence[str], *, of: str) -> str:
     if of == "consumer":
         access = Access(rotated=tuple(rotated), called=called)
         return plugin.policy(chosen.options, access, of=of)
-    read = [settings.journal.password]
-    for target in settings.targets.values():
-        if target.admin is not None:
-            read += [target.admin.reference, target.admin.password]
+    named = [one.admin for one in settings.targets.values() if one.admin is not None]
+    admins = [one.reference for one in named]
+    read = [settings.journal.password, *admins, *(one.password for one in named)]
     access = Access(
         rotated=tuple(rotated),
         kept=tuple(_paths_in(backend, [settings.journal.signing_key])),
         # What is rotated may be read anyway.
         read=tuple(one for one in _paths_in(backend, read) if one not in rotated),
         called=called,
+        admins=tuple(one for one in _paths_in(backend, admins) if one not in rotated),
     )
     return plugin.policy(chosen.options, access, of=of)
 

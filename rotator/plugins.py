@@ -15,7 +15,7 @@ from rotator.core.ports import PluginInfo
 from rotator.core.secret import scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from importlib.metadata import EntryPoint
 
     from rotator.core.ports import BackendPlugin, RotationPlugin
@@ -46,19 +46,46 @@ def rotation_plugin(name: str) -> RotationPlugin:
 def rotation_plugin_for(engine: str) -> RotationPlugin | None:
     """Return the plugin for what a secret calls its `engine`, None when there is none.
 
-    Those whose names resemble it are loaded first: each brings a driver.
+    Those whose names resemble it are loaded first: each brings a driver. Raises `UsageError` when
+    none was found and one does not load, which may be the one that is meant.
     """
     names = [point.name for point in _points(ROTATIONS)]
-    for name in sorted(names, key=lambda name: not (name in engine or engine in name)):
+    broken: dict[str, UsageError] = {}
+    for name in sorted(names, key=lambda name: not _resemble(name, engine)):
         try:
             plugin = rotation_plugin(name)
-        except UsageError:
-            if name in engine or engine in name:
+        except UsageError as error:
+            if _resemble(name, engine):
                 raise
+            broken[name] = error
             continue
         if engine in (plugin.info.name, *plugin.info.engines):
             return plugin
+    if broken:
+        raise _not_among_those_that_load(f"plugin for the engine {engine!r}", engine, broken)
     return None
+
+
+def require_strategy(strategy: str) -> None:
+    """Raise `UsageError` unless some rotation plugin has a strategy of this name."""
+    known: list[str] = []
+    broken: dict[str, UsageError] = {}
+    for point in _points(ROTATIONS):
+        try:
+            plugin = rotation_plugin(point.name)
+        except UsageError as error:
+            broken[point.name] = error
+            continue
+        known += [one.name for one in plugin.info.strategies]
+        if strategy in known:
+            return
+    if broken:
+        raise _not_among_those_that_load(f"strategy {strategy!r}", strategy, broken)
+    names = sorted(set(known))
+    raise UsageError(
+        f"no plugin has a strategy {strategy!r}.",
+        hint=f"{near(strategy, names)} There are: {', '.join(names)}.".strip(),
+    )
 
 
 def backend_plugin(name: str) -> BackendPlugin:
@@ -101,6 +128,23 @@ def _plugin(group: str, name: str) -> object:
             hint="Uninstall all but one of these packages.",
         )
     return _load(group, found[0])
+
+
+def _resemble(name: str, engine: str) -> bool:
+    return name in engine or engine in name
+
+
+def _not_among_those_that_load(
+    what: str, word: str, broken: Mapping[str, UsageError]
+) -> UsageError:
+    """Return the error for what only a plugin that does not load could bring: the likeliest's."""
+    import difflib  # noqa: PLC0415 # as in `near`
+
+    likely = max(broken, key=lambda name: difflib.SequenceMatcher(a=word, b=name).ratio())
+    return UsageError(
+        f"there is no {what} among those that load; {broken[likely].what}",
+        hint=broken[likely].hint,
+    )
 
 
 def _load(group: str, point: EntryPoint) -> object:

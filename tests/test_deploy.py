@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -53,22 +54,156 @@ def test_the_functions_template_is_taken_by_cfn_lint():
     assert done.returncode == 0, done.stdout
 
 
-def test_the_functions_role_is_the_one_that_rotator_policy_prints():
-    """In the template and in the module: no right more, none less, and no secret by a star."""
-    options = AwsOptions(region="eu-central-1")
-    printed = json.loads(
-        PLUGIN.policy(options, Access(rotated=("app",), read=("main",)), of="lambda")
-    )
-    wanted = {one["Sid"]: set(one["Action"]) for one in printed["Statement"]}
-    text = (_LAMBDA / "template.yaml").read_text()
-    module = (_LAMBDA / "terraform" / "main.tf").read_text()
-    for source in (text, module):
-        found = set(re.findall(r"secretsmanager:[A-Z]\w+", source))
-        assert found == wanted["Rotate"] | wanted["Find"] | wanted["Read"]
-    for sid in ("Find", "Rotate"):
-        block = re.search(rf"Sid: {sid}\n(?:(?!Sid:)[^\n]*\n)+?\s+Resource", text)
-        assert block is not None
-        assert set(re.findall(r"secretsmanager:[A-Z]\w+", block[0])) == wanted[sid]
+class _Tags(yaml.SafeLoader):
+    """Reads CloudFormation's short forms: `!If [A, b, c]` as {"If": ["A", b, c]}."""
+
+
+def _tagged(loader: _Tags, tag: str, node: yaml.Node) -> dict[str, Any]:
+    if isinstance(node, yaml.SequenceNode):
+        return {tag: loader.construct_sequence(node, deep=True)}
+    return {tag: loader.construct_scalar(node)}  # pyright: ignore[reportArgumentType] # or a scalar
+
+
+_Tags.add_multi_constructor("!", _tagged)
+
+
+def _template() -> dict[str, Any]:
+    return yaml.load((_LAMBDA / "template.yaml").read_text(), _Tags)  # noqa: S506 # a safe loader's own
+
+
+def _module() -> str:
+    return (_LAMBDA / "terraform" / "main.tf").read_text()
+
+
+# Of rotator's own; what every function on Lambda has besides is not its to say.
+_OURS = ("secretsmanager:", "kms:", "rds:")
+_ROLES = {"lambda": "RotateRole", "lambda-sweep": "SweepRole"}
+_LISTS = {
+    "RotateKey": "SecretArns",
+    "SweepKey": "SecretArns",
+    "Rotate": "SecretArns",
+    "Sweep": "SecretArns",
+    "Journal": "SecretArns",
+    "Masters": "MasterSecretArns",
+    "MastersKey": "MasterSecretArns",
+    "Read": "JournalSecretArn",
+    "ReadKey": "JournalSecretArn",
+}
+_Rights = dict[str, tuple[set[str], str, set[str]]]
+
+
+def _printed(of: str) -> _Rights:
+    """Return, by its name, what each statement allows, on what, and under which condition."""
+    options = AwsOptions(region="eu-central-1", kms_key="KEY", masters=("MasterSecretArns",))
+    access = Access(rotated=("SecretArns",), read=("JournalSecretArn",))
+    found = json.loads(PLUGIN.policy(options, access, of=of))["Statement"]
+    return {one["Sid"]: _right(one, one["Resource"]) for one in found}
+
+
+def _right(one: dict[str, Any], resource: Any) -> tuple[set[str], str, set[str]]:
+    conditions = {
+        f"{operator} {key}" for operator, keys in one.get("Condition", {}).items() for key in keys
+    }
+    on_all = resource in ("*", ["*"])
+    kind = "all" if on_all else "key" if one["Sid"].endswith("Key") else "secrets"
+    return set(one["Action"]), kind, conditions
+
+
+def _in_the_template(role: str) -> _Rights:
+    (policy,) = _template()["Resources"][role]["Properties"]["Policies"]
+    found: _Rights = {}
+    for entry in policy["PolicyDocument"]["Statement"]:
+        one = entry["If"][1] if "If" in entry else entry
+        if not one["Action"][0].startswith(_OURS):
+            continue
+        found[one["Sid"]] = _right(one, one["Resource"])
+        if one["Sid"] in _LISTS:
+            wanted = {"Ref": _LISTS[one["Sid"]]}
+            key = one["Sid"].endswith("Key")
+            assert one["Resource"] == ({"Ref": "KmsKeyArn"} if key else wanted)
+            if key:
+                assert one["Condition"]["ArnLike"] == {"kms:EncryptionContext:SecretARN": wanted}
+    return found
+
+
+def _in_the_module(name: str) -> _Rights:
+    """Read the statements of the module's policy, which one document says for both functions."""
+    text = _module()
+    document = text.partition('data "aws_iam_policy_document" "function"')[2]
+    document = document.partition('\nresource "')[0]
+    own = re.search(rf"\n    {name} = {{\n(.+?)\n    }}\n", text, re.DOTALL)
+    assert own is not None
+    sid = re.findall(r'sid\s+= "(\w+)"', own[1])[0]
+    of_own = re.findall(r"actions\s+= \[(.+?)\]", own[1], re.DOTALL)
+    found: _Rights = {}
+    for block in re.split(r"\n  (?:dynamic \"statement\"|statement) {", document)[1:]:
+        if "each.key ==" in block and f'each.key == "{name}"' not in block:
+            continue
+        named = re.findall(r"sid\s+= (.+)", block)[0].strip('"').replace("${each.value.sid}", sid)
+        named = sid if named == "each.value.sid" else named
+        written = re.findall(r"actions\s+= \[(.+?)\]", block, re.DOTALL) or [
+            of_own["each.value.key_actions" in block]
+        ]
+        actions = re.findall(r'"(\w+:\w+)"', written[0])
+        if not actions[0].startswith(_OURS):
+            continue
+        tests = zip(
+            re.findall(r'test\s+= "(.+)"', block),
+            re.findall(r'variable\s+= "(.+)"', block),
+            strict=True,
+        )
+        resource = re.findall(r"resources\s+= (.+)", block)[0]
+        one = {"Sid": named, "Action": actions, "Condition": {a: {b: []} for a, b in tests}}
+        found[named] = _right(one, "*" if resource == '["*"]' else resource)
+    return found
+
+
+@pytest.mark.parametrize("of", _ROLES)
+def test_each_functions_role_is_the_one_that_rotator_policy_prints(of: str):
+    """Statement by statement, in the template and in the module: no right more, and none less."""
+    printed = _printed(of)
+    assert len(printed) >= 8
+    assert _in_the_template(_ROLES[of]) == printed
+    assert _in_the_module("sweep" if "sweep" in of else "rotate") == printed
+
+
+def test_each_function_has_its_own_role_and_both_the_same_variables():
+    """Which are those of the module, and those that docs/lambda.md explains."""
+    resources = _template()["Resources"]
+    variables: dict[str, dict[str, Any]] = {}
+    for name in ("Rotate", "Sweep"):
+        about = resources[name]["Properties"]
+        assert about["Role"] == {"GetAtt": f"{name}Role.Arn"}
+        assert "ReservedConcurrentExecutions" not in about
+        variables[name] = about["Environment"]["Variables"]
+    assert variables["Sweep"].pop("ROTATOR_FUNCTION_ARN") == {"GetAtt": "Rotate.Arn"}
+    assert variables["Sweep"] == variables["Rotate"]
+    environment = _module().partition("environment = merge(")[2].partition("var.environment")[0]
+    assert set(re.findall(r"([A-Z_]{5,})\s+=", environment)) == set(variables["Rotate"])
+    page = (DEPLOY.parent / "docs" / "lambda.md").read_text()
+    assert [one for one in variables["Rotate"] if f"`{one}`" not in page] == []
+    assert "reserved_concurrent_executions" not in _module()
+
+
+def test_the_alarms_fit_how_often_the_sweep_runs():
+    """Also one for a sweep that does not run, and a rule for rotations that AWS gave up."""
+    found = _template()
+    for hours, one in found["Mappings"]["Sweeps"].items():
+        assert one["Seconds"] == int(hours) * 3600
+        assert one["Rate"] == f"rate({hours} hour{'s' if hours != '1' else ''})"
+    resources = found["Resources"]
+    missing = resources["SweepMissing"]["Properties"]
+    assert (missing["MetricName"], missing["TreatMissingData"]) == ("Invocations", "breaching")
+    module = _module()
+    for name in ("SweepFails", "SweepMissing"):
+        period = resources[name]["Properties"]["Period"]
+        assert period == {"FindInMap": ["Sweeps", {"Ref": "SweepHours"}, "Seconds"]}
+    assert module.count("var.sweep_hours * 3600") == 2
+    assert 'treat_missing_data  = "breaching"' in module
+    pattern = resources["RotationFails"]["Properties"]["EventPattern"]
+    assert pattern["detail"]["eventName"] == ["RotationFailed", "RotationAbandoned"]
+    for one in ("RotationFailed", "AWS Service Event via CloudTrail"):
+        assert f'"{one}"' in module
 
 
 def test_the_terraform_module_is_well_formed():

@@ -146,3 +146,42 @@ def test_what_is_installed_is_listed_with_its_package_and_fault(lay: Callable[..
         name="fine", distribution="acme-plugins-fine", version="1.2.3"
     )
     assert "a_driver_that_is_not_there" in (listed["faulty"].error or "")
+
+
+def test_an_engine_whose_plugin_does_not_load_names_the_extra(lay: Callable[..., None]):
+    """By other names than its own too: MariaDB's plugin is called mysql."""
+    lay("sybase", "import a_driver_that_is_not_there", extras=("sybase",))
+    with pytest.raises(UsageError) as caught:
+        plugins.rotation_plugin_for("adaptive-server")
+    assert "'adaptive-server' among those that load" in caught.value.what
+    assert "`sybase` cannot be imported" in caught.value.what
+    assert caught.value.hint == "Install what it needs: pip install 'acme-plugins-sybase[sybase]'"
+    assert plugins.rotation_plugin_for("mariadb") is plugins.rotation_plugin("mysql")
+
+
+def test_of_several_that_do_not_load_the_likeliest_is_named(lay: Callable[..., None]):
+    """By how much its name is like the engine's."""
+    lay("mongodb", "import a_driver_that_is_not_there")
+    lay("sybase", "import a_driver_that_is_not_there")
+    with pytest.raises(UsageError, match="`sybase` cannot be imported"):
+        plugins.rotation_plugin_for("sybiq")
+    with pytest.raises(UsageError, match="`mongodb` cannot be imported"):
+        plugins.rotation_plugin_for("documentdb")
+
+
+def test_an_engine_that_nobody_knows_has_no_plugin(lay: Callable[..., None]):
+    """Where all load."""
+    lay("sybase")
+    assert plugins.rotation_plugin_for("oracle") is None
+
+
+def test_a_strategy_that_no_plugin_has_is_refused(lay: Callable[..., None]):
+    """With what was meant, or with the plugin that might have it and does not load."""
+    plugins.require_strategy("dual-password")
+    plugins.require_strategy("new-user")
+    with pytest.raises(UsageError, match="no plugin has a strategy 'new-usr'") as caught:
+        plugins.require_strategy("new-usr")
+    assert "Did you mean `new-user`" in caught.value.hint
+    lay("sybase", "import a_driver_that_is_not_there", extras=("sybase",))
+    with pytest.raises(UsageError, match="`sybase` cannot be imported"):
+        plugins.require_strategy("new-usr")

@@ -1,7 +1,8 @@
 """Builds the zip of the rotation function from wheels: no compiler, and the same bytes each time.
 
-`make lambda`; with `--python 3.12` or `--arch arm64` for others. Only what the function needs is in it:
-of botocore the services that are called, of rotator no command line, daemon or tests.
+`make lambda`; with `--python 3.12` or `--arch arm64` for others, and with `--ca FILE` for the authorities of
+your databases. Only what the function needs is in it: of botocore the services that are called, of rotator
+no command line, daemon or tests.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -38,6 +40,7 @@ PYTHONS = ("3.12", "3.13")
 SERVICES = ("secretsmanager", "rds", "sts")
 ALWAYS = ("endpoints.json", "partitions.json", "_retry.json", "sdk-default-configuration.json")
 UNUSED = (
+    "rotator/__main__.py",
     "rotator/config/",
     "rotator/demo/",
     "rotator/dispatch/",
@@ -47,13 +50,24 @@ UNUSED = (
     "rotator/faces/web.py",
     "rotator/faces/worker.py",
     "rotator/backends/local.py",
+    "rotator/backends/sealing.py",
     "rotator/backends/vault/",
+    "rotator/core/serving.py",
+    "rotator/core/stopping.py",
+    "rotator/journal/agenda.py",
+    "rotator/journal/audit.py",
+    "rotator/journal/checkpoints.py",
+    "rotator/journal/export.py",
+    "rotator/journal/heads.py",
     "rotator/journal/migrations/",
     "rotator/testing/",
     "rotator/bootstrap.py",
     "rotator/metrics.py",
     "rotator/notify.py",
     "rotator/observe.py",
+    # For `doctor`.
+    "rotations/mysql/examine.py",
+    "rotations/postgresql/examine.py",
     "sqlalchemy/testing/",
     "sqlalchemy/dialects/mssql/",
     "sqlalchemy/dialects/mysql/",
@@ -63,8 +77,8 @@ METADATA = ("METADATA", "entry_points.txt")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def build(out: Path, *, python: str, arch: str) -> Path:
-    """Write the zip into the folder `out`; return its path."""
+def build(out: Path, *, python: str, arch: str, authorities: Sequence[Path] = ()) -> Path:
+    """Write the zip into the folder `out`; return its path. `authorities` lie beside the code."""
     with tempfile.TemporaryDirectory(prefix="rotator-lambda-") as folder:
         wheels = Path(folder)
         _pip("wheel", "--no-deps", "--wheel-dir", folder, str(ROOT))
@@ -74,7 +88,7 @@ def build(out: Path, *, python: str, arch: str) -> Path:
             *(f"--python-version={python}", *platforms, f"--dest={folder}"),
             *("--constraint", str(ROOT / "constraints.txt"), *PACKAGES),
         )
-        files: dict[str, bytes] = {}
+        files = {one.name: one.read_bytes() for one in authorities}
         for wheel in sorted(wheels.glob("*.whl")):
             with zipfile.ZipFile(wheel) as opened:
                 files |= {name: opened.read(name) for name in opened.namelist() if _wanted(name)}
@@ -102,10 +116,22 @@ def _wanted(name: str) -> bool:
 
 def _pip(*arguments: str) -> None:
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
-    # The times in a wheel's own zip; the bytes of the files do not depend on them.
-    environ = os.environ | {"SOURCE_DATE_EPOCH": "315532800"}
+    # The times in a wheel's own zip; the bytes of the files do not depend on them. What builds ours is
+    # pinned too: it writes the METADATA. pip takes that from the environment only, by an old and a new name.
+    pinned = {
+        name: str(ROOT / "constraints.txt") for name in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")
+    }
+    environ = os.environ | {"SOURCE_DATE_EPOCH": "315532800"} | pinned
     if subprocess.run(command, check=False, env=environ).returncode:
         sys.exit("The packages of the function could not be had; pip says why above.")
+
+
+def _authorities(text: str) -> Path:
+    file = Path(text)
+    if not file.is_file() or b"-----BEGIN CERTIFICATE-----" not in file.read_bytes():
+        msg = f"{text} is not a file of certificates (PEM)"
+        raise argparse.ArgumentTypeError(msg)
+    return file
 
 
 def main() -> None:
@@ -113,11 +139,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--python", action="append", metavar="3.13", help="default: 3.12 and 3.13")
     parser.add_argument("--arch", action="append", choices=PLATFORMS, help="default: both")
+    parser.add_argument(
+        "--ca",
+        type=_authorities,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="PEM file with authorities, such as RDS's global-bundle.pem: name it in ROTATOR_SSLROOTCERT",
+    )
     parser.add_argument("--out", type=Path, default=ROOT / "dist")
     given = parser.parse_args()
     for python in given.python or PYTHONS:
         for arch in given.arch or PLATFORMS:
-            file = build(given.out, python=python, arch=arch)
+            file = build(given.out, python=python, arch=arch, authorities=given.ca)
             digest = hashlib.sha256(file.read_bytes()).hexdigest()
             print(f"{file}  {file.stat().st_size / 1e6:.1f} MB  sha256 {digest}")
 

@@ -56,7 +56,8 @@ def unreachable(where: str, error: Exception) -> StepError:
     if "SSL" in text or "certificate" in text or "TLS" in text:
         return Denied(
             f"the TLS connection to {where} failed: {text}",
-            hint="Name the right certificate authority in `sslrootcert`.",
+            hint="Name the right certificate authority in `sslrootcert` (ROTATOR_SSLROOTCERT of a"
+            " Lambda function). RDS has its own, in AWS's global-bundle.pem.",
         )
     if "is not allowed to connect" in text:
         return Denied(f"{where} lets nobody in from here: {text}")

@@ -54,7 +54,8 @@ def unreachable(where: str, error: psycopg.Error) -> StepError:
     if "certificate" in text or "SSL" in text:
         return Denied(
             f"the TLS connection to {where} failed: {text}",
-            hint="Name the right certificate authority in `sslrootcert`.",
+            hint="Name the right certificate authority in `sslrootcert` (ROTATOR_SSLROOTCERT of a"
+            " Lambda function). RDS has its own, in AWS's global-bundle.pem.",
         )
     if re.search(r"database \".*\" does not exist", text):
         return Denied(f"{where}: {text}", hint="Mend `dbname` or `login_dbname`.")

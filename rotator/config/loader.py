@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from rotator.config import assembling, journal_url
+from rotator.config import assembling
 from rotator.config.document import DEFAULT_POLICY, VERSION, Document, JournalDocument
 from rotator.config.entries import Reader
 from rotator.config.fields import BACKEND_NAME, Names
@@ -15,6 +15,7 @@ from rotator.config.policies import Policies
 from rotator.config.source import read
 from rotator.config.wording import validated
 from rotator.core.model import Policy
+from rotator.journal import address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,7 @@ def load_file(
         file=file,
         base=file.parent,
         journal=JournalSettings(
-            url=journal_url.absolute(journal.url, file.parent),
+            url=address.absolute(journal.url, file.parent),
             password=journal.password,
             signing_key=journal.signing_key,
         ),

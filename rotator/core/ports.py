@@ -347,13 +347,15 @@ class Right:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """Which paths of a backend somebody needs: rotated secrets, single values that are written,
-    credentials that are only read, and (`called`) other parts of the same server.
+    credentials that are only read, of which `admins` are those that targets are managed with, and
+    (`called`) other parts of the same server.
     """
 
     rotated: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
     called: tuple[Right, ...] = ()
+    admins: tuple[str, ...] = ()
 
 
 @runtime_checkable

@@ -34,7 +34,16 @@ def check(database: Database, place: str) -> None:
         raise JournalError(
             f"the journal {place} is not set up yet.", hint="Set it up: rotator db upgrade"
         )
-    if found in known():
+    try:
+        older = found in known()
+    except ImportError:
+        # As in the rotation function's zip, where nothing can be upgraded.
+        raise JournalError(
+            f"the journal {place} is of another version than this program ({found}; needed is {HEAD}).",
+            safety="Nothing was read or changed.",
+            hint="Bring both to the same release: the database by rotator db upgrade, or this program.",
+        ) from None
+    if older:
         raise JournalError(
             f"the journal {place} is of an older version ({found}; this program needs {HEAD}).",
             hint="Upgrade it: rotator db upgrade",

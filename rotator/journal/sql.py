@@ -74,13 +74,16 @@ class SqlJournal:
         base: Path | None = None,
         upgrade: bool = False,
         check: bool = True,
+        alone: bool = False,
     ) -> None:
         """Open the journal at an SQLAlchemy URL; a fresh SQLite file is set up by itself.
 
         `check` False opens a database whatever its version, only to ask for that.
         `is_dead` tells whether the holder of a lease is known to be gone. `base`: the folder that
-        a relative SQLite path starts from. Raises `JournalError` when the database cannot be
-        reached, is older (run `rotator db upgrade`) or newer than this program.
+        a relative SQLite path starts from. `alone`: one connection only, which is tried before each
+        use and replaced if it is gone; for a process that is frozen between its uses. Raises
+        `JournalError` when the database cannot be reached, is older (run `rotator db upgrade`) or
+        newer than this program.
         """
         self._clock: Clock = clock
         self._actor: str = actor
@@ -98,7 +101,7 @@ class SqlJournal:
             threading.Lock() if self._sqlite else nullcontext()
         )
         fresh = _create_private(self.url) if self._sqlite else False
-        self.database: Database = _database(self.url)
+        self.database: Database = _database(self.url, alone=alone)
         self._say: Statements = Statements(self.database.dialect)
         self.upgraded_from: str | None = migrate.HEAD
         try:
@@ -442,17 +445,18 @@ def _create_private(url: URL) -> bool:
         ) from error
 
 
-def _database(url: URL) -> Database:
+def _database(url: URL, *, alone: bool) -> Database:
+    size, more = (1, 0) if alone else (16, 16)
     if url.get_backend_name() == "postgresql":
         return sa.create_engine(
             url,
             isolation_level="READ COMMITTED",
-            pool_size=16,
-            max_overflow=16,
-            pool_pre_ping=False,
+            pool_size=size,
+            max_overflow=more,
+            pool_pre_ping=alone,
             connect_args=dict(_CONNECTING),
         )
-    database = sa.create_engine(url, pool_size=16, max_overflow=16)
+    database = sa.create_engine(url, pool_size=size, max_overflow=more)
 
     def prepare(connection: Any, _record: object) -> None:
         # We say BEGIN ourselves: pysqlite's own idea of a transaction begins too late.

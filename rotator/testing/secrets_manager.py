@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
+from rotator.testing.iam import allows
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -83,7 +85,8 @@ class SecretsManager:
     """The service, as long as the `with` block lasts.
 
     `late`: how long a new version cannot be read yet, in seconds. `denied`: operations that no
-    policy allows. `throttled`: how many requests are refused from now on, as too many.
+    policy allows. `policy`: IAM's text, which must allow what comes over the network; None allows
+    everything. `throttled`: how many requests are refused from now on, as too many.
     """
 
     def __init__(self) -> None:
@@ -95,6 +98,7 @@ class SecretsManager:
         self._thread: threading.Thread = threading.Thread(target=self._server.serve_forever)
         self.late: float = 0.0
         self.denied: dict[str, str] = {}
+        self.policy: str | None = None
         self.throttled: int = 0
         self.requests: list[str] = []
         # What functions raised; AWS keeps that in the function's own log.
@@ -147,8 +151,10 @@ class SecretsManager:
         while self._functions:
             self._functions.pop().join()
 
-    def answer(self, operation: str, given: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """Do what one request asks for; return the status and the body."""
+    def answer(
+        self, operation: str, given: dict[str, Any], *, policy: str | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Do what one request asks for, if `policy` allows it; return the status and the body."""
         calls: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "CancelRotateSecret": self._cancel,
             "CreateSecret": self._create,
@@ -164,6 +170,8 @@ class SecretsManager:
             self.requests.append(operation)
             try:
                 self._admit(operation)
+                if policy is not None:
+                    self._authorize(policy, operation, given)
                 return 200, calls[operation](given)
             except KeyError:
                 return 400, {"__type": "UnknownOperationException"}
@@ -176,6 +184,14 @@ class SecretsManager:
             raise _Refusal("ThrottlingException", "Rate exceeded")
         if operation in self.denied:
             raise _Refusal("AccessDeniedException", self.denied[operation])
+
+    def _authorize(self, policy: str, operation: str, given: dict[str, Any]) -> None:
+        wanted = given.get("SecretId")
+        known = (one.arn for one in self._secrets.values() if wanted in (one.name, one.arn))
+        arn = "*" if wanted is None else next(known, wanted)
+        tags = {"aws:TagKeys": [one["Key"] for one in given.get("Tags", ())]}
+        if not allows(policy, f"secretsmanager:{operation}", arn, tags):
+            raise _Refusal("AccessDeniedException", f"no policy allows it on {arn}")
 
     # -- operations ----------------------------------------------------------------------------
 
@@ -414,7 +430,7 @@ def _handler(service: SecretsManager) -> type[BaseHTTPRequestHandler]:
                 raise ConnectionResetError
             given = json.loads(said)
             operation = str(self.headers["X-Amz-Target"]).partition(".")[2]
-            status, body = service.answer(operation, given)
+            status, body = service.answer(operation, given, policy=service.policy)
             content = json.dumps(body).encode()
             self.send_response_only(status)
             self.send_header("Content-Type", "application/x-amz-json-1.1")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rotator.core.errors import RotatorError, UsageError
-from rotator.faces.aws_lambda.settings import settings
-from tests.aws_lambda.worlds import Context
+from rotator.testing.postgres import ScratchPostgres
+from rotator.testing.secrets_manager import SecretsManager
+from tests.aws_lambda.worlds import ACCESS, ROLES, Context, World
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tests.aws_lambda.worlds import World
+DEBIAN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
 
 
 def _pending(world: World) -> str:
@@ -211,32 +213,34 @@ def test_an_unencrypted_connection_is_made_only_by_the_secrets_own_word(world: W
     assert world.rotate() == []
 
 
-@pytest.mark.parametrize(
-    ("environ", "said"),
-    [
-        ({"ROTATOR_GRACE": "a day"}, "ROTATOR_GRACE"),
-        ({"ROTATOR_JOURNAL": "mysql://x"}, "ROTATOR_JOURNAL"),
-        ({"ROTATOR_DRAIN_THEN": "wait"}, "ROTATOR_DRAIN_THEN"),
-        ({"PASSWORD_LENGTH": "long"}, "PASSWORD_LENGTH"),
-        ({"PASSWORD_LENGTH": "4"}, "PASSWORD_LENGTH"),
-        ({"EXCLUDE_NUMBERS": "yes"}, "EXCLUDE_NUMBERS"),
-    ],
-)
-def test_a_bad_environment_is_refused(environ: dict[str, str], said: str):
-    """By the variable's name."""
-    with pytest.raises(UsageError, match=said):
-        settings(environ)
-
-
-def test_the_variables_of_the_templates_mean_what_they_did():
-    """So that a function can be replaced without a change."""
-    drawn = settings({"PASSWORD_LENGTH": "40", "EXCLUDE_PUNCTUATION": "true"}).policy.password
-    assert drawn.length == 40
-    assert set("!#$").isdisjoint(drawn.characters())
-    assert drawn.require_each_class
-    drawn = settings({"EXCLUDE_CHARACTERS": "abc", "EXCLUDE_UPPERCASE": "true"}).policy.password
-    assert set("abcABC").isdisjoint(drawn.characters())
-    assert {"!", "1", "z", "/"} <= set(drawn.characters())
-    assert set("/@\"'\\:").isdisjoint(
-        settings({"PASSWORD_LENGTH": "32"}).policy.password.characters()
-    )
+@pytest.mark.skipif(DEBIAN is None, reason="needs a server with TLS: apt-get install postgresql")
+def test_a_server_that_another_authority_vouches_for_gets_no_password(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """It is refused with what to do, and not tried without TLS; by the right authority it is rotated."""
+    for name, value in ACCESS.items():
+        monkeypatch.setenv(name, value)
+    settings = {"log_connections": "on"}
+    with (
+        ScratchPostgres(tls=True, binaries=DEBIAN, settings=settings) as server,
+        ScratchPostgres(tls=True, binaries=DEBIAN) as other,
+        SecretsManager() as aws,
+    ):
+        with server.connect() as admin:
+            admin.execute(ROLES.encode())
+        world = World(server=server, aws=aws, dbname="postgres")
+        world.environ["ROTATOR_SSLROOTCERT"] = str(other.ca_file)
+        world.secret(ssl=True)
+        (error,) = world.rotate()
+        assert type(error).__name__ == "Denied"
+        assert "certificate" in str(error)
+        assert "ROTATOR_SSLROOTCERT" in str(error)
+        assert "global-bundle.pem" in str(error)
+        assert "user=app" not in server.log_text()
+        world.environ["ROTATOR_SSLROOTCERT"] = str(server.ca_file)
+        world.aws.secret(world.name).versions.pop(_pending(world))
+        assert world.rotate() == []
+        mine = [one for one in server.log_text().splitlines() if "authorized: user=app" in one]
+        assert mine
+        assert all("SSL enabled" in one for one in mine)
+        assert world.accepts(world.served())

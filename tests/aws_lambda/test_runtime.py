@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import zipfile
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rotator.journal.log import verify_log
+from rotator.testing.mariadb import PACKAGES, ScratchMariaDB, is_installed
+from rotator.testing.postgres import ScratchPostgres
+from rotator.testing.secrets_manager import SecretsManager
 from tests.aws_lambda.runtime import InvocationError, Killed, Runtime
-from tests.aws_lambda.worlds import APP_PASSWORD, World
+from tests.aws_lambda.worlds import ACCESS, APP_PASSWORD, ROLES, MariaWorld, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,17 +115,65 @@ def test_a_process_that_is_killed_is_followed_by_another(world: World, runtime: 
     assert runtime.starts == 2
 
 
-def test_it_loads_nothing_of_the_other_faces():
-    """A cold start pays for what the function needs, and for nothing else."""
+@pytest.fixture(params=["postgresql", "mysql"])
+def served(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A secret of either kind of server, whose rotation AWS has begun."""
+    with ExitStack() as stack:
+        aws = stack.enter_context(SecretsManager())
+        if request.param == "mysql":
+            if not is_installed():
+                pytest.skip(f"no MariaDB server: apt-get install {PACKAGES}")
+            world: World = MariaWorld.on(stack.enter_context(ScratchMariaDB()), aws)
+            world.secret(engine="mysql", dbname="shop")
+        else:
+            world = stack.enter_context(_postgresql(aws))
+        world.aws.secret(world.name).function = lambda _event: None
+        yield world
+
+
+@contextmanager
+def _postgresql(aws: SecretsManager) -> Iterator[World]:
+    with ScratchPostgres() as server:
+        with server.connect() as admin:
+            admin.execute(ROLES.encode())
+        world = World(server=server, aws=aws, dbname="postgres")
+        world.secret()
+        yield world
+
+
+def test_it_loads_nothing_of_the_other_faces(served: World):
+    """A cold start and its steps pay for what they need, and for nothing else: not the other driver."""
+    assert served.rotate() == []
+    (token,) = (one for one, labels in served.stages().items() if labels == ["AWSPENDING"])
+    arn = served.aws.secret(served.name).arn
+    steps = ("createSecret", "setSecret", "testSecret", "finishSecret")
+    events = [{"Step": one, "SecretId": arn, "ClientRequestToken": token} for one in steps]
     code = (
-        "import sys, rotator.faces.aws_lambda as one; import rotations.postgresql;"
-        "print('\\n'.join(sorted(sys.modules)))"
+        "import json, sys\n"
+        # PyMySQL takes it where it is, and the zip has none.
+        "sys.modules['cryptography'] = None\n"
+        "from rotator.faces.aws_lambda import handler\n"
+        "for event in json.loads(sys.argv[1]): handler(event, None)\n"
+        "print('\\n'.join(name for name, one in sys.modules.items() if one), file=sys.stderr)"
     )
+    environ = ACCESS | {
+        "PATH": os.environ["PATH"],
+        "AWS_REGION": "eu-central-1",
+        "SECRETS_MANAGER_ENDPOINT": served.aws.endpoint,
+    }
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=_ROOT
+        [sys.executable, "-c", code, json.dumps(events)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=_ROOT,
+        env=environ,
     )
-    loaded = set(done.stdout.split())
+    assert done.returncode == 0, done.stderr
+    assert served.current_id() == token
+    loaded = set(done.stderr.split())
     assert "botocore.session" in loaded
+    assert len(loaded & {"psycopg", "pymysql"}) == 1
     unwanted = {one for one in loaded if one.split(".")[0] in _FACES or one in _FACES}
     unwanted |= {one for one in loaded if one.startswith(_OURS)}
     unwanted |= loaded & {
@@ -136,12 +189,18 @@ def test_it_loads_nothing_of_the_other_faces():
 
 
 def test_it_rotates_from_its_zip_with_nothing_else_installed(world: World, tmp_path: Path):
-    """Built as `make lambda` does, twice the same, for the Python of this machine."""
+    """Built as `make lambda` does, twice the same, for the Python of this machine.
+
+    Also with a journal in a database, and on a MariaDB that the secret calls MySQL.
+    """
+    authorities = tmp_path / "global-bundle.pem"
+    authorities.write_text("-----BEGIN CERTIFICATE-----\n")
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     built = list[Path]()
     for folder in ("one", "two"):
         command = [sys.executable, str(_ROOT / "deploy" / "lambda" / "build.py")]
         options = ["--python", version, "--arch", "x86_64", "--out", str(tmp_path / folder)]
+        options += ["--ca", str(authorities)]
         subprocess.run([*command, *options], check=True, capture_output=True)
         built += (tmp_path / folder).glob("*.zip")
     assert built[0].read_bytes() == built[1].read_bytes()
@@ -163,5 +222,23 @@ def test_it_rotates_from_its_zip_with_nothing_else_installed(world: World, tmp_p
     with Runtime(environ=world.environ, task_root=root, log=tmp_path / "log") as runtime:
         world.aws.secret(world.name).function = runtime
         assert world.rotate() == [], (tmp_path / "log").read_text()
-    assert world.served()["username"] == "app_clone"
-    assert world.accepts(world.served())
+        assert world.served()["username"] == "app_clone"
+        assert world.accepts(world.served())
+    world.environ["ROTATOR_SSLROOTCERT"] = "global-bundle.pem"
+    world.keep_journal_in(world.server)
+    with Runtime(environ=world.environ, task_root=root, log=tmp_path / "log") as runtime:
+        world.aws.secret(world.name).function = runtime
+        assert world.rotate() == [], (tmp_path / "log").read_text()
+        assert world.served()["username"] == "app"
+        assert world.accepts(world.served())
+    if not is_installed():
+        pytest.skip(f"the rest needs a MariaDB server: apt-get install {PACKAGES}")
+    with ScratchMariaDB() as server, SecretsManager() as aws:
+        maria = MariaWorld.on(server, aws)
+        maria.environ |= {"SECRETS_MANAGER_ENDPOINT": aws.endpoint, "ROTATOR_GRACE": "0s"}
+        maria.put("alternating-users", "mysql")
+        with Runtime(environ=maria.environ, task_root=root, log=tmp_path / "log") as runtime:
+            aws.secret(maria.name).function = runtime
+            assert maria.rotate() == [], (tmp_path / "log").read_text()
+        assert maria.served()["username"] == "app_clone"
+        assert maria.accepts(maria.served())

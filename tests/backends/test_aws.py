@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import time
 import traceback
+from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -25,6 +27,7 @@ from rotator.api import (
 )
 from rotator.backends.aws.backend import PLUGIN, AwsBackend
 from rotator.backends.aws.client import Client
+from rotator.backends.aws.led import HEAD_TAG, STATE_TAG
 from rotator.backends.aws.options import AwsOptions
 from rotator.testing.backend_suite import BackendSuite, credential, publish
 from rotator.testing.secrets_manager import SecretsManager
@@ -319,6 +322,19 @@ def test_no_region_and_no_reachable_endpoint_are_told(monkeypatch: pytest.Monkey
         AwsOptions(endpoint="http://vpce.example.org")
 
 
+def test_a_service_that_is_silent_is_told_in_time():
+    """As often as it may be asked and no oftener: within a rotation function's own time."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        backend = _opened(url, timeout=timedelta(seconds=3), attempts=2)
+        begun = time.monotonic()
+        with pytest.raises(Transient, match=f"did not answer at {url}") as caught:
+            backend.current(_PATH)
+        assert 6 <= time.monotonic() - begun < 9
+        backend.close()
+    assert "VPC endpoint for Secrets Manager" in caught.value.hint
+
+
 # -- the policy ----------------------------------------------------------------------------------
 
 _KEY = "arn:aws:kms:eu-central-1:123456789012:key/1"
@@ -367,15 +383,46 @@ def test_the_policy_is_enough_and_no_action_of_it_too_much(aws: SecretsManager):
     assert "TagResource" in allowed
 
 
-def test_the_functions_role_may_do_what_its_steps_need_and_create_nothing():
-    """Of a secret that AWS hands it: read, stage, move labels."""
+def test_the_functions_roles_may_do_what_their_steps_need_and_create_nothing():
+    """Of a secret that AWS hands it: read, stage, move labels, write one tag; the sweep stages none."""
     begin = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:"
-    text = PLUGIN.policy(AwsOptions(region="eu-central-1"), _ACCESS, of="lambda")
-    needed = {"DescribeSecret", "GetSecretValue", "PutSecretValue", "UpdateSecretVersionStage"}
-    # A tag keeps the end of the journal where that is the log; the sweep looks for its secrets.
-    everywhere = {"ListSecrets"}
-    assert _allows(text, f"{begin}apps/app-AbCd12") == needed | {"TagResource"} | everywhere
-    assert _allows(text, f"{begin}admin/main-AbCd12") == {"GetSecretValue"} | everywhere
+    access = Access(rotated=("apps/app",), read=("admin/main", "audit"), admins=("admin/main",))
+    options = AwsOptions(region="eu-central-1", masters=("admin/other",))
+    for of, app in (
+        ("lambda", {"PutSecretValue"}),
+        ("lambda-sweep", {"ListSecrets"}),
+    ):
+        text = PLUGIN.policy(options, access, of=of)
+        everywhere = app & {"ListSecrets"}
+        looking = {"DescribeSecret", "GetSecretValue"}
+        needed = app | looking | {"UpdateSecretVersionStage", "TagResource"}
+        assert _allows(text, f"{begin}apps/app-AbCd12") == needed
+        for admin in ("admin/main", "admin/other"):
+            assert _allows(text, f"{begin}{admin}-AbCd12") == looking | everywhere
+        assert _allows(text, f"{begin}audit-AbCd12") == {"GetSecretValue"} | everywhere
+        (tagging,) = (one for one in json.loads(text)["Statement"] if one["Sid"] == "Journal")
+        assert tagging["Condition"]["ForAllValues:StringEquals"] == {
+            "aws:TagKeys": [HEAD_TAG, STATE_TAG]
+        }
+
+
+@pytest.mark.parametrize(
+    ("region", "partition"),
+    [
+        ("eu-central-1", "aws"),
+        ("cn-north-1", "aws-cn"),
+        ("us-gov-west-1", "aws-us-gov"),
+        ("us-east-1", "aws"),
+    ],
+)
+def test_arns_are_of_the_regions_partition(region: str, partition: str):
+    """China's and the government's regions have their own."""
+    options = AwsOptions(region=region, account="123456789012", function="shop-rotate")
+    [rotate, *_] = json.loads(PLUGIN.policy(options, _ACCESS, of="rotator"))["Statement"]
+    start = f"arn:{partition}:secretsmanager:{region}:123456789012:secret:"
+    assert rotate["Resource"] == [f"{start}apps/app-??????"]
+    [one] = json.loads(PLUGIN.policy(options, _ACCESS, of="lambda-invoke"))["Statement"]
+    assert one["Resource"] == f"arn:{partition}:lambda:{region}:123456789012:function:shop-rotate"
 
 
 def test_only_secrets_manager_of_this_account_may_call_the_function():
@@ -384,7 +431,7 @@ def test_only_secrets_manager_of_this_account_may_call_the_function():
     [one] = json.loads(PLUGIN.policy(options, _ACCESS, of="lambda-invoke"))["Statement"]
     assert one["Principal"] == {"Service": "secretsmanager.amazonaws.com"}
     assert one["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
-    assert one["Resource"] == "arn:aws:lambda:eu-central-1:123456789012:function:rotator"
+    assert one["Resource"] == "arn:aws:lambda:eu-central-1:123456789012:function:rotator-rotate"
     with pytest.raises(UsageError, match="one account in one region"):
         PLUGIN.policy(AwsOptions(region="eu-central-1"), _ACCESS, of="lambda-invoke")
     with pytest.raises(UsageError, match="12 digits"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rotator.api import Denied
+from rotator.api import Denied, Transient
 from rotator.backends.aws import rds
 from rotator.backends.aws.client import Client
 from rotator.backends.aws.options import AwsOptions
@@ -69,3 +72,18 @@ def test_what_is_not_there_is_denied_with_the_right_that_may_be_missing(client: 
     with pytest.raises(Denied, match="RDS does not say") as refused:
         rds.hosts(client, {"aws:rds:primaryDBInstanceArn": arn})
     assert "rds:DescribeDBInstances" in refused.value.hint
+
+
+def test_an_rds_that_is_silent_is_told_in_time(monkeypatch: pytest.MonkeyPatch):
+    """By the same limits as Secrets Manager, not by botocore's minute."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_RDS", url)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-for-the-tests")
+        options = AwsOptions(region="eu-central-1", timeout=timedelta(seconds=1), attempts=1)
+        begun = time.monotonic()
+        with pytest.raises(Transient, match=url) as caught:
+            rds.hosts(Client(options), {"aws:rds:primaryDBInstanceArn": "arn"})
+        assert time.monotonic() - begun < 10
+    assert "VPC endpoint for RDS" in caught.value.hint

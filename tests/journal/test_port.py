@@ -16,6 +16,7 @@ from rotator.core.secret import Secret
 from rotator.journal import audit, migrate, tables
 from rotator.journal.sql import SqlJournal
 from rotator.testing.fakes import ManualClock
+from rotator.testing.postgres import ScratchPostgres
 from tests.journal.conftest import TTL, MakeJournal, rotate
 
 
@@ -266,3 +267,31 @@ def test_a_server_that_is_away_or_refuses_is_told_apart(postgres, clock: ManualC
         with pytest.raises(JournalError, match=text) as caught:
             SqlJournal(url, clock=clock, actor="test", password=Secret(password))
         assert password not in str(caught.value)
+
+
+def test_another_version_is_told_without_what_upgrades_too(
+    make_journal: MakeJournal, monkeypatch: pytest.MonkeyPatch
+):
+    """The rotation function's zip holds neither Alembic nor the migrations."""
+    journal = make_journal()
+    with journal.writing() as db:
+        db.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    monkeypatch.setitem(sys.modules, "alembic.script", None)
+    with pytest.raises(JournalError, match=r"another version than this program \(9999; needed is"):
+        make_journal(upgrade=False)
+
+
+@pytest.mark.parametrize("make_journal", ["postgresql"], indirect=True)
+def test_a_process_that_is_frozen_keeps_one_connection_and_replaces_it_when_it_is_gone(
+    make_journal: MakeJournal, postgres: ScratchPostgres
+):
+    """A rotation function is: what was cut off meanwhile does not fail its next step."""
+    journal = make_journal(alone=True)
+    sessions = f"SELECT pid FROM pg_stat_activity WHERE datname = '{journal.url.database}'"
+    with postgres.connect() as admin:
+        for name in ("web", "batch"):
+            rotate(journal, name, 2)
+            (found,) = admin.execute(sessions.encode()).fetchall()
+            admin.execute("SELECT pg_terminate_backend(%s, 5000)", found)
+        assert admin.execute(sessions.encode()).fetchall() == []
+    assert {one.name for one in journal.secrets()} == {"web", "batch"}

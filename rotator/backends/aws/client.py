@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -51,6 +52,9 @@ _ANSWERS: Final = frozenset(
         "ValidationException",
     }
 )
+_NO_WAY: Final = (
+    "Is there a route to it, or a VPC endpoint for Secrets Manager whose security group lets us in?"
+)
 
 
 class Throttled(Transient):
@@ -84,24 +88,24 @@ class Client:
         self._gap: float = 1 / options.writes_a_second
         self._next: float = 0.0
         self._guard: threading.Lock = threading.Lock()
-        config = Config(
+        self._config: Config = Config(
             connect_timeout=seconds,
             read_timeout=seconds,
             max_pool_connections=32,
             # A write sent twice is done once: by its token, or by the label that it expects.
-            retries={"mode": "adaptive", "max_attempts": 4},
+            retries={"mode": "adaptive", "total_max_attempts": options.attempts},
         )
         # At its debug level botocore writes whole requests and answers, secrets among them.
         logging.getLogger("botocore").setLevel(logging.WARNING)
         try:
             session = botocore.session.Session(profile=options.profile)
             if options.role is not None:
-                _assume(session, options)
+                _assume(session, options, self._config)
             self._client: Any = session.create_client(
                 "secretsmanager",
                 region_name=options.region,
                 endpoint_url=options.endpoint,
-                config=config,
+                config=self._config,
             )
         except exceptions.NoRegionError as error:
             raise UsageError(
@@ -111,6 +115,7 @@ class Client:
             raise UsageError(f"there is no AWS profile {options.profile!r}.") from error
         self._session: Any = session
         self.where: str = f"Secrets Manager in {self._client.meta.region_name}"
+        self.endpoint: str = self._client.meta.endpoint_url
 
     def close(self) -> None:
         """Close the connections."""
@@ -118,7 +123,9 @@ class Client:
 
     def service(self, name: str) -> Any:
         """Return a client of another service, in the same region and with the same rights."""
-        return self._session.create_client(name, region_name=self._client.meta.region_name)
+        return self._session.create_client(
+            name, region_name=self._client.meta.region_name, config=self._config
+        )
 
     def takes(self, operation: str, parameter: str) -> bool:
         """Return whether this botocore knows a parameter: older ones refuse it unseen."""
@@ -169,15 +176,16 @@ class Client:
             exceptions.ProxyConnectionError,
         ) as error:
             raise Transient(
-                f"{self.where} cannot be reached.", hint="Is there a route, or a VPC endpoint?"
+                f"{self.where} cannot be reached at {self.endpoint}.", hint=_NO_WAY
             ) from error
         except exceptions.SSLError as error:
             raise Denied(f"{self.where}: its certificate is not accepted.") from error
         except exceptions.ParamValidationError as error:
             raise Answer("ValidationException") from error
         except exceptions.BotoCoreError as error:
-            what = f"{self.where} did not answer ({type(error).__name__})."
-            raise (Unknown(what) if writing else Transient(what)) from error
+            what = f"{self.where} did not answer at {self.endpoint} ({type(error).__name__})."
+            kind = Unknown if writing else Transient
+            raise kind(what, hint=_NO_WAY) from error
 
     def _require_region(self, path: str) -> None:
         """Refuse an ARN that leads elsewhere: asked for here, it would only not be there."""
@@ -221,13 +229,13 @@ class Client:
         return Unknown(what) if writing else Transient(what)
 
 
-def _assume(session: Any, options: AwsOptions) -> None:
+def _assume(session: Any, options: AwsOptions, config: Config) -> None:
     """Let the session act as another role, renewed as long as it is used."""
     extra = {"RoleSessionName": "rotator"}
     if options.external_id is not None:
         extra["ExternalId"] = options.external_id
     fetcher = AssumeRoleCredentialFetcher(
-        client_creator=session.create_client,
+        client_creator=functools.partial(session.create_client, config=config),
         source_credentials=session.get_credentials(),
         role_arn=options.role,
         extra_args=extra,

@@ -30,6 +30,17 @@ class AwsOptions:
         default=None,
         metadata=_help("The account's 12 digits: narrows what `rotator policy` prints to it."),
     )
+    function: str = field(
+        default="rotator-rotate",
+        metadata=_help("Name or ARN of the rotation function on AWS Lambda, for `rotator policy`."),
+    )
+    masters: tuple[str, ...] = field(
+        default=(),
+        metadata=_help(
+            "The admins' secrets that the rotated ones name (`masterarn`), for `rotator policy`.",
+            reference=False,
+        ),
+    )
     profile: str | None = field(
         default=None, metadata=_help("A profile of the shared configuration, on a workstation.")
     )
@@ -53,6 +64,9 @@ class AwsOptions:
     timeout: timedelta = field(
         default=timedelta(seconds=10), metadata=_help("How long one request may take.")
     )
+    attempts: int = field(
+        default=5, metadata=_help("How often a request is tried in all, while AWS does not answer.")
+    )
     writes_a_second: int = field(
         default=25, metadata=_help("At most so many writes; an account has 50 in all.")
     )
@@ -70,6 +84,8 @@ class AwsOptions:
                 )
         if self.external_id is not None and self.role is None:
             raise UsageError("`external_id` goes with `role`.")
+        if self.attempts < 1:
+            raise UsageError("`attempts` is 1 or more.")
         if self.writes_a_second < 1:
             raise UsageError("`writes_a_second` is 1 or more.")
         if self.username_field == self.password_field:

@@ -31,11 +31,23 @@ _BY_LAMBDA: Final = (
     "GetSecretValue",
     "PutSecretValue",
     "UpdateSecretVersionStage",
-    # Where the journal is the function's log, a tag keeps the end of its chain.
-    "TagResource",
 )
-# What `make lambda` and deploy/lambda call it.
-FUNCTION: Final = "rotator"
+# The sweep makes no value: it looks, revokes on the database, and writes down by a label that it has.
+_BY_SWEEP: Final = ("DescribeSecret", "GetSecretValue", "UpdateSecretVersionStage")
+# An admin's secret without a host says by a tag which of RDS's it is for.
+_MASTER: Final = ("DescribeSecret", "GetSecretValue")
+# The tags of a journal which is a log: its end, and what the last rotation was.
+JOURNAL_TAGS: Final = ("rotator-journal", "rotator-state")
+# By how their names begin; elsewhere ARNs begin with `arn:aws:`.
+_PARTITIONS: Final = {
+    "cn-": "aws-cn",
+    "us-gov-": "aws-us-gov",
+    "us-iso-": "aws-iso",
+    "us-isob-": "aws-iso-b",
+    "eu-isoe-": "aws-iso-e",
+    "us-isof-": "aws-iso-f",
+    "eusc-": "aws-eusc",
+}
 # An ARN that is whole: it ends with a hyphen and six characters.
 _WHOLE: Final = re.compile(r"arn:[^:]+:secretsmanager:[^:]*:[^:]*:secret:.+-[A-Za-z0-9]{6}")
 
@@ -60,21 +72,42 @@ def for_consumer(options: AwsOptions, access: Access) -> str:
 def for_lambda(options: AwsOptions, access: Access) -> str:
     """Return the policy of a rotation function's role, for exactly these secrets."""
     uses = ("Decrypt", "GenerateDataKey")
-    # The sweep finds by itself which secrets the function rotates; AWS allows that on all or none.
-    listing = {
-        "Sid": "Find",
-        "Effect": "Allow",
-        "Action": ["secretsmanager:ListSecrets"],
-        "Resource": "*",
-    }
+    return _of_function(options, access, ("Rotate", _BY_LAMBDA, access.rotated, uses))
+
+
+def for_sweep(options: AwsOptions, access: Access) -> str:
+    """Return the policy of the sweep's role, which revokes what the rotation function replaced."""
+    # It finds by itself which secrets the function rotates; AWS allows that on all or none.
+    listing = _statement("Find", ["secretsmanager:ListSecrets"], "*")
+    sweeping = ("Sweep", _BY_SWEEP, access.rotated, ("Decrypt",))
+    return _of_function(options, access, sweeping, listing)
+
+
+def _of_function(
+    options: AwsOptions,
+    access: Access,
+    own: tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...]],
+    *more: dict[str, Any],
+) -> str:
+    masters = tuple(dict.fromkeys((*options.masters, *access.admins)))
+    others = [*more]
+    if access.rotated:
+        # Where the journal is the function's log, two tags keep the end of its chain; and no others.
+        tagging = _statement(
+            "Journal",
+            ["secretsmanager:TagResource"],
+            [_arn(options, path) for path in access.rotated],
+        )
+        tagging["Condition"] = {"ForAllValues:StringEquals": {"aws:TagKeys": [*JOURNAL_TAGS]}}
+        others.append(tagging)
+    if masters:
+        hosts = ["rds:DescribeDBInstances", "rds:DescribeDBClusters"]
+        others.append(_statement("Hosts", hosts, "*"))
+    read = tuple(one for one in access.read if one not in masters)
     return _text(
         options,
-        [
-            ("Rotate", _BY_LAMBDA, access.rotated, uses),
-            ("Keep", _KEPT, access.kept, uses),
-            ("Read", _READ, access.read, ("Decrypt",)),
-        ],
-        [listing],
+        [own, ("Masters", _MASTER, masters, ("Decrypt",)), ("Read", _READ, read, ("Decrypt",))],
+        others,
     )
 
 
@@ -91,13 +124,16 @@ def for_invoking(options: AwsOptions, access: Access) -> str:
             "who may call the function is said for one account in one region.",
             hint="Set `account` and `region` of this backend.",
         )
-    place = f"{options.region}:{options.account}"
+    function = options.function
+    if not function.startswith("arn:"):
+        place = f"{options.region}:{options.account}"
+        function = f"arn:{_partition(options)}:lambda:{place}:function:{function}"
     statement = {
         "Sid": "SecretsManager",
         "Effect": "Allow",
         "Principal": {"Service": "secretsmanager.amazonaws.com"},
         "Action": "lambda:InvokeFunction",
-        "Resource": f"arn:aws:lambda:{place}:function:{FUNCTION}",
+        "Resource": function,
         "Condition": {"StringEquals": {"aws:SourceAccount": options.account}},
     }
     return _json([statement])
@@ -113,14 +149,7 @@ def _text(
         if not paths:
             continue
         arns = [_arn(options, path) for path in paths]
-        statements.append(
-            {
-                "Sid": name,
-                "Effect": "Allow",
-                "Action": [f"secretsmanager:{one}" for one in actions],
-                "Resource": arns,
-            }
-        )
+        statements.append(_statement(name, [f"secretsmanager:{one}" for one in actions], arns))
         if options.kms_key is not None:
             statements.append(
                 {
@@ -135,6 +164,10 @@ def _text(
     return _json(statements)
 
 
+def _statement(name: str, actions: list[str], resources: list[str] | str) -> dict[str, Any]:
+    return {"Sid": name, "Effect": "Allow", "Action": actions, "Resource": resources}
+
+
 def _json(statements: list[dict[str, Any]]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": statements}, indent=2) + "\n"
 
@@ -146,12 +179,19 @@ def _arn(options: AwsOptions, path: str) -> str:
     if path.startswith("arn:"):
         return path if _WHOLE.fullmatch(path) else f"{path}-??????"
     place = f"{options.region or '*'}:{options.account or '*'}"
-    return f"arn:aws:secretsmanager:{place}:secret:{path}-??????"
+    return f"arn:{_partition(options)}:secretsmanager:{place}:secret:{path}-??????"
+
+
+def _partition(options: AwsOptions) -> str:
+    region = options.region or ""
+    found = (name for begin, name in _PARTITIONS.items() if region.startswith(begin))
+    return next(found, "aws")
 
 
 MAKERS: Final = {
     "rotator": for_rotator,
     "consumer": for_consumer,
     "lambda": for_lambda,
+    "lambda-sweep": for_sweep,
     "lambda-invoke": for_invoking,
 }

@@ -40,7 +40,10 @@ def hosts(client: Client, tags: Mapping[str, str]) -> set[str]:
             hint="Allow rds:DescribeDBInstances and rds:DescribeDBClusters to the function's role.",
         ) from None
     except exceptions.BotoCoreError as error:
-        raise Transient(f"RDS did not answer ({type(error).__name__}).") from error
+        raise Transient(
+            f"RDS did not answer at {rds.meta.endpoint_url} ({type(error).__name__}).",
+            hint="Is there a route to it, or a VPC endpoint for RDS whose security group lets us in?",
+        ) from error
     found = set[str]()
     for cluster in answer["DBClusters"]:
         found |= {cluster.get("Endpoint"), cluster.get("ReaderEndpoint")} - {None}

@@ -47,6 +47,8 @@ _MARGIN: Final = 1.5
 # cut off while it closed a login waits for as long.
 _STEP: Final = 15.0
 _LOCAL: Final = 60.0
+# How long AWS may take for one answer.
+_PATIENCE: Final = timedelta(seconds=3)
 # How long a statement that closes a login may still wait for a lock after its step's time is up.
 _LOCK: Final = timedelta(seconds=10)
 # AWS tries a step again several times, within some minutes; what is older than this it has given up.
@@ -102,8 +104,13 @@ class Function:
     ) -> None:
         """Nothing is connected yet. `line` writes a line of the journal where that is the log."""
         # No pace of our own: a function writes a few times, and AWS says when it is too much.
+        # And little patience: a step has the function's own time, which a silent AWS must not take.
         options = AwsOptions(
-            region=settings.region, endpoint=settings.endpoint, writes_a_second=1000
+            region=settings.region,
+            endpoint=settings.endpoint,
+            writes_a_second=1000,
+            timeout=_PATIENCE,
+            attempts=2,
         )
         self._settings: Settings = settings
         self._environ: Mapping[str, str] = environ
@@ -115,6 +122,8 @@ class Function:
         self._sql: SqlJournal | None = None
         self._engine: Engine | None = None
         self._controlled: set[str] = set()
+        for one in settings.warnings:
+            self._log.warning("settings", what=one)
 
     def close(self) -> None:
         """Give back the connections; Lambda just stops a process."""
@@ -538,6 +547,7 @@ class Function:
                 actor=self._actor(),
                 password=self._resolved(password) if password else None,
                 is_dead=world.is_dead,
+                alone=True,
             )
         return self._sql
 

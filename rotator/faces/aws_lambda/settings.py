@@ -12,13 +12,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from rotator.backends.aws.options import AwsOptions
 from rotator.core import durations
 from rotator.core.errors import UsageError
 from rotator.core.model import DrainThen, Policy
-from rotator.core.passwords import PasswordPolicy
+from rotator.core.passwords import MINIMUM_BITS, PasswordPolicy
+from rotator.journal import address
+from rotator.plugins import require_strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 # As AWS's templates have it.
 _EXCLUDED: Final = "/@\"'\\:"
@@ -33,15 +36,22 @@ _ABOUT_PASSWORDS: Final = (
     *("EXCLUDE_CHARACTERS", "PASSWORD_LENGTH", "REQUIRE_EACH_INCLUDED_TYPE"),
     *_CLASSES,
 )
+# What AWS's templates take for true, in any case; everything else is false to them.
+_TRUE: Final = ("true", "1", "y", "yes")
+# Whoever asks for a shorter password than ours gets it down to this, with a warning.
+_LEAST_BITS: Final = 64
 # Where Lambda's own system keeps the authorities that it trusts.
 _AUTHORITIES: Final = Path("/etc/pki/tls/cert.pem")
 LOG: Final = "log"
+_Given = TypeVar("_Given")
 _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """A rotation function's. `journal`: `log`, or the URL of a PostgreSQL database."""
+    """A rotation function's. `journal`: `log`, or the URL of a PostgreSQL database. `warnings`:
+    what was taken as it was said, and a person should think over; for the function's log.
+    """
 
     function: str
     region: str | None
@@ -51,6 +61,7 @@ class Settings:
     journal_password: str | None
     sslrootcert: Path | None
     policy: Policy
+    warnings: tuple[str, ...] = ()
 
 
 def settings(environ: Mapping[str, str]) -> Settings:
@@ -64,29 +75,69 @@ def settings(environ: Mapping[str, str]) -> Settings:
         attempts=1000,
         password=_passwords(environ),
     )
-    authorities = environ.get("ROTATOR_SSLROOTCERT")
-    found = Path(authorities) if authorities else _AUTHORITIES
-    journal = environ.get("ROTATOR_JOURNAL") or LOG
-    if journal != LOG and not journal.startswith(("postgresql://", "postgres://")):
-        raise UsageError(
-            "ROTATOR_JOURNAL is neither `log` nor the URL of a PostgreSQL database.",
-            hint="Such as postgresql://rotator@audit.example.org/rotator?sslmode=verify-full",
-        )
+    authorities = _authorities(environ)
+    strategy = environ.get("ROTATOR_STRATEGY") or None
+    if strategy is not None:
+        _named("ROTATOR_STRATEGY", require_strategy, strategy)
     return Settings(
         function=environ.get("AWS_LAMBDA_FUNCTION_NAME", "local"),
         region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"),
-        endpoint=environ.get("SECRETS_MANAGER_ENDPOINT") or None,
-        strategy=environ.get("ROTATOR_STRATEGY") or None,
-        journal=journal,
+        endpoint=_endpoint(environ),
+        strategy=strategy,
+        journal=_journal(environ, authorities),
         journal_password=environ.get("ROTATOR_JOURNAL_PASSWORD") or None,
-        sslrootcert=found if authorities or found.exists() else None,
+        sslrootcert=authorities,
         policy=policy,
+        warnings=tuple(_warnings(environ, policy.password)),
     )
+
+
+def _authorities(environ: Mapping[str, str]) -> Path | None:
+    """Return the file that says which certificates are good; a relative one is beside the code."""
+    given = environ.get("ROTATOR_SSLROOTCERT")
+    if not given:
+        return _AUTHORITIES if _AUTHORITIES.exists() else None
+    file = Path(environ.get("LAMBDA_TASK_ROOT", "")) / given
+    if not file.is_file():
+        raise UsageError(
+            f"ROTATOR_SSLROOTCERT: there is no file {file}.",
+            hint="A file in the function's zip is named as it lies there: make lambda"
+            ' ARGS="--ca global-bundle.pem", and global-bundle.pem here.',
+        )
+    return file
+
+
+def _endpoint(environ: Mapping[str, str]) -> str | None:
+    given = environ.get("SECRETS_MANAGER_ENDPOINT") or None
+    return _named("SECRETS_MANAGER_ENDPOINT", lambda url: AwsOptions(endpoint=url), given).endpoint
+
+
+def _journal(environ: Mapping[str, str], authorities: Path | None) -> str:
+    """Return `log`, or the address of a database to which nothing goes unencrypted unsaid."""
+    given = environ.get("ROTATOR_JOURNAL") or LOG
+    if given == LOG:
+        return LOG
+    place = "ROTATOR_JOURNAL_PASSWORD, such as aws:prod/rotator/journal#password"
+    found = _named("ROTATOR_JOURNAL", lambda url: address.check(url, elsewhere=place), given)
+    if not address.is_postgresql(found):
+        raise UsageError(
+            "ROTATOR_JOURNAL is neither `log` nor the address of a PostgreSQL database.",
+            hint="Such as postgresql://rotator@audit.example.org/rotator",
+        )
+    return address.verified(found, str(authorities or "system"))
+
+
+def _warnings(environ: Mapping[str, str], password: PasswordPolicy) -> Iterable[str]:
+    if password.bits() < MINIMUM_BITS:
+        yield (
+            f"{_said_of_passwords(environ)}: {password.bits():.0f} bits of entropy, fewer than the"
+            f" {MINIMUM_BITS} of rotator's own passwords. Raise PASSWORD_LENGTH."
+        )
 
 
 def _passwords(environ: Mapping[str, str]) -> PasswordPolicy:
     """Return ours where nothing is said; else what AWS's templates would draw."""
-    if not any(environ.get(one) for one in _ABOUT_PASSWORDS):
+    if not any(one in environ for one in _ABOUT_PASSWORDS):
         return PasswordPolicy()
     alphabet = "".join(
         characters for name, characters in _CLASSES.items() if not _flag(environ, name)
@@ -97,17 +148,26 @@ def _passwords(environ: Mapping[str, str]) -> PasswordPolicy:
             length=_read(environ, "PASSWORD_LENGTH", int, _LENGTH),
             alphabet="".join(one for one in alphabet if one not in excluded),
             require_each_class=_flag(environ, "REQUIRE_EACH_INCLUDED_TYPE", default=True),
+            minimum_bits=_LEAST_BITS,
         )
     except UsageError as error:
-        names = ", ".join(one for one in _ABOUT_PASSWORDS if environ.get(one))
-        raise UsageError(f"{names}: {error.what}", hint=error.hint) from error
+        raise UsageError(f"{_said_of_passwords(environ)}: {error.what}", hint=error.hint) from error
+
+
+def _said_of_passwords(environ: Mapping[str, str]) -> str:
+    return ", ".join(one for one in _ABOUT_PASSWORDS if one in environ)
 
 
 def _flag(environ: Mapping[str, str], name: str, *, default: bool = False) -> bool:
-    given = environ.get(name, "").strip().lower()
-    if given not in ("", "true", "false"):
-        raise UsageError(f"{name} is neither `true` nor `false`.")
-    return default if not given else given == "true"
+    return environ[name].lower() in _TRUE if name in environ else default
+
+
+def _named(name: str, taking: Callable[[_Given], _Value], given: _Given) -> _Value:
+    """Return what `taking` makes of a variable's value; its error names the variable."""
+    try:
+        return taking(given)
+    except UsageError as error:
+        raise UsageError(f"{name}: {error.what}", hint=error.hint) from error
 
 
 def _duration(environ: Mapping[str, str], name: str, default: timedelta) -> timedelta:

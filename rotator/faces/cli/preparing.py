@@ -149,8 +149,9 @@ def policy(
         typer.Option(
             "--for",
             metavar="WHOM",
-            help="rotator, or consumer: an application that reads them. AWS also: lambda, the role"
-            " of the rotation function; lambda-invoke, who may call that function.",
+            help="rotator, or consumer: an application that reads them. AWS also: lambda and"
+            " lambda-sweep, the roles of the rotation function and of its sweep; lambda-invoke, who"
+            " may call that function.",
         ),
     ] = "rotator",
 ) -> None:
