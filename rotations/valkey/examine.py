@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rotations.valkey.failures import grant
 from rotations.valkey.wire import Said
 from rotator.api import Finding, Severity, StepError, is_local
 
@@ -88,9 +89,9 @@ def _missing(node: Node) -> list[str]:
         try:
             said = node.link.call("ACL", "DRYRUN", node.link.user, *command)
         except Said as error:
-            return ["+acl|dryrun"] if error.code == "NOPERM" else []
+            return [grant("ACL", "DRYRUN")] if error.code == "NOPERM" else []
         if said != "OK":
-            lacking.append(f"+{'|'.join(command[:2]).lower()}")
+            lacking.append(grant(*command))
     return lacking
 
 

@@ -19,8 +19,8 @@ _PASSING: Final = frozenset(
 )
 _REFUSED: Final = "WRONGPASS"
 _HASH: Final = re.compile(r"[#!]?\b[0-9a-f]{64}\b")
-# NOPERM ... no permissions to run the 'acl|setuser' command
-_COMMAND: Final = re.compile(r"run the '([\w|.-]+)' command")
+# Commands whose rights are given one by one. Redis 6 names only the first word in its refusal.
+_CONTAINERS: Final = frozenset({"ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG"})
 NO_ACL_FILE: Final = "not configured to use an ACL file"
 TOO_OLD: Final = (
     "Redis before 6.0 has one password and no users, so none of dual-password, new-user,"
@@ -46,14 +46,23 @@ def unreachable(where: str, error: Exception) -> StepError:
 
 
 @contextmanager
-def translated(where: str, doing: str, user: str = "") -> Generator[None]:
-    """Turn errors inside into ours. `doing` says in a few words what was being done, `user` as whom."""
+def translated(where: str, doing: str, user: str = "", *command: str) -> Generator[None]:
+    """Turn errors inside into ours.
+
+    `doing` says in a few words what was being done, `user` as whom, `command` by which command.
+    """
     try:
         yield
     except Said as error:
-        raise _said(where, doing, error, user) from error
+        raise _said(where, doing, error, user, *command) from error
     except OSError as error:
         raise Unknown(f"{where}: {doing}: {brief(error)}") from error
+
+
+def grant(*command: str) -> str:
+    """Return the rule of an ACL that allows a command."""
+    words = command[: 2 if command[0] in _CONTAINERS else 1]
+    return f"+{'|'.join(words).lower()}"
 
 
 def brief(error: Exception) -> str:
@@ -63,14 +72,13 @@ def brief(error: Exception) -> str:
     return scrub(_HASH.sub("#***", shown))[:300]
 
 
-def _said(where: str, doing: str, error: Said, user: str = "") -> StepError:
+def _said(where: str, doing: str, error: Said, user: str = "", *command: str) -> StepError:
     what = f"{where}: {doing}: {brief(error)}"
     if error.code == "NOPERM":
-        found = _COMMAND.search(error.text)
-        grant = f"+{found[1]}" if found else "the rights that docs/valkey.md lists"
+        right = grant(*command) if command else "the rights that docs/valkey.md lists"
         return Denied(
             what,
-            hint=f"Give the admin that right, on each node: ACL SETUSER {user or 'ADMIN'} {grant}",
+            hint=f"Give the admin that right, on each node: ACL SETUSER {user or 'ADMIN'} {right}",
         )
     if error.code in _PASSING or "max number of clients" in error.text:
         return Transient(what)

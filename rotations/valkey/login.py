@@ -191,12 +191,12 @@ class Login:
 
     def _close(self, nodes: Nodes, name: str, ctx: StepContext, *, end_sessions: bool) -> None:
         """Let nobody in as `name` any more, and return once nobody is. Raises `InUse`."""
-        for node in nodes.up:
-            user = node.users().get(name)
-            if user is not None and (user.on or user.nopass or user.hashes):
+        ours = [(node, user) for node, user, _ in _ours(nodes, name, ctx) if user is not None]
+        for node, user in ours:
+            if user.on or user.nopass or user.hashes:
                 node.close(name, ctx)
             self._keep(node, ctx)
-        while left := [(node, one) for node in nodes.up for one in node.clients(name)]:
+        while left := [(node, one) for node, _ in ours for one in node.clients(name)]:
             if not end_sessions:
                 raise InUse(
                     f"login {name!r} still has {len(left)} open session(s); new logins are refused already.",
@@ -208,11 +208,13 @@ class Login:
 
     def _drop(self, nodes: Nodes, name: str, ctx: StepContext) -> None:
         """Remove a login that is closed, and its mark."""
+        for node, _, mark in _ours(nodes, name, ctx):
+            node.drop(name, mark, ctx)
+        self._keep_all(nodes, ctx)
+
+    def _keep_all(self, nodes: Nodes, ctx: StepContext) -> None:
+        """Save also where nothing is left to do: an earlier try may have died before it saved."""
         for node in nodes.up:
-            users = node.users()
-            mark = users.mark(ctx.secret, name)
-            if mark is not None or users.get(name) is not None:
-                node.drop(name, mark, ctx)
             self._keep(node, ctx)
 
     def _require_plain(self, name: str | None) -> None:
@@ -265,6 +267,17 @@ def require_ours(mark: Mark | None, name: str, node: Node, ctx: StepContext) -> 
             f"user {name!r} exists at {node} and was not made by rotator, so it was left alone.",
             hint="Choose another name, or drop that user yourself if nobody needs it.",
         )
+
+
+def _ours(nodes: Nodes, name: str, ctx: StepContext) -> list[tuple[Node, User | None, Mark | None]]:
+    """Return the nodes that have a user of ours, or at least its mark."""
+    found: list[tuple[Node, User | None, Mark | None]] = []
+    for node in nodes.up:
+        users = node.users()
+        user, mark = users.get(name), users.mark(ctx.secret, name)
+        if mark is not None or (user is not None and name in ctx.adopted):
+            found.append((node, user, mark))
+    return found
 
 
 def require_not_current(name: str, ctx: StepContext) -> None:

@@ -77,7 +77,7 @@ class Node:
     def look(self) -> None:
         """Ask what it is. Raises `Denied` for a server without users, `Transient` while it loads."""
         said = self._ask("asking what it is", "INFO")
-        lines = (line.partition(":") for line in str(said).splitlines() if not line.startswith("#"))
+        lines = (line.partition(":") for line in _lines(said) if not line.startswith("#"))
         self.info = {key: value for key, _, value in lines if key}
         version = self.info.get("redis_version", "0").partition(".")[0]
         if not version.isdecimal() or int(version) < _SINCE:
@@ -116,7 +116,7 @@ class Node:
         """Return the nodes that it knows: its cluster's, or its replicas; those that are down too."""
         if self.is_clustered:
             said = self._ask("asking for its cluster", "CLUSTER", "NODES")
-            found = [_cluster_place(line) for line in str(said).splitlines()]
+            found = [_cluster_place(line) for line in _lines(said)]
             return [one for one in found if one is not None]
         lines = [
             value
@@ -177,7 +177,7 @@ class Node:
         except Said as error:
             if NO_ACL_FILE in error.text:
                 return self._persist == "rewrite" and self._rewrite(ctx)
-            with translated(str(self), "saving its users", self.link.user):
+            with translated(str(self), "saving its users", self.link.user, "ACL", "SAVE"):
                 raise
         return True
 
@@ -199,17 +199,15 @@ class Node:
                 hint="Give the node an ACL file (`aclfile`), which holds quotes as they are.",
             )
         ctx.require_time()
-        with translated(str(self), "writing its configuration file", self.link.user):
-            _ = self.link.call("CONFIG", "REWRITE")
+        _ = self._ask("writing its configuration file", "CONFIG", "REWRITE")
         return True
 
     # -- who uses it ---------------------------------------------------------------------------
 
     def clients(self, user: str) -> list[Client]:
         """Return the connections of a user, ours excepted."""
-        said = str(self._ask("looking for sessions", "CLIENT", "LIST"))
-        ours = self._ours()
-        found = (Client.parse(line) for line in said.splitlines() if line)
+        said, ours = self._ask("looking for sessions", "CLIENT", "LIST"), self._ours()
+        found = map(Client.parse, _lines(said))
         return [one for one in found if one.user == user and one.address not in ours]
 
     def session(self, client: Client, ctx: StepContext, *, among: int) -> Session:
@@ -238,13 +236,18 @@ class Node:
 
     # ------------------------------------------------------------------------------------------
 
-    def _ask(self, doing: str, *command: str | int) -> Reply:
-        with translated(str(self), doing, self.link.user):
+    def _ask(self, doing: str, *command: str) -> Reply:
+        with translated(str(self), doing, self.link.user, *command):
             return self.link.call(*command)
 
     def _send(self, ctx: StepContext, *command: str) -> None:
         ctx.require_time()
         _ = self._ask(f"{command[0]} {command[1]} {command[2]!r}", *command)
+
+
+def _lines(said: Reply) -> list[str]:
+    """Return the lines of a text. A user's name may hold what Python takes for the end of one."""
+    return [line for one in str(said).split("\n") if (line := one.removesuffix("\r"))]
 
 
 def _facts(line: str, between: str = ",") -> dict[str, str]:

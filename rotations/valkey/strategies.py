@@ -47,8 +47,9 @@ class DualPassword(Login):
                 return
             found: list[tuple[Node, User]] = []
             for (node, users), mark in zip(places, marks, strict=True):
+                if users.get(new.username) is not None:
+                    require_ours(mark, new.username, node, ctx)
                 found.append((node, self._usable(node, users, new, ctx)))
-                require_ours(mark, new.username, node, ctx)
             for node, user in found:
                 self._let_in(node, user, new, ctx)
                 self._keep(node, ctx)
@@ -67,6 +68,7 @@ class DualPassword(Login):
             if any(node.users().mark(ctx.secret, new.username) == mine for node in nodes.up):
                 self._close(nodes, new.username, ctx, end_sessions=True)
                 self._drop(nodes, new.username, ctx)
+            self._keep_all(nodes, ctx)
 
     def _let_in(self, node: Node, user: User, new: Credential, ctx: StepContext) -> None:
         if hash_of(new.password) not in user.hashes:
@@ -194,11 +196,10 @@ class AlternatingUsers(Login):
         mine = Mark.make(ctx.secret, new.username, ctx.rotation_id)
         with self._ending(new) as nodes:
             marks = [node.users().mark(ctx.secret, new.username) for node in nodes.up]
-            if new.username not in ctx.adopted and not any(marks):
-                return
             self._close(nodes, new.username, ctx, end_sessions=True)
             if mine in marks:
                 self._drop(nodes, new.username, ctx)
+            self._keep_all(nodes, ctx)
 
     def _rest(self, nodes: Nodes, name: str, ctx: StepContext) -> None:
         """Leave it there, closed."""
@@ -243,6 +244,7 @@ class NewUser(AlternatingUsers):
                 require_not_current(new.username, ctx)
                 self._close(nodes, new.username, ctx, end_sessions=True)
                 self._drop(nodes, new.username, ctx)
+            self._keep_all(nodes, ctx)
 
     def _rest(self, nodes: Nodes, name: str, ctx: StepContext) -> None:
         self._drop(nodes, name, ctx)

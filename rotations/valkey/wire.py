@@ -119,7 +119,10 @@ class Link:
     @staticmethod
     def _open(place: Place, seconds: float) -> socket.socket:
         if not place.host.startswith("/"):
-            return socket.create_connection((place.host, place.port), seconds)
+            try:
+                return socket.create_connection((place.host, place.port), seconds)
+            except UnicodeError as error:
+                raise ConnectionError(f"{place.host!r} is no name of a host") from error
         made = socket.socket(socket.AF_UNIX)
         try:
             made.settimeout(seconds)

@@ -134,6 +134,21 @@ def test_a_policy_may_end_the_sessions_when_the_drain_is_over(house: House, stra
     assert house.secret(strategy).rotation.sessions(house.name, _ctx(house, secret)) == []  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("name", ["a=b", "x\u2028y", "\x1c", "\x85-", "user=default"])
+def test_sessions_of_awkward_names_are_seen(house: House, name: str):
+    """A name may hold what looks like the end of a line or of a fact: it holds the revoke up all the same."""
+    (server,) = house.servers
+    make_user(server, name, "on", f"#{digest(FIRST)}")
+    secret = house.secret("alternating-users", username=name)
+    house.adopt(secret, name)
+    with closing(server.client(name, FIRST, single_connection_client=True)) as session:
+        session.ping()
+        assert house.engine.rotate(secret).outcome is None
+        waiting = [event for event in house.journal.events(secret.name) if event.kind == "waiting"]
+        assert len(waiting[-1].data["sessions"]) == 1
+    server.run("ACL DELUSER", name, f"{name}_b")
+
+
 def test_sessions_of_two_passwords_are_of_one_user_and_stay(house: House):
     """There is nothing to drain: the login goes on, only its old password is refused."""
     (server,) = house.servers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,13 @@ import pytest
 
 from rotations.valkey import PLUGIN
 from rotations.valkey.options import SecretOptions, TargetOptions
+from rotations.valkey.wire import Link
 from rotator.api import Credential, Denied, Secret, Transient
 from rotator.core.model import Outcome
 from rotator.testing.certificates import make_certificates
+from rotator.testing.crash import Crash
 from rotator.testing.fakes import step_context
+from rotator.testing.rotation_suite import Place
 from rotator.testing.valkey import (
     PACKAGES,
     SERVICE,
@@ -26,7 +29,7 @@ from rotator.testing.valkey import (
 )
 from tests.valkey.conftest import cluster_of_three
 from tests.valkey.house import FIRST, QUICK, House, house_on
-from tests.valkey.worlds import STRATEGIES, admin_of, logs_in, usable
+from tests.valkey.worlds import STRATEGIES, admin_of, logs_in, usable, worlds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -260,6 +263,39 @@ def test_what_was_rotated_survives_a_restart_by_the_acl_file(house: House, strat
         server.restart()
         assert logs_in([server], house.serves(secret))
     assert not logs_in([server], old)
+
+
+@pytest.mark.parametrize("step", ["create", "revoke", "withdraw"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_step_that_died_before_it_had_saved_is_saved_when_it_is_run_again(
+    server: ScratchValkey, strategy: str, step: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Though there is nothing left to change: else a restart would undo what the journal says is done."""
+    real, dies = Link.call, {"now": False}
+
+    def call(link: Link, *command: Any) -> Any:
+        if dies["now"] and command[:2] == ("ACL", "SAVE"):
+            raise Crash
+        return real(link, *command)
+
+    monkeypatch.setattr(Link, "call", call)
+    with worlds([server], strategy) as make:
+        place = Place(make())
+        old = place.create()
+        new = place.propose(old) if step == "create" else place.create(old)
+        gone, kept = (new, old) if step == "withdraw" else (old, new)
+        ctx = place.ctx(new if step == "revoke" else old)
+        for _ in range(2):
+            dies["now"] = True
+            with suppress(Crash):
+                getattr(place.again(), step)(gone if step != "create" else new, ctx)
+        dies["now"] = False
+        getattr(place.again(), step)(gone if step != "create" else new, ctx)
+        server.restart()
+        assert place.lets_in(kept)
+        if step != "create":
+            assert not place.lets_in(gone)
+            assert gone.username not in place.usable() - {kept.username}
 
 
 def test_without_an_acl_file_it_is_told_that_a_restart_brings_the_old_password_back(
