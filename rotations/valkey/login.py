@@ -147,7 +147,10 @@ class Login:
             nodes.require_all("Nothing was changed: a login is made on all nodes or on none.")
             if ctx.current is not None:
                 _require_people(nodes, ctx.current.username)
-            yield [(node, node.users()) for node in nodes.up]
+            places = [(node, node.users()) for node in nodes.up]
+            for node, users in places:
+                node.require_readable(users)
+            yield places
 
     @contextmanager
     def _ending(self, of: Credential) -> Generator[Nodes]:

@@ -171,6 +171,7 @@ class Node:
         """Keep what was changed, as the options say; return whether it survives a restart."""
         if self._persist == "none":
             return True
+        self.require_readable(self.users())
         ctx.require_time()
         try:
             _ = self.link.call("ACL", "SAVE")
@@ -180,6 +181,15 @@ class Node:
             with translated(str(self), "saving its users", self.link.user, "ACL", "SAVE"):
                 raise
         return True
+
+    def require_readable(self, users: Users, *, quotes: bool = False) -> None:
+        """Refuse to save what would keep the server from starting again."""
+        found = None if self._persist == "none" else users.unreadable(quotes=quotes)
+        if found is not None:
+            raise Denied(
+                f"{self}: the name or a pattern of user {found!r} holds a quote or a bracket that the server would write and not read again: saved, it would not start any more.",
+                hint="Change that pattern; where it is a quote outside a selector, an ACL file (`aclfile`) will do.",
+            )
 
     def keeps(self) -> str | None:
         """Return by what its users survive a restart; None when they do not."""
@@ -193,11 +203,7 @@ class Node:
         return None
 
     def _rewrite(self, ctx: StepContext) -> bool:
-        if any('"' in line or "'" in line for line in self.users().lines):
-            raise Denied(
-                f"{self}: a user's name or pattern holds a quote, and what CONFIG REWRITE would write of it is not read again: the server would not start.",
-                hint="Give the node an ACL file (`aclfile`), which holds quotes as they are.",
-            )
+        self.require_readable(self.users(), quotes=True)
         ctx.require_time()
         _ = self._ask("writing its configuration file", "CONFIG", "REWRITE")
         return True

@@ -97,6 +97,21 @@ class Users:
         rotation = next((one[1:] for one in found.rules if one.startswith("~")), "")
         return Mark(of=wanted.of, rotation=rotation)
 
+    def unreadable(self, *, quotes: bool) -> str | None:
+        """Return a user whom a server would write to its file and not read again.
+
+        It then does not start. Selectors are split at quotes and at words that end with a bracket;
+        `quotes`: all the line is split at quotes, as in a configuration file.
+        """
+        for line in self.lines:
+            _, _, selectors = line.partition(" (")
+            words = selectors.split(" ")
+            if any(one[:1] in "~%&" and (one.endswith(")") or _has_quote(one)) for one in words):
+                return User.parse(line).name
+            if quotes and _has_quote(line):
+                return User.parse(line).name
+        return None
+
 
 def hash_of(password: Secret) -> str:
     """Return what the servers keep of a password: its SHA-256, without a salt."""
@@ -122,10 +137,14 @@ def _joined(words: list[str]) -> Iterable[str]:
 
 
 def _quoted(word: str) -> str:
-    if '"' not in word and "'" not in word:
+    if not _has_quote(word):
         return word
     escaped = _ESCAPED.sub(r"\\\1", word)
     return f'"{escaped}"'
+
+
+def _has_quote(text: str) -> bool:
+    return '"' in text or "'" in text
 
 
 def _digest(text: str) -> str:

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rotations.valkey.options import SecretOptions
+from rotations.valkey.users import User
 from rotator.api import Credential, Secret, UsageError
 from rotator.core.model import DrainThen, Outcome
 from rotator.journal import audit
@@ -180,7 +181,7 @@ def test_no_password_is_anywhere_on_the_server(house: House):
         while b"the-last-one" not in b"".join(monitored):
             monitored.append(monitor.recv(65_536))
     said = server.log_text() + b"".join(monitored).decode(errors="replace")
-    said += str(server.run("ACL LOG")) + str(server.run("SLOWLOG", "GET", "100000"))
+    said += str(server.run("ACL", "LOG", "1000")) + str(server.run("SLOWLOG", "GET", "100000"))
     said += server.users_file.read_text() + str(house.log.lines)
     for one in house.journal.secrets():
         said += str([event.data for event in house.journal.events(one.name)])
@@ -243,8 +244,8 @@ def test_a_name_is_taken_or_refused_as_the_server_does(server: ScratchValkey, na
 @pytest.mark.parametrize(
     "awkward",
     [
-        ("~a)b", "(~a) +get)", '(~c"d +get)', "%W~)"),
-        ("~'x", "(+get '~it\"s'\\'')", "&ch)"),
+        ("~a)b", "(~a)b +get)", "(%R~(c +get)", "%W~)"),
+        ("~'x", '~"', "(+get ~a:*)", "resetchannels", "&ch)"),
         ("~\\x", "(~a:* +@read -getrange)", "(~b:* +set)"),
         ("allkeys", "allchannels", "+@all", "-flushall"),
         ("skip-sanitize-payload", "+config|get", "-acl"),
@@ -268,6 +269,41 @@ def test_awkward_rules_are_copied_as_they_are(house: House, awkward: tuple[str, 
     result = house.engine.rotate(secret)
     assert result.outcome is Outcome.DONE, result.error
     assert rules(server, house.serves(secret).username) == before
+
+
+@pytest.mark.parametrize("selector", ["(~a) +get)", '(+get "~it\'s")', "(+get '~c\"d')"])
+def test_what_a_server_would_write_and_not_read_again_is_not_saved(house: House, selector: str):
+    """It would not start any more, or start with other rules: refused before anything is changed."""
+    (server,) = house.servers
+    try:
+        server.run("ACL SETUSER", "odd", "off", selector)
+        secret = house.secret("dual-password")
+        house.adopt(secret)
+        before, saved = server.run("ACL LIST"), server.users_file.read_text()
+        result = house.engine.rotate(secret)
+        assert result.error is not None
+        assert "'odd'" in str(result.error)
+        assert server.users_file.read_text() == saved
+        assert sorted(map(len, server.run("ACL LIST"))) == sorted(map(len, before))
+    finally:
+        server.run("ACL DELUSER", "odd")
+    assert logs_in(house.servers, house.serves(secret))
+
+
+@pytest.mark.parametrize(
+    ("line", "rules"),
+    [
+        ("user a on #00 ~x &* +@all", ["~x", "&*", "+@all"]),
+        (
+            "user a off nopass ~a) (~b) -@all +get) (&c +set)",
+            ["~a)", "(~b) -@all +get)", "(&c +set)"],
+        ),
+        ('user a on (~c"d resetchannels -@all +get)', ['("~c\\"d" resetchannels -@all +get)']),
+    ],
+)
+def test_rules_are_read_as_the_server_lists_them(line: str, rules: list[str]):
+    """A selector is one rule, whatever brackets its patterns hold; its quotes are written again."""
+    assert list(User.parse(line).rules) == rules
 
 
 def _ctx(house: House, secret: object) -> object:
