@@ -15,14 +15,11 @@ from rotator.core.errors import RotatorError, UsageError
 from rotator.core.model import Credential, Finding, Severity
 from rotator.core.ports import (
     Access,
-    CallsServer,
     Examines,
     ExaminesBackend,
     KeepsSecrets,
     KeepsValues,
-    SetsPasswords,
     TellsRotations,
-    TriesLogins,
     UsesOthers,
     WorksThrough,
     WritesPolicy,
@@ -35,12 +32,12 @@ from rotator.dispatch.hands import Threads
 from rotator.dispatch.worker import Worker
 from rotator.engine import Copy, Engine, ManagedSecret
 from rotator.engine.following import is_led
-from rotator.engine.origins import marked
 from rotator.journal import audit, chain, migrate
 from rotator.journal.agenda import SqlAgenda
 from rotator.journal.checkpoints import Anchor, checkpoint
 from rotator.journal.export import export
 from rotator.journal.sql import SqlJournal
+from rotator.neighbours import Neighbours
 from rotator.observe import get_log
 from rotator.references import Resolver, parse
 
@@ -207,7 +204,7 @@ class App:
                     _ = self._admin(chosen.admin)
                 made = plugin.target(name, chosen.options, lambda: self._admin(chosen.admin))
                 if isinstance(made, UsesOthers):
-                    made.use(_Others(self, name))
+                    made.use(Neighbours(self, name))
                 self._targets[name] = made
                 _ = self._closing.callback(made.close)
             return self._targets[name]
@@ -497,53 +494,6 @@ class App:
             remedy = "Set journal.signing_key; `rotator init` shows how."
             found.append(_finding(Severity.WARNING, "journal", message, remedy))
         return found
-
-
-class _Others:
-    """What one target may use of the rest of the configuration."""
-
-    def __init__(self, app: App, name: str) -> None:
-        self._app: App = app
-        self._name: str = name
-
-    def server(self, backend: str) -> CallsServer:
-        """Return a backend that lends its login."""
-        found = self._app.backend(backend)
-        if not isinstance(found, CallsServer):
-            kind = self._app.settings.backends[backend].type
-            raise UsageError(
-                f"target {self._name!r} works through backend {backend!r}, which is of type `{kind}` and has no server to lend.",
-                hint="Name a backend of type `vault`.",
-            )
-        return found
-
-    def logins(self, target: str) -> TriesLogins:
-        """Return a target to try logins on; its errors say that they are of it."""
-        found = self._app.target(target) if target in self._app.settings.targets else None
-        if not isinstance(found, TriesLogins):
-            raise UsageError(
-                f"no login can be tried on target {target!r}.",
-                hint="Name a target of a plugin whose target has `probe()`, such as postgresql.",
-            )
-        return marked(found, f"target {target}")
-
-    def passwords(self, target: str) -> SetsPasswords:
-        """Return a target to set a password on; its errors say that they are of it."""
-        found = self._app.target(target) if target in self._app.settings.targets else None
-        if not isinstance(found, SetsPasswords):
-            raise UsageError(
-                f"no password can be set on target {target!r} for another login.",
-                hint="Name a target of a plugin whose target has `set_password()`, such as postgresql.",
-            )
-        return marked(found, f"target {target}")
-
-    def admins(self, target: str) -> frozenset[str]:
-        """Return the admin logins of this target, and of others on the same server."""
-        return self._app.admins(target)
-
-    def resolve(self, reference: str) -> Secret:
-        """Return the value that a reference names."""
-        return self._app.resolve(reference)
 
 
 def open_app(

@@ -109,8 +109,10 @@ class StaticRoles(SelfRotating):
             return [_finding(Severity.WARNING, subject, message, remedy)]
         if role.period is None or (every is not None and role.period > every.total_seconds()):
             return []
-        own = timedelta(seconds=role.period)
-        ours = f"before our schedule does ({every})" if every else "and our schedule never does"
+        own = _span(timedelta(seconds=role.period))
+        ours = (
+            f"before our schedule does ({_span(every)})" if every else "and our schedule never does"
+        )
         message = (
             f"the engine rotates it by itself every {own}, {ours}: without our windows and checks"
         )
@@ -190,6 +192,12 @@ def admin_in_the_way(engine: Engine, database: str, login: str) -> Denied | None
         hint="Give that target an admin login of its own.",
         safety="Nothing was changed.",
     )
+
+
+def _span(span: timedelta) -> str:
+    """Return a span of time in days or hours, whichever says it."""
+    days, rest = divmod(span, timedelta(days=1))
+    return f"{days} d" if days and not rest else f"{span / timedelta(hours=1):g} h"
 
 
 def _moment(stamp: str) -> datetime | None:

@@ -32,7 +32,7 @@ from rotator.core.ports import Repairs, RotatesItself
 from rotator.core.schedule import as_data, is_due, next_due, retry_due
 from rotator.engine.copies import same
 from rotator.engine.origins import marked
-from rotator.engine.requests import Request, outcomes, pending
+from rotator.engine.requests import Request, delegated, failed, outcomes, pending
 from rotator.engine.results import Result
 from rotator.engine.steps import failure, strangers_told
 from rotator.engine.work import Work
@@ -185,7 +185,7 @@ class Following:
             old_login=current.credential.username if current else None,
             due=record.next_due if record else None,
         )
-        _ = work.record(self._delegated(request))
+        _ = work.record(delegated(self._secret, request, self._world.clock.now()))
         return request
 
     def _ask(self, steps: Steps, request: Request) -> tuple[str, Version | None]:
@@ -297,7 +297,13 @@ class Following:
         )
         self._old_accepted = False
         refused = Refused(f"{what} ({wrong}).", safety=_NOT_SAFE)
-        _ = work.record_all([self._failure(request, refused), self._delegated(again)])
+        now = self._world.clock.now()
+        _ = work.record_all(
+            [
+                failed(request, refused, as_data(self._secret.policy, now)),
+                delegated(self._secret, again, now),
+            ]
+        )
 
     def _failed(self, work: Work, request: Request, error: StepError) -> StepError:
         """Write down what kept it from being done; return what is to be raised."""
@@ -323,7 +329,7 @@ class Following:
         error.safety = error.safety or self._safety(work)
         with suppress(JournalError, LeaseLost):
             # What went wrong is what a person must hear of; the request itself is written down.
-            _ = work.record(self._failure(request, error, as_data(policy, due)))
+            _ = work.record(failed(request, error, as_data(policy, due)))
         return error
 
     def _due_after(self, request: Request, tries: int) -> datetime | None:
@@ -381,35 +387,7 @@ class Following:
             ],
         }
 
-    # -- events and results --------------------------------------------------------------------
-
-    def _delegated(self, request: Request) -> NewEvent:
-        """Return the intent. The secret is due from now on: whoever looks next sees it through."""
-        data: dict[str, Json] = {
-            "request": request.id,
-            "reason": request.reason,
-            "backend": self._secret.backend_name,
-            "path": self._secret.path,
-            "old_version": request.old_version,
-            "old_login": request.old_login,
-            "asked": request.asked,
-            "due": request.due.isoformat() if request.due else None,
-            **as_data(self._secret.policy, self._world.clock.now()),
-        }
-        return NewEvent(kind=Kind.DELEGATED, data=data)
-
-    def _failure(
-        self, request: Request, error: RotatorError, due: dict[str, Json] | None = None
-    ) -> NewEvent:
-        data: dict[str, Json] = {
-            "request": request.id,
-            "kind": error.kind,
-            "what": error.what,
-            "hint": error.hint,
-            "safety": error.safety,
-            **(due or as_data(self._secret.policy, self._world.clock.now())),
-        }
-        return NewEvent(kind=Kind.FAILED, data=data)
+    # -- results --------------------------------------------------------------------
 
     def _still_waiting(self, request: Request) -> Result:
         return Result(

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import RETRIED
 from rotator.core.history import moment, text
-from rotator.core.model import Kind
+from rotator.core.model import Kind, NewEvent
+from rotator.core.schedule import as_data
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from rotator.core.model import Event
+    from rotator.core.errors import RotatorError
+    from rotator.core.model import Event, Json
     from rotator.core.ports import Journal
+    from rotator.engine.steps import ManagedSecret
 
 # Whoever rotates may write into the same journal: so many events of its are looked past.
 _LOOKED_AT: Final = 100
@@ -55,6 +58,35 @@ def outcomes(journal: Journal, secret: str, limit: int) -> list[Event]:
     """Return the newest events of such rotations, oldest first."""
     found = [one for one in journal.events(secret, limit * 4) if is_led(one)]
     return found[-limit:]
+
+
+def delegated(secret: ManagedSecret, request: Request, now: datetime) -> NewEvent:
+    """Return the intent. The secret is due from now on: whoever looks next sees it through."""
+    data: dict[str, Json] = {
+        "request": request.id,
+        "reason": request.reason,
+        "backend": secret.backend_name,
+        "path": secret.path,
+        "old_version": request.old_version,
+        "old_login": request.old_login,
+        "asked": request.asked,
+        "due": request.due.isoformat() if request.due else None,
+        **as_data(secret.policy, now),
+    }
+    return NewEvent(kind=Kind.DELEGATED, data=data)
+
+
+def failed(request: Request, error: RotatorError, due: dict[str, Json]) -> NewEvent:
+    """Return what kept it from being done. `due`: when it is looked at again, as events carry it."""
+    data: dict[str, Json] = {
+        "request": request.id,
+        "kind": error.kind,
+        "what": error.what,
+        "hint": error.hint,
+        "safety": error.safety,
+        **due,
+    }
+    return NewEvent(kind=Kind.FAILED, data=data)
 
 
 def is_led(event: Event) -> bool:

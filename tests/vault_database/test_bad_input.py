@@ -173,7 +173,7 @@ def test_an_engine_that_rotates_before_we_do_is_told_with_the_remedy(rotator: Re
     shop.bao.call("POST", place, **mine, rotation_period="24h")
     served = shop.serves()
     said = " ".join(rotator("doctor", "app").out.split())
-    assert "the engine rotates it by itself every 1 day" in said
+    assert "the engine rotates it by itself every 1 d, before our schedule does (30 d)" in said
     printed = said.partition("bao write ")[2].split()[:4]
     assert printed[0] == place
     shop.bao.call("POST", place, **dict(one.split("=") for one in printed[1:]))
