@@ -30,7 +30,7 @@ from rotator.demo.client import Client
 from rotator.testing.openbao import ScratchOpenBao
 from rotator.testing.postgres import ScratchPostgres
 from rotator.testing.secrets_manager import SecretsManager
-from tests.grounds import Ground, MariaGround, PostgresGround
+from tests.grounds import Ground, MariaGround, PostgresGround, ValkeyGround
 
 CONFIG = """\
 version: 1
@@ -44,7 +44,7 @@ policies:
   default: {{grace: 250ms, drain: {{wait: 1s, then: terminate, poll: 50ms}}, retry: {{attempts: 8, backoff: 50ms, backoff_cap: 1s}}}}
 secrets:
 """
-GROUNDS = {"postgresql": PostgresGround, "mysql": MariaGround}
+GROUNDS = {"postgresql": PostgresGround, "mysql": MariaGround, "valkey": ValkeyGround}
 
 
 @dataclass(slots=True, kw_only=True)

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import psycopg
 import pymysql
+import valkey
 
 from rotator.demo.client import PostgresLine
 from rotator.testing.mariadb import ScratchMariaDB
 from rotator.testing.postgres import ScratchPostgres
+from rotator.testing.valkey import ScratchValkey
+from tests.valkey.worlds import make_user, rules, usable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -192,6 +195,57 @@ class _MariaLine:
     def use(self) -> None:
         with closing(self._raw.cursor()) as cursor:
             cursor.execute("SELECT count(*) FROM orders")
+
+    def close(self) -> None:
+        self._raw.close()
+
+
+class ValkeyGround:
+    """A Valkey with an ACL file, whose users may do something of everything."""
+
+    names: ClassVar[Mapping[str, str]] = MariaGround.names
+    secrets: ClassVar[str] = MariaGround.secrets
+    failure: ClassVar[type[Exception]] = valkey.ValkeyError
+
+    def __init__(self) -> None:
+        """Nothing is started yet."""
+        self.server: ScratchValkey = ScratchValkey()
+        self.password: str = self.server.password
+
+    def __enter__(self) -> Self:
+        _ = self.server.__enter__()
+        make_user(self.server, "model", "off")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.__exit__(None, None, None)
+
+    @property
+    def target(self) -> str:
+        place = f"host: {self.server.host}, port: {self.server.port}"
+        return f'{{plugin: valkey, {place}, admin: {{username: default, password: "file:admin-password"}}}}'
+
+    def connect(self, credential: Credential) -> Line:
+        line = _ValkeyLine(self.server.client(credential.username, credential.password.reveal()))
+        line.use()
+        return line
+
+    def logins(self) -> set[str]:
+        found: set[str] = set()
+        for prefix in ("dual", "fresh_", "pair_", "single"):
+            found |= usable([self.server], prefix)
+        return found
+
+    def rights(self, login: str) -> set[str]:
+        return set(rules(self.server, login))
+
+
+class _ValkeyLine:
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+
+    def use(self) -> None:
+        self._raw.get("cache:one")
 
     def close(self) -> None:
         self._raw.close()

@@ -51,6 +51,7 @@ class Server:
         self._admin: Callable[[], Credential] = admin
         self._idle: dict[Place, list[Link]] = {}
         self._open: set[Link] = set()
+        self._tls: dict[str, ssl.SSLContext | None] = {}
         self._guard: threading.Lock = threading.Lock()
 
     @contextmanager
@@ -246,9 +247,14 @@ class Server:
         link.close()
 
     def _connect(self, place: Place) -> Link:
-        return Link(place, self._tls(place.host), connect_timeout=self.options.connect_timeout)
+        with self._guard:
+            # Made once for each host: to read the system's authorities takes longer than a login.
+            if place.host not in self._tls:
+                self._tls[place.host] = self._context(place.host)
+            tls = self._tls[place.host]
+        return Link(place, tls, connect_timeout=self.options.connect_timeout)
 
-    def _tls(self, host: str) -> ssl.SSLContext | None:
+    def _context(self, host: str) -> ssl.SSLContext | None:
         options, mode = self.options, self.options.tls(host)
         if mode == "disable":
             return None

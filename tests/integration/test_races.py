@@ -99,6 +99,7 @@ def _answer(racer: subprocess.Popen[str]) -> int:
         ("postgresql", "sqlite", "openbao"),
         ("postgresql", "sqlite", "aws"),
         ("mysql", "sqlite", "local"),
+        ("valkey", "sqlite", "local"),
     ],
 )
 def test_a_process_killed_at_random_loses_nothing(plugin: str, journal: str, backend: str):
