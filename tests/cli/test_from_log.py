@@ -57,6 +57,23 @@ def test_an_altered_log_is_told(cli: Cli, tmp_path: Path):
     assert "line 4" in outcome.out
 
 
+def test_a_log_that_was_cut_off_is_told_by_the_tag_of_the_secret(cli: Cli, tmp_path: Path):
+    """What is there hangs together; only the tag knows that there was more."""
+    file = tmp_path / "log"
+    end = f"app={_log(file).text()}"
+    whole = file.read_text().splitlines(keepends=True)
+    cli("audit", "verify", "--from-log", str(file), "--end", end)
+    file.write_text("".join(whole[:-1]))
+    cli("audit", "verify", "--from-log", str(file))
+    outcome = cli("audit", "verify", "--from-log", str(file), "--end", end, code=1)
+    assert "ends at event 4, and its tag says 5" in outcome.out
+    outcome = cli("audit", "verify", "--from-log", str(file), "--end", f"b{end}", code=1)
+    assert "has no event of it" in outcome.out
+    for bad in ("app", "=1 x", "app=1"):
+        cli("audit", "verify", "--from-log", str(file), "--end", bad, code=2)
+    cli("audit", "verify", "--end", end, code=2)
+
+
 def test_a_file_without_events_is_misuse(cli: Cli, tmp_path: Path):
     """Another log, or one that is not there."""
     (tmp_path / "log").write_text("nothing of ours\n{not json\n")

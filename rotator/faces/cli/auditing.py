@@ -103,11 +103,21 @@ def verify(
             help="Verify the events in the log of a rotation function; needs no configuration.",
         ),
     ] = None,
+    ends: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--end",
+            metavar="'NAME=SEQ HASH'",
+            show_default=False,
+            help="With --from-log: where a secret's chain ends, as its tag rotator-journal says.",
+        ),
+    ] = None,
 ) -> None:
     """Say whether the journal still says what was once written into it.
 
     Every hash, chain, record and signature is computed again. Any change, removal, insertion,
-    reordering or truncation is named with its place, and the command returns 1.
+    reordering or truncation is named with its place, and the command returns 1. That a log was cut off
+    at its end only --end can tell.
     """
     if exported is not None:
         from rotator.journal.export import verify_export  # noqa: PLC0415
@@ -115,8 +125,10 @@ def verify(
         _tell(run, verify_export(exported, _key(public_key)))
         return
     if logged is not None:
-        _verify_log(run, logged)
+        _verify_log(run, logged, ends or [])
         return
+    if ends:
+        raise UsageError("--end belongs to --from-log.")
     with run.open_app() as app:
         report = app.verify_journal(_key(public_key))
     _tell(run, report)
@@ -180,8 +192,8 @@ def show(
     _show_events(run, events)
 
 
-def _verify_log(run: Run, file: Path) -> None:
-    from rotator.journal.log import verify_log  # noqa: PLC0415
+def _verify_log(run: Run, file: Path, ends: list[str]) -> None:
+    from rotator.journal.log import Head, verify_log  # noqa: PLC0415
 
     try:
         with file.open(encoding="utf-8", errors="replace") as lines:
@@ -194,6 +206,17 @@ def _verify_log(run: Run, file: Path) -> None:
             hint="Download it whole: aws logs tail /aws/lambda/NAME --since 30d --format short > FILE",
         )
     run.data["heads"] = {name: {"seq": one.seq, "hash": one.hash} for name, one in heads.items()}
+    for said in ends:
+        name, _, text = said.rpartition("=")
+        wanted, found = Head.parse(text), heads.get(name)
+        if wanted is None or not name:
+            raise UsageError(
+                f"--end {said!r} is not NAME=SEQ HASH.",
+                hint="As the secret's tag rotator-journal has it: --end 'prod/db/app=12 0f3c…'",
+            )
+        if found != wanted:
+            last = "has no event of it" if found is None else f"ends at event {found.seq}"
+            report.add(f"secret {name}", f"the log {last}, and its tag says {wanted.seq}")
     _tell(run, report)
     from rotator.backends.aws.led import HEAD_TAG  # noqa: PLC0415
 
