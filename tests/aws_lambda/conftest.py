@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
+import botocore.loaders
 import pytest
 
 from rotator.testing.postgres import ScratchPostgres
@@ -12,6 +14,20 @@ from tests.aws_lambda.worlds import ROLES, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _models() -> Iterator[None]:
+    """Read botocore's models once, not for each of a thousand cold starts."""
+    with pytest.MonkeyPatch.context() as patch:
+        read = functools.cache(botocore.loaders.JSONFileLoader.load_file)
+        patch.setattr(
+            botocore.loaders.JSONFileLoader, "load_file", lambda _self, path: read(_one, path)
+        )
+        yield
+
+
+_one = botocore.loaders.JSONFileLoader()
 
 
 @pytest.fixture

@@ -132,9 +132,12 @@ class World:
         return Context(self.seconds, f"request-{self.requests}")
 
     def call(self, event: dict[str, Any]) -> None:
-        """Do a step, in a process that has done none before."""
+        """Do a step, in a process that has done none before, unless there is a warm one."""
+        if self.warm is not None:
+            self.warm.handle(event, self.context())
+            return
         with closing(self.function()) as function:
-            (self.warm or function).handle(event, self.context())
+            function.handle(event, self.context())
 
     def rotate(self, **more: object) -> list[BaseException]:
         """Have AWS rotate; return what the function raised meanwhile."""
@@ -145,6 +148,8 @@ class World:
         return self.aws.failures[before:]
 
     def sweep(self, **event: object) -> dict[str, Any]:
+        if self.warm is not None:
+            return self.warm.sweep(event, self.context())
         with closing(self.function()) as function:
             return function.sweep(event, self.context())
 
