@@ -30,15 +30,45 @@ def _models() -> Iterator[None]:
 _one = botocore.loaders.JSONFileLoader()
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[ScratchPostgres]:
+    """One for the tests of a worker."""
+    with ScratchPostgres() as server:
+        yield server
+
+
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    """A server and a service of the test's own; the journal is the log."""
+def world(postgres: ScratchPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """A server as nobody has used it, and a service of the test's own; the journal is the log."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
-    with ScratchPostgres() as server, SecretsManager() as aws:
-        with server.connect() as admin:
+    _empty(postgres)
+    with SecretsManager() as aws:
+        with postgres.connect() as admin:
             admin.execute(ROLES.encode())
-        yield World(server=server, aws=aws, dbname="postgres")
+        yield World(server=postgres, aws=aws, dbname="postgres")
+
+
+def _empty(server: ScratchPostgres) -> None:
+    """Take away what the test before has made."""
+    with server.connect() as admin:
+        admin.execute(b"ALTER SYSTEM RESET ALL")
+        admin.execute(b"SELECT pg_reload_conf()")
+        admin.execute(b"DROP DATABASE IF EXISTS journal WITH (FORCE)")
+        admin.execute(
+            b"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            b" WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        )
+        admin.execute(b"DROP SCHEMA public CASCADE")
+        admin.execute(b"CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC")
+        found = admin.execute(
+            b"SELECT quote_ident(rolname) FROM pg_roles"
+            b" WHERE rolname !~ '^pg_' AND rolname <> 'postgres'"
+        ).fetchall()
+        roles = ", ".join(row[0] for row in found)
+        if roles:
+            admin.execute(f"DROP OWNED BY {roles} CASCADE".encode())
+            admin.execute(f"DROP ROLE {roles}".encode())
 
 
 @pytest.fixture(params=["log", "postgresql"])
