@@ -87,6 +87,7 @@ def worlds(
     for server in servers:
         server.run("ACL SETUSER", _ADMIN, "reset", "on", f">{_PASSWORD}", *ADMIN_RULES)
     sessions: list[Any] = []
+    made: list[World] = []
     nodes = tuple(server.place for server in servers[1:])
 
     def open_session(world: World, login: str) -> None:
@@ -128,12 +129,14 @@ def worlds(
         world.open_session = lambda login: open_session(world, login)
         world.close_sessions = close_sessions
         world.foreign = lambda: foreign(name)
+        made.append(world)
         return world
 
     try:
         yield make
     finally:
-        close_sessions()
+        for world in made:
+            world.close()
 
 
 def secret_options(strategy: str, name: str) -> SecretOptions:
