@@ -191,11 +191,14 @@ def _sweep(sweeping: Runtime, chance: random.Random, report: ChaosReport) -> Non
         if chance.random() < 0.4:
             timer.start()
         try:
-            sweeping({})
+            answer = sweeping({})
         except Killed:
             report.kills += 1
         else:
-            return
+            # One that was killed while it closed a login may still be at it, as far as others know.
+            if not isinstance(answer, dict) or not answer["waiting"]:
+                return
+            time.sleep(1)
         finally:
             timer.cancel()
             if timer.ident is not None:

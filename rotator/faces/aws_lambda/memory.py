@@ -26,6 +26,7 @@ class State(Enum):
     """How far the last rotation has got, as far as is known for certain."""
 
     BEGUN = "begun"
+    CREATED = "created"
     VERIFIED = "verified"
     # AWSCURRENT may have been moved, or not.
     PUBLISHING = "publishing"
@@ -79,6 +80,8 @@ class Memory:
                     before=self.old if old == self.rotation else self.rotation,
                     state=State.BEGUN,
                 )
+            case Kind.FINISHED, Step.CREATE:
+                found = replace(self, state=State.CREATED)
             case Kind.FINISHED, Step.VERIFY:
                 found = replace(self, state=State.VERIFIED)
             case Kind.STARTED, Step.PUBLISH:

@@ -96,6 +96,8 @@ def _opened(
         told(Step.CREATE, now, Kind.STARTED)
         return found
     told(Step.CREATE, now, *both, login=login)
+    if memory.state is State.CREATED and not is_current:
+        return found
     told(Step.VERIFY, now, *both)
     at = memory.at or now
     if memory.state is State.PUBLISHED:
