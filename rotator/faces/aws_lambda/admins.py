@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rotator.backends.aws import rds
 from rotator.core.errors import Conflict, UsageError
+from rotator.faces.aws_lambda.described import NO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from rotator.backends.aws.led import LedBackend
     from rotator.core.model import Credential
     from rotator.faces.aws_lambda.described import Described
-
-_NO: tuple[object, ...] = (False, "false", "False", "FALSE")
 
 
 class Own:
@@ -90,7 +89,7 @@ class Master:
                 safety="Nothing was sent to it.",
                 hint="Correct `port` of the one that is wrong.",
             )
-        if about.without_tls and admin.fields.get("ssl") not in _NO and host:
+        if about.without_tls and admin.fields.get("ssl") not in NO and host:
             raise Conflict(
                 "the secret says that there is no TLS, and the admin's secret does not.",
                 safety="The admin's password was not sent in the clear.",

@@ -21,7 +21,7 @@ _CLONE: Final = "_clone"
 # Our own key in the secret's JSON: {"strategy": "...", "options": {...}}.
 OURS: Final = "rotator"
 _YES: Final = (True, "true", "True", "TRUE")
-_NO: Final = (False, "false", "False", "FALSE")
+NO: Final = (False, "false", "False", "FALSE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ def described(
         plugin=plugin,
         host=host,
         port=fields.get("port"),
-        without_tls=fields.get("ssl") in _NO,
+        without_tls=fields.get("ssl") in NO,
         strategy=str(strategy),
         target_options=_target_options(plugin.info, fields, sslrootcert),
         secret_options=options,
@@ -141,7 +141,7 @@ def _target_options(
     # own word turns it off; without a word the plugin decides, and that is verified TLS.
     if ssl in _YES:
         given["sslmode"] = "verify-full"
-    elif ssl in _NO:
+    elif ssl in NO:
         given["sslmode"] = "disable"
     elif ssl is not None:
         raise _wrong("ssl", "is true or false", "true")

@@ -25,7 +25,7 @@ from rotator.faces.aws_lambda.admins import Master, Own, tags_of
 from rotator.faces.aws_lambda.described import Described, check_pending, described
 from rotator.faces.aws_lambda.events import Event, request_of, require_account, sound, swept
 from rotator.faces.aws_lambda.memory import Memory
-from rotator.faces.aws_lambda.recalled import recall
+from rotator.faces.aws_lambda.recalled import REASON, recall
 from rotator.journal.log import Head, LogJournal
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from rotator.journal.sql import SqlJournal
 
 _BACKEND: Final = "aws"
-_REASON: Final = "AWS Secrets Manager rotates it"
 # Kept back of the function's own time limit, in seconds, to write down how it ended.
 _MARGIN: Final = 1.5
 # How long a step may take where the function's own time does not say less. Whoever comes after one that was
@@ -75,12 +74,7 @@ class _Known:
 
     def under_way(self, beside: str | None = None) -> str | None:
         """Return the version to which AWS is rotating it, another one than `beside`."""
-        found = (
-            version
-            for version, labels in self.stages.items()
-            if version != beside and PENDING in labels and CURRENT not in labels
-        )
-        return next(found, None)
+        return _under_way(self.stages, beside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,7 +217,7 @@ class Function:
                     secret,
                     rotation_id=asked.token,
                     to=to,
-                    reason=_REASON,
+                    reason=REASON,
                     others=self._others(known),
                     patience=timedelta(seconds=self._left(call) * 0.3),
                     ends=call.ends,
@@ -361,7 +355,7 @@ class Function:
             if engine.check(secret).accepted:
                 return None
             result = engine.advance(
-                secret, rotation_id=pending, to=Step.PUBLISH, reason=_REASON, ends=call.ends
+                secret, rotation_id=pending, to=Step.PUBLISH, reason=REASON, ends=call.ends
             )
             if not result.published:
                 raise result.error or Transient("it has not got that far yet.")
@@ -503,10 +497,7 @@ class Function:
         AWS sets AWSPENDING before it calls us; whoever is called after this look finds that we are busy.
         """
         stages = (self._backend.describe(arn) or {}).get("VersionIdsToStages", {})
-        return any(
-            PENDING in labels and CURRENT not in labels and version != token
-            for version, labels in stages.items()
-        )
+        return _under_way(stages, token) is not None
 
     def _engine_over(self, journal: LogJournal | SqlJournal) -> Engine:
         return Engine(
@@ -628,3 +619,13 @@ def _got(result: Result, to: Step) -> bool:
     if to is Step.PUBLISH:
         return result.published
     return result.error is None and result.until is None
+
+
+def _under_way(stages: Mapping[str, list[str]], beside: str | None) -> str | None:
+    """Return the version, another one than `beside`, that is pending and not current."""
+    found = (
+        version
+        for version, labels in stages.items()
+        if version != beside and PENDING in labels and CURRENT not in labels
+    )
+    return next(found, None)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rotator.core.model import Credential, Json, Version
     from rotator.engine import ManagedSecret
 
-_REASON = "AWS Secrets Manager rotates it"
+REASON = "AWS Secrets Manager rotates it"
 _Recalled = list[tuple[NewEvent, "datetime"]]
 
 
@@ -67,7 +67,7 @@ def _opened(
     now: datetime,
 ) -> _Recalled:
     requested: dict[str, Json] = {
-        "reason": _REASON,
+        "reason": REASON,
         "plugin": secret.plugin,
         "strategy": secret.strategy,
         "overlaps": secret.rotation.overlaps,
