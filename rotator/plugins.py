@@ -49,21 +49,10 @@ def rotation_plugin_for(engine: str) -> RotationPlugin | None:
     Those whose names resemble it are loaded first: each brings a driver. Raises `UsageError` when
     none was found and one does not load, which may be the one that is meant.
     """
-    names = [point.name for point in _points(ROTATIONS)]
-    broken: dict[str, UsageError] = {}
-    for name in sorted(names, key=lambda name: not _resemble(name, engine)):
-        try:
-            plugin = rotation_plugin(name)
-        except UsageError as error:
-            if _resemble(name, engine):
-                raise
-            broken[name] = error
-            continue
-        if engine in (plugin.info.name, *plugin.info.engines):
-            return plugin
-    if broken:
-        raise _not_among_those_that_load(f"plugin for the engine {engine!r}", engine, broken)
-    return None
+    try:
+        return _for_engine(engine)
+    except LookupError:
+        return None
 
 
 def require_strategy(strategy: str) -> None:
@@ -113,7 +102,30 @@ def near(word: str, known: Iterable[str]) -> str:
 # distribution's metadata. What fails to load is not kept.
 @functools.cache
 def _plugin(group: str, name: str) -> object:
-    points = _points(group)
+    return _chosen(group, name, _points(group))
+
+
+@functools.cache
+def _for_engine(engine: str) -> RotationPlugin:
+    points = _points(ROTATIONS)
+    broken: dict[str, UsageError] = {}
+    names = (point.name for point in points)
+    for name in sorted(names, key=lambda name: not _resemble(name, engine)):
+        try:
+            plugin = cast("RotationPlugin", _chosen(ROTATIONS, name, points))
+        except UsageError as error:
+            if _resemble(name, engine):
+                raise
+            broken[name] = error
+            continue
+        if engine in (plugin.info.name, *plugin.info.engines):
+            return plugin
+    if broken:
+        raise _not_among_those_that_load(f"plugin for the engine {engine!r}", engine, broken)
+    raise LookupError(engine)
+
+
+def _chosen(group: str, name: str, points: Iterable[EntryPoint]) -> object:
     found = [point for point in points if point.name == name]
     if not found:
         names = sorted({point.name for point in points})

@@ -51,6 +51,19 @@ def test_two_users_take_turns_and_the_old_one_is_closed_by_the_sweep(either: Wor
     assert client.refused == 0
 
 
+@pytest.mark.parametrize(("is_pair", "calls"), [(True, 34), (False, 19)])
+def test_secrets_manager_is_asked_for_no_value_twice(world: World, *, is_pair: bool, calls: int):
+    """What a version holds never changes: within an invocation only what is current is read again."""
+    world.secret(masterarn=world.master() if is_pair else None)
+    world.rotate()
+    world.sweep()
+    before = len(world.aws.requests)
+    assert world.rotate() == []
+    # AWS's own call is the first.
+    assert world.aws.requests[before] == "RotateSecret"
+    assert len(world.aws.requests) - before - 1 == calls
+
+
 def test_a_new_user_each_time(either: World):
     """Named in the secret's own key, which stays."""
     ours = {"strategy": "new-user", "options": {"group": "app_owner", "prefix": "app"}}

@@ -34,8 +34,14 @@ class LedBackend(AwsBackend):
     def __init__(self, name: str, options: AwsOptions, client: Client) -> None:
         """Nothing is connected yet."""
         super().__init__(name, options, client)
-        # From the event, where AWS gives one: for rotation by an assumed role.
-        self.rotation_token: Secret | None = None
+        self._rotation_token: Secret | None = None
+        # What this invocation has read, by path and version: AWS never changes a value that is there.
+        self._values: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def begin(self, rotation_token: Secret | None = None) -> None:
+        """Begin an invocation. `rotation_token`: from its event, where AWS rotates by an assumed role."""
+        self._rotation_token = rotation_token
+        self._values.clear()
 
     def describe(self, path: str) -> dict[str, Any] | None:
         """Return what DescribeSecret says; None when there is no such secret."""
@@ -52,14 +58,11 @@ class LedBackend(AwsBackend):
 
     def stage(self, path: str, rotation_id: str, new: Credential) -> Credential:
         """Give AWS's version its value; the first write wins."""
-        first = self.staged(path, rotation_id)
-        if first is not None:
-            return first
         given: dict[str, Any] = {}
-        if self.rotation_token is not None and self._client.takes(
+        if self._rotation_token is not None and self._client.takes(
             "PutSecretValue", "RotationToken"
         ):
-            given["RotationToken"] = self.rotation_token.reveal()
+            given["RotationToken"] = self._rotation_token.reveal()
         try:
             _ = self._client.write(
                 "put_secret_value",
@@ -116,6 +119,16 @@ class LedBackend(AwsBackend):
             given = {"NextToken": answer["NextToken"]}
 
     # -- below ---------------------------------------------------------------------------------
+
+    def _read(self, path: str, **which: str) -> dict[str, Any] | None:
+        """As any, but a version that is known by its id is asked for once: only its labels can change."""
+        known = self._values.get((path, which.get("VersionId", "")))
+        if known is not None:
+            return known
+        found = super()._read(path, **which)
+        if found is not None:
+            self._values[path, found["id"]] = found
+        return found
 
     def _stages(self, path: str) -> Mapping[str, list[str]]:
         return (self._describe(path) or {}).get("VersionIdsToStages", {})

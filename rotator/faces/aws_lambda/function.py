@@ -131,7 +131,7 @@ class Function:
         """Do one step. Returns when it is done, also when it was done before."""
         asked, call = sound(event), self._call(context)
         require_account(asked, context)
-        self._backend.rotation_token = asked.rotation_token
+        self._backend.begin(asked.rotation_token)
         about = self._backend.describe(asked.arn)
         if about is None:
             raise UsageError(f"there is no secret {asked.arn}.", safety="Nothing was changed.")
@@ -160,6 +160,7 @@ class Function:
     def sweep(self, event: object, context: Any) -> dict[str, Any]:
         """End what is due: revoke old logins whose grace is over, finish what was interrupted."""
         asked, call = swept(event), self._call(context)
+        self._backend.begin()
         found: dict[str, Any] = {"ended": 0, "waiting": 0, "failed": []}
         for arn in [asked.arn] if asked.arn else self._to_sweep(context):
             if self._clock.monotonic() + 2 * _MARGIN > call.ends:
