@@ -15,6 +15,13 @@ from rotator.core.errors import (
 )
 from rotator.core.hosts import is_local
 from rotator.core.led import Followed, SelfRotating
+from rotator.core.logins import (
+    candidate,
+    next_of_pair,
+    require_not_current,
+    require_pair,
+    same_login,
+)
 from rotator.core.model import (
     Check,
     Credential,
@@ -124,8 +131,13 @@ __all__ = [
     "WritesPolicy",
     "abilities_of_backend",
     "abilities_of_rotation",
+    "candidate",
     "fit",
     "is_local",
+    "next_of_pair",
+    "require_not_current",
+    "require_pair",
+    "same_login",
     "scrub",
     "successor",
 ]

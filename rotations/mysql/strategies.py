@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 import pymysql
 
@@ -22,6 +22,11 @@ from rotator.api import (
     Refused,
     Step,
     UsageError,
+    candidate,
+    next_of_pair,
+    require_not_current,
+    require_pair,
+    same_login,
     successor,
 )
 
@@ -33,26 +38,19 @@ if TYPE_CHECKING:
     from rotations.mysql.server import Connection, Server
     from rotator.api import Session, StepContext
 
-_PAIR: Final = 2
 _POLL_SECONDS: Final = 0.02
 
 
 class _Login:
     """What the strategies share. Satisfies `Rotation`, `CountsSessions`, `Explains`, `Examines`."""
 
-    summary: ClassVar[str] = ""
-    overlapping: ClassVar[bool] = True
+    overlaps: bool = True
 
     def __init__(self, server: Server, options: SecretOptions) -> None:
         """`options` are checked for what this strategy needs; nothing is connected."""
         self._server: Server = server
         self._options: SecretOptions = options
         self._check(options)
-
-    @property
-    def overlaps(self) -> bool:
-        """Whether old and new are valid together."""
-        return self.overlapping
 
     def probe(self, credential: Credential, ctx: StepContext) -> bool:
         """Log in once and hang up."""
@@ -227,13 +225,13 @@ class _Login:
 
 
 class DualPassword(_Login):
-    """One login with two passwords."""
-
-    summary: ClassVar[str] = "one login that accepts two passwords for a while"
+    """One login that accepts two passwords for a while."""
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Return the same login with another password."""
-        return _same_login(current, self._options.username, ctx)
+        name = same_login(current, self._options.username)
+        check_name(name)
+        return candidate(name, current, ctx)
 
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Let the new password in beside the current one."""
@@ -304,7 +302,7 @@ class DualPassword(_Login):
         _ = options
 
     def _plan(self, accounts: Accounts, new: Credential, current: Credential | None) -> list[str]:
-        doing = "beside" if current and self.overlapping else "only"
+        doing = "beside" if current and self.overlaps else "only"
         return [accounts.said(doing, new.username)]
 
     def _farewell(self, accounts: Accounts, old: str) -> list[str]:
@@ -312,10 +310,9 @@ class DualPassword(_Login):
 
 
 class SingleUser(DualPassword):
-    """One login whose password changes in place."""
+    """One login whose password changes in place (no overlap)."""
 
-    summary: ClassVar[str] = "one login, its password changed in place (no overlap)"
-    overlapping: ClassVar[bool] = False
+    overlaps: bool = False
 
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Set the new password in the place of the current one."""
@@ -354,17 +351,9 @@ class SingleUser(DualPassword):
 class AlternatingUsers(_Login):
     """Two fixed logins that take turns."""
 
-    summary: ClassVar[str] = "two fixed logins that take turns"
-
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Return the other of the two."""
-        first, second = self._options.users
-        name = second if current is not None and current.username == first else first
-        return Credential(
-            username=name,
-            password=ctx.new_password(),
-            fields=dict(current.fields) if current else {},
-        )
+        return candidate(next_of_pair(self._options.users, current), current, ctx)
 
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Bring the other login up to the current one's rights, then let it in."""
@@ -379,7 +368,7 @@ class AlternatingUsers(_Login):
             if not accounts.look(old.username):
                 return
             self._require_ours(accounts.find_mark(ctx.secret, old.username), old.username, ctx)
-            _require_not_current(old.username, ctx)
+            require_not_current(old.username, ctx)
             self._close(accounts, old.username, ctx, end_sessions=ctx.end_sessions)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
@@ -395,8 +384,7 @@ class AlternatingUsers(_Login):
                 self._drop(accounts, new.username, mark, ctx)
 
     def _check(self, options: SecretOptions) -> None:
-        if len(options.users) != _PAIR or len(set(options.users)) != _PAIR:
-            raise UsageError("strategy alternating-users needs `users`: two different login names.")
+        require_pair(options.users)
 
     def _plan(self, accounts: Accounts, new: Credential, current: Credential | None) -> list[str]:
         name = quoted(new.username)
@@ -413,9 +401,7 @@ class AlternatingUsers(_Login):
 
 
 class NewUser(AlternatingUsers):
-    """A fresh login per rotation, with everything that the one before was granted."""
-
-    summary: ClassVar[str] = "a fresh login per rotation, with all grants of the one before"
+    """A fresh login per rotation, with all grants of the one before."""
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Draw a login name that is free."""
@@ -424,11 +410,7 @@ class NewUser(AlternatingUsers):
                 name = successor(self._options.prefix or "", ctx.entropy)
                 if not accounts.look(name):
                     break
-        return Credential(
-            username=name,
-            password=ctx.new_password(),
-            fields=dict(current.fields) if current else {},
-        )
+        return candidate(name, current, ctx)
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Refuse new logins, wait for the sessions, drop it."""
@@ -438,7 +420,7 @@ class NewUser(AlternatingUsers):
                 self._drop(accounts, old.username, mark, ctx)
                 return
             self._require_ours(mark, old.username, ctx)
-            _require_not_current(old.username, ctx)
+            require_not_current(old.username, ctx)
             self._close(accounts, old.username, ctx, end_sessions=ctx.end_sessions)
             self._drop(accounts, old.username, mark, ctx)
 
@@ -448,7 +430,7 @@ class NewUser(AlternatingUsers):
             mark = accounts.find_mark(ctx.secret, new.username)
             if mark != Mark.make(ctx.secret, new.username, ctx.rotation_id):
                 return
-            _require_not_current(new.username, ctx)
+            require_not_current(new.username, ctx)
             self._close(accounts, new.username, ctx, end_sessions=True)
             self._drop(accounts, new.username, mark, ctx)
 
@@ -499,32 +481,9 @@ def _alike(accounts: Accounts, new: str, old: str) -> list[Check]:
     ]
 
 
-def _same_login(current: Credential | None, username: str | None, ctx: StepContext) -> Credential:
-    name = current.username if current else username
-    if name is None:
-        raise Denied(
-            "nothing is published yet, so the login's name is not known.",
-            hint="Set `username` in the secret's options.",
-        )
-    check_name(name)
-    return Credential(
-        username=name,
-        password=ctx.new_password(),
-        fields=dict(current.fields) if current else {},
-    )
-
-
 def _require_password(new: Credential) -> None:
     if not new.password.reveal():
         raise Refused("a password is not empty.")
-
-
-def _require_not_current(name: str, ctx: StepContext) -> None:
-    if ctx.current is not None and ctx.current.username == name:
-        raise Conflict(
-            f"login {name!r} is the one that the backend serves, so it was left alone.",
-            safety="The application is safe: what the backend serves logs in.",
-        )
 
 
 def _tried(name: str, work: Callable[[], None]) -> Check:

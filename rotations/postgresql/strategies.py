@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
@@ -21,6 +21,11 @@ from rotator.api import (
     Secret,
     Step,
     UsageError,
+    candidate,
+    next_of_pair,
+    require_not_current,
+    require_pair,
+    same_login,
     successor,
 )
 
@@ -31,14 +36,11 @@ if TYPE_CHECKING:
     from rotations.postgresql.server import Server
     from rotator.api import Session, StepContext
 
-_PAIR: Final = 2
-
 
 class _Login:
     """What the strategies share. Satisfies `Rotation`, `CountsSessions`, `Explains`, `Examines`."""
 
-    summary: ClassVar[str] = ""
-    overlapping: ClassVar[bool] = True
+    overlaps: bool = True
 
     def __init__(self, server: Server, options: SecretOptions) -> None:
         """`options` are checked for what this strategy needs; nothing is connected."""
@@ -46,11 +48,6 @@ class _Login:
         self._options: SecretOptions = options
         self._privileges = parse_privileges(options.privileges)
         self._check(options)
-
-    @property
-    def overlaps(self) -> bool:
-        """Whether old and new are valid together."""
-        return self.overlapping
 
     def probe(self, credential: Credential, ctx: StepContext) -> bool:
         """Log in once and hang up."""
@@ -214,11 +211,7 @@ class _Login:
 
 
 class NewUser(_Login):
-    """A fresh login per rotation, member of a group role that owns the objects."""
-
-    summary: ClassVar[str] = (
-        "a fresh login per rotation, member of a group role that owns everything"
-    )
+    """A fresh login per rotation, member of a group role that owns everything."""
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Draw a login name that is free."""
@@ -228,11 +221,7 @@ class NewUser(_Login):
                 name = successor(base, ctx.entropy)
                 if not look(admin, [name]):
                     break
-        return Credential(
-            username=name,
-            password=ctx.new_password(),
-            fields=dict(current.fields) if current else {},
-        )
+        return candidate(name, current, ctx)
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Refuse new logins, wait for the sessions, hand over what it owns, drop it."""
@@ -241,7 +230,7 @@ class NewUser(_Login):
             if role is None:
                 return
             self._require_ours(role, ctx)
-            _require_not_current(role, ctx)
+            require_not_current(role.name, ctx)
             ending.close(self._server, admin, role, ctx, end_sessions=ctx.end_sessions)
             if role.name != self._options.group:
                 ending.drop(self._server, admin, role, ctx, heir=self._options.group)
@@ -252,7 +241,7 @@ class NewUser(_Login):
             role = look(admin, [new.username]).get(new.username)
             if role is None or role.mark != Mark(secret=ctx.secret, rotation=ctx.rotation_id):
                 return
-            _require_not_current(role, ctx)
+            require_not_current(role.name, ctx)
             ending.close(self._server, admin, role, ctx, end_sessions=True)
             ending.drop(self._server, admin, role, ctx, heir=self._options.group)
 
@@ -298,17 +287,9 @@ class NewUser(_Login):
 class AlternatingUsers(_Login):
     """Two fixed logins that take turns."""
 
-    summary: ClassVar[str] = "two fixed logins that take turns"
-
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Return the other of the two."""
-        first, second = self._options.users
-        name = second if current is not None and current.username == first else first
-        return Credential(
-            username=name,
-            password=ctx.new_password(),
-            fields=dict(current.fields) if current else {},
-        )
+        return candidate(next_of_pair(self._options.users, current), current, ctx)
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Take its password and its right to log in; the role waits for its next turn."""
@@ -317,7 +298,7 @@ class AlternatingUsers(_Login):
             if role is None:
                 return
             self._require_ours(role, ctx)
-            _require_not_current(role, ctx)
+            require_not_current(role.name, ctx)
             ending.close(self._server, admin, role, ctx, end_sessions=ctx.end_sessions)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
@@ -336,8 +317,7 @@ class AlternatingUsers(_Login):
                 ending.drop(self._server, admin, role, ctx, heir=heir)
 
     def _check(self, options: SecretOptions) -> None:
-        if len(options.users) != _PAIR or len(set(options.users)) != _PAIR:
-            raise UsageError("strategy alternating-users needs `users`: two different login names.")
+        require_pair(options.users)
 
     def _statements(
         self,
@@ -360,25 +340,15 @@ class AlternatingUsers(_Login):
 
 
 class SingleUser(_Login):
-    """One login whose password changes in place."""
+    """One login whose password changes in place (no overlap)."""
 
-    summary: ClassVar[str] = "one login, its password changed in place (no overlap)"
-    overlapping: ClassVar[bool] = False
+    overlaps: bool = False
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Return the same login with another password."""
-        name = current.username if current else self._options.username
-        if name is None:
-            raise Denied(
-                "nothing is published yet, so the login's name is not known.",
-                hint="Set `username` in the secret's options.",
-            )
+        name = same_login(current, self._options.username)
         check_name(name)
-        return Credential(
-            username=name,
-            password=ctx.new_password(),
-            fields=dict(current.fields) if current else {},
-        )
+        return candidate(name, current, ctx)
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Nothing: the old password stopped working when the new one was set."""
@@ -417,6 +387,12 @@ class SingleUser(_Login):
         if existing is not None:
             self._require_ours(existing, ctx)
             return [_set_password(new, verifier, exists=True, may_log_in=existing.can_login)]
+        if new == old:
+            # Made anew it would have none of its rights, and nothing to compare it with.
+            raise Conflict(
+                f"{self._server.where} has no login {new!r}.",
+                hint="Was it dropped? Create it again with its rights and the password that the backend serves.",
+            )
         statements = [_set_password(new, verifier, exists=False)]
         mark = Mark(secret=ctx.secret, rotation=ctx.rotation_id)
         return [*statements, _comment(new, mark), *self._copied(roles, new, old)]
@@ -444,14 +420,6 @@ def _set_password(
         sql.SQL("" if may_log_in else "LOGIN "),
         sql.Literal(verifier.reveal()),
     )
-
-
-def _require_not_current(role: Role, ctx: StepContext) -> None:
-    if ctx.current is not None and ctx.current.username == role.name:
-        raise Conflict(
-            f"login {role.name!r} is the one that the backend serves, so it was left alone.",
-            safety="The application is safe: what the backend serves logs in.",
-        )
 
 
 def _comment(name: str, mark: Mark) -> sql.Composed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 from rotations.valkey.failures import brief, translated
 from rotations.valkey.users import Mark, User, Users
@@ -43,8 +43,7 @@ _NEITHER: Final = "Whether the login is accepted there cannot be told."
 class Login:
     """One login on all nodes. Satisfies `Rotation`, `CountsSessions`, `Explains`, `Examines`."""
 
-    summary: ClassVar[str] = ""
-    overlapping: ClassVar[bool] = True
+    overlaps: bool = True
 
     def __init__(self, server: Server, options: SecretOptions) -> None:
         """`options` are checked for what this strategy needs; nothing is connected."""
@@ -52,11 +51,6 @@ class Login:
         self._options: SecretOptions = options
         self._probes: list[list[str]] = [_parsed(one) for one in options.probes]
         self._check(options)
-
-    @property
-    def overlaps(self) -> bool:
-        """Whether old and new are valid together."""
-        return self.overlapping
 
     def probe(self, credential: Credential, ctx: StepContext) -> bool:
         """Try it on every node: True where all accept it, False where all refuse it.
@@ -281,15 +275,6 @@ def _ours(nodes: Nodes, name: str, ctx: StepContext) -> list[tuple[Node, User | 
         if mark is not None or (user is not None and name in ctx.adopted):
             found.append((node, user, mark))
     return found
-
-
-def require_not_current(name: str, ctx: StepContext) -> None:
-    """Leave the login alone that consumers use."""
-    if ctx.current is not None and ctx.current.username == name:
-        raise Conflict(
-            f"login {name!r} is the one that the backend serves, so it was left alone.",
-            safety="The application is safe: what the backend serves logs in.",
-        )
 
 
 def _require_people(nodes: Nodes, login: str) -> None:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
-from rotations.valkey.login import Login, require_not_current, require_ours
+from rotations.valkey.login import Login, require_ours
 from rotations.valkey.options import DEFAULT, check_name
 from rotations.valkey.users import Mark, User, hash_of
-from rotator.api import MASK, Conflict, Credential, Denied, UsageError, successor
+from rotator.api import (
+    MASK,
+    Conflict,
+    Credential,
+    Denied,
+    UsageError,
+    candidate,
+    next_of_pair,
+    require_not_current,
+    require_pair,
+    same_login,
+    successor,
+)
 
 if TYPE_CHECKING:
     from rotations.valkey.nodes import Node
@@ -16,24 +28,15 @@ if TYPE_CHECKING:
     from rotations.valkey.users import Users
     from rotator.api import StepContext
 
-_PAIR: Final = 2
 _SAFE: Final = "The application is safe: nothing was changed."
 
 
 class DualPassword(Login):
-    """One user with two passwords."""
-
-    summary: ClassVar[str] = "one user that accepts two passwords for a while"
+    """One user that accepts two passwords for a while."""
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Return the same user with another password."""
-        name = current.username if current else self._options.username
-        if name is None:
-            raise Denied(
-                "nothing is published yet, so the user's name is not known.",
-                hint="Set `username` in the secret's options.",
-            )
-        return _next(name, current, ctx)
+        return _next(same_login(current, self._options.username), current, ctx)
 
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Let the new password in beside the current one, on all nodes once all of them can."""
@@ -136,10 +139,9 @@ class DualPassword(Login):
 
 
 class SingleUser(DualPassword):
-    """One user whose password changes in place."""
+    """One user whose password changes in place (no overlap)."""
 
-    summary: ClassVar[str] = "one user, its password changed in place (no overlap)"
-    overlapping: ClassVar[bool] = False
+    overlaps: bool = False
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Nothing is left to do but where a node has missed it: the old one went when the new one was set."""
@@ -162,13 +164,9 @@ class SingleUser(DualPassword):
 class AlternatingUsers(Login):
     """Two fixed users that take turns."""
 
-    summary: ClassVar[str] = "two fixed users that take turns"
-
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Return the other of the two."""
-        first, second = self._options.users
-        name = second if current is not None and current.username == first else first
-        return _next(name, current, ctx)
+        return _next(next_of_pair(self._options.users, current), current, ctx)
 
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Give the other user the current one's rules and a password, in one command for each node."""
@@ -205,8 +203,7 @@ class AlternatingUsers(Login):
         """Leave it there, closed."""
 
     def _check(self, options: SecretOptions) -> None:
-        if len(options.users) != _PAIR or len(set(options.users)) != _PAIR:
-            raise UsageError("strategy alternating-users needs `users`: two different user names.")
+        require_pair(options.users)
         if DEFAULT in options.users:
             raise UsageError(
                 "the user `default` cannot take turns: who sends no name is taken for it.",
@@ -224,8 +221,6 @@ class AlternatingUsers(Login):
 
 class NewUser(AlternatingUsers):
     """A fresh user per rotation, with all rules of the one before."""
-
-    summary: ClassVar[str] = "a fresh user per rotation, with all rules of the one before"
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Draw a user name that is free on every node that is up."""
@@ -269,11 +264,7 @@ STRATEGIES: Final[dict[str, type[DualPassword | AlternatingUsers]]] = {
 
 def _next(name: str, current: Credential | None, ctx: StepContext) -> Credential:
     check_name(name)
-    return Credential(
-        username=name,
-        password=ctx.new_password(),
-        fields=dict(current.fields) if current else {},
-    )
+    return candidate(name, current, ctx)
 
 
 def _made(name: str, like: str | None) -> list[str]:

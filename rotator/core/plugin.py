@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rotator.core.abilities import abilities_of_rotation
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from rotator.core.model import Credential
-    from rotator.core.ports import Rotation
+    from rotator.core.ports import Rotation, StepContext
 
 
 class Plugin:
@@ -24,6 +25,10 @@ class Plugin:
     summary; `overlaps`, and what it can do beyond the contract, are read off it. What is shared is
     what `connect(name, options, admin)` returns, such as a pool, whose `close` is called in the
     end if it has one. Without `connect` it is the target's options, and no admin is needed.
+
+    `in_place` names the strategy by which any login can be tried, and its password be set, whoever
+    rotates it: the target is then a `TriesLogins` and a `SetsPasswords`. Its secret's options have
+    a `username`, and its `create` refuses a login that is `ctx.current` and is not there.
     """
 
     def __init__(
@@ -36,9 +41,11 @@ class Plugin:
         secret_options: type = object,
         connect: Callable[[str, Any, Callable[[], Credential]], Any] | None = None,
         engines: tuple[str, ...] = (),
+        in_place: str | None = None,
     ) -> None:
         self._strategies: Mapping[str, type] = strategies
         self._connect: Callable[[str, Any, Callable[[], Credential]], Any] = connect or _options
+        self._in_place: type | None = strategies[in_place] if in_place is not None else None
         self.info: PluginInfo = PluginInfo(
             name=name,
             summary=summary,
@@ -51,7 +58,16 @@ class Plugin:
 
     def target(self, name: str, options: object, admin: Callable[[], Credential]) -> _Target:
         """Return a target; whether it connects yet is up to `connect`, which should not."""
-        return _Target(self.info.name, self._strategies, self._connect(name, options, admin))
+        shared = self._connect(name, options, admin)
+        if self._in_place is None:
+            return _Target(self.info.name, self._strategies, shared)
+        one, chosen = self._in_place, self.info.secret_options
+        return _InPlace(
+            self.info.name,
+            self._strategies,
+            shared,
+            of=lambda login: one(shared, chosen(username=login)),
+        )
 
 
 class _Target:
@@ -76,6 +92,31 @@ class _Target:
         close = getattr(self._shared, "close", None)
         if callable(close):
             close()
+
+
+class _InPlace(_Target):
+    """A target on which any login can be tried, and its password be set. `of` rotates one in place."""
+
+    def __init__(
+        self,
+        plugin: str,
+        strategies: Mapping[str, type],
+        shared: Any,
+        *,
+        of: Callable[[str], Rotation],
+    ) -> None:
+        super().__init__(plugin, strategies, shared)
+        self._of: Callable[[str], Rotation] = of
+
+    def probe(self, credential: Credential, ctx: StepContext) -> bool:
+        """Log in once, as whoever rotates this login wants to know whether it works."""
+        return self._of(credential.username).probe(credential, ctx)
+
+    def set_password(self, credential: Credential, ctx: StepContext) -> None:
+        """Set the password of a login that exists, whoever it belongs to: its owner asks for it."""
+        name = credential.username
+        ours = replace(ctx, current=credential, adopted=ctx.adopted | {name})
+        self._of(name).create(credential, ours)
 
 
 def _options(_name: str, options: Any, _admin: Callable[[], Credential]) -> Any:

@@ -493,7 +493,7 @@ class SetsPasswords(Protocol):
     """A target on which its admin can set the password of any login that exists."""
 
     def set_password(self, credential: Credential, ctx: StepContext) -> None:
-        """Afterwards `credential` logs in. Raises `Denied` when there is no such login."""
+        """Afterwards `credential` logs in. Raises `Conflict` when there is no such login."""
         ...
 
 

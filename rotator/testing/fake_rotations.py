@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import Conflict, InUse, Refused
-from rotator.core.model import Check, Credential, Evidence
+from rotator.core.logins import candidate, next_of_pair, require_not_current, same_login
+from rotator.core.model import Check, Evidence
 from rotator.core.naming import successor
 
 if TYPE_CHECKING:
+    from rotator.core.model import Credential
     from rotator.core.ports import Rotation, StepContext
     from rotator.core.session import Session
     from rotator.testing.fake_target import FakeTarget
@@ -63,8 +65,7 @@ class _Logins:
 
     def _close(self, name: str, ctx: StepContext) -> None:
         """Let nobody in as `name` any more, and see its sessions gone."""
-        if ctx.current is not None and ctx.current.username == name:
-            raise Conflict(f"login {name!r} is the current one.")
+        require_not_current(name, ctx)
         self._target.disable(name, ctx)
         if ctx.end_sessions:
             self._target.end_sessions(name, ctx)
@@ -75,13 +76,13 @@ class _Logins:
 class NewUser(_Logins):
     """A fresh login for each rotation; the old one is dropped."""
 
-    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:  # noqa: ARG002 # the contract's
+    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Draw a login name that is free."""
         ctx.require_time()
         name = successor(self._base, ctx.entropy)
         while name in self._target.accounts:
             name = successor(self._base, ctx.entropy)
-        return Credential(username=name, password=ctx.new_password())
+        return candidate(name, current, ctx)
 
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Make the login."""
@@ -103,9 +104,8 @@ class AlternatingUsers(_Logins):
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Take the other login."""
-        first, second = f"{self._base}_a", f"{self._base}_b"
-        turn = second if current is not None and current.username == first else first
-        return Credential(username=turn, password=ctx.new_password())
+        turn = next_of_pair((f"{self._base}_a", f"{self._base}_b"), current)
+        return candidate(turn, current, ctx)
 
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Open the other login."""
@@ -129,8 +129,7 @@ class SingleUser(_Logins):
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Keep the login, draw a password."""
-        name = current.username if current is not None else self._base
-        return Credential(username=name, password=ctx.new_password())
+        return candidate(same_login(current, self._base), current, ctx)
 
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Change the password."""

@@ -193,6 +193,18 @@ def test_a_login_that_owns_things_itself_is_not_replaced_by_one_that_could_not_u
     assert house.logs_in(first)
 
 
+def test_a_login_that_somebody_dropped_is_not_made_anew_without_its_rights(house: House):
+    """It would log in, and could do nothing."""
+    secret = house.secret("single-user", **options(house, "single-user"))
+    house.engine.rotate(secret)
+    name = house.serves(secret).username
+    house.sql(f'DROP OWNED BY "{name}"; DROP ROLE "{name}"')
+    result = house.engine.rotate(secret)
+    assert (result.outcome, result.parked) == (Outcome.UNDONE, True)
+    assert f"has no login '{name}'" in str(result.error)
+    assert name not in house.roles()
+
+
 @pytest.mark.parametrize("strategy", ["alternating-users", "single-user"])
 def test_a_role_that_is_not_ours_is_left_alone(house: House, strategy: str):
     """P9: a name that fits is no proof of ownership."""

@@ -14,10 +14,14 @@ from rotator.api import (
     Explains,
     Plugin,
     Secret,
+    SetsPasswords,
+    StepContext,
     StrategyInfo,
+    TriesLogins,
     UsageError,
 )
 from rotator.testing import World
+from rotator.testing.fakes import step_context
 from rotator.testing.rotation_suite import Place, RotationSuite
 
 
@@ -112,6 +116,45 @@ def test_a_class_that_does_not_say_whether_it_overlaps_is_no_strategy():
     """When the plugin is imported, not in the middle of a rotation."""
     with pytest.raises(TypeError, match=r"object\.overlaps must be True or False"):
         _plugin(strategies={"none": object})
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Named:
+    username: str | None = None
+
+
+class _InPlace(_Plain):
+    """One login, by name."""
+
+    def probe(self, credential: Credential, ctx: StepContext) -> bool:
+        return (self.options.username, ctx.secret) == (credential.username, "s")
+
+    def create(self, new: Credential, ctx: StepContext) -> None:
+        self.shared.given += ((self.options, new, ctx.current, ctx.adopted),)
+
+
+def test_a_strategy_in_place_serves_for_any_login_of_the_target():
+    """It is tried, and its password set, as if it were a secret of its own that we may touch."""
+    plugin = _plugin(
+        strategies={"one": _InPlace}, secret_options=_Named, connect=_Pool, in_place="one"
+    )
+    target: Any = plugin.target("t", _Options(), lambda: pytest.fail("asked too early"))
+    assert isinstance(target, TriesLogins)
+    assert isinstance(target, SetsPasswords)
+    login = Credential(username="theirs", password=Secret("of-the-tests"))
+    ctx = step_context(secret="s", adopted=frozenset({"other"}))
+    assert target.probe(login, ctx)
+    target.set_password(login, ctx)
+    pool = target.rotation("one", _Named()).shared
+    assert pool.given[3:] == (
+        (_Named(username="theirs"), login, login, frozenset({"other", "theirs"})),
+    )
+
+
+def test_a_target_without_one_does_not_say_that_it_could():
+    """Who names it in `logs_in_on` hears of it when the configuration is checked."""
+    target = _plugin().target("t", _Options(), pytest.fail)
+    assert not isinstance(target, TriesLogins | SetsPasswords)
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,7 @@ class NewUser:
         self._path = target.path
 
     def propose(self, current: api.Credential | None, ctx: api.StepContext) -> api.Credential:
-        name, fields = api.successor(ctx.secret, ctx.entropy), current.fields if current else {}
-        return api.Credential(username=name, password=ctx.new_password(), fields=fields)
+        return api.candidate(api.successor(ctx.secret, ctx.entropy), current, ctx)
 
     def create(self, new: api.Credential, ctx: api.StepContext) -> None:
         self._change("REPLACE INTO logins VALUES (?, ?, ?)", ctx, new, hashed(new), ctx.secret)
@@ -47,9 +46,9 @@ class NewUser:
 
     def _change(self, sql: str, ctx: api.StepContext, login: api.Credential, *values: str) -> None:
         owners = self._run("SELECT owner FROM logins WHERE name = ?", login.username)
-        ours = owners in ([], [(ctx.secret,)]) or login.username in ctx.adopted
-        if not ours or (ctx.current and ctx.current.username == login.username):
-            raise api.Conflict(f"login {login.username!r} is the current one, or is not ours.")
+        if owners not in ([], [(ctx.secret,)]) and login.username not in ctx.adopted:
+            raise api.Conflict(f"login {login.username!r} is not ours.")
+        api.require_not_current(login.username, ctx)
         ctx.require_time()
         self._run(sql, login.username, *values)
 

@@ -1,0 +1,56 @@
+"""What strategies have in common on every target: which login comes next, and which is left alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.errors import Conflict, Denied, UsageError
+from rotator.core.model import Credential
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rotator.core.ports import StepContext
+
+_PAIR: Final = 2
+
+
+def candidate(username: str, current: Credential | None, ctx: StepContext) -> Credential:
+    """Return the next credential: this login, a new password, and all else as it is now."""
+    fields = dict(current.fields) if current else {}
+    return Credential(username=username, password=ctx.new_password(), fields=fields)
+
+
+def same_login(current: Credential | None, username: str | None) -> str:
+    """Return the login whose password changes: the current one, or at first the option `username`.
+
+    Raises `Denied` when neither is there.
+    """
+    name = current.username if current else username
+    if name is None:
+        raise Denied(
+            "nothing is published yet, so the login's name is not known.",
+            hint="Set `username` in the secret's options.",
+        )
+    return name
+
+
+def next_of_pair(users: Sequence[str], current: Credential | None) -> str:
+    """Return which of two logins that take turns comes next."""
+    first, second = users
+    return second if current is not None and current.username == first else first
+
+
+def require_pair(users: Sequence[str]) -> None:
+    """Raise `UsageError` unless the option `users` names two different logins."""
+    if len(users) != _PAIR or len(set(users)) != _PAIR:
+        raise UsageError("strategy alternating-users needs `users`: two different login names.")
+
+
+def require_not_current(name: str, ctx: StepContext) -> None:
+    """Raise `Conflict` for the login that consumers use: nothing may take it away."""
+    if ctx.current is not None and ctx.current.username == name:
+        raise Conflict(
+            f"login {name!r} is the one that the backend serves, so it was left alone.",
+            safety="The application is safe: what the backend serves logs in.",
+        )
