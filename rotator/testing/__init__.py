@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from rotator.testing.backend_suite import BackendSuite
-    from rotator.testing.crash import World, assert_survives_crashes
+    from rotator.testing.crash import Effects, World, assert_survives_crashes
     from rotator.testing.fakes import ManualClock, SeededEntropy, step_context
     from rotator.testing.led_suite import LedSuite
     from rotator.testing.rotation_suite import RotationSuite
 
 __all__ = [
     "BackendSuite",
+    "Effects",
     "LedSuite",
     "ManualClock",
     "RotationSuite",
@@ -30,6 +31,7 @@ __all__ = [
 
 _HOMES: Final = {
     "BackendSuite": "backend_suite",
+    "Effects": "crash",
     "LedSuite": "led_suite",
     "ManualClock": "fakes",
     "RotationSuite": "rotation_suite",

@@ -11,14 +11,12 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final
 
 import pymysql
 
 from rotator.api import UsageError
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from rotator.testing.scratch import Scratch, free_port
 
 # Debian's, with what they need of others.
 PACKAGES: Final = "mariadb-server-core mariadb-client-core"
@@ -27,7 +25,7 @@ _PATIENCE: Final = 60.0
 _STEP: Final = 0.05
 
 
-class ScratchMariaDB:
+class ScratchMariaDB(Scratch):
     """A server as long as the `with` block lasts; `root` is its superuser, with a password.
 
     `options` are the server's own, such as `--general-log=1`.
@@ -42,38 +40,21 @@ class ScratchMariaDB:
         self._process: subprocess.Popen[bytes] | None = None
         self.root_password: str = secrets.token_urlsafe(18)
         self.host: str = "127.0.0.1"
-        with socket.socket() as free:
-            free.bind((self.host, 0))
-            self.port: int = int(free.getsockname()[1])
+        self.port: int = free_port()
 
-    def __enter__(self) -> Self:
-        try:
-            self._initialise()
-            self.start()
-            with self._connect(unix_socket=str(self._socket), user="root") as first:
-                _ = first.cursor().execute(
-                    "ALTER USER 'root'@'localhost' IDENTIFIED BY %s", [self.root_password]
-                )
-                # Debian's test database and anonymous accounts stay: they are what users have.
-                _ = first.cursor().execute(
-                    "CREATE OR REPLACE USER 'root'@'127.0.0.1' IDENTIFIED BY %s",
-                    [self.root_password],
-                )
-                _ = first.cursor().execute(
-                    "GRANT ALL ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION"
-                )
-        except BaseException:
-            self._remove()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._remove()
+    def _begin(self) -> None:
+        self._initialise()
+        self.start()
+        with self._connect(unix_socket=str(self._socket), user="root") as first:
+            _ = first.cursor().execute(
+                "ALTER USER 'root'@'localhost' IDENTIFIED BY %s", [self.root_password]
+            )
+            # Debian's test database and anonymous accounts stay: they are what users have.
+            _ = first.cursor().execute(
+                "CREATE OR REPLACE USER 'root'@'127.0.0.1' IDENTIFIED BY %s",
+                [self.root_password],
+            )
+            _ = first.cursor().execute("GRANT ALL ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION")
 
     @property
     def _data(self) -> Path:

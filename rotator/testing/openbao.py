@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,7 @@ import requests
 
 from rotator.core.errors import UsageError
 from rotator.testing.certificates import make_certificates
+from rotator.testing.scratch import free_port
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -92,7 +92,7 @@ class ScratchOpenBao:
         program = find_bao()
         self.folder = Path(tempfile.mkdtemp(prefix="rotator-bao-"))
         try:
-            self.port, cluster = _free_port(), _free_port()
+            self.port, cluster = free_port(), free_port()
             data = self.folder / "data"
             data.mkdir()
             if self._tls:
@@ -254,9 +254,3 @@ def find_bao() -> Path:
 def _in_time(deadline: float, what: str) -> None:
     if time.monotonic() > deadline:
         raise UsageError(f"OpenBao is not {what} within {_START_SECONDS:.0f} s.")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        return int(probe.getsockname()[1])

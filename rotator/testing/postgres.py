@@ -13,7 +13,6 @@ import pwd
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from rotator.core.errors import UsageError
 from rotator.testing.certificates import make_certificates, write_private
+from rotator.testing.scratch import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -213,7 +213,7 @@ class ScratchPostgres:
     def _launch(self, binaries: Path) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while True:
-            self.port = self.port or _free_port()
+            self.port = self.port or free_port()
             with (self.folder / "log").open("ab") as log:
                 before = log.tell()
                 self._process = subprocess.Popen[bytes](
@@ -388,9 +388,3 @@ def _remove(folder: Path) -> None:
             return
         if folder.exists():
             time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_HOST, 0))
-        return int(probe.getsockname()[1])

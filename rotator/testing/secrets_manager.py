@@ -67,7 +67,9 @@ class _Kept:
     rotation_token: str | None = None
 
 
-class _Server(ThreadingHTTPServer):
+class PatientServer(ThreadingHTTPServer):
+    """Says nothing of clients that were killed."""
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that was killed is none of the service's concern."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
@@ -93,7 +95,7 @@ class SecretsManager:
         """Nothing listens yet."""
         self._secrets: dict[str, _Kept] = {}
         self._guard: threading.RLock = threading.RLock()
-        self._server: ThreadingHTTPServer = _Server(("127.0.0.1", 0), _handler(self))
+        self._server: PatientServer = PatientServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self._thread: threading.Thread = threading.Thread(target=self._server.serve_forever)
         self.late: float = 0.0

@@ -7,19 +7,18 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from rotator.api import UsageError
+from rotator.testing.scratch import Scratch, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 # Debian's: the server is in it, by the name of a tool; the package `redis-server` would start one.
 PACKAGES: Final = "redis-tools"
@@ -29,7 +28,7 @@ _STEP: Final = 0.02
 _SLOTS: Final = 16383
 
 
-class ScratchValkey:
+class ScratchValkey(Scratch):
     """A server as long as the `with` block lasts. Its user `default` may do everything, by `password`.
 
     `program`: `valkey` (the wheel's) or `redis` (Debian's). `settings` are lines of its configuration.
@@ -66,22 +65,9 @@ class ScratchValkey:
         self.port: int = free_port()
         self.bus: int = free_port()
 
-    def __enter__(self) -> Self:
-        try:
-            self._write()
-            self.start()
-        except BaseException:
-            self._remove()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._remove()
+    def _begin(self) -> None:
+        self._write()
+        self.start()
 
     @property
     def place(self) -> str:
@@ -225,7 +211,7 @@ class ScratchValkey:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class ScratchSentinel:
+class ScratchSentinel(Scratch):
     """A Sentinel that watches one primary by the name `main`, as long as the `with` block lasts."""
 
     def __init__(self, program: str, primary: ScratchValkey) -> None:
@@ -237,7 +223,7 @@ class ScratchSentinel:
         self.folder: Path = Path(tempfile.mkdtemp(prefix="rotator-sentinel-"))
         self.port: int = free_port()
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
         primary = self._primary
         _ = (self.folder / "server.conf").write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nlogfile {self.folder}/server.log\n"
@@ -246,21 +232,8 @@ class ScratchSentinel:
             f"sentinel down-after-milliseconds {SERVICE} 500\n"
             f"sentinel failover-timeout {SERVICE} 2000\n"
         )
-        try:
-            self._process = _started(self._executable, self._name, self.folder, "--sentinel")
-            wait_for(lambda: bool(self._told("MASTER")), self._log)
-        except BaseException:
-            self._remove()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._remove()
+        self._process = _started(self._executable, self._name, self.folder, "--sentinel")
+        wait_for(lambda: bool(self._told("MASTER")), self._log)
 
     @property
     def place(self) -> str:
@@ -327,13 +300,6 @@ def is_installed(program: str) -> bool:
     except UsageError:
         return False
     return True
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], bool], said: Callable[[], str]) -> None:

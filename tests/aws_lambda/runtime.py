@@ -12,11 +12,11 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rotator.testing.secrets_manager import FUNCTION
+from rotator.testing.secrets_manager import FUNCTION, PatientServer
 
 
 class InvocationError(Exception):
@@ -56,7 +56,7 @@ class Runtime:
         self._handler, self._root, self._log, self._seconds = handler, task_root, log, seconds
         self._waiting: queue.Queue[_Invocation] = queue.Queue()
         self._running: dict[str, _Invocation] = {}
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = PatientServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self._environ = environ

@@ -33,7 +33,7 @@ from rotator.testing.fake_rotations import fake_rotation
 from rotator.testing.fake_target import Account, FakeTarget
 from rotator.testing.openbao import ScratchOpenBao
 from rotator.testing.secrets_manager import SecretsManager
-from tests.postgresql.worlds import STRATEGIES, Statements, worlds
+from tests.postgresql.worlds import STRATEGIES, effects, worlds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,9 +50,9 @@ def make_world(
     request: pytest.FixtureRequest, postgres: ScratchPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[], World]]:
     """Make worlds in which every statement of the plugin's admin is a point of its own."""
-    statements = Statements()
+    statements = effects()
     monkeypatch.setattr(
-        psycopg.Connection, "execute", statements.execute(psycopg.Connection.execute)
+        psycopg.Connection, "execute", statements.through(psycopg.Connection.execute)
     )
     with worlds(postgres, request.param, statements) as make:
         yield make

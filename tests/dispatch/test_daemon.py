@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -20,6 +19,7 @@ import pytest
 
 from rotator.bootstrap import open_app
 from rotator.testing.postgres import ScratchPostgres
+from rotator.testing.scratch import free_port
 from tests.cli.real import APP_PASSWORD, Real, prepare
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def rotator(tmp_path: Path, server: ScratchPostgres) -> Real:
     real.configure(grace="1s")
     config = tmp_path / "rotator.yaml"
     text = config.read_text().replace("every: 30d, grace: 1s", _PERIOD)
-    text = text.replace('listen: "127.0.0.1:9464"', f'listen: "127.0.0.1:{_free_port()}"')
+    text = text.replace('listen: "127.0.0.1:9464"', f'listen: "127.0.0.1:{free_port()}"')
     text = text.replace("checkpoint_every: 10m", "checkpoint_every: 2s")
     config.write_text(text.replace("verify_every: 1d", "verify_every: 2s"))
     real("adopt", "app", "--username", "app", "--password-from", "env:APP_PASSWORD")
@@ -109,12 +109,6 @@ def until(true: Callable[[], bool], said: Callable[[], str] = str) -> None:
     while not true():
         assert time.monotonic() < end, said()
         time.sleep(0.05)
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def _rotations(rotator: Real) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ import pytest
 from rotations.mysql.server import Connection
 from rotator.testing.crash import explore, scenarios
 from rotator.testing.rotation_suite import RotationSuite
-from tests.mysql.worlds import STRATEGIES, Statements, worlds
+from tests.mysql.worlds import STRATEGIES, effects, worlds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -41,8 +41,8 @@ def test_it_survives_a_crash_at_every_statement(
     mariadb: ScratchMariaDB, strategy: str, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     """Killed before and after each one it sends, it leaves no orphan and no outage."""
-    statements = Statements()
-    monkeypatch.setattr(Connection, "run", statements.run(Connection.run))
+    statements = effects()
+    monkeypatch.setattr(Connection, "run", statements.through(Connection.run))
     with worlds(mariadb, strategy, statements) as make:
         scenario = next(one for one in scenarios(make) if one.name == name)
         report = explore(scenario)

@@ -15,11 +15,11 @@ from rotations.mysql.options import TargetOptions
 from rotations.mysql.passwords import CACHING, NATIVE, caching_hash, is_hash_of, native_hash
 from rotations.mysql.server import Connection
 from rotator.api import Conflict, Credential, Denied, Secret
-from rotator.testing.crash import World, explore, scenarios
+from rotator.testing.crash import Effects, World, explore, scenarios
 from rotator.testing.fakes import SeededEntropy, step_context
 from rotator.testing.rotation_suite import RotationSuite
 from tests.mysql.standin import Kept, MySql
-from tests.mysql.worlds import STRATEGIES, Statements, secret_options
+from tests.mysql.worlds import STRATEGIES, effects, secret_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -69,7 +69,7 @@ def _rotation(strategy: str, name: str = "app", admin: Credential = ADMIN) -> Ro
     return PLUGIN.target("t", TargetOptions(), lambda: admin).rotation(strategy, options)
 
 
-def _worlds(mysql: MySql, strategy: str, *tapped: Statements) -> Callable[[], World]:
+def _worlds(mysql: MySql, strategy: str, *tapped: Effects) -> Callable[[], World]:
     def make() -> World:
         name = f"w{next(_numbers)}"
         mysql.accounts[f"{name}_like", "%"] = _kept()
@@ -142,8 +142,8 @@ def test_it_survives_a_crash_at_every_statement(
     mysql: MySql, strategy: str, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     """Killed before and after each one it sends, it leaves no orphan and no outage."""
-    statements = Statements()
-    monkeypatch.setattr(Connection, "run", statements.run(Connection.run))
+    statements = effects()
+    monkeypatch.setattr(Connection, "run", statements.through(Connection.run))
     make = _worlds(mysql, strategy, statements)
     scenario = next(one for one in scenarios(make) if one.name == name)
     report = explore(scenario)

@@ -17,46 +17,29 @@ from hypothesis import strategies as st
 from rotations.mysql import PLUGIN
 from rotations.mysql.options import SecretOptions, TargetOptions
 from rotations.mysql.passwords import native_hash
-from rotator import world
 from rotator.api import Credential, Finding, Secret
-from rotator.backends.local import LocalBackend
-from rotator.backends.sealing import Keys, new_key
 from rotator.core.errors import UsageError
 from rotator.core.model import DrainThen, Outcome, Policy
-from rotator.engine import Engine, ManagedSecret
+from rotator.engine import ManagedSecret
 from rotator.journal import audit
-from rotator.journal.sql import SqlJournal
-from rotator.testing.fakes import ListLog
+from tests.house import FIRST, QUICK, AnyHouse, parts
 from tests.mysql.worlds import STRATEGIES, logs_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rotator.testing.mariadb import ScratchMariaDB
 
 _numbers = itertools.count(1)
 OVERLAPPING = [one for one in STRATEGIES if one != "single-user"]
-QUICK = Policy(
-    grace=timedelta(0),
-    attempts=1,
-    backoff=timedelta(milliseconds=1),
-    step_timeout=timedelta(seconds=10),
-)
-FIRST = "there-before-us"
 
 
 @dataclass(slots=True, kw_only=True)
-class House:
+class House(AnyHouse):
     """One application's account on a server, and everything to rotate it with."""
 
     server: ScratchMariaDB
-    name: str
-    engine: Engine
-    journal: SqlJournal
-    backend: LocalBackend
-    log: ListLog
-    close: list[Callable[[], None]]
 
     def secret(
         self,
@@ -70,8 +53,6 @@ class House:
         who = admin or Credential(username="root", password=Secret(self.server.root_password))
         name = username or self.name
         place = {"host": self.server.host, "port": self.server.port, **target}
-        opened = PLUGIN.target(name, TargetOptions(**place), lambda: who)
-        self.close.append(opened.close)
         options = SecretOptions(
             username=name,
             users=(name, f"{name}_b"),
@@ -79,26 +60,16 @@ class House:
             login_dbname="shop",
             probes=("SELECT count(*) FROM orders WHERE id LIKE '%1%'",),
         )
-        return ManagedSecret(
+        return self.managed(
+            PLUGIN,
+            strategy,
+            TargetOptions(**place),
+            options,
+            admin=who,
             name=name,
             path=name,
-            backend_name="local",
-            backend=self.backend,
-            target_name="maria",
-            rotation=opened.rotation(strategy, options),
-            plugin="mysql",
-            strategy=strategy,
             policy=policy,
         )
-
-    def adopt(self, secret: ManagedSecret, password: str = FIRST) -> None:
-        first = Credential(username=secret.name, password=Secret(password))
-        self.engine.adopt(secret, first=first)
-
-    def serves(self, secret: ManagedSecret) -> Credential:
-        current = self.backend.current(secret.path)
-        assert current is not None
-        return current.credential
 
     def accounts(self) -> dict[str, bool]:
         """Return the application's accounts, and whether each is locked."""
@@ -141,22 +112,9 @@ def house(mariadb: ScratchMariaDB, tmp_path: Path) -> Iterator[House]:
         f"ALTER USER {name}@'%' WITH MAX_USER_CONNECTIONS 40 MAX_QUERIES_PER_HOUR 100000",
         f"ALTER USER {name}@'%' PASSWORD EXPIRE NEVER",
     )
-    clock, entropy, log = world.SystemClock(), world.SystemEntropy(), ListLog()
-    journal = SqlJournal(f"sqlite:///{tmp_path}/j.db", clock=clock, actor="test")
-    backend = LocalBackend("local", tmp_path / "s.db", Keys([new_key()]))
-    engine = Engine(journal=journal, clock=clock, entropy=entropy, log=log, holder=world.holder)
-    made = House(
-        server=mariadb,
-        name=name,
-        engine=engine,
-        journal=journal,
-        backend=backend,
-        log=log,
-        close=[journal.close, backend.close],
-    )
+    made = House(server=mariadb, name=name, **parts(tmp_path / name))
     yield made
-    for close in made.close:
-        close()
+    made.end()
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -324,7 +282,7 @@ def test_no_password_is_in_the_servers_logs(house: House):
         house.server.run(f"CREATE USER {name}@'%'", f"GRANT SELECT ON shop.* TO {name}@'%'")
         house.server.run(f"ALTER USER {name}@'%' IDENTIFIED BY 'first'")
         secret = house.secret(strategy, username=name)
-        house.adopt(secret, "first")
+        house.adopt(secret, secret.name, "first")
         for _ in range(2):
             assert house.engine.rotate(secret).outcome is Outcome.DONE
             passwords.append(house.serves(secret).password.reveal())

@@ -11,7 +11,7 @@ import pymysql
 from rotations.mysql import PLUGIN
 from rotations.mysql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret
-from rotator.testing.crash import World
+from rotator.testing.crash import Effects, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,54 +19,36 @@ if TYPE_CHECKING:
     from rotator.testing.mariadb import ScratchMariaDB
 
 STRATEGIES: Final = ("dual-password", "new-user", "alternating-users", "single-user")
-_ADMIN: Final = "admin_of_worlds"
+ADMIN: Final = "admin_of_worlds"
 _PASSWORD: Final = "an-admin-of-the-tests"
 _numbers = itertools.count(1)
 REFUSALS: Final = (1045, 4151, 1698)
 
 
-class Statements:
-    """Lets every statement of the plugin's admin be a point at which it can die."""
-
-    def __init__(self) -> None:
-        self.tap: Callable[[str, Callable[[], None]], None] = lambda _what, effect: effect()
-
-    def run(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `Connection.run` with the tap around what the admin sends."""
-
-        def run(connection: Any, *args: Any) -> Any:
-            if connection.user != _ADMIN:
-                return real(connection, *args)
-            answers: list[Any] = []
-            self.tap("statement", lambda: answers.append(real(connection, *args)))
-            return answers[0]
-
-        return run
+def effects() -> Effects:
+    """Let every statement of the plugin's admin be a point at which it can die."""
+    return Effects("statement", of=lambda link: link.user == ADMIN)
 
 
 @contextmanager
 def worlds(
-    server: ScratchMariaDB, strategy: str, *tapped: Statements
+    server: ScratchMariaDB, strategy: str, *tapped: Effects
 ) -> Iterator[Callable[[], World]]:
     """Make worlds on one server, each with accounts of its own."""
     server.run(
-        f"CREATE OR REPLACE USER {_ADMIN}@'%' IDENTIFIED BY '{_PASSWORD}'",
-        f"GRANT ALL ON *.* TO {_ADMIN}@'%' WITH GRANT OPTION",
+        f"CREATE OR REPLACE USER {ADMIN}@'%' IDENTIFIED BY '{_PASSWORD}'",
+        f"GRANT ALL ON *.* TO {ADMIN}@'%' WITH GRANT OPTION",
         "CREATE DATABASE IF NOT EXISTS shop",
         "CREATE TABLE IF NOT EXISTS shop.orders (id int)",
         "CREATE ROLE IF NOT EXISTS shop_reader",
         "GRANT SELECT ON shop.* TO shop_reader",
-        f"GRANT shop_reader TO {_ADMIN}@'%' WITH ADMIN OPTION",
+        f"GRANT shop_reader TO {ADMIN}@'%' WITH ADMIN OPTION",
     )
-    admin = Credential(username=_ADMIN, password=Secret(_PASSWORD))
+    admin = Credential(username=ADMIN, password=Secret(_PASSWORD))
     sessions: list[Any] = []
 
     def open_session(world: World, login: str) -> None:
-        found = [world.backend.current(world.path)]
-        ids = world.backend.rotation_ids(world.path)  # type: ignore[attr-defined]
-        held = [one.credential for one in found if one is not None]
-        held += [one for i in ids if (one := world.backend.staged(world.path, i)) is not None]
-        password = next(one.password for one in held if one.username == login)
+        password = world.password_of(login)
         sessions.append(server.connect(login, password.reveal()))
 
     def close_sessions() -> None:

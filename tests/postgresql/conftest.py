@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +12,22 @@ import pytest
 
 from rotations.postgresql import PLUGIN
 from rotations.postgresql.options import SecretOptions, TargetOptions
-from rotator import world
 from rotator.api import Credential, Secret
-from rotator.backends.local import LocalBackend
-from rotator.backends.sealing import Keys, new_key
 from rotator.core.model import Policy
-from rotator.engine import Engine, ManagedSecret
-from rotator.journal.sql import SqlJournal
-from rotator.testing.fakes import ListLog
+from rotator.engine import ManagedSecret
 from rotator.testing.postgres import ScratchPostgres
+from tests.house import QUICK, AnyHouse, parts
 
 _numbers = itertools.count(1)
-QUICK = Policy(
-    grace=timedelta(0),
-    attempts=1,
-    backoff=timedelta(milliseconds=1),
-    step_timeout=timedelta(seconds=10),
-)
 
 
 @dataclass(slots=True, kw_only=True)
-class House:
+class House(AnyHouse):
     """One database with a group role and a table of its own, and everything to rotate with."""
 
     server: ScratchPostgres
     dbname: str
     group: str
-    engine: Engine
-    journal: SqlJournal
-    backend: LocalBackend
-    log: ListLog
-    close: list[Callable[[], None]]
 
     def secret(
         self,
@@ -61,24 +45,16 @@ class House:
         who = admin or Credential(
             username="postgres", password=Secret(self.server.superuser_password)
         )
-        opened = PLUGIN.target(name, TargetOptions(**(given | (target or {}))), lambda: who)
-        self.close.append(opened.close)
-        return ManagedSecret(
+        return self.managed(
+            PLUGIN,
+            strategy,
+            TargetOptions(**(given | (target or {}))),
+            SecretOptions(**options),
+            admin=who,
             name=name,
             path=f"apps/{name}",
-            backend_name="local",
-            backend=self.backend,
-            target_name=name,
-            rotation=opened.rotation(strategy, SecretOptions(**options)),
-            plugin="postgresql",
-            strategy=strategy,
             policy=policy,
         )
-
-    def serves(self, secret: ManagedSecret) -> Credential:
-        current = self.backend.current(secret.path)
-        assert current is not None
-        return current.credential
 
     def logs_in(self, credential: Credential) -> bool:
         import psycopg
@@ -112,20 +88,6 @@ def house(postgres: ScratchPostgres, tmp_path: Path) -> Iterator[House]:
         admin.execute("CREATE TABLE orders (id int)")
         admin.execute(f"ALTER TABLE orders OWNER TO {group}")
         admin.execute(f"GRANT CREATE ON SCHEMA public TO {group}")
-    clock, entropy, log = world.SystemClock(), world.SystemEntropy(), ListLog()
-    journal = SqlJournal(f"sqlite:///{tmp_path}/j.db", clock=clock, actor="test")
-    backend = LocalBackend("local", tmp_path / "s.db", Keys([new_key()]))
-    engine = Engine(journal=journal, clock=clock, entropy=entropy, log=log, holder=world.holder)
-    made = House(
-        server=postgres,
-        dbname=dbname,
-        group=group,
-        engine=engine,
-        journal=journal,
-        backend=backend,
-        log=log,
-        close=[journal.close, backend.close],
-    )
+    made = House(server=postgres, dbname=dbname, group=group, name=group, **parts(tmp_path / group))
     yield made
-    for close in made.close:
-        close()
+    made.end()

@@ -14,7 +14,8 @@ from rotator.api import Credential, PasswordPolicy, Secret
 from rotator.core.errors import UsageError
 from rotator.core.model import DrainThen, Outcome
 from rotator.journal import audit
-from tests.postgresql.conftest import QUICK, House
+from tests.house import QUICK
+from tests.postgresql.conftest import House
 
 
 def options(house: House, strategy: str) -> dict:

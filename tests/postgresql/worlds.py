@@ -11,7 +11,7 @@ import psycopg
 from rotations.postgresql import PLUGIN
 from rotations.postgresql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret
-from rotator.testing.crash import World
+from rotator.testing.crash import Effects, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,50 +19,32 @@ if TYPE_CHECKING:
     from rotator.testing.postgres import ScratchPostgres
 
 STRATEGIES: Final = ("new-user", "alternating-users", "single-user")
-_ADMIN: Final = "admin_of_worlds"
+ADMIN: Final = "admin_of_worlds"
 _PASSWORD: Final = "an-admin-of-the-tests"
 _numbers = itertools.count(1)
 
 
-class Statements:
-    """Lets every statement of the plugin's admin be a point at which it can die."""
-
-    def __init__(self) -> None:
-        self.tap: Callable[[str, Callable[[], None]], None] = lambda _what, effect: effect()
-
-    def execute(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `Connection.execute` with the tap around what the admin sends."""
-
-        def execute(connection: psycopg.Connection[Any], *args: Any, **kwargs: Any) -> Any:
-            if connection.info.user != _ADMIN:
-                return real(connection, *args, **kwargs)
-            answers: list[Any] = []
-            self.tap("statement", lambda: answers.append(real(connection, *args, **kwargs)))
-            return answers[0]
-
-        return execute
+def effects() -> Effects:
+    """Let every statement of the plugin's admin be a point at which it can die."""
+    return Effects("statement", of=lambda link: link.info.user == ADMIN)
 
 
 @contextmanager
 def worlds(
-    server: ScratchPostgres, strategy: str, *tapped: Statements
+    server: ScratchPostgres, strategy: str, *tapped: Effects
 ) -> Iterator[Callable[[], World]]:
     """Make worlds on one server, each with roles of its own."""
     watcher = server.connect()
-    if not watcher.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [_ADMIN]).fetchall():
-        watcher.execute(f"CREATE ROLE {_ADMIN} SUPERUSER LOGIN PASSWORD '{_PASSWORD}'")
-    admin = Credential(username=_ADMIN, password=Secret(_PASSWORD))
+    if not watcher.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ADMIN]).fetchall():
+        watcher.execute(f"CREATE ROLE {ADMIN} SUPERUSER LOGIN PASSWORD '{_PASSWORD}'")
+    admin = Credential(username=ADMIN, password=Secret(_PASSWORD))
     sessions: list[psycopg.Connection[Any]] = []
 
     def ask(query: str, name: str) -> set[tuple[Any, ...]]:
         return set(watcher.execute(query, [f"{name}\\_%"]).fetchall())
 
     def open_session(world: World, login: str) -> None:
-        found = [world.backend.current(world.path)]
-        ids = world.backend.rotation_ids(world.path)  # type: ignore[attr-defined]
-        held = [one.credential for one in found if one is not None]
-        held += [one for i in ids if (one := world.backend.staged(world.path, i)) is not None]
-        password = next(one.password for one in held if one.username == login)
+        password = world.password_of(login)
         sessions.append(server.connect(user=login, password=password.reveal()))
 
     def close_sessions() -> None:

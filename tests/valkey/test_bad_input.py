@@ -14,7 +14,7 @@ from rotations.valkey.options import Place, SecretOptions, TargetOptions
 from rotator.api import Conflict, Credential, Denied, Secret, UsageError
 from rotator.core.model import Outcome, Severity
 from rotator.testing.fakes import step_context
-from tests.valkey.house import FIRST
+from tests.house import FIRST
 from tests.valkey.worlds import ADMIN_RULES, STRATEGIES, acl_of, logs_in
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 from rotations.valkey.wire import Link
 from rotator.testing.crash import explore, scenarios
 from rotator.testing.rotation_suite import RotationSuite
-from tests.valkey.worlds import STRATEGIES, Commands, worlds
+from tests.valkey.worlds import STRATEGIES, effects, worlds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -55,8 +55,8 @@ def test_it_survives_a_crash_at_every_command(
     server: ScratchValkey, strategy: str, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     """Killed before and after each one it sends, it leaves no orphan and no outage."""
-    commands = Commands()
-    monkeypatch.setattr(Link, "call", commands.call(Link.call))
+    commands = effects()
+    monkeypatch.setattr(Link, "call", commands.through(Link.call))
     with worlds([server], strategy, commands) as make:
         scenario = next(one for one in scenarios(make) if one.name == name)
         report = explore(scenario)

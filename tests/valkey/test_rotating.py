@@ -19,7 +19,7 @@ from rotations.valkey.users import User
 from rotator.api import Credential, Secret, UsageError
 from rotator.core.model import DrainThen, Outcome
 from rotator.journal import audit
-from tests.valkey.house import FIRST, QUICK
+from tests.house import FIRST, QUICK
 from tests.valkey.worlds import (
     STRATEGIES,
     acl_of,

@@ -27,8 +27,9 @@ from rotator.testing.valkey import (
     is_installed,
     wait_for,
 )
+from tests.house import FIRST, QUICK
 from tests.valkey.conftest import cluster_of_three
-from tests.valkey.house import FIRST, QUICK, House, house_on
+from tests.valkey.house import House, house_on
 from tests.valkey.worlds import STRATEGIES, acl_of, admin_of, logs_in, usable, worlds
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rotations.valkey import PLUGIN
 from rotations.valkey.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret
-from rotator.testing.crash import World
+from rotator.testing.crash import Effects, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ ADMIN_RULES: Final = (
     "+config|get",
     "+info",
 )
-_ADMIN: Final = "admin-of-worlds"
+ADMIN: Final = "admin-of-worlds"
 _PASSWORD: Final = "an-admin-of-the-tests"
 _numbers = itertools.count(1)
 
@@ -58,44 +58,26 @@ def admin_of(server: ScratchValkey) -> Credential:
     return Credential(username="default", password=Secret(server.password))
 
 
-class Commands:
-    """Lets every command of the plugin's admin be a point at which it can die."""
-
-    def __init__(self) -> None:
-        self.tap: Callable[[str, Callable[[], None]], None] = lambda _what, effect: effect()
-
-    def call(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `Link.call` with the tap around what the admin sends."""
-
-        def call(link: Any, *args: Any) -> Any:
-            if link.user != _ADMIN:
-                return real(link, *args)
-            answers: list[Any] = []
-            self.tap("command", lambda: answers.append(real(link, *args)))
-            return answers[0]
-
-        return call
+def effects() -> Effects:
+    """Let every command of the plugin's admin be a point at which it can die."""
+    return Effects("command", of=lambda link: link.user == ADMIN)
 
 
 @contextmanager
 def worlds(
-    servers: list[ScratchValkey], strategy: str, *tapped: Commands
+    servers: list[ScratchValkey], strategy: str, *tapped: Effects
 ) -> Iterator[Callable[[], World]]:
     """Make worlds on the nodes of one target, each with users of its own."""
     first = servers[0]
-    admin = Credential(username=_ADMIN, password=Secret(_PASSWORD))
+    admin = Credential(username=ADMIN, password=Secret(_PASSWORD))
     for server in servers:
-        server.run("ACL SETUSER", _ADMIN, "reset", "on", f">{_PASSWORD}", *ADMIN_RULES)
+        server.run("ACL SETUSER", ADMIN, "reset", "on", f">{_PASSWORD}", *ADMIN_RULES)
     sessions: list[Any] = []
     made: list[World] = []
     nodes = tuple(server.place for server in servers[1:])
 
     def open_session(world: World, login: str) -> None:
-        found = [world.backend.current(world.path)]
-        ids = world.backend.rotation_ids(world.path)  # type: ignore[attr-defined]
-        held = [one.credential for one in found if one is not None]
-        held += [one for i in ids if (one := world.backend.staged(world.path, i)) is not None]
-        password = next(one.password for one in held if one.username == login)
+        password = world.password_of(login)
         sessions.append(first.client(login, password.reveal()))
         sessions[-1].get("cache:one")
 

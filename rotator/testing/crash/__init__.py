@@ -24,11 +24,12 @@ from rotator.testing.crash.points import Crash, Point, When
 from rotator.testing.crash.process import POLICY, Process
 from rotator.testing.crash.report import Report, Violation
 from rotator.testing.crash.scenarios import Scenario, scenarios
-from rotator.testing.crash.worlds import Tapped, World, fake_world, led_world
+from rotator.testing.crash.worlds import Effects, Tapped, World, fake_world, led_world
 
 __all__ = [
     "POLICY",
     "Crash",
+    "Effects",
     "Point",
     "Process",
     "Report",

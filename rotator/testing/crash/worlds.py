@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from rotator.core.errors import UsageError
 from rotator.core.led import Followed
 from rotator.core.model import Credential
-from rotator.core.ports import Clock, Journal, Rotation, SecretBackend, StrategyInfo
+from rotator.core.ports import (
+    Clock,
+    Journal,
+    Rotation,
+    SecretBackend,
+    StrategyInfo,
+    TellsRotations,
+)
 from rotator.core.secret import Secret
 from rotator.testing.fake_backend import FakeBackend
 from rotator.testing.fake_engine import FakeEngine, FakeFollowed
@@ -27,6 +34,33 @@ class Tapped(Protocol):
     """A fake that passes each single effect through `tap`."""
 
     tap: Callable[[str, Callable[[], None]], None]
+
+
+class Effects:
+    """Lets each call of one of a plugin's own functions be a point at which it can die.
+
+    `what` names the point. `of` tells by the first argument, the connection, whether it is the
+    plugin's; other calls pass as they are.
+    """
+
+    def __init__(
+        self, what: str = "statement", *, of: Callable[[Any], bool] = lambda _link: True
+    ) -> None:
+        self._what: str = what
+        self._of: Callable[[Any], bool] = of
+        self.tap: Callable[[str, Callable[[], None]], None] = lambda _what, effect: effect()
+
+    def through(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `real` with the tap around it."""
+
+        def call(link: Any, *args: Any, **named: Any) -> Any:
+            if not self._of(link):
+                return real(link, *args, **named)
+            answers: list[Any] = []
+            self.tap(self._what, lambda: answers.append(real(link, *args, **named)))
+            return answers[0]
+
+        return call
 
 
 _ADMIN: Final = "World.of(..., admin=Credential(username=..., password=Secret(...)))"
@@ -147,6 +181,16 @@ class World:
             self._onlooker = self.rotation()
         context = step_context(secret=self.secret, path=self.path, clock=self.clock)
         return self._onlooker.probe(credential, context)
+
+    def password_of(self, login: str) -> Secret:
+        """Return the password of a login that the backend serves, or has staged."""
+        backend = self.backend
+        current = backend.current(self.path)
+        found = [] if current is None else [current.credential]
+        if isinstance(backend, TellsRotations):
+            staged = (backend.staged(self.path, one) for one in backend.rotation_ids(self.path))
+            found += [one for one in staged if one is not None]
+        return next(one.password for one in found if one.username == login)
 
     def told(self) -> Sequence[str]:
         """Return what the fakes have told on so far."""
