@@ -24,7 +24,7 @@ from rotator.testing.certificates import make_certificates, write_private
 from rotator.testing.scratch import free_port
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Generator, Iterable, Iterator, Mapping
     from types import TracebackType
 
     import psycopg
@@ -53,7 +53,8 @@ class ScratchPostgres:
     """A PostgreSQL server that lives as long as the `with` block.
 
     `settings` go into postgresql.conf; `hba` replaces the lines of pg_hba.conf; `tls` makes a
-    certificate authority and a certificate for localhost and 127.0.0.1, see `ca_file`.
+    certificate authority and a certificate for localhost and 127.0.0.1, see `ca_file`. `of`: the server
+    of which it is a replica, and whose `hba` must let that in (`host replication all ...`).
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class ScratchPostgres:
         tls: bool = False,
         durable: bool = False,
         binaries: Path | None = None,
+        of: ScratchPostgres | None = None,
     ) -> None:
         """Start nothing yet. `durable` keeps fsync on; `binaries` is a folder with `initdb`."""
         self._settings: dict[str, str] = dict(settings or {})
@@ -71,6 +73,7 @@ class ScratchPostgres:
         self._tls: bool = tls
         self._durable: bool = durable
         self._binaries: Path | None = binaries
+        self._of: ScratchPostgres | None = of
         self._process: subprocess.Popen[bytes] | None = None
         self._programs: Path = Path()
         self._was_ready: bool = False
@@ -78,7 +81,7 @@ class ScratchPostgres:
         self.host: str = _HOST
         self.port: int = 0
         self.superuser: str = SUPERUSER
-        self.superuser_password: str = secrets.token_urlsafe(24)
+        self.superuser_password: str = of.superuser_password if of else secrets.token_urlsafe(24)
         self.folder: Path = Path()
 
     def __enter__(self) -> Self:
@@ -170,21 +173,46 @@ class ScratchPostgres:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     _ = process.wait(_STOP_SECONDS)
 
+    def _make(self, binaries: Path) -> None:
+        with self._private("pw", self.superuser_password) as password_file:
+            _ = self._run(
+                binaries / "initdb",
+                "--pgdata", str(self.folder / "data"),
+                "--username", self.superuser,
+                "--pwfile", str(password_file),
+                "--auth", "scram-sha-256",
+                "--encoding", "UTF8",
+                "--locale", "C",
+                "--no-sync",
+            )  # fmt: skip
+
+    def _copy(self, binaries: Path, of: ScratchPostgres) -> None:
+        with self._private("pw", f"*:*:*:*:{of.superuser_password}") as password_file:
+            place = f"host={of.host} port={of.port} user={of.superuser}"
+            _ = self._run(
+                binaries / "pg_basebackup",
+                "--pgdata", str(self.folder / "data"),
+                "--dbname", f"{place} passfile={password_file}",
+                "--checkpoint", "fast",
+                "--no-sync",
+            )  # fmt: skip
+        (self.folder / "data" / "standby.signal").touch()
+        self._user.own(self.folder / "data" / "standby.signal")
+        self._settings.setdefault("primary_conninfo", f"{place} password={of.superuser_password}")
+
+    @contextlib.contextmanager
+    def _private(self, name: str, text: str) -> Generator[Path]:
+        file = self.folder / name
+        write_private(file, text)
+        self._user.own(file)
+        yield file
+        file.unlink()
+
     def _initialise(self, binaries: Path) -> None:
-        password_file = self.folder / "pw"
-        write_private(password_file, self.superuser_password)
-        self._user.own(password_file)
-        _ = self._run(
-            binaries / "initdb",
-            "--pgdata", str(self.folder / "data"),
-            "--username", self.superuser,
-            "--pwfile", str(password_file),
-            "--auth", "scram-sha-256",
-            "--encoding", "UTF8",
-            "--locale", "C",
-            "--no-sync",
-        )  # fmt: skip
-        password_file.unlink()
+        if self._of is None:
+            self._make(binaries)
+        else:
+            self._copy(binaries, self._of)
         settings = {
             "listen_addresses": _HOST,
             "unix_socket_directories": str(self.folder),

@@ -42,14 +42,14 @@ def world(postgres: ScratchPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """A server as nobody has used it, and a service of the test's own; the journal is the log."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
-    _empty(postgres)
+    empty(postgres)
     with SecretsManager() as aws:
         with postgres.connect() as admin:
             admin.execute(ROLES.encode())
         yield World(server=postgres, aws=aws, dbname="postgres")
 
 
-def _empty(server: ScratchPostgres) -> None:
+def empty(server: ScratchPostgres) -> None:
     """Take away what the test before has made."""
     with server.connect() as admin:
         admin.execute(b"ALTER SYSTEM RESET ALL")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from rotator.journal.log import verify_log
@@ -78,6 +80,22 @@ def test_a_new_user_each_time(either: World):
         assert either.sweep()["ended"] == 1
         assert not either.accepts(old)
         assert either.logins() == {new["username"]}
+
+
+def test_a_sweep_looks_once_whether_the_old_login_is_used(either: World):
+    """And goes on to the next secret: somebody who stays is no fault that it would have to tell."""
+    arn = either.secret(masterarn=either.master())
+    old = either.served()
+    with either.server.connect("postgres", old["username"], old["password"]) as session:
+        assert either.rotate() == []
+        begun = time.monotonic()
+        assert either.sweep() == {"ended": 0, "waiting": 1, "failed": []}
+        assert time.monotonic() - begun < 10
+        looks = [said for _, said, _ in either.log.lines if said == "waiting"]
+        assert len(looks) == 1
+        assert session.execute(b"SELECT 1").fetchall() == [(1,)]
+        assert either.sweep(SecretId=arn, now=True)["ended"] == 1
+    assert not either.accepts(old)
 
 
 def test_the_next_rotation_ends_the_one_before(either: World):

@@ -16,7 +16,7 @@ from rotator.faces.aws_lambda.function import Function
 from rotator.faces.aws_lambda.settings import settings
 from rotator.journal.sql import SqlJournal
 from rotator.testing.fakes import ListLog, ManualClock
-from rotator.testing.secrets_manager import CURRENT, FUNCTION, SecretsManager
+from rotator.testing.secrets_manager import CURRENT, FUNCTION, PENDING, STEPS, SecretsManager
 from tests.mysql.worlds import REFUSALS
 
 if TYPE_CHECKING:
@@ -146,6 +146,13 @@ class World:
         assert status == 200, answer
         self.aws.wait()
         return self.aws.failures[before:]
+
+    def again(self) -> None:
+        """Have AWS try the rotation that it is at once more, from its first step."""
+        token = next(one for one, labels in self.stages().items() if PENDING in labels)
+        arn = self.aws.secret(self.name).arn
+        for step in STEPS:
+            self.call({"Step": step, "SecretId": arn, "ClientRequestToken": token})
 
     def sweep(self, **event: object) -> dict[str, Any]:
         if self.warm is not None:

@@ -312,7 +312,7 @@ data "aws_iam_policy_document" "function" {
     }
   }
 
-  # For admins' secrets that RDS manages, and which name no host.
+  # Which hosts belong together: for admins' secrets that RDS manages, and for readers.
   dynamic "statement" {
     for_each = length(var.master_secret_arns) > 0 ? [1] : []
     content {

@@ -1,7 +1,8 @@
-"""Which hosts a secret is for that RDS manages: such a secret holds a login and a password only."""
+"""What RDS says of hosts: for which a secret is that it manages, and which one takes a reader's writes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from botocore import exceptions
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 # AWS puts one of them on every such secret (Amazon RDS User Guide, "Password management").
 _INSTANCE: Final = "aws:rds:primaryDBInstanceArn"
 _CLUSTER: Final = "aws:rds:primaryDBClusterArn"
+_UNKNOWN: Final = ("DBInstanceNotFound", "DBInstanceNotFoundFault", "DBClusterNotFoundFault")
+_UNLIKELY: Final = "InvalidParameterValue"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hosts:
+    """Those on which one credential is accepted: `writer` takes changes, `readers` follow it."""
+
+    writer: str | None = None
+    readers: frozenset[str] = frozenset()
 
 
 def is_managed(tags: Mapping[str, str]) -> bool:
@@ -23,29 +34,84 @@ def is_managed(tags: Mapping[str, str]) -> bool:
     return _INSTANCE in tags or _CLUSTER in tags
 
 
-def hosts(client: Client, tags: Mapping[str, str]) -> set[str]:
-    """Return the names of the hosts on which RDS accepts the credential. Raises ours."""
-    rds: Any = client.service("rds")
-    try:
-        if _INSTANCE in tags:
-            answer = rds.describe_db_instances(DBInstanceIdentifier=tags[_INSTANCE])
-            return {
-                one["Endpoint"]["Address"] for one in answer["DBInstances"] if "Endpoint" in one
-            }
-        answer = rds.describe_db_clusters(DBClusterIdentifier=tags[_CLUSTER])
-    except exceptions.ClientError as error:
-        code = error.response.get("Error", {}).get("Code")
+def managed(client: Client, tags: Mapping[str, str]) -> Hosts:
+    """Return the hosts of a secret that RDS manages. Raises ours."""
+    rds, arn = _Rds(client), tags.get(_INSTANCE) or tags[_CLUSTER]
+    if _INSTANCE in tags:
+        found = Hosts(writer=_address(rds.instance(arn)))
+    else:
+        found = _of_cluster(rds.cluster(arn))
+    if found.writer is None:
         raise Denied(
-            f"RDS does not say for which host its secret is ({code}).",
-            hint="Allow rds:DescribeDBInstances and rds:DescribeDBClusters to the function's role.",
-        ) from None
-    except exceptions.BotoCoreError as error:
-        raise Transient(
-            f"RDS did not answer at {rds.meta.endpoint_url} ({type(error).__name__}).",
-            hint="Is there a route to it, or a VPC endpoint for RDS whose security group lets us in?",
-        ) from error
-    found = set[str]()
-    for cluster in answer["DBClusters"]:
-        found |= {cluster.get("Endpoint"), cluster.get("ReaderEndpoint")} - {None}
-        found |= set(cluster.get("CustomEndpoints", ()))
+            f"RDS knows nothing of {arn}, for which it says that the admin's secret is.",
+            hint="Is the database gone, or still being made?",
+        )
     return found
+
+
+def writer_of(client: Client, host: str) -> str | None:
+    """Return the host that takes the writes of what `host` only reads; None where RDS knows of none.
+
+    `host` is the endpoint of a read replica, of an instance in a cluster, or the reader endpoint of a
+    cluster. Raises ours.
+    """
+    rds, name = _Rds(client), host.partition(".")[0]
+    instance = rds.instance(name)
+    if instance is None or not _same(_address(instance), host):
+        found = _of_cluster(rds.cluster(name))
+        return found.writer if any(_same(one, host) for one in found.readers) else None
+    source = instance.get("ReadReplicaSourceDBInstanceIdentifier")
+    if source is not None:
+        # An ARN is in another region, whose RDS is not ours to ask.
+        return None if source.startswith("arn:") else _address(rds.instance(source))
+    cluster = instance.get("DBClusterIdentifier")
+    return _of_cluster(rds.cluster(cluster)).writer if cluster else None
+
+
+class _Rds:
+    """RDS, asked for one thing at a time."""
+
+    def __init__(self, client: Client) -> None:
+        self._rds: Any = client.service("rds")
+
+    def instance(self, name: str) -> dict[str, Any] | None:
+        """Return an instance by its name or ARN; None when there is none."""
+        found = self._ask("describe_db_instances", DBInstanceIdentifier=name)
+        return next(iter(found.get("DBInstances", ())), None)
+
+    def cluster(self, name: str) -> dict[str, Any] | None:
+        """Return a cluster by its name or ARN; None when there is none."""
+        found = self._ask("describe_db_clusters", DBClusterIdentifier=name)
+        return next(iter(found.get("DBClusters", ())), None)
+
+    def _ask(self, action: str, **given: str) -> dict[str, Any]:
+        try:
+            return getattr(self._rds, action)(**given)
+        except exceptions.ClientError as error:
+            code = str(error.response.get("Error", {}).get("Code"))
+            if code in _UNKNOWN or code == _UNLIKELY:
+                return {}
+            raise Denied(
+                f"RDS does not say which hosts belong together ({code}).",
+                hint="Allow rds:DescribeDBInstances and rds:DescribeDBClusters to the function's role.",
+            ) from None
+        except exceptions.BotoCoreError as error:
+            raise Transient(
+                f"RDS did not answer at {self._rds.meta.endpoint_url} ({type(error).__name__}).",
+                hint="Is there a route to it, or a VPC endpoint for RDS whose security group lets us in?",
+            ) from error
+
+
+def _address(instance: Mapping[str, Any] | None) -> str | None:
+    return None if instance is None else instance.get("Endpoint", {}).get("Address")
+
+
+def _of_cluster(cluster: Mapping[str, Any] | None) -> Hosts:
+    if cluster is None:
+        return Hosts()
+    readers = {cluster.get("ReaderEndpoint"), *cluster.get("CustomEndpoints", ())} - {None}
+    return Hosts(writer=cluster.get("Endpoint"), readers=frozenset(map(str, readers)))
+
+
+def _same(one: str | None, other: str) -> bool:
+    return one is not None and one.lower() == other.lower()

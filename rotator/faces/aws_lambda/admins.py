@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rotator.backends.aws import rds
-from rotator.core.errors import Conflict, UsageError
+from rotator.core.errors import Conflict, RotatorError, UsageError
 from rotator.faces.aws_lambda.described import NO
 
 if TYPE_CHECKING:
@@ -15,6 +16,14 @@ if TYPE_CHECKING:
     from rotator.backends.aws.led import LedBackend
     from rotator.core.model import Credential
     from rotator.faces.aws_lambda.described import Described
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Writer:
+    """Where changes are made for a secret whose own host is a reader."""
+
+    host: str
+    port: object
 
 
 class Own:
@@ -47,6 +56,8 @@ class Master:
         self._client: Client = client
         self._about: Described = about
         self._read: list[Credential] = []
+        # Where it works, if that is another host than the one that the secret names.
+        self.writer: Writer | None = None
 
     def read(self) -> None:
         """Read and compare it before anything begins."""
@@ -70,20 +81,19 @@ class Master:
 
     def _require_same_place(self, master: str, admin: Credential) -> None:
         """The admin's password goes where its own secret says, as it says, and nowhere else."""
-        about, host = self._about, admin.fields.get("host")
-        hosts = {str(host)} if host else set[str]()
+        about, host, port = self._about, admin.fields.get("host"), admin.fields.get("port")
+        known = rds.Hosts(writer=str(host) if host else None)
         if not host:
             tags = tags_of(self._backend.describe(master) or {})
             if rds.is_managed(tags):
-                hosts = rds.hosts(self._client, tags)
-        if about.host.lower() not in {one.lower() for one in hosts}:
-            raise Conflict(
-                f"the secret is for host {about.host!r}, and the admin's secret for {', '.join(sorted(hosts)) or 'no host at all'}.",
-                safety="Nothing was sent to it.",
-                hint="Correct `host` or `masterarn` of the secret. An admin's secret without `host` must be one that RDS manages.",
-            )
-        port = admin.fields.get("port")
-        if port and about.port and str(port) != str(about.port):
+                known = rds.managed(self._client, tags)
+        writer = known.writer or ""
+        if about.host.lower() == writer.lower():
+            self.writer = None
+        else:
+            self._require_reader(writer, known.readers)
+            self.writer = Writer(host=writer, port=port or about.port)
+        if not self.writer and port and about.port and str(port) != str(about.port):
             raise Conflict(
                 f"the secret is for port {about.port}, and the admin's secret for {port}.",
                 safety="Nothing was sent to it.",
@@ -95,6 +105,25 @@ class Master:
                 safety="The admin's password was not sent in the clear.",
                 hint="Say `ssl: false` in the admin's secret too, or take it out of this one.",
             )
+
+    def _require_reader(self, writer: str, readers: frozenset[str]) -> None:
+        """Refuse a host that is no reader of the admin's own, by RDS's word."""
+        host, said = self._about.host, "RDS knows it as no reader of that one."
+        if host.lower() in {one.lower() for one in readers}:
+            return
+        if writer:
+            try:
+                found = rds.writer_of(self._client, host)
+            except RotatorError as error:
+                said = f"whether it is a reader of that one is not known: {error.what}"
+            else:
+                if found is not None and found.lower() == writer.lower():
+                    return
+        raise Conflict(
+            f"the secret is for host {host!r}, and the admin's secret for {writer or 'no host at all'}; {said}",
+            safety="Nothing was sent to it.",
+            hint="Correct `host` or `masterarn` of the secret. An admin's secret without `host` must be one that RDS manages.",
+        )
 
 
 def tags_of(about: Mapping[str, Any]) -> dict[str, str]:

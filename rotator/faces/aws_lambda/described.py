@@ -38,6 +38,16 @@ class Described:
     master: str | None
     pair: tuple[str, ...]
 
+    def at(self, host: str, port: object) -> Described:
+        """Return the same for another host, which takes the writes of this one."""
+        options: Any = self.target_options
+        given: dict[str, Any] = {"host": host}
+        if port not in (None, ""):
+            given["port"] = _number(port)
+        return dataclasses.replace(
+            self, host=host, target_options=dataclasses.replace(options, **given)
+        )
+
 
 def described(
     current: Version, default_strategy: str | None, sslrootcert: Path | None
@@ -130,10 +140,7 @@ def _target_options(
     given: dict[str, object] = {"host": fields["host"]}
     port = fields.get("port")
     if port not in (None, ""):
-        try:
-            given["port"] = int(cast("str", port))
-        except (TypeError, ValueError):
-            raise _wrong("port", "is a number", "5432") from None
+        given["port"] = _number(port)
     if fields.get("dbname"):
         given["dbname"] = str(fields["dbname"])
     ssl = fields.get("ssl")
@@ -173,6 +180,13 @@ def _secret_options(
             )
         given[name] = tuple(cast("list[Any]", value)) if isinstance(value, list) else value
     return info.secret_options(**{key: one for key, one in given.items() if key in known})
+
+
+def _number(port: object) -> int:
+    try:
+        return int(cast("str", port))
+    except (TypeError, ValueError):
+        raise _wrong("port", "is a number", "5432") from None
 
 
 def _wrong(key: str, meaning: str, example: str) -> UsageError:

@@ -25,11 +25,12 @@ from rotator.faces.aws_lambda.admins import Master, Own, tags_of
 from rotator.faces.aws_lambda.described import Described, check_pending, described
 from rotator.faces.aws_lambda.events import Event, request_of, require_account, sound, swept
 from rotator.faces.aws_lambda.memory import Memory
+from rotator.faces.aws_lambda.reader import on_reader
 from rotator.faces.aws_lambda.recalled import REASON, recall
 from rotator.journal.log import Head, LogJournal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
     from rotator.core.model import Credential, Version
     from rotator.core.model import Event as Told
@@ -408,9 +409,11 @@ class Function:
                 hint="Raise the function's timeout: a minute is well.",
             )
         about, admin = known.about, self._admin(known, token, pending)
-        target = about.plugin.target(about.host, about.target_options, admin)
+        writer = None if isinstance(admin, Own) else admin.writer
+        places = [about] if writer is None else [about.at(writer.host, writer.port), about]
+        targets = [one.plugin.target(one.host, one.target_options, admin) for one in places]
         try:
-            secret = self._secret(known, target, left)
+            secret = self._secret(known, targets, left)
             if isinstance(admin, Own):
                 admin.accepts = lambda one: secret.rotation.probe(one, self._look(known, call))
             if not self._is_log:
@@ -429,10 +432,15 @@ class Function:
                 raise
             journal.close()
         finally:
-            target.close()
+            for target in targets:
+                target.close()
 
-    def _secret(self, known: _Known, target: Target, left: float) -> ManagedSecret:
+    def _secret(self, known: _Known, targets: Sequence[Target], left: float) -> ManagedSecret:
+        """`targets`: where it is changed, and, if that is elsewhere, where it is used."""
         about = known.about
+        rotation, *reader = [one.rotation(about.strategy, about.secret_options) for one in targets]
+        if reader:
+            rotation = on_reader(rotation, reader[0], about.host)
         timeout = timedelta(seconds=min(_STEP, left * 0.6))
         return ManagedSecret(
             name=known.name,
@@ -440,7 +448,7 @@ class Function:
             backend_name=_BACKEND,
             backend=self._backend,
             target_name=f"{about.host}",
-            rotation=target.rotation(about.strategy, about.secret_options),
+            rotation=rotation,
             plugin=about.plugin.info.name,
             strategy=about.strategy,
             policy=replace(self._settings.policy, step_timeout=timeout),

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # As AWS's templates have it.
 _EXCLUDED: Final = "/@\"'\\:"
 _LENGTH: Final = 32
+# Between two looks whether the old login is still used, within one invocation.
+_POLL: Final = timedelta(seconds=5)
 _CLASSES: Final = {
     "EXCLUDE_LOWERCASE": string.ascii_lowercase,
     "EXCLUDE_UPPERCASE": string.ascii_uppercase,
@@ -70,7 +72,7 @@ def settings(environ: Mapping[str, str]) -> Settings:
         grace=_duration(environ, "ROTATOR_GRACE", Policy().grace),
         drain_wait=_duration(environ, "ROTATOR_DRAIN_WAIT", Policy().drain_wait),
         drain_then=_read(environ, "ROTATOR_DRAIN_THEN", DrainThen, Policy().drain_then),
-        drain_poll=timedelta(0),
+        drain_poll=_POLL,
         # AWS tries again by itself, with the same token.
         attempts=1000,
         password=_passwords(environ),
