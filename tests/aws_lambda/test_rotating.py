@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 
+import psycopg
 import pytest
 
+from rotator.core.errors import NotDue
 from rotator.journal.log import verify_log
 from rotator.testing.secrets_manager import CURRENT, PENDING
 from tests.aws_lambda.worlds import APP_PASSWORD, Client, World
@@ -355,3 +357,34 @@ def test_boto3_asks_for_it_and_reads_it_as_its_documentation_says(world: World):
         assert previous["SecretString"] == before["SecretString"]
     finally:
         client.close()
+
+
+def test_a_login_that_is_still_used_holds_up_the_next_rotation(either: World):
+    """AWS is told who, and is not blocked by it: once nobody uses it, the next one comes through."""
+    either.secret(masterarn=either.master())
+    either.seconds = 12.0
+    old = either.served()
+    with either.server.connect("postgres", old["username"], old["password"]) as session:
+        assert either.rotate() == []
+        served = either.served()
+        (failed,) = either.rotate()
+        assert isinstance(failed, NotDue)
+        assert either.served() == served
+        assert session.execute(b"SELECT 1").fetchall() == [(1,)]
+    either.seconds = 60.0
+    assert either.rotate() == []
+    assert not either.accepts(old)
+    assert either.accepts(either.served())
+
+
+def test_sessions_are_ended_where_the_function_is_told_so(either: World):
+    """Once the drain is over: the next sweep does not wait."""
+    either.environ |= {"ROTATOR_DRAIN_THEN": "terminate", "ROTATOR_DRAIN_WAIT": "0s"}
+    either.secret(masterarn=either.master())
+    old = either.served()
+    with either.server.connect("postgres", old["username"], old["password"]) as session:
+        assert either.rotate() == []
+        assert either.sweep()["ended"] == 1
+        with pytest.raises(psycopg.OperationalError):
+            session.execute(b"SELECT 1")
+    assert not either.accepts(old)
