@@ -21,6 +21,7 @@ from rotator.core.ports import Examines, Explains, RotatesItself
 from rotator.core.secret import Secret
 from rotator.testing.crash import World, assert_survives_crashes
 from rotator.testing.fakes import ListLog, step_context
+from rotator.testing.sampling import Sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _REQUEST = "00000000-0000-4000-8000-00000000000a"
 
 
-class LedSuite:
+class LedSuite(Sampled):
     """Every test works in a world of its own, in which something is served already."""
 
     @pytest.fixture
@@ -171,13 +172,11 @@ class LedSuite:
             password = one.credential.password.reveal()
             assert not password or password not in told
 
-    @pytest.mark.slow
-    @pytest.mark.timeout(3600)
-    def test_it_survives_a_crash_and_a_failure_at_every_call(
-        self, make_world: Callable[[], World]
+    def test_it_survives_crashes_and_failures(
+        self, make_world: Callable[[], World], tried: int | None
     ) -> None:
-        """Before and after every call of every scenario: it ends, and what is served logs in."""
-        assert assert_survives_crashes(make_world) > 0
+        """Before and after its calls, in every scenario: it ends, and what is served logs in."""
+        assert assert_survives_crashes(make_world, sample=tried) > 0
 
 
 def _served(world: World) -> Version:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -30,6 +30,7 @@ from rotator.api import (
 )
 from rotator.testing.crash import World, assert_survives_crashes
 from rotator.testing.fakes import ListLog, step_context
+from rotator.testing.sampling import Sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,17 +49,12 @@ or, where it takes a server that other fixtures start, a fixture `make_world` th
 function of no arguments."""
 
 
-class RotationSuite:
+class RotationSuite(Sampled):
     """Every test works in a world of its own: a target as it is before the first rotation.
 
     Whoever uses it says how a world is made: by the method `new_world`, or, where that takes a
     server that other fixtures start, by a fixture `make_world` that returns a function.
-
-    `sample`: how many crashes and failures a run tries, where trying all of them takes too long.
-    All of them are then a test of their own, marked `slow`, if the project has such a marker.
     """
-
-    sample: ClassVar[int | None] = None
 
     def new_world(self, folder: Path) -> World:
         """Return a fresh world, `folder` being an empty one of its own."""
@@ -84,22 +80,6 @@ class RotationSuite:
         world = make_world()
         yield Place(world)
         world.close()
-
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Let the harness try a sample, or everything, or each in a test of its own."""
-        if "tried" not in metafunc.fixturenames:
-            return
-        config = metafunc.config
-        patient = [pytest.mark.timeout(1800)] if config.pluginmanager.hasplugin("timeout") else []
-        if self.sample is None:
-            cases = [pytest.param(None, id="whole", marks=patient)]
-        else:
-            cases = [pytest.param(self.sample, id="sample")]
-            markers: list[str] = config.getini("markers")
-            if any(one.partition(":")[0].strip() == "slow" for one in markers):
-                marks = [pytest.mark.slow, *patient]
-                cases.append(pytest.param(None, id="whole", marks=marks))
-        metafunc.parametrize("tried", cases)
 
     # -- propose -------------------------------------------------------------------------------
 

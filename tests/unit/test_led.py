@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rotator.core.errors import Denied, NotDue, Transient
-from rotator.core.model import Kind, Policy
+from rotator.core.model import Credential, Kind, Policy, Version
+from rotator.core.secret import Secret
 from rotator.core.serving import Duty, Topic
 from rotator.dispatch.worker import topic_of
 from rotator.engine import Engine, ManagedSecret
 from rotator.testing.crash import (
+    Report,
     Scenario,
     World,
     explore,
@@ -41,6 +43,37 @@ class TestFake(LedSuite):
     @pytest.fixture
     def make_world(self) -> Callable[[], World]:
         return led_world
+
+
+class _Unseen(FakeEngine):
+    """Shows its password to nobody, and tries it itself."""
+
+    def current(self, path: str) -> Version | None:
+        found = super().current(path)
+        assert found is not None
+        return replace(found, credential=replace(found.credential, password=Secret("")))
+
+    def accepts(self, credential: Credential) -> bool:
+        return not credential.password.reveal()
+
+
+def _failing(engine: type[FakeEngine]) -> Report:
+    def make() -> World:
+        made = engine()
+        return World(
+            rotation=lambda: FakeFollowed(made),
+            backend=made,
+            accepts=made.accepts,
+            rotations=lambda: made.rotations,
+            tapped=(made,),
+        )
+
+    return explore_failures(next(one for one in led_scenarios(make) if one.name == "request"))
+
+
+def test_the_harness_takes_no_text_for_a_password_that_it_was_not_shown():
+    """An empty one is in every text."""
+    assert not _failing(_Unseen).violations
 
 
 @pytest.mark.parametrize("name", _SCENARIOS)

@@ -210,6 +210,8 @@ def valkey() -> Iterator[Valkey]:
 class TestValkey(LedSuite):
     """A static role of the engine's Valkey plugin passes."""
 
+    sample = 12
+
     @pytest.fixture
     def make_world(
         self, bao: ScratchOpenBao, valkey: Valkey, tmp_path: Path
