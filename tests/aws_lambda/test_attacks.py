@@ -8,6 +8,7 @@ import json
 import threading
 import time
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -447,6 +448,15 @@ def test_a_sweep_leaves_alone_what_aws_began_to_rotate_while_it_looked(
         Memory(),
         Memory(rotation=TOKEN),
         Memory(
+            rotation="r" * 36,
+            old="o" * 36,
+            before="b" * 36,
+            earlier="e" * 36,
+            state=State.PUBLISHING,
+            at=datetime(2026, 11, 25, 23, 59, 59, 123000, UTC),
+            busy_until=datetime(2027, 1, 1, tzinfo=UTC),
+        ),
+        Memory(
             rotation="r" * 64,
             old="o" * 64,
             before="b" * 64,
@@ -462,7 +472,17 @@ def test_what_is_remembered_is_read_as_it_was_written(memory: Memory):
     assert len(memory.text()) <= 256
 
 
-@pytest.mark.parametrize("text", [None, "", "x", "a b c d e f", "- - - ended - 1e400", "1 2 3"])
+def test_ids_that_somebody_chose_too_long_leave_the_earliest_out():
+    """What a rotation goes on from is kept."""
+    ids = {key: key[0] * 64 for key in ("rotation", "old", "before", "earlier")}
+    memory = Memory(**ids, state=State.PUBLISHED, at=datetime(2026, 11, 25, tzinfo=UTC))
+    assert Memory.parse(memory.text()) == replace(memory, earlier=None)
+    assert len(memory.text()) <= 256
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "x", "a b c d e f g", "- - - - ended - 1e400", "1 2 3", "- - - ended - -"]
+)
 def test_a_tag_of_another_shape_is_no_memory(text: str | None):
     """Somebody may have written it."""
     assert Memory.parse(text) is None

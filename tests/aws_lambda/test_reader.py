@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-import psycopg
 import pytest
 
 from rotator.core.errors import Conflict, Transient
@@ -48,13 +47,9 @@ class Read(World):
 
     reader: ScratchPostgres
 
-    def accepts(self, login: dict[str, Any]) -> bool:
-        """Return whether the replica does."""
-        try:
-            self.reader.connect("postgres", login["username"], login["password"]).close()
-        except psycopg.OperationalError:
-            return False
-        return True
+    @property
+    def used(self) -> ScratchPostgres:
+        return self.reader
 
     def follow(self, *, on: bool) -> None:
         """Have the replica follow, or stand still."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -172,15 +173,27 @@ class World:
     def current_id(self) -> str:
         return next(one for one, labels in self.stages().items() if CURRENT in labels)
 
+    @property
+    def used(self) -> ScratchPostgres:
+        """Where the application works."""
+        return self.server
+
     def accepts(self, login: dict[str, Any]) -> bool:
+        """Return whether it logs in; its session has then ended."""
         try:
-            self.server.connect(
+            link = self.used.connect(
                 user=login["username"], password=login["password"], dbname=self.dbname
-            ).close()
+            )
         except psycopg.OperationalError as error:
             said = str(error)
             assert "authentication failed" in said or "not permitted" in said or "exist" in said
             return False
+        session = [link.info.backend_pid]
+        link.close()
+        # A server ends a session a moment after its client has.
+        with self.used.connect() as admin:
+            while admin.execute(b"SELECT 1 FROM pg_stat_activity WHERE pid = %s", session).rowcount:
+                time.sleep(0.005)
         return True
 
     def logins(self) -> set[str]:
@@ -231,11 +244,15 @@ class MariaWorld(World):
 
     def accepts(self, login: dict[str, Any]) -> bool:
         try:
-            self.server.connect(login["username"], login["password"], "shop").close()
+            link = self.server.connect(login["username"], login["password"], "shop")
         except pymysql.OperationalError as error:
             if error.args[0] not in REFUSALS:
                 raise
             return False
+        session = link.thread_id()
+        link.close()
+        while self.server.run(f"SELECT 1 FROM information_schema.processlist WHERE id = {session}"):
+            time.sleep(0.005)
         return True
 
     def logins(self) -> set[str]:

@@ -321,6 +321,10 @@ class Function:
             return None
         known = self._known(arn, about)
         opened, under_way = self._opened(known), known.under_way()
+        if under_way is not None and led.PREVIOUS in known.stages[under_way]:
+            # Somebody has made another one current since. AWS would begin no rotation any more.
+            self._backend.discard(arn, under_way)
+            under_way = None
         if under_way is not None:
             return self._stuck(known, under_way, call)
         if opened is None:

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from rotator.core.model import Event
 
 _NOTHING: Final = "-"
-_FIELDS: Final = 6
+_FIELDS: Final = 7
+# What the value of a tag may have, in characters.
+_MOST: Final = 256
 
 
 class State(Enum):
@@ -38,7 +40,8 @@ class State(Enum):
 class Memory:
     """The last rotation. `rotation`: the version that it makes current, and so its own id.
 
-    `old`: the version that it replaces; `before`: the one before that. Once it has ended, what `rotation`
+    `old`: the version that it replaces; `before` and `earlier`: those before that, of which one may be
+    somebody's edit of the next, so that the other login of a pair is among them. Once it has ended, what `rotation`
     names is under our care. `at`: when it was published. `busy_until`: until then somebody may be closing
     the old login.
     """
@@ -46,6 +49,7 @@ class Memory:
     rotation: str | None = None
     old: str | None = None
     before: str | None = None
+    earlier: str | None = None
     state: State = State.ENDED
     at: datetime | None = None
     busy_until: datetime | None = None
@@ -71,13 +75,18 @@ class Memory:
         found = self
         match event.kind, event.step:
             case Kind.ADOPTED, _ if (version := str(event.data["version"])) != self.rotation:
-                found = Memory(rotation=version, old=self.rotation, before=self.old)
+                found = Memory(
+                    rotation=version, old=self.rotation, before=self.old, earlier=self.before
+                )
             case Kind.REQUESTED, _:
                 old = event.data.get("old_version")
+                before = (self.rotation, self.old, self.before)
+                before = before[1:] if old == self.rotation else before[:2]
                 found = Memory(
                     rotation=event.rotation_id,
                     old=None if old is None else str(old),
-                    before=self.old if old == self.rotation else self.rotation,
+                    before=before[0],
+                    earlier=before[1],
                     state=State.BEGUN,
                 )
             case Kind.FINISHED, Step.CREATE:
@@ -89,7 +98,7 @@ class Memory:
             case Kind.FINISHED, Step.PUBLISH:
                 found = replace(self, state=State.PUBLISHED, at=event.at)
             case Kind.ENDED, _ if event.data.get("outcome") == Outcome.UNDONE.value:
-                found = Memory(rotation=self.old, old=self.before)
+                found = Memory(rotation=self.old, old=self.before, before=self.earlier)
             case Kind.ENDED, _:
                 found = replace(self, state=State.ENDED)
             case _:
@@ -97,27 +106,33 @@ class Memory:
         return found
 
     def text(self) -> str:
-        """Return it as a tag holds it: 256 characters at most, of those that tags may have."""
-        versions = [one or _NOTHING for one in (self.rotation, self.old, self.before)]
+        """Return it as a tag holds it: 256 characters at most, of those that tags may have.
+
+        AWS's own ids have 36 characters; where somebody chose longer ones, the earliest is left out.
+        """
+        named = (self.rotation, self.old, self.before, self.earlier)
+        versions = [one or _NOTHING for one in named]
         times = [_seconds(one) for one in (self.at, self.busy_until)]
-        return " ".join([*versions, self.state.value, *times])
+        told = " ".join([*versions, self.state.value, *times])
+        return told if len(told) <= _MOST else replace(self, earlier=None).text()
 
     @staticmethod
     def parse(text: str | None) -> Memory | None:
         """Read what `text` returned; None for anything else."""
         said = (text or "").split(" ")
-        if len(said) != _FIELDS or said[3] not in {one.value for one in State}:
+        if len(said) != _FIELDS or said[4] not in {one.value for one in State}:
             return None
-        rotation, old, before = (None if one == _NOTHING else one for one in said[:3])
+        rotation, old, before, earlier = (None if one == _NOTHING else one for one in said[:4])
         try:
-            at, busy_until = (_moment(one) for one in said[4:])
+            at, busy_until = (_moment(one) for one in said[5:])
         except (ValueError, OverflowError, OSError):
             return None
         return Memory(
             rotation=rotation,
             old=old,
             before=before,
-            state=State(said[3]),
+            earlier=earlier,
+            state=State(said[4]),
             at=at,
             busy_until=busy_until,
         )

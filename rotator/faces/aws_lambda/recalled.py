@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rotator.core.model import Kind, NewEvent, Step
-from rotator.faces.aws_lambda.memory import Memory, State
+from rotator.faces.aws_lambda.memory import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
     from rotator.core.model import Credential, Json, Version
     from rotator.engine import ManagedSecret
+    from rotator.faces.aws_lambda.memory import Memory
 
 REASON = "AWS Secrets Manager rotates it"
 _Recalled = list[tuple[NewEvent, "datetime"]]
@@ -35,7 +37,7 @@ def recall(
     memory = _without_strangers(memory, current)
     overlaps = secret.rotation.overlaps
     found: _Recalled = []
-    versions = [memory.before, memory.old] if overlaps else [memory.old]
+    versions = [memory.earlier, memory.before, memory.old] if overlaps else [memory.old]
     for name in (*versions, None if memory.is_open else memory.rotation):
         version = current if name == current.id else (read(name) if name and overlaps else None)
         if version is not None:
@@ -53,7 +55,7 @@ def _without_strangers(memory: Memory, current: Version) -> Memory:
     """Forget a published rotation once somebody else's value is current: nothing of it may be revoked."""
     known = (memory.rotation, memory.old)
     if memory.is_open and memory.may_be_published and current.id not in known:
-        return Memory(rotation=memory.rotation, old=memory.old, before=memory.before)
+        return replace(memory, state=State.ENDED, at=None, busy_until=None)
     return memory
 
 
