@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
@@ -93,6 +94,8 @@ def world(
         made = Read(server=writer, aws=aws, dbname="postgres")
         made.reader = reader
         made.secret(host=_READER, port=reader.port, masterarn=made.master(port=writer.port))
+        while not made.accepts(made.served()):
+            time.sleep(0.01)
         yield made
     server.shutdown()
     server.server_close()
