@@ -61,6 +61,11 @@ class ScratchMariaDB(Scratch):
         return self._folder / "data"
 
     @property
+    def _tmp(self) -> Path:
+        # Its own: a server that starts removes what it takes for left over there, another's too.
+        return self._folder / "tmp"
+
+    @property
     def _socket(self) -> Path:
         return self._folder / "socket"
 
@@ -70,6 +75,7 @@ class ScratchMariaDB(Scratch):
             str(_program("mariadbd")),
             "--no-defaults",
             f"--datadir={self._data}",
+            f"--tmpdir={self._tmp}",
             f"--socket={self._socket}",
             f"--pid-file={self._folder / 'pid'}",
             f"--port={self.port}",
@@ -136,10 +142,12 @@ class ScratchMariaDB(Scratch):
         return pymysql.connect(connect_timeout=5, autocommit=True, ssl_disabled=True, **given)
 
     def _initialise(self) -> None:
+        self._tmp.mkdir()
         command = [
             str(_program("mariadb-install-db")),
             "--no-defaults",
             f"--datadir={self._data}",
+            f"--tmpdir={self._tmp}",
             "--auth-root-authentication-method=normal",
             f"--user={_user()}",
         ]

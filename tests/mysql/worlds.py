@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pymysql
 
 from rotations.mysql import PLUGIN
+from rotations.mysql.accounts import digest_of
 from rotations.mysql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret
 from rotator.testing.crash import Effects, World
@@ -60,6 +61,19 @@ def worlds(
         _account(server, f"{name}_legacy", f"IDENTIFIED BY '{password}'")
         return Credential(username=f"{name}_legacy", password=Secret(password))
 
+    def end(name: str) -> None:
+        # Thousands of worlds on one server: each would read the accounts of all that were before it.
+        close_sessions()
+        found = server.run(f"SELECT User FROM mysql.global_priv WHERE User LIKE '{name}\\_%'")
+        users = [row[0] for row in found]
+        if users:
+            server.run("DROP USER " + ", ".join(f"`{user}`@'%'" for user in users))
+        for user in users:
+            mark = f"rotator:{digest_of(name, user)}:%"
+            found = server.run(f"SELECT User FROM mysql.global_priv WHERE User LIKE '{mark}'")
+            for (role,) in found:
+                server.run(f"DROP ROLE `{role}`")
+
     def make() -> World:
         name = f"w{next(_numbers)}"
         _account(server, f"{name}_like", "ACCOUNT LOCK")
@@ -69,7 +83,7 @@ def worlds(
             target_options=TargetOptions(host=server.host, port=server.port),
             secret_options=secret_options(strategy, name),
             admin=admin,
-            close=close_sessions,
+            close=lambda: end(name),
             accepts=lambda one: logs_in(server, one),
             usable=lambda: {
                 row[0]

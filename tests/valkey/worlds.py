@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rotations.valkey import PLUGIN
 from rotations.valkey.options import SecretOptions, TargetOptions
+from rotations.valkey.users import Mark
 from rotator.api import Credential, Secret
 from rotator.testing.crash import Effects, World
 
@@ -91,6 +92,15 @@ def worlds(
             make_user(server, f"{name}_legacy", "on", f">{password}")
         return Credential(username=f"{name}_legacy", password=Secret(password))
 
+    def end(name: str) -> None:
+        # Thousands of worlds on one server: each would read the users of all that were before it.
+        close_sessions()
+        for server in servers:
+            users = [line.split(" ")[1] for line in acl_of(server, f"{name}_")]
+            marks = [Mark.make(name, user, "").name for user in users]
+            if users:
+                server.run("ACL DELUSER", *users, *marks)
+
     def make() -> World:
         name = f"w{next(_numbers)}"
         for server in servers:
@@ -101,7 +111,7 @@ def worlds(
             target_options=TargetOptions(host=first.host, port=first.port, nodes=nodes),
             secret_options=secret_options(strategy, name),
             admin=admin,
-            close=close_sessions,
+            close=lambda: end(name),
             accepts=lambda one: logs_in(servers, one),
             usable=lambda: usable(servers, f"{name}_"),
             state=lambda: [acl_of(server, f"{name}_", "rotator:") for server in servers],
