@@ -18,6 +18,7 @@ from rotator.core.led import Followed, SelfRotating
 from rotator.core.logins import (
     candidate,
     next_of_pair,
+    passed,
     require_not_current,
     require_pair,
     same_login,
@@ -135,6 +136,7 @@ __all__ = [
     "fit",
     "is_local",
     "next_of_pair",
+    "passed",
     "require_not_current",
     "require_pair",
     "same_login",

@@ -24,6 +24,7 @@ from rotator.api import (
     UsageError,
     candidate,
     next_of_pair,
+    passed,
     require_not_current,
     require_pair,
     same_login,
@@ -74,14 +75,7 @@ class _Login:
         if old is not None and old != new.username:
             with self._server.admin("comparing the new login with the old one") as accounts:
                 checks += _alike(accounts, new.username, old)
-        failed = [check for check in checks if not check.ok]
-        if failed:
-            raise Refused(
-                f"the new login {new.username!r} could not do the work of the old one: "
-                + "; ".join(f"{check.name}: {check.detail}" for check in failed),
-                hint="Give it what is missing, or change the options, and rotate again.",
-            )
-        return Evidence(checks=tuple(checks))
+        return passed(new.username, checks)
 
     def sessions(self, login: str, ctx: StepContext) -> list[Session]:
         """Return who is still logged in as `login`."""

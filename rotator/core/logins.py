@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.errors import Conflict, Denied, UsageError
-from rotator.core.model import Credential
+from rotator.core.errors import Conflict, Denied, Refused, UsageError
+from rotator.core.model import Credential, Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rotator.core.model import Check
     from rotator.core.ports import StepContext
 
 _PAIR: Final = 2
@@ -45,6 +46,17 @@ def require_pair(users: Sequence[str]) -> None:
     """Raise `UsageError` unless the option `users` names two different logins."""
     if len(users) != _PAIR or len(set(users)) != _PAIR:
         raise UsageError("strategy alternating-users needs `users`: two different login names.")
+
+
+def passed(login: str, checks: Sequence[Check]) -> Evidence:
+    """Return the evidence that a new login does its work; raise `Refused` with what it could not do."""
+    failed = [f"{check.name}: {check.detail}" for check in checks if not check.ok]
+    if failed:
+        raise Refused(
+            f"the new login {login!r} could not do the work of the old one: {'; '.join(failed)}",
+            hint="Give it, or its group, what is missing, or change the options, and rotate again.",
+        )
+    return Evidence(checks=tuple(checks))
 
 
 def require_not_current(name: str, ctx: StepContext) -> None:
