@@ -74,7 +74,8 @@ def worlds(
     for server in servers:
         server.run("ACL SETUSER", ADMIN, "reset", "on", f">{_PASSWORD}", *ADMIN_RULES)
     sessions: list[Any] = []
-    made: list[World] = []
+    # Those that are not closed yet: one that is must not live on, with all its passwords.
+    made: dict[str, World] = {}
     nodes = tuple(server.place for server in servers[1:])
 
     def open_session(world: World, login: str) -> None:
@@ -95,6 +96,7 @@ def worlds(
     def end(name: str) -> None:
         # Thousands of worlds on one server: each would read the users of all that were before it.
         close_sessions()
+        made.pop(name, None)
         for server in servers:
             users = [line.split(" ")[1] for line in acl_of(server, f"{name}_")]
             marks = [Mark.make(name, user, "").name for user in users]
@@ -121,13 +123,13 @@ def worlds(
         world.open_session = lambda login: open_session(world, login)
         world.close_sessions = close_sessions
         world.foreign = lambda: foreign(name)
-        made.append(world)
+        made[name] = world
         return world
 
     try:
         yield make
     finally:
-        for world in made:
+        for world in [*made.values()]:
             world.close()
 
 
