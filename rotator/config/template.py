@@ -144,7 +144,10 @@ def _backend(info: PluginInfo | None) -> str:
 
 
 def _target(info: PluginInfo | None) -> str:
-    head = "\n# The systems that accept credentials, by name.\ntargets:\n"
+    head = (
+        "\n# The systems that accept credentials, by name. Other kinds than this, with their options:"
+        "\n# rotator plugins, and: rotator plugins NAME (mysql, valkey, vault-database)\ntargets:\n"
+    )
     if info is None:
         return f"{head}  # main: {{plugin: postgresql}}  # pip install 'credential-rotator[postgresql]'\n"
     admin = "{username: postgres, password: env:PGPASSWORD}"
