@@ -237,6 +237,20 @@ def test_a_value_that_was_corrected_by_hand_is_taken_over(either: World):
     assert either.logins() == {either.served()["username"]}
 
 
+def test_an_edit_during_the_grace_period_blocks_nothing(either: World):
+    """The old login of the rotation before may have to wait for the next one; it does not stay."""
+    either.secret(masterarn=either.master())
+    assert either.rotate() == []
+    either.aws.by_hand(either.name, json.dumps({**either.served(), "note": "edited by hand"}))
+    assert either.sweep()["failed"] == []
+    assert either.accepts(either.served())
+    for _ in range(2):
+        assert either.rotate() == []
+        assert either.served()["note"] == "edited by hand"
+        assert either.sweep()["ended"] == 1
+        assert either.logins() == {either.served()["username"]}
+
+
 def test_a_current_login_that_does_not_log_in_is_not_rotated(either: World):
     """AWS's rule; and the last good login is not closed for it."""
     either.environ["ROTATOR_GRACE"] = "1h"

@@ -214,6 +214,7 @@ class Function:
                 # Once the password is set, what is current does not log in: it is tried and published
                 # at once, not by AWS's next two calls. They find it done.
                 to = Step.PUBLISH
+            self._take_over(engine, secret, known)
             try:
                 result = engine.advance(
                     secret,
@@ -341,6 +342,7 @@ class Function:
             if opened != known.current.id and not self._was_published(opened):
                 # Somebody has taken AWSPENDING away: nobody comes back to it.
                 return self._swept(engine.rollback(secret, reason="AWS has given it up"))
+            self._take_over(engine, secret, known)
             if now:
                 said = "asked for at once"
                 return self._swept(engine.revoke(secret, reason=said, end_sessions=True))
@@ -367,6 +369,20 @@ class Function:
                 raise result.error or Transient("it has not got that far yet.")
             self._prove(engine, secret, call)
             return True
+
+    def _take_over(self, engine: Engine, secret: ManagedSecret, known: _Known) -> None:
+        """Go on with a value that somebody wrote for the published one: the same login, another key beside it.
+
+        Without a database the published rotation is forgotten instead, see `recall`.
+        """
+        opened = self._opened(known)
+        if self._is_log or opened in (None, known.current.id) or not self._was_published(opened):
+            return
+        try:
+            _ = engine.adopt(secret, reason=REASON)
+        except UsageError as error:
+            # Another login, or one that does not log in: what stops because of it says so.
+            self._log.warning("not taken over", secret=secret.name, what=error.what)
 
     @staticmethod
     def _swept(result: Result | None) -> bool | None:
