@@ -31,10 +31,11 @@ def test_a_port_that_somebody_listens_on_is_passed_over(monkeypatch: pytest.Monk
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
-        drawn = iter([port, port, port - 1])
+        # Of the others some may be taken too: by whoever is at work beside this test.
+        drawn = iter([port, port, *range(20_000, 21_000)])
         monkeypatch.setattr(scratch, "_FIRST", 0)
         monkeypatch.setattr(scratch.secrets, "randbelow", lambda _below: next(drawn))
-        assert scratch.free_port() == port - 1
+        assert scratch.free_port() in range(20_000, 21_000)
 
 
 def test_where_the_kernel_leaves_no_room_any_free_port_will_do(
