@@ -17,8 +17,13 @@ if TYPE_CHECKING:
 # AWS puts one of them on every such secret (Amazon RDS User Guide, "Password management").
 _INSTANCE: Final = "aws:rds:primaryDBInstanceArn"
 _CLUSTER: Final = "aws:rds:primaryDBClusterArn"
-_UNKNOWN: Final = ("DBInstanceNotFound", "DBInstanceNotFoundFault", "DBClusterNotFoundFault")
-_UNLIKELY: Final = "InvalidParameterValue"
+# There is none of that name, or there could be none.
+_UNKNOWN: Final = (
+    "DBInstanceNotFound",
+    "DBInstanceNotFoundFault",
+    "DBClusterNotFoundFault",
+    "InvalidParameterValue",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +94,7 @@ class _Rds:
             return getattr(self._rds, action)(**given)
         except exceptions.ClientError as error:
             code = str(error.response.get("Error", {}).get("Code"))
-            if code in _UNKNOWN or code == _UNLIKELY:
+            if code in _UNKNOWN:
                 return {}
             raise Denied(
                 f"RDS does not say which hosts belong together ({code}).",

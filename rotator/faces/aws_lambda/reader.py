@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.errors import InUse, Refused, Transient
+from rotator.core.errors import InUse, Transient
 from rotator.core.model import Evidence
 from rotator.core.ports import CountsSessions, Rotation
 
@@ -43,15 +43,20 @@ class OnReader(Rotation):
     def verify(self, new: Credential, ctx: StepContext) -> Evidence:
         """Try it on both: nothing is published before the reader has it."""
         first = self._writer.verify(new, ctx)
-        if not self.probe(new, ctx):
-            raise Refused(f"login {new.username!r} is let in no more.")
+        self._follow(new, ctx, wanted=True)
         then = self._reader.verify(new, ctx)
         there = tuple(replace(one, name=f"{one.name}, at {self._host}") for one in then.checks)
         return Evidence(checks=first.checks + there)
 
     def probe(self, credential: Credential, ctx: StepContext) -> bool:
         """Log in to the writer, and to the reader until it says the same. Raises `Transient` if it does not."""
-        wanted, wait = self._writer.probe(credential, ctx), _FIRST
+        wanted = self._writer.probe(credential, ctx)
+        self._follow(credential, ctx, wanted=wanted)
+        return wanted
+
+    def _follow(self, credential: Credential, ctx: StepContext, *, wanted: bool) -> None:
+        """Wait until the reader says what the writer says."""
+        wait = _FIRST
         while self._reader.probe(credential, ctx) != wanted:
             if ctx.seconds_left() <= 2 * wait:
                 refused = "refused" if wanted else "let in"
@@ -61,7 +66,6 @@ class OnReader(Rotation):
                 )
             ctx.clock.sleep(wait)
             wait *= 2
-        return wanted
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Close it on the writer, once nobody is logged in with it on the reader."""

@@ -234,9 +234,9 @@ def _admin(admin: Credential | None) -> Credential:
     return admin
 
 
-def led_world() -> World:
+def led_world(engine: FakeEngine | None = None) -> World:
     """Return a world whose secret a fake engine rotates."""
-    engine = FakeEngine()
+    engine = engine or FakeEngine()
     return World(
         rotation=lambda: FakeFollowed(engine),
         backend=engine,
