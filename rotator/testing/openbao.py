@@ -11,16 +11,13 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final
 
 import requests
 
 from rotator.core.errors import UsageError
 from rotator.testing.certificates import make_certificates
-from rotator.testing.scratch import free_port
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from rotator.testing.scratch import Scratch, free_port
 
 _HOST: Final = "127.0.0.1"
 _START_SECONDS: Final = 60.0
@@ -44,7 +41,7 @@ audit "file" "log" {{ options {{ file_path = "{folder}/audit.log" }} }}
 """
 
 
-class ScratchOpenBao:
+class ScratchOpenBao(Scratch):
     """An OpenBao server that lives as long as the `with` block, unsealed, with KV v2 at `secret/`.
 
     On loopback only. `tls`: with a certificate of an authority of its own, and asking for a client
@@ -65,16 +62,10 @@ class ScratchOpenBao:
         self.folder: Path = Path()
         self.root_token: str = ""
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
         self.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _remove(self) -> None:
         self.stop()
 
     @property

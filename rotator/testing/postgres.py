@@ -17,15 +17,14 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 
 from rotator.core.errors import UsageError
 from rotator.testing.certificates import make_certificates, write_private
-from rotator.testing.scratch import free_port
+from rotator.testing.scratch import Scratch, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Mapping
-    from types import TracebackType
 
     import psycopg
 
@@ -49,7 +48,7 @@ _INSTALL: Final = (
 )
 
 
-class ScratchPostgres:
+class ScratchPostgres(Scratch):
     """A PostgreSQL server that lives as long as the `with` block.
 
     `settings` go into postgresql.conf; `hba` replaces the lines of pg_hba.conf; `tls` makes a
@@ -84,16 +83,10 @@ class ScratchPostgres:
         self.superuser_password: str = of.superuser_password if of else secrets.token_urlsafe(24)
         self.folder: Path = Path()
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> None:
         self.start()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def _remove(self) -> None:
         self.stop()
 
     def start(self) -> None:
