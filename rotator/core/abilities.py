@@ -11,12 +11,13 @@ from rotator.core.ports import (
     ExaminesBackend,
     Explains,
     KeepsValues,
+    LocksAccounts,
     Reseals,
     RotatesItself,
     TellsRotations,
 )
 
-OF_ROTATIONS: Final[tuple[type, ...]] = (CountsSessions, Explains, Examines)
+OF_ROTATIONS: Final[tuple[type, ...]] = (CountsSessions, Explains, Examines, LocksAccounts)
 OF_BACKENDS: Final[tuple[type, ...]] = (
     KeepsValues,
     RotatesItself,

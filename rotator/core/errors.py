@@ -57,6 +57,16 @@ class Transient(StepError):
     kind = "transient"
 
 
+class Unavailable(Transient):
+    """The target or the backend as a whole cannot be used, by no secret: all of its secrets wait.
+
+    The admin is rejected or lacks a right that every rotation needs, a disk is full, a backend is
+    sealed. Nothing was changed. It uses up no secret's retries; `hint` says how to mend it.
+    """
+
+    kind = "unavailable"
+
+
 class InUse(Transient):
     """The old login still has sessions: wait, by the policy's drain rules."""
 
@@ -138,4 +148,4 @@ class JournalBroken(JournalError):
 
 
 # What the engine retries by itself; every other step error needs a decision first.
-RETRIED: Final = frozenset({Transient.kind, Unknown.kind})
+RETRIED: Final = frozenset({Transient.kind, Unavailable.kind, Unknown.kind})

@@ -193,6 +193,18 @@ class Examines(Protocol):
         ...
 
 
+@runtime_checkable
+class LocksAccounts(Protocol):
+    """A rotation on a target that may lock an account after failed logins."""
+
+    def may_lock(self, login: str, ctx: StepContext) -> bool:
+        """Return whether one more wrong password could lock `login`, or whether that is unknown.
+
+        Where it could, the engine's negative control uses a login name that does not exist.
+        """
+        ...
+
+
 class SecretBackend(Protocol):
     """Where secrets are kept. Every method that writes is an ensure, keyed by the rotation id.
 

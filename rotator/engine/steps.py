@@ -17,6 +17,7 @@ from rotator.core.errors import (
     RotatorError,
     StepError,
     Transient,
+    Unavailable,
     Unknown,
     Unprovable,
     UsageError,
@@ -25,7 +26,7 @@ from rotator.core.history import text
 from rotator.core.machine import Direction, progress
 from rotator.core.model import Credential, Kind, Policy, Step
 from rotator.core.naming import successor
-from rotator.core.ports import CountsSessions, StepContext
+from rotator.core.ports import CountsSessions, LocksAccounts, StepContext
 from rotator.core.schedule import as_data, next_due
 from rotator.core.secret import Secret
 from rotator.engine.copies import Copies, Copy, same
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
     from rotator.core.ports import Clock, Entropy, Log, Rotation, SecretBackend
 
 _ERRORS: Final[Mapping[str, type[RotatorError]]] = {
-    one.kind: one for one in (Transient, Refused, Denied, Unprovable, Conflict, Unknown)
+    one.kind: one
+    for one in (Transient, Unavailable, Refused, Denied, Unprovable, Conflict, Unknown)
 }
 # After publish, what is current is known to log in for this long.
 _A_WHILE: Final = timedelta(minutes=1)
@@ -150,11 +152,19 @@ class Steps:
     def control(self, login: str | None) -> None:
         """Require once per target and process that a wrong password is refused.
 
-        Where it is accepted (`trust` in pg_hba.conf), no login on that target proves anything.
+        Where it is accepted (`trust` in pg_hba.conf), no login on that target proves anything. A
+        wrong password is never sent to an account that it could lock.
         """
         target = self._secret.target_name
         if target in self._controlled:
             return
+        guarded = cast("LocksAccounts", self._rotation)
+        if (
+            login is not None
+            and isinstance(self._secret.rotation, LocksAccounts)
+            and guarded.may_lock(login, self.context(None))
+        ):
+            login = None
         wrong = Credential(
             username=login or successor("rotator_control", self._entropy),
             password=Policy().password.generate(self._entropy),

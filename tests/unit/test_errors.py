@@ -55,8 +55,8 @@ def test_a_message_without_its_surroundings_is_what_happened():
 
 
 def test_only_what_may_work_later_is_retried_by_itself():
-    """A lost answer and a passing failure; everything else needs a decision first."""
-    assert {"transient", "unknown"} == RETRIED
+    """A lost answer, a passing failure, a target that nobody can use; all else needs a decision."""
+    assert {"transient", "unavailable", "unknown"} == RETRIED
 
 
 def test_sessions_in_use_are_told_one_by_one():
