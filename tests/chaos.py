@@ -24,13 +24,14 @@ from pathlib import Path
 from rotator import observe
 from rotator.api import Credential, Denied, Transient
 from rotator.bootstrap import App, initialise, open_app
-from rotator.core.errors import RotatorError
+from rotator.core.errors import Parked, RotatorError
 from rotator.core.history import newest_step
 from rotator.demo.client import Client
 from rotator.testing.openbao import ScratchOpenBao
 from rotator.testing.postgres import ScratchPostgres
 from rotator.testing.secrets_manager import SecretsManager
 from tests.grounds import Ground, MariaGround, PostgresGround, ValkeyGround
+from tests.troubles import Troublemaker
 
 CONFIG = """\
 version: 1
@@ -41,7 +42,7 @@ backends:
 targets:
   shop: {target}
 policies:
-  default: {{grace: 250ms, drain: {{wait: 1s, then: terminate, poll: 50ms}}, retry: {{attempts: 8, backoff: 50ms, backoff_cap: 1s}}}}
+  default: {{grace: 250ms, step_timeout: {timeout}, drain: {{wait: 1s, then: terminate, poll: 50ms}}, retry: {{attempts: 8, backoff: 50ms, backoff_cap: 1s}}}}
 secrets:
 """
 GROUNDS = {"postgresql": PostgresGround, "mysql": MariaGround, "valkey": ValkeyGround}
@@ -56,6 +57,7 @@ class ChaosReport:
     journal: str = ""
     backend: str = ""
     backend_kills: int = 0
+    troubles: dict[str, int] = field(default_factory=dict)
     killed_in: dict[str, int] = field(default_factory=dict)
     outcomes: dict[str, int] = field(default_factory=dict)
     rotations: int = 0
@@ -67,6 +69,7 @@ class ChaosReport:
     locked_out: list[str] = field(default_factory=list)
     audit_events: int = 0
     damage: list[str] = field(default_factory=list)
+    no_trouble: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -76,7 +79,7 @@ class ChaosReport:
             not any(overlapping.values())
             and all(self.client_logins.values())
             and not (self.orphans or self.unfinished or self.locked_out or self.damage)
-            and not self.changed_rights
+            and not (self.changed_rights or self.no_trouble)
         )
 
 
@@ -87,13 +90,19 @@ def run(
     plugin: str = "postgresql",
     postgresql_journal: bool = False,
     backend: str = "local",
+    troubled: bool = False,
 ) -> ChaosReport:
-    """Kill a rotating process `kills` times; an OpenBao that keeps the secrets every third time."""
+    """Kill a rotating process `kills` times; an OpenBao that keeps the secrets every third time.
+
+    `troubled`: backups, locks and pauses are taken on the target at random meanwhile, many of them
+    for longer than a step may last.
+    """
     observe.set_up(level="off")
     chance = random.Random(seed)
     report, begun = ChaosReport(kills=kills, plugin=plugin), time.monotonic()
     killed_in: collections.Counter[str] = collections.Counter()
     outcomes: collections.Counter[str] = collections.Counter()
+    held: collections.Counter[str] = collections.Counter()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-chaos-")))
         wanted = postgresql_journal or plugin == "postgresql"
@@ -104,7 +113,7 @@ def run(
             PostgresGround(server) if plugin == "postgresql" and server else GROUNDS[plugin]()
         )
         journal = server if postgresql_journal else None
-        config = configure(folder, ground, bao, aws, journal=journal)
+        config = configure(folder, ground, bao, aws, journal=journal, troubled=troubled)
         app = stack.enter_context(open_app(config, face="chaos"))
         report.journal = app.journal.url.get_backend_name()
         report.backend = backend
@@ -122,17 +131,16 @@ def run(
             name = list(names.values())[turn % len(names)]
             outage = bao if turn % 3 == 0 else None
             report.backend_kills += outage is not None
-            killed_in[kill_one(app, config, name, chance, outage)] += 1
-            result = app.engine.resume(app.secret(name), patience=timedelta(seconds=20))
-            outcomes[str(result.outcome) if result else "nothing open"] += 1
+            with Troublemaker(ground.troubles() if troubled else {}, chance) as trouble:
+                killed_in[kill_one(app, config, name, chance, outage, long=troubled)] += 1
+                ended = finish(app, name)
+            held += trouble.held
+            report.no_trouble += trouble.failed
             if app.journal.open_rotation(name) is not None:
-                report.unfinished.append(f"kill {turn}: {name}: {result}")
-            if not app.engine.check(app.secret(name)).accepted:
-                report.locked_out.append(f"kill {turn}: {name}")
-            left = ground.logins() - {serves(app, one).username for one in names.values()}
-            report.orphans += [f"kill {turn}: {one}" for one in sorted(left)]
-            if ground.rights(serves(app, name).username) != before[name]:
-                report.changed_rights.append(f"kill {turn}: {name}")
+                # What is left once the trouble is over ends without it.
+                ended = finish(app, name)
+            outcomes[ended] += 1
+            inspect(report, app, ground, before, f"kill {turn}: {name}: {ended}", name)
         time.sleep(0.2)
         for client in clients:
             report.client_logins[client.report.strategy] = client.report.logins
@@ -143,23 +151,63 @@ def run(
         report.audit_events = audited.events
         report.damage = [f"{one.where}: {one.what}" for one in audited.damage]
     report.killed_in, report.outcomes = dict(killed_in), dict(outcomes)
+    report.troubles = dict(held)
     report.seconds = round(time.monotonic() - begun, 1)
     return report
 
 
+def inspect(
+    report: ChaosReport,
+    app: App,
+    ground: Ground,
+    before: dict[str, set[str]],
+    where: str,
+    name: str,
+) -> None:
+    """Look for what must not be there after a rotation has been resumed."""
+    if app.journal.open_rotation(name) is not None:
+        report.unfinished.append(where)
+    if not app.engine.check(app.secret(name)).accepted:
+        report.locked_out.append(where)
+    left = ground.logins() - {serves(app, one).username for one in ground.names.values()}
+    report.orphans += [f"{where}: {one}" for one in sorted(left)]
+    if ground.rights(serves(app, name).username) != before[name]:
+        report.changed_rights.append(where)
+
+
+def finish(app: App, name: str) -> str:
+    """Bring the open rotation of a secret to its end; return how it ended."""
+    try:
+        result = app.engine.resume(app.secret(name), patience=timedelta(seconds=20))
+    except Parked as parked:
+        return str(parked)
+    return str(result.outcome if result.error is None else result.error) if result else "nothing"
+
+
 def kill_one(
-    app: App, config: Path, name: str, chance: random.Random, bao: ScratchOpenBao | None
+    app: App,
+    config: Path,
+    name: str,
+    chance: random.Random,
+    bao: ScratchOpenBao | None,
+    *,
+    long: bool = False,
 ) -> str:
     """Start a process that rotates without a pause, kill it at a random instant.
 
-    `bao`: killed at a random instant too, and started again.
+    `bao`: killed at a random instant too, and started again. `long`: it may live for some steps'
+    time limits, so that it gives up on some of them.
     """
     command = [sys.executable, "-m", "tests.chaos", "--worker", str(config), name]
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     assert worker.stdout is not None
     try:
         worker.stdout.readline()
-        moments = chance.uniform(0, 0.45), chance.uniform(0, 0.3), chance.uniform(0, 0.4)
+        moments = (
+            chance.uniform(0, 3 if long else 0.45),
+            chance.uniform(0, 0.3),
+            chance.uniform(0, 0.4),
+        )
         outage = threading.Thread(target=_outage, args=(bao, *moments[1:]))
         outage.start()
         time.sleep(moments[0])
@@ -219,8 +267,12 @@ def configure(
     aws: SecretsManager | None = None,
     *,
     journal: ScratchPostgres | None,
+    troubled: bool = False,
 ) -> Path:
-    """Write a configuration with its keys. `journal`: the server that keeps it, None for SQLite."""
+    """Write a configuration with its keys. `journal`: the server that keeps it, None for SQLite.
+
+    `troubled`: steps give up sooner than the troubles do.
+    """
     _keep(folder / "admin-password", ground.password)
     url, password = "sqlite:///journal.db", ""
     if journal is not None:
@@ -241,7 +293,13 @@ def configure(
         options = f'region: eu-central-1, endpoint: "{aws.endpoint}", writes_a_second: 1000'
         vault = f"aws: {{type: aws, {options}}}"
     config = folder / "rotator.yaml"
-    text = CONFIG.format(journal=url, password=password, target=ground.target, vault=vault)
+    text = CONFIG.format(
+        journal=url,
+        password=password,
+        target=ground.target,
+        vault=vault,
+        timeout="2s" if troubled else "30s",
+    )
     initialise(config, text + ground.secrets.format(backend=backend))
     return config
 
@@ -265,6 +323,7 @@ def main() -> None:
     parser.add_argument("--plugin", choices=list(GROUNDS), default="postgresql")
     parser.add_argument("--journal", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--backend", choices=["local", "openbao", "aws"], default="local")
+    parser.add_argument("--troubles", action="store_true", help="backups and locks meanwhile")
     parser.add_argument("--worker", nargs=2, metavar=("CONFIG", "NAME"))
     given = parser.parse_args()
     if given.worker:
@@ -277,6 +336,7 @@ def main() -> None:
         plugin=given.plugin,
         postgresql_journal=given.journal == "postgresql",
         backend=given.backend,
+        troubled=given.troubles,
     )
     print(json.dumps({"seed": seed, "ok": report.ok, **asdict(report)}, indent=2))
     sys.exit(not report.ok)

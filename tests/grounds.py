@@ -14,6 +14,7 @@ from rotator.demo.client import PostgresLine
 from rotator.testing.mariadb import ScratchMariaDB
 from rotator.testing.postgres import ScratchPostgres
 from rotator.testing.valkey import ScratchValkey
+from tests.troubles import mariadb_troubles, postgres_troubles, valkey_troubles
 from tests.valkey.worlds import make_user, rules, usable
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
     from rotator.api import Credential
     from rotator.demo.client import Line
+    from tests.troubles import Trouble
 
 
 class Ground(Protocol):
@@ -50,6 +52,10 @@ class Ground(Protocol):
 
     def rights(self, login: str) -> set[str]:
         """Return all that a login may do, without its name."""
+        ...
+
+    def troubles(self) -> Mapping[str, Trouble]:
+        """Return what other people may do to the server meanwhile."""
         ...
 
 
@@ -119,6 +125,9 @@ class PostgresGround:
             ).fetchall()
         return {str(row) for row in found}
 
+    def troubles(self) -> Mapping[str, Trouble]:
+        return postgres_troubles(self.server)
+
 
 class MariaGround:
     """A MariaDB, whose accounts have something of everything that is to be copied."""
@@ -187,6 +196,9 @@ class MariaGround:
         plain = (re.sub(r" IDENTIFIED .*?'(?=$| (?!OR))", "", str(row[0])) for row in found)
         return {one.replace(f"`{login}`", "it") for one in plain}
 
+    def troubles(self) -> Mapping[str, Trouble]:
+        return mariadb_troubles(self.server)
+
 
 class _MariaLine:
     def __init__(self, raw: Any) -> None:
@@ -238,6 +250,9 @@ class ValkeyGround:
 
     def rights(self, login: str) -> set[str]:
         return set(rules(self.server, login))
+
+    def troubles(self) -> Mapping[str, Trouble]:
+        return valkey_troubles(self.server)
 
 
 class _ValkeyLine:
