@@ -7,7 +7,7 @@ DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint crash chaos vault-chaos fleet bench idle growth lambda lambda-bench lambda-chaos aws-cli schema clean
+.PHONY: help demo test lint crash chaos gaps vault-chaos fleet bench idle growth lambda lambda-bench lambda-chaos aws-cli schema clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ crash: $(STAMP) ## two crashes in one rotation, at every pair of points
 
 chaos: $(STAMP) ## SIGKILL at random over a real server, 200 times
 	$(PY) -m tests.chaos $(ARGS)
+
+gaps: $(STAMP) ## how long single-user leaves an application outside, beside a thousand troubles
+	$(PY) -m tests.gaps $(ARGS)
 
 vault-chaos: $(STAMP) ## SIGKILL at random while a real OpenBao rotates, and of that OpenBao, 100 times
 	$(PY) -m tests.vault_chaos $(ARGS)
