@@ -441,10 +441,11 @@ class App:
             message = "nothing is published yet: the first rotation creates its login"
             found.append(_finding(Severity.OK, subject, message))
         elif not secret.rotation.probe(credential, steps.context(credential)):
-            message = (
-                f"the target refuses login {credential.username!r} with what the backend serves"
+            why = steps.rejection(credential)
+            message = f"the target rejects login {credential.username!r} with what the backend serves{why.because}"
+            remedy = (
+                why.hint or f"Put the right password into the backend, or: rotator rotate {name}"
             )
-            remedy = f"Put the right password into the backend, or: rotator rotate {name}"
             if is_led(secret):
                 remedy = f"Have another one made: rotator rotate {name}"
             found.append(_finding(Severity.ERROR, subject, message, remedy))

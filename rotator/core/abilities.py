@@ -10,6 +10,7 @@ from rotator.core.ports import (
     Examines,
     ExaminesBackend,
     Explains,
+    ExplainsRejections,
     KeepsValues,
     LocksAccounts,
     Reseals,
@@ -17,7 +18,13 @@ from rotator.core.ports import (
     TellsRotations,
 )
 
-OF_ROTATIONS: Final[tuple[type, ...]] = (CountsSessions, Explains, Examines, LocksAccounts)
+OF_ROTATIONS: Final[tuple[type, ...]] = (
+    CountsSessions,
+    Explains,
+    ExplainsRejections,
+    Examines,
+    LocksAccounts,
+)
 OF_BACKENDS: Final[tuple[type, ...]] = (
     KeepsValues,
     RotatesItself,

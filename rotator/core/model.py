@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from rotator.core.passwords import PasswordPolicy
 from rotator.core.secret import Secret
@@ -80,6 +80,29 @@ class Finding:
     subject: str
     message: str
     remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejection:
+    """Why a target rejects a login, as its error number or its catalog shows it.
+
+    `cause`: one word that programs compare, such as `password`, `host`, `expired`, `locked`. `text`:
+    the same as a clause that follows a colon. `hint`: the remedy, which can be pasted. All are empty
+    where nothing shows the cause.
+    """
+
+    cause: str = ""
+    text: str = ""
+    hint: str = ""
+
+    @property
+    def because(self) -> str:
+        """The end of a sentence that says what was rejected."""
+        return f": {self.text}" if self.text else ""
+
+
+# Nothing shows the cause.
+UNEXPLAINED: Final = Rejection()
 
 
 class Step(StrEnum):

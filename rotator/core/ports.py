@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Lease,
         NewEvent,
         Planned,
+        Rejection,
         Version,
     )
     from rotator.core.secret import Secret
@@ -201,6 +202,19 @@ class LocksAccounts(Protocol):
         """Return whether one more wrong password could lock `login`, or whether that is unknown.
 
         Where it could, the engine's negative control uses a login name that does not exist.
+        """
+        ...
+
+
+@runtime_checkable
+class ExplainsRejections(Protocol):
+    """A rotation that knows why its target rejects a login, by error number or catalog."""
+
+    def rejection(self, credential: Credential, ctx: StepContext) -> Rejection | None:
+        """Return why `credential`, which `probe` has just seen rejected, does not log in.
+
+        None where neither the target's answer nor its catalog shows a cause. Nothing is changed,
+        and no other login is tried.
         """
         ...
 

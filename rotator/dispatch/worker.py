@@ -160,7 +160,7 @@ class Worker:
 
     def _checked(self, secret: ManagedSecret, health: Health) -> Done:
         if health.login is not None and not health.accepted:
-            what = f"the target refuses login {health.login!r} with what the backend serves."
+            what = f"the target rejects login {health.login!r} with what the backend serves{health.rejection.because}."
             self.tell(Topic.REFUSED, secret.name, {"login": health.login, "what": what})
             if isinstance(secret.rotation, Followed):
                 # Whoever keeps it has lost what the target knows: only another rotation mends that.

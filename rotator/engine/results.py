@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rotator.core.model import UNEXPLAINED
+
 if TYPE_CHECKING:
     from datetime import datetime
 
     from rotator.core.errors import RotatorError
-    from rotator.core.model import Outcome, Planned, Step
+    from rotator.core.model import Outcome, Planned, Rejection, Step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class Plan:
 class Health:
     """Whether what the backend serves logs in now, and whether the journal knows it.
 
-    `stale`: the copies that hold something else, or nothing.
+    `stale`: the copies that hold something else, or nothing. `rejection`: why it does not log in.
     """
 
     secret: str
@@ -64,3 +66,4 @@ class Health:
     known: bool
     recorded: bool
     stale: tuple[str, ...] = ()
+    rejection: Rejection = UNEXPLAINED

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
@@ -24,9 +24,9 @@ from rotator.core.errors import (
 )
 from rotator.core.history import text
 from rotator.core.machine import Direction, progress
-from rotator.core.model import Credential, Kind, Policy, Step
+from rotator.core.model import UNEXPLAINED, Credential, Kind, Policy, Step
 from rotator.core.naming import successor
-from rotator.core.ports import CountsSessions, LocksAccounts, StepContext
+from rotator.core.ports import CountsSessions, ExplainsRejections, LocksAccounts, StepContext
 from rotator.core.schedule import as_data, next_due
 from rotator.core.secret import Secret
 from rotator.engine.copies import Copies, Copy, same
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from datetime import datetime
 
-    from rotator.core.model import Event, Json, Version
+    from rotator.core.model import Event, Json, Rejection, Version
     from rotator.core.ports import Clock, Entropy, Log, Rotation, SecretBackend
 
 _ERRORS: Final[Mapping[str, type[RotatorError]]] = {
@@ -178,6 +178,18 @@ class Steps:
         if login is not None:
             self._controlled.add(target)
 
+    def rejection(self, credential: Credential) -> Rejection:
+        """Return why the target rejects a credential. `text` is empty where nothing shows the cause.
+
+        Where it cannot be asked now, that is no error: what was seen stays true.
+        """
+        found = None
+        if isinstance(self._secret.rotation, ExplainsRejections):
+            explains = cast("ExplainsRejections", self._rotation)
+            with suppress(StepError):
+                found = explains.rejection(credential, self.context(credential))
+        return found or UNEXPLAINED
+
     # -- forward -------------------------------------------------------------------------------
 
     def _stage(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001 # one shape for all steps
@@ -301,10 +313,11 @@ class Steps:
                 hint="Look for another way in, such as `trust` in pg_hba.conf, and close it.",
             )
         if not self._rotation.probe(current.credential, ctx):
+            why = self.rejection(current.credential)
             raise Denied(
-                f"after the revoke the target refuses the current login {current.credential.username!r}.",
+                f"after the revoke the target rejects the current login {current.credential.username!r}{why.because}.",
                 safety="The application is NOT safe: what the backend serves does not log in.",
-                hint="Look at that login on the target first.",
+                hint=why.hint or "Look at that login on the target first.",
             )
         return {"login": old.username, "refused": True if held is not None else None}
 
@@ -314,10 +327,12 @@ class Steps:
         if since is not None and self._clock.now() - since < _A_WHILE:
             return
         if not self._rotation.probe(current, ctx):
+            why = self.rejection(current)
             raise Denied(
-                f"the target refuses the current login {current.username!r}, so the old one was not revoked.",
+                f"the target rejects the current login {current.username!r}{why.because}, so the old one was not revoked.",
                 safety="The application is NOT safe: what the backend serves does not log in. The old login was left as it is.",
-                hint="Set the password that the backend serves on the target; then resume.",
+                hint=why.hint
+                or "Set the password that the backend serves on the target; then resume.",
             )
 
     # -- backward ------------------------------------------------------------------------------

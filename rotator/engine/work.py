@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from rotator.core.errors import Conflict, InUse, RotatorError, Transient, UsageError
 from rotator.core.history import fold_rotation, newest_step, text
 from rotator.core.machine import Direction, Finish, Run, WaitUntil, decide, progress
-from rotator.core.model import Event, Kind, NewEvent, Outcome, Step
+from rotator.core.model import UNEXPLAINED, Event, Kind, NewEvent, Outcome, Step
 from rotator.core.naming import new_id
 from rotator.core.schedule import as_data, next_due, retry_due
 from rotator.engine.copies import same
@@ -381,10 +381,11 @@ class Work:
         steps.control(credential.username)
         if not secret.rotation.probe(credential, steps.context(credential)):
             given = "the password given" if first is not None else "what the backend holds"
+            why = steps.rejection(credential)
             raise UsageError(
-                f"the target refuses login {credential.username!r} with {given}.",
+                f"the target rejects login {credential.username!r} with {given}{why.because}.",
                 safety="Nothing was changed.",
-                hint="Mend the password, then adopt again.",
+                hint=why.hint or "Correct the password, then adopt again.",
             )
         rotation_id = None
         if first is not None:
@@ -435,10 +436,12 @@ class Work:
         if not secret.rotation.probe(current.credential, ctx):
             staged = secret.backend.staged(secret.path, rotation_id)
             if staged is None or not secret.rotation.probe(staged, ctx):
+                why = steps.rejection(current.credential)
                 raise UsageError(
-                    f"the target refuses login {current.credential.username!r} with what is current.",
+                    f"the target rejects login {current.credential.username!r} with what is current{why.because}.",
                     safety="Nothing was changed. The application is NOT safe: what it reads does not log in.",
-                    hint="Write the password that works into the secret, or set the one that is in it on the target; then rotate again.",
+                    hint=why.hint
+                    or "Write the password that works into the secret, or set the one that is in it on the target; then rotate again.",
                 )
         # Whoever can write the backend could name any login there: only who knows its password has it.
         found = [
@@ -487,12 +490,13 @@ class Work:
         secret = self._secret
         known = self._journal.secret(secret.name)
         current = marked(secret.backend, f"backend {secret.backend_name}").current(secret.path)
-        accepted = False
+        accepted, why = False, UNEXPLAINED
         if current is not None:
             steps = self.steps("check", known)
             steps.control(current.credential.username)
             target = marked(secret.rotation, f"target {secret.target_name}")
             accepted = target.probe(current.credential, steps.context(current.credential))
+            why = why if accepted else steps.rejection(current.credential)
         stale = tuple(
             map(str, self.steps("check", known).copies.stale(current and current.credential))
         )
@@ -504,6 +508,7 @@ class Work:
             accepted=accepted,
             known=known is not None and current is not None and known.version == current.id,
             recorded=record,
+            rejection=why,
         )
         if record:
             data: dict[str, Json] = {
@@ -512,6 +517,7 @@ class Work:
                 "accepted": health.accepted,
                 "known": health.known,
                 **({"stale": list(stale)} if stale else {}),
+                **({"cause": why.cause, "why": why.text} if why.cause else {}),
             }
             self.record(NewEvent(kind=Kind.CHECKED, data=data))
         return health

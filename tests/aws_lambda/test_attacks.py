@@ -101,7 +101,7 @@ def test_writing_a_login_into_the_secret_gives_nobody_its_rights(
     either.aws.by_hand(either.name, json.dumps(evil))
     logins = either.logins()
     (error, *_) = either.rotate()
-    assert "refuses login 'payroll'" in str(error)
+    assert "rejects login 'payroll'" in str(error)
     assert either.logins() == logins
     assert either.accepts({"username": "payroll", "password": "unknown-to-the-attacker"})
 

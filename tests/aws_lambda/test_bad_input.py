@@ -96,7 +96,7 @@ def test_a_secret_without_rotation_is_left_alone(world: World):
         ({"rotator": {"strategy": "alternating-users"}}, "masterarn"),
         ({"rotator": {"options": {"groop": "x"}}}, "Did you mean `group`"),
         ({"password": None}, "password"),
-        ({"username": "app; DROP"}, "refuses login"),
+        ({"username": "app; DROP"}, "rejects login"),
         (
             {"masterarn": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:gone-abcdef"},
             "no current value",

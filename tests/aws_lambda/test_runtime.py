@@ -89,7 +89,7 @@ def test_what_goes_wrong_reaches_the_log_and_the_payload_without_a_secret(
     (error,) = world.rotate()
     assert isinstance(error, InvocationError)
     assert error.payload["errorType"] == "UsageError"
-    assert "refuses login 'app'" in error.payload["errorMessage"]
+    assert "rejects login 'app'" in error.payload["errorMessage"]
     assert "NOT safe" in error.payload["errorMessage"]
     said = json.dumps(error.payload) + (tmp_path / "log").read_text()
     assert APP_PASSWORD not in said

@@ -239,7 +239,7 @@ def test_what_aws_made_and_nobody_can_log_in_with_is_an_alarm(rotator: Real, tem
     """The application is not safe, and that is said."""
     template._set = lambda secret, token: None  # a function that forgets to set it
     failed = rotator("rotate", "app", code=3)
-    assert "the target refuses login 'app'" in failed.err
+    assert "the target rejects login 'app'" in failed.err
     assert "NOT safe" in failed.err
 
 

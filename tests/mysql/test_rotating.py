@@ -306,7 +306,7 @@ def test_an_account_that_logs_in_by_its_socket_is_refused(house: House):
     """There is no password to rotate."""
     house.server.run(f"ALTER USER {house.name}@'%' IDENTIFIED VIA unix_socket")
     secret = house.secret("dual-password")
-    with pytest.raises(UsageError, match="refuses login"):
+    with pytest.raises(UsageError, match="rejects login"):
         house.adopt(secret)
 
 
@@ -347,7 +347,7 @@ def test_an_account_that_is_locked_or_expired_is_not_adopted(house: House, how: 
     """It does not log in."""
     house.server.run(f"ALTER USER {house.name}@'%' {how}")
     secret = house.secret("dual-password")
-    with pytest.raises(UsageError, match="refuses login"):
+    with pytest.raises(UsageError, match="rejects login"):
         house.adopt(secret)
 
 

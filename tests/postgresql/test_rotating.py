@@ -171,7 +171,7 @@ def test_a_password_that_is_wrong_is_not_adopted(house: House):
     name = f"{house.group}_app"
     first = replace(adopted(house, name), password=Secret("mistyped-password"))
     secret = house.secret(group=name)
-    with pytest.raises(UsageError, match="refuses login"):
+    with pytest.raises(UsageError, match="rejects login"):
         house.engine.adopt(secret, first=first)
     assert house.backend.current(secret.path) is None
 

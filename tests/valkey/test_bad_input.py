@@ -75,7 +75,7 @@ def test_a_user_that_is_off_or_lets_everybody_in_is_not_adopted(house: House, ho
     server.run("ACL SETUSER", house.name, how)
     before = acl_of(server, house.name)
     secret = house.secret("dual-password")
-    with pytest.raises((UsageError, Denied), match=r"refuses login|wrong password"):
+    with pytest.raises((UsageError, Denied), match=r"rejects login|wrong password"):
         house.adopt(secret)
     assert acl_of(server, house.name) == before
 

@@ -199,7 +199,7 @@ def test_an_engine_that_is_locked_out_is_told_with_the_way_back(rotator: Real, s
     rotator("adopt", "root")
     served = shop.serves()
     shop.sql(f"ALTER ROLE {shop.root} PASSWORD 'what-the-engine-never-kept'")
-    assert "refuses login" in rotator("verify", "root", code=1).err
+    assert "rejects login" in rotator("verify", "root", code=1).err
     failed = rotator("rotate", "root", code=3)
     assert "has another password than the engine keeps" in failed.err
     assert "Applications are safe" in failed.err

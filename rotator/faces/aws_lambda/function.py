@@ -267,9 +267,9 @@ class Function:
             health = engine.check(secret)
             if not health.accepted:
                 raise UsageError(
-                    f"the target refuses login {health.login!r} with what is current.",
+                    f"the target rejects login {health.login!r} with what is current{health.rejection.because}.",
                     safety="Nothing was changed. The application is NOT safe: what it reads does not log in.",
-                    hint="Write the password that works into the secret.",
+                    hint=health.rejection.hint or "Write the password that works into the secret.",
                 )
 
     def _pending(self, asked: Event, known: _Known) -> Credential | None:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import InUse, Transient
 from rotator.core.model import Evidence
-from rotator.core.ports import CountsSessions, Rotation
+from rotator.core.ports import CountsSessions, ExplainsRejections, LocksAccounts, Rotation
 
 if TYPE_CHECKING:
-    from rotator.core.model import Credential
+    from rotator.core.model import Credential, Rejection
     from rotator.core.ports import StepContext
     from rotator.core.session import Session
 
@@ -84,6 +84,17 @@ class OnReader(Rotation):
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """As on the writer."""
         self._writer.withdraw(new, ctx)
+
+    def rejection(self, credential: Credential, ctx: StepContext) -> Rejection | None:
+        """Ask the writer, whose catalog the reader has."""
+        writer = self._writer
+        explains = isinstance(writer, ExplainsRejections)
+        return writer.rejection(credential, ctx) if explains else None
+
+    def may_lock(self, login: str, ctx: StepContext) -> bool:
+        """Ask the writer, whose catalog the reader has."""
+        writer = self._writer
+        return isinstance(writer, LocksAccounts) and writer.may_lock(login, ctx)
 
     @staticmethod
     def _sessions(rotation: Rotation, login: str, ctx: StepContext) -> list[Session]:

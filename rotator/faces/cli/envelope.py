@@ -162,6 +162,7 @@ def of_health(health: Health) -> Data:
         "known": health.known,
         "recorded": health.recorded,
         "stale_copies": list(health.stale),
+        "cause": health.rejection.cause or None,
     }
 
 

@@ -17,7 +17,7 @@ from rotator.faces.cli.run import Run, each
 if TYPE_CHECKING:
     from rotator.core.history import RotationRecord
     from rotator.core.model import Event
-    from rotator.engine import ManagedSecret
+    from rotator.engine import Health, ManagedSecret
     from rotator.faces.cli.standing import Standing
 
 _PANEL = "Look"
@@ -138,7 +138,7 @@ def verify(
             health = app.engine.check(secret)
             found.append(envelope.of_health(health))
             if not health.accepted:
-                error = _refused(secret, health.login)
+                error = _refused(secret, health)
                 _ = run.fail(error, secret=secret.name, code=exits.FAILED)
                 return
             run.ended(exits.DONE)
@@ -155,16 +155,16 @@ def verify(
         _ = app.checkpoint()
 
 
-def _refused(secret: ManagedSecret, login: str | None) -> exits.NotAccepted:
-    if login is None:
+def _refused(secret: ManagedSecret, health: Health) -> exits.NotAccepted:
+    if health.login is None:
         return exits.NotAccepted(
             f"the backend holds nothing at {secret.path!r}.",
             hint=f"Make a first credential: rotator rotate {secret.name}",
         )
     return exits.NotAccepted(
-        f"the target refuses login {login!r} with the password that the backend serves.",
+        f"the target rejects login {health.login!r} with the password that the backend serves{health.rejection.because}.",
         safety="The application is NOT safe: new connections fail.",
-        hint=f"Have another one made: rotator rotate {secret.name}"
+        hint=health.rejection.hint or f"Have another one made: rotator rotate {secret.name}"
         if isinstance(secret.rotation, Followed)
         else f"See what happened: rotator history {secret.name}",
     )
