@@ -36,6 +36,7 @@ from rotator.journal import audit, chain, migrate
 from rotator.journal.agenda import SqlAgenda
 from rotator.journal.checkpoints import Anchor, checkpoint
 from rotator.journal.export import export
+from rotator.journal.signs import SqlSigns
 from rotator.journal.sql import SqlJournal
 from rotator.neighbours import Neighbours
 from rotator.observe import get_log
@@ -95,6 +96,7 @@ class App:
         if upgrade and self.queue is not None:
             self.queue.prepare()
         self.agenda: SqlAgenda = SqlAgenda(self.journal)
+        self.signs: SqlSigns = SqlSigns(self.journal)
         self.engine: Engine = Engine(
             journal=self.journal,
             clock=self.clock,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rotator.core.model import Kind, Outcome, Step
 
@@ -47,6 +47,10 @@ class SecretRecord:
     as ours. `failures` counts the rotations in a row that did not end well. `next_due` None: not
     due, never 'now'. `since`: when what is current now came under our care.
     `timing`: the fingerprint of the policy by which `next_due` was reckoned.
+    `refused`: why the target refused what the backend serves, None once a login with it succeeded
+    again. `drift`: the version that the backend held, by the last check, and that the journal does
+    not know. `stale`: the copies that then held something else. `retired`: why management ended.
+    `former_names`: the names that this secret had before, whose marks on the target are its own.
     """
 
     name: str
@@ -63,6 +67,15 @@ class SecretRecord:
     open_rotation: str | None = None
     seq: int = 0
     head: str = "0" * 64
+    refused: str | None = None
+    refused_at: datetime | None = None
+    drift: str | None = None
+    stale: tuple[str, ...] = ()
+    retiring: bool = False
+    retired: str | None = None
+    retired_at: datetime | None = None
+    renamed_to: str | None = None
+    former_names: tuple[str, ...] = ()
 
 
 def fold_rotation(record: RotationRecord | None, event: Event) -> RotationRecord | None:
@@ -105,6 +118,7 @@ def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
     data = event.data
     if "next_due" in data:
         changes |= {"next_due": moment(data, "next_due"), "timing": text(data, "timing")}
+    changes |= _proof(record, event) | _management(event)
     match event.kind, event.step:
         case Kind.REQUESTED, _:
             changes["open_rotation"] = event.rotation_id
@@ -138,6 +152,95 @@ def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
     return replace(record, **changes)
 
 
+# What is true again once a secret is under our care, and what is no longer once it has left it.
+_MANAGED: Final[Mapping[str, Any]] = {
+    "retiring": False,
+    "retired": None,
+    "retired_at": None,
+    "renamed_to": None,
+}
+_ENDED: Final[Mapping[str, Any]] = {
+    "version": None,
+    "login": None,
+    "adopted": (),
+    "parked": None,
+    "failures": 0,
+    "next_due": None,
+    "timing": None,
+    "retiring": False,
+    "refused": None,
+    "refused_at": None,
+    "drift": None,
+    "stale": (),
+}
+# After one of these a login with what the backend serves has just succeeded.
+_PROOFS: Final = (Step.PUBLISH, Step.RESTORE, Step.REVOKE)
+
+
+def _proof(record: SecretRecord, event: Event) -> dict[str, Any]:
+    """Return what an event tells about what the backend serves: accepted or refused, known or not."""
+    data, refused = event.data, {"refused": None, "refused_at": None}
+    match event.kind, event.step:
+        case Kind.CHECKED, _ if record.retired is not None:
+            return {}
+        case Kind.CHECKED, _:
+            version = text(data, "version")
+            found = {"drift": None if data.get("known") else version, "stale": texts(data, "stale")}
+            return found | (refused if data.get("accepted") else _refused(record, event))
+        case (Kind.ADOPTED | Kind.FOLLOWED, _):
+            return {**refused, "drift": None}
+        case (Kind.FINISHED, step) if step in _PROOFS:
+            return refused if step is Step.REVOKE else {**refused, "drift": None, "stale": ()}
+        case (Kind.FINISHED | Kind.FAILED, _) if "current_accepted" in data:
+            if data["current_accepted"] is None:
+                return {}
+            return refused if data["current_accepted"] else _refused(record, event)
+        case _:
+            return {}
+
+
+def _refused(record: SecretRecord, event: Event) -> dict[str, Any]:
+    what = text(event.data, "what")
+    if what is None:
+        login = text(event.data, "login") or record.login
+        what = (
+            "the backend holds nothing."
+            if event.kind is Kind.CHECKED and text(event.data, "version") is None
+            else f"the target refuses login {login!r} with the password that the backend serves."
+        )
+    # Since when: the first time in a row.
+    return {"refused": what, "refused_at": record.refused_at or event.at}
+
+
+def _management(event: Event) -> dict[str, Any]:
+    """Return what an event tells about whether the secret is under our care, and by which names.
+
+    A change of name leaves nothing in the old chain and everything in the new one.
+    """
+    data = event.data
+    match event.kind:
+        case Kind.REQUESTED | Kind.ADOPTED:
+            return dict(_MANAGED)
+        case Kind.RETIRE_REQUESTED:
+            return {"retiring": True}
+        case Kind.RETIRED:
+            return {**_ENDED, "retired": text(data, "reason") or "", "retired_at": event.at}
+        case Kind.RENAMED if text(data, "to") is not None:
+            return {**_ENDED, "renamed_to": text(data, "to")}
+        case Kind.RENAMED:
+            return {
+                **_MANAGED,
+                "version": text(data, "version"),
+                "login": text(data, "login"),
+                "adopted": texts(data, "adopted"),
+                "former_names": texts(data, "former_names"),
+                "rotated_at": moment(data, "rotated_at"),
+                "since": moment(data, "since") or event.at,
+            }
+        case _:
+            return {}
+
+
 def newest_step(history: Sequence[Event]) -> Event | None:
     """Return the last event that tells of a step; None while none was begun."""
     return next((event for event in reversed(history) if event.step is not None), None)
@@ -147,6 +250,12 @@ def text(data: Mapping[str, Json], key: str) -> str | None:
     """Return a text of an event's data, None when it is absent or null."""
     value = data.get(key)
     return None if value is None else str(value)
+
+
+def texts(data: Mapping[str, Json], key: str) -> tuple[str, ...]:
+    """Return a list of texts of an event's data, empty when it is absent or null."""
+    value = data.get(key)
+    return tuple(map(str, value)) if isinstance(value, list | tuple) else ()
 
 
 def moment(data: Mapping[str, Json], key: str) -> datetime | None:

@@ -146,6 +146,10 @@ class Kind(StrEnum):
     SCHEDULED = "scheduled"
     DELEGATED = "delegated"
     FOLLOWED = "followed"
+    RETIRE_REQUESTED = "retire-requested"
+    RETIRED = "retired"
+    RENAMED = "renamed"
+    ACKNOWLEDGED = "acknowledged"
 
 
 class Outcome(StrEnum):

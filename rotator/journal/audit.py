@@ -37,7 +37,11 @@ _STEP_EVENTS: Final = frozenset({"started", "finished", "failed", "waiting"})
 _TELLING_ROTATION: Final = frozenset(
     {("finished", "stage"), ("finished", "publish"), ("finished", "revoke")}
 )
-_TELLING_SECRET: Final = frozenset({("finished", "publish"), ("finished", "restore")})
+_TELLING_SECRET: Final = frozenset(
+    {("finished", "publish"), ("finished", "restore"), ("finished", "revoke")}
+)
+# Facts that make any event of a step change its secret's record.
+_TELLING_FACTS: Final = ('"next_due"', '"current_accepted"')
 _LENIENT: Final = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
@@ -130,7 +134,9 @@ class _Folds:
             of_rotation = of_secret = True
             if kind in _STEP_EVENTS:
                 of_rotation = (kind, step) in _TELLING_ROTATION
-                of_secret = (kind, step) in _TELLING_SECRET or '"next_due"' in data
+                of_secret = (kind, step) in _TELLING_SECRET or any(
+                    fact in data for fact in _TELLING_FACTS
+                )
                 if not of_rotation and not of_secret:
                     return record
             event = rows.event_from(dict(zip(rows.EVENT_COLUMNS, row, strict=True)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from rotator.core.history import RotationRecord, SecretRecord
 from rotator.core.model import Event, Kind, Outcome, Step
 from rotator.journal import tables
-from rotator.journal.chain import seal, stamp
+from rotator.journal.chain import canonical, seal, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,6 +23,13 @@ SECRET_COLUMNS: Final = tuple(
 ROTATION_COLUMNS: Final = tuple(
     column.name for column in tables.rotations.columns if column.name != "seal"
 )
+
+# The facts of a `SecretRecord` that share the column `details`: texts, times and lists of texts.
+_TEXTS: Final = ("refused", "drift", "retired", "renamed_to")
+_FLAGS: Final = ("retiring",)
+_TIMES: Final = ("refused_at", "retired_at")
+_LISTS: Final = ("stale", "former_names")
+DETAILS: Final = (*_TEXTS, *_FLAGS, *_TIMES, *_LISTS)
 
 Row = dict[str, Any]
 Read: TypeAlias = "Mapping[Any, Any]"
@@ -62,6 +69,7 @@ def secret_row(record: SecretRecord) -> Row:
         "open_rotation": record.open_rotation,
         "seq": record.seq,
         "head": record.head,
+        "details": _details(record),
     }
 
 
@@ -103,6 +111,7 @@ def secret_from(row: Read) -> SecretRecord:
         open_rotation=row["open_rotation"],
         seq=row["seq"],
         head=row["head"],
+        **_from_details(row["details"]),
     )
 
 
@@ -131,6 +140,29 @@ def sealed(table: Table, row: Row) -> Row:
     """Return the row with the seal over its other columns."""
     names = SECRET_COLUMNS if table is tables.secrets else ROTATION_COLUMNS
     return {**row, "seal": seal(table.name, [row[name] for name in names])}
+
+
+def _details(record: SecretRecord) -> str | None:
+    """Return what there is of the facts that few secrets have; None for nothing."""
+    found: Row = {}
+    for name in DETAILS:
+        value = getattr(record, name)
+        if value is not None and value is not False and value != ():
+            found[name] = stamp(value) if isinstance(value, datetime) else value
+    return canonical(found) if found else None
+
+
+def _from_details(written: str | None) -> Row:
+    if written is None:
+        return {}
+    found: Row = json.loads(written)
+    for name in _TIMES:
+        if name in found:
+            found[name] = moment(found[name])
+    for name in _LISTS:
+        if name in found:
+            found[name] = tuple(found[name])
+    return found
 
 
 def _stamped(at: datetime | None) -> str | None:

@@ -372,6 +372,12 @@ class SqlJournal:
             yield db
 
     @contextmanager
+    def signing(self) -> Generator[Connection]:
+        """Write signs, without waiting for the disk: what a power cut loses is seen again."""
+        with self._leasing() as db:
+            yield db
+
+    @contextmanager
     def _leasing(self) -> Generator[Connection]:
         """Write a lease, without waiting for the disk.
 

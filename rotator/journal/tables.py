@@ -48,6 +48,8 @@ secrets: Final = Table(
     Column("lease_fence", Integer, nullable=False),
     Column("lease_expires", Text),
     Column("seal", Text, nullable=False),
+    # What few secrets have, as JSON; NULL for none of it. See `rows.DETAILS`.
+    Column("details", Text),
     # What a daemon asks for again and again costs by what it finds.
     Index(
         "secrets_due",
@@ -107,4 +109,17 @@ checkpoints: Final = Table(
     Column("signature", Text, nullable=False),
 )
 
+# Beside the chain, and no part of it: who is alive, what is away, what was seen. Rewritten freely.
+signs: Final = Table(
+    "signs",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("at", Text, nullable=False),
+    Column("until", Text),
+    Column("data", Text, nullable=False),
+)
+
 APPEND_ONLY: Final = ("events", "checkpoints")
+# What `audit verify` answers for.
+AUDITED: Final = (checkpoints, events, rotations, secrets)

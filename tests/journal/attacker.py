@@ -12,7 +12,7 @@ from rotator.journal import audit, chain, rows, tables
 from rotator.journal.checkpoints import Anchor
 from rotator.journal.sql import SqlJournal
 
-KEYS = {table.name: [c.name for c in table.primary_key] for table in tables.metadata.sorted_tables}
+KEYS = {table.name: [c.name for c in table.primary_key] for table in tables.AUDITED}
 
 
 def drop_triggers(journal: SqlJournal) -> None:
@@ -44,12 +44,12 @@ def undone(
     """Return what `look` finds after `act`; then put everything back."""
     kept: dict[str, list[dict]] = {}
     with journal.writing() as db:
-        for table in tables.metadata.sorted_tables:
+        for table in tables.AUDITED:
             kept[table.name] = [dict(row) for row in db.execute(sa.select(table)).mappings()]
         act(db)
     found = look()
     with journal.writing() as db:
-        for table in tables.metadata.sorted_tables:
+        for table in tables.AUDITED:
             db.execute(sa.delete(table))
             if kept[table.name]:
                 db.execute(sa.insert(table), kept[table.name])

@@ -236,3 +236,63 @@ def test_folding_in_pieces_is_folding_at_once():
         first = _FORWARD[:cut]
         record = _secret(first) if first else None
         assert _secret(_FORWARD[cut:], record) == _secret(_FORWARD)
+
+
+_REFUSED = (Kind.CHECKED, None, {"version": "2", "login": "app", "accepted": False, "known": True})
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "data"),
+    [
+        (Kind.CHECKED, None, {"version": "2", "accepted": True, "known": True}),
+        (Kind.ADOPTED, None, {"version": "3", "login": "app"}),
+        (Kind.FINISHED, Step.PUBLISH, {"version": "3", "login": "app_r2"}),
+        (Kind.FINISHED, Step.RESTORE, {"version": "3", "login": "app_r1"}),
+        (Kind.FINISHED, Step.REVOKE, {"login": "app_r1", "refused": True}),
+        (Kind.FINISHED, Step.WITHDRAW, {"current_accepted": True}),
+        (Kind.FOLLOWED, None, {"version": "3", "login": "app"}),
+        (Kind.RETIRED, None, {"reason": "gone"}),
+    ],
+)
+def test_a_refused_credential_is_refused_until_a_login_succeeds(
+    kind: Kind, step: Step | None, data: dict[str, Json]
+):
+    """What a check saw is kept with the time of the first refusal; a later proof clears it."""
+    refused = _secret([_event(1, *_REFUSED), _event(2, *_REFUSED), _event(3, Kind.SCHEDULED)])
+    assert refused.refused == (
+        "the target refuses login 'app' with the password that the backend serves."
+    )
+    assert refused.refused_at == START + timedelta(seconds=1)
+    proven = _secret([_event(1, *_REFUSED), _event(2, kind, step, data)])
+    assert (proven.refused, proven.refused_at) == (None, None)
+
+
+@pytest.mark.parametrize("step", [Step.WITHDRAW, Step.REVOKE])
+def test_a_rotation_that_sees_a_refusal_records_it_for_its_secret(step: Step):
+    """A step that tried what is served and was refused makes the secret refused."""
+    kind = Kind.FINISHED if step is Step.WITHDRAW else Kind.FAILED
+    data: dict[str, Json] = {"what": "the target refuses it.", "current_accepted": False}
+    assert _secret([_event(1, kind, step, data)]).refused == "the target refuses it."
+
+
+def test_a_retired_secret_is_neither_due_nor_refused():
+    """What a check sees afterwards is no longer its matter, until it is adopted again."""
+    retired = [_event(1, *_REFUSED), _event(2, Kind.RETIRED, data={"reason": "INC"})]
+    record = _secret([*retired, _event(3, *_REFUSED)])
+    assert (record.retired, record.refused, record.next_due, record.login) == (
+        "INC",
+        None,
+        None,
+        None,
+    )
+    adopted = _event(3, Kind.ADOPTED, data={"version": "3", "login": "app"})
+    assert _secret([*retired, adopted]).retired is None
+
+
+def test_a_new_name_takes_over_what_the_old_one_had():
+    """The old chain is left with a pointer, the new one with version, login and former names."""
+    data: dict[str, Json] = {"from": "old", "former_names": ["old"], "version": "2", "login": "x"}
+    record = _secret([_event(1, Kind.RENAMED, data=data)])
+    assert (record.version, record.login, record.former_names) == ("2", "x", ("old",))
+    left = _secret([*_FORWARD, _event(9, Kind.RENAMED, data={"to": "new"})])
+    assert (left.renamed_to, left.version, left.next_due) == ("new", None, None)
