@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rotator.config.document import Document
-    from rotator.config.source import Source
+    from rotator.config.source import Places
 
 
-def daemon(source: Source, document: Document, journal: str) -> Duty:
+def daemon(source: Places, document: Document, journal: str) -> Duty:
     """Return how the daemon works. `journal`: the URL of its database."""
     given = document.daemon or DaemonDocument()
     limits = Limits(**given.limits.model_dump())
@@ -49,7 +49,7 @@ def daemon(source: Source, document: Document, journal: str) -> Duty:
     )
 
 
-def partners(source: Source, document: Document, secrets: Iterable[str]) -> dict[str, Partners]:
+def partners(source: Places, document: Document, secrets: Iterable[str]) -> dict[str, Partners]:
     """Return the group of each secret that has partners."""
     known, found = set(secrets), dict[str, Partners]()
     for name, given in (document.partners or {}).items():
@@ -65,7 +65,7 @@ def partners(source: Source, document: Document, secrets: Iterable[str]) -> dict
     return found
 
 
-def notifications(source: Source, document: Document) -> tuple[Subscriber, ...]:
+def notifications(source: Places, document: Document) -> tuple[Subscriber, ...]:
     """Return who is told."""
     found: list[Subscriber] = []
     for number, given in enumerate(document.notifications or []):

@@ -5,15 +5,17 @@ Both the checks and the JSON Schema are made from these models.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias, cast
 
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     Tag,
+    WithJsonSchema,
     model_validator,
 )
 
@@ -290,12 +292,12 @@ class SecretDocument(Strict):
     """One managed credential."""
 
     target: Annotated[str, known("targets")] = Field(
-        description="Which of `targets` accepts the credential."
+        description="Needed, here or under `defaults`. Which of `targets` accepts the credential."
     )
     backend: Annotated[str, known("backends")] | None = Field(
         default=None,
-        description="Which of `backends` keeps it. Needed, but for targets that keep their secrets"
-        " themselves.",
+        description="Which of `backends` keeps it. Needed, here or under `defaults`, but for targets"
+        " that keep their secrets themselves.",
     )
     path: str | None = Field(
         default=None,
@@ -304,7 +306,10 @@ class SecretDocument(Strict):
         pattern=_PATH,
         description="Where it is kept. Default: the secret's name.",
     )
-    strategy: Name = Field(description="How old and new overlap; the target's plugin lists them.")
+    strategy: Name = Field(
+        description="Needed, here or under `defaults`. How old and new overlap; the target's plugin"
+        " lists them."
+    )
     options: dict[str, object] = Field(default={}, description="Options of the target's plugin.")
     policy: PolicyChoice = Field(
         default=DEFAULT_POLICY,
@@ -319,10 +324,99 @@ class SecretDocument(Strict):
     tags: list[Name] = Field(default=[], description="Labels by which commands choose secrets.")
 
 
+class DefaultsDocument(Strict):
+    """What the secrets of this file have unless they say it themselves.
+
+    `{name}` in `path`, `options` and the paths of `copies` becomes the secret's name.
+    """
+
+    target: Annotated[str, known("targets")] | None = Field(
+        default=None, description="Which of `targets` accepts the credentials."
+    )
+    backend: Annotated[str, known("backends")] | None = Field(
+        default=None,
+        description="Which of `backends` keeps them. Of no effect on targets that keep their"
+        " secrets themselves.",
+    )
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1024,
+        pattern=_PATH,
+        description="Where they are kept, with the secret's name in it: `apps/{name}`.",
+    )
+    strategy: Name | None = Field(
+        default=None, description="How old and new overlap; the target's plugin lists them."
+    )
+    options: dict[str, object] | None = Field(
+        default=None,
+        description='Options of the target\'s plugin, such as `{group: "{name}_owner"}`. A secret'
+        " adds its own, key by key.",
+    )
+    policy: PolicyChoice | None = Field(
+        default=None,
+        description="The name of a policy, or single keys of one. Keys that a secret gives are laid"
+        " over it.",
+    )
+    copies: list[CopyDocument] | None = Field(
+        default=None, description="Further places, unless the secret names its own."
+    )
+    tags: list[Name] | None = Field(
+        default=None, description="Labels, which a secret has besides its own."
+    )
+
+
+def _check_include(value: object) -> object:
+    texts = cast("list[object]", value) if isinstance(value, list) else [value]
+    if value is None or all(isinstance(one, str) and one for one in texts):
+        return value
+    raise wrong("a path belongs here, or a list of paths.", "Write `secrets.d/*.yaml`.")
+
+
+_INCLUDED_SCHEMA: Final = {"type": "string", "minLength": 1}
+Include: TypeAlias = Annotated[
+    object,
+    BeforeValidator(_check_include),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _INCLUDED_SCHEMA,
+                {"type": "array", "items": _INCLUDED_SCHEMA},
+                {"type": "null"},
+            ]
+        },
+    ),
+]
+_INCLUDE: Final = (
+    "Further files: a path, a folder or a pattern such as `secrets.d/*.yaml`, or a list of them,"
+    " from the folder of this file. They may hold `backends`, `targets`, `policies`, `defaults`,"
+    " `secrets` and `partners`."
+)
+
+
+class IncludedDocument(Strict):
+    """What a file that is included may hold: sections of the main file, and defaults of its own."""
+
+    version: Literal[1] | None = Field(default=None, description="As in the file that includes it.")
+    include: Include = Field(
+        default=None, description="Further files, from the folder of this one."
+    )
+    backends: dict[str, object] | None = Field(default=None, description="As in the main file.")
+    targets: dict[str, object] | None = Field(default=None, description="As in the main file.")
+    policies: dict[str, object] | None = Field(default=None, description="As in the main file.")
+    defaults: DefaultsDocument | None = Field(
+        default=None,
+        description="For the secrets of this file, laid over those of the file that includes it.",
+    )
+    secrets: dict[str, object] | None = Field(default=None, description="As in the main file.")
+    partners: dict[str, object] | None = Field(default=None, description="As in the main file.")
+
+
 class Document(Strict):
     """The configuration of rotator. It holds references to secrets, never a secret itself."""
 
     version: Literal[1] = Field(description="The version of this file's format.")
+    include: Include = Field(default=None, description=_INCLUDE)
     journal: JournalDocument | None = Field(default=None, description="The audit database.")
     backends: dict[BackendName, BackendDocument] | None = Field(
         default=None,
@@ -336,8 +430,13 @@ class Document(Strict):
         default=None,
         description="How secrets are rotated, by name. Secrets that name none have `default`.",
     )
+    defaults: DefaultsDocument | None = Field(
+        default=None, description="What secrets have unless they say it themselves."
+    )
     secrets: dict[Name, SecretDocument] | None = Field(
-        default=None, description="The managed credentials, by name."
+        default=None,
+        description="The managed credentials, by name; or a list of names, where the defaults say"
+        " all.",
     )
     partners: dict[Name, PartnersDocument] | None = Field(
         default=None,

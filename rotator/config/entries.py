@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import TypeAlias
 
+    from rotator.config.files import Files
     from rotator.config.parsing import Data, Keys
     from rotator.config.policies import Policies
-    from rotator.config.source import Source
     from rotator.core.model import Credential
     from rotator.core.ports import BackendPlugin, PluginInfo, RotationPlugin, Target
 
@@ -56,11 +56,11 @@ class Kind:
 
 
 class Reader:
-    """Reads the entries of one file."""
+    """Reads the entries of a configuration."""
 
-    def __init__(self, source: Source, names: Names, base: Path) -> None:
+    def __init__(self, source: Files, names: Names, base: Path) -> None:
         """Problems go to `source`; relative paths in options start at `base`."""
-        self._source: Source = source
+        self._source: Files = source
         self._names: Names = names
         self._base: Path = base
 
@@ -117,13 +117,16 @@ class Reader:
         collisions = Collisions(self._source)
         for name in list(section):
             keys = ("secrets", name)
-            data = section.pop(name)
+            given = section.pop(name)
+            data = self._source.defaults_of(name).under(given, name)
             right = name_fits(self._source, keys)
-            document = validated(self._source, keys, data, SecretDocument, self._names)
             entry = data if isinstance(data, dict) else {}
             target = str(entry.get("target"))
             kind = kinds.get(target)
             keeps = kind is not None and kind.info.keeps_secrets
+            if keeps:
+                _leave_out_places(entry, given)
+            document = validated(self._source, keys, data, SecretDocument, self._names)
             collisions.place(name, entry, target if keeps else None)
             right = self._has_place(keys, entry, kind) and right
             chosen = kind and self._secret_options(keys, entry, kind)
@@ -224,6 +227,13 @@ class Reader:
         except UsageError as error:
             self._source.problem(keys, error.what, error.hint)
             return None
+
+
+def _leave_out_places(entry: Entry, given: Data) -> None:
+    """Take out of a secret that its target keeps what the defaults say of backends."""
+    for key in ("backend", "copies"):
+        if key in entry and not (isinstance(given, dict) and key in given):
+            del entry[key]
 
 
 def _nobody() -> Credential:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rotator.config import assembling
+from rotator.config.defaults import KEY, Defaults
 from rotator.config.document import DEFAULT_POLICY, VERSION, Document, JournalDocument
 from rotator.config.entries import Reader
 from rotator.config.fields import BACKEND_NAME, Names
+from rotator.config.files import SECTIONS, Files
 from rotator.config.model import ConfigError, JournalSettings, Settings
 from rotator.config.policies import Policies
 from rotator.config.source import read
+from rotator.config.watched import Watched
 from rotator.config.wording import validated
 from rotator.core.model import Policy
 from rotator.journal import address
@@ -21,11 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rotator.config.parsing import Data
-    from rotator.config.source import Source
+    from rotator.config.source import Places
     from rotator.core.ports import BackendPlugin, RotationPlugin
-
-# Sections whose entries are read one at a time.
-_SECTIONS: Final = ("backends", "targets", "policies", "secrets")
 
 
 def load_file(
@@ -35,32 +35,36 @@ def load_file(
 ) -> Settings:
     """Return what the file says. Raises `ConfigError` with every problem that it has."""
     file = path.expanduser().absolute()
-    source = read(file, str(path))
-    data = _mapping(source)
-    names = _names(data)
-    document = validated(source, (), _without_entries(data), Document, names)
-    _check_journal(source, data)
-    reader = Reader(source, names, file.parent)
-    found_backends = reader.backends(_section(data, "backends"), backends)
-    found_targets, kinds = reader.targets(_section(data, "targets"), rotations)
-    policies = Policies(source, _section(data, "policies"), names)
-    secrets, targets = _section(data, "secrets"), _section(data, "targets")
-    names_of_secrets = tuple(secrets)
-    found_secrets = reader.secrets(secrets, targets, kinds, policies)
+    main = read(file, str(path))
+    files = Files(main=main, watched=Watched(files=(file,)))
+    data = _mapping(files)
+    files.take(main, data, file, Defaults())
+    sections = files.sections
+    names = _names(sections)
+    document = validated(files, (), _without_entries(data, sections), Document, names)
+    files.check(data, names)
+    _check_journal(files, data)
+    reader = Reader(files, names, file.parent)
+    found_backends = reader.backends(sections["backends"], backends)
+    found_targets, kinds = reader.targets(sections["targets"], rotations)
+    policies = Policies(files, sections["policies"], names)
+    names_of_secrets = tuple(sections["secrets"])
+    found_secrets = reader.secrets(sections["secrets"], sections["targets"], kinds, policies)
     if document is None:
-        raise _error(source)
+        raise _error(files)
     journal = document.journal or JournalDocument()
     serving = (
-        assembling.daemon(source, document, journal.url),
+        assembling.daemon(files, document, journal.url),
         # A secret that is wrong itself is not missing.
-        assembling.partners(source, document, names_of_secrets),
-        assembling.notifications(source, document),
+        assembling.partners(files, document, names_of_secrets),
+        assembling.notifications(files, document),
     )
-    if source.problems:
-        raise _error(source)
+    if files.problems:
+        raise _error(files)
     return Settings(
         file=file,
         base=file.parent,
+        watched=files.watched,
         journal=JournalSettings(
             url=address.absolute(journal.url, file.parent),
             password=journal.password,
@@ -76,8 +80,9 @@ def load_file(
     )
 
 
-def _mapping(source: Source) -> dict[str, Data]:
+def _mapping(files: Files) -> dict[str, Data]:
     """Return the file's data. Raises `ConfigError` when there is nothing to go on with."""
+    source = files.main
     data, source.data = source.data, None
     if isinstance(data, dict) and data.get("version", VERSION) == VERSION:
         return data
@@ -90,16 +95,26 @@ def _mapping(source: Source) -> dict[str, Data]:
     elif not source.problems:
         said = "the file is empty." if data is None else "a mapping belongs here."
         source.problem((), said, "Begin with `version: 1`; `rotator init` writes an example.")
-    raise _error(source)
+    raise _error(files)
 
 
-def _without_entries(data: dict[str, Data]) -> dict[str, Data]:
-    """Return the file with its sections empty; what is no section stays, to be refused."""
-    emptied = {name: None for name in _SECTIONS if isinstance(data.get(name), dict)}
-    return {**data, **emptied}
+def _without_entries(
+    data: dict[str, Data], sections: dict[str, dict[str, Data]]
+) -> dict[str, Data]:
+    """Return the file with its sections empty; what is no section stays, to be refused.
+
+    Partners are of all files, because a group may be of secrets in several.
+    """
+    emptied = {name: None for name in SECTIONS if isinstance(data.get(name), dict)}
+    if isinstance(data.get("secrets"), list):
+        emptied["secrets"] = None
+    partners = sections["partners"] if isinstance(data.get("partners", {}), dict) else None
+    whole = {**data, **emptied, **({"partners": dict(partners)} if partners else {})}
+    # They are checked with their own file.
+    return {key: one for key, one in whole.items() if key != KEY}
 
 
-def _check_journal(source: Source, data: dict[str, Data]) -> None:
+def _check_journal(source: Places, data: dict[str, Data]) -> None:
     journal = _section(data, "journal")
     url = journal.get("url", "sqlite:")
     if "password" in journal and isinstance(url, str) and url.startswith("sqlite:"):
@@ -108,13 +123,11 @@ def _check_journal(source: Source, data: dict[str, Data]) -> None:
         source.problem(("journal", "password"), said, remedy, at_key=True)
 
 
-def _names(data: dict[str, Data]) -> Names:
+def _names(sections: dict[str, dict[str, Data]]) -> Names:
     return Names(
-        backends=tuple(
-            name for name in _section(data, "backends") if re.fullmatch(BACKEND_NAME, name)
-        ),
-        targets=tuple(_section(data, "targets")),
-        policies=tuple({DEFAULT_POLICY: None, **_section(data, "policies")}),
+        backends=tuple(name for name in sections["backends"] if re.fullmatch(BACKEND_NAME, name)),
+        targets=tuple(sections["targets"]),
+        policies=tuple({DEFAULT_POLICY: None, **sections["policies"]}),
     )
 
 
@@ -123,5 +136,5 @@ def _section(data: dict[str, Data], name: str) -> dict[str, Data]:
     return below if isinstance(below, dict) else {}
 
 
-def _error(source: Source) -> ConfigError:
-    return ConfigError(sorted(source.problems, key=lambda one: (one.line, one.column, one.key)))
+def _error(files: Files) -> ConfigError:
+    return ConfigError(files.sorted_problems(), watched=files.watched)

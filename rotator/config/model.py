@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, final
 
+from rotator.config.watched import Watched
 from rotator.core.errors import UsageError
 from rotator.core.model import Policy
 from rotator.core.serving import Duty, Partners, Subscriber
@@ -98,11 +99,15 @@ class SecretSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The whole configuration. `file` is absolute, `base` its folder; mappings keep its order."""
+    """The whole configuration. `file` is absolute, `base` its folder; mappings keep its order.
+
+    `watched`: where a change of it would be seen.
+    """
 
     file: Path
     base: Path
     journal: JournalSettings
+    watched: Watched = field(default_factory=Watched)
     backends: Mapping[str, BackendSettings] = field(default_factory=dict[str, BackendSettings])
     targets: Mapping[str, TargetSettings] = field(default_factory=dict[str, TargetSettings])
     secrets: Mapping[str, SecretSettings] = field(default_factory=dict[str, SecretSettings])
@@ -155,9 +160,12 @@ class Problem:
 
 @final
 class ConfigError(UsageError):
-    """The configuration cannot be used. `problems` holds everything that is wrong with it."""
+    """The configuration cannot be used. `problems` holds everything that is wrong with it.
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    `watched` as of `Settings`: where a correction would be made.
+    """
+
+    def __init__(self, problems: Sequence[Problem], *, watched: Watched | None = None) -> None:
         count = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
         lines = "\n".join(f"  {problem}" for problem in problems)
         super().__init__(
@@ -165,3 +173,4 @@ class ConfigError(UsageError):
             safety="It was not loaded, and nothing was changed.",
         )
         self.problems: tuple[Problem, ...] = tuple(problems)
+        self.watched: Watched = watched or Watched()

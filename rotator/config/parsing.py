@@ -181,7 +181,11 @@ class _Builder:
             value = self._value(event, (*keys, name))
             if name in result:
                 said = f"this key stands here a second time; the first is in line {lines[name]}."
-                self._flaw(key, (*keys, name), said, "Remove one of the two.")
+                remedy = "Remove one of the two."
+                if not keys:
+                    # As in a file that `rotator init` wrote, with something pasted below it.
+                    remedy = "Move what is below this one up to the first, then remove this one."
+                self._flaw(key, (*keys, name), said, remedy)
                 continue
             lines[name] = key.start_mark.line + 1
             result[name] = value

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic.json_schema import GenerateJsonSchema
 
 from rotator import plugins
-from rotator.config.document import Document
+from rotator.config.document import Document, IncludedDocument
 from rotator.config.options import model_of
 from rotator.core import durations
 
@@ -58,10 +58,32 @@ def build() -> dict[str, Any]:
     for name, one in definitions["PolicyOverride"]["properties"].items():
         if name != "base":
             one.pop("default", None)
+    _shorten_secrets(schema)
     for name, one in definitions.items():
         if name.endswith(_SUFFIX):
             one["title"] = name.removesuffix(_SUFFIX).lower()
     return {"$schema": DRAFT, **schema, "title": "rotator.yaml"}
+
+
+def _shorten_secrets(schema: dict[str, Any]) -> None:
+    """Let the defaults say what a secret leaves out, and describe what an included file holds.
+
+    Editors check such a file by `rotator.schema.json#/$defs/IncludedDocument`.
+    """
+    definitions, properties = schema["$defs"], schema["properties"]
+    _ = definitions["SecretDocument"].pop("required")
+    by_name: dict[str, Any] = properties["secrets"]["anyOf"][0]["patternProperties"]
+    for pattern, entry in by_name.items():
+        by_name[pattern] = {"anyOf": [entry, {"type": "null"}]}
+    names = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
+    properties["secrets"]["anyOf"].insert(1, names)
+    included = _of(IncludedDocument, "#/$defs/{model}")
+    _ = included.pop("$defs", None)
+    own = ("version", "include", "defaults")
+    for name, one in included["properties"].items():
+        if name not in own:
+            included["properties"][name] = {**properties[name], "description": one["description"]}
+    definitions["IncludedDocument"] = included
 
 
 def text() -> str:

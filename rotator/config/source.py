@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
 import yaml
 
@@ -21,6 +21,31 @@ _Entries: TypeAlias = "dict[str | int, tuple[yaml.Node, yaml.Node]]"
 # What looks unlike a name is not repeated as part of a key.
 _SHOWN: Final = re.compile(r"[A-Za-z0-9_.@/+:-]{1,128}|<<")
 _HIDDEN: Final = "?"
+
+
+class Places(Protocol):
+    """Where the parts of a configuration stand, in one file or in several."""
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What has been found wrong."""
+        ...
+
+    def problem(
+        self,
+        keys: Keys,
+        message: str,
+        remedy: str = "",
+        *,
+        at_key: bool = False,
+        hide_key: bool = False,
+    ) -> None:
+        """Note what is wrong with the value at `keys`, see `Source.problem`."""
+        ...
+
+    def has(self, keys: Keys) -> bool:
+        """Return whether something stands at `keys`."""
+        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +113,16 @@ class Source:
             _, node = self._below(node)[key]
         return True
 
+    def line_of(self, keys: Keys) -> int:
+        """Return the line of a key, that of the file's beginning where it has no such key."""
+        line, node = 1, self._top()
+        for key in keys:
+            below = self._below(node).get(key)
+            if below is None:
+                break
+            line, node = below[0].start_mark.line + 1, below[1]
+        return line
+
     def _top(self) -> yaml.Node | None:
         if self._root is None and self.text:
             reader = loader(self.text)
@@ -107,7 +142,12 @@ class Source:
 
     def _read_entries(self, node: yaml.Node, above: frozenset[int]) -> _Entries:
         if isinstance(node, yaml.SequenceNode):
-            return {index: (item, item) for index, item in enumerate(_items(node))}
+            items = _items(node)
+            names = {
+                str(one.value): (one, one) for one in items if isinstance(one, yaml.ScalarNode)
+            }
+            # A list of names may be written in place of a mapping.
+            return {**names, **{index: (one, one) for index, one in enumerate(items)}}
         if not isinstance(node, yaml.MappingNode):
             return {}
         entries: _Entries = {}
@@ -124,9 +164,9 @@ class Source:
         return entries
 
 
-def read(path: Path, name: str) -> Source:
+def read(path: Path, name: str, problems: list[Problem] | None = None) -> Source:
     """Read a file; `name` is what its problems call it. Whatever is wrong is in `problems`."""
-    source = Source(file=name)
+    source = Source(file=name, problems=[] if problems is None else problems)
     try:
         source.text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:

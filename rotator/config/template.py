@@ -77,6 +77,9 @@ _EXAMPLES: Final = {
 # One example for each strategy of the plugin `postgresql`; a test loads them all.
 _SECRETS: Final = """\
 
+# What secrets have unless they say it themselves; {name} becomes the secret's name.
+# defaults: {target: main, backend: local, path: "apps/{name}", strategy: new-user}
+# include: secrets.d/*.yaml          # further files with sections like these
 # The credentials, by name. Take the # away from one of these and fill it in.
 secrets:
   # billing:                         # a fresh login each time; the group owns the objects

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from rotator.bootstrap import App, load_settings
+from rotator.config.model import ConfigError
 from rotator.core.errors import RotatorError
 from rotator.core.model import Kind
 from rotator.core.serving import Topic
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from rotator.config import Settings
+    from rotator.config.watched import Watched
     from rotator.core.model import Event, Json
     from rotator.core.ports import Log
 
@@ -91,7 +93,8 @@ class Service(ABC):
         self._reload: threading.Event = threading.Event()
         self._metrics: Metrics = Metrics(self._plugin_of)
         settings = load_settings(config)
-        self._seen: object = _mark(config)
+        self._watched: Watched = settings.watched
+        self._seen: object = self._watched.mark()
         self._made: Generation = self._build(settings)
         self._old: list[Generation] = []
 
@@ -174,18 +177,25 @@ class Service(ABC):
     # -- the configuration ---------------------------------------------------------------------
 
     def _look_at_file(self) -> None:
-        mark = _mark(self._config)
+        mark = self._watched.mark()
         if mark != self._seen or self._reload.is_set():
             self._reload.clear()
             self._seen = mark
+            before = self._watched
             self._read_again()
+            if self._watched != before:
+                # A file that is included from now on may have changed since it was read.
+                self._seen = None
 
     def _read_again(self) -> None:
         """Put a new configuration in force; when it is bad the old one stays."""
         try:
             settings = load_settings(self._config)
+            self._watched = settings.watched
             new = self._build(settings)
         except RotatorError as error:
+            if isinstance(error, ConfigError):
+                self._watched += error.watched
             self._metrics.reloaded.set(0)
             self._log.error("configuration refused", what=str(error))  # it names file and line
             self._made.notifier.tell(Topic.CONFIG_REFUSED, "", {"what": error.what})
@@ -268,15 +278,6 @@ class Service(ABC):
             why = "leaving" if self._leaving.is_set() else self._ready()
             return Answer.text(200, "ready") if why is None else Answer.text(503, why)
         return Answer.text(404, "not found; there are /healthz, /readyz and /metrics")
-
-
-def _mark(config: Path) -> object:
-    """Return what changes when the file does, also where it is replaced by a link to another."""
-    try:
-        found = config.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def tell_systemd(state: str) -> None:

@@ -15,6 +15,27 @@ from tests.config import plugins
 from tests.config.test_settings import FULL
 
 TEXT = "\n".join(line[4:] for line in FULL.splitlines())
+TEXT += """
+defaults:
+  target: spare
+  backend: bare
+  strategy: single-user
+  path: apps/{name}
+  options: {users: ["{name}_a"]}
+  policy: {grace: 1h}
+  copies: [{backend: vault, path: "copies/{name}"}]
+  tags: [prod]
+include: more.d/*.yaml
+"""
+INCLUDED = """
+version: 1
+include: []
+targets: {third: {plugin: paper, admin: vault:admin/third, host: third.example}}
+policies: {fast: {every: 7d}}
+defaults: {target: third, options: {group: g, users: []}, tags: [third]}
+secrets: {included: , other: {options: {group: null}, policy: fast}}
+partners: {both: {apart: 6h, secrets: [included, other]}}
+"""
 LEAVES = (
     st.none()
     | st.booleans()
@@ -42,11 +63,17 @@ def _places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 PLACES = _places(yaml.safe_load(TEXT))
 
 
-def _is_answered(text: str) -> bool:
+INCLUDED_PLACES = _places(yaml.safe_load(INCLUDED))
+
+
+def _is_answered(text: str, included: str = INCLUDED) -> bool:
     """Return whether loading a text ends in settings or in problems that say something."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rotator.yaml"
         file.write_text(text, encoding="utf-8", errors="replace")
+        (file.parent / "more.d").mkdir()
+        more = file.parent / "more.d" / "more.yaml"
+        more.write_text(included, encoding="utf-8", errors="replace")
         try:
             load(file, rotations=plugins.rotations, backends=plugins.backends)
         except ConfigError as error:
@@ -74,6 +101,36 @@ def test_any_data_in_any_place(place: tuple[Any, ...], data: Any):
     else:
         whole = data
     assert _is_answered(yaml.safe_dump(whole, allow_unicode=True))
+
+
+def test_the_files_that_are_changed_are_good_before():
+    """What the other tests break is whole."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rotator.yaml"
+        file.write_text(TEXT)
+        (file.parent / "more.d").mkdir()
+        (file.parent / "more.d" / "more.yaml").write_text(INCLUDED)
+        read = load(file, rotations=plugins.rotations, backends=plugins.backends)
+    assert read.secrets["included"].tags == ("third", "prod")
+
+
+@_PATIENT
+@given(st.sampled_from(INCLUDED_PLACES), DATA)
+@example(("include",), "\0")
+@example(("include",), ["~nobody/*", "~no-such-user", "/", "[", "../..//*"])
+@example(("secrets",), ["a", "a", 5, None])
+@example(("defaults",), {"path": "{name}\n", "options": {"group": {"{name}": "{x}"}}})
+def test_any_data_in_any_place_of_an_included_file(place: tuple[Any, ...], data: Any):
+    """As in the main file."""
+    whole = yaml.safe_load(INCLUDED)
+    inner = whole
+    for key in place[:-1]:
+        inner = inner[key]
+    if place:
+        inner[place[-1]] = data
+    else:
+        whole = data
+    assert _is_answered(TEXT, yaml.safe_dump(whole, allow_unicode=True))
 
 
 @_PATIENT

@@ -185,6 +185,20 @@ def test_a_bad_configuration_is_refused_and_the_old_one_stays(rotator: Real):
         assert daemon.leave(signal.SIGINT) == 0
 
 
+def test_a_change_of_an_included_file_comes_into_force(rotator: Real):
+    """A new file of a folder too; a bad one is refused, and the old configuration stays."""
+    config, folder = rotator.folder / "rotator.yaml", rotator.folder / "secrets.d"
+    folder.mkdir()
+    config.write_text(config.read_text() + "\ninclude: secrets.d\n")
+    with Daemon(rotator) as daemon:
+        (folder / "more.yaml").write_text("secrets: {app: }")
+        until(lambda: bool(daemon.lines("configuration refused")), daemon.log)
+        assert "secrets.d/more.yaml:1:" in daemon.lines("configuration refused")[0]["what"]
+        (folder / "more.yaml").write_text("policies: {slow: {every: 90d}}")
+        until(lambda: bool(daemon.lines("configuration in force")), daemon.log)
+        assert daemon.leave() == 0
+
+
 def test_a_second_signal_leaves_at_once_and_the_next_daemon_goes_on(rotator: Real):
     """What was under way ends by itself."""
     rotator("rotate", "app", "--patience", "0s")
