@@ -7,7 +7,7 @@ DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint crash chaos gaps vault-chaos fleet bench idle growth lambda lambda-bench lambda-chaos aws-cli schema clean
+.PHONY: help demo test lint crash chaos gaps vault-chaos fleet bench idle growth lambda lambda-bench lambda-chaos mysql aws-cli schema clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -68,6 +68,9 @@ lambda-chaos: $(STAMP) ## AWS rotates, and the function is killed at random, 200
 
 lambda-bench: $(STAMP) ## what a cold start of the rotation function costs
 	$(PY) -m tests.lambda_bench $(ARGS)
+
+mysql: ## a real MySQL for the tests, into a cache folder: nothing is installed
+	@.ci/mysql
 
 aws-cli: $(STAMP) ## AWS's own command line, for its tests: apart, since it wants another botocore
 	$(PYTHON) -m venv $(VENV)/.aws

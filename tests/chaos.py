@@ -30,7 +30,7 @@ from rotator.demo.client import Client
 from rotator.testing.openbao import ScratchOpenBao
 from rotator.testing.postgres import ScratchPostgres
 from rotator.testing.secrets_manager import SecretsManager
-from tests.grounds import Ground, MariaGround, PostgresGround, ValkeyGround
+from tests.grounds import GROUNDS, Ground, PostgresGround, ground_of
 from tests.troubles import Troublemaker
 
 CONFIG = """\
@@ -45,7 +45,6 @@ policies:
   default: {{grace: 250ms, step_timeout: {timeout}, drain: {{wait: 1s, then: terminate, poll: 50ms}}, retry: {{attempts: 8, backoff: 50ms, backoff_cap: 1s}}}}
 secrets:
 """
-GROUNDS = {"postgresql": PostgresGround, "mysql": MariaGround, "valkey": ValkeyGround}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +87,7 @@ def run(
     *,
     seed: int,
     plugin: str = "postgresql",
+    target: str | None = None,
     postgresql_journal: bool = False,
     backend: str = "local",
     troubled: bool = False,
@@ -110,7 +110,9 @@ def run(
         bao = stack.enter_context(ScratchOpenBao(durable=True)) if backend == "openbao" else None
         aws = stack.enter_context(SecretsManager()) if backend == "aws" else None
         ground = stack.enter_context(
-            PostgresGround(server) if plugin == "postgresql" and server else GROUNDS[plugin]()
+            PostgresGround(server)
+            if plugin == "postgresql" and server
+            else ground_of(plugin, target)
         )
         journal = server if postgresql_journal else None
         config = configure(folder, ground, bao, aws, journal=journal, troubled=troubled)
@@ -320,7 +322,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=210)
     parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--plugin", choices=list(GROUNDS), default="postgresql")
+    parser.add_argument("--plugin", choices=["postgresql", *GROUNDS], default="postgresql")
+    parser.add_argument("--server", choices=["mariadb", "mysql"], help="of the plugin mysql")
     parser.add_argument("--journal", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--backend", choices=["local", "openbao", "aws"], default="local")
     parser.add_argument("--troubles", action="store_true", help="backups and locks meanwhile")
@@ -334,6 +337,7 @@ def main() -> None:
         given.kills,
         seed=seed,
         plugin=given.plugin,
+        target=given.server,
         postgresql_journal=given.journal == "postgresql",
         backend=given.backend,
         troubled=given.troubles,

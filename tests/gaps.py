@@ -25,8 +25,8 @@ from rotator import observe
 from rotator.bootstrap import App, initialise, open_app
 from rotator.core.errors import Parked, RotatorError
 from rotator.testing.postgres import ScratchPostgres
-from tests.chaos import GROUNDS, serves
-from tests.grounds import PostgresGround
+from tests.chaos import serves
+from tests.grounds import PostgresGround, ground_of
 from tests.troubles import postgres_troubles
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Applicant:
                 since = None
 
 
-def run(plugin: str, rotations: int, seed: int) -> GapReport:
+def run(plugin: str, rotations: int, seed: int, target: str | None = None) -> GapReport:
     """Rotate `rotations` times, every third time undisturbed."""
     observe.set_up(level="off")
     chance, begun = random.Random(seed), time.monotonic()
@@ -128,7 +128,9 @@ def run(plugin: str, rotations: int, seed: int) -> GapReport:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-gaps-")))
         server = stack.enter_context(ScratchPostgres()) if plugin == "postgresql" else None
-        ground = stack.enter_context(PostgresGround(server) if server else GROUNDS[plugin]())
+        ground = stack.enter_context(
+            PostgresGround(server) if server else ground_of(plugin, target)
+        )
         (folder / "admin-password").touch(mode=0o600)
         (folder / "admin-password").write_text(ground.password)
         options, troubles = _PREPARED[plugin](ground)
@@ -336,9 +338,10 @@ def main() -> None:
     parser.add_argument("--rotations", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--plugin", choices=list(_PREPARED), default="postgresql")
+    parser.add_argument("--server", choices=["mariadb", "mysql"], help="of the plugin mysql")
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.randrange(2**32)
-    report = run(given.plugin, given.rotations, seed)
+    report = run(given.plugin, given.rotations, seed, given.server)
     print(json.dumps({"ok": report.ok, **asdict(report)}, indent=2))
     sys.exit(not report.ok)
 

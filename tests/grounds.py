@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self
 
 import psycopg
 import pymysql
@@ -12,9 +11,11 @@ import valkey
 
 from rotator.demo.client import PostgresLine
 from rotator.testing.mariadb import ScratchMariaDB
+from rotator.testing.mysql import ScratchMySQL
 from rotator.testing.postgres import ScratchPostgres
 from rotator.testing.valkey import ScratchValkey
-from tests.troubles import mariadb_troubles, postgres_troubles, valkey_troubles
+from tests.mysql.dialects import dialect_of, plain
+from tests.troubles import mariadb_troubles, mysql_troubles, postgres_troubles, valkey_troubles
 from tests.valkey.worlds import make_user, rules, usable
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from rotator.api import Credential
     from rotator.demo.client import Line
+    from rotator.testing.mysql_like import MySqlLikeServer
     from tests.troubles import Trouble
 
 
@@ -152,8 +154,12 @@ class MariaGround:
 
     def __init__(self) -> None:
         """Nothing is started yet."""
-        self.server: ScratchMariaDB = ScratchMariaDB()
+        self.server: MySqlLikeServer = self._server()
         self.password: str = self.server.root_password
+
+    @staticmethod
+    def _server() -> MySqlLikeServer:
+        return ScratchMariaDB()
 
     def __enter__(self) -> Self:
         _ = self.server.__enter__()
@@ -166,7 +172,7 @@ class MariaGround:
             "GRANT INSERT, UPDATE ON shop.* TO model@'%' WITH GRANT OPTION",
             "GRANT SELECT (id) ON shop.orders TO model@'%'",
             "GRANT reader TO model@'%' WITH ADMIN OPTION",
-            "SET DEFAULT ROLE reader FOR model@'%'",
+            dialect_of(self.server).default_role("reader", "model@'%'"),
         )
         return self
 
@@ -184,20 +190,32 @@ class MariaGround:
         )
 
     def logins(self) -> set[str]:
-        found = self.server.run(
-            "SELECT User FROM mysql.global_priv WHERE User RLIKE '^(dual|fresh|pair|single)' AND"
-            " (coalesce(json_value(Priv, '$.account_locked'), 0) = 0 OR User RLIKE '^fresh')"
-        )
-        return {str(row[0]) for row in found}
+        accounts = dialect_of(self.server).accounts(self.server, "")
+        return {
+            name
+            for name, locked in accounts.items()
+            if name.startswith("fresh")
+            or (name.startswith(("dual", "pair", "single")) and not locked)
+        }
 
     def rights(self, login: str) -> set[str]:
         found = self.server.run(f"SHOW GRANTS FOR `{login}`@'%'")
         found += self.server.run(f"SHOW CREATE USER `{login}`@'%'")
-        plain = (re.sub(r" IDENTIFIED .*?'(?=$| (?!OR))", "", str(row[0])) for row in found)
-        return {one.replace(f"`{login}`", "it") for one in plain}
+        return {plain(str(row[0]), login) for row in found}
 
     def troubles(self) -> Mapping[str, Trouble]:
         return mariadb_troubles(self.server)
+
+
+class MySqlGround(MariaGround):
+    """The same on a MySQL."""
+
+    @staticmethod
+    def _server() -> MySqlLikeServer:
+        return ScratchMySQL()
+
+    def troubles(self) -> Mapping[str, Trouble]:
+        return mysql_troubles(self.server)
 
 
 class _MariaLine:
@@ -264,3 +282,14 @@ class _ValkeyLine:
 
     def close(self) -> None:
         self._raw.close()
+
+
+GROUNDS: Final[Mapping[str, type[MariaGround | ValkeyGround]]] = {
+    "mysql": MariaGround,
+    "valkey": ValkeyGround,
+}
+
+
+def ground_of(plugin: str, server: str | None = None) -> MariaGround | ValkeyGround:
+    """Return where a plugin rotates. `server`: `mysql`, for a plugin of that name that else uses MariaDB."""
+    return MySqlGround() if (plugin, server) == ("mysql", "mysql") else GROUNDS[plugin]()

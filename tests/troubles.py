@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from contextlib import AbstractContextManager
 
-    from rotator.testing.mariadb import ScratchMariaDB
+    from rotator.testing.mysql_like import MySqlLikeServer
     from rotator.testing.postgres import ScratchPostgres
     from rotator.testing.valkey import ScratchValkey
 
@@ -93,7 +93,7 @@ def _standbys(server: ScratchPostgres, names: str) -> None:
         admin.execute(b"SELECT pg_reload_conf()")
 
 
-def mariadb_troubles(server: ScratchMariaDB) -> dict[str, Trouble]:
+def mariadb_troubles(server: MySqlLikeServer) -> dict[str, Trouble]:
     """Return the locks that backups take on both MariaDB and MySQL, and one on the accounts."""
     return {
         "tables flushed with read lock": lambda: _session(
@@ -105,7 +105,7 @@ def mariadb_troubles(server: ScratchMariaDB) -> dict[str, Trouble]:
     }
 
 
-def mysql_troubles(server: ScratchMariaDB) -> dict[str, Trouble]:
+def mysql_troubles(server: MySqlLikeServer) -> dict[str, Trouble]:
     """Return MariaDB's and MySQL's own backup lock."""
     return {
         **mariadb_troubles(server),
@@ -116,7 +116,7 @@ def mysql_troubles(server: ScratchMariaDB) -> dict[str, Trouble]:
 
 
 @contextmanager
-def _session(server: ScratchMariaDB, take: str, let_go: str) -> Generator[None]:
+def _session(server: MySqlLikeServer, take: str, let_go: str) -> Generator[None]:
     with closing(server.connect()) as link, link.cursor() as cursor:
         cursor.execute(take)
         yield

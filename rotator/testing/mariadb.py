@@ -3,164 +3,38 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
-from pathlib import Path
-from typing import Any, Final
-
-import pymysql
+from typing import ClassVar, Final
 
 from rotator.api import UsageError
-from rotator.testing.scratch import Scratch, free_port
+from rotator.testing.mysql_like import MySqlLikeServer, server_user
 
 # Debian's, with what they need of others.
 PACKAGES: Final = "mariadb-server-core mariadb-client-core"
 _PROGRAMS: Final = ("mariadbd", "mariadb-install-db", "my_print_defaults")
-_PATIENCE: Final = 60.0
-_STEP: Final = 0.05
 
 
-class ScratchMariaDB(Scratch):
-    """A server as long as the `with` block lasts; `root` is its superuser, with a password.
+class ScratchMariaDB(MySqlLikeServer):
+    """A MariaDB as long as the `with` block lasts."""
 
-    `options` are the server's own, such as `--general-log=1`.
-    """
+    product: ClassVar[str] = "MariaDB"
 
-    def __init__(self, *options: str) -> None:
-        """Nothing is started yet. Raises `UsageError` where there is no server to start."""
+    def _command(self) -> list[str]:
         if not is_installed():
             raise UsageError("there is no MariaDB server here.", hint=f"apt-get install {PACKAGES}")
-        self._options: tuple[str, ...] = options
-        self._folder: Path = Path(tempfile.mkdtemp(prefix="rotator-mariadb-"))
-        self._process: subprocess.Popen[bytes] | None = None
-        self.root_password: str = secrets.token_urlsafe(18)
-        self.host: str = "127.0.0.1"
-        self.port: int = free_port()
-
-    def _begin(self) -> None:
-        self._initialise()
-        self.start()
-        with self._connect(unix_socket=str(self._socket), user="root") as first:
-            _ = first.cursor().execute(
-                "ALTER USER 'root'@'localhost' IDENTIFIED BY %s", [self.root_password]
-            )
-            # Debian's test database and anonymous accounts stay: they are what users have.
-            _ = first.cursor().execute(
-                "CREATE OR REPLACE USER 'root'@'127.0.0.1' IDENTIFIED BY %s",
-                [self.root_password],
-            )
-            _ = first.cursor().execute("GRANT ALL ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION")
-
-    @property
-    def _data(self) -> Path:
-        return self._folder / "data"
-
-    @property
-    def _tmp(self) -> Path:
-        # Its own: a server that starts removes what it takes for left over there, another's too.
-        return self._folder / "tmp"
-
-    @property
-    def _socket(self) -> Path:
-        return self._folder / "socket"
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        command = [
-            str(_program("mariadbd")),
-            "--no-defaults",
-            f"--datadir={self._data}",
-            f"--tmpdir={self._tmp}",
-            f"--socket={self._socket}",
-            f"--pid-file={self._folder / 'pid'}",
-            f"--port={self.port}",
-            "--bind-address=127.0.0.1",
-            "--skip-name-resolve",
-            f"--user={_user()}",
-            *self._options,
-        ]
-        with (self._folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        end = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                with socket.create_connection((self.host, self.port), 1) as link:
-                    if link.recv(1):
-                        return
-            except OSError:
-                pass
-            if self._process.poll() is not None or time.monotonic() > end:
-                raise UsageError(f"MariaDB did not start: {self.log_text()[-800:]}")
-            time.sleep(_STEP)
-
-    def stop(self) -> None:
-        """Stop it as an operator does."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
-            _ = self._process.wait(_PATIENCE)
-
-    def restart(self) -> None:
-        """Stop and start it."""
-        self.stop()
-        self.start()
-
-    def connect(
-        self, user: str = "root", password: str | None = None, database: str | None = None
-    ) -> Any:
-        """Log in over TCP, in autocommit mode."""
-        return self._connect(
-            host=self.host,
-            port=self.port,
-            user=user,
-            password=self.root_password if password is None else password,
-            database=database,
-        )
-
-    def run(self, *statements: str, database: str | None = None) -> list[tuple[Any, ...]]:
-        """Run statements as root; return the rows of the last one."""
-        with self.connect(database=database) as link, link.cursor() as cursor:
-            for statement in statements:
-                _ = cursor.execute(statement)
-            return list(cursor.fetchall())
-
-    def log_text(self) -> str:
-        """Return what the server has written, its general log and binary log included."""
-        files = [
-            *self._folder.glob("*.log"),
-            *self._data.glob("*.log"),
-            *self._data.glob("binlog.*"),
-        ]
-        return "".join(one.read_text(errors="replace") for one in files)
-
-    def _connect(self, **given: Any) -> Any:
-        # PyMySQL would read the system's authorities for each connection, in case the server has TLS.
-        return pymysql.connect(connect_timeout=5, autocommit=True, ssl_disabled=True, **given)
+        return [str(_program("mariadbd")), "--no-defaults", f"--user={server_user()}"]
 
     def _initialise(self) -> None:
-        self._tmp.mkdir()
-        command = [
-            str(_program("mariadb-install-db")),
-            "--no-defaults",
-            f"--datadir={self._data}",
-            f"--tmpdir={self._tmp}",
-            "--auth-root-authentication-method=normal",
-            f"--user={_user()}",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            said = (done.stdout + done.stderr).strip()
-            raise UsageError(f"mariadb-install-db failed: {said[-800:]}")
-
-    def _remove(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            _ = self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._run_program(
+            [
+                str(_program("mariadb-install-db")),
+                "--no-defaults",
+                f"--datadir={self._data}",
+                f"--tmpdir={self._tmp}",
+                "--auth-root-authentication-method=normal",
+                f"--user={server_user()}",
+            ]
+        )
 
 
 def is_installed() -> bool:
@@ -170,7 +44,3 @@ def is_installed() -> bool:
 
 def _program(name: str) -> str | None:
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin")
-
-
-def _user() -> str:
-    return "root" if os.geteuid() == 0 else str(os.geteuid())

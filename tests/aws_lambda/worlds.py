@@ -18,10 +18,10 @@ from rotator.faces.aws_lambda.settings import settings
 from rotator.journal.sql import SqlJournal
 from rotator.testing.fakes import ListLog, ManualClock
 from rotator.testing.secrets_manager import CURRENT, FUNCTION, PENDING, STEPS, SecretsManager
-from tests.mysql.worlds import REFUSALS
+from tests.mysql.dialects import REFUSALS, dialect_of
 
 if TYPE_CHECKING:
-    from rotator.testing.mariadb import ScratchMariaDB
+    from rotator.testing.mysql_like import MySqlLikeServer
     from rotator.testing.postgres import ScratchPostgres
 
 APP_PASSWORD = "first-password-of-the-app"
@@ -211,7 +211,7 @@ class World:
 
 
 class MariaWorld(World):
-    """As `World`, over a MariaDB."""
+    """As `World`, over a MariaDB or a MySQL."""
 
     KINDS: ClassVar[dict[str, dict[str, Any]]] = {
         "single-user": {},
@@ -221,14 +221,15 @@ class MariaWorld(World):
     }
 
     @classmethod
-    def on(cls, server: ScratchMariaDB, aws: SecretsManager) -> MariaWorld:
+    def on(cls, server: MySqlLikeServer, aws: SecretsManager) -> MariaWorld:
         """Return one whose accounts are as before the first rotation."""
         left = server.run("SELECT User, Host FROM mysql.user WHERE User LIKE 'app%'")
         server.run(
             *(f"DROP USER `{user}`@`{host}`" for user, host in left),
             "CREATE DATABASE IF NOT EXISTS shop",
             "CREATE TABLE IF NOT EXISTS shop.orders (id int)",
-            f"CREATE OR REPLACE USER master@'%' IDENTIFIED BY '{ADMIN_PASSWORD}'",
+            "DROP USER IF EXISTS master@'%'",
+            f"CREATE USER master@'%' IDENTIFIED BY '{ADMIN_PASSWORD}'",
             "GRANT ALL ON *.* TO master@'%' WITH GRANT OPTION",
             f"CREATE USER app@'%' IDENTIFIED BY '{APP_PASSWORD}'",
             "GRANT ALL ON shop.* TO app@'%' WITH GRANT OPTION",
@@ -256,11 +257,8 @@ class MariaWorld(World):
         return True
 
     def logins(self) -> set[str]:
-        found = self.server.run(
-            "SELECT User FROM mysql.global_priv WHERE User LIKE 'app%'"
-            " AND coalesce(json_value(Priv, '$.account_locked'), 0) = 0"
-        )
-        return {str(row[0]) for row in found}
+        accounts = dialect_of(self.server).accounts(self.server, "app")
+        return {name for name, locked in accounts.items() if not locked}
 
 
 class Client(threading.Thread):

@@ -1,4 +1,4 @@
-"""A MariaDB for the tests of a worker."""
+"""A MariaDB and a MySQL for the tests of a worker."""
 
 from __future__ import annotations
 
@@ -6,19 +6,40 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.mysql.dialects import DIALECTS, MARIADB, MYSQL, Dialect
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rotator.testing.mariadb import ScratchMariaDB
+    from rotator.testing.mysql_like import MySqlLikeServer
 
 
 @pytest.fixture(scope="session")
-def mariadb() -> Iterator[ScratchMariaDB]:
+def mariadb() -> Iterator[MySqlLikeServer]:
     """One whose general log holds every statement, and its binary log every change."""
-    from rotator.testing.mariadb import PACKAGES, ScratchMariaDB, is_installed
+    yield from _started(MARIADB)
 
-    if not is_installed():
-        pytest.skip(f"no MariaDB server: apt-get install {PACKAGES}")
-    logs = ("--general-log=1", "--general-log-file=general.log", "--log-bin=binlog")
-    with ScratchMariaDB(*logs) as server:
+
+@pytest.fixture(scope="session")
+def real_mysql() -> Iterator[MySqlLikeServer]:
+    """The same of a MySQL."""
+    yield from _started(MYSQL)
+
+
+@pytest.fixture(params=DIALECTS, ids=lambda one: one.product)
+def dialect(request: pytest.FixtureRequest) -> Dialect:
+    """Return each of the two in turn."""
+    return request.param
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, dialect: Dialect) -> MySqlLikeServer:
+    """Return the server that understands the dialect."""
+    return request.getfixturevalue("mariadb" if dialect is MARIADB else "real_mysql")
+
+
+def _started(dialect: Dialect) -> Iterator[MySqlLikeServer]:
+    if dialect.missing:
+        pytest.skip(dialect.missing)
+    with dialect.start() as server:
         yield server

@@ -1,4 +1,4 @@
-"""The contract of a plugin, on a real MariaDB."""
+"""The contract of a plugin, on a real MariaDB and a real MySQL."""
 
 from __future__ import annotations
 
@@ -9,28 +9,48 @@ import pytest
 from rotations.mysql.server import Connection
 from rotator.testing.crash import explore, scenarios
 from rotator.testing.rotation_suite import RotationSuite
+from tests.mysql.dialects import MARIADB, MYSQL, Dialect
 from tests.mysql.worlds import STRATEGIES, effects, worlds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rotator.testing.crash import World
-    from rotator.testing.mariadb import ScratchMariaDB
+    from rotator.testing.mysql_like import MySqlLikeServer
 
 
-class TestContract(RotationSuite):
+class _Contract(RotationSuite):
     """All four strategies pass."""
-
-    # Everything is minutes of logins.
-    sample = 26
 
     @pytest.fixture(params=STRATEGIES)
     def make_world(
-        self, request: pytest.FixtureRequest, mariadb: ScratchMariaDB
+        self, request: pytest.FixtureRequest, server: MySqlLikeServer
     ) -> Iterator[Callable[[], World]]:
         """Return what makes accounts of a world's own."""
-        with worlds(mariadb, request.param) as make:
+        with worlds(server, request.param) as make:
             yield make
+
+
+class TestMariaDB(_Contract):
+    """On MariaDB. The whole of the harness is minutes of logins."""
+
+    sample = 26
+
+    @pytest.fixture
+    def dialect(self) -> Dialect:
+        """Return MariaDB's."""
+        return MARIADB
+
+
+class TestMySQL(_Contract):
+    """On MySQL, where a login without TLS costs an exchange of keys."""
+
+    sample = 4
+
+    @pytest.fixture
+    def dialect(self) -> Dialect:
+        """Return MySQL's."""
+        return MYSQL
 
 
 @pytest.mark.slow
@@ -38,12 +58,12 @@ class TestContract(RotationSuite):
 @pytest.mark.parametrize("name", ["first credential", "rotation", "rollback before publish"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_it_survives_a_crash_at_every_statement(
-    mariadb: ScratchMariaDB, strategy: str, name: str, monkeypatch: pytest.MonkeyPatch
+    server: MySqlLikeServer, strategy: str, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     """Killed before and after each one it sends, it leaves no orphan and no outage."""
     statements = effects()
     monkeypatch.setattr(Connection, "run", statements.through(Connection.run))
-    with worlds(mariadb, strategy, statements) as make:
+    with worlds(server, strategy, statements) as make:
         scenario = next(one for one in scenarios(make) if one.name == name)
         report = explore(scenario)
     assert not report.violations, str(report)

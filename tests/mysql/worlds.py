@@ -1,4 +1,4 @@
-"""Worlds on a real MariaDB, for the contract suite and the crash harness."""
+"""Worlds on a real MariaDB or MySQL, for the contract suite and the crash harness."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import itertools
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-import pymysql
-
 from rotations.mysql import PLUGIN
 from rotations.mysql.accounts import digest_of
 from rotations.mysql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret
 from rotator.testing.crash import Effects, World
+from tests.mysql.dialects import dialect_of, is_let_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rotator.testing.mariadb import ScratchMariaDB
+    from rotator.testing.mysql_like import MySqlLikeServer
 
 STRATEGIES: Final = ("dual-password", "new-user", "alternating-users", "single-user")
 ADMIN: Final = "admin_of_worlds"
 _PASSWORD: Final = "an-admin-of-the-tests"
 _numbers = itertools.count(1)
-REFUSALS: Final = (1045, 4151, 1698)
 
 
 def effects() -> Effects:
@@ -33,11 +31,13 @@ def effects() -> Effects:
 
 @contextmanager
 def worlds(
-    server: ScratchMariaDB, strategy: str, *tapped: Effects
+    server: MySqlLikeServer, strategy: str, *tapped: Effects
 ) -> Iterator[Callable[[], World]]:
     """Make worlds on one server, each with accounts of its own."""
+    dialect = dialect_of(server)
     server.run(
-        f"CREATE OR REPLACE USER {ADMIN}@'%' IDENTIFIED BY '{_PASSWORD}'",
+        f"DROP USER IF EXISTS {ADMIN}@'%'",
+        f"CREATE USER {ADMIN}@'%' IDENTIFIED BY '{_PASSWORD}'",
         f"GRANT ALL ON *.* TO {ADMIN}@'%' WITH GRANT OPTION",
         "CREATE DATABASE IF NOT EXISTS shop",
         "CREATE TABLE IF NOT EXISTS shop.orders (id int)",
@@ -64,14 +64,11 @@ def worlds(
     def end(name: str) -> None:
         # Thousands of worlds on one server: each would read the accounts of all that were before it.
         close_sessions()
-        found = server.run(f"SELECT User FROM mysql.global_priv WHERE User LIKE '{name}\\_%'")
-        users = [row[0] for row in found]
+        users = list(dialect.accounts(server, f"{name}_"))
         if users:
             server.run("DROP USER " + ", ".join(f"`{user}`@'%'" for user in users))
         for user in users:
-            mark = f"rotator:{digest_of(name, user)}:%"
-            found = server.run(f"SELECT User FROM mysql.global_priv WHERE User LIKE '{mark}'")
-            for (role,) in found:
+            for role in dialect.accounts(server, f"rotator:{digest_of(name, user)}:"):
                 server.run(f"DROP ROLE `{role}`")
 
     def make() -> World:
@@ -86,18 +83,9 @@ def worlds(
             close=lambda: end(name),
             accepts=lambda one: logs_in(server, one),
             usable=lambda: {
-                row[0]
-                for row in server.run(
-                    f"SELECT User FROM mysql.global_priv WHERE User LIKE '{name}\\\\_%'"
-                    " AND coalesce(json_value(Priv, '$.account_locked'), 0) = 0"
-                )
+                user for user, locked in dialect.accounts(server, f"{name}_").items() if not locked
             },
-            state=lambda: set(
-                server.run(
-                    "SELECT User, Host, Priv FROM mysql.global_priv"
-                    f" WHERE User LIKE '{name}\\\\_%' OR User LIKE 'rotator:%'"
-                )
-            ),
+            state=lambda: dialect.rows(server, f"{name}_"),
             tapped=tapped,
             secret=name,
         )
@@ -124,7 +112,7 @@ def secret_options(strategy: str, name: str) -> SecretOptions:
     )
 
 
-def _account(server: ScratchMariaDB, name: str, how: str) -> None:
+def _account(server: MySqlLikeServer, name: str, how: str) -> None:
     """Make an account with something of everything that is to be copied."""
     server.run(
         f"CREATE USER {name}@'%' {how}"
@@ -134,16 +122,10 @@ def _account(server: ScratchMariaDB, name: str, how: str) -> None:
         f"GRANT INSERT ON shop.* TO {name}@'%' WITH GRANT OPTION",
         f"GRANT SELECT (id) ON shop.orders TO {name}@'%'",
         f"GRANT shop_reader TO {name}@'%'",
-        f"SET DEFAULT ROLE shop_reader FOR {name}@'%'",
+        dialect_of(server).default_role("shop_reader", f"{name}@'%'"),
     )
 
 
-def logs_in(server: ScratchMariaDB, credential: Credential) -> bool:
-    """Return whether it is let in; anything but a refusal is an error of the test."""
-    try:
-        server.connect(credential.username, credential.password.reveal()).close()
-    except pymysql.OperationalError as error:
-        if error.args[0] not in REFUSALS:
-            raise
-        return False
-    return True
+def logs_in(server: MySqlLikeServer, credential: Credential) -> bool:
+    """Return whether the server accepts it; anything but a refusal is an error of the test."""
+    return is_let_in(server, credential.username, credential.password.reveal())
