@@ -41,6 +41,7 @@ from rotator.journal.sql import SqlJournal
 from rotator.neighbours import Neighbours
 from rotator.observe import get_log
 from rotator.references import Resolver, parse
+from rotator.standing import Overview
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -81,6 +82,7 @@ class App:
         self._targets: dict[str, Target] = {}
         self._closing: ExitStack = ExitStack()
         self._queue: Queue | None = None
+        self._overview: Overview | None = None
         self._resolver: Resolver = Resolver(self.backend, settings.base, os.environ)
         self.journal: SqlJournal = SqlJournal(
             settings.journal.url,
@@ -123,6 +125,21 @@ class App:
 
     # -- secrets -------------------------------------------------------------------------------
 
+    @property
+    def overview(self) -> Overview:
+        """What answers how secrets, targets and the fleet are."""
+        with self._guard:
+            if self._overview is None:
+                self._overview = Overview(
+                    journal=self.journal,
+                    signs=self.signs,
+                    secrets=self.settings.secrets,
+                    now=self.clock.now,
+                    default_policy=self.settings.default_policy,
+                    is_dead=world.is_dead,
+                )
+            return self._overview
+
     def names(
         self,
         *,
@@ -130,9 +147,18 @@ class App:
         tags: Sequence[str] = (),
         everything: bool = False,
         due: bool = False,
+        forgotten: bool = False,
     ) -> list[str]:
-        """Return the names of the secrets meant, each once. Raises `UsageError` for unknown ones."""
-        chosen = [self.settings.secret(name).name for name in only]
+        """Return the names of the secrets meant, each once. Raises `UsageError` for unknown ones.
+
+        `forgotten`: a name may also be one that only the journal knows.
+        """
+        chosen = [
+            name
+            if forgotten and self.journal.secret(name) is not None
+            else self.settings.secret(name).name
+            for name in only
+        ]
         if tags:
             chosen += [one.name for one in self.settings.tagged(tags)]
         if everything or due:

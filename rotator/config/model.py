@@ -129,8 +129,18 @@ class Settings:
         return found
 
     def tagged(self, tags: Iterable[str]) -> list[SecretSettings]:
-        """Return the secrets that carry every one of `tags`, in the order of the file."""
+        """Return the secrets that carry every one of `tags`, in the order of the file.
+
+        Raises `UsageError`, with near matches, for a tag that no secret carries.
+        """
         wanted = set(tags)
+        known = {tag for secret in self.secrets.values() for tag in secret.tags}
+        if unknown := sorted(wanted - known):
+            raise UsageError(
+                f"no secret in {self.file.name} has the tag `{unknown[0]}`.",
+                hint=near(unknown[0], known) or "Tags are given by `tags: [...]` of a secret.",
+                safety="Nothing was changed.",
+            )
         return [secret for secret in self.secrets.values() if wanted <= set(secret.tags)]
 
 

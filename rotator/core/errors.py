@@ -89,6 +89,10 @@ class Denied(StepError):
     kind = "denied"
 
 
+class CurrentRejected(Denied):
+    """A step tried what the backend serves, and the target rejected it."""
+
+
 class Unprovable(Denied):
     """The target accepts what it must refuse, so no check on it proves anything."""
 

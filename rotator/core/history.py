@@ -69,6 +69,8 @@ class SecretRecord:
     head: str = "0" * 64
     refused: str | None = None
     refused_at: datetime | None = None
+    refused_hint: str | None = None
+    parked_hint: str | None = None
     drift: str | None = None
     stale: tuple[str, ...] = ()
     retiring: bool = False
@@ -145,8 +147,9 @@ def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
             changes["failures"] = record.failures + 1 if counts else 0
         case Kind.PARKED, _:
             changes["parked"] = text(data, "reason") or "parked"
+            changes["parked_hint"] = text(data, "hint") or None
         case Kind.UNPARKED, _:
-            changes |= {"parked": None, "failures": 0}
+            changes |= {"parked": None, "parked_hint": None, "failures": 0}
         case _:
             pass
     return replace(record, **changes)
@@ -164,12 +167,14 @@ _ENDED: Final[Mapping[str, Any]] = {
     "login": None,
     "adopted": (),
     "parked": None,
+    "parked_hint": None,
     "failures": 0,
     "next_due": None,
     "timing": None,
     "retiring": False,
     "refused": None,
     "refused_at": None,
+    "refused_hint": None,
     "drift": None,
     "stale": (),
 }
@@ -179,7 +184,8 @@ _PROOFS: Final = (Step.PUBLISH, Step.RESTORE, Step.REVOKE)
 
 def _proof(record: SecretRecord, event: Event) -> dict[str, Any]:
     """Return what an event tells about what the backend serves: accepted or refused, known or not."""
-    data, refused = event.data, {"refused": None, "refused_at": None}
+    data = event.data
+    refused: dict[str, Any] = {"refused": None, "refused_at": None, "refused_hint": None}
     match event.kind, event.step:
         case Kind.CHECKED, _ if record.retired is not None:
             return {}
@@ -202,14 +208,14 @@ def _proof(record: SecretRecord, event: Event) -> dict[str, Any]:
 def _refused(record: SecretRecord, event: Event) -> dict[str, Any]:
     what = text(event.data, "what")
     if what is None:
-        login = text(event.data, "login") or record.login
-        what = (
-            "the backend holds nothing."
-            if event.kind is Kind.CHECKED and text(event.data, "version") is None
-            else f"the target refuses login {login!r} with the password that the backend serves."
-        )
+        login, why = text(event.data, "login") or record.login, text(event.data, "why")
+        served = "with the password that the backend serves"
+        what = f"the target rejects login {login!r} {served}{f': {why}' if why else ''}."
+        if event.kind is Kind.CHECKED and text(event.data, "version") is None:
+            what = "the backend holds no credential."
     # Since when: the first time in a row.
-    return {"refused": what, "refused_at": record.refused_at or event.at}
+    since = record.refused_at or event.at
+    return {"refused": what, "refused_at": since, "refused_hint": text(event.data, "hint") or None}
 
 
 def _management(event: Event) -> dict[str, Any]:

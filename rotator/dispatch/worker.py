@@ -203,7 +203,8 @@ class Worker:
     def _park(self, job: Job, error: RotatorError) -> Done:
         """Leave it to a person: trying again does not mend what was refused before it began."""
         try:
-            self.engine.park(self.secret(job.secret), reason=f"{error.kind}: {error.what}")
+            reason = f"{error.kind}: {error.what}"
+            self.engine.park(self.secret(job.secret), reason=reason, hint=error.hint)
         except RotatorError as again:
             self.log.error("not parked", secret=job.secret, what=error.what, why=again.what)  # noqa: TRY400 # both are said
             return Done(again=self.clock.now() + _NO_JOURNAL)

@@ -259,11 +259,11 @@ class Engine:
             data: dict[str, Json] = {"reason": reason, **as_data(secret.policy, due)}
             _ = work.record(NewEvent(kind=Kind.SCHEDULED, data=data))
 
-    def park(self, secret: ManagedSecret, *, reason: str) -> None:
-        """Stop automatic work on the secret until a person unparks it."""
+    def park(self, secret: ManagedSecret, *, reason: str, hint: str = "") -> None:
+        """Stop automatic work on the secret until a person unparks it. `hint`: the remedy."""
         with Work(self._world, secret, _NO_TIME) as work:
             opened = self._journal.open_rotation(secret.name)
-            work.park(opened.id if opened else None, reason)
+            work.park(opened.id if opened else None, reason, hint)
 
     def unpark(self, secret: ManagedSecret, *, reason: str) -> None:
         """Let automatic work go on; failures are counted from zero again."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from rotator.core.errors import (
     Conflict,
+    CurrentRejected,
     Denied,
     InUse,
     LeaseLost,
@@ -314,7 +315,7 @@ class Steps:
             )
         if not self._rotation.probe(current.credential, ctx):
             why = self.rejection(current.credential)
-            raise Denied(
+            raise CurrentRejected(
                 f"after the revoke the target rejects the current login {current.credential.username!r}{why.because}.",
                 safety="The application is NOT safe: what the backend serves does not log in.",
                 hint=why.hint or "Look at that login on the target first.",
@@ -328,7 +329,7 @@ class Steps:
             return
         if not self._rotation.probe(current, ctx):
             why = self.rejection(current)
-            raise Denied(
+            raise CurrentRejected(
                 f"the target rejects the current login {current.username!r}{why.because}, so the old one was not revoked.",
                 safety="The application is NOT safe: what the backend serves does not log in. The old login was left as it is.",
                 hint=why.hint

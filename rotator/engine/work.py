@@ -8,7 +8,14 @@ from datetime import timedelta
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.errors import Conflict, InUse, RotatorError, Transient, UsageError
+from rotator.core.errors import (
+    Conflict,
+    CurrentRejected,
+    InUse,
+    RotatorError,
+    Transient,
+    UsageError,
+)
 from rotator.core.history import fold_rotation, newest_step, text
 from rotator.core.machine import Direction, Finish, Run, WaitUntil, decide, progress
 from rotator.core.model import UNEXPLAINED, Event, Kind, NewEvent, Outcome, Step
@@ -166,7 +173,7 @@ class Work:
             reason = f"{failures} rotations in a row failed; the last one: {result.error.what}"
         else:
             return result
-        self.park(None, reason)
+        self.park(None, reason, result.error.hint)
         return replace(result, parked=True)
 
     def _drive(
@@ -219,7 +226,9 @@ class Work:
                     history += self._append(pending)
                     if progress(history).parked is None:
                         reason = text(cause.data, "what") if cause else None
-                        history += self.park(rotation_id, reason or "its retries are used up")
+                        hint = text(cause.data, "hint") if cause else None
+                        reason = reason or "its retries are used up"
+                        history += self.park(rotation_id, reason, hint or "")
                     return self._result(rotation_id, history, error, resumed=resumed)
                 case Finish(outcome=outcome, cause=cause):
                     if progress(history).outcome is None:
@@ -287,6 +296,7 @@ class Work:
                 "hint": error.hint,
                 "safety": error.safety,
                 "seconds": seconds,
+                **({"current_accepted": False} if isinstance(error, CurrentRejected) else {}),
             }
             return self._event(Kind.FAILED, history, step, said), error
         seconds = round(self._clock.monotonic() - begun, 4)
@@ -518,6 +528,7 @@ class Work:
                 "known": health.known,
                 **({"stale": list(stale)} if stale else {}),
                 **({"cause": why.cause, "why": why.text} if why.cause else {}),
+                **({"hint": why.hint} if why.hint else {}),
             }
             self.record(NewEvent(kind=Kind.CHECKED, data=data))
         return health
@@ -545,10 +556,11 @@ class Work:
                 safety="The application is safe: nothing was changed.",
             )
 
-    def park(self, rotation_id: str | None, reason: str) -> list[Event]:
-        """Write down that a person must look."""
+    def park(self, rotation_id: str | None, reason: str, hint: str = "") -> list[Event]:
+        """Write down that a person must look. `hint`: the remedy, where it is known."""
         self._log.error("parked", secret=self._secret.name, rotation_id=rotation_id, reason=reason)
         data: dict[str, Json] = {"reason": reason, "what": reason}
+        data |= {"hint": hint} if hint else {}
         return self.record(NewEvent(kind=Kind.PARKED, rotation_id=rotation_id, data=data))
 
     def unpark_if_parked(self, opened: RotationRecord, reason: str) -> None:

@@ -25,7 +25,10 @@ ROTATION_COLUMNS: Final = tuple(
 )
 
 # The facts of a `SecretRecord` that share the column `details`: texts, times and lists of texts.
-_TEXTS: Final = ("refused", "drift", "retired", "renamed_to")
+_TEXTS: Final = (
+    *("refused", "refused_hint", "parked_hint"),
+    *("drift", "retired", "renamed_to"),
+)
 _FLAGS: Final = ("retiring",)
 _TIMES: Final = ("refused_at", "retired_at")
 _LISTS: Final = ("stale", "former_names")

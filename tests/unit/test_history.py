@@ -260,7 +260,7 @@ def test_a_refused_credential_is_refused_until_a_login_succeeds(
     """What a check saw is kept with the time of the first refusal; a later proof clears it."""
     refused = _secret([_event(1, *_REFUSED), _event(2, *_REFUSED), _event(3, Kind.SCHEDULED)])
     assert refused.refused == (
-        "the target refuses login 'app' with the password that the backend serves."
+        "the target rejects login 'app' with the password that the backend serves."
     )
     assert refused.refused_at == START + timedelta(seconds=1)
     proven = _secret([_event(1, *_REFUSED), _event(2, kind, step, data)])

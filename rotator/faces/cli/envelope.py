@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rotator.core.history import RotationRecord
     from rotator.core.model import Event
     from rotator.engine import Health, Plan, Result
+    from rotator.standing import Fleet, Standing
 
 VERSION: Final = 1
 
@@ -163,6 +164,75 @@ def of_health(health: Health) -> Data:
         "recorded": health.recorded,
         "stale_copies": list(health.stale),
         "cause": health.rejection.cause or None,
+    }
+
+
+def of_standing(one: Standing) -> Data:
+    """Return how a secret is, as data."""
+    return {
+        "secret": one.name,
+        "state": one.state,
+        "severity": one.severity,
+        "cause": one.cause or None,
+        "hint": one.hint or None,
+        "says": one.says or None,
+        "target": one.target,
+        "backend": one.backend,
+        "login": one.login,
+        "version": one.version,
+        "rotated_at": one.rotated_at,
+        "served_at": one.served_at,
+        "age_seconds": int(one.age.total_seconds()) if one.age is not None else None,
+        "next_due": one.next_due,
+        "due_since": one.due_since,
+        "next_try": one.next_try,
+        "until": one.until,
+        "last_outcome": one.last_outcome,
+        "failures": one.failures,
+        "parked": one.parked,
+        "open_rotation": one.open_rotation,
+        "old_login_sessions": [
+            {
+                "login": user.login,
+                "client": user.client,
+                "application": user.application,
+                "since": user.since,
+            }
+            for user in one.sessions
+        ],
+        "tags": list(one.tags),
+    }
+
+
+def of_fleet(fleet: Fleet) -> Data:
+    """Return how everything is, as data."""
+    return {
+        "totals": fleet.counts(),
+        "processes": [
+            {"name": one.name, "face": one.face, "seen_at": one.seen_at, "alive": one.alive}
+            for one in fleet.processes
+        ],
+        "unavailable": [
+            {
+                "subject": one.subject,
+                "since": one.since,
+                "until": one.until,
+                "cause": one.what or None,
+                "hint": one.hint or None,
+            }
+            for one in fleet.faults
+        ],
+        "orphans": [
+            {
+                "target": one.target,
+                "login": one.login,
+                "seen_at": one.seen_at,
+                "cause": one.what or None,
+                "hint": one.hint or None,
+            }
+            for one in fleet.orphans
+        ],
+        "secrets": [of_standing(one) for one in fleet.secrets],
     }
 
 

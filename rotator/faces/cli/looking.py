@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,25 +13,33 @@ from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.command import command
 from rotator.faces.cli.options import Everything, Name, Names, Tags
 from rotator.faces.cli.run import Run, each
+from rotator.standing import State
 
 if TYPE_CHECKING:
     from rotator.core.history import RotationRecord
     from rotator.core.model import Event
     from rotator.engine import Health, ManagedSecret
-    from rotator.faces.cli.standing import Standing
 
 _PANEL = "Look"
-_STYLES: Final = {
-    "ok": "good",
-    "grace": "wait",
-    "draining": "wait",
-    "rotating": "wait",
-    "due": "warn",
-    "unknown": "warn",
-    "interrupted": "warn",
-    "retrying": "warn",
-    "parked": "bad",
-}
+
+States = Annotated[
+    list[State] | None,
+    typer.Option(
+        "--state",
+        metavar="STATE",
+        show_default=False,
+        help=f"Only secrets in this state: {', '.join(State)}. May be given several times.",
+    ),
+]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target", metavar="TARGET", show_default=False, help="Only secrets on this target."
+    ),
+]
+Watch = Annotated[
+    bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -43,6 +51,8 @@ def register(app: typer.Typer) -> None:
         examples="""
         rotator status
         rotator status app-db
+        rotator status --state parked --state refused
+        rotator status --target main --watch
         rotator status --tag billing --json
         """,
     )(status)
@@ -67,28 +77,35 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
-    run: Run, names: Names = None, *, everything: Everything = False, tags: Tags = None
+    run: Run,
+    names: Names = None,
+    *,
+    everything: Everything = False,
+    tags: Tags = None,
+    states: States = None,
+    targets: Targets = None,
+    watch: Watch = False,
 ) -> None:
-    """Show each secret's age and state, when it is due, and how its last rotation ended.
+    """Show each secret's state, age and due date, trouble first, with what to do about it.
 
-    Also who still uses the old login, as it was last counted. It reads the journal only;
-    `rotator verify` tries whether the current credential logs in.
+    Also lists sessions that still use the old login, as of the last count, and which daemons and
+    targets are available. It reads the journal only; `rotator verify` tries whether the current
+    credential authenticates.
+
+    Exit codes: 0 no trouble, 3 an operator must look (refused, forgotten, orphan, parked, drift), or a
+    target or backend is unavailable (waiting).
     """
-    from rotator.faces.cli.standing import standing  # noqa: PLC0415
+    from rotator.faces.cli import statuses  # noqa: PLC0415
 
     with run.open_app() as app:
-        now = app.clock.now()
-        found = app.names(
-            only=names or (), tags=tags or (), everything=everything or not (names or tags)
+        chosen = statuses.Chosen(
+            names=tuple(names or ()),
+            everything=everything,
+            tags=tuple(tags or ()),
+            states=tuple(states or ()),
+            targets=tuple(targets or ()),
         )
-        # One query for all, rather than one for each.
-        records = {one.name: one for one in app.journal.secrets()}
-        rows = [standing(app, one, records.get(one), now) for one in found]
-    run.data["secrets"] = [one.data() for one in rows]
-    if not rows:
-        run.say("No secret is configured. `rotator init` writes an example.")
-        return
-    _show_status(run, rows)
+        statuses.watch(run, app, chosen) if watch else statuses.show(run, app, chosen)
 
 
 def history(
@@ -168,31 +185,6 @@ def _refused(secret: ManagedSecret, health: Health) -> exits.NotAccepted:
         if isinstance(secret.rotation, Followed)
         else f"See what happened: rotator history {secret.name}",
     )
-
-
-def _show_status(run: Run, rows: list[Standing]) -> None:
-    from rich.text import Text  # noqa: PLC0415
-
-    from rotator.faces.cli.screen import indented, relative, span, table  # noqa: PLC0415
-
-    columns = ("secret", "state", "age", "next due", "last", "login")
-    cells = [
-        (
-            Text(one.name, style="bold"),
-            Text.assemble(run.screen.sign(_STYLES[one.state]), f" {one.state}"),
-            span(one.age) if one.age is not None else "-",
-            relative(one.next_due, one.now) if one.next_due else "-",
-            one.last_outcome or "-",
-            one.login or "-",
-        )
-        for one in rows
-    ]
-    run.say(table(run.screen, columns, cells))
-    for one in rows:
-        if one.says:
-            run.say("", Text.assemble((f"{one.name}: ", "bold"), one.says))
-        for session in one.sessions:
-            run.say(indented(session.line()))
 
 
 def _show_rotation(run: Run, one: RotationRecord, events: list[Event]) -> None:

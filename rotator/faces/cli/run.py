@@ -150,7 +150,7 @@ def chosen(
     """Return the names that a command works on; refuse to guess when none are given."""
     if not (names or tags or everything or due):
         raise UsageError(
-            f"which secrets to {verb} is not said.",
+            "no secrets selected.",
             hint=f"Name them, or choose with --tag TAG, --due or --all: rotator {verb} --help",
             safety="Nothing was changed.",
         )

@@ -1,0 +1,199 @@
+"""status: the truth about each secret, trouble first, and what to do about it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rotator.core.signs import Sign, SignKind
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Cli
+
+
+def _row(cli: Cli, name: str, code: int | None = None) -> dict[str, Any]:
+    rows = cli.json("status", name, code=code).data["secrets"]
+    return next(one for one in rows if one["secret"] == name)
+
+
+def _by_hand(cli: Cli) -> None:
+    """Somebody changes every password on the server."""
+    for account in cli.server.target.accounts.values():
+        account.passwords = ["by-hand"]
+
+
+def _remove_entry(cli: Cli, name: str) -> None:
+    lines = cli.config.read_text().splitlines(keepends=True)
+    cli.config.write_text("".join(one for one in lines if not one.startswith(f"  {name}: ")))
+
+
+# -- trouble is first, red, with its cure, and the command does not return 0 --------------------------
+
+
+def test_status_shows_a_refused_credential_first_until_it_is_proven(cli: Cli):
+    """What `verify` saw is the state, with the command that mends it; mended, it is ok again."""
+    cli("rotate", "web")
+    cli("rotate", "app")
+    assert _row(cli, "app", code=0)["state"] == "ok"
+    _by_hand(cli)
+    cli("verify", "app", code=1)
+    told = cli.json("status", code=3)
+    first = told.data["secrets"][0]
+    assert (first["secret"], first["state"], first["severity"]) == ("app", "refused", "error")
+    assert first["hint"] == "rotator rotate app"
+    assert "rotator rotate app" in cli("status", code=3).out
+    cli("rotate", "app")
+    assert _row(cli, "app")["state"] == "grace"
+
+
+def test_a_refused_credential_in_grace_is_rolled_back(cli: Cli):
+    """While the old credential is valid, the way out is to serve that one again."""
+    cli("rotate", "app")
+    cli("rotate", "app")
+    account = cli.server.target.accounts[_row(cli, "app")["login"]]
+    account.passwords = ["by-hand"]
+    cli("verify", "app", code=1)
+    assert _row(cli, "app", code=3)["hint"] == "rotator rollback app"
+    cli("rollback", "app")
+    assert _row(cli, "app", code=0)["state"] == "grace"
+
+
+def test_status_shows_a_version_that_the_journal_does_not_know(cli: Cli):
+    """Somebody else wrote to the backend: it is drift until it is adopted."""
+    cli("rotate", "app")
+    with cli.app() as app:
+        backend = app.backend("local")
+        current = backend.current("app")
+        assert current is not None
+        backend.stage("app", "by-hand", current.credential)
+        backend.publish("app", "by-hand", expect=current.id)
+    cli("verify", "app")
+    row = _row(cli, "app", code=3)
+    assert (row["state"], row["hint"]) == ("drift", "If that is intended: rotator adopt app")
+    cli("adopt", "app")
+    assert _row(cli, "app", code=0)["state"] == "ok"
+
+
+def test_a_parked_secret_shows_the_remedy_of_the_failure(cli: Cli):
+    """Whoever reads `status` sees what `rotate` printed; each command can be pasted."""
+    cli("rotate", "web")
+    cli.server.target.accounts["web_b"] = type(cli.server.target.accounts["web_a"])(owner=None)
+    failed = cli("rotate", "web", code=3)
+    row = _row(cli, "web", code=3)
+    assert row["state"] == "parked"
+    assert "is there already and is not ours" in row["cause"]
+    assert "rotator unpark web --reason WHY && rotator resume web" in row["hint"]
+    assert row["cause"].removeprefix("conflict: ") in failed.out
+
+
+def test_a_secret_that_left_the_file_is_forgotten_not_gone(cli: Cli):
+    """With an open rotation, and with a login that was not revoked: first, red, with the way out."""
+    cli("rotate", "web")
+    cli("rotate", "app")
+    cli("rotate", "app")
+    _remove_entry(cli, "app")
+    told = cli.json("status", code=3)
+    first = told.data["secrets"][0]
+    assert (first["secret"], first["state"]) == ("app", "forgotten")
+    assert "is open" in first["cause"]
+    assert "rotator resume app" in first["hint"]
+    assert first["target"] == "main"
+    assert told.data["totals"]["forgotten"] == 1
+    assert _row(cli, "app", code=3)["state"] == "forgotten"
+
+
+def test_what_never_had_a_login_is_not_forgotten(cli: Cli):
+    """An entry that came and went without a rotation leaves nothing behind."""
+    cli("rotate", "web")
+    _remove_entry(cli, "app")
+    assert [one["secret"] for one in cli.json("status").data["secrets"]] == ["web", "old"]
+
+
+def test_a_secret_waits_for_its_target(cli: Cli):
+    """One fault of a target is told once, with its cure and the next try; its secrets wait."""
+    cli("rotate", "app")
+    with cli.app() as app:
+        now = app.clock.now()
+        fault = Sign(
+            kind=SignKind.FAULT,
+            subject="target main",
+            at=now,
+            until=now + timedelta(minutes=5),
+            data={"what": "the admin's password is rejected.", "hint": "ALTER ROLE admin ..."},
+        )
+        app.signs.put(fault)
+        app.engine.schedule(app.secret("app"), now, reason="test")
+    row = _row(cli, "app", code=3)
+    assert row["state"] == "waiting"
+    assert row["hint"] == "ALTER ROLE admin ..."
+    told = cli("status", code=3).out
+    assert told.count("the admin's password is rejected") == 1
+    assert "target main is unavailable until" in told
+    with cli.app() as app:
+        app.signs.remove(SignKind.FAULT, "target main")
+    assert _row(cli, "app", code=0)["state"] == "due"
+
+
+# -- who is alive ------------------------------------------------------------------------------------
+
+
+def test_status_says_whether_a_daemon_is_alive(cli: Cli):
+    """Its newest sign, how long ago, and whether it is too old to be believed."""
+    assert "No daemon has been seen" in cli("status").out
+    with cli.app() as app:
+        now = app.clock.now()
+        for age, name in ((1, "vm/1"), (300, "vm/2")):
+            data = {"name": name, "face": "daemon"}
+            at = now - timedelta(seconds=age)
+            app.signs.put(Sign(kind=SignKind.PROCESS, subject=name, at=at, data=data))
+    told = cli("status").out
+    assert "daemon vm/1, seen" in told
+    assert "vm/2" not in told
+    alive = {one["name"]: one["alive"] for one in cli.json("status").data["processes"]}
+    assert alive == {"vm/1": True, "vm/2": False}
+    with cli.app() as app:
+        app.signs.remove(SignKind.PROCESS, "vm/1")
+    assert "No daemon is alive: daemon vm/2, seen 5 min" in cli("status").out
+
+
+# -- few words, filters ------------------------------------------------------------------------------
+
+
+def test_words_are_for_trouble_only(cli: Cli):
+    """A secret in its grace period takes one line; the totals come first."""
+    cli("rotate", "--all")
+    cli("rotate", "--all")
+    told = cli("status").out
+    assert "3 secrets: 1 ok, 2 grace" in told
+    assert len(told.splitlines()) == 3 + 1 + 3
+
+
+def test_status_is_filtered_by_state_target_and_tag(cli: Cli):
+    """Each filter narrows; the exit code is that of what is shown."""
+    cli("rotate", "app")
+    _by_hand(cli)
+    cli("verify", "app", code=1)
+    cli("rotate", "web")
+    shown = [
+        one["secret"] for one in cli.json("status", "--state", "refused", code=3).data["secrets"]
+    ]
+    assert shown == ["app"]
+    assert [one["secret"] for one in cli.json("status", "--state", "ok").data["secrets"]] == ["web"]
+    assert len(cli.json("status", "--target", "main", code=3).data["secrets"]) == 3
+    assert "Did you mean `main`?" in cli("status", "--target", "mian", code=2).err
+    assert cli("status", "--state", "nonsense", code=2).out == ""
+
+
+@pytest.mark.parametrize("command", ["rotate", "status", "plan", "verify"])
+def test_an_unknown_tag_is_misuse(cli: Cli, command: str):
+    """A typo in a cron line must not rotate nothing for years."""
+    error = cli.json(command, "--tag", "billng", code=2).errors[0]
+    assert "billng" in error["what"]
+    assert "Did you mean `billing`?" in error["hint"]
+
+
+def test_nothing_selected_says_so(cli: Cli):
+    """In the words of the trade."""
+    assert "no secrets selected." in cli.json("rotate", code=2).errors[0]["what"]
