@@ -7,28 +7,39 @@ rotation that made it.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import pymysql
 
+from rotations.mysql.profile import (
+    Profile,
+    attribute_facts,
+    attribute_patch,
+    givings,
+    parsed,
+    takings,
+)
 from rotator.api import Denied, Secret, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from rotations.mysql.profile import Rights
     from rotations.mysql.server import Connection
     from rotator.api import StepContext
 
 _DIGITS: Final = 24
 # Wrong passwords in a row that an account must bear: ours, a repeated one, and one of the application's.
 _TRIES: Final = 3
-_OPTION: Final = " WITH GRANT OPTION"
-_TO, _FROM = " TO {}", " FROM {}"
-_COLUMN: Final = re.compile(r"`(?:[^`]|``)*`|[^`,\s]+")
-_COLUMNS: Final = re.compile(r"(?<=[A-Z] )\(((?:`(?:[^`]|``)*`|[^`()])*)\)")
+# DROP USER: the account defines objects (MySQL); it is a mandatory role.
+_STILL_NEEDED: Final = frozenset({4006, 3628})
+_NO_TABLE: Final = 1146
+_ROLE: Final = re.compile(r"`(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)?")
+_GRANTEE: Final = re.compile(rf" TO (?:{_ROLE.pattern}|PUBLIC)(?= WITH | IDENTIFIED | REQUIRE |$)")
 # KILL: of another's session, without the right; and of one that is gone.
 NOT_OWNER: Final = 1095
 _NO_SESSION: Final = 1094
@@ -38,12 +49,12 @@ _RDS: Final = """
 SELECT count(*) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'mysql' AND ROUTINE_NAME = 'rds_kill'
 """
 _DEFINED: Final = """
-SELECT count(*) FROM (
-    SELECT DEFINER FROM information_schema.ROUTINES UNION ALL
-    SELECT DEFINER FROM information_schema.VIEWS UNION ALL
-    SELECT DEFINER FROM information_schema.TRIGGERS UNION ALL
-    SELECT DEFINER FROM information_schema.EVENTS
-) AS defined WHERE DEFINER = %s
+SELECT kind, count(*) FROM (
+    SELECT 'routines' AS kind, DEFINER FROM information_schema.ROUTINES UNION ALL
+    SELECT 'views', DEFINER FROM information_schema.VIEWS UNION ALL
+    SELECT 'triggers', DEFINER FROM information_schema.TRIGGERS UNION ALL
+    SELECT 'events', DEFINER FROM information_schema.EVENTS
+) AS defined WHERE DEFINER = %s GROUP BY kind ORDER BY kind
 """
 
 
@@ -56,16 +67,29 @@ class Account:
     ways: tuple[tuple[str, str], ...]
     # The password hashes that let somebody in.
     hashes: tuple[str, ...]
-    # What CREATE USER says behind that: TLS, limits, expiry; without the lock. Ready for the driver.
-    tail: str
+    # What CREATE USER says behind that, each with its kind: TLS, limits, expiry; without the lock.
+    options: tuple[tuple[str, str], ...]
     locked: bool
     # After how many wrong passwords in a row it is blocked; 0: never.
     tries: int = 0
+    # Its comment and attributes, without our own.
+    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    # What this version of rotator does not know of it, and so cannot carry to another account.
+    unknown: tuple[str, ...] = ()
+    # Its password is too old, or was declared to be.
+    expired: bool = False
+    # The TLS that it requires: nothing, `SSL`, or more than that, which takes a certificate.
+    tls: str = ""
 
     @property
     def sql(self) -> str:
         """How statements name it."""
         return quoted_account(self.name, self.host)
+
+    @property
+    def tail(self) -> str:
+        """Its options as a statement ends with them, ready for the driver."""
+        return "".join(f" {clause}" for _, clause in self.options).replace("%", "%%")
 
     @property
     def is_touchy(self) -> bool:
@@ -96,8 +120,12 @@ class Accounts(ABC):
     # The server's, as people say it.
     product: ClassVar[str]
     # What an admin needs, as GRANT says it; and what lets an account in by a password that can be rotated.
-    rights: ClassVar[Sequence[str]]
+    needs: ClassVar[Sequence[str]]
     remedy: ClassVar[str]
+    # The most characters that a name may have.
+    name_characters: ClassVar[int]
+    # On *.*, what an admin needs to see the objects that any account defines, in all databases.
+    sees: ClassVar[Sequence[str]]
 
     def __init__(self, admin: Connection, version: tuple[int, ...]) -> None:
         """Nothing is asked yet."""
@@ -111,8 +139,8 @@ class Accounts(ABC):
         """Return the accounts of this name, one for each host part that it has."""
 
     @abstractmethod
-    def grants(self, account: Account) -> list[str]:
-        """Return everything that an account was granted, as statements with `{}` where its name was."""
+    def rights(self, account: Account) -> Rights:
+        """Return everything that an account was granted."""
 
     @abstractmethod
     def find_mark(self, secret: str, name: str) -> Mark | None:
@@ -126,9 +154,33 @@ class Accounts(ABC):
     def lets_in(self, account: Account, password: Secret) -> bool:
         """Return whether this password is one of the account's."""
 
-    def is_definer(self, account: Account) -> bool:
-        """Return whether views, routines, triggers or events run with its rights."""
-        return bool(self.admin.run(_DEFINED, [f"{account.name}@{account.host}"])[0][0])
+    def profile(self, account: Account) -> Profile:
+        """Return all that makes the account what it is."""
+        facts = dict(self.rights(account).facts())
+        facts |= {kind: frozenset({clause}) for kind, clause in account.options}
+        facts["comment and attributes"] = attribute_facts(account.attributes)
+        return Profile(facts=facts)
+
+    def dependents(self, account: Account) -> list[str]:
+        """Return what would be lost with the account: for whom others' objects and rights work."""
+        name = f"{account.name}@{account.host}"
+        found = [
+            f"{number} {kind} defined by it"
+            for kind, number in self.admin.run(_DEFINED, [name])
+            if number
+        ]
+        rows = self.admin.run(
+            "SELECT count(*) FROM mysql.proxies_priv WHERE Proxied_user = %s AND Proxied_host = %s",
+            [account.name, account.host],
+        )
+        return found + ([f"{rows[0][0]} accounts that may act as it"] if rows[0][0] else [])
+
+    def unseen(self) -> list[str]:
+        """Return the rights without which the admin does not see whose objects an account defines."""
+        granted = self.own_rights()
+        if "ALL PRIVILEGES" in granted:
+            return []
+        return [one for one in self.sees if not granted & set(one.split(" or "))]
 
     def is_read_only(self) -> bool:
         """Return whether nothing can be written here, as on a replica."""
@@ -165,9 +217,40 @@ class Accounts(ABC):
             for number, host, database in rows
         ]
 
-    def own_grants(self) -> str:
+    def own_grants(self) -> list[str]:
         """Return what the admin was granted, its roles' rights included, as SHOW GRANTS says it."""
-        return " ".join(str(row[0]) for row in self.admin.run("SHOW GRANTS"))
+        return [str(row[0]) for row in self.admin.run("SHOW GRANTS")]
+
+    def own_rights(self) -> frozenset[str]:
+        """Return the privileges that the admin has on all databases."""
+        given, taken = set[str](), set[str]()
+        for statement in self.own_grants():
+            head, _, on = statement.partition(" ON ")
+            verb, _, names = head.partition(" ")
+            if verb == "REVOKE":
+                taken |= {one.strip() for one in names.split(",")}
+            elif on.startswith("*.* TO "):
+                given |= {one.strip() for one in names.split(",")}
+        return frozenset(given - taken)
+
+    def whoami(self) -> str:
+        """Return the admin's account as statements name it."""
+        name, _, host = str(self.admin.run("SELECT CURRENT_USER()")[0][0]).rpartition("@")
+        return quoted_account(name, host).replace("%%", "%")
+
+    def own(self) -> Rights:
+        """Return what the admin was granted, its roles' rights included."""
+        roles: dict[str, bool] = {}
+        statements: list[str] = []
+        for line in self.own_grants():
+            head, _, behind = _GRANTEE.sub(" TO {}", line, count=1).partition(" TO {}")
+            if head.startswith("GRANT `"):
+                admin = behind.startswith(" WITH ADMIN OPTION")
+                roles |= dict.fromkeys(_ROLE.findall(head.removeprefix("GRANT ")), admin)
+            elif head.startswith("GRANT "):
+                option = " WITH GRANT OPTION" if " WITH GRANT OPTION" in behind else ""
+                statements.append(f"{head} TO {{}}{option}")
+        return parsed(statements, roles, ())
 
     def ends_sessions_by_rds(self) -> bool:
         """Return whether RDS's procedure for ending sessions is there; its admins may not KILL."""
@@ -218,25 +301,51 @@ class Accounts(ABC):
         """Set the password of the login that is connected, which may do nothing else."""
 
     def limit(self, account: Account, like: Account, ctx: StepContext) -> None:
-        """Give an account the limits, TLS requirement and expiry of another."""
-        if account.tail != like.tail and like.tail:
+        """Give an account the limits, TLS requirement, expiry, comment and attributes of another."""
+        if account.options != like.options:
             self._send(ctx, f"ALTER USER {account.sql}{like.tail}")
+        if patch := attribute_patch(like.attributes, account.attributes):
+            self._send(ctx, f"ALTER USER {account.sql} ATTRIBUTE %s", [json.dumps(patch)])
 
-    def drop(self, account: Account, ctx: StepContext) -> None:
-        """Drop an account, if it is there."""
-        self._send(ctx, f"DROP USER IF EXISTS {account.sql}")
+    def drop(self, account: Account, ctx: StepContext) -> bool:
+        """Drop an account, if it is there. Return False where the server keeps it for what needs it."""
+        try:
+            self._send(ctx, f"DROP USER IF EXISTS {account.sql}")
+        except pymysql.MySQLError as error:
+            if error.args[0] not in _STILL_NEEDED:
+                raise
+            return False
+        return True
 
     def copy_grants(self, source: Account, target: Account, ctx: StepContext) -> None:
         """Take back what is too much, give what is missing: both have the same then."""
-        wanted, has = self.grants(source), self.grants(target)
-        extra = [one for one in has if one not in wanted]
-        for one in extra:
-            for statement in taken_back(one, target.sql):
-                self._send(ctx, statement)
-        has = self.grants(target) if extra else has
-        for one in wanted:
-            if one not in has:
-                self._send(ctx, granted(one, target.sql))
+        wanted, has = self.rights(source), self.rights(target)
+        name = target.sql.replace("%%", "%")
+        taken = takings(wanted, has, name)
+        for statement in taken:
+            self._send(ctx, statement.replace("%", "%%"))
+        has = self.rights(target) if taken else has
+        for statement in givings(wanted, has, name, taken):
+            self._grant(statement, ctx)
+        roles_changed = has.roles != wanted.roles
+        if wanted.default_roles != has.default_roles or (wanted.default_roles and roles_changed):
+            self._send(ctx, self._default(wanted.default_roles, name).replace("%", "%%"))
+
+    def _grant(self, statement: str, ctx: StepContext) -> None:
+        """Grant. A right on a table that is not there now, or not yet, is granted together with CREATE."""
+        try:
+            self._send(ctx, statement.replace("%", "%%"))
+        except pymysql.MySQLError as error:
+            if error.args[0] != _NO_TABLE or not statement.startswith("GRANT "):
+                raise
+            self._send(ctx, statement.replace("GRANT ", "GRANT CREATE, ", 1).replace("%", "%%"))
+            on, _, account = statement[statement.index(" ON ") :].partition(" TO ")
+            account = account.removesuffix(" WITH GRANT OPTION")
+            self._send(ctx, f"REVOKE CREATE{on} FROM {account}".replace("%", "%%"))
+
+    @abstractmethod
+    def _default(self, roles: frozenset[str], account: str) -> str:
+        """Return the statement that makes these the default roles; none for the empty set."""
 
     # -- the same in words, for `plan` ---------------------------------------------------------
 
@@ -276,33 +385,6 @@ def quoted(name: str) -> str:
 def quoted_account(name: str, host: str) -> str:
     """Return an account's name as statements have it."""
     return f"{quoted(name)}@{quoted(host)}"
-
-
-def granted(statement: str, account: str) -> str:
-    """Return a statement of `grants` for an account, ready for the driver."""
-    head, _, behind = statement.rpartition("{}")
-    return f"{head.replace('%', '%%')}{account}{behind}"
-
-
-def ordered(statement: str) -> str:
-    """Return a statement with the columns of its privileges in order: servers keep them as they came."""
-    return _COLUMNS.sub(lambda one: f"({', '.join(sorted(_COLUMN.findall(one[1])))})", statement)
-
-
-def taken_back(statement: str, account: str) -> list[str]:
-    """Return the statements that take one of `grants` back."""
-    if statement.startswith("SET DEFAULT ROLE"):
-        word = " TO " if statement.endswith(_TO) else " FOR "
-        return [f"SET DEFAULT ROLE NONE{word}{account}"]
-    if statement.startswith("REVOKE "):
-        head = statement.removesuffix(_FROM).replace("REVOKE ", "GRANT ", 1)
-        return [f"{head.replace('%', '%%')} TO {account}"]
-    head, _, behind = statement.rpartition(_TO)
-    head = head.replace("GRANT ", "REVOKE ", 1).replace("%", "%%")
-    found = [f"{head} FROM {account}"]
-    if behind == _OPTION and not head.startswith("REVOKE PROXY"):
-        found.append(f"REVOKE GRANT OPTION{head[head.rindex(' ON ') :]} FROM {account}")
-    return found
 
 
 def digest_of(secret: str, account: str) -> str:

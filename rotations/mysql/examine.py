@@ -7,12 +7,24 @@ from typing import TYPE_CHECKING
 from rotator.api import Finding, Severity, StepError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from rotations.mysql.accounts import Accounts
+    from rotations.mysql.profile import Obstacle
     from rotations.mysql.server import Server
 
 
-def findings(server: Server, login: str | None) -> list[Finding]:
-    """Look at the server with the admin's eyes. Nothing is changed."""
+def findings(
+    server: Server,
+    login: str | None,
+    obstacles: Callable[[Accounts], Sequence[Obstacle]],
+    *,
+    drops: bool,
+) -> list[Finding]:
+    """Look at the server with the admin's eyes. Nothing is changed.
+
+    `obstacles` are the strategy's own; `drops`: whether it drops logins.
+    """
     subject = f"target {server.name}"
     found: list[Finding] = []
     if not server.options.is_local and server.options.tls != "verify-full":
@@ -25,17 +37,22 @@ def findings(server: Server, login: str | None) -> list[Finding]:
             found += _rights(accounts, subject)
             found += _state(accounts, subject)
             found += _accounts(accounts, subject, login)
+            found += [
+                _finding(Severity.ERROR, subject, one.cause, one.remedy)
+                for one in obstacles(accounts)
+            ]
+            found += _visibility(accounts, subject) if drops else []
     except StepError as error:
         found.append(_finding(Severity.ERROR, subject, error.what, error.hint))
     return found
 
 
 def _rights(accounts: Accounts, subject: str) -> list[Finding]:
-    said = accounts.own_grants()
-    if "ALL PRIVILEGES ON *.*" in said or " SUPER" in said:
+    granted = accounts.own_rights()
+    if "ALL PRIVILEGES" in granted:
         return [_finding(Severity.OK, subject, "the admin may do everything")]
-    missing = [one for one in accounts.rights if one not in said]
-    if missing == [accounts.rights[-1]] and accounts.ends_sessions_by_rds():
+    missing = [one for one in accounts.needs if one not in granted]
+    if missing == [accounts.needs[-1]] and accounts.ends_sessions_by_rds():
         missing = []
     if not missing:
         return [_finding(Severity.OK, subject, "the admin has the rights that it needs")]
@@ -44,9 +61,19 @@ def _rights(accounts: Accounts, subject: str) -> list[Finding]:
             Severity.ERROR,
             subject,
             f"the admin {accounts.admin.user!r} lacks: {', '.join(missing)}",
-            f"As root: GRANT {', '.join(missing)} ON *.* TO it, and SELECT ON mysql.*",
+            f"As root: GRANT {', '.join(missing)} ON *.* TO {accounts.whoami()}; GRANT SELECT ON mysql.* TO {accounts.whoami()};",
         )
     ]
+
+
+def _visibility(accounts: Accounts, subject: str) -> list[Finding]:
+    """Look whether the admin sees whose objects an account defines."""
+    unseen = accounts.unseen()
+    if not unseen:
+        return []
+    message = f"without {', '.join(unseen)} the admin does not see which objects a login defines: old logins stay locked instead of being dropped"
+    remedy = f"As root: GRANT {', '.join(one.partition(' or ')[0] for one in unseen)} ON *.* TO {accounts.whoami()};"
+    return [_finding(Severity.WARNING, subject, message, remedy)]
 
 
 def _state(accounts: Accounts, subject: str) -> list[Finding]:

@@ -6,8 +6,10 @@ the account and dropped after it.
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, ClassVar, Final
+import json
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import pymysql.converters
 
 from rotations.mysql.accounts import (
     Account,
@@ -15,25 +17,51 @@ from rotations.mysql.accounts import (
     Mark,
     dead,
     digest_of,
-    ordered,
     quoted,
     quoted_account,
 )
+from rotations.mysql.options import NAME_CHARACTERS
 from rotations.mysql.passwords import NATIVE, is_hash_of, native_hash
-from rotator.api import MASK, Denied
+from rotations.mysql.profile import parsed
+from rotator.api import MASK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from rotations.mysql.profile import Rights
     from rotator.api import Secret, StepContext
 
 _MARK: Final = "rotator:"
-# CREATE USER `name`@`host` [IDENTIFIED ...] [REQUIRE ...] [WITH ...] [ACCOUNT LOCK] [PASSWORD EXPIRE ...]
-_TAIL: Final = re.compile(r" (?:REQUIRE |WITH |ACCOUNT LOCK|PASSWORD EXPIRE).*$", re.DOTALL)
-_LOCKED: Final = " ACCOUNT LOCK"
+# What global_priv keeps of an account, and what the clauses of ALTER USER call it.
+_LIMITS: Final = (
+    ("MAX_QUERIES_PER_HOUR", "max_questions"),
+    ("MAX_UPDATES_PER_HOUR", "max_updates"),
+    ("MAX_CONNECTIONS_PER_HOUR", "max_connections"),
+    ("MAX_USER_CONNECTIONS", "max_user_connections"),
+    ("MAX_STATEMENT_TIME", "max_statement_time"),
+)
+_KNOWN: Final = frozenset(
+    {
+        *(key for _, key in _LIMITS),
+        "access",
+        "account_locked",
+        "auth_or",
+        "authentication_string",
+        "default_role",
+        "is_role",
+        "password_last_changed",
+        "password_lifetime",
+        "plugin",
+        "ssl_cipher",
+        "ssl_type",
+        "version_id",
+        "x509_issuer",
+        "x509_subject",
+    }
+)
+_EXPIRY: Final = {-1: "DEFAULT", 0: "NEVER"}
 # max_password_errors, as it is unless somebody sets it.
 _UNLIMITED: Final = 2**32 - 1
-_ONE_WAY: Final = re.compile(r"(\w+)(?: (?:USING|AS) '([^']*)')?")
 _SAID: Final = {
     "beside": f"USING '{MASK}' OR {NATIVE} USING '(the old hash)'",
     "only": f"USING '{MASK}'",
@@ -45,40 +73,45 @@ class MariaDbAccounts(Accounts):
     """An account has any number of ways in, each a plugin and what it keeps; they are set together."""
 
     product: ClassVar[str] = "MariaDB"
-    rights: ClassVar[Sequence[str]] = ("CREATE USER", "PROCESS", "CONNECTION ADMIN")
+    needs: ClassVar[Sequence[str]] = ("CREATE USER", "PROCESS", "CONNECTION ADMIN")
     remedy: ClassVar[str] = f"ALTER USER ... IDENTIFIED VIA {NATIVE} USING ..."
+    name_characters: ClassVar[int] = NAME_CHARACTERS
+    # Its routines are seen by SELECT on mysql.*, which every admin has.
+    sees: ClassVar[Sequence[str]] = ("SHOW VIEW", "TRIGGER", "EVENT")
 
     def look(self, name: str) -> list[Account]:
         """Return the accounts of this name, roles excepted."""
         rows = self.admin.run(
-            "SELECT Host, @@global.max_password_errors FROM mysql.user"
-            " WHERE User = %s AND is_role = 'N' ORDER BY Host",
+            "SELECT Host, Priv, @@global.max_password_errors FROM mysql.global_priv"
+            " WHERE User = %s AND coalesce(json_value(Priv, '$.is_role'), 0) NOT IN ('1', 'true')"
+            " ORDER BY Host",
             [name],
         )
         return [
-            self._shown(name, str(host), int(tries) if tries < _UNLIMITED else 0)
-            for host, tries in rows
+            _account(
+                name, str(host), json.loads(kept), tries=int(tries) if tries < _UNLIMITED else 0
+            )
+            for host, kept, tries in rows
         ]
 
-    def grants(self, account: Account) -> list[str]:
-        """Return what SHOW GRANTS says, without the passwords and limits behind the first grant."""
+    def rights(self, account: Account) -> Rights:
+        """Read SHOW GRANTS, without the passwords and limits behind the first grant."""
         mine = f" TO {account.sql.replace('%%', '%')}"
-        default = f" FOR {account.sql.replace('%%', '%')}"
-        found: list[str] = []
+        statements: list[str] = []
+        roles: dict[str, bool] = {}
+        default: list[str] = []
         for (text,) in self.admin.run(f"SHOW GRANTS FOR {account.sql}"):
             said = str(text)
-            if said.startswith("SET DEFAULT ROLE"):
-                found.append(said.replace(default, " FOR {}"))
+            if said.startswith("SET DEFAULT ROLE "):
+                default.append(said.removeprefix("SET DEFAULT ROLE ").rpartition(" FOR ")[0])
             elif mine in said:
                 head, _, behind = said.partition(mine)
-                option = next(
-                    (one for one in (" WITH GRANT OPTION", " WITH ADMIN OPTION") if one in behind),
-                    "",
-                )
-                found.append(f"{ordered(head)} TO {{}}{option}")
-        return [
-            one for one in found if not one.startswith("GRANT USAGE ON *.* TO {}") or "WITH" in one
-        ]
+                if head.startswith("GRANT `"):
+                    roles[head.removeprefix("GRANT ")] = behind.startswith(" WITH ADMIN OPTION")
+                else:
+                    option = " WITH GRANT OPTION" if " WITH GRANT OPTION" in behind else ""
+                    statements.append(f"{head} TO {{}}{option}")
+        return parsed(statements, roles, default)
 
     def find_mark(self, secret: str, name: str) -> Mark | None:
         """Look for the role."""
@@ -156,40 +189,55 @@ class MariaDbAccounts(Accounts):
             values += [kept] if kept else []
         self._send(ctx, f"ALTER USER {account.sql} IDENTIFIED VIA {' OR '.join(ways)}", values)
 
-    def _shown(self, name: str, host: str, tries: int) -> Account:
-        account = quoted_account(name, host)
-        text = str(self.admin.run(f"SHOW CREATE USER {account}")[0][0])
-        head = f"CREATE USER {account.replace('%%', '%')}"
-        if not text.startswith(head):
-            raise Denied(
-                f"the server describes account {name!r}@{host!r} in a way that is not known."
-            )
-        behind = text[len(head) :]
-        found = _TAIL.search(behind)
-        tail = found[0] if found else ""
-        ways = tuple(_ways(behind[: len(behind) - len(tail)]))
-        return Account(
-            name=name,
-            host=host,
-            ways=ways,
-            hashes=tuple(kept for plugin, kept in ways if plugin == NATIVE and kept),
-            tail=tail.replace(_LOCKED, "").replace("%", "%%"),
-            locked=_LOCKED in tail,
-            tries=tries,
-        )
+    def _default(self, roles: frozenset[str], account: str) -> str:
+        return f"SET DEFAULT ROLE {', '.join(sorted(roles)) or 'NONE'} FOR {account}"
+
+
+def _account(name: str, host: str, kept: dict[str, Any], *, tries: int) -> Account:
+    ways = tuple(_ways(kept))
+    tls = int(kept.get("ssl_type") or 0)
+    lifetime = int(kept.get("password_lifetime", -1))
+    wanted = (("ISSUER", "x509_issuer"), ("SUBJECT", "x509_subject"), ("CIPHER", "ssl_cipher"))
+    specified = " AND ".join(
+        f"{word} '{pymysql.converters.escape_string(kept[key])}'"
+        for word, key in wanted
+        if kept.get(key)
+    )
+    required = ("NONE", "SSL", "X509", specified)[tls]
+    limits = " ".join(f"{word} {kept.get(key) or 0}" for word, key in _LIMITS)
+    return Account(
+        name=name,
+        host=host,
+        ways=ways,
+        hashes=tuple(kept for plugin, kept in ways if plugin == NATIVE and kept),
+        options=(
+            ("TLS requirement", f"REQUIRE {required}"),
+            ("resource limits", f"WITH {limits}"),
+            (
+                "password expiry",
+                f"PASSWORD EXPIRE {_EXPIRY.get(lifetime, f'INTERVAL {lifetime} DAY')}",
+            ),
+        ),
+        locked=bool(kept.get("account_locked")),
+        tries=tries,
+        unknown=tuple(sorted(kept.keys() - _KNOWN)),
+        expired=kept.get("password_last_changed") == 0,
+        tls=("", "SSL", "X509", "certificate")[tls],
+    )
 
 
 def _role(mark: Mark) -> str:
     return quoted(f"{_MARK}{mark.of}:{mark.rotation}")
 
 
-def _ways(text: str) -> Iterable[tuple[str, str]]:
-    said = text.strip()
-    if said.startswith("IDENTIFIED BY PASSWORD '"):
-        yield NATIVE, said.removeprefix("IDENTIFIED BY PASSWORD '").removesuffix("'")
-        return
-    said = said.removeprefix("IDENTIFIED VIA ")
-    for one in said.split(" OR ") if said else ():
-        found = _ONE_WAY.fullmatch(one.strip())
-        if found is not None:
-            yield found[1], found[2] or ""
+def _ways(kept: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    """Return the plugins by which an account logs in, those of `auth_or` before the last one.
+
+    An empty alternative stands for the outer plugin.
+    """
+    alternatives: list[dict[str, Any]] = kept.get("auth_or") or [{}]
+    for one in alternatives:
+        found = one or kept
+        plugin = str(found.get("plugin") or "")
+        if plugin:
+            yield plugin, str(found.get("authentication_string") or "")

@@ -18,27 +18,39 @@ from rotations.mysql.accounts import (
     Mark,
     dead,
     digest_of,
-    ordered,
     quoted,
     quoted_account,
 )
 from rotations.mysql.passwords import CACHING, NATIVE, caching_hash, is_hash_of, native_hash
+from rotations.mysql.profile import parsed
 from rotator.api import MASK, Denied
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
+    from rotations.mysql.profile import Rights
     from rotator.api import Secret, StepContext
 
 _ATTRIBUTE: Final = "rotator"
 # CREATE USER ... ATTRIBUTE; release notes of 8.0.21.
 _ATTRIBUTES_SINCE: Final = (8, 0, 21)
+# FAILED_LOGIN_ATTEMPTS; release notes of 8.0.19.
+_LOCKING_SINCE: Final = (8, 0, 19)
+_LOCKING: Final = ("failed_login_attempts", "password_lock_time_days")
+# The keys of User_attributes. `Restrictions` are the partial revokes that SHOW GRANTS has.
+_KNOWN: Final = frozenset(
+    {
+        "additional_password",
+        "metadata",
+        "multi_factor_authentication",
+        "Password_locking",
+        "Restrictions",
+    }
+)
 # The new word's first, and the old one's last is 8.3.
 _REPLICA_SINCE: Final = (8, 0, 22)
-# Reference manual, "Account User Names"; MariaDB's are longer.
-_NAME_CHARACTERS: Final = 32
 _ACCOUNTS: Final = """
-SELECT Host, plugin, authentication_string, account_locked, User_attributes,
+SELECT Host, plugin, authentication_string, account_locked, User_attributes, password_expired,
     ssl_type, ssl_cipher, x509_issuer, x509_subject,
     max_questions, max_updates, max_connections, max_user_connections,
     password_lifetime, Password_reuse_history, Password_reuse_time, Password_require_current
@@ -55,28 +67,50 @@ class MySqlAccounts(Accounts):
     """The first of an account's hashes is its primary password's."""
 
     product: ClassVar[str] = "MySQL"
-    rights: ClassVar[Sequence[str]] = ("CREATE USER", "PROCESS", "CONNECTION_ADMIN")
+    needs: ClassVar[Sequence[str]] = ("CREATE USER", "PROCESS", "CONNECTION_ADMIN")
     remedy: ClassVar[str] = f"ALTER USER ... IDENTIFIED WITH {CACHING} BY ..."
+    name_characters: ClassVar[int] = 32  # reference manual, "Account User Names"
+    sees: ClassVar[Sequence[str]] = ("SHOW_ROUTINE or SELECT", "SHOW VIEW", "TRIGGER", "EVENT")
 
     def look(self, name: str) -> list[Account]:
         """Return the accounts of this name."""
-        return [_account(name, row) for row in self.admin.run(_ACCOUNTS, [name])]
+        locks = self._version >= _LOCKING_SINCE
+        return [_account(name, row, locks=locks) for row in self.admin.run(_ACCOUNTS, [name])]
 
-    def grants(self, account: Account) -> list[str]:
-        """Return what SHOW GRANTS says, partial revokes behind the grants; then each role."""
+    def rights(self, account: Account) -> Rights:
+        """Read SHOW GRANTS, and the roles of the catalog."""
         mine = account.sql.replace("%%", "%")
-        given: list[str] = []
-        taken: list[str] = []
+        statements: list[str] = []
         for (text,) in self.admin.run(f"SHOW GRANTS FOR {account.sql}"):
             said = str(text)
             if said.startswith("REVOKE "):
-                taken.append(said.removesuffix(mine) + "{}")
+                statements.append(said.removesuffix(mine) + "{}")
             # What begins with a quote is a role, or several of them.
             elif not said.startswith("GRANT `"):
                 head, _, option = said.rpartition(f" TO {mine}")
-                given.append(f"{ordered(head)} TO {{}}{option}")
-        given = [one for one in given if one != "GRANT USAGE ON *.* TO {}"]
-        return [*given, *taken, *self._roles(account)]
+                statements.append(f"{head} TO {{}}{option}")
+        values = [account.name, account.host]
+        rows = self.admin.run(
+            "SELECT FROM_USER, FROM_HOST, WITH_ADMIN_OPTION FROM mysql.role_edges"
+            " WHERE TO_USER = %s AND TO_HOST = %s ORDER BY FROM_USER, FROM_HOST",
+            values,
+        )
+        roles = {_plain(name, host): admin == "Y" for name, host, admin in rows}
+        rows = self.admin.run(
+            "SELECT DEFAULT_ROLE_USER, DEFAULT_ROLE_HOST FROM mysql.default_roles"
+            " WHERE USER = %s AND HOST = %s ORDER BY DEFAULT_ROLE_USER, DEFAULT_ROLE_HOST",
+            values,
+        )
+        return parsed(statements, roles, [_plain(*row) for row in rows])
+
+    def dependents(self, account: Account) -> list[str]:
+        """Look whether it is granted to others, as a role is."""
+        rows = self.admin.run(
+            "SELECT count(*) FROM mysql.role_edges WHERE FROM_USER = %s AND FROM_HOST = %s",
+            [account.name, account.host],
+        )
+        found = [f"{rows[0][0]} accounts to which it is granted"] if rows[0][0] else []
+        return [*super().dependents(account), *found]
 
     def find_mark(self, secret: str, name: str) -> Mark | None:
         """Look at the attributes: all accounts of the name must bear the mark."""
@@ -85,12 +119,12 @@ class MySqlAccounts(Accounts):
         found = marks.pop() if len(marks) == 1 else None
         return found if found is not None and found.of == digest_of(secret, name) else None
 
-    def own_grants(self) -> str:
+    def own_grants(self) -> list[str]:
         """Ask for the active roles' rights too: SHOW GRANTS alone names the roles only."""
         roles = str(self.admin.run("SELECT CURRENT_ROLE()")[0][0])
         using = "" if roles == "NONE" else f" USING {roles.replace('%', '%%')}"
         rows = self.admin.run(f"SHOW GRANTS FOR CURRENT_USER(){using}")
-        return " ".join(str(row[0]) for row in rows)
+        return [str(row[0]) for row in rows]
 
     def anonymous_hosts(self) -> list[str]:
         """Return the host parts of accounts without a name."""
@@ -109,13 +143,9 @@ class MySqlAccounts(Accounts):
                 f"MySQL {_dotted(self._version)} is too old for rotator to create logins that it can tell from others': that needs {_dotted(_ATTRIBUTES_SINCE)}.",
                 hint="dual-password and single-user rotate a login that is there already (rotator adopt).",
             )
-        if len(name) > _NAME_CHARACTERS:
-            raise Denied(
-                f"login name {name!r} has {len(name)} characters, and MySQL takes {_NAME_CHARACTERS}.",
-                hint="Choose a shorter `prefix`, or shorter `users`.",
-            )
         plugin = NATIVE if like.ways and like.ways[0][0] == NATIVE else CACHING
-        attribute = {_ATTRIBUTE: {"of": mark.of, "rotation": mark.rotation}}
+        ours = {_ATTRIBUTE: {"of": mark.of, "rotation": mark.rotation}}
+        attribute = {**like.attributes, **ours}
         self._send(
             ctx,
             f"CREATE USER {quoted_account(name, like.host)} IDENTIFIED WITH {plugin} AS %s"
@@ -184,27 +214,12 @@ class MySqlAccounts(Accounts):
     def _discard(self, account: Account, ctx: StepContext) -> None:
         self._send(ctx, f"ALTER USER {account.sql} DISCARD OLD PASSWORD")
 
-    def _roles(self, account: Account) -> Iterable[str]:
-        values = [account.name, account.host]
-        rows = self.admin.run(
-            "SELECT FROM_USER, FROM_HOST, WITH_ADMIN_OPTION FROM mysql.role_edges"
-            " WHERE TO_USER = %s AND TO_HOST = %s ORDER BY FROM_USER, FROM_HOST",
-            values,
-        )
-        for name, host, admin in rows:
-            option = " WITH ADMIN OPTION" if admin == "Y" else ""
-            yield f"GRANT {_plain(name, host)} TO {{}}{option}"
-        rows = self.admin.run(
-            "SELECT DEFAULT_ROLE_USER, DEFAULT_ROLE_HOST FROM mysql.default_roles"
-            " WHERE USER = %s AND HOST = %s ORDER BY DEFAULT_ROLE_USER, DEFAULT_ROLE_HOST",
-            values,
-        )
-        if rows:
-            yield f"SET DEFAULT ROLE {', '.join(_plain(*row) for row in rows)} TO {{}}"
+    def _default(self, roles: frozenset[str], account: str) -> str:
+        return f"SET DEFAULT ROLE {', '.join(sorted(roles)) or 'NONE'} TO {account}"
 
 
-def _account(name: str, row: tuple[Any, ...]) -> Account:
-    host, plugin, kept, locked, said, *limits = row
+def _account(name: str, row: tuple[Any, ...], *, locks: bool) -> Account:
+    host, plugin, kept, locked, said, expired, *limits = row
     attributes = _attributes(said)
     ways = [(str(plugin), str(kept or ""))]
     ways += [(str(plugin), str(one)) for one in [attributes.get("additional_password")] if one]
@@ -213,18 +228,24 @@ def _account(name: str, row: tuple[Any, ...]) -> Account:
     ways += [(f"{one.get('plugin', 'something')} as a second factor", "") for one in factors]
     known = plugin in {NATIVE, CACHING} and not factors
     locking = attributes.get("Password_locking") or {}
+    tries, days = (int(locking.get(one) or 0) for one in _LOCKING)
+    metadata = attributes.get("metadata") or {}
     return Account(
         name=name,
         host=str(host),
         ways=tuple(ways),
         hashes=tuple(kept for _, kept in ways if kept) if known else (),
-        tail=_tail(limits, locking).replace("%", "%%"),
+        options=_options(limits, (tries, days) if locks else None),
         locked=locked == "Y",
-        tries=int(locking.get("failed_login_attempts") or 0),
+        tries=tries if days else 0,
+        attributes={key: value for key, value in metadata.items() if key != _ATTRIBUTE},
+        unknown=tuple(sorted(attributes.keys() - _KNOWN)),
+        expired=expired == "Y",
+        tls={"ANY": "SSL", "SPECIFIED": "certificate"}.get(str(limits[0]), str(limits[0])),
     )
 
 
-def _tail(limits: Sequence[Any], locking: dict[str, Any]) -> str:
+def _options(limits: Sequence[Any], locking: tuple[int, int] | None) -> tuple[tuple[str, str], ...]:
     """Return the options of CREATE USER in their order, each with its value."""
     kind, cipher, issuer, subject, *rest = limits
     questions, updates, connections, together, lifetime, history, interval, current = rest
@@ -234,20 +255,26 @@ def _tail(limits: Sequence[Any], locking: dict[str, Any]) -> str:
     days = {None: "DEFAULT", 0: "NEVER"}.get(lifetime, f"INTERVAL {lifetime} DAY")
     again = "DEFAULT" if interval is None else f"{interval} DAY"
     requires = {"Y": "", "N": " OPTIONAL"}.get(current, " DEFAULT")
-    text = (
-        f" REQUIRE {tls}"
-        f" WITH MAX_QUERIES_PER_HOUR {questions} MAX_UPDATES_PER_HOUR {updates}"
+    maxima = (
+        f"MAX_QUERIES_PER_HOUR {questions} MAX_UPDATES_PER_HOUR {updates}"
         f" MAX_CONNECTIONS_PER_HOUR {connections} MAX_USER_CONNECTIONS {together}"
-        f" PASSWORD EXPIRE {days}"
-        f" PASSWORD HISTORY {'DEFAULT' if history is None else history}"
-        f" PASSWORD REUSE INTERVAL {again}"
-        f" PASSWORD REQUIRE CURRENT{requires}"
     )
-    if locking:
-        time = int(locking.get("password_lock_time_days") or 0)
-        text += f" FAILED_LOGIN_ATTEMPTS {int(locking.get('failed_login_attempts') or 0)}"
-        text += f" PASSWORD_LOCK_TIME {'UNBOUNDED' if time < 0 else time}"
-    return text
+    options = [
+        ("TLS requirement", f"REQUIRE {tls}"),
+        ("resource limits", f"WITH {maxima}"),
+        ("password expiry", f"PASSWORD EXPIRE {days}"),
+        ("password history", f"PASSWORD HISTORY {'DEFAULT' if history is None else history}"),
+        ("password reuse", f"PASSWORD REUSE INTERVAL {again}"),
+        ("current password", f"PASSWORD REQUIRE CURRENT{requires}"),
+    ]
+    if locking is not None:
+        # ALTER USER keeps what is not named: 0 and 0 remove a lock.
+        tries, time = locking
+        lock = (
+            f"FAILED_LOGIN_ATTEMPTS {tries} PASSWORD_LOCK_TIME {'UNBOUNDED' if time < 0 else time}"
+        )
+        options.append(("lock after failures", lock))
+    return tuple(options)
 
 
 def _attributes(said: object) -> dict[str, Any]:

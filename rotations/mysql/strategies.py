@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pymysql
 
+from rotations.mysql import obstacles
 from rotations.mysql.accounts import Mark, quoted
 from rotations.mysql.failures import brief, translated
 from rotations.mysql.options import check_name
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
     from rotations.mysql.accounts import Account, Accounts
     from rotations.mysql.options import SecretOptions
+    from rotations.mysql.profile import Obstacle
     from rotations.mysql.server import Connection, Server
     from rotator.api import Session, StepContext
 
@@ -46,6 +48,8 @@ class _Login:
     """What the strategies share. Satisfies `Rotation`, `CountsSessions`, `Explains`, `Examines`."""
 
     overlaps: bool = True
+    # Whether revoke drops the old login.
+    drops: bool = False
 
     def __init__(self, server: Server, options: SecretOptions) -> None:
         """`options` are checked for what this strategy needs; nothing is connected."""
@@ -87,6 +91,7 @@ class _Login:
         """Return the statements that a rotation would send, in words where they depend on it."""
         new = self.propose(current, ctx)
         with self._server.admin("planning") as accounts:
+            obstacles.require_none(self._obstacles(accounts, new.username, current))
             created = self._plan(accounts, new, current)
             revoked = self._farewell(accounts, current.username) if current else []
         planned = [Planned(step=Step.CREATE, text=one) for one in created]
@@ -102,7 +107,11 @@ class _Login:
         _ = ctx
         from rotations.mysql import examine  # noqa: PLC0415 # only `doctor` needs it
 
-        return examine.findings(self._server, current.username if current else None)
+        def look(accounts: Accounts) -> list[Obstacle]:
+            return self._obstacles(accounts, None, current)
+
+        login = current.username if current else None
+        return examine.findings(self._server, login, look, drops=self.drops)
 
     # -- what a strategy says ------------------------------------------------------------------
 
@@ -111,6 +120,12 @@ class _Login:
         raise NotImplementedError
 
     def _check(self, options: SecretOptions) -> None:
+        raise NotImplementedError
+
+    def _obstacles(
+        self, accounts: Accounts, new: str | None, current: Credential | None
+    ) -> list[Obstacle]:
+        """Return what is known to be in the way; `new` is None where no name is drawn yet."""
         raise NotImplementedError
 
     def _plan(self, accounts: Accounts, new: Credential, current: Credential | None) -> list[str]:
@@ -173,6 +188,7 @@ class _Login:
         mark, made = accounts.find_mark(ctx.secret, new.username), accounts.look(new.username)
         if made:
             self._require_ours(mark, new.username, ctx)
+        obstacles.require_none(obstacles.to_another(accounts, like or "", new.username))
         mark = mark or Mark.make(ctx.secret, new.username, ctx.rotation_id)
         hosts = {one.host for one in made}
         for source in sources:
@@ -204,16 +220,31 @@ class _Login:
                 accounts.end(number)
             ctx.clock.sleep(_POLL_SECONDS)
 
-    def _drop(self, accounts: Accounts, name: str, mark: Mark | None, ctx: StepContext) -> None:
-        """Drop a login that is closed. What defines views or routines stays, locked, so that they work."""
+    def _drop(
+        self,
+        accounts: Accounts,
+        name: str,
+        mark: Mark | None,
+        ctx: StepContext,
+        *,
+        used: bool = True,
+    ) -> None:
+        """Drop a login that is closed. What others' objects and rights depend on stays, locked.
+
+        So does, where it was `used`, one whose objects the admin cannot see.
+        """
+        unseen = accounts.unseen() if used else []
         kept = False
         for account in accounts.look(name):
-            if accounts.is_definer(account):
-                why = "views or routines are defined by it"
-                ctx.log.warning("kept", login=str(account), why=why)
+            reasons = accounts.dependents(account)
+            if unseen and not reasons:
+                lacks = ", ".join(unseen)
+                reasons = [f"whether it defines objects is not visible without {lacks} ON *.*"]
+            if not reasons and not accounts.drop(account, ctx):
+                reasons = ["the server reports objects that need it"]
+            if reasons:
+                ctx.log.warning("kept", login=str(account), why="; ".join(reasons))
                 kept = True
-                continue
-            accounts.drop(account, ctx)
         if mark is not None and not kept:
             accounts.forget(mark, ctx)
 
@@ -238,6 +269,7 @@ class DualPassword(_Login):
                 return
             self._require_found(found, new.username)
             self._require_ours(mark, new.username, ctx)
+            obstacles.require_none(self._obstacles(accounts, new.username, ctx.current))
             for account in found:
                 self._let_in(accounts, account, new, ctx)
 
@@ -255,7 +287,7 @@ class DualPassword(_Login):
                     self._only_current(accounts, new.username, ctx)
             elif mark == Mark.make(ctx.secret, new.username, ctx.rotation_id):
                 self._close(accounts, new.username, ctx, end_sessions=True)
-                self._drop(accounts, new.username, mark, ctx)
+                self._drop(accounts, new.username, mark, ctx, used=False)
 
     def _let_in(
         self, accounts: Accounts, account: Account, new: Credential, ctx: StepContext
@@ -294,6 +326,12 @@ class DualPassword(_Login):
 
     def _check(self, options: SecretOptions) -> None:
         _ = options
+
+    def _obstacles(
+        self, accounts: Accounts, new: str | None, current: Credential | None
+    ) -> list[Obstacle]:
+        name = new or (current.username if current else self._options.username)
+        return obstacles.in_place(accounts, name) if name else []
 
     def _plan(self, accounts: Accounts, new: Credential, current: Credential | None) -> list[str]:
         doing = "beside" if current and self.overlaps else "only"
@@ -375,10 +413,19 @@ class AlternatingUsers(_Login):
                 return
             self._close(accounts, new.username, ctx, end_sessions=True)
             if mark == Mark.make(ctx.secret, new.username, ctx.rotation_id):
-                self._drop(accounts, new.username, mark, ctx)
+                self._drop(accounts, new.username, mark, ctx, used=False)
 
     def _check(self, options: SecretOptions) -> None:
         require_pair(options.users)
+
+    def _obstacles(
+        self, accounts: Accounts, new: str | None, current: Credential | None
+    ) -> list[Obstacle]:
+        like = current.username if current else self._options.like
+        return obstacles.to_another(accounts, like, new or self._next(current)) if like else []
+
+    def _next(self, current: Credential | None) -> str:
+        return next_of_pair(self._options.users, current)
 
     def _plan(self, accounts: Accounts, new: Credential, current: Credential | None) -> list[str]:
         name = quoted(new.username)
@@ -396,6 +443,8 @@ class AlternatingUsers(_Login):
 
 class NewUser(AlternatingUsers):
     """A fresh login per rotation, with all grants of the one before."""
+
+    drops: bool = True
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Draw a login name that is free."""
@@ -426,7 +475,11 @@ class NewUser(AlternatingUsers):
                 return
             require_not_current(new.username, ctx)
             self._close(accounts, new.username, ctx, end_sessions=True)
-            self._drop(accounts, new.username, mark, ctx)
+            self._drop(accounts, new.username, mark, ctx, used=False)
+
+    def _next(self, current: Credential | None) -> str:
+        _ = current
+        return f"{self._options.prefix}_{'x' * 11}"
 
     def _check(self, options: SecretOptions) -> None:
         if options.prefix is None:
@@ -457,21 +510,21 @@ def _found(targets: dict[str, Account], name: str, host: str) -> Account:
 
 
 def _alike(accounts: Accounts, new: str, old: str) -> list[Check]:
+    """Compare two logins host by host: nothing is missing, and nothing is too much."""
     by_host = {one.host: one for one in accounts.look(new)}
-    missing: list[str] = []
-    unlike: list[str] = []
+    found: dict[str, list[str]] = {"grants": [], "limits": []}
     for account in accounts.look(old):
-        other = by_host.get(account.host)
+        other = by_host.pop(account.host, None)
         if other is None:
-            missing.append(f"no account for host {account.host!r}")
+            found["grants"].append(f"no account for host {account.host!r}")
             continue
-        has = set(accounts.grants(other))
-        missing += [one.replace("{}", "it") for one in accounts.grants(account) if one not in has]
-        if other.tail != account.tail:
-            unlike.append(f"{other.tail.strip() or 'none'}, not {account.tail.strip() or 'none'}")
+        wanted, has = accounts.profile(account), accounts.profile(other)
+        for group in found:
+            found[group] += has.differences(wanted, group)
+    found["grants"] += [f"too much: an account for host {host!r}" for host in by_host]
     return [
-        Check(name="grants", ok=not missing, detail="; ".join(missing) or "none is missing"),
-        Check(name="limits", ok=not unlike, detail="; ".join(unlike) or "the same"),
+        Check(name=group, ok=not differences, detail="; ".join(differences) or "the same")
+        for group, differences in found.items()
     ]
 
 

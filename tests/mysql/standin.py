@@ -67,6 +67,7 @@ class MySql:
         self.statements: list[str] = []
         self.read_only: bool = False
         self.role: str = ""
+        self.admin: list[str] = ["GRANT ALL PRIVILEGES ON *.*", "GRANT ROLE_ADMIN ON *.*"]
         self.primary: list[tuple[str, str]] = []
         self.definers: set[str] = set()
         self._numbers: int = 0
@@ -228,7 +229,7 @@ class MySql:
         return [(n, "127.0.0.1:5", "shop") for n, user in self.sessions.items() if user == name]
 
     def defined(self, found: re.Match[str], _user: str) -> list[tuple[Any, ...]]:
-        return [(int(_value(found["name"]) in self.definers),)]
+        return [("views", 1)] if _value(found["name"]) in self.definers else []
 
     def kill(self, found: re.Match[str], _user: str) -> None:
         if self.sessions.pop(int(found["number"]), None) is None:
@@ -308,6 +309,7 @@ def _row(host: str, one: Kept) -> tuple[Any, ...]:
         one.primary,
         "Y" if one.locked else "N",
         json.dumps(attributes) if attributes else None,
+        "N",
         kind,
         parts.get("CIPHER", b""),
         parts.get("ISSUER", b""),
@@ -354,13 +356,13 @@ _FORMS: Final[dict[str, Callable[[MySql, re.Match[str], str], Any]]] = {
     rf"SELECT .* FROM mysql\.role_edges WHERE TO_USER = (?P<name>{_TEXT}) AND TO_HOST = (?P<host>{_TEXT}) .*": MySql.role_edges,
     rf"SELECT .* FROM mysql\.default_roles WHERE USER = (?P<name>{_TEXT}) AND HOST = (?P<host>{_TEXT}) .*": MySql.default_roles,
     rf"SELECT .* FROM information_schema\.PROCESSLIST p WHERE p\.USER = (?P<name>{_TEXT}) .*": MySql.processes,
-    rf"SELECT count\(\*\) FROM \(.*\) AS defined WHERE DEFINER = (?P<name>{_TEXT})": MySql.defined,
+    rf"SELECT kind, count\(\*\) FROM \(.*\) AS defined WHERE DEFINER = (?P<name>{_TEXT}) .*": MySql.defined,
+    r"SELECT count\(\*\) FROM mysql\.(proxies_priv|role_edges) WHERE .*": lambda _, __, ___: [(0,)],
     rf"SHOW GRANTS FOR (?P<name>{_NAME})": MySql.show_grants,
     r"SHOW REPLICA STATUS": lambda server, _, __: server.primary,
     r"SELECT CURRENT_ROLE\(\)": lambda server, _, __: [(server.role or "NONE",)],
-    r"SHOW GRANTS FOR CURRENT_USER\(\)": lambda _, __, ___: [
-        ("GRANT CREATE USER ON *.* TO `x`@`%`",),
-        ("GRANT `boss`@`%` TO `x`@`%`",),
+    r"SHOW GRANTS FOR CURRENT_USER\(\)": lambda server, _, __: [
+        (f"{one} TO `x`@`%` WITH GRANT OPTION",) for one in server.admin
     ],
     r"SHOW GRANTS FOR CURRENT_USER\(\) USING `boss`@`%`": lambda _, __, ___: [
         ("GRANT CREATE USER, PROCESS ON *.* TO `x`@`%`",),

@@ -1,0 +1,414 @@
+"""The new login equals the old one: a row for each kind of what makes an account what it is."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rotations.mysql.profile import KINDS
+from rotator.api import Credential, Denied, Refused, Severity
+from tests.mysql.oracle import differences
+from tests.mysql.profiles import Ground
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rotator.testing.mysql_like import MySqlLikeServer
+    from tests.mysql.dialects import Dialect
+
+_numbers = itertools.count(1)
+BOTH = ("MariaDB", "MySQL")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One kind. `{0}`: the account that has it. `other`: what the waiting login has instead."""
+
+    kind: str
+    has: tuple[str, ...]
+    other: tuple[str, ...] = ()
+    on: tuple[str, ...] = BOTH
+
+
+MYSQL = ("MySQL",)
+ROWS = (
+    Row(
+        kind="global privileges",
+        has=("GRANT PROCESS, RELOAD ON *.* TO {0} WITH GRANT OPTION",),
+        other=("GRANT FILE, SHOW DATABASES ON *.* TO {0}",),
+    ),
+    Row(kind="global privileges", has=("GRANT FILE ON *.* TO {0} WITH GRANT OPTION",)),
+    Row(
+        kind="dynamic privileges",
+        has=(
+            "GRANT CONNECTION_ADMIN ON *.* TO {0} WITH GRANT OPTION",
+            "GRANT BACKUP_ADMIN ON *.* TO {0}",
+        ),
+        other=(
+            "GRANT SYSTEM_VARIABLES_ADMIN, RELOAD, BACKUP_ADMIN ON *.* TO {0} WITH GRANT OPTION",
+        ),
+        on=MYSQL,
+    ),
+    Row(
+        kind="dynamic privileges",
+        has=("GRANT CONNECTION_ADMIN ON *.* TO {0} WITH GRANT OPTION",),
+        other=("GRANT RELOAD ON *.* TO {0} WITH GRANT OPTION",),
+        on=MYSQL,
+    ),
+    Row(
+        kind="dynamic privileges",
+        has=("GRANT PROCESS ON *.* TO {0}",),
+        other=("GRANT BACKUP_ADMIN, CONNECTION_ADMIN ON *.* TO {0} WITH GRANT OPTION",),
+        on=MYSQL,
+    ),
+    Row(
+        kind="database privileges",
+        has=(
+            r"GRANT ALL ON `sh\_p`.* TO {0}",
+            "GRANT SELECT ON shop.* TO {0} WITH GRANT OPTION",
+        ),
+        other=(r"GRANT SELECT ON `sh\_p`.* TO {0}", "GRANT ALL ON shop.* TO {0}"),
+    ),
+    Row(
+        kind="table privileges",
+        has=(
+            "GRANT SELECT, INSERT ON shop.orders TO {0}",
+            # A table that is dropped and made anew keeps its rights meanwhile.
+            "GRANT CREATE, DELETE ON shop.gone TO {0}",
+            "REVOKE CREATE ON shop.gone FROM {0}",
+        ),
+        other=("GRANT ALL ON shop.orders TO {0} WITH GRANT OPTION",),
+    ),
+    Row(
+        kind="column privileges",
+        has=("GRANT SELECT, SELECT (id), UPDATE (id, secret) ON shop.orders TO {0}",),
+        other=("GRANT SELECT, INSERT (id), SELECT (secret) ON shop.orders TO {0}",),
+    ),
+    Row(
+        kind="routine privileges",
+        has=(
+            "GRANT EXECUTE ON PROCEDURE shop.proc TO {0} WITH GRANT OPTION",
+            "GRANT ALTER ROUTINE ON FUNCTION shop.func TO {0}",
+        ),
+        other=("GRANT EXECUTE, ALTER ROUTINE ON FUNCTION shop.func TO {0}",),
+    ),
+    Row(kind="routine privileges", has=("GRANT EXECUTE ON LIBRARY shop.lib TO {0}",), on=MYSQL),
+    Row(
+        kind="grant options",
+        has=("GRANT USAGE ON other.* TO {0} WITH GRANT OPTION",),
+        other=("GRANT USAGE ON shop.* TO {0} WITH GRANT OPTION",),
+    ),
+    Row(
+        kind="partial revokes",
+        has=(
+            "GRANT SELECT, INSERT ON *.* TO {0}",
+            "REVOKE INSERT ON mysql.* FROM {0}",
+        ),
+        other=("GRANT SELECT ON *.* TO {0}", "REVOKE SELECT ON other.* FROM {0}"),
+        on=MYSQL,
+    ),
+    Row(
+        kind="proxies",
+        has=("GRANT PROXY ON carol@'%' TO {0} WITH GRANT OPTION",),
+        other=("GRANT PROXY ON dave@'%' TO {0}", "GRANT PROXY ON carol@'%' TO {0}"),
+    ),
+    Row(
+        kind="roles",
+        has=("GRANT reader TO {0} WITH ADMIN OPTION", "GRANT writer TO {0}"),
+        other=("GRANT writer TO {0} WITH ADMIN OPTION", "GRANT reader TO {0}"),
+    ),
+    Row(
+        kind="default roles",
+        has=("GRANT reader TO {0}", "GRANT writer TO {0}", "SET DEFAULT ROLE reader {for} {0}"),
+        other=("GRANT writer TO {0}", "SET DEFAULT ROLE writer {for} {0}"),
+    ),
+    Row(
+        kind="default roles",
+        has=("GRANT reader TO {0}",),
+        other=("GRANT reader TO {0}", "SET DEFAULT ROLE reader {for} {0}"),
+    ),
+    Row(
+        kind="resource limits",
+        has=("ALTER USER {0} WITH MAX_USER_CONNECTIONS 50 MAX_QUERIES_PER_HOUR 100000",),
+        other=("ALTER USER {0} WITH MAX_UPDATES_PER_HOUR 7",),
+    ),
+    Row(
+        kind="resource limits",
+        has=("ALTER USER {0} WITH MAX_STATEMENT_TIME 1.5",),
+        on=("MariaDB",),
+    ),
+    Row(
+        kind="password expiry",
+        has=("ALTER USER {0} PASSWORD EXPIRE INTERVAL 90 DAY",),
+        other=("ALTER USER {0} PASSWORD EXPIRE NEVER",),
+    ),
+    Row(
+        kind="password history",
+        has=("ALTER USER {0} PASSWORD HISTORY 5",),
+        other=("ALTER USER {0} PASSWORD HISTORY 0",),
+        on=MYSQL,
+    ),
+    Row(
+        kind="password reuse",
+        has=("ALTER USER {0} PASSWORD REUSE INTERVAL 365 DAY",),
+        other=("ALTER USER {0} PASSWORD REUSE INTERVAL 7 DAY",),
+        on=MYSQL,
+    ),
+    Row(
+        kind="current password",
+        has=("ALTER USER {0} PASSWORD REQUIRE CURRENT",),
+        other=("ALTER USER {0} PASSWORD REQUIRE CURRENT OPTIONAL",),
+        on=MYSQL,
+    ),
+    Row(
+        kind="lock after failures",
+        has=("ALTER USER {0} FAILED_LOGIN_ATTEMPTS 9 PASSWORD_LOCK_TIME UNBOUNDED",),
+        on=MYSQL,
+    ),
+    Row(
+        kind="lock after failures",
+        has=(),
+        other=("ALTER USER {0} FAILED_LOGIN_ATTEMPTS 5 PASSWORD_LOCK_TIME 1",),
+        on=MYSQL,
+    ),
+    Row(
+        kind="comment and attributes",
+        has=('ALTER USER {0} ATTRIBUTE \'{"team": {"name": "pay", "on call": [1, 2]}}\'',),
+        other=(
+            "ALTER USER {0} COMMENT 'not 100% this'",
+            'ALTER USER {0} ATTRIBUTE \'{"team": {"name": "x", "old": true}}\'',
+        ),
+        on=MYSQL,
+    ),
+)
+# Whom it locks out until TLS is there: tests/mysql/test_causes.py.
+ELSEWHERE = {"TLS requirement"}
+
+
+@pytest.fixture
+def ground(server: MySqlLikeServer, dialect: Dialect) -> Iterator[Ground]:
+    made = Ground(server=server, dialect=dialect, name=f"prof{next(_numbers)}")
+    made.run("CREATE USER {0} IDENTIFIED BY '{first}'")
+    yield made
+    made.end()
+
+
+def test_every_kind_has_a_row():
+    """What is added to the profile is tried here."""
+    assert {one.kind for one in ROWS} | ELSEWHERE == {one.name for one in KINDS}
+
+
+@pytest.mark.parametrize("strategy", ["new-user", "alternating-users"])
+@pytest.mark.parametrize("row", ROWS, ids=lambda one: one.kind)
+def test_the_next_login_is_what_the_one_before_is(ground: Ground, row: Row, strategy: str):
+    """Twice in a row, also where the waiting login was something else; after FLUSH PRIVILEGES too."""
+    if ground.dialect.product not in row.on:
+        pytest.skip(f"{ground.dialect.product} has no such thing")
+    ground.run(*row.has)
+    if strategy == "alternating-users":
+        ground.run("CREATE USER {0} IDENTIFIED BY 'waiting'", *row.other, login=ground.other)
+    before = ground.profile(ground.name)
+    served = ground.current
+    for _ in range(2):
+        served = ground.rotate(strategy, served)
+        assert differences(ground.profile(served.username), before) == []
+        ground.server.run("FLUSH PRIVILEGES")
+        assert differences(ground.profile(served.username), before) == []
+
+
+# -- what depends on an account ----------------------------------------------------------------
+
+
+def _minimal(ground: Ground, *more: str) -> None:
+    """Let the plugin's admin be one with the rights that the documentation asks for, and more."""
+    name = f"{ground.name}_admin"
+    ends = "CONNECTION_ADMIN" if ground.dialect.product == "MySQL" else "CONNECTION ADMIN"
+    ground.run(
+        "CREATE USER {0} IDENTIFIED BY '{first}'",
+        f"GRANT CREATE USER, PROCESS, {ends} ON *.* TO {{0}}",
+        "GRANT SELECT ON mysql.* TO {0}",
+        "GRANT SELECT, INSERT ON shop.* TO {0} WITH GRANT OPTION",
+        *more,
+        login=name,
+    )
+    ground.admin = Credential(username=name, password=ground.current.password)
+
+
+SEES = {
+    "MySQL": "GRANT SHOW_ROUTINE, SHOW VIEW, TRIGGER, EVENT ON *.* TO {0}",
+    "MariaDB": "GRANT SHOW VIEW, TRIGGER, EVENT ON *.* TO {0}",
+}
+
+
+def test_a_login_whose_objects_the_admin_cannot_see_stays_locked(ground: Ground):
+    """A view in a schema where the admin has nothing would break, and only its users would notice."""
+    _minimal(ground)
+    schema = f"{ground.name}_private"
+    ground.run(
+        f"CREATE DATABASE {schema}",
+        f"CREATE DEFINER={{0}} VIEW {schema}.v AS SELECT count(*) FROM shop.orders",
+        "GRANT SELECT ON shop.* TO {0}",
+    )
+    _ = ground.rotate("new-user", ground.current)
+    assert ground.dialect.accounts(ground.server, ground.name)[ground.name] is True
+    assert "kept" in str(ground.log.lines)
+    assert ground.server.run(f"SELECT * FROM {schema}.v")
+    warnings = [one for one in ground.examined("new-user") if one.severity is Severity.WARNING]
+    assert any("SHOW VIEW, TRIGGER, EVENT ON *.* TO" in one.remedy for one in warnings), warnings
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "CREATE DEFINER={0} VIEW {schema}.v AS SELECT 1",
+        "CREATE DEFINER={0} PROCEDURE {schema}.p() SELECT 1",
+        "CREATE DEFINER={0} TRIGGER {schema}.t BEFORE INSERT ON {schema}.x FOR EACH ROW SET NEW.i = 1",
+        "CREATE DEFINER={0} EVENT {schema}.e ON SCHEDULE EVERY 1 YEAR DO SELECT 1",
+        "",
+    ],
+)
+def test_an_admin_who_sees_all_objects_keeps_those_only_that_define_some(ground: Ground, what: str):
+    """With the rights that the documentation names, in a schema where it has nothing else."""
+    _minimal(ground, SEES[ground.dialect.product])
+    schema = f"{ground.name}_private"
+    made = (what.replace("{schema}", schema),) if what else ()
+    ground.run(f"CREATE DATABASE {schema}", f"CREATE TABLE {schema}.x (i int)", *made)
+    _ = ground.rotate("new-user", ground.current)
+    kept = ground.dialect.accounts(ground.server, ground.name)
+    assert kept.get(ground.name) is (True if what else None)
+    assert not [one for one in ground.examined("new-user") if "does not see" in one.message]
+
+
+@pytest.mark.parametrize(
+    "what", ["GRANT {0} TO bystander@'%'", "GRANT PROXY ON {0} TO bystander@'%'"]
+)
+def test_a_login_that_was_granted_to_others_stays_locked(ground: Ground, what: str):
+    """As a role, or to act as: they keep what they have."""
+    if what.startswith("GRANT {0}") and ground.dialect.product == "MariaDB":
+        pytest.skip("MariaDB grants roles only")
+    ground.run("GRANT SELECT ON shop.* TO {0}", what)
+    before = ground.profile("bystander")
+    _ = ground.rotate("new-user", ground.current)
+    assert differences(ground.profile("bystander"), before) == []
+    assert ground.dialect.accounts(ground.server, ground.name)[ground.name] is True
+    ground.server.run("DROP USER bystander@'%'", "CREATE USER bystander@'%'")
+
+
+# -- what cannot be carried --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What a rotation refuses before it sends anything, and what it says."""
+
+    name: str
+    has: tuple[str, ...]
+    says: str
+    remedy: str
+    strategy: str = "new-user"
+    other: tuple[str, ...] = ()
+    minimal: bool = False
+    on: tuple[str, ...] = BOTH
+
+
+NATIVE = "mysql_native_password USING PASSWORD('There-before-us-1')"
+REFUSALS = (
+    Refusal(
+        name="a right that the admin may not give",
+        has=("GRANT DELETE ON shop.orders TO {0}",),
+        says="may not grant what the login has: DELETE ON `shop`.`orders`",
+        remedy="GRANT DELETE ON `shop`.`orders` TO `",
+        minimal=True,
+    ),
+    Refusal(
+        name="a role that the admin may not give",
+        has=("GRANT reader TO {0}",),
+        says="may not grant what the login has: `reader`",
+        remedy="WITH ADMIN OPTION;",
+        minimal=True,
+    ),
+    Refusal(
+        name="a dynamic privilege",
+        has=("GRANT BACKUP_ADMIN ON *.* TO {0}",),
+        says="may not grant what the login has: BACKUP_ADMIN",
+        remedy="GRANT BACKUP_ADMIN ON *.* TO `",
+        minimal=True,
+        on=MYSQL,
+    ),
+    Refusal(
+        name="SYSTEM_USER",
+        has=("GRANT SYSTEM_USER ON *.* TO {0}",),
+        says="has SYSTEM_USER, and the admin",
+        remedy="GRANT SYSTEM_USER ON *.* TO `",
+        strategy="dual-password",
+        minimal=True,
+        on=MYSQL,
+    ),
+    Refusal(
+        name="another way to log in",
+        has=(f"ALTER USER {{0}} IDENTIFIED VIA {NATIVE} OR unix_socket",),
+        says="also logs in by unix_socket",
+        remedy="dual-password",
+        on=("MariaDB",),
+    ),
+    Refusal(
+        name="a waiting login for another host",
+        has=(),
+        other=("CREATE USER `{name}_b`@'10.%' IDENTIFIED BY 'x'",),
+        says="has no counterpart",
+        remedy="DROP USER `",
+        strategy="alternating-users",
+    ),
+)
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda one: one.name)
+def test_what_cannot_be_carried_is_refused_everywhere_and_nothing_is_sent(
+    ground: Ground, refusal: Refusal
+):
+    """By `create` before its first statement, by `plan`, and by `doctor`, with one text and one remedy."""
+    if ground.dialect.product not in refusal.on:
+        pytest.skip(f"{ground.dialect.product} has no such thing")
+    ground.run(*refusal.has)
+    ground.server.run("DO 1", *(one.replace("{name}", ground.name) for one in refusal.other))
+    if refusal.minimal:
+        _minimal(ground)
+    rows = ground.dialect.rows(ground.server, ground.name)
+    rotation, ctx = ground.rotation(refusal.strategy), ground.context(ground.current)
+    with pytest.raises(Denied, match=re.escape(refusal.says)) as planned:
+        rotation.explain(ground.current, ctx)
+    new = rotation.propose(ground.current, ctx)
+    with pytest.raises(Denied) as created:
+        rotation.create(new, ctx)
+    assert (created.value.what, created.value.hint) == (planned.value.what, planned.value.hint)
+    assert refusal.remedy in created.value.hint
+    assert ground.dialect.rows(ground.server, ground.name) == rows
+    errors = [one for one in ground.examined(refusal.strategy) if one.severity is Severity.ERROR]
+    assert any(refusal.says in one.message and refusal.remedy in one.remedy for one in errors)
+    ground.server.run(f"DROP USER IF EXISTS `{ground.other}`@'10.%'")
+
+
+def test_a_long_prefix_is_told_by_doctor(ground: Ground):
+    """MySQL's names are shorter than MariaDB's."""
+    if ground.dialect.product == "MariaDB":
+        pytest.skip("MariaDB takes 80 characters")
+    rotation = ground.rotation("new-user", prefix="p" * 21)
+    found = rotation.examine(ground.current, ground.context(ground.current))
+    assert any("MySQL takes 32" in one.message for one in found)
+
+
+@pytest.mark.parametrize(
+    "more", ["GRANT FILE ON *.* TO {0}", "ALTER USER {0} WITH MAX_USER_CONNECTIONS 3"]
+)
+def test_verify_fails_on_what_is_too_much(ground: Ground, more: str):
+    """As it does on what is missing: before publish."""
+    rotation, ctx = ground.rotation("new-user"), ground.context(ground.current)
+    new = rotation.propose(ground.current, ctx)
+    rotation.create(new, ctx)
+    ground.run(more, login=new.username)
+    with pytest.raises(Refused, match="too much"):
+        rotation.verify(new, ctx)
