@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
+from rotations.postgresql.profile import OPTIONS_OF_MEMBERSHIPS
 from rotations.postgresql.roles import sessions
 from rotator.api import Denied, InUse
 
@@ -24,20 +25,43 @@ _PLACES: Final = """
 SELECT DISTINCT d.datname FROM pg_shdepend s LEFT JOIN pg_database d ON d.oid = s.dbid
 WHERE s.refclassid = 'pg_authid'::regclass AND s.refobjid = %s
 """
-_MAY_ACT_AS: Final = "SELECT pg_has_role(current_user, %s::oid, 'USAGE')"
+_MAY_ACT_AS: Final = "SELECT pg_has_role(current_user, %s::name, 'USAGE')"
+_WORKERS: Final = """
+SELECT 'subscription ' || subname FROM pg_subscription WHERE subowner = %(oid)s
+UNION ALL
+SELECT backend_type || ' ' || pid FROM pg_stat_activity WHERE usesysid = %(oid)s
+    AND backend_type NOT IN ('client backend', 'walsender', 'parallel worker')
+"""
+# Tables of extensions whose background workers run as a role, and the column that names it.
+_JOBS: Final = (
+    ("cron.job", "username", "pg_cron job"),
+    ("timescaledb_information.jobs", "owner", "timescaledb job"),
+)
 
 
 def close(
-    server: Server, admin: Connection, role: Role, ctx: StepContext, *, end_sessions: bool
+    server: Server,
+    admin: Connection,
+    role: Role,
+    ctx: StepContext,
+    *,
+    end_sessions: bool,
+    stays: bool,
 ) -> None:
-    """Let nobody in as `role` any more, and return once nobody is. Raises `InUse` when somebody is
-    and ending that is not ours to force.
+    """Let nobody log in as `role` any more, and return once nobody is logged in. Raises `InUse`
+    when somebody is and ending that is not ours to force.
+
+    `stays`: the role is not dropped. What the server itself runs as it then goes on: such a role
+    loses its password only, since the server starts no worker as a role without LOGIN.
     """
     if role.can_login:
+        keeps = stays and bool(workers(server, admin, role))
         # A transaction of its own, so that it holds from here on.
         ctx.require_time()
         _ = admin.execute(
-            sql.SQL("ALTER ROLE {} NOLOGIN PASSWORD NULL").format(sql.Identifier(role.name))
+            sql.SQL("ALTER ROLE {} {}PASSWORD NULL").format(
+                sql.Identifier(role.name), sql.SQL("" if keeps else "NOLOGIN ")
+            )
         )
     ended = False
     while True:
@@ -51,13 +75,37 @@ def close(
             )
         ctx.require_time()
         if not ended:
-            with acting_as(server, admin, role.oid, role.name):
+            with acting_as(server, admin, role.name):
                 _ = admin.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s",
-                    [role.name],
+                    "SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) pid",
+                    [[pid for pid, _ in left]],
                 )
             ended = True
         ctx.clock.sleep(_POLL_SECONDS)
+
+
+def workers(server: Server, admin: Connection, role: Role) -> list[str]:
+    """Return what the server itself runs as a role: subscriptions, workers, jobs of extensions."""
+    found = [row[0] for row in admin.execute(_WORKERS, {"oid": role.oid}).fetchall()]
+    if found:
+        return found
+    here = server.options.dbname
+    rows = admin.execute(_PLACES, [role.oid]).fetchall()
+    home = admin.execute(
+        "SELECT datname FROM pg_database WHERE datname = current_setting('cron.database_name', true)"
+    ).fetchall()
+    for dbname in sorted({row[0] or here for row in (*rows, *home)} | {here}):
+        with server.admin_in(dbname, f"looking for jobs of {role.name!r}") as link:
+            for table, column, kind in _JOBS:
+                known = link.execute("SELECT to_regclass(%s)", [table]).fetchone()
+                if known is None or known[0] is None:
+                    continue
+                query = sql.SQL("SELECT FROM {} WHERE {}::text = %s LIMIT 1").format(
+                    sql.Identifier(*table.split(".")), sql.Identifier(column)
+                )
+                if link.execute(query, [role.name]).fetchall():
+                    return [kind]
+    return []
 
 
 def drop(
@@ -82,12 +130,11 @@ def drop(
 def _hand_over(server: Server, role: Role, heir: str, dbname: str) -> None:
     old, new = sql.Identifier(role.name), sql.Identifier(heir)
     with server.admin_in(dbname, f"handing over what {role.name!r} owns") as admin:
-        oid = admin.execute("SELECT oid FROM pg_roles WHERE rolname = %s", [heir]).fetchone()
-        if oid is None:
+        if not admin.execute("SELECT FROM pg_roles WHERE rolname = %s", [heir]).fetchall():
             raise Denied(f"the role {heir!r} that is to inherit does not exist.")
         with (
-            acting_as(server, admin, role.oid, role.name),
-            acting_as(server, admin, oid[0], heir),
+            acting_as(server, admin, role.name),
+            acting_as(server, admin, heir),
             admin.transaction(),
         ):
             _ = admin.execute(sql.SQL("REASSIGN OWNED BY {} TO {}").format(old, new))
@@ -95,18 +142,19 @@ def _hand_over(server: Server, role: Role, heir: str, dbname: str) -> None:
 
 
 @contextmanager
-def acting_as(server: Server, admin: Connection, oid: int, name: str) -> Generator[None]:
+def acting_as(server: Server, admin: Connection, name: str) -> Generator[None]:
     """Have the rights of a role for a moment, where the admin is not a superuser.
 
     From PostgreSQL 16 on, whoever creates a role may grant it, to themselves too, but has not its
     rights from the start (manual, section 21.4, createrole_self_grant).
     """
-    row = admin.execute(_MAY_ACT_AS, [oid]).fetchone()
+    row = admin.execute(_MAY_ACT_AS, [name]).fetchone()
     if row is not None and row[0]:
         yield
         return
     role = sql.Identifier(name)
-    inherit = sql.SQL(" WITH INHERIT TRUE, SET TRUE" if admin.info.server_version >= 160000 else "")  # noqa: PLR2004 # PostgreSQL 16
+    since = admin.info.server_version >= OPTIONS_OF_MEMBERSHIPS
+    inherit = sql.SQL(" WITH INHERIT TRUE, SET TRUE" if since else "")
     try:
         _ = admin.execute(sql.SQL("GRANT {} TO CURRENT_USER{}").format(role, inherit))
     except Exception as error:
@@ -124,7 +172,7 @@ def acting_as(server: Server, admin: Connection, oid: int, name: str) -> Generat
 
 
 def _take_back(admin: Connection, role: sql.Identifier) -> None:
-    if admin.info.server_version >= 160000:  # noqa: PLR2004 # PostgreSQL 16
+    if admin.info.server_version >= OPTIONS_OF_MEMBERSHIPS:
         # Only what we granted ourselves; the ADMIN OPTION that came with CREATE ROLE is another grant.
         _ = admin.execute(
             sql.SQL("REVOKE {} FROM CURRENT_USER GRANTED BY CURRENT_USER").format(role)

@@ -81,6 +81,16 @@ class SecretOptions:
         default=None,
         metadata=_help("The database the login is tried in. Default: the target's dbname."),
     )
+    valid_days: int | None = field(
+        default=None,
+        metadata=_help(
+            "Days after which each new password expires (VALID UNTIL). Default: the old login's date."
+        ),
+    )
+    password_encryption: Literal["keep", "scram-sha-256", "md5"] = field(
+        default="keep",
+        metadata=_help("How the server keeps each new password. Default: as it keeps the old one."),
+    )
     privileges: tuple[str, ...] = field(
         default=(),
         metadata=_help("What a new login must be allowed, such as `table public.orders: SELECT`."),
@@ -95,6 +105,8 @@ class SecretOptions:
         for name in (self.group, self.prefix, self.username, *self.users):
             if name is not None:
                 check_name(name)
+        if self.valid_days is not None and self.valid_days < 1:
+            raise UsageError("valid_days is 1 or more.")
 
 
 def check_name(name: str) -> None:

@@ -1,49 +1,52 @@
-"""Can the new login do what the old one could? Looked at before anything is published."""
+"""Does the new login equal the old one? Looked at before anything is published."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg import sql
 
 from rotations.postgresql.failures import brief, translated
-from rotations.postgresql.options import KINDS
-from rotations.postgresql.roles import look
+from rotations.postgresql.inheritance import KINDS
+from rotations.postgresql.options import KINDS as PRIVILEGES
+from rotations.postgresql.passwords import alike
 from rotator.api import Check
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rotations.postgresql.inheritance import Case
     from rotations.postgresql.options import Privilege
-    from rotations.postgresql.roles import Role
     from rotations.postgresql.server import Connection
 
-_POWERS: Final = ("SUPERUSER", "CREATEDB", "CREATEROLE", "REPLICATION", "BYPASSRLS")
-# What the old login holds by itself rather than through a role that the new one is a member of.
-_HELD: Final = """
-SELECT count(*) FILTER (WHERE deptype = 'o'), count(*) FILTER (WHERE deptype = 'a')
-FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = %s
-"""
 
-
-def compare(
-    admin: Connection, connection: Connection, *, new: str, old: str | None, group: str | None
-) -> list[Check]:
-    """Compare the catalog's view of both logins. `connection` is one of `new`."""
-    checks = [Check(name="login", ok=True, detail=f"{new!r} logs in")]
-    row = connection.execute("SELECT session_user, current_user").fetchone()
-    acting = row[1] if row else None
-    if group is not None:
-        # For a single user the group is only an heir: it acts as itself.
-        expected = {group} if old is not None or acting == group else {group, new}
-        checks.append(
-            Check(name="acts as", ok=acting in expected, detail=f"{acting!r}, group {group!r}")
-        )
-    roles = look(admin, [name for name in (new, old) if name])
-    if old is None or old not in roles or new not in roles:
+def compare(connection: Connection, case: Case, kind_of_hash: str) -> list[Check]:
+    """Compare both logins, lack and excess, kind by kind. `connection` is one of the next login."""
+    checks = [Check(name="login", ok=True, detail=f"{case.name!r} logs in")]
+    row = connection.execute("SELECT current_user, current_database()").fetchone()
+    acting, database = row or (None, "")
+    if case.group_name is not None or case.source is not None:
+        expected = _acts_as(case, database)
+        detail = f"{acting!r}" if acting == expected else f"{acting!r} in place of {expected!r}"
+        checks.append(Check(name="acts as", ok=acting == expected, detail=detail))
+    if case.source is None or case.new is None:
         return checks
-    return checks + _alike(admin, roles[new], roles[old], group)
+    for kind in KINDS:
+        unlike = [one.what for one in kind.changes(case)]
+        unlike += [cause for cause, _ in kind.obstacles(case)]
+        checks.append(
+            Check(name=kind.name, ok=not unlike, detail="; ".join(unlike) or "as the old login's")
+        )
+    hashed = case.new.password
+    checks.append(
+        Check(
+            name="password hash",
+            ok=alike(case.version, hashed, kind_of_hash),
+            detail=hashed or "not visible to the admin",
+        )
+    )
+    return checks
 
 
 def try_work(
@@ -57,52 +60,17 @@ def try_work(
         ]
 
 
-def _alike(admin: Connection, new: Role, old: Role, group: str | None) -> list[Check]:
-    missing = [
-        name
-        for name, has, had in zip(_POWERS, new.powers, old.powers, strict=True)
-        if had and not has
-    ]
-    # Where the old login is the group itself, its groups and settings reach the new one through it.
-    is_group = old.name == group or old.name in new.groups
-    # Of a pair one may be a member of the other, which needs no membership in itself.
-    groups = [] if is_group else sorted(set(old.groups) - set(new.groups) - {new.name})
-    settings = (
-        []
-        if is_group
-        else [one.name for one in old.settings if one.name != "role" and one not in new.settings]
-    )
-    checks = [
-        Check(name="attributes", ok=not missing, detail=", ".join(missing) or "none is missing"),
-        Check(name="memberships", ok=not groups, detail=", ".join(groups) or "none is missing"),
-        Check(name="settings", ok=not settings, detail=", ".join(settings) or "none is missing"),
-        Check(
-            name="connection limit",
-            ok=is_group or new.connection_limit == old.connection_limit,
-            detail=str(new.connection_limit),
-        ),
-    ]
-    if not is_group:
-        row = admin.execute(_HELD, [old.oid]).fetchone() or (0, 0)
-        # What a login of ours came to own is handed to the group at its revoke.
-        owned = 0 if old.mark is not None and group is not None else row[0]
-        checks.append(
-            Check(
-                name="held by the old login itself",
-                ok=not (owned or row[1]),
-                detail=f"{owned} object(s) owned, {row[1]} grant(s)"
-                + (
-                    ""
-                    if not (owned or row[1])
-                    else f": make {old.name!r} the group, or move them to one"
-                ),
-            )
-        )
-    return checks
+def _acts_as(case: Case, database: str) -> str:
+    # Of the same login, or the first one, whatever its settings say.
+    if case.source is None and case.new is not None:
+        return case.new.acts_as(database)
+    settings = {(one.name, one.database): one.value for one in case.wanted_settings()}
+    role = settings.get(("role", database)) or settings.get(("role", None)) or case.name
+    return case.name if role == "none" else role
 
 
 def _privilege(connection: Connection, one: Privilege) -> Check:
-    query = sql.SQL("SELECT {}(%s, %s)").format(sql.Identifier(KINDS[one.kind]))
+    query = sql.SQL("SELECT {}(%s, %s)").format(sql.Identifier(PRIVILEGES[one.kind]))
     try:
         row = connection.execute(query, [one.name, one.right]).fetchone()
     except psycopg.Error as error:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
@@ -22,14 +22,7 @@ _LISTS: Final = frozenset(
 )
 
 _LOOK: Final = """
-SELECT r.oid, r.rolname, r.rolcanlogin, r.rolconnlimit,
-       ARRAY[r.rolsuper, r.rolcreatedb, r.rolcreaterole, r.rolreplication, r.rolbypassrls],
-       shobj_description(r.oid, 'pg_authid'),
-       ARRAY(SELECT g.rolname FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid
-             WHERE m.member = r.oid ORDER BY 1)::text[],
-       (SELECT coalesce(jsonb_agg(jsonb_build_array(d.datname, s.setconfig) ORDER BY d.datname), '[]')
-        FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase
-        WHERE s.setrole = r.oid)
+SELECT r.oid, r.rolname, r.rolcanlogin, shobj_description(r.oid, 'pg_authid')
 FROM pg_roles r WHERE r.rolname = ANY(%s)
 """
 _SESSIONS: Final = """
@@ -37,20 +30,28 @@ SELECT pid, usename, coalesce(host(client_addr), CASE WHEN backend_start IS NULL
        coalesce(application_name, '?'), backend_start
 FROM pg_stat_activity
 WHERE usename = %s AND pid <> pg_backend_pid() AND coalesce(application_name, '') <> %s
+  -- Without pg_read_all_stats the admin does not see what kind of process it is.
+  AND (backend_type IN ('client backend', 'walsender')
+       OR backend_type IS NULL AND pid NOT IN (SELECT pid FROM pg_stat_subscription WHERE pid IS NOT NULL))
 ORDER BY backend_start
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """Whose a role is: the secret it serves and the rotation that created it."""
+    """Whose a role is: the secret it serves and the rotation that created it.
+
+    `note` is the comment that an operator gave the login before it.
+    """
 
     secret: str
     rotation: str
+    note: str | None = field(default=None, compare=False)
 
     def text(self) -> str:
         """Return the mark as COMMENT ON ROLE holds it."""
-        return _MARK + json.dumps({"secret": self.secret, "rotation": self.rotation})
+        data = {"secret": self.secret, "rotation": self.rotation}
+        return _MARK + json.dumps(data | ({"comment": self.note} if self.note else {}))
 
     @staticmethod
     def parse(comment: str | None) -> Mark | None:
@@ -59,7 +60,12 @@ class Mark:
             return None
         try:
             data = json.loads(comment[len(_MARK) :])
-            return Mark(secret=str(data["secret"]), rotation=str(data["rotation"]))
+            note = data.get("comment")
+            return Mark(
+                secret=str(data["secret"]),
+                rotation=str(data["rotation"]),
+                note=note if isinstance(note, str) else None,
+            )
         except (ValueError, TypeError, KeyError):
             return None
 
@@ -75,22 +81,21 @@ class Setting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """One role. `powers`: superuser, createdb, createrole, replication, bypassrls."""
+    """One role: what a step must know of it before it touches it."""
 
     oid: int
     name: str
     can_login: bool
-    connection_limit: int
-    powers: tuple[bool, ...]
     mark: Mark | None
-    groups: tuple[str, ...]
-    settings: tuple[Setting, ...]
 
 
 def look(connection: Connection, names: Iterable[str]) -> dict[str, Role]:
     """Return those of the roles that exist, by name. One round trip."""
     found = connection.execute(_LOOK, [sorted(set(names))]).fetchall()
-    return {row[1]: _role(row) for row in found}
+    return {
+        name: Role(oid=oid, name=name, can_login=can_login, mark=Mark.parse(comment))
+        for oid, name, can_login, comment in found
+    }
 
 
 def sessions(connection: Connection, login: str) -> list[tuple[int, Session]]:
@@ -104,22 +109,27 @@ def sessions(connection: Connection, login: str) -> list[tuple[int, Session]]:
     ]
 
 
+def reset_setting(role: str, setting: Setting) -> sql.Composed:
+    """Return the statement that takes a setting from a role."""
+    place, name = _place_and_name(setting)
+    return sql.SQL("ALTER ROLE {}{} RESET {}").format(sql.Identifier(role), place, name)
+
+
 def set_setting(role: str, setting: Setting) -> sql.Composed:
     """Return the statement that gives a role a setting."""
     if setting.name in _LISTS:
         values = [sql.Literal(one) for one in split_names(setting.value)] or [sql.Literal("")]
     else:
         values = [sql.Literal(setting.value)]
-    place = (
-        sql.SQL(" IN DATABASE {}").format(sql.Identifier(setting.database))
-        if setting.database is not None
-        else sql.SQL("")
-    )
-    # A custom setting's name has two parts, each an identifier.
-    name = sql.SQL(".").join(sql.Identifier(part) for part in setting.name.split("."))
+    place, name = _place_and_name(setting)
     return sql.SQL("ALTER ROLE {}{} SET {} TO {}").format(
         sql.Identifier(role), place, name, sql.SQL(", ").join(values)
     )
+
+
+def join_names(names: Iterable[str]) -> str:
+    """Return names as the value of a setting that lists them."""
+    return ", ".join(sql.Identifier(one).as_string(None) for one in names)
 
 
 def split_names(value: str) -> list[str]:
@@ -148,19 +158,22 @@ def split_names(value: str) -> list[str]:
     return names
 
 
-def _role(row: tuple[Any, ...]) -> Role:
-    oid, name, can_login, limit, powers, comment, groups, settings = row
-    return Role(
-        oid=oid,
-        name=name,
-        can_login=can_login,
-        connection_limit=limit,
-        powers=tuple(powers),
-        mark=Mark.parse(comment),
-        groups=tuple(groups),
-        settings=tuple(
-            Setting(database=database, name=text.partition("=")[0], value=text.partition("=")[2])
-            for database, texts in settings
-            for text in texts or ()
-        ),
+def settings_of(
+    found: Iterable[tuple[str | None, Iterable[str] | None]] | None,
+) -> tuple[Setting, ...]:
+    """Return the settings that pg_db_role_setting holds, from pairs of a database and its texts."""
+    return tuple(
+        Setting(database=database, name=text.partition("=")[0], value=text.partition("=")[2])
+        for database, texts in found or ()
+        for text in texts or ()
     )
+
+
+def _place_and_name(setting: Setting) -> tuple[sql.Composable, sql.Composable]:
+    place = (
+        sql.SQL(" IN DATABASE {}").format(sql.Identifier(setting.database))
+        if setting.database is not None
+        else sql.SQL("")
+    )
+    # A custom setting's name has two parts, each an identifier.
+    return place, sql.SQL(".").join(sql.Identifier(part) for part in setting.name.split("."))

@@ -90,13 +90,6 @@ class Server:
                 return None
             raise unreachable(self.where, error) from error
 
-    def verifier(self, connection: Connection, credential: Credential) -> Secret:
-        """Return the SCRAM-SHA-256 verifier of a password: what is sent in its place."""
-        made = connection.pgconn.encrypt_password(
-            credential.password.reveal().encode(), credential.username.encode(), b"scram-sha-256"
-        )
-        return Secret(made.decode())
-
     def close(self) -> None:
         """Close the idle admin connections."""
         with self._guard:

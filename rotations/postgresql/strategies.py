@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
-from rotations.postgresql import ending, parity
+from rotations.postgresql import cases, ending, inheritance, parity, passwords, profile
+from rotations.postgresql.obstacles import require_none
 from rotations.postgresql.options import check_name, parse_privileges
-from rotations.postgresql.roles import Mark, Role, look, sessions, set_setting
+from rotations.postgresql.roles import Mark, look, sessions
 from rotator.api import (
     MASK,
     Conflict,
     Credential,
-    Denied,
     Evidence,
     Finding,
     Planned,
@@ -31,10 +32,14 @@ from rotator.api import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from datetime import datetime
 
+    from rotations.postgresql.inheritance import Case
+    from rotations.postgresql.obstacles import Obstacle
     from rotations.postgresql.options import SecretOptions
-    from rotations.postgresql.server import Server
+    from rotations.postgresql.profile import Profile
+    from rotations.postgresql.roles import Role
+    from rotations.postgresql.server import Connection, Server
     from rotator.api import Session, StepContext
 
 
@@ -42,6 +47,8 @@ class _Login:
     """What the strategies share. Satisfies `Rotation`, `CountsSessions`, `Explains`, `Examines`."""
 
     overlaps: bool = True
+    # Whether the role of an old login is kept.
+    stays: bool = False
 
     def __init__(self, server: Server, options: SecretOptions) -> None:
         """`options` are checked for what this strategy needs; nothing is connected."""
@@ -67,13 +74,9 @@ class _Login:
         old = ctx.current.username if ctx.current else None
         try:
             with self._server.admin("comparing the new login with the old one") as admin:
-                checks = parity.compare(
-                    admin,
-                    connection,
-                    new=new.username,
-                    old=old if old != new.username else None,
-                    group=self._options.group,
-                )
+                case = self._case(admin, new.username, old)
+                kind = passwords.wanted(self._options, case.old)
+                checks = parity.compare(connection, case, kind)
             checks += parity.try_work(
                 connection, self._server.where, self._privileges, self._options.probes
             )
@@ -92,9 +95,21 @@ class _Login:
         new = self.propose(current, ctx)
         old = current.username if current else None
         with self._server.admin("planning") as admin:
-            roles = look(admin, self._names(new.username, old))
-            create = self._statements(roles, new.username, old, Secret(MASK), ctx)
+            case = self._case(admin, new.username, old)
+            require_none(self._server.where, self._obstacles(case))
+            create = self._statements(case, Secret(MASK), ctx)
             planned = [Planned(step=Step.CREATE, text=one.as_string(admin)) for one in create]
+            planned += [
+                Planned(
+                    step=Step.CREATE,
+                    text=f"in database {one.database}: {one.statement.as_string(admin)}",
+                )
+                for one in inheritance.changes(case)
+                if one.database is not None
+            ]
+            rehashed = passwords.change(self._options, case.old)
+            if rehashed is not None:
+                planned.append(Planned(step=Step.CREATE, text=f"({rehashed})"))
         planned.append(
             Planned(step=Step.VERIFY, text=f"log in as {new.username!r}, compare it with {old!r}")
         )
@@ -123,14 +138,7 @@ class _Login:
     def _check(self, options: SecretOptions) -> None:
         raise NotImplementedError
 
-    def _statements(
-        self,
-        roles: Mapping[str, Role],
-        new: str,
-        old: str | None,
-        verifier: Secret,
-        ctx: StepContext,
-    ) -> list[sql.Composed]:
+    def _statements(self, case: Case, verifier: Secret, ctx: StepContext) -> list[sql.Composed]:
         raise NotImplementedError
 
     def _farewell(self, old: str) -> list[str]:
@@ -143,22 +151,44 @@ class _Login:
         if "\0" in new.password.reveal() or not new.password.reveal():
             raise Refused("a PostgreSQL password is not empty and holds no NUL.")
         old = ctx.current.username if ctx.current else None
-        with self._server.admin(f"creating login {new.username!r}") as admin:
-            roles = look(admin, self._names(new.username, old))
-            statements = self._statements(
-                roles, new.username, old, self._server.verifier(admin, new), ctx
-            )
+        doing = f"creating login {new.username!r}"
+        with self._server.admin(doing) as admin:
+            case = self._case(admin, new.username, old)
+            self._require_ours(case.new, ctx)
+            require_none(self._server.where, self._obstacles(case))
+            kind = passwords.wanted(self._options, case.old)
+            statements = self._statements(case, passwords.verifier(admin, new, kind), ctx)
             ctx.require_time()
             # One round trip for all of them; they take effect together or not at all.
             with admin.pipeline(), admin.transaction():
                 for statement in statements:
                     _ = admin.execute(statement)
+            inside = [one for one in inheritance.changes(case) if one.database is not None]
+            cases.carry(self._server, admin, inside, ctx, doing)
+
+    def _case(self, admin: Connection, new: str, old: str | None) -> Case:
+        return cases.read(
+            self._server,
+            admin,
+            name=new,
+            old=old,
+            group=self._options.group,
+            stays=self.stays,
+            overlaps=self.overlaps,
+            new_expiry=self._options.valid_days is not None,
+        )
+
+    def _obstacles(self, case: Case) -> list[Obstacle]:
+        """Return what keeps a rotation from ending well, known before its first statement."""
+        return inheritance.obstacles(case)
 
     def _names(self, new: str, old: str | None) -> list[str]:
         return [name for name in (new, old, self._options.group) if name]
 
-    def _require_ours(self, role: Role, ctx: StepContext) -> None:
+    def _require_ours(self, role: Role | Profile | None, ctx: StepContext) -> None:
         """P9: what rotator did not create or adopt is not touched."""
+        if role is None:
+            return
         if role.mark is not None and role.mark.secret == ctx.secret:
             return
         if role.name in ctx.adopted:
@@ -171,37 +201,36 @@ class _Login:
             hint="Choose another name, or drop that role yourself if nobody needs it.",
         )
 
-    def _copied(self, roles: Mapping[str, Role], new: str, old: str | None) -> list[sql.Composed]:
-        """Return the statements that make `new` like `old`: groups, settings, limit."""
-        group, source, target = self._options.group, roles.get(old or ""), roles.get(new)
-        if group is not None and group not in roles:
-            raise Denied(
-                f"the group role {group!r} does not exist.",
-                hint=f"Make it the owner of the application's objects: CREATE ROLE {group} NOLOGIN",
-            )
-        has = set(target.groups) if target else set[str]()
-        wanted = (set(source.groups) if source else set[str]()) | ({group} if group else set())
-        name = sql.Identifier(new)
-        statements = [
-            sql.SQL("GRANT {} TO {}").format(sql.Identifier(one), name)
-            for one in sorted(wanted - has - {new})
-        ]
-        settings = [one for one in (source.settings if source else ()) if one.name != "role"]
-        statements += [
-            set_setting(new, one) for one in settings if not target or one not in target.settings
-        ]
-        if group is not None:
-            # What the application creates belongs to the group, not to a login that will go.
-            statements.append(
-                sql.SQL("ALTER ROLE {} SET role TO {}").format(name, sql.Literal(group))
-            )
-        if source is not None and source.name != new:
-            statements.append(
-                sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format(
-                    name, sql.Literal(source.connection_limit)
-                )
-            )
-        return statements
+    def _inherited(self, case: Case) -> list[sql.Composed]:
+        """Return the statements that make the next login equal the old one, in the cluster as a whole."""
+        return [one.statement for one in inheritance.changes(case) if one.database is None]
+
+    def _password(
+        self, case: Case, verifier: Secret, ctx: StepContext, *, may_log_in: bool = False
+    ) -> sql.Composed:
+        days = self._options.valid_days
+        return _set_password(
+            case.name,
+            verifier,
+            exists=case.new is not None,
+            may_log_in=may_log_in,
+            until=ctx.clock.now() + timedelta(days=days) if days is not None else None,
+        )
+
+    def _mark(self, case: Case, ctx: StepContext) -> sql.Composed:
+        note = case.source.note if case.source is not None else None
+        mark = Mark(secret=ctx.secret, rotation=ctx.rotation_id, note=note)
+        return _comment(case.name, mark)
+
+    def _end(self, admin: Connection, old: Role, ctx: StepContext) -> None:
+        """Drop an old login. What others have through it they have through the current one from then on."""
+        current, group = ctx.current.username if ctx.current else None, self._options.group
+        if current is not None:
+            case = self._case(admin, current, old.name)
+            if case.new is not None:
+                kept = inheritance.to_others(case)
+                cases.carry(self._server, admin, kept, ctx, f"revoking login {old.name!r}")
+        ending.drop(self._server, admin, old, ctx, heir=group)
 
 
 class NewUser(_Login):
@@ -225,9 +254,10 @@ class NewUser(_Login):
                 return
             self._require_ours(role, ctx)
             require_not_current(role.name, ctx)
-            ending.close(self._server, admin, role, ctx, end_sessions=ctx.end_sessions)
-            if role.name != self._options.group:
-                ending.drop(self._server, admin, role, ctx, heir=self._options.group)
+            stays = role.name == self._options.group
+            ending.close(self._server, admin, role, ctx, end_sessions=ctx.end_sessions, stays=stays)
+            if not stays:
+                self._end(admin, role, ctx)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Drop the login that this rotation made, if it did."""
@@ -236,7 +266,7 @@ class NewUser(_Login):
             if role is None or role.mark != Mark(secret=ctx.secret, rotation=ctx.rotation_id):
                 return
             require_not_current(role.name, ctx)
-            ending.close(self._server, admin, role, ctx, end_sessions=True)
+            ending.close(self._server, admin, role, ctx, end_sessions=True, stays=False)
             ending.drop(self._server, admin, role, ctx, heir=self._options.group)
 
     def _check(self, options: SecretOptions) -> None:
@@ -246,22 +276,11 @@ class NewUser(_Login):
                 hint="An existing login can become it: name that login, and adopt the secret.",
             )
 
-    def _statements(
-        self,
-        roles: Mapping[str, Role],
-        new: str,
-        old: str | None,
-        verifier: Secret,
-        ctx: StepContext,
-    ) -> list[sql.Composed]:
-        mark = Mark(secret=ctx.secret, rotation=ctx.rotation_id)
-        existing = roles.get(new)
-        if existing is not None and existing.mark != mark:
-            self._require_ours(existing, ctx)
+    def _statements(self, case: Case, verifier: Secret, ctx: StepContext) -> list[sql.Composed]:
         return [
-            _set_password(new, verifier, exists=existing is not None),
-            _comment(new, mark),
-            *self._copied(roles, new, old if old != self._options.group else None),
+            self._password(case, verifier, ctx),
+            self._mark(case, ctx),
+            *self._inherited(case),
         ]
 
     def _farewell(self, old: str) -> list[str]:
@@ -281,6 +300,8 @@ class NewUser(_Login):
 class AlternatingUsers(_Login):
     """Two fixed logins that take turns."""
 
+    stays: bool = True
+
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Return the other of the two."""
         return candidate(next_of_pair(self._options.users, current), current, ctx)
@@ -293,7 +314,7 @@ class AlternatingUsers(_Login):
                 return
             self._require_ours(role, ctx)
             require_not_current(role.name, ctx)
-            ending.close(self._server, admin, role, ctx, end_sessions=ctx.end_sessions)
+            ending.close(self._server, admin, role, ctx, end_sessions=ctx.end_sessions, stays=True)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Put the other login back to waiting; drop it when this rotation made it."""
@@ -305,7 +326,7 @@ class AlternatingUsers(_Login):
             )
             if role is None or not ours or (ctx.current and ctx.current.username == role.name):
                 return
-            ending.close(self._server, admin, role, ctx, end_sessions=True)
+            ending.close(self._server, admin, role, ctx, end_sessions=True, stays=True)
             if role.mark == Mark(secret=ctx.secret, rotation=ctx.rotation_id):
                 heir = self._options.group or (ctx.current.username if ctx.current else None)
                 ending.drop(self._server, admin, role, ctx, heir=heir)
@@ -313,21 +334,9 @@ class AlternatingUsers(_Login):
     def _check(self, options: SecretOptions) -> None:
         require_pair(options.users)
 
-    def _statements(
-        self,
-        roles: Mapping[str, Role],
-        new: str,
-        old: str | None,
-        verifier: Secret,
-        ctx: StepContext,
-    ) -> list[sql.Composed]:
-        existing = roles.get(new)
-        statements = [_set_password(new, verifier, exists=existing is not None)]
-        if existing is None:
-            statements.append(_comment(new, Mark(secret=ctx.secret, rotation=ctx.rotation_id)))
-        else:
-            self._require_ours(existing, ctx)
-        return [*statements, *self._copied(roles, new, old)]
+    def _statements(self, case: Case, verifier: Secret, ctx: StepContext) -> list[sql.Composed]:
+        made = [self._mark(case, ctx)] if case.new is None else []
+        return [self._password(case, verifier, ctx), *made, *self._inherited(case)]
 
     def _farewell(self, old: str) -> list[str]:
         return [f"ALTER ROLE {sql.Identifier(old).as_string(None)} NOLOGIN PASSWORD NULL"]
@@ -337,6 +346,7 @@ class SingleUser(_Login):
     """One login whose password changes in place (no overlap)."""
 
     overlaps: bool = False
+    stays: bool = True
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Return the same login with another password."""
@@ -357,39 +367,34 @@ class SingleUser(_Login):
             if current is not None:
                 if current.username == role.name:
                     self._require_ours(role, ctx)
-                    verifier = self._server.verifier(admin, current)
+                    profiles = profile.read(admin, [role.name])
+                    kind = passwords.wanted(self._options, profiles.get(role.name))
+                    verifier = passwords.verifier(admin, current, kind)
                     ctx.require_time()
                     _ = admin.execute(
                         _set_password(role.name, verifier, exists=True, may_log_in=role.can_login)
                     )
             elif role.mark == Mark(secret=ctx.secret, rotation=ctx.rotation_id):
-                ending.close(self._server, admin, role, ctx, end_sessions=True)
+                ending.close(self._server, admin, role, ctx, end_sessions=True, stays=False)
                 ending.drop(self._server, admin, role, ctx, heir=self._options.group)
 
     def _check(self, options: SecretOptions) -> None:
         _ = options
 
-    def _statements(
-        self,
-        roles: Mapping[str, Role],
-        new: str,
-        old: str | None,
-        verifier: Secret,
-        ctx: StepContext,
-    ) -> list[sql.Composed]:
-        existing = roles.get(new)
-        if existing is not None:
-            self._require_ours(existing, ctx)
-            return [_set_password(new, verifier, exists=True, may_log_in=existing.can_login)]
-        if new == old:
+    def _statements(self, case: Case, verifier: Secret, ctx: StepContext) -> list[sql.Composed]:
+        if case.new is not None:
+            return [self._password(case, verifier, ctx, may_log_in=case.new.can_login)]
+        if ctx.current is not None and ctx.current.username == case.name:
             # Made anew it would have none of its rights, and nothing to compare it with.
             raise Conflict(
-                f"{self._server.where} has no login {new!r}.",
+                f"{self._server.where} has no login {case.name!r}.",
                 hint="Was it dropped? Create it again with its rights and the password that the backend serves.",
             )
-        statements = [_set_password(new, verifier, exists=False)]
-        mark = Mark(secret=ctx.secret, rotation=ctx.rotation_id)
-        return [*statements, _comment(new, mark), *self._copied(roles, new, old)]
+        return [
+            self._password(case, verifier, ctx),
+            self._mark(case, ctx),
+            *self._inherited(case),
+        ]
 
     def _farewell(self, old: str) -> list[str]:
         return [f"(nothing: the old password of {old!r} stopped working at create)"]
@@ -403,16 +408,23 @@ STRATEGIES: Final[dict[str, type[NewUser | AlternatingUsers | SingleUser]]] = {
 
 
 def _set_password(
-    name: str, verifier: Secret, *, exists: bool, may_log_in: bool = False
+    name: str,
+    verifier: Secret,
+    *,
+    exists: bool,
+    may_log_in: bool = False,
+    until: datetime | None = None,
 ) -> sql.Composed:
     # A verifier instead of the password: nothing that could be used to log in is ever in the
     # statement, so neither pg_stat_activity nor the server's log can show it. A login may change
     # its own password, but not say that it may log in.
-    return sql.SQL("{} ROLE {} WITH {}PASSWORD {}").format(
+    expiry = sql.SQL(" VALID UNTIL {}").format(sql.Literal(until.isoformat())) if until else None
+    return sql.SQL("{} ROLE {} WITH {}PASSWORD {}{}").format(
         sql.SQL("ALTER" if exists else "CREATE"),
         sql.Identifier(name),
         sql.SQL("" if may_log_in else "LOGIN "),
         sql.Literal(verifier.reveal()),
+        expiry or sql.SQL(""),
     )
 
 

@@ -188,8 +188,7 @@ def test_a_login_that_owns_things_itself_is_not_replaced_by_one_that_could_not_u
     before = house.roles()
     result = house.engine.rotate(secret)
     assert result.outcome is Outcome.UNDONE
-    assert "make" in str(result.error)
-    assert "the group" in str(result.error)
+    assert f"`group: {name}`" in str(result.error)
     assert house.roles() == before
     assert house.logs_in(first)
 
@@ -280,7 +279,7 @@ def test_an_admin_without_the_right_is_told_which_one(house: House):
     assert (result.outcome, result.parked) == (Outcome.UNDONE, True)
     assert result.error is not None
     assert result.error.kind == "denied"
-    assert "permission denied to grant role" in str(result.error)
+    assert f'GRANT "{house.group}" TO' in str(result.error)
     assert house.roles() == before
     remedies = [
         one.remedy
@@ -321,7 +320,7 @@ def test_a_group_that_is_missing_is_said(house: House):
     """With the statement that makes it."""
     result = house.engine.rotate(house.secret(group=f"{house.group}_not"))
     assert result.outcome is Outcome.UNDONE
-    assert f"CREATE ROLE {house.group}_not NOLOGIN" in str(result.error)
+    assert f'CREATE ROLE "{house.group}_not" NOLOGIN' in str(result.error)
 
 
 def test_no_password_reaches_the_log_the_journal_or_the_server(house: House, tmp_path):
