@@ -387,7 +387,6 @@ def test_what_others_made_is_left_alone(mysql: MySql):
 
 def test_the_rights_of_an_admins_roles_count(mysql: MySql):
     """As on RDS, whose admins have theirs by a role; SHOW GRANTS names it and not what it may do."""
-
     mysql.admin = ["GRANT CREATE USER ON *.*"]
 
     def lacks() -> list[str]:
