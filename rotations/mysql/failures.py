@@ -24,13 +24,14 @@ _MEANING: Final[dict[int, type[StepError]]] = {
     1205: Transient,  # lock wait
     1213: Transient,  # deadlock
     1226: Transient,  # a limit of the account
-    1317: Transient,  # interrupted
+    1317: Unknown,  # interrupted, perhaps in the middle
     1396: Conflict,  # the account exists, or does not
     1819: Refused,  # the password does not satisfy the server's policy
-    1969: Transient,  # max_statement_time
+    1969: Unknown,  # max_statement_time, perhaps in the middle
     2006: Unknown,  # the connection broke
     2013: Unknown,
     2055: Unknown,
+    3024: Transient,  # max_execution_time, of SELECT only
 }
 # These credentials are not let in: wrong, unknown, locked, expired.
 _REFUSALS: Final = frozenset({1045, 1698, 1820, 1862, 3118, 4151})

@@ -11,27 +11,58 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import pymysql
+import pymysql.connections
 
+from rotations.mysql.accounts import digest_of
 from rotations.mysql.failures import brief, is_refusal, translated, unreachable
 from rotations.mysql.mariadb import MariaDbAccounts
 from rotations.mysql.mysql8 import MySqlAccounts
-from rotator.api import Denied
+from rotator.api import Denied, Unavailable, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from rotations.mysql.accounts import Accounts
     from rotations.mysql.options import TargetOptions
-    from rotator.api import Credential, Secret
+    from rotator.api import Credential, Secret, StepContext
 
 PROGRAM: Final = "rotator"
-# Below a step's deadline of 30 s, so that the server gives up before we do.
-_SECONDS: Final = 20
+# For what is asked outside a step.
+_SECONDS: Final = 20.0
+# What a call keeps back of its time: then it ends on the server a statement whose answer did not come.
+_SPARE: Final = 1.0
+_SPARE_PART: Final = 0.2
+_LEAST: Final = 0.05
+# Quotes and escapes mean what we take them for, whatever the server's own modes are.
+_MODES: Final = "SET SESSION sql_mode = '', sql_quote_show_create = 1, "
+# Each server reads its own of the two comments: whole seconds for locks; for a statement, MariaDB takes
+# seconds and MySQL, for SELECT only, milliseconds.
+_LIMITS: Final = (
+    "lock_wait_timeout = {lock}, innodb_lock_wait_timeout = {lock}"
+    "/*M!100100 , max_statement_time = {all:.3f}*//*!80000 , max_execution_time = {all_ms:.0f}*/"
+)
 _FRESH_SECONDS: Final = 5.0
+_POLL_SECONDS: Final = 0.02
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 # Two authentication alternatives: MariaDB 10.4. Two passwords: MySQL 8.0.14.
 _MARIADB_SINCE: Final = (10, 4, 0)
 _MYSQL_SINCE: Final = (8, 0, 14)
+
+
+class _Timed(pymysql.connections.Connection):
+    """PyMySQL's connection, all of whose waits together end at one instant of the monotonic clock."""
+
+    ends: float = 0.0
+
+    @property
+    def _read_timeout(self) -> float:
+        return max(_LEAST, self.ends - time.monotonic())
+
+    @_read_timeout.setter
+    def _read_timeout(self, _: object) -> None:
+        """PyMySQL sets one for each wait."""
+
+    _write_timeout = _read_timeout
 
 
 class Connection:
@@ -42,17 +73,41 @@ class Connection:
         self._raw: Any = raw
         self.user: str = user
         self.password: Secret = password
+        self._ends: float = 0.0
+        self._lock_seconds: int = 0
+
+    def allow(self, seconds: float) -> None:
+        """Let statements take so long from now, all together, on the server as well as here."""
+        self._ends = time.monotonic() + seconds
+        self._raw.ends = self._ends - spare(seconds)
+        if lock_seconds(seconds) != self._lock_seconds:
+            self._limit()
 
     def run(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Send one statement; return its rows. `%s` stands for a value, `%%` for a per cent sign."""
+        if lock_seconds(self._ends - time.monotonic()) < self._lock_seconds:
+            self._limit()
+        return self.ask(statement, values)
+
+    def ask(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Do the same for what changes nothing that outlives the connection."""
         with self._raw.cursor() as cursor:
             cursor.execute(statement, tuple(values))
             return list(cursor.fetchall())
+
+    def _limit(self) -> None:
+        seconds = self._ends - time.monotonic()
+        self._lock_seconds = lock_seconds(seconds)
+        _ = self.ask("SET SESSION " + limits(seconds))
 
     @property
     def id(self) -> int:
         """The server's number of this connection."""
         return int(self._raw.thread_id())
+
+    def seconds_left(self) -> float:
+        """Return what is left of the time that it was allowed."""
+        return self._ends - time.monotonic()
 
     def use(self, database: str) -> None:
         """Make a database the current one."""
@@ -66,8 +121,9 @@ class Connection:
         """Take back what was done since."""
         self._raw.rollback()
 
-    def is_alive(self) -> bool:
-        """Ask."""
+    def is_alive(self, seconds: float) -> bool:
+        """Ask, and wait for so long."""
+        self._raw.ends = time.monotonic() + seconds * _SPARE_PART
         try:
             self._raw.ping(reconnect=False)
         except (pymysql.MySQLError, OSError):
@@ -93,18 +149,42 @@ class Server:
         self._guard: threading.Lock = threading.Lock()
 
     @contextmanager
-    def admin(self, doing: str) -> Generator[Accounts]:
-        """Lend what an admin connection sees and does. Errors inside come out as ours."""
-        accounts = self._take()
+    def admin(self, doing: str, ctx: StepContext | None = None) -> Generator[Accounts]:
+        """Lend what an admin connection sees and does. Errors inside come out as ours.
+
+        All of it together takes no longer than the step may.
+        """
+        accounts = self._take(ctx)
         try:
             with translated(self.where, doing):
+                accounts.admin.allow(_seconds(ctx))
                 yield accounts
-        except BaseException:
+        except BaseException as error:
             accounts.admin.close()
+            if isinstance(error, Unknown):
+                self._end(accounts.admin, ctx)
             raise
         self._give(accounts)
 
-    def login(self, credential: Credential) -> Connection | None:
+    @contextmanager
+    def step(self, doing: str, ctx: StepContext) -> Generator[Accounts]:
+        """Do as `admin` for what changes accounts: alone, once the server has ended what a step left.
+
+        A statement whose client is gone may still wait there, for a lock or on a host that was frozen,
+        and take effect later than this step. A lock of the session names its connection, which is killed.
+        """
+        with self.admin(doing, ctx) as accounts:
+            name = f"{PROGRAM}:{digest_of(ctx.secret, '')}"
+            while not accounts.admin.ask("SELECT GET_LOCK(%s, 0)", [name])[0][0]:
+                ctx.require_time()
+                for (holder,) in accounts.admin.ask("SELECT IS_USED_LOCK(%s)", [name]):
+                    if holder is not None:
+                        accounts.end(int(holder))
+                ctx.clock.sleep(_POLL_SECONDS)
+            yield accounts
+            _ = accounts.admin.ask("DO RELEASE_LOCK(%s)", [name])
+
+    def login(self, credential: Credential, ctx: StepContext | None = None) -> Connection | None:
         """Log in once: the connection, or None when these credentials are refused.
 
         Raises `Transient` or `Denied` when it cannot be told.
@@ -113,7 +193,7 @@ class Server:
         if not credential.password.reveal():
             return None
         try:
-            connection = self._connect(credential.username, credential.password)
+            connection = self._connect(credential.username, credential.password, _seconds(ctx))
             # Whose password has expired is let in, and may do nothing.
             _ = connection.run("DO 1")
         except pymysql.MySQLError as error:
@@ -137,15 +217,27 @@ class Server:
         for accounts, _ in idle:
             accounts.admin.close()
 
-    def _take(self) -> Accounts:
+    def _take(self, ctx: StepContext | None) -> Accounts:
         while True:
             with self._guard:
                 accounts, since = self._idle.pop() if self._idle else (None, 0.0)
             if accounts is None:
-                return self._connect_admin()
-            if time.monotonic() - since < _FRESH_SECONDS or accounts.admin.is_alive():
+                return self._connect_admin(ctx)
+            if time.monotonic() - since < _FRESH_SECONDS or accounts.admin.is_alive(_seconds(ctx)):
                 return accounts
             accounts.admin.close()
+
+    def _end(self, lost: Connection, ctx: StepContext | None) -> None:
+        """Kill on the server, if time allows, the connection whose answer did not come."""
+        seconds = min(_seconds(ctx), lost.seconds_left())
+        if seconds <= _LEAST:
+            return
+        with suppress(pymysql.MySQLError, OSError, RuntimeError):
+            fresh = self._connect(lost.user, lost.password, seconds)
+            try:
+                _ = fresh.ask("KILL CONNECTION %s", [lost.id])
+            finally:
+                fresh.close()
 
     def _give(self, accounts: Accounts) -> None:
         with self._guard:
@@ -154,17 +246,17 @@ class Server:
                 return
         accounts.admin.close()
 
-    def _connect_admin(self) -> Accounts:
+    def _connect_admin(self, ctx: StepContext | None) -> Accounts:
         admin = self._admin()
-        found = self.login(admin)
+        found = self.login(admin, ctx)
         if found is None:
             # The admin's own password may just have been rotated: look once more.
             again = self._admin()
             if (again.username, again.password) != (admin.username, admin.password):
-                found = self.login(again)
+                found = self.login(again, ctx)
             if found is None:
-                raise Denied(
-                    f"{self.where} refuses the admin login {again.username!r}.",
+                raise Unavailable(
+                    f"{self.where} rejects the admin login {again.username!r}.",
                     hint=f"Look at `admin` of target {self.name!r}: is the password right?",
                 )
         with translated(self.where, "beginning"):
@@ -189,33 +281,35 @@ class Server:
             safety="Nothing was changed.",
         )
 
-    def _connect(self, user: str, password: Secret) -> Connection:
+    def _connect(self, user: str, password: Secret, seconds: float) -> Connection:
         options = self.options
         place: dict[str, Any] = (
             {"unix_socket": options.host}
             if options.host.startswith("/")
             else {"host": options.host, "port": options.port}
         )
-        raw: Any = pymysql.connect(
+        patience = max(_LEAST, min(float(options.connect_timeout), seconds - spare(seconds)))
+        raw = _Timed(
             **place,
             user=user,
             # As the bytes that its hash is made of: PyMySQL would take a text for Latin-1.
             password=password.reveal().encode(),
-            connect_timeout=options.connect_timeout,
-            # For the greeting and the login too: a host may take the connection and say nothing.
-            read_timeout=options.connect_timeout,
-            write_timeout=_SECONDS,
+            connect_timeout=patience,
             charset="utf8mb4",
             autocommit=True,
             program_name=PROGRAM,
-            # Quotes and escapes mean what we take them for, whatever the server's own mode is.
-            init_command="SET SESSION sql_mode = ''",
+            init_command=_MODES + limits(seconds),
             ssl=self._tls,
             ssl_disabled=options.tls == "disable",
             local_infile=False,
+            defer_connect=True,
         )
-        raw._read_timeout = _SECONDS  # noqa: SLF001 # PyMySQL has one for both
-        return Connection(raw, user, password)
+        # For the greeting and the login too: a host may take the connection and say nothing.
+        raw.ends = time.monotonic() + patience
+        raw.connect()
+        connection = Connection(raw, user, password)
+        connection.allow(seconds)
+        return connection
 
     @functools.cached_property
     def _tls(self) -> ssl.SSLContext | None:
@@ -229,3 +323,23 @@ class Server:
         if mode == "require":
             context.verify_mode = ssl.CERT_NONE
         return context
+
+
+def spare(seconds: float) -> float:
+    """Return what a call that may take so long keeps back."""
+    return min(_SPARE, max(0.0, seconds) * _SPARE_PART)
+
+
+def lock_seconds(seconds: float) -> int:
+    """Return how long the server may wait for a lock, where all may take so long."""
+    return max(1, int(seconds - 1.5 * spare(seconds)))
+
+
+def limits(seconds: float) -> str:
+    """Return what SET SESSION sets, so that the server gives up before the client does."""
+    most = max(_LEAST, seconds - 1.2 * spare(seconds))
+    return _LIMITS.format(lock=lock_seconds(seconds), all=most, all_ms=most * 1000)
+
+
+def _seconds(ctx: StepContext | None) -> float:
+    return _SECONDS if ctx is None else ctx.seconds_left()

@@ -59,8 +59,7 @@ class _Login:
 
     def probe(self, credential: Credential, ctx: StepContext) -> bool:
         """Log in once and hang up."""
-        _ = ctx
-        connection = self._server.login(credential)
+        connection = self._server.login(credential, ctx)
         if connection is None:
             return False
         connection.close()
@@ -68,7 +67,7 @@ class _Login:
 
     def verify(self, new: Credential, ctx: StepContext) -> Evidence:
         """Log in as `new`, try its work, compare its grants with the current login's."""
-        connection = self._server.login(new)
+        connection = self._server.login(new, ctx)
         if connection is None:
             raise Refused(f"{self._server.where} refuses the new login {new.username!r}.")
         old = ctx.current.username if ctx.current else None
@@ -77,20 +76,19 @@ class _Login:
         finally:
             connection.close()
         if old is not None and old != new.username:
-            with self._server.admin("comparing the new login with the old one") as accounts:
+            with self._server.admin("comparing the new login with the old one", ctx) as accounts:
                 checks += _alike(accounts, new.username, old)
         return passed(new.username, checks)
 
     def sessions(self, login: str, ctx: StepContext) -> list[Session]:
         """Return who is still logged in as `login`."""
-        _ = ctx
-        with self._server.admin(f"looking for sessions of {login!r}") as accounts:
+        with self._server.admin(f"looking for sessions of {login!r}", ctx) as accounts:
             return [session for _, session in accounts.sessions(login)]
 
     def explain(self, current: Credential | None, ctx: StepContext) -> list[Planned]:
         """Return the statements that a rotation would send, in words where they depend on it."""
         new = self.propose(current, ctx)
-        with self._server.admin("planning") as accounts:
+        with self._server.admin("planning", ctx) as accounts:
             obstacles.require_none(self._obstacles(accounts, new.username, current))
             created = self._plan(accounts, new, current)
             revoked = self._farewell(accounts, current.username) if current else []
@@ -137,8 +135,8 @@ class _Login:
     # -- what they have in common --------------------------------------------------------------
 
     @contextmanager
-    def _writing(self, doing: str) -> Generator[Accounts]:
-        with self._server.admin(doing) as accounts:
+    def _writing(self, doing: str, ctx: StepContext) -> Generator[Accounts]:
+        with self._server.step(doing, ctx) as accounts:
             if accounts.is_read_only():
                 raise Denied(
                     f"{self._server.where} is read-only, as a replica is.",
@@ -261,7 +259,7 @@ class DualPassword(_Login):
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Let the new password in beside the current one."""
         _require_password(new)
-        with self._writing(f"setting a password of {new.username!r}") as accounts:
+        with self._writing(f"setting a password of {new.username!r}", ctx) as accounts:
             found = accounts.look(new.username)
             mark = accounts.find_mark(ctx.secret, new.username)
             if ctx.current is None and (not found or mark is not None):
@@ -275,12 +273,12 @@ class DualPassword(_Login):
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Let in by the current password only. Sessions stay: they are of the login, not of a password."""
-        with self._writing(f"ending an old password of {old.username!r}") as accounts:
+        with self._writing(f"ending an old password of {old.username!r}", ctx) as accounts:
             self._only_current(accounts, old.username, ctx)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Let in by the current password only; drop the login when this rotation made it."""
-        with self._writing(f"withdrawing a password of {new.username!r}") as accounts:
+        with self._writing(f"withdrawing a password of {new.username!r}", ctx) as accounts:
             mark = accounts.find_mark(ctx.secret, new.username)
             if ctx.current is not None:
                 if ctx.current.username == new.username:
@@ -359,7 +357,7 @@ class SingleUser(DualPassword):
     def _set_own(self, wanted: Credential, ctx: StepContext) -> bool:
         """Where the admin is the login itself, which may change its own password and nothing else."""
         _require_password(wanted)
-        with self._writing(f"setting the password of {wanted.username!r}") as accounts:
+        with self._writing(f"setting the password of {wanted.username!r}", ctx) as accounts:
             if accounts.admin.user != wanted.username:
                 return False
             self._require_ours(None, wanted.username, ctx)
@@ -391,12 +389,12 @@ class AlternatingUsers(_Login):
         """Bring the other login up to the current one's rights, then let it in."""
         _require_password(new)
         like = ctx.current.username if ctx.current else self._options.like
-        with self._writing(f"creating login {new.username!r}") as accounts:
+        with self._writing(f"creating login {new.username!r}", ctx) as accounts:
             self._make(accounts, new, like, ctx)
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Take its password and lock it; it waits for its next turn."""
-        with self._writing(f"revoking login {old.username!r}") as accounts:
+        with self._writing(f"revoking login {old.username!r}", ctx) as accounts:
             if not accounts.look(old.username):
                 return
             self._require_ours(accounts.find_mark(ctx.secret, old.username), old.username, ctx)
@@ -405,7 +403,7 @@ class AlternatingUsers(_Login):
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Put the other login back to waiting; drop it when this rotation made it."""
-        with self._writing(f"withdrawing login {new.username!r}") as accounts:
+        with self._writing(f"withdrawing login {new.username!r}", ctx) as accounts:
             mark = accounts.find_mark(ctx.secret, new.username)
             if ctx.current is not None and ctx.current.username == new.username:
                 return
@@ -448,7 +446,7 @@ class NewUser(AlternatingUsers):
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Draw a login name that is free."""
-        with self._server.admin("drawing a login name") as accounts:
+        with self._server.admin("drawing a login name", ctx) as accounts:
             while True:
                 name = successor(self._options.prefix or "", ctx.entropy)
                 if not accounts.look(name):
@@ -457,7 +455,7 @@ class NewUser(AlternatingUsers):
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Refuse new logins, wait for the sessions, drop it."""
-        with self._writing(f"revoking login {old.username!r}") as accounts:
+        with self._writing(f"revoking login {old.username!r}", ctx) as accounts:
             mark = accounts.find_mark(ctx.secret, old.username)
             if not accounts.look(old.username):
                 self._drop(accounts, old.username, mark, ctx)
@@ -469,7 +467,7 @@ class NewUser(AlternatingUsers):
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Drop the login that this rotation made, if it did."""
-        with self._writing(f"withdrawing login {new.username!r}") as accounts:
+        with self._writing(f"withdrawing login {new.username!r}", ctx) as accounts:
             mark = accounts.find_mark(ctx.secret, new.username)
             if mark != Mark.make(ctx.secret, new.username, ctx.rotation_id):
                 return

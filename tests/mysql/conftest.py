@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.mysql.dialects import DIALECTS, MARIADB, MYSQL, Dialect
+from tests.mysql.houses import House, built
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from rotator.testing.mysql_like import MySqlLikeServer
 
@@ -36,6 +38,12 @@ def dialect(request: pytest.FixtureRequest) -> Dialect:
 def server(request: pytest.FixtureRequest, dialect: Dialect) -> MySqlLikeServer:
     """Return the server that understands the dialect."""
     return request.getfixturevalue("mariadb" if dialect is MARIADB else "real_mysql")
+
+
+@pytest.fixture
+def house(server: MySqlLikeServer, dialect: Dialect, tmp_path: Path) -> Iterator[House]:
+    """Return a house on that server."""
+    yield from built(server, dialect, tmp_path)
 
 
 def _started(dialect: Dialect) -> Iterator[MySqlLikeServer]:

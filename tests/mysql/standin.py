@@ -76,7 +76,7 @@ class MySql:
     def reached(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[MySql]:
         """Have every connection of the plugin come here."""
 
-        def connect(_server: Server, user: str, password: Secret) -> Connection:
+        def connect(_server: Server, user: str, password: Secret, _seconds: float) -> Connection:
             return Connection(self.connect(user, password.reveal()), user, password)
 
         with monkeypatch.context() as patch:
@@ -103,7 +103,9 @@ class MySql:
             statement = " ".join(statement.split())
         for form, work in _FORMS.items():
             if found := re.fullmatch(form, statement, re.DOTALL):
-                if not statement.startswith(("SELECT", "SHOW", "SET TRANS", "DO", "KILL")):
+                if not statement.startswith(
+                    ("SELECT", "SHOW", "SET TRANS", "SET SESS", "DO", "KILL")
+                ):
                     self.statements.append(statement)
                 return work(self, found, user) or []
         raise pymysql.ProgrammingError(1064, f"You have an error in your SQL syntax: {statement}")
@@ -246,6 +248,7 @@ class Raw:
 
     def __init__(self, server: MySql, number: int, user: str) -> None:
         self._server, self._number, self._user = server, number, user
+        self.ends: float = 0.0
         self._rows: list[tuple[Any, ...]] = []
 
     def cursor(self) -> Raw:
@@ -344,6 +347,9 @@ def _native(password: str) -> str:
 _FORMS: Final[dict[str, Callable[[MySql, re.Match[str], str], Any]]] = {
     r"SELECT VERSION\(\)": lambda server, _, __: [(server.version,)],
     r"DO \d": lambda _, __, ___: [],
+    r"SET SESSION lock_wait_timeout = \d+, .*": lambda _, __, ___: [],
+    r"SELECT GET_LOCK\('rotator:\w+', 0\)": lambda _, __, ___: [(1,)],
+    r"DO RELEASE_LOCK\('rotator:\w+'\)": lambda _, __, ___: [],
     r"SELECT CURRENT_USER\(\)": lambda _, __, user: [(f"{user}@%",)],
     r"SELECT @@global\.read_only OR @@global\.innodb_read_only": lambda server, _, __: [
         (int(server.read_only),)
