@@ -25,6 +25,7 @@ from rotator.core.logins import (
     same_login,
 )
 from rotator.core.model import (
+    UNEXPLAINED,
     Check,
     Credential,
     Evidence,
@@ -79,6 +80,7 @@ from rotator.core.session import Session
 __all__ = [
     "MASK",
     "POSTGRESQL_NAME_BYTES",
+    "UNEXPLAINED",
     "Access",
     "Answer",
     "BackendPlugin",

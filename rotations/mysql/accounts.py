@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import pymysql
 
+from rotations.mysql.failures import is_about_rights
 from rotations.mysql.profile import (
     Profile,
     attribute_facts,
@@ -23,14 +24,14 @@ from rotations.mysql.profile import (
     parsed,
     takings,
 )
-from rotator.api import Denied, Secret, Session
+from rotator.api import Denied, Secret, Session, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rotations.mysql.profile import Rights
     from rotations.mysql.server import Connection
-    from rotator.api import StepContext
+    from rotator.api import StepContext, StepError
 
 _DIGITS: Final = 24
 # Wrong passwords in a row that an account must bear: ours, a repeated one, and one of the application's.
@@ -232,6 +233,49 @@ class Accounts(ABC):
             elif on.startswith("*.* TO "):
                 given |= {one.strip() for one in names.split(",")}
         return frozenset(given - taken)
+
+    def address(self) -> str:
+        """Return the address from which the server sees rotator connect."""
+        return str(self.admin.run("SELECT USER()")[0][0]).rpartition("@")[2]
+
+    def wants_tls(self) -> bool:
+        """Return whether every connection must have TLS."""
+        rows = self.admin.run("SHOW GLOBAL VARIABLES LIKE 'require_secure_transport'")
+        return any(str(value) == "ON" for _, value in rows)
+
+    def explain(self, code: int) -> tuple[type[StepError], str] | None:
+        """Look up what an error number means here, as kind and hint; None where that cannot be seen."""
+        try:
+            return self._lacking() if is_about_rights(code) else self._read_only()
+        except (pymysql.MySQLError, OSError):
+            return None
+
+    def _lacking(self) -> tuple[type[StepError], str]:
+        granted, admin = self.own_rights(), self.whoami()
+        missing = [one for one in self.needs if not granted & {one, "ALL PRIVILEGES"}]
+        grants = f"As root: GRANT {', '.join(missing)} ON *.* TO {admin};" if missing else ""
+        if "CREATE USER" in missing:
+            return Unavailable, grants
+        more = f"The admin {admin} needs what its logins have: grants WITH GRANT OPTION, roles WITH ADMIN OPTION; `rotator doctor` names them."
+        return Denied, " ".join(one for one in (grants, more) if one)
+
+    def _read_only(self) -> tuple[type[StepError], str]:
+        variables = "'read_only', 'super_read_only', 'innodb_read_only', 'transaction_read_only', 'tx_read_only', 'skip_grant_tables', 'strict_password_validation'"
+        rows = self.admin.run(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({variables})")
+        on = {str(name) for name, value in rows if str(value) in ("ON", "1")}
+        if on & {"read_only", "super_read_only", "innodb_read_only"}:
+            return Denied, "Name the primary as `host`: this server is read-only."
+        if on & {"transaction_read_only", "tx_read_only"}:
+            return (
+                Unavailable,
+                "SET GLOBAL TRANSACTION READ WRITE; (transaction_read_only is ON).",
+            )
+        if "strict_password_validation" in on:
+            return (
+                Denied,
+                "A password check plugin takes no hashes: SET GLOBAL strict_password_validation = OFF;",
+            )
+        return Unavailable, "An option of the server forbids it: its answer names the option."
 
     def whoami(self) -> str:
         """Return the admin's account as statements name it."""

@@ -1,16 +1,27 @@
-"""What a driver's error means. The one place where PyMySQL's errors become ours."""
+"""What a driver's error means, by its number. The one place where PyMySQL's errors become ours."""
 
 from __future__ import annotations
 
+import ssl
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import pymysql
 
-from rotator.api import Conflict, Denied, Refused, StepError, Transient, Unknown, scrub
+from rotator.api import (
+    Conflict,
+    Denied,
+    Refused,
+    StepError,
+    Transient,
+    Unavailable,
+    Unknown,
+    scrub,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 # Error numbers (MariaDB Knowledge Base, "MariaDB Error Code Reference"; MySQL's are the same below 1900).
 _MEANING: Final[dict[int, type[StepError]]] = {
@@ -33,12 +44,106 @@ _MEANING: Final[dict[int, type[StepError]]] = {
     2055: Unknown,
     3024: Transient,  # max_execution_time, of SELECT only
 }
-# These credentials are not let in: wrong, unknown, locked, expired.
-_REFUSALS: Final = frozenset({1045, 1698, 1820, 1862, 3118, 4151})
-_RIGHTS: Final = frozenset({1044, 1045, 1095, 1142, 1143, 1227, 1370, 1410, 1698})
-_READ_ONLY: Final = 1290
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """Why no login at all was tried, or none was possible. `{name}`: the login."""
+
+    kind: type[StepError]
+    text: str
+    hint: str = ""
+    safety: str = ""
+
+
+# These credentials are rejected: wrong, unknown, locked, expired. `rejections` finds out which.
+LOCKED: Final = frozenset({3118, 4151})
+EXPIRED: Final = frozenset({1820, 1862})
+_REFUSALS: Final = frozenset({1045, 1698}) | LOCKED | EXPIRED
 # Too many wrong passwords in a row: MariaDB's number, and MySQL's. Whether this one is right is not said.
-_BLOCKED: Final = frozenset({4150, 3955})
+BLOCKED: Final = frozenset({3955, 4150})
+_OUT: Final = "The application is NOT safe if it uses this login: the server rejects every attempt."
+_CONNECTING: Final[dict[int, Cause]] = {
+    1040: Cause(
+        kind=Unavailable,
+        text="has no free connection (max_connections is reached)",
+        hint="See who holds them: SHOW PROCESSLIST; allow more: SET GLOBAL max_connections = ...;",
+    ),
+    1053: Cause(kind=Transient, text="is shutting down"),
+    1129: Cause(
+        kind=Unavailable,
+        text="blocks this host after too many connection errors (max_connect_errors)",
+        hint="On MariaDB: FLUSH HOSTS; on MySQL: TRUNCATE TABLE performance_schema.host_cache;",
+    ),
+    1130: Cause(
+        kind=Unavailable,
+        text="has no account at all for the address that rotator connects from",
+        hint="Create the admin's account for that address, or run rotator where its account may log in from.",
+    ),
+    1203: Cause(
+        kind=Transient,
+        text="accepts the password of login {name!r}, which has no free connection (max_user_connections)",
+        hint="See who holds them: SHOW PROCESSLIST; or raise the limit.",
+    ),
+    1226: Cause(
+        kind=Transient,
+        text="accepts the password of login {name!r}, whose own limit is used up (MAX_USER_CONNECTIONS, or one per hour)",
+        hint="Look at it: SHOW CREATE USER; raise it with ALTER USER ... WITH MAX_..., or wait until the hour is over.",
+    ),
+    1251: Cause(
+        kind=Denied,
+        text="lets login {name!r} in by an old protocol only",
+        hint="ALTER USER ... IDENTIFIED VIA mysql_native_password (MariaDB), IDENTIFIED WITH caching_sha2_password (MySQL).",
+    ),
+    1524: Cause(
+        kind=Denied,
+        text="has not loaded the plugin by which login {name!r} logs in",
+        hint="ALTER USER ... IDENTIFIED WITH caching_sha2_password BY '...'; MySQL 9 has no mysql_native_password any more.",
+        safety=_OUT,
+    ),
+    2026: Cause(
+        kind=Unavailable,
+        text="offers no TLS, which `sslmode` asks for",
+        hint="Set ssl_cert and ssl_key on the server. Only where nothing crosses a network: sslmode: disable.",
+    ),
+    2059: Cause(
+        kind=Denied,
+        text="lets login {name!r} in by a plugin that has no password",
+        hint="ALTER USER ... IDENTIFIED VIA mysql_native_password (MariaDB), IDENTIFIED WITH caching_sha2_password (MySQL).",
+    ),
+    3032: Cause(
+        kind=Unavailable,
+        text="is in offline mode",
+        hint="When the work on it is over: SET GLOBAL offline_mode = OFF;",
+    ),
+    3159: Cause(
+        kind=Unavailable,
+        text="accepts connections with TLS only (require_secure_transport)",
+        hint="Set `sslmode: require` (or verify-full, with `sslrootcert`) in the options of the target.",
+    ),
+    3955: Cause(
+        kind=Denied,
+        text="has blocked login {name!r} after too many wrong passwords in a row",
+        hint="SELECT Host FROM mysql.user WHERE User = {name!r}; then for each: ALTER USER {name!r}@'HOST' ACCOUNT UNLOCK; and find out who tries.",
+        safety=_OUT,
+    ),
+    4150: Cause(
+        kind=Denied,
+        text="has blocked login {name!r} after too many wrong passwords in a row",
+        hint="FLUSH PRIVILEGES; and find out who tries.",
+        safety=_OUT,
+    ),
+}
+# ssl.SSLCertVerificationError.verify_code: X509_V_ERR_ of OpenSSL's x509_vfy.h.
+_WRONG_NAME: Final = frozenset({62, 64})
+_EXPIRED_CERTIFICATE: Final = frozenset({9, 10})
+_AUTHORITY: Final = (
+    "Name the right certificate authority in `sslrootcert` (ROTATOR_SSLROOTCERT of a Lambda"
+    " function). RDS has its own, in AWS's global-bundle.pem."
+)
+_RIGHTS: Final = frozenset({1044, 1045, 1095, 1142, 1143, 1227, 1370, 1410, 1698})
+# An option of the server forbids it: read_only and others; a read-only transaction; read-only mode.
+_READ_ONLY: Final = frozenset({1290, 1792, 1836})
 
 
 def is_refusal(error: pymysql.MySQLError) -> bool:
@@ -46,43 +151,72 @@ def is_refusal(error: pymysql.MySQLError) -> bool:
     return number(error) in _REFUSALS
 
 
-def unreachable(where: str, error: Exception) -> StepError:
+def unreachable(where: str, error: Exception, name: str) -> StepError:
     """Return what a failed connection means when it was not about the credentials."""
-    text = brief(error)
-    if number(error) in _BLOCKED:
-        return Denied(
-            f"{where} has blocked the login after too many wrong passwords: {text}",
-            hint="ALTER USER ... ACCOUNT UNLOCK (MySQL), FLUSH PRIVILEGES (MariaDB); and find out who tries.",
+    cause = _CONNECTING.get(number(error))
+    if cause is not None:
+        filled = (text.format(name=name) for text in (cause.text, cause.hint))
+        text, hint = filled
+        return cause.kind(f"{where} {text}: {brief(error)}", hint=hint, safety=cause.safety)
+    # PyMySQL keeps what the socket said beside its own error.
+    met: object = getattr(error, "original_exception", None) or error
+    if isinstance(met, ssl.SSLError):
+        return _tls(where, met)
+    if isinstance(error, pymysql.MySQLError | OSError):
+        return Transient(f"{where} cannot be reached: {brief(error)}")
+    return Unavailable(
+        f"{where} does not answer as such a server does.",
+        hint="Look at `host` and `port` of the target: something else listens there.",
+    )
+
+
+def rejected_admin(where: str, target: str, name: str, code: int) -> Unavailable:
+    """Return what it means that the admin's own login is rejected: no secret of the target can be rotated."""
+    if code in EXPIRED:
+        why, hint = (
+            ": its password has expired",
+            "Set a new one: ALTER USER ... IDENTIFIED BY '...';",
         )
-    if "SSL" in text or "certificate" in text or "TLS" in text:
-        return Denied(
-            f"the TLS connection to {where} failed: {text}",
-            hint="Name the right certificate authority in `sslrootcert` (ROTATOR_SSLROOTCERT of a"
-            " Lambda function). RDS has its own, in AWS's global-bundle.pem.",
-        )
-    if "is not allowed to connect" in text:
-        return Denied(f"{where} lets nobody in from here: {text}")
-    return Transient(f"{where} cannot be reached: {text}")
+    elif code in LOCKED:
+        why, hint = ": its account is locked", "ALTER USER ... ACCOUNT UNLOCK;"
+    else:
+        why = ": wrong password, no account for this address, or TLS required"
+        hint = "Is the password right, is there an account for this address? Where TLS is required: `sslmode: require`, and `sslcert` where a certificate is."
+    return Unavailable(
+        f"{where} rejects the admin login {name!r}{why}.",
+        hint=f"Look at `admin` of target {target!r}. {hint}",
+        safety="Nothing was changed.",
+    )
 
 
 @contextmanager
-def translated(where: str, doing: str) -> Generator[None]:
-    """Turn PyMySQL's errors inside into ours. `doing` says in a few words what was being done."""
+def translated(
+    where: str,
+    doing: str,
+    explain: Callable[[int], tuple[type[StepError], str] | None] | None = None,
+) -> Generator[None]:
+    """Turn PyMySQL's errors inside into ours. `doing` says in a few words what was being done.
+
+    `explain` looks up what a number means on this server, as kind and hint, by its catalog.
+    """
     try:
         yield
     except pymysql.MySQLError as error:
         code = number(error)
         what = f"{where}: {doing}: {brief(error)}"
-        if code in _RIGHTS:
-            hint = "Give the admin login that right: CREATE USER, RELOAD, PROCESS, CONNECTION ADMIN and what its logins have: grants WITH GRANT OPTION, roles WITH ADMIN OPTION."
-            raise Denied(what, hint=hint) from error
-        if code == _READ_ONLY:
-            raise Denied(what, hint="Name the primary as `host`: this one is a replica.") from error
+        if code in _RIGHTS | _READ_ONLY:
+            kind, hint = (explain(code) if explain else None) or (Denied, "")
+            raise kind(what, hint=hint) from error
         # No number: the connection broke, and whether the statement got through is not known.
         kind = _MEANING.get(code, Denied) if code else Unknown
         raise kind(what) from error
     except OSError as error:
         raise Unknown(f"{where}: {doing}: {brief(error)}") from error
+
+
+def is_about_rights(code: int) -> bool:
+    """Return whether an error number means that the admin lacks a right."""
+    return code in _RIGHTS
 
 
 def number(error: Exception) -> int:
@@ -98,3 +232,20 @@ def brief(error: Exception) -> str:
     said = lines[0] if lines else type(error).__name__
     # A syntax error repeats the statement from where it was not understood.
     return scrub(said.partition(" near '")[0])[:300]
+
+
+def _tls(where: str, error: ssl.SSLError) -> StepError:
+    what = f"the TLS connection to {where} failed: {scrub(str(error.reason or error))[:200]}"
+    code = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0
+    if code in _WRONG_NAME:
+        hint = "The certificate is not for this name: set `host` to the name in it; or set sslmode: verify-ca, which does not compare names."
+        return Unavailable(f"{what} (the certificate's name)", hint=hint)
+    if code in _EXPIRED_CERTIFICATE:
+        return Unavailable(
+            f"{what} (the certificate's dates)", hint="Renew the server's certificate."
+        )
+    if code:
+        return Unavailable(f"{what} (the certificate's authority)", hint=_AUTHORITY)
+    return Unavailable(
+        what, hint="Does the server take this TLS version, and our certificate in `sslcert`?"
+    )

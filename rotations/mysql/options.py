@@ -33,6 +33,16 @@ class TargetOptions:
             "File with the certificate authority, relative to the configuration. Default: the system's."
         ),
     )
+    sslcert: Path | None = field(
+        default=None,
+        metadata=_help(
+            "File with the client certificate, for the admin and for logins that require one."
+        ),
+    )
+    sslkey: Path | None = field(
+        default=None,
+        metadata=_help("File with the key of `sslcert`, which nobody else may read."),
+    )
     connect_timeout: int = field(default=5, metadata=_help("Seconds to wait for a connection."))
     pool_size: int = field(default=8, metadata=_help("Admin connections that are kept open."))
 
@@ -42,6 +52,12 @@ class TargetOptions:
             raise UsageError(f"{self.port} is not a TCP port.")
         if self.connect_timeout < 1:
             raise UsageError("connect_timeout is 1 second or more.")
+        if (self.sslcert is None) != (self.sslkey is None):
+            raise UsageError("`sslcert` and `sslkey` belong together: set both or none.")
+        if self.sslcert is not None and self.sslmode == "disable":
+            raise UsageError(
+                "`sslcert` takes TLS: set sslmode to require, verify-ca or verify-full."
+            )
 
     @property
     def is_local(self) -> bool:
@@ -51,7 +67,8 @@ class TargetOptions:
     @property
     def tls(self) -> SslMode:
         """The mode in force."""
-        return self.sslmode or ("disable" if self.is_local else "verify-full")
+        needless = self.is_local and self.sslcert is None
+        return self.sslmode or ("disable" if needless else "verify-full")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

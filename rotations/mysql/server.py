@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import ssl
+import struct
 import threading
 import time
 from contextlib import contextmanager, suppress
@@ -14,13 +15,21 @@ import pymysql
 import pymysql.connections
 
 from rotations.mysql.accounts import digest_of
-from rotations.mysql.failures import brief, is_refusal, translated, unreachable
+from rotations.mysql.failures import (
+    brief,
+    is_refusal,
+    number,
+    rejected_admin,
+    translated,
+    unreachable,
+)
 from rotations.mysql.mariadb import MariaDbAccounts
 from rotations.mysql.mysql8 import MySqlAccounts
-from rotator.api import Denied, Unavailable, Unknown
+from rotator.api import Denied, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
 
     from rotations.mysql.accounts import Accounts
     from rotations.mysql.options import TargetOptions
@@ -43,6 +52,8 @@ _LIMITS: Final = (
 )
 _FRESH_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.02
+# In a file's mode: what others than its owner may do with it.
+_OTHERS: Final = 0o077
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 # Two authentication alternatives: MariaDB 10.4. Two passwords: MySQL 8.0.14.
 _MARIADB_SINCE: Final = (10, 4, 0)
@@ -147,6 +158,8 @@ class Server:
         self._admin: Callable[[], Credential] = admin
         self._idle: list[tuple[Accounts, float]] = []
         self._guard: threading.Lock = threading.Lock()
+        # With which number a login was rejected last: one more try could lock its account.
+        self._rejected: dict[str, int] = {}
 
     @contextmanager
     def admin(self, doing: str, ctx: StepContext | None = None) -> Generator[Accounts]:
@@ -156,7 +169,7 @@ class Server:
         """
         accounts = self._take(ctx)
         try:
-            with translated(self.where, doing):
+            with translated(self.where, doing, accounts.explain):
                 accounts.admin.allow(_seconds(ctx))
                 yield accounts
         except BaseException as error:
@@ -198,17 +211,25 @@ class Server:
             _ = connection.run("DO 1")
         except pymysql.MySQLError as error:
             if is_refusal(error):
+                self._rejected[credential.username] = number(error)
                 return None
-            raise unreachable(self.where, error) from error
+            raise unreachable(self.where, error, credential.username) from error
         except OSError as error:
-            raise unreachable(self.where, error) from error
+            raise unreachable(self.where, error, credential.username) from error
         except RuntimeError as error:
             # PyMySQL, where caching_sha2_password needs RSA: the connection has no TLS.
             raise Denied(
                 f"{self.where}: a login without TLS needs a package more: {brief(error)}",
                 hint="pip install cryptography, or connect with TLS.",
             ) from error
+        except (ValueError, IndexError, TypeError, AssertionError, struct.error) as error:
+            # PyMySQL, of an answer that is not this protocol's.
+            raise unreachable(self.where, error, credential.username) from error
         return connection
+
+    def rejected_with(self, login: str) -> int:
+        """Return the number with which a login was rejected last; 0 if it was not."""
+        return self._rejected.get(login, 0)
 
     def close(self) -> None:
         """Close the idle admin connections."""
@@ -255,12 +276,12 @@ class Server:
             if (again.username, again.password) != (admin.username, admin.password):
                 found = self.login(again, ctx)
             if found is None:
-                raise Unavailable(
-                    f"{self.where} rejects the admin login {again.username!r}.",
-                    hint=f"Look at `admin` of target {self.name!r}: is the password right?",
-                )
+                code = self.rejected_with(again.username)
+                raise rejected_admin(self.where, self.name, again.username, code)
         with translated(self.where, "beginning"):
             said = str(found.run("SELECT VERSION()")[0][0])
+            # The server's default may be otherwise.
+            _ = found.run("SET SESSION TRANSACTION READ WRITE")
         try:
             return self._accounts(found, said)
         except Denied:
@@ -322,6 +343,8 @@ class Server:
         context.check_hostname = mode == "verify-full"
         if mode == "require":
             context.verify_mode = ssl.CERT_NONE
+        if self.options.sslcert is not None and self.options.sslkey is not None:
+            _load(context, self.options.sslcert, self.options.sslkey)
         return context
 
 
@@ -343,3 +366,21 @@ def limits(seconds: float) -> str:
 
 def _seconds(ctx: StepContext | None) -> float:
     return _SECONDS if ctx is None else ctx.seconds_left()
+
+
+def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """Load the client certificate. Raises `Denied` where its key is not kept secret, or is no key."""
+    try:
+        if key.stat().st_mode & _OTHERS:
+            raise Denied(
+                f"the key {key} can be read by others, so it was not used.",
+                hint=f"chmod 600 {key}",
+                safety="Nothing was changed.",
+            )
+        context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise Denied(
+            f"the client certificate {certificate} with its key {key} cannot be used: {brief(error)}",
+            hint="Look at `sslcert` and `sslkey` of the target.",
+            safety="Nothing was changed.",
+        ) from error

@@ -11,7 +11,9 @@ from rotations.mysql import obstacles
 from rotations.mysql.accounts import Mark, quoted
 from rotations.mysql.failures import brief, translated
 from rotations.mysql.options import check_name
+from rotations.mysql.rejections import rejection
 from rotator.api import (
+    UNEXPLAINED,
     Check,
     Conflict,
     Credential,
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from rotations.mysql.options import SecretOptions
     from rotations.mysql.profile import Obstacle
     from rotations.mysql.server import Connection, Server
-    from rotator.api import Session, StepContext
+    from rotator.api import Rejection, Session, StepContext
 
 _POLL_SECONDS: Final = 0.02
 
@@ -65,11 +67,31 @@ class _Login:
         connection.close()
         return True
 
+    def rejection(self, credential: Credential, ctx: StepContext) -> Rejection | None:
+        """Ask the catalog, by what the server has just answered: another try could lock the account."""
+        code = self._server.rejected_with(credential.username)
+        with self._server.admin(
+            f"looking why {credential.username!r} is rejected", ctx
+        ) as accounts:
+            return rejection(accounts, self._server.options, credential, code)
+
+    def may_lock(self, login: str, ctx: StepContext) -> bool:
+        """Look whether the account counts wrong passwords; so it may where that cannot be seen."""
+        try:
+            with self._server.admin(f"looking at the limits of {login!r}", ctx) as accounts:
+                return any(account.tries for account in accounts.look(login))
+        except Denied:
+            return True
+
     def verify(self, new: Credential, ctx: StepContext) -> Evidence:
         """Log in as `new`, try its work, compare its grants with the current login's."""
         connection = self._server.login(new, ctx)
         if connection is None:
-            raise Refused(f"{self._server.where} refuses the new login {new.username!r}.")
+            why = self.rejection(new, ctx) or UNEXPLAINED
+            raise Refused(
+                f"{self._server.where} rejects the new login {new.username!r}{why.because}.",
+                hint=why.hint,
+            )
         old = ctx.current.username if ctx.current else None
         try:
             checks = [*self._who(connection, new), *self._work(connection)]

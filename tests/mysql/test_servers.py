@@ -10,7 +10,7 @@ import pytest
 from rotations.mysql import PLUGIN
 from rotations.mysql.options import SecretOptions, TargetOptions
 from rotations.mysql.server import Server
-from rotator.api import Credential, Denied, Secret, Transient, UsageError
+from rotator.api import Credential, Denied, Secret, Transient, Unavailable, UsageError
 from rotator.testing.certificates import make_certificates
 from rotator.testing.fakes import step_context
 from rotator.testing.mariadb import PACKAGES, ScratchMariaDB, is_installed
@@ -55,7 +55,7 @@ def test_tls_is_verified(tmp_path: Path):
             {"sslmode": "verify-ca", "sslrootcert": tmp_path / "other" / "ca.crt"},
             {"sslmode": "verify-full"},
         ):
-            with pytest.raises(Denied, match="TLS"):
+            with pytest.raises(Unavailable, match="TLS"):
                 _rotation(server, **bad).probe(root, step_context())
 
 
@@ -63,7 +63,7 @@ def test_a_server_without_tls_is_not_spoken_to_in_the_clear():
     """Where TLS is asked for, no password leaves without it."""
     with ScratchMariaDB() as server:
         root = Credential(username="root", password=Secret(server.root_password))
-        with pytest.raises(Denied, match="TLS"):
+        with pytest.raises(Unavailable, match="TLS"):
             _rotation(server, sslmode="require").probe(root, step_context())
 
 
