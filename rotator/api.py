@@ -74,6 +74,7 @@ from rotator.core.ports import (
     WorksThrough,
     WritesPolicy,
 )
+from rotator.core.replicas import agree_within
 from rotator.core.secret import MASK, Secret, scrub
 from rotator.core.session import Session
 
@@ -142,6 +143,7 @@ __all__ = [
     "WritesPolicy",
     "abilities_of_backend",
     "abilities_of_rotation",
+    "agree_within",
     "candidate",
     "fit",
     "is_local",

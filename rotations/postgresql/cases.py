@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Final
 
+from psycopg import sql
+
 from rotations.postgresql import hba, holdings, profile
 from rotations.postgresql.ending import acting_as
 from rotations.postgresql.inheritance import UNLISTED, Case
@@ -87,9 +89,7 @@ def carry(
             if link.info.parameter_status("is_superuser") != "on":
                 for role in dict.fromkeys(role for one in some for role in one.roles):
                     stack.enter_context(acting_as(server, link, role))
-            with link.pipeline(), link.transaction():
-                for one in some:
-                    _ = link.execute(one.statement)
+            _ = link.execute(sql.SQL("; ").join([one.statement for one in some]))
 
 
 def _in_database(

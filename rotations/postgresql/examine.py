@@ -4,33 +4,46 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rotations.postgresql import preflight, proving
 from rotations.postgresql.roles import look
 from rotator.api import Finding, Severity, StepError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
+    from rotations.postgresql.links import Link
     from rotations.postgresql.options import SecretOptions
-    from rotations.postgresql.server import Connection, Server
+    from rotations.postgresql.server import Server
+    from rotator.api import Credential, StepContext
 
 _OLDEST: Final = 120_000
 _ADMIN_OPTION_NEEDED: Final = 160_000
 
 
-def findings(server: Server, options: SecretOptions, names: Sequence[str]) -> list[Finding]:
-    """Look at the server with the admin's eyes. Nothing is changed."""
+def findings(
+    server: Server,
+    options: SecretOptions,
+    current: Credential | None,
+    ctx: StepContext,
+    *,
+    in_place: str | None,
+) -> list[Finding]:
+    """Look at the server with the admin's eyes. Nothing is changed.
+
+    `in_place`: the login whose password changes while applications use it.
+    """
     subject = f"target {server.name}"
     found = list(_tls(server, subject))
     try:
-        with server.admin("examining") as admin:
+        with server.admin("examining", ctx) as admin:
             found.append(_ok(subject, f"the admin logs in ({server.where})"))
             found += _version(admin, subject)
             found += _rights(admin, subject, options)
-            found += _roles(admin, subject, options, names)
+            found += _ready(server, admin, subject, options, in_place)
+            found += _group(admin, subject, options, current)
     except StepError as error:
-        found.append(
-            Finding(severity=Severity.ERROR, subject=subject, message=error.what, remedy=error.hint)
-        )
+        found.append(_error(subject, error.what, error.hint))
+        return found
+    for reader in server.readers:
+        found.append(_reader(reader, options, current, ctx))
     return found
 
 
@@ -42,27 +55,21 @@ def _tls(server: Server, subject: str) -> list[Finding]:
         Finding(
             severity=Severity.WARNING,
             subject=subject,
-            message=f"sslmode is {mode}: whoever sits between could pose as the server",
+            message=f"sslmode is {mode}: another host on the network could pose as the server",
             remedy="Set sslmode: verify-full, and sslrootcert where the authority is your own.",
         )
     ]
 
 
-def _version(admin: Connection, subject: str) -> list[Finding]:
+def _version(admin: Link, subject: str) -> list[Finding]:
     version = admin.info.server_version
     if version >= _OLDEST:
         return []
-    return [
-        Finding(
-            severity=Severity.ERROR,
-            subject=subject,
-            message=f"the server is PostgreSQL {version // 10_000}; rotator is made for 12 and newer",
-            remedy="Upgrade the server.",
-        )
-    ]
+    what = f"the server is PostgreSQL {version // 10_000}; rotator is made for 12 and newer"
+    return [_error(subject, what, "Upgrade the server.")]
 
 
-def _rights(admin: Connection, subject: str, options: SecretOptions) -> list[Finding]:
+def _rights(admin: Link, subject: str, options: SecretOptions) -> list[Finding]:
     row = admin.execute(
         "SELECT rolsuper, rolcreaterole, rolname FROM pg_roles WHERE rolname = current_user"
     ).fetchone()
@@ -70,14 +77,7 @@ def _rights(admin: Connection, subject: str, options: SecretOptions) -> list[Fin
         return [_ok(subject, "the admin is a superuser")]
     name = row[2]
     if not row[1]:
-        return [
-            Finding(
-                severity=Severity.ERROR,
-                subject=subject,
-                message=f"the admin {name!r} may not create roles",
-                remedy=f'As a superuser: ALTER ROLE "{name}" CREATEROLE',
-            )
-        ]
+        return []  # preflight has it
     found = [_ok(subject, f"the admin {name!r} has CREATEROLE")]
     if options.group and admin.info.server_version >= _ADMIN_OPTION_NEEDED:
         may = admin.execute(
@@ -88,44 +88,75 @@ def _rights(admin: Connection, subject: str, options: SecretOptions) -> list[Fin
         ).fetchone()
         if may is None:
             found.append(
-                Finding(
-                    severity=Severity.ERROR,
-                    subject=subject,
-                    message=f"the admin {name!r} may not grant {options.group!r} to a new login",
-                    remedy=f'As a superuser: GRANT "{options.group}" TO "{name}" WITH ADMIN OPTION',
+                _error(
+                    subject,
+                    f"the admin {name!r} may not grant {options.group!r} to a new login",
+                    f'As a superuser: GRANT "{options.group}" TO "{name}" WITH ADMIN OPTION',
                 )
             )
     return found
 
 
-def _roles(
-    admin: Connection, subject: str, options: SecretOptions, names: Sequence[str]
+def _ready(
+    server: Server, admin: Link, subject: str, options: SecretOptions, in_place: str | None
 ) -> list[Finding]:
-    roles = look(admin, names)
-    found: list[Finding] = []
-    if options.group is not None and options.group not in roles:
-        found.append(
-            Finding(
-                severity=Severity.ERROR,
-                subject=subject,
-                message=f"the group role {options.group!r} does not exist",
-                remedy=f'Make it the owner of the application\'s objects: CREATE ROLE "{options.group}" NOLOGIN',
+    return [
+        _error(subject, error.what, error.hint)
+        for error in preflight.hindrances(server, admin, in_place, dbname=options.login_dbname)
+    ]
+
+
+def _group(
+    admin: Link, subject: str, options: SecretOptions, current: Credential | None
+) -> list[Finding]:
+    group = options.group
+    if group is None:
+        return []
+    roles = look(admin, [group])
+    if group not in roles:
+        return [
+            _error(
+                subject,
+                f"the group role {group!r} does not exist",
+                f'Make it the owner of the application\'s objects: CREATE ROLE "{group}" NOLOGIN',
             )
-        )
-    elif (
-        options.group is not None
-        and roles[options.group].can_login
-        and options.group not in names[1:2]
-    ):
-        found.append(
+        ]
+    if roles[group].can_login and (current is None or current.username != group):
+        return [
             Finding(
                 severity=Severity.WARNING,
                 subject=subject,
-                message=f"the group role {options.group!r} can log in by itself",
-                remedy="Once nobody logs in as it, rotator's first revoke closes it.",
+                message=f"the group role {group!r} can log in, and nothing serves its password",
+                remedy=f'ALTER ROLE "{group}" NOLOGIN PASSWORD NULL',
             )
-        )
-    return found
+        ]
+    return []
+
+
+def _reader(
+    reader: Server, options: SecretOptions, current: Credential | None, ctx: StepContext
+) -> Finding:
+    place = f"{reader.options.host}:{reader.options.port}"
+    subject = f"reader {place}"
+    try:
+        with reader.admin("examining", ctx) as admin:
+            lag = admin.execute(
+                "SELECT pg_is_in_recovery(), now() - pg_last_xact_replay_timestamp()"
+            ).fetchone()
+        behind = f", last change replayed {lag[1]} ago" if lag is not None and lag[1] else ""
+        if current is not None and not proving.accepts(reader, current, options, ctx):
+            return _error(
+                subject,
+                f"it rejects the login {current.username!r} that is served{behind}",
+                "Does its replication stand still, or lag? SELECT now() - pg_last_xact_replay_timestamp()",
+            )
+    except StepError as error:
+        return _error(subject, error.what, error.hint)
+    return _ok(subject, f"it accepts the login that is served{behind}")
+
+
+def _error(subject: str, message: str, remedy: str) -> Finding:
+    return Finding(severity=Severity.ERROR, subject=subject, message=message, remedy=remedy)
 
 
 def _ok(subject: str, message: str) -> Finding:

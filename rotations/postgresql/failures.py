@@ -2,79 +2,75 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import psycopg
 
-from rotator.api import Conflict, Denied, Refused, StepError, Transient, Unknown, scrub
+from rotator.api import Conflict, Denied, Refused, StepError, Transient, Unavailable, Unknown, scrub
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-# SQLSTATE (PostgreSQL manual, appendix A), by how it begins; the longest match counts.
-_MEANING: Final[dict[str, type[StepError]]] = {
+# SQLSTATE (PostgreSQL manual, appendix A), by how it begins; the longest match counts. A statement
+# that was answered by an error was rolled back: only where the connection ends is its fate unknown.
+MEANING: Final[dict[str, type[StepError]]] = {
     "08": Unknown,  # the connection broke
     "0P": Conflict,  # no such role
     "22": Refused,
-    "25006": Denied,  # read-only: a standby
+    "23505": Transient,  # somebody made the same row at the same moment
+    "25006": Unavailable,  # read-only: a standby
+    "25P": Transient,  # the transaction had failed, or was ended for its length: rolled back
     "28": Denied,
     "2BP01": Conflict,  # objects still depend on the role
     "3D": Denied,
     "40": Transient,  # serialisation failure, deadlock
+    "40003": Unknown,  # statement completion unknown
     "42501": Denied,
     "42710": Conflict,  # the role exists
     "42704": Conflict,  # the role does not exist
     "53": Transient,
+    "53100": Unavailable,  # disk full
     "55": Transient,  # lock not available, object in use
-    "57014": Transient,  # statement timeout: rolled back
+    "57014": Transient,  # cancelled, by us or by statement_timeout: rolled back
     "57P": Unknown,  # shut down under us
+    "57P03": Transient,  # not yet ready for anybody
+    "57P05": Transient,  # ended while it was idle
+    "58": Transient,  # an error of the server's system, such as I/O
+    "72": Transient,  # snapshot too old
+    "F0": Unavailable,  # the server's configuration file is broken
+    "XX000": Transient,  # tuple concurrently updated: somebody else changed the same row of the catalog
 }
-# What the server says when it lets somebody in no further. libpq hands on the text only, not the
-# SQLSTATE, so these are its English texts (src/backend/libpq/auth.c and utils/init/*.c).
-_REFUSALS: Final = re.compile(
-    r"password authentication failed for user"
-    r"|role \".*\" does not exist"
-    r"|role \".*\" is not permitted to log in",
-    re.DOTALL,
-)
+_HINTS: Final = {
+    "25006": "This server is read-only, as a standby is: name the primary as the target's `host`.",
+    "53100": "Free space on the server's disk.",
+    "55P03": "Somebody holds a lock: SELECT pid, query FROM pg_stat_activity WHERE pid = ANY (pg_blocking_pids(<pid>)).",
+}
 
 
-def is_refusal(error: psycopg.Error) -> bool:
-    """Return whether a failed connection means that these credentials are not accepted."""
-    return error.sqlstate in ("28P01", "28000") or bool(_REFUSALS.search(str(error)))
-
-
-def unreachable(where: str, error: psycopg.Error) -> StepError:
-    """Return what a failed connection means when it was not about the credentials."""
-    text = brief(error)
-    if "no pg_hba.conf entry" in text or "pg_hba.conf rejects" in text:
-        return Denied(f"{where} lets nobody in from here: {text}", hint="Mend pg_hba.conf.")
-    if "certificate" in text or "SSL" in text:
-        return Denied(
-            f"the TLS connection to {where} failed: {text}",
-            hint="Name the right certificate authority in `sslrootcert` (ROTATOR_SSLROOTCERT of a"
-            " Lambda function). RDS has its own, in AWS's global-bundle.pem.",
-        )
-    if re.search(r"database \".*\" does not exist", text):
-        return Denied(f"{where}: {text}", hint="Mend `dbname` or `login_dbname`.")
-    if "permission denied for database" in text:
-        return Denied(f"{where}: {text}", hint="GRANT CONNECT on it to the login or its group.")
-    return Transient(f"{where} cannot be reached: {text}")
+def meaning(state: str) -> type[StepError]:
+    """Return what an SQLSTATE means to the engine; empty where the server sent none."""
+    if not state:
+        # The connection broke, and whether the statement got through is not known.
+        return Unknown
+    kinds = [start for start in MEANING if state.startswith(start)]
+    return MEANING[max(kinds, key=len)] if kinds else Denied
 
 
 @contextmanager
-def translated(where: str, doing: str) -> Generator[None]:
-    """Turn psycopg's errors inside into ours. `doing` says in a few words what was being done."""
+def translated(where: str, doing: str, *, reading: bool = False) -> Generator[None]:
+    """Turn psycopg's errors inside into ours. `doing`: in a few words what is being done.
+
+    `reading`: nothing is changed, so a lost answer means only that it has to be asked again.
+    """
     try:
         yield
     except psycopg.Error as error:
         state = error.sqlstate or ""
-        kinds = [start for start in _MEANING if state.startswith(start)]
-        # No SQLSTATE: the connection broke, and whether the statement got through is not known.
-        kind = _MEANING[max(kinds, key=len)] if kinds else (Denied if state else Unknown)
-        hint = ""
+        kind = meaning(state)
+        if reading and kind is Unknown:
+            kind = Transient
+        hint = _HINTS.get(state, "")
         if state == "42501":
             detail = error.diag.message_detail or error.diag.message_hint or ""
             hint = f"Give the admin login that right. {detail}".strip()

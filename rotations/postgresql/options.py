@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -34,6 +35,25 @@ class TargetOptions:
             "File with the certificate authority, relative to the configuration, or `system`."
         ),
     )
+    sslcert: Path | None = field(
+        default=None,
+        metadata=_help("File with the client certificate, where the server requires one."),
+    )
+    sslkey: Path | None = field(
+        default=None,
+        metadata=_help("File with that certificate's private key, readable by its owner only."),
+    )
+    sslcrl: Path | None = field(
+        default=None,
+        metadata=_help("File with the server certificates that were revoked."),
+    )
+    readers: tuple[str, ...] = field(
+        default=(),
+        metadata=_help(
+            "Replicas that applications read from, each as host or host:port: a new login is"
+            " published only once each of them accepts it."
+        ),
+    )
     connect_timeout: int = field(default=5, metadata=_help("Seconds to wait for a connection."))
     pool_size: int = field(default=8, metadata=_help("Admin connections that are kept open."))
 
@@ -43,6 +63,9 @@ class TargetOptions:
             raise UsageError(f"{self.port} is not a TCP port.")
         if self.connect_timeout < 1:
             raise UsageError("connect_timeout is 1 second or more.")
+        require_pair_of_files(self.sslcert, self.sslkey)
+        for reader in self.readers:
+            _ = split_address(reader, self.port)
 
     @property
     def is_local(self) -> bool:
@@ -77,6 +100,14 @@ class SecretOptions:
     username: str | None = field(
         default=None, metadata=_help("single-user: the login, needed while nothing is published.")
     )
+    sslcert: Path | None = field(
+        default=None,
+        metadata=_help("File with the login's own client certificate. Default: the target's."),
+    )
+    sslkey: Path | None = field(
+        default=None,
+        metadata=_help("File with that certificate's private key, readable by its owner only."),
+    )
     login_dbname: str | None = field(
         default=None,
         metadata=_help("The database the login is tried in. Default: the target's dbname."),
@@ -107,6 +138,25 @@ class SecretOptions:
                 check_name(name)
         if self.valid_days is not None and self.valid_days < 1:
             raise UsageError("valid_days is 1 or more.")
+        require_pair_of_files(self.sslcert, self.sslkey)
+
+
+def require_pair_of_files(certificate: Path | None, key: Path | None) -> None:
+    """Raise `UsageError` unless both are given, or none."""
+    if (certificate is None) != (key is None):
+        raise UsageError("`sslcert` and `sslkey` belong together: name both files, or none.")
+
+
+def split_address(address: str, port: int) -> tuple[str, int]:
+    """Split `host`, `host:port` or `[address]:port`; `port` where none is named."""
+    bracketed = re.fullmatch(r"\[([^]]+)\](?::(\d+))?", address)
+    plain = re.fullmatch(r"([^:\[\]\s]+)(?::(\d+))?", address)
+    found = bracketed or plain
+    if found is None or not 0 < int(found[2] or port) <= 65_535:  # noqa: PLR2004 # what a TCP port is
+        raise UsageError(
+            f"{address!r} does not name a host.", hint="Such as db-2.example.org or 10.0.0.5:5433."
+        )
+    return found[1], int(found[2] or port)
 
 
 def check_name(name: str) -> None:

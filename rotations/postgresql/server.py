@@ -2,33 +2,104 @@
 
 from __future__ import annotations
 
+import hashlib
+import stat
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from rotations.postgresql.failures import is_refusal, translated, unreachable
-from rotator.api import Denied, Secret
+from rotations.postgresql import links
+from rotations.postgresql.failures import translated
+from rotations.postgresql.links import Link, NotConnected
+from rotations.postgresql.options import split_address
+from rotator.api import Transient, Unavailable, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from pathlib import Path
 
     from rotations.postgresql.options import TargetOptions
-    from rotator.api import Credential
+    from rotator.api import Credential, StepContext
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 APPLICATION: Final = "rotator"
-# Below a step's deadline of 30 s, so that the server gives up before we do.
-_STATEMENT_TIMEOUT_MS: Final = 20_000
-_LOCK_TIMEOUT_MS: Final = 10_000
+# Without a step around it, such as in `doctor`: how long an admin's work may take, in seconds.
+_NO_STEP: Final = 30.0
+# Kept back of a step's time, for ending on the server what our time was up for.
+_RESERVE: Final = 4.0
+# With less time than this nothing is begun.
+_TOO_LITTLE: Final = 0.1
+# How long an idle connection may take to answer before a fresh one is made.
+_IDLE_ANSWERS: Final = 2.0
 # How long the kernel waits for a peer that has fallen silent (tcp(7), TCP_USER_TIMEOUT).
 _SILENCE_MS: Final = 15_000
-# An idle connection older than this is asked whether it is still alive before it is used.
-_FRESH_SECONDS: Final = 5.0
+_TRANSACTION_TIMEOUT: Final = 170_000
+_POLL_SECONDS: Final = 0.02
+
+# The server's own limits, and the server processes that an earlier try of this step left behind.
+_PREPARE: Final = """
+SELECT set_config('application_name', %(label)s, false),
+       set_config('statement_timeout', %(statement)s, false),
+       set_config('lock_timeout', %(lock)s, false),
+       set_config('idle_in_transaction_session_timeout', %(statement)s, false),
+       CASE WHEN %(has_transaction)s THEN set_config('transaction_timeout', %(statement)s, false) END,
+       ARRAY(SELECT pid FROM pg_stat_activity
+             WHERE %(label)s <> %(plain)s AND application_name = %(label)s
+               AND usename = current_user AND pid <> pg_backend_pid())
+"""
+_END: Final = """
+SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE pid = ANY(%s) AND application_name = %s AND usename = current_user AND pid <> pg_backend_pid()
+"""
+# Refusals for which the admin's credential, looked up once more, may be another one by now.
+NO_STANDBY: Final = (
+    "Look whether the standbys named in synchronous_standby_names are connected:"
+    " SELECT application_name, state, sync_state FROM pg_stat_replication"
+)
+_MAYBE_ROTATED: Final = ("28P01", "28000")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A client certificate and its key."""
+
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How a step's time is shared out, in seconds: first the server gives up, then the client, then
+    there is `reserve` left to end on the server what neither gave up.
+    """
+
+    call: float
+    reserve: float
+
+    @classmethod
+    def of(cls, ctx: StepContext | None) -> Limits:
+        """Return the limits of what is done now. Raises `Transient` when the step's time is up."""
+        left = _NO_STEP if ctx is None else ctx.seconds_left()
+        if left < _TOO_LITTLE:
+            raise Transient("the step's time was up, so nothing more was sent.")
+        reserve = min(_RESERVE, left / 4)
+        return cls(call=left - reserve, reserve=reserve)
+
+    @property
+    def milliseconds(self) -> int:
+        """The server's limit: a moment before the client's."""
+        return max(1, round(self.call * 950))
+
+    @property
+    def grace(self) -> float:
+        """How long a call that was cancelled may take to say how it ended."""
+        return self.reserve / 6
 
 
 class Server:
@@ -45,127 +116,298 @@ class Server:
         self.options: TargetOptions = options
         self.where: str = f"PostgreSQL at {options.host}:{options.port}"
         self._admin: Callable[[], Credential] = admin
-        self._idle: list[tuple[Connection, float]] = []
+        # The step that this thread is at work on, for connections to other databases inside it.
+        self._at_work: threading.local = threading.local()
+        self._idle: list[Link] = []
         self._guard: threading.Lock = threading.Lock()
+        places = [split_address(one, options.port) for one in options.readers]
+        # The replicas that applications read from.
+        self.readers: tuple[Server, ...] = tuple(
+            Server(name, replace(options, host=host, port=port, readers=()), admin)
+            for host, port in places
+        )
 
     @contextmanager
-    def admin(self, doing: str) -> Generator[Connection]:
-        """Lend an admin connection, in autocommit mode. Errors inside come out as ours."""
-        connection = self._take()
+    def admin(self, doing: str, ctx: StepContext | None = None) -> Generator[Link]:
+        """Lend an admin connection for reading, in autocommit mode. Errors inside come out as ours."""
+        link = self._take(Limits.of(ctx), APPLICATION)
         try:
-            with translated(self.where, doing):
-                yield connection
+            with translated(self.where, doing, reading=True), self._busy_with(ctx):
+                yield link
         except BaseException:
-            connection.close()
+            link.close()
             raise
-        self._give(connection)
+        self._give(link)
 
     @contextmanager
-    def admin_in(self, dbname: str, doing: str) -> Generator[Connection]:
-        """Lend an admin connection to another database; it is closed afterwards."""
-        if dbname == self.options.dbname:
-            with self.admin(doing) as connection:
-                yield connection
-            return
-        connection = self._connect_admin(dbname)
-        try:
-            with translated(self.where, f"{doing} in database {dbname!r}"):
-                yield connection
-        finally:
-            connection.close()
+    def step(self, doing: str, ctx: StepContext, dbname: str | None = None) -> Generator[Link]:
+        """Lend an admin connection for a step's effects, once no earlier try of it can act any more.
 
-    def login(self, credential: Credential, dbname: str | None) -> Connection | None:
-        """Log in once: the connection, or None when these credentials are refused.
-
-        Raises `Transient` or `Denied` when it cannot be told.
+        `Unknown` leaves it when an effect may have happened, and also when it was committed here but
+        not on the synchronous standby that the server waits for.
         """
-        # An empty password would make libpq look for one in ~/.pgpass.
-        password = credential.password.reveal()
-        if not password or "\0" in password:
-            return None
+        label = _label(ctx)
+        other = dbname is not None and dbname != self.options.dbname
+        link = self._take(Limits.of(ctx), label, dbname if other else None, spared=self._busy())
+        process = link.info.backend_pid
         try:
-            return self._connect(credential.username, credential.password, dbname)
-        except psycopg.Error as error:
-            if is_refusal(error):
-                return None
-            raise unreachable(self.where, error) from error
+            with (
+                translated(self.where, f"{doing} in database {dbname!r}" if other else doing),
+                self._busy_with(ctx, process),
+            ):
+                yield link
+            self._require_confirmed(link, doing)
+        except BaseException as error:
+            link.close()
+            if isinstance(error, Unknown):
+                self._end_process(process, label, ctx)
+            raise
+        if other:
+            link.close()
+        else:
+            self._give(link)
+
+    @contextmanager
+    def admin_in(self, dbname: str, doing: str) -> Generator[Link]:
+        """Lend an admin connection to a database, for what this thread is at work on.
+
+        Inside `step`, as part of that step; else for reading.
+        """
+        ctx: StepContext | None = getattr(self._at_work, "ctx", None)
+        if ctx is not None and self._busy():
+            with self.step(doing, ctx, dbname) as link:
+                yield link
+            return
+        if dbname == self.options.dbname:
+            with self.admin(doing, ctx) as link:
+                yield link
+            return
+        link = self._take(Limits.of(ctx), APPLICATION, dbname)
+        try:
+            with translated(self.where, f"{doing} in database {dbname!r}", reading=True):
+                yield link
+        finally:
+            link.close()
+
+    @contextmanager
+    def _busy_with(self, ctx: StepContext | None, process: int | None = None) -> Generator[None]:
+        """Remember what this thread is at work on; `process`: the server's, in a step."""
+        before = getattr(self._at_work, "ctx", None), self._busy()
+        self._at_work.ctx = ctx
+        self._at_work.processes = before[1] if process is None else (*before[1], process)
+        try:
+            yield
+        finally:
+            self._at_work.ctx, self._at_work.processes = before
+
+    def _busy(self) -> tuple[int, ...]:
+        """Return the server processes of the step that this thread is at work on."""
+        return getattr(self._at_work, "processes", ())
+
+    def attempt(
+        self,
+        credential: Credential,
+        dbname: str | None,
+        ctx: StepContext | None,
+        certificate: Certificate | None = None,
+    ) -> Link | NotConnected:
+        """Try to log in once: the connection, or why there is none."""
+        password = credential.password.reveal()
+        # An empty password would make libpq look for one elsewhere.
+        if not password or "\0" in password:
+            return NotConnected("the password is empty, or holds a NUL", state="28P01")
+        limits = Limits.of(ctx)
+        try:
+            link = self._connect(credential, dbname, limits, certificate)
+        except NotConnected as failed:
+            return failed
+        link.limit(limits.call, limits.grace)
+        return link
 
     def close(self) -> None:
         """Close the idle admin connections."""
         with self._guard:
             idle, self._idle = self._idle, []
-        for connection, _ in idle:
-            connection.close()
+        for link in idle:
+            link.close()
+        for reader in self.readers:
+            reader.close()
 
-    def _take(self) -> Connection:
-        while True:
+    # -- admin connections ---------------------------------------------------------------------
+
+    def _take(
+        self, limits: Limits, label: str, dbname: str | None = None, *, spared: tuple[int, ...] = ()
+    ) -> Link:
+        while dbname is None:
             with self._guard:
-                connection, since = self._idle.pop() if self._idle else (None, 0.0)
-            if connection is None:
-                return self._connect_admin(self.options.dbname)
-            if time.monotonic() - since < _FRESH_SECONDS or _alive(connection):
-                return connection
-            connection.close()
+                link = self._idle.pop() if self._idle else None
+            if link is None:
+                break
+            # Nothing has been sent yet: one that does not answer is left, and another one made.
+            link.limit(min(_IDLE_ANSWERS, limits.call / 3), limits.grace)
+            try:
+                return self._prepared(link, limits, label, spared)
+            except psycopg.Error:
+                link.close()
+        link = self._connect_admin(dbname, limits)
+        try:
+            with translated(self.where, "preparing a connection", reading=True):
+                return self._prepared(link, limits, label, spared)
+        except BaseException:
+            link.close()
+            raise
 
-    def _give(self, connection: Connection) -> None:
-        usable = connection.info.transaction_status is TransactionStatus.IDLE
-        with self._guard:
-            if usable and len(self._idle) < self.options.pool_size:
-                self._idle.append((connection, time.monotonic()))
+    def _prepared(self, link: Link, limits: Limits, label: str, spared: tuple[int, ...]) -> Link:
+        row = link.execute(
+            _PREPARE,
+            {
+                "label": label,
+                "plain": APPLICATION,
+                "statement": str(limits.milliseconds),
+                "lock": str(max(1, limits.milliseconds * 9 // 10)),
+                "has_transaction": link.info.server_version >= _TRANSACTION_TIMEOUT,
+            },
+        ).fetchone()
+        link.limit(limits.call, limits.grace)
+        left_behind = [pid for pid in (row[-1] if row is not None else ()) if pid not in spared]
+        if left_behind:
+            self._end(link, left_behind, label, limits.call / 3)
+        return link
+
+    def _give(self, link: Link) -> None:
+        if link.info.transaction_status is TransactionStatus.IDLE:
+            try:
+                # While it waits here, it is not at work on anything that somebody may have to end.
+                _ = link.execute("SELECT set_config('application_name', %s, false)", [APPLICATION])
+            except psycopg.Error:
+                link.close()
                 return
-        connection.close()
+            with self._guard:
+                if len(self._idle) < self.options.pool_size:
+                    self._idle.append(link)
+                    return
+        link.close()
 
-    def _connect_admin(self, dbname: str) -> Connection:
+    def _require_confirmed(self, link: Link, doing: str) -> None:
+        if link.cancelled:
+            raise Unknown(
+                f"{self.where}: {doing}: it was committed there, but no standby confirmed it in time.",
+                hint=NO_STANDBY,
+            )
+
+    def _end_process(self, process: int, label: str, ctx: StepContext) -> None:
+        """See that what we no longer hear of can no longer act. Raises `Unknown` where that fails."""
+        left = max(ctx.seconds_left(), _TOO_LITTLE)
+        limits = Limits(call=left * 2 / 3, reserve=left / 3)
+        try:
+            link = self._connect_admin(None, limits)
+        except Transient as away:
+            raise Unknown(
+                f"{self.where} was sent a change and then fell silent, so what it does is not known: {away.what}",
+                hint="It is looked at again before anything else is done.",
+            ) from away
+        try:
+            link.limit(limits.call, limits.grace)
+            with translated(self.where, "ending what was left behind"):
+                self._end(link, [process], label, limits.call)
+        finally:
+            link.close()
+
+    def _end(self, link: Link, processes: list[int], label: str, seconds: float) -> None:
+        """End server processes of an earlier try, and wait until they are gone."""
+        ends = time.monotonic() + seconds
+        while link.execute(_END, [processes, label]).fetchall():
+            if time.monotonic() >= ends:
+                named = ", ".join(map(str, processes))
+                raise Unknown(
+                    f"{self.where}: the server process {named} of an earlier try does not end, and may still act.",
+                    hint=f"End it: SELECT pg_terminate_backend({processes[0]}). Where that does not help, it is stopped on the server's host: kill -CONT {processes[0]}",
+                )
+            _ = link.execute("SELECT pg_sleep(%s)", [_POLL_SECONDS])
+
+    def _connect_admin(self, dbname: str | None, limits: Limits) -> Link:
         admin = self._admin()
         try:
-            return self._connect(admin.username, admin.password, dbname)
-        except psycopg.Error as error:
-            if not is_refusal(error):
-                raise unreachable(self.where, error) from error
-        # The admin's own password may just have been rotated: look once more.
-        again = self._admin()
-        try:
-            if again.password == admin.password and again.username == admin.username:
-                raise Denied(
-                    f"{self.where} refuses the admin login {admin.username!r}.",
-                    hint=f"Look at `admin` of target {self.name!r}: is the password right?",
-                )
-            return self._connect(again.username, again.password, dbname)
-        except psycopg.Error as error:
-            if is_refusal(error):
-                raise Denied(
-                    f"{self.where} refuses the admin login {again.username!r}.",
-                    hint=f"Look at `admin` of target {self.name!r}: is the password right?",
-                ) from error
-            raise unreachable(self.where, error) from error
+            return self._connect(admin, dbname, limits)
+        except NotConnected as failed:
+            # The admin's own password may just have been rotated: look once more.
+            again = self._admin() if failed.state in _MAYBE_ROTATED else admin
+            if again.password != admin.password or again.username != admin.username:
+                with suppress(NotConnected):
+                    return self._connect(again, dbname, limits)
+            raise self._admin_rejected(again.username, failed, limits) from None
 
-    def _connect(self, user: str, password: Secret, dbname: str | None) -> Connection:
+    def _admin_rejected(self, name: str, failed: NotConnected, limits: Limits) -> Transient:
+        from rotations.postgresql import causes  # noqa: PLC0415 # which imports this module
+
+        cause = causes.of_failure(self, failed, name, limits)
+        kind = Transient if cause.cause in causes.PASSING else Unavailable
+        if kind is Transient:
+            return Transient(f"{self.where} {cause.text}.", hint=cause.hint)
+        return Unavailable(
+            f"{self.where} rejects the admin login {name!r}{cause.because}.",
+            hint=cause.hint or f"Look at `admin` of target {self.name!r}.",
+        )
+
+    # -- one connection ------------------------------------------------------------------------
+
+    def _connect(
+        self,
+        who: Credential,
+        dbname: str | None,
+        limits: Limits,
+        certificate: Certificate | None = None,
+    ) -> Link:
         options = self.options
         mode, authority = options.tls()
-        return psycopg.connect(
-            host=options.host,
-            port=options.port,
-            user=user,
-            password=password.reveal(),
-            dbname=dbname or options.dbname,
-            connect_timeout=options.connect_timeout,
-            application_name=APPLICATION,
-            client_encoding="UTF8",
-            tcp_user_timeout=_SILENCE_MS,
-            options=f"-c statement_timeout={_STATEMENT_TIMEOUT_MS} -c lock_timeout={_LOCK_TIMEOUT_MS}",
-            autocommit=True,
-            prepare_threshold=None,
-            # Only what is given here counts: no password file, no client certificate by chance.
-            passfile="/dev/null",  # the name of an empty file
-            gssencmode="disable",
-            sslmode=mode,
-            sslrootcert=authority,
+        if certificate is None and options.sslcert is not None and options.sslkey is not None:
+            certificate = Certificate(certificate=options.sslcert, key=options.sslkey)
+        if certificate is not None:
+            require_private(certificate)
+        nothing = "/dev/null/none"  # a file that cannot be
+        return links.connect(
+            {
+                "host": options.host,
+                "port": options.port,
+                "user": who.username,
+                "password": who.password.reveal(),
+                "dbname": dbname or options.dbname,
+                "application_name": APPLICATION,
+                "client_encoding": "UTF8",
+                "tcp_user_timeout": _SILENCE_MS,
+                "options": f"-c statement_timeout={limits.milliseconds}",
+                # Only what is given here counts: no password file, no client certificate by chance.
+                "passfile": "/dev/null",  # the name of an empty file
+                "gssencmode": "disable",
+                "sslmode": mode,
+                "sslrootcert": authority,
+                "sslcert": str(certificate.certificate) if certificate else nothing,
+                "sslkey": str(certificate.key) if certificate else nothing,
+                "sslcrl": str(options.sslcrl) if options.sslcrl else None,
+            },
+            min(options.connect_timeout, limits.call),
         )
 
 
-def _alive(connection: Connection) -> bool:
-    try:
-        _ = connection.execute("SELECT 1")
-    except psycopg.Error:
-        return False
-    return True
+def require_private(certificate: Certificate) -> None:
+    """Raise `Unavailable` unless both files are there and only their owner can read the key."""
+    for name, path in (("sslcert", certificate.certificate), ("sslkey", certificate.key)):
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise Unavailable(
+                f"`{name}` cannot be read: {path}: {error.strerror}.",
+                hint=f"Mend the path, or the file's owner: ls -l {path}",
+            ) from error
+        # As libpq: a key of root's may be readable by its group.
+        others = stat.S_IRWXO | (stat.S_IWGRP | stat.S_IXGRP if found.st_uid == 0 else stat.S_IRWXG)
+        if name == "sslkey" and found.st_mode & others:
+            raise Unavailable(
+                f"the private key {path} can be read by others than its owner.",
+                hint=f"chmod 600 {path}",
+            )
+
+
+def _label(ctx: StepContext) -> str:
+    """Return the application name under which a secret's changes are made, so that they can be found."""
+    return f"{APPLICATION} {hashlib.sha256(ctx.secret.encode()).hexdigest()[:12]}"

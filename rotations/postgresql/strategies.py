@@ -7,12 +7,23 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
-from rotations.postgresql import cases, ending, inheritance, parity, passwords, profile
+from rotations.postgresql import (
+    cases,
+    ending,
+    inheritance,
+    parity,
+    passwords,
+    preflight,
+    profile,
+    proving,
+)
 from rotations.postgresql.obstacles import require_none
 from rotations.postgresql.options import check_name, parse_privileges
 from rotations.postgresql.roles import Mark, look, sessions
+from rotations.postgresql.server import NO_STANDBY
 from rotator.api import (
     MASK,
+    Check,
     Conflict,
     Credential,
     Evidence,
@@ -21,6 +32,10 @@ from rotator.api import (
     Refused,
     Secret,
     Step,
+    StepError,
+    Transient,
+    Unavailable,
+    Unknown,
     UsageError,
     candidate,
     next_of_pair,
@@ -32,15 +47,17 @@ from rotator.api import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from rotations.postgresql.inheritance import Case
+    from rotations.postgresql.links import Link
     from rotations.postgresql.obstacles import Obstacle
     from rotations.postgresql.options import SecretOptions
     from rotations.postgresql.profile import Profile
     from rotations.postgresql.roles import Role
     from rotations.postgresql.server import Connection, Server
-    from rotator.api import Session, StepContext
+    from rotator.api import Rejection, Session, StepContext
 
 
 class _Login:
@@ -59,21 +76,31 @@ class _Login:
 
     def probe(self, credential: Credential, ctx: StepContext) -> bool:
         """Log in once and hang up."""
-        _ = ctx
-        connection = self._server.login(credential, self._options.login_dbname)
-        if connection is None:
-            return False
-        connection.close()
-        return True
+        accepted = proving.accepts(self._server, credential, self._options, ctx)
+        for reader in self._server.readers:
+            proving.follow(reader, credential, self._options, ctx, wanted=accepted)
+        return accepted
+
+    def rejection(self, credential: Credential, ctx: StepContext) -> Rejection | None:
+        """Return why the server rejects a login, by its answer and its catalog."""
+        return proving.rejection(self._server, credential, self._options, ctx)
 
     def verify(self, new: Credential, ctx: StepContext) -> Evidence:
         """Log in as `new`, try its work, compare it with the current login."""
-        connection = self._server.login(new, self._options.login_dbname)
-        if connection is None:
-            raise Refused(f"{self._server.where} refuses the new login {new.username!r}.")
+        evidence = self._proof(new, ctx)
+        for reader in self._server.readers:
+            proving.follow(reader, new, self._options, ctx, wanted=True)
+        on_readers = [
+            Check(name=f"login at {reader.options.host}", ok=True, detail="authenticated")
+            for reader in self._server.readers
+        ]
+        return Evidence(checks=(*evidence.checks, *on_readers))
+
+    def _proof(self, new: Credential, ctx: StepContext) -> Evidence:
+        connection = proving.log_in(self._server, new, self._options, ctx)
         old = ctx.current.username if ctx.current else None
         try:
-            with self._server.admin("comparing the new login with the old one") as admin:
+            with self._server.admin("comparing the new login with the old one", ctx) as admin:
                 case = self._case(admin, new.username, old)
                 kind = passwords.wanted(self._options, case.old)
                 checks = parity.compare(connection, case, kind)
@@ -86,15 +113,18 @@ class _Login:
 
     def sessions(self, login: str, ctx: StepContext) -> list[Session]:
         """Return who is still logged in as `login`."""
-        _ = ctx
-        with self._server.admin(f"looking for sessions of {login!r}") as admin:
-            return [session for _, session in sessions(admin, login)]
+        found: list[Session] = []
+        for server in (self._server, *self._server.readers):
+            with server.admin(f"looking for sessions of {login!r}", ctx) as admin:
+                found += [session for _, session in sessions(admin, login)]
+        return found
 
     def explain(self, current: Credential | None, ctx: StepContext) -> list[Planned]:
         """Return the statements that a rotation would send, passwords masked."""
         new = self.propose(current, ctx)
         old = current.username if current else None
-        with self._server.admin("planning") as admin:
+        with self._server.admin("planning", ctx) as admin:
+            self._require_ready(admin, new)
             case = self._case(admin, new.username, old)
             require_none(self._server.where, self._obstacles(case))
             create = self._statements(case, Secret(MASK), ctx)
@@ -123,11 +153,10 @@ class _Login:
 
     def examine(self, current: Credential | None, ctx: StepContext) -> list[Finding]:
         """Look whether the admin can do what this strategy needs."""
-        _ = ctx
         from rotations.postgresql import examine  # noqa: PLC0415 # only `doctor` needs it
 
-        names = self._names("", current.username if current else None)
-        return examine.findings(self._server, self._options, names)
+        login = None if self.overlaps or current is None else current.username
+        return examine.findings(self._server, self._options, current, ctx, in_place=login)
 
     # -- what a strategy says ------------------------------------------------------------------
 
@@ -152,19 +181,33 @@ class _Login:
             raise Refused("a PostgreSQL password is not empty and holds no NUL.")
         old = ctx.current.username if ctx.current else None
         doing = f"creating login {new.username!r}"
-        with self._server.admin(doing) as admin:
+        with self._server.step(doing, ctx) as admin:
+            self._require_ready(admin, new)
             case = self._case(admin, new.username, old)
             self._require_ours(case.new, ctx)
             require_none(self._server.where, self._obstacles(case))
             kind = passwords.wanted(self._options, case.old)
             statements = self._statements(case, passwords.verifier(admin, new, kind), ctx)
             ctx.require_time()
-            # One round trip for all of them; they take effect together or not at all.
-            with admin.pipeline(), admin.transaction():
-                for statement in statements:
-                    _ = admin.execute(statement)
+            self._change(admin, statements, case, new, ctx)
             inside = [one for one in inheritance.changes(case) if one.database is not None]
             cases.carry(self._server, admin, inside, ctx, doing)
+
+    def _change(
+        self,
+        admin: Link,
+        statements: Sequence[sql.Composed],
+        case: Case,
+        new: Credential,
+        ctx: StepContext,
+    ) -> None:
+        """Send the statements in one message: they take effect together or not at all."""
+        _ = case, new, ctx
+        _ = admin.execute(sql.SQL("; ").join(statements))
+
+    def _require_ready(self, admin: Link, new: Credential) -> None:
+        in_place = None if self.overlaps else new.username
+        preflight.require_ready(self._server, admin, in_place, dbname=self._options.login_dbname)
 
     def _case(self, admin: Connection, new: str, old: str | None) -> Case:
         return cases.read(
@@ -238,7 +281,7 @@ class NewUser(_Login):
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Draw a login name that is free."""
-        with self._server.admin("drawing a login name") as admin:
+        with self._server.admin("drawing a login name", ctx) as admin:
             while True:
                 base = self._options.prefix or self._options.group or ""
                 name = successor(base, ctx.entropy)
@@ -248,7 +291,7 @@ class NewUser(_Login):
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Refuse new logins, wait for the sessions, hand over what it owns, drop it."""
-        with self._server.admin(f"revoking login {old.username!r}") as admin:
+        with self._server.step(f"revoking login {old.username!r}", ctx) as admin:
             role = look(admin, [old.username]).get(old.username)
             if role is None:
                 return
@@ -261,7 +304,7 @@ class NewUser(_Login):
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Drop the login that this rotation made, if it did."""
-        with self._server.admin(f"withdrawing login {new.username!r}") as admin:
+        with self._server.step(f"withdrawing login {new.username!r}", ctx) as admin:
             role = look(admin, [new.username]).get(new.username)
             if role is None or role.mark != Mark(secret=ctx.secret, rotation=ctx.rotation_id):
                 return
@@ -308,7 +351,7 @@ class AlternatingUsers(_Login):
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Take its password and its right to log in; the role waits for its next turn."""
-        with self._server.admin(f"revoking login {old.username!r}") as admin:
+        with self._server.step(f"revoking login {old.username!r}", ctx) as admin:
             role = look(admin, [old.username]).get(old.username)
             if role is None:
                 return
@@ -318,7 +361,7 @@ class AlternatingUsers(_Login):
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Put the other login back to waiting; drop it when this rotation made it."""
-        with self._server.admin(f"withdrawing login {new.username!r}") as admin:
+        with self._server.step(f"withdrawing login {new.username!r}", ctx) as admin:
             role = look(admin, [new.username]).get(new.username)
             ours = role is not None and (
                 role.name in ctx.adopted
@@ -357,15 +400,82 @@ class SingleUser(_Login):
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Nothing: the old password stopped working when the new one was set."""
 
+    def create(self, new: Credential, ctx: StepContext) -> None:
+        """Set the new password, and prove it; where it cannot be proven, set the current one again."""
+        try:
+            super().create(new, ctx)
+        except Unknown as lost:
+            # The server can no longer act on it: which password works shows what it did.
+            if ctx.current is None or not self._accepts(ctx.current, ctx):
+                raise
+            raise Transient(
+                f"{lost.what} The current password still works.", hint=lost.hint
+            ) from lost
+
+    def _change(
+        self,
+        admin: Link,
+        statements: Sequence[sql.Composed],
+        case: Case,
+        new: Credential,
+        ctx: StepContext,
+    ) -> None:
+        current = ctx.current
+        if current is None or current.username != new.username:
+            super()._change(admin, statements, case, new, ctx)
+            return
+        # Made beforehand: once the new password is set, every moment counts.
+        kind = (case.old.password if case.old is not None else None) or passwords.SCRAM
+        back = _set_password(
+            current.username,
+            passwords.verifier(admin, current, kind),
+            exists=True,
+            may_log_in=True,
+        )
+        super()._change(admin, statements, case, new, ctx)
+        unproven = self._unproven(admin, new, ctx)
+        if unproven is not None:
+            # No standby is waited for.
+            here = sql.SQL("SET LOCAL synchronous_commit TO local")
+            _ = admin.execute(sql.SQL("; ").join([here, back]))
+            raise unproven
+
+    def _unproven(self, admin: Link, new: Credential, ctx: StepContext) -> StepError | None:
+        """Return why the new password cannot be proven right after it was set; None where it was."""
+        if admin.cancelled:
+            return Unavailable(
+                f"{self._server.where}: no standby confirmed the new password in time.",
+                hint=NO_STANDBY,
+            )
+        try:
+            evidence = self._proof(new, ctx)
+        except StepError as error:
+            return error
+        missing = ", ".join(one.name for one in evidence.checks if not one.ok)
+        return Refused(f"the new password failed its checks: {missing}.") if missing else None
+
+    def _proof(self, new: Credential, ctx: StepContext) -> Evidence:
+        """Where only a limit is used up, the password has been accepted: that is the proof."""
+        try:
+            return super()._proof(new, ctx)
+        except Transient:
+            if ctx.current is None or not self._accepts(new, ctx):
+                raise
+        detail = "authenticated; its connection limit is used up, so nothing more was tried"
+        return passed(new.username, [Check(name="login", ok=True, detail=detail)])
+
+    def _accepts(self, credential: Credential, ctx: StepContext) -> bool:
+        return proving.accepts(self._server, credential, self._options, ctx)
+
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Set the current password again; drop the login when this rotation made it."""
         current = ctx.current
-        with self._server.admin(f"withdrawing login {new.username!r}") as admin:
+        with self._server.step(f"withdrawing login {new.username!r}", ctx) as admin:
             role = look(admin, [new.username]).get(new.username)
             if role is None:
                 return
             if current is not None:
-                if current.username == role.name:
+                if current.username == role.name and not self._accepts(current, ctx):
                     self._require_ours(role, ctx)
                     profiles = profile.read(admin, [role.name])
                     kind = passwords.wanted(self._options, profiles.get(role.name))

@@ -295,10 +295,10 @@ def test_an_admin_without_the_right_is_told_which_one(house: House):
         (
             {},
             Credential(username="postgres", password=Secret("wrong-canary")),
-            "denied",
-            "refuses the admin login",
+            "unavailable",
+            "rejects the admin login",
         ),
-        ({"dbname": "nowhere"}, None, "denied", "does not exist"),
+        ({"dbname": "nowhere"}, None, "unavailable", "does not exist"),
     ],
 )
 def test_a_target_that_cannot_be_used_is_told_apart(house: House, target, admin, kind, text):

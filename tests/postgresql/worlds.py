@@ -31,9 +31,9 @@ def effects() -> Effects:
 
 @contextmanager
 def worlds(
-    server: ScratchPostgres, strategy: str, *tapped: Effects
+    server: ScratchPostgres, strategy: str, *tapped: Effects, port: int | None = None
 ) -> Iterator[Callable[[], World]]:
-    """Make worlds on one server, each with roles of its own."""
+    """Make worlds on one server, each with roles of its own. `port`: of a proxy before the server."""
     watcher = server.connect()
     if not watcher.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ADMIN]).fetchall():
         watcher.execute(f"CREATE ROLE {ADMIN} SUPERUSER LOGIN PASSWORD '{_PASSWORD}'")
@@ -71,7 +71,7 @@ def worlds(
         world = World.of(
             PLUGIN,
             strategy,
-            target_options=TargetOptions(host=server.host, port=server.port),
+            target_options=TargetOptions(host=server.host, port=port or server.port),
             secret_options=SecretOptions(group=name, users=users, username=f"{name}_only"),
             admin=admin,
             close=lambda: end(name),

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from rotator.core.errors import InUse, Transient
 from rotator.core.model import Evidence
 from rotator.core.ports import CountsSessions, ExplainsRejections, LocksAccounts, Rotation
+from rotator.core.replicas import agree_within
 
 if TYPE_CHECKING:
     from rotator.core.model import Credential, Rejection
     from rotator.core.ports import StepContext
     from rotator.core.session import Session
-
-# Between two looks whether the reader has caught up, in seconds; each is twice as long as the one before.
-_FIRST: Final = 0.2
 
 
 class OnReader(Rotation):
@@ -56,16 +54,13 @@ class OnReader(Rotation):
 
     def _follow(self, credential: Credential, ctx: StepContext, *, wanted: bool) -> None:
         """Wait until the reader says what the writer says."""
-        wait = _FIRST
-        while self._reader.probe(credential, ctx) != wanted:
-            if ctx.seconds_left() <= 2 * wait:
-                refused = "refused" if wanted else "let in"
-                raise Transient(
-                    f"login {credential.username!r} is still {refused} by {self._host}, and not by the host that it follows.",
-                    hint="Does its replication stand still, or lag far behind?",
-                )
-            ctx.clock.sleep(wait)
-            wait *= 2
+        agree_within(
+            lambda: self._reader.probe(credential, ctx),
+            credential.username,
+            self._host,
+            ctx,
+            wanted=wanted,
+        )
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Close it on the writer, once nobody is logged in with it on the reader."""

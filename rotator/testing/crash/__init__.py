@@ -19,6 +19,7 @@ from rotator.testing.crash.exploring import (
     explore_strangers,
     explore_takeovers,
 )
+from rotator.testing.crash.freezing import Hold, explore_frozen
 from rotator.testing.crash.led import led_scenarios
 from rotator.testing.crash.points import Crash, Point, When
 from rotator.testing.crash.process import POLICY, Process
@@ -30,6 +31,7 @@ __all__ = [
     "POLICY",
     "Crash",
     "Effects",
+    "Hold",
     "Point",
     "Process",
     "Report",
@@ -41,6 +43,7 @@ __all__ = [
     "assert_survives_crashes",
     "explore",
     "explore_failures",
+    "explore_frozen",
     "explore_outages",
     "explore_sample",
     "explore_strangers",

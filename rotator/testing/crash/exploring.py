@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from rotator.testing.crash.trials import Fault
     from rotator.testing.crash.worlds import World
 
-_ANY: Final = frozenset(Outcome)
+ANY: Final = frozenset(Outcome)
 
 
 def explore(scenario: Scenario, *, double: bool = False) -> Report:
     """Kill the act at every point, and with `double` each recovery at every point once more."""
-    report, points = _undisturbed(scenario)
+    report, points = undisturbed(scenario)
     for one in deaths(points):
         recovery = _run(scenario, report, one.place, [one.fault])
         if double:
@@ -39,25 +39,25 @@ def explore(scenario: Scenario, *, double: bool = False) -> Report:
 
 def explore_failures(scenario: Scenario) -> Report:
     """Let every call fail in every way that its contract allows, before and after its effect."""
-    report, points = _undisturbed(scenario)
+    report, points = undisturbed(scenario)
     for one in failures(points):
-        _run(scenario, report, one.place, [one.fault], outcomes=_ANY)
+        _run(scenario, report, one.place, [one.fault], outcomes=ANY)
     return report
 
 
 def explore_sample(scenario: Scenario, count: int, *, seed: int = 0) -> Report:
     """Do `count` of what `explore` and `explore_failures` do, drawn by chance."""
-    report, points = _undisturbed(scenario)
+    report, points = undisturbed(scenario)
     every = [*deaths(points), *failures(points)]
     for one in drawn(every, count, f"{seed} {scenario.name}"):
-        allowed = None if one.is_death else _ANY
+        allowed = None if one.is_death else ANY
         _run(scenario, report, one.place, [one.fault], outcomes=allowed)
     return report
 
 
 def explore_outages(scenario: Scenario) -> Report:
     """Let the target, then the backend, be away from each of its calls on, until somebody looks."""
-    report, points = _undisturbed(scenario)
+    report, points = undisturbed(scenario)
     for point in points:
         if (
             point.port in ("rotation", "backend", "copy")
@@ -69,7 +69,7 @@ def explore_outages(scenario: Scenario) -> Report:
                 same = (other.port, other.when, other.inner) == (since.port, since.when, False)
                 return same and other.number >= since.number
 
-            _run(scenario, report, f"away {point}", [fail(Transient, away)], outcomes=_ANY)
+            _run(scenario, report, f"away {point}", [fail(Transient, away)], outcomes=ANY)
     return report
 
 
@@ -83,7 +83,7 @@ def explore_takeovers(
     A call that is under way cannot be called back, so it is not frozen inside one, nor at the
     door of `stage`, whose late pending value nobody would publish.
     """
-    report, points = _undisturbed(scenario)
+    report, points = undisturbed(scenario)
     for point in points:
         late = point.inner or (point.when is When.BEFORE and point.name == "stage")
         if not late:
@@ -96,7 +96,7 @@ def explore_strangers(scenario: Scenario) -> Report:
 
     Then to the first copy, where there is one.
     """
-    report, points = _undisturbed(scenario)
+    report, points = undisturbed(scenario)
     if scenario.takes_over:
         first = next(number for number, one in enumerate(points) if one.name == "stage")
         points = points[first:]
@@ -110,17 +110,17 @@ def explore_strangers(scenario: Scenario) -> Report:
     return report
 
 
-# -- one run -----------------------------------------------------------------------------------
+# -- one run, also for `freezing` ---------------------------------------------------------------
 
 
-def _undisturbed(scenario: Scenario) -> tuple[Report, list[Point]]:
+def undisturbed(scenario: Scenario) -> tuple[Report, list[Point]]:
     """Run the scenario as it should go, and count its points."""
     report = Report(scenario=scenario.name)
-    world, promises, start = _prepared(scenario, watched=True)
+    world, promises, start = prepared(scenario, watched=True)
     process = Process(world, promises, policy=scenario.policy)
-    _let(scenario.act, process, promises)
+    let(scenario.act, process, promises)
     promises.check_end(start, scenario.outcomes)
-    _tell(report, scenario, "undisturbed", promises)
+    tell(report, scenario, "undisturbed", promises)
     report.points = len(process.points.passed)
     report.inner = sum(point.inner for point in process.points.passed)
     return report, process.points.passed
@@ -135,41 +135,43 @@ def _run(
     outcomes: frozenset[Outcome] | None = None,
 ) -> list[Point]:
     """Run the act under the first fault, recoveries under the others; return the last one's points."""
-    world, promises, start = _prepared(scenario)
+    world, promises, start = prepared(scenario)
     process = Process(world, promises, policy=scenario.policy, fault=faults[0])
-    _let(scenario.act, process, promises)
+    let(scenario.act, process, promises)
     process.die()
-    points = _recover(scenario, world, promises, faults[1:])
+    points = recover(scenario, world, promises, faults[1:])
     promises.check_end(start, outcomes or scenario.outcomes)
-    _tell(report, scenario, place, promises)
+    tell(report, scenario, place, promises)
     return points
 
 
-def _prepared(scenario: Scenario, *, watched: bool = False) -> tuple[World, Promises, Start]:
+def prepared(scenario: Scenario, *, watched: bool = False) -> tuple[World, Promises, Start]:
+    """Return a fresh world in the scenario's starting state."""
     world = scenario.make_world()
     promises = Promises(world, scenario.policy)
     promises.resting = not watched
     for prepare in scenario.prepare:
         process = Process(world, promises, policy=scenario.policy)
-        _let(prepare, process, promises)
+        let(prepare, process, promises)
         process.die()
     promises.resting = False
     return world, promises, promises.start()
 
 
-def _recover(
+def recover(
     scenario: Scenario, world: World, promises: Promises, faults: list[Fault]
 ) -> list[Point]:
     """Start processes until one is not disturbed; return the points of that one."""
     process = Process(world, promises, policy=scenario.policy)
     for fault in [*faults, None]:
         process = Process(world, promises, policy=scenario.policy, fault=fault)
-        _let(Process.resume, process, promises)
+        let(Process.resume, process, promises)
         process.die()
     return process.points.passed
 
 
-def _let(act: Callable[[Process], object], process: Process, promises: Promises) -> None:
+def let(act: Callable[[Process], object], process: Process, promises: Promises) -> None:
+    """Let a process do something; it may die of it, or end with an error."""
     try:
         act(process)
     except Crash:
@@ -182,7 +184,8 @@ def _let(act: Callable[[Process], object], process: Process, promises: Promises)
         promises.broken[f"P3: {error}"] = "at the end"
 
 
-def _tell(report: Report, scenario: Scenario, place: str, promises: Promises) -> None:
+def tell(report: Report, scenario: Scenario, place: str, promises: Promises) -> None:
+    """Add to the report which promises one run broke, and let go of its world."""
     report.runs += 1
     for what, where in promises.broken.items():
         seen = f"{what} (first seen {where})"
@@ -193,7 +196,7 @@ def _tell(report: Report, scenario: Scenario, place: str, promises: Promises) ->
 def _overtake(
     scenario: Scenario, report: Report, point: Point, by: Callable[[Process], object]
 ) -> None:
-    world, promises, start = _prepared(scenario)
+    world, promises, start = prepared(scenario)
     promises.two_at_work = True
     overtaken: list[Point] = []
 
@@ -201,19 +204,19 @@ def _overtake(
         if here.number == point.number and not overtaken:
             overtaken.append(here)
             world.clock.at += 3 * scenario.policy.step_timeout
-            _let(by, Process(world, promises, policy=scenario.policy), promises)
+            let(by, Process(world, promises, policy=scenario.policy), promises)
             world.watch(frozen.points)
 
     frozen = Process(world, promises, policy=scenario.policy, fault=overtake)
-    _let(scenario.act, frozen, promises)
+    let(scenario.act, frozen, promises)
     frozen.die()
-    _recover(scenario, world, promises, [])
-    promises.check_end(start, _ANY)
-    _tell(report, scenario, f"overtaken {point}", promises)
+    recover(scenario, world, promises, [])
+    promises.check_end(start, ANY)
+    tell(report, scenario, f"overtaken {point}", promises)
 
 
 def _intrude(scenario: Scenario, report: Report, point: Point) -> None:
-    world, promises, _ = _prepared(scenario)
+    world, promises, _ = prepared(scenario)
     backend = world.backend
     write_by_hand = world.write_by_hand
     assert write_by_hand is not None
@@ -226,19 +229,19 @@ def _intrude(scenario: Scenario, report: Report, point: Point) -> None:
             written.append(write_by_hand(same))
 
     process = Process(world, promises, policy=scenario.policy, fault=write)
-    _let(scenario.act, process, promises)
+    let(scenario.act, process, promises)
     process.die()
-    _recover(scenario, world, promises, [])
+    recover(scenario, world, promises, [])
     current = backend.current(world.path)
     if written and (current is None or current.id != written[0]):
         promises.broken["what somebody else wrote was overwritten"] = str(point)
     if current is not None and not world.lets_in(current.credential):
         promises.broken["P1: what somebody else wrote back no longer logs in"] = str(point)
-    _tell(report, scenario, f"somebody else writes {point}", promises)
+    tell(report, scenario, f"somebody else writes {point}", promises)
 
 
 def _intrude_into_copy(scenario: Scenario, report: Report, point: Point) -> None:
-    world, promises, _ = _prepared(scenario)
+    world, promises, _ = prepared(scenario)
     copy = world.copies[0]
     assert isinstance(copy, FakeBackend)
     written: list[str] = []
@@ -249,10 +252,10 @@ def _intrude_into_copy(scenario: Scenario, report: Report, point: Point) -> None
             written.append(copy.written_by_a_stranger(world.path, theirs))
 
     process = Process(world, promises, policy=scenario.policy, fault=write)
-    _let(scenario.act, process, promises)
+    let(scenario.act, process, promises)
     process.die()
-    _recover(scenario, world, promises, [])
+    recover(scenario, world, promises, [])
     there = copy.current(world.path)
     if written and (there is None or there.id != written[0]):
         promises.broken["what somebody else wrote to a copy was overwritten"] = str(point)
-    _tell(report, scenario, f"somebody else writes to a copy {point}", promises)
+    tell(report, scenario, f"somebody else writes to a copy {point}", promises)

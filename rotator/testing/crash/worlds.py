@@ -48,6 +48,8 @@ class Effects:
     ) -> None:
         self._what: str = what
         self._of: Callable[[Any], bool] = of
+        # What happens to the connection right before its call: the freeze harness holds it there.
+        self.before: Callable[[Any], None] | None = None
         self.tap: Callable[[str, Callable[[], None]], None] = lambda _what, effect: effect()
 
     def through(self, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,7 +59,13 @@ class Effects:
             if not self._of(link):
                 return real(link, *args, **named)
             answers: list[Any] = []
-            self.tap(self._what, lambda: answers.append(real(link, *args, **named)))
+
+            def effect() -> None:
+                if self.before is not None:
+                    self.before(link)
+                answers.append(real(link, *args, **named))
+
+            self.tap(self._what, effect)
             return answers[0]
 
         return call
@@ -201,8 +209,12 @@ class World:
     def watch(self, points: Points) -> None:
         """Let each single effect of the fakes be two points of the process."""
         for number, fake in enumerate(self.tapped):
-            port = type(fake).__name__.removeprefix("Fake").lower() or str(number)
-            fake.tap = _tap(points, port)
+            fake.tap = _tap(points, port_of(fake, number))
+
+
+def port_of(fake: Tapped, number: int) -> str:
+    """Return how the points of a tapped fake are named; `number` is its place among them."""
+    return type(fake).__name__.removeprefix("Fake").lower() or str(number)
 
 
 def fake_world(strategy: str, *, copies: bool = False, copied: bool = False) -> World:
