@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -32,7 +34,6 @@ from tests.postgresql.test_servers import DEBIAN, needs_debian
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from rotator.api import Rotation, StepContext, Target
 
@@ -242,19 +243,24 @@ def test_a_server_without_tls_is_named(speaking: ScratchPostgres):
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScratchPostgres, Path]]:
+def guarded() -> Iterator[tuple[ScratchPostgres, Path]]:
     """A server that asks some for TLS and some for a certificate, and the folder of a client's."""
     if DEBIAN is None:
         pytest.skip("needs Debian's server, which speaks TLS: apt-get install postgresql")
-    folder = tmp_path_factory.mktemp("client")
-    make_certificates(folder)
-    authority = folder / "authority.crt"
-    _ = authority.write_bytes((folder / "ca.crt").read_bytes())
-    for one in (folder, authority):
-        one.chmod(0o755)
-    # The server runs as a user of its own, and has to read the authority.
-    for one in (folder.parent, folder.parent.parent):
-        one.chmod(0o755)
+    with TemporaryDirectory(prefix="rotator-client-") as name:
+        folder = Path(name)
+        make_certificates(folder)
+        authority = folder / "authority.crt"
+        _ = authority.write_bytes((folder / "ca.crt").read_bytes())
+        # The server runs as a user of its own, and has to read the authority.
+        for one in (folder, authority):
+            one.chmod(0o755)
+        with _guarded(authority) as server:
+            yield server, folder
+
+
+@contextmanager
+def _guarded(authority: Path) -> Iterator[ScratchPostgres]:
     hba = (
         "local all all scram-sha-256",
         "hostssl all fine 127.0.0.1/32 scram-sha-256 clientcert=verify-ca",
@@ -267,7 +273,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ScratchP
         server.connect() as admin,
     ):
         admin.execute(_ROLES)
-        yield server, folder
+        yield server
 
 
 @needs_debian
@@ -312,10 +318,18 @@ def test_a_private_key_that_others_can_read_is_refused(
 
 @needs_debian
 def test_an_untrusted_server_and_one_of_another_name_are_told_apart(
-    guarded: tuple[ScratchPostgres, Path],
+    guarded: tuple[ScratchPostgres, Path], monkeypatch: pytest.MonkeyPatch
 ):
     """Each with its own remedy."""
     server, folder = guarded
+    known = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *more, **named: known(
+            "127.0.0.1" if host == "db.example.org" else host, *more, **named
+        ),
+    )
     own, other = server.ca_file, folder / "ca.crt"
     with pytest.raises(Denied, match="is not trusted") as caught:
         _rotation(server, sslmode="verify-full", sslrootcert=other).probe(
@@ -323,7 +337,7 @@ def test_an_untrusted_server_and_one_of_another_name_are_told_apart(
         )
     assert "sslrootcert" in caught.value.hint
     with pytest.raises(Denied, match="another name") as caught:
-        _rotation(server, sslmode="verify-full", sslrootcert=own, host="127.1").probe(
+        _rotation(server, sslmode="verify-full", sslrootcert=own, host="db.example.org").probe(
             _credential("crowded"), _ctx()
         )
     assert "verify-ca" in caught.value.hint
