@@ -1,6 +1,7 @@
 """The one door for authors of plugins and backends: types, protocols, errors. SemVer holds here."""
 
 from rotator.core.abilities import abilities_of_backend, abilities_of_rotation
+from rotator.core.deadline import seconds_left, time_limit
 from rotator.core.errors import (
     Conflict,
     Denied,
@@ -153,5 +154,7 @@ __all__ = [
     "require_pair",
     "same_login",
     "scrub",
+    "seconds_left",
     "successor",
+    "time_limit",
 ]

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rotations.valkey.failures import grant
+from rotations.valkey.login import all_users
 from rotations.valkey.wire import Said
-from rotator.api import Finding, Severity, StepError, is_local
+from rotator.api import Finding, Severity, StepError, Unavailable, is_local
 
 if TYPE_CHECKING:
+    from rotations.valkey.login import Login
     from rotations.valkey.nodes import Node
     from rotations.valkey.server import Nodes, Server
-    from rotations.valkey.users import User
+    from rotator.api import Credential, StepContext
 
 # What is asked of each node, harmless where nothing stands behind it; ACL DRYRUN came with Redis 7.
 RIGHTS: Final = (
@@ -26,28 +28,52 @@ RIGHTS: Final = (
 )
 
 
-def findings(server: Server, login: str | None, probes: list[list[str]]) -> list[Finding]:
-    """Look at every node with the admin's eyes. Nothing is changed."""
+def findings(
+    login: Login,
+    server: Server,
+    current: Credential | None,
+    probes: list[list[str]],
+    ctx: StepContext,
+) -> list[Finding]:
+    """Look at every node with the admin's eyes. The users are saved as they are, and nothing is changed."""
     subject = f"target {server.name}"
     found: list[Finding] = []
     try:
-        with server.nodes() as nodes:
+        with server.nodes(ctx) as nodes:
             found += _reached(server, nodes, subject)
             for node in nodes.up:
                 found += _node(server, node, subject)
                 found += _probes(node, probes, subject)
-            if login is not None:
-                found += _login(nodes, login, subject)
+            errors = list(login.obstacles(all_users(nodes), None, current, ctx))
+            found += [_finding(Severity.ERROR, subject, one.what, one.hint) for one in errors]
+            if not any(isinstance(one, Unavailable) for one in errors):
+                found += _saved(nodes, subject)
+            if current is not None:
+                found += _login(nodes, current.username, subject)
     except StepError as error:
         found.append(_finding(Severity.ERROR, subject, error.what, error.hint))
     return found
+
+
+def _saved(nodes: Nodes, subject: str) -> list[Finding]:
+    """Tell by what users are kept: it has just been tried."""
+    return [
+        _finding(
+            Severity.OK,
+            subject,
+            f"{node}: a restart keeps users, by the {store.name}"
+            + (f" ({' '.join(store.command)} has just worked)" if store.command else ""),
+        )
+        for node in nodes.up
+        for store in (node.store(),)
+    ]
 
 
 def _reached(server: Server, nodes: Nodes, subject: str) -> list[Finding]:
     names = ", ".join(str(node) for node in nodes.up)
     found = [_finding(Severity.OK, subject, f"the admin logs in to {names}")]
     for error in nodes.down.values():
-        remedy = "No rotation begins, and no old password ends, until it is back or nobody names it any more."
+        remedy = f"{error.hint} No rotation begins, and no old password ends, until it is back or nobody names it any more."
         found.append(_finding(Severity.ERROR, subject, error.what, remedy))
     named = set(server.options.named())
     unnamed = [
@@ -73,13 +99,7 @@ def _node(server: Server, node: Node, subject: str) -> list[Finding]:
         message = f"{node}: the admin {node.link.user!r} lacks: {grants}"
         remedy = f"ACL SETUSER {node.link.user} {grants}"
         return [*found, _finding(Severity.ERROR, subject, message, remedy)]
-    by = node.keeps()
-    if by is not None:
-        found.append(_finding(Severity.OK, subject, f"{node}: a restart keeps users, by the {by}"))
-        return found
-    message = f"{node} keeps no users: a restart brings the old password back to life, and the current one is refused"
-    remedy = "Set `aclfile` in its configuration (users.acl) and restart it once; or persist: rewrite, where it has a configuration file."
-    return [*found, _finding(Severity.ERROR, subject, message, remedy)]
+    return found
 
 
 def _missing(node: Node) -> list[str]:
@@ -107,26 +127,18 @@ def _probes(node: Node, probes: list[list[str]], subject: str) -> list[Finding]:
 
 
 def _login(nodes: Nodes, login: str, subject: str) -> list[Finding]:
+    """Tell of passwords to spare, and of nodes that do not agree on the rules."""
     found: list[Finding] = []
-    known: list[tuple[Node, User]] = []
-    for node in nodes.up:
-        user = node.users().get(login)
-        if user is None:
-            message, remedy = f"{node} has no user {login!r}", "Nodes do not share users."
-            found.append(_finding(Severity.ERROR, subject, message, remedy))
-            continue
-        known.append((node, user))
-        if user.nopass or not user.on:
-            state = "is let in by any password (nopass)" if user.nopass else "is off"
-            found.append(_finding(Severity.ERROR, subject, f"user {login!r} at {node} {state}"))
-        if len(user.hashes) > 2:  # noqa: PLR2004 # old and new, in the grace period
-            message = f"user {login!r} at {node} has {len(user.hashes)} passwords: all but the current one end with the next revoke"
+    users = [(node, user) for node in nodes.up if (user := node.users().get(login)) is not None]
+    for node, user in users:
+        count = len(user.hashes)
+        if count > 2:  # noqa: PLR2004 # old and new, in the grace period
+            message = f"user {login!r} at {node} has {count} passwords: all but the current one end with the next revoke"
             found.append(_finding(Severity.WARNING, subject, message))
-        if len(nodes.up) > 1 and (machinery := node.machinery(login)):
-            message = f"{node}: {machinery} logs in as {login!r}, which no rotation could revoke"
-            remedy = "Give replication and the Sentinels users of their own (docs/valkey.md)."
-            found.append(_finding(Severity.ERROR, subject, message, remedy))
-    if len({user.may for _, user in known}) > 1:
+        elif count == 2:  # noqa: PLR2004
+            message = f"user {login!r} at {node} has a second password: the previous one in a grace period; else one set by hand, which ends with the next revoke"
+            found.append(_finding(Severity.OK, subject, message))
+    if len({user.may for _, user in users}) > 1:
         message = f"user {login!r} has not the same rules on every node"
         remedy = "Compare ACL LIST of each: nodes do not share users."
         found.append(_finding(Severity.WARNING, subject, message, remedy))

@@ -5,26 +5,161 @@ from __future__ import annotations
 import re
 import ssl
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rotations.valkey.wire import Said
-from rotator.api import Denied, StepError, Transient, Unknown, scrub
+from rotations.valkey.wire import NoTlsError, NotRespError, Said
+from rotator.api import Denied, StepError, Transient, Unavailable, Unknown, scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Mapping
 
-# First words of error replies (valkey.io/topics/protocol, and server.c): it may work in a while.
-_PASSING: Final = frozenset(
-    {"BUSY", "CLUSTERDOWN", "LOADING", "MASTERDOWN", "MISCONF", "OOM", "TRYAGAIN", "UNKILLABLE"}
-)
 _REFUSED: Final = "WRONGPASS"
 _HASH: Final = re.compile(r"[#!]?\b[0-9a-f]{64}\b")
 # Commands whose rights are given one by one. Redis 6 names only the first word in its refusal.
 _CONTAINERS: Final = frozenset({"ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG"})
-NO_ACL_FILE: Final = "not configured to use an ACL file"
+# Without these no rotation of any secret on the target can begin.
+NEEDED: Final = frozenset(
+    {
+        "+acl|list",
+        "+acl|save",
+        "+acl|setuser",
+        "+cluster|nodes",
+        "+config|get",
+        "+config|rewrite",
+        "+info",
+    }
+)
 TOO_OLD: Final = (
     "Redis before 6.0 has one password and no users, so none of dual-password, new-user,"
     " alternating-users and single-user is possible. Upgrade to Valkey, or to Redis 6.0 or newer."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cause:
+    """What one code of an error means: for a person, and whether all secrets wait for it."""
+
+    text: str
+    hint: str
+    kind: type[StepError] = Transient
+
+
+# First words of error replies (valkey.io/topics/protocol, and server.c).
+_CAUSES: Final[Mapping[str, _Cause]] = {
+    "BUSY": _Cause(
+        text="a script or function blocks the node",
+        hint="End it: SCRIPT KILL, or FUNCTION KILL. Where it has written already, only its end helps.",
+    ),
+    "UNKILLABLE": _Cause(
+        text="a script that has written blocks the node",
+        hint="Wait for its end.",
+    ),
+    "LOADING": _Cause(
+        text="the node is loading its data",
+        hint="Wait until it has loaded. See how far it is: INFO persistence",
+    ),
+    "MASTERDOWN": _Cause(
+        text="the replica has lost its primary and answers nothing until it is back",
+        hint="Look at the primary: INFO replication. Or let the replica answer: CONFIG SET replica-serve-stale-data yes",
+    ),
+    "CLUSTERDOWN": _Cause(
+        text="the cluster is down: not all slots are served",
+        hint="Look at the nodes that fail: CLUSTER NODES",
+    ),
+    "TRYAGAIN": _Cause(
+        text="slots of the cluster are on the move",
+        hint="Wait until they have moved. See which: CLUSTER NODES",
+    ),
+    "MISCONF": _Cause(
+        text="the node takes no writes because it cannot save its data",
+        hint="Make room on its disk or mend its folder, then: BGSAVE",
+    ),
+    "OOM": _Cause(
+        text="the node's memory is used up",
+        hint="Free some, or raise the limit: CONFIG SET maxmemory",
+    ),
+    "NOREPLICAS": _Cause(
+        text="too few replicas are connected, so the node takes no writes",
+        hint="Bring them back; see them: INFO replication",
+    ),
+    "READONLY": _Cause(
+        text="the node is a read-only replica",
+        hint="Name the primary as `host`, and replicas in `nodes`; or the `sentinels`.",
+        kind=Denied,
+    ),
+    "NOAUTH": _Cause(
+        text="the node asks for a login",
+        hint="Look at the target's `admin`.",
+        kind=Unavailable,
+    ),
+    "DENIED": _Cause(
+        text="the node is in protected mode: it has no password and accepts its own machine only",
+        hint="On that machine: ACL SETUSER default resetpass >PASSWORD, then ACL SAVE or CONFIG REWRITE, and bind it to an address in its configuration.",
+        kind=Unavailable,
+    ),
+}
+_FULL: Final = _Cause(
+    text="the node has no connection left (max number of clients reached)",
+    hint="End idle ones, or raise the limit: CONFIG SET maxclients 20000. See who uses them: CLIENT LIST",
+    kind=Unavailable,
+)
+_UNKNOWN_COMMAND: Final = _Cause(
+    text="the command is renamed or switched off there",
+    hint="Managed services do that: their users are managed by their own API.",
+    kind=Unavailable,
+)
+# What is said without a code of its own.
+_SAYINGS: Final[Mapping[str, _Cause]] = {
+    "max number of clients": _FULL,
+    "unknown command": _UNKNOWN_COMMAND,
+    "unknown subcommand": _UNKNOWN_COMMAND,
+    "wrong number of arguments for 'auth'": _Cause(
+        text="it is Redis before 6.0", hint=TOO_OLD, kind=Unavailable
+    ),
+    "without any password configured": _Cause(
+        text="it is Redis before 6.0", hint=TOO_OLD, kind=Unavailable
+    ),
+}
+_NO_TLS: Final = "Set `port` to the node's `tls-port`; or sslmode: disable, where the way to it is safe otherwise."
+_CLIENT_CERTIFICATE: Final = "Name a client certificate that the node's `tls-ca-cert-file` has signed, in `sslcert` and `sslkey`; or switch that off there: CONFIG SET tls-auth-clients no"
+# By the names of OpenSSL's errors (SSL_R_..., without the prefix).
+_TLS: Final[Mapping[str, tuple[str, str]]] = {
+    "WRONG_VERSION_NUMBER": ("the node does not speak TLS on this port", _NO_TLS),
+    "RECORD_LAYER_FAILURE": ("the node does not speak TLS on this port", _NO_TLS),
+    "HTTP_REQUEST": ("the node does not speak TLS on this port", _NO_TLS),
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": (
+        "the node asks for a client certificate",
+        _CLIENT_CERTIFICATE,
+    ),
+    "TLSV1_ALERT_UNKNOWN_CA": (
+        "the node does not trust our client certificate",
+        _CLIENT_CERTIFICATE,
+    ),
+    "SSLV3_ALERT_BAD_CERTIFICATE": (
+        "the node does not accept our client certificate",
+        _CLIENT_CERTIFICATE,
+    ),
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": (
+        "our client certificate has expired",
+        "Put a new one into `sslcert` and `sslkey`.",
+    ),
+}
+# X509_V_ERR_..., from OpenSSL's x509_vfy.h.
+_VERIFY: Final[Mapping[int, tuple[str, str]]] = {
+    10: ("its certificate has expired", "Give the node a new certificate."),
+    62: (
+        "its certificate is for another name",
+        "Name the node as its certificate does; or sslmode: verify-ca.",
+    ),
+    64: (
+        "its certificate is not for this address",
+        "Name the node as its certificate does; or sslmode: verify-ca.",
+    ),
+}
+_FOREIGN_CA: Final = (
+    "its certificate is signed by an authority that is not trusted here",
+    "Name the file with the right certificate authority in `sslrootcert`.",
 )
 
 
@@ -36,27 +171,41 @@ def is_refusal(error: Said) -> bool:
 def unreachable(where: str, error: Exception) -> StepError:
     """Return what a failed connection means when it was not about the credentials."""
     if isinstance(error, ssl.SSLError):
-        return Denied(
-            f"the TLS connection to {where} failed: {brief(error)}",
-            hint="Name the right certificate authority in `sslrootcert`; where the node wants a client's certificate, `sslcert` and `sslkey`.",
-        )
+        return _tls(where, error)
     if isinstance(error, Said):
         return _said(where, "logging in", error)
+    if isinstance(error, NotRespError):
+        return _foreign(where, error)
+    if isinstance(error, NoTlsError):
+        return Unavailable(f"{where} does not speak TLS on this port.", hint=_NO_TLS)
+    if isinstance(error, TimeoutError):
+        return _silent(where, "")
     return Transient(f"{where} cannot be reached: {brief(error)}")
 
 
 @contextmanager
-def translated(where: str, doing: str, user: str = "", *command: str) -> Generator[None]:
+def translated(
+    where: str, doing: str, user: str = "", *command: str, effect: bool = False
+) -> Generator[None]:
     """Turn errors inside into ours.
 
-    `doing` says in a few words what was being done, `user` as whom, `command` by which command.
+    `doing` says in a few words what was being done, `user` as whom, `command` by which command;
+    `effect`: where no answer comes, it is not known whether it was done.
     """
     try:
         yield
     except Said as error:
         raise _said(where, doing, error, user, *command) from error
+    except ssl.SSLError as error:
+        raise _tls(where, error) from error
+    except NotRespError as error:
+        raise _foreign(where, error) from error
     except OSError as error:
-        raise Unknown(f"{where}: {doing}: {brief(error)}") from error
+        if effect:
+            raise Unknown(f"{where}: {doing}: {brief(error)}") from error
+        if isinstance(error, TimeoutError):
+            raise _silent(where, doing) from error
+        raise Transient(f"{where}: {doing}: {brief(error)}") from error
 
 
 def grant(*command: str) -> str:
@@ -73,27 +222,45 @@ def brief(error: Exception) -> str:
 
 
 def _said(where: str, doing: str, error: Said, user: str = "", *command: str) -> StepError:
-    what = f"{where}: {doing}: {brief(error)}"
     if error.code == "NOPERM":
-        right = grant(*command) if command else "the rights that docs/valkey.md lists"
-        return Denied(
-            what,
-            hint=f"Give the admin that right, on each node: ACL SETUSER {user or 'ADMIN'} {right}",
+        right = grant(*command) if command else ""
+        given = right or "the rights that docs/valkey.md lists"
+        kind = Unavailable if right in NEEDED else Denied
+        return kind(
+            f"{where}: {doing}: {brief(error)}",
+            hint=f"Give the admin that right, on each node: ACL SETUSER {user or 'ADMIN'} {given}",
         )
-    if error.code in _PASSING or "max number of clients" in error.text:
-        return Transient(what)
-    if "wrong number of arguments for 'auth'" in error.text:
-        return Denied(what, hint=TOO_OLD, safety="Nothing was changed.")
-    if "trying to save the ACLs" in error.text:
-        return Transient(
-            what,
-            hint="The change is in force and would not survive a restart. Look at the node's log: is its disk full, its ACL file's folder writable?",
+    text = error.text.lower()
+    cause = _CAUSES.get(error.code) or next(
+        (one for words, one in _SAYINGS.items() if words in text), None
+    )
+    if cause is None:
+        return Denied(f"{where}: {doing}: {brief(error)}")
+    return cause.kind(f"{where}: {doing}: {cause.text}.", hint=cause.hint)
+
+
+def _silent(where: str, doing: str) -> Transient:
+    return Transient(
+        f"{where} {f'({doing}) ' if doing else ''}did not answer in time.",
+        hint="Is it paused (end that: CLIENT UNPAUSE), does it run a slow script (SCRIPT KILL), or is its machine frozen or cut off?",
+    )
+
+
+def _foreign(where: str, error: NotRespError) -> StepError:
+    if error.speaks_tls:
+        return Unavailable(
+            f"{where} speaks TLS on this port, and `sslmode` is disable.",
+            hint="Set sslmode: verify-full, and `sslrootcert` where the authority is your own.",
         )
-    if error.code == "DENIED":
-        return Denied(what, hint="The node is in protected mode: give it passwords and `bind`.")
-    if "unknown command" in error.text.lower():
-        return Denied(
-            what,
-            hint="The command is renamed or switched off there, as managed services do: their users are managed by their own API.",
-        )
-    return Denied(what)
+    return Unavailable(
+        f"{where}: what answers there is neither Valkey nor Redis: it speaks another protocol.",
+        hint="Look at the target's `host` and `port`.",
+    )
+
+
+def _tls(where: str, error: ssl.SSLError) -> StepError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        cause, hint = _VERIFY.get(error.verify_code, _FOREIGN_CA)
+    else:
+        cause, hint = _TLS.get(str(error.reason), (brief(error), _CLIENT_CERTIFICATE))
+    return Unavailable(f"the TLS connection to {where} failed: {cause}.", hint=hint)

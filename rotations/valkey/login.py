@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shlex
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from rotations.valkey.failures import brief, translated
-from rotations.valkey.users import Mark, User, Users
+from rotations.valkey.users import Mark, User, Users, hash_of
 from rotations.valkey.wire import Said
 from rotator.api import (
     Check,
@@ -19,15 +21,18 @@ from rotator.api import (
     InUse,
     Planned,
     Refused,
+    Rejection,
     Session,
     Step,
+    StepError,
     Transient,
+    Unavailable,
     UsageError,
     passed,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from rotations.valkey.nodes import Node
     from rotations.valkey.options import SecretOptions
@@ -39,10 +44,21 @@ _POLL_SECONDS: Final = 0.02
 # Another node of the cluster has that key; whether the login may read it was asked before.
 _ELSEWHERE: Final = frozenset({"MOVED", "ASK"})
 _NEITHER: Final = "Whether the login is accepted there cannot be told."
+SAFE: Final = "The application is safe: nothing was changed."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What is to be done on one node, how it is proven at once, and how it is taken back."""
+
+    node: Node
+    do: Callable[[], None]
+    undo: Callable[[], None]
+    prove: Callable[[], None] | None = None
 
 
 class Login:
-    """One login on all nodes. Satisfies `Rotation`, `CountsSessions`, `Explains`, `Examines`."""
+    """One login on all nodes. Satisfies `Rotation`, `CountsSessions`, `Explains`, `Examines`, `ExplainsRejections`."""
 
     overlaps: bool = True
 
@@ -58,23 +74,28 @@ class Login:
 
         Raises `Transient` where they do not agree: then it is neither in nor out.
         """
-        _ = ctx
-        with self._server.nodes(also=credential) as nodes:
+        with self._server.nodes(ctx, also=credential) as nodes:
             nodes.require_all(_NEITHER)
-            accepting, refusing = self._try(nodes, credential)
+            accepting, refusing = self._try(nodes, credential, ctx)
         if accepting and refusing:
             raise Transient(
-                f"login {credential.username!r} is let in by {_named(accepting)} and refused by {_named(refusing)}.",
+                f"login {credential.username!r} is let in by {named(accepting)} and refused by {named(refusing)}.",
                 hint="Nodes do not share users. Has one restarted with an old ACL file, or joined? Compare with: ACL LIST",
             )
         return bool(accepting)
 
+    def rejection(self, credential: Credential, ctx: StepContext) -> Rejection | None:
+        """Return why it is rejected, as the users of the nodes show it."""
+        with self._server.nodes(ctx, also=credential) as nodes:
+            causes = [_rejection(node, node.users(), credential) for node in nodes.up]
+        return next((one for one in causes if one is not None), None)
+
     def verify(self, new: Credential, ctx: StepContext) -> Evidence:
         """Log in as `new` on every node, try its work, compare its rules with the current login's."""
         old = ctx.current.username if ctx.current else None
-        with self._server.nodes(also=new) as nodes:
+        with self._server.nodes(ctx, also=new) as nodes:
             nodes.require_all("The new login cannot be tried there.")
-            checks = [check for node in nodes.up for check in self._worked(node, new)]
+            checks = [check for node in nodes.up for check in self._worked(node, new, ctx)]
             checks += _kept(nodes)
             if old is not None and old != new.username:
                 checks += [_alike(node, new.username, old) for node in nodes.up]
@@ -82,15 +103,22 @@ class Login:
 
     def sessions(self, login: str, ctx: StepContext) -> list[Session]:
         """Return who is still logged in as `login`, on any node."""
-        with self._server.nodes() as nodes:
+        with self._server.nodes(ctx) as nodes:
             nodes.require_all(f"Whether {login!r} has sessions there cannot be told.")
             return _sessions(nodes, login, ctx)
 
     def explain(self, current: Credential | None, ctx: StepContext) -> list[Planned]:
-        """Return the commands that a rotation would send to each node, in words where they depend on it."""
+        """Return the commands that a rotation would send to each node, in words where they depend on it.
+
+        Raises what `create` would raise before its first command.
+        """
         new = self.propose(current, ctx)
-        with self._server.nodes() as nodes:
-            names = _named(nodes.up)
+        with self._server.nodes(ctx) as nodes:
+            nodes.require_all("Nothing would be changed: a login is made on all nodes or on none.")
+            for error in self.obstacles(all_users(nodes), new, current, ctx):
+                raise error
+            names = named(nodes.up)
+            farewell = self._farewell(current, nodes) if current else []
         planned = [Planned(step=Step.CREATE, text=one) for one in self._plan(new, current)]
         planned.append(Planned(step=Step.CREATE, text=f"{self._saving()}; all of it on: {names}"))
         planned.append(Planned(step=Step.VERIFY, text=f"AUTH {new.username!r} *** on each node"))
@@ -98,16 +126,36 @@ class Login:
             Planned(step=Step.VERIFY, text=f"as {new.username!r}: {probe}")
             for probe in self._options.probes
         ]
-        farewell = [*self._farewell(current.username), self._saving()] if current else []
+        farewell = [*farewell, self._saving()] if current else []
         return planned + [Planned(step=Step.REVOKE, text=one) for one in farewell]
 
     def examine(self, current: Credential | None, ctx: StepContext) -> list[Finding]:
-        """Look whether the admin can do what this strategy needs, and what would not last."""
-        _ = ctx
+        """Look whether a rotation could begin, and what would not last. It saves the users as they are."""
         from rotations.valkey import examine  # noqa: PLC0415 # only `doctor` needs it
 
-        login = current.username if current else None
-        return examine.findings(self._server, login, self._probes)
+        return examine.findings(self, self._server, current, self._probes, ctx)
+
+    def obstacles(
+        self,
+        places: list[tuple[Node, Users]],
+        new: Credential | None,
+        current: Credential | None,
+        ctx: StepContext,
+    ) -> Iterator[StepError]:
+        """Yield what keeps a rotation from beginning, on any node: for `create`, the plan and the doctor.
+
+        The last look at each node saves its users as they are, which nothing else can prove.
+        """
+        many = len(places) > 1 or places[0][0].is_clustered
+        for node, users in places:
+            if current is not None and many and (found := node.machinery(current.username)):
+                yield _cut_off(node, found, current.username)
+            yield from self._in_the_way(node, users, new, current, ctx)
+            try:
+                _ = node.save(ctx, users)
+            except StepError as error:
+                error.safety = SAFE
+                yield error
 
     # -- what a strategy says ------------------------------------------------------------------
 
@@ -121,72 +169,108 @@ class Login:
     def _plan(self, new: Credential, current: Credential | None) -> list[str]:
         raise NotImplementedError
 
-    def _farewell(self, old: str) -> list[str]:
+    def _farewell(self, old: Credential, nodes: Nodes) -> list[str]:
+        raise NotImplementedError
+
+    def _in_the_way(
+        self,
+        node: Node,
+        users: Users,
+        new: Credential | None,
+        current: Credential | None,
+        ctx: StepContext,
+    ) -> Iterable[StepError]:
         raise NotImplementedError
 
     # -- what they have in common --------------------------------------------------------------
 
     @contextmanager
     def _creating(self, new: Credential, ctx: StepContext) -> Generator[list[tuple[Node, Users]]]:
-        """Lend all nodes with their users: either all are there and can do without the old login, or none is touched."""
+        """Lend all nodes with their users: either all are there and nothing is in the way, or none is touched."""
         if not new.password.reveal():
             raise Refused("a password is not empty.")
-        with self._server.nodes(also=new) as nodes:
+        with self._server.nodes(ctx, also=new) as nodes:
             nodes.require_all("Nothing was changed: a login is made on all nodes or on none.")
-            if ctx.current is not None:
-                _require_people(nodes, ctx.current.username)
-            places = [(node, node.users()) for node in nodes.up]
-            for node, users in places:
-                node.require_readable(users)
+            places = all_users(nodes)
+            for error in self.obstacles(places, new, ctx.current, ctx):
+                raise error
             yield places
 
     @contextmanager
-    def _ending(self, of: Credential) -> Generator[Nodes]:
+    def _ending(self, of: Credential, ctx: StepContext) -> Generator[Nodes]:
         """Lend the nodes that are up, for a password that is to be ended; those that are down may keep it."""
-        with self._server.nodes(also=of) as nodes:
+        self._server.close_ready(of.username)
+        with self._server.nodes(ctx, also=of) as nodes:
             yield nodes
             nodes.require_all(
                 f"What let {of.username!r} in is still alive there; the nodes that are up are done."
             )
 
-    def _keep(self, node: Node, ctx: StepContext) -> None:
-        """Save a node's users; where they are not kept, say so each time."""
-        if not node.save(ctx):
+    def _apply(self, changes: list[Change], ctx: StepContext) -> None:
+        """Make a change on each node and save it; where one fails, take back all that was done."""
+        begun: list[Change] = []
+        try:
+            for change in changes:
+                begun.append(change)
+                change.do()
+                _ = change.node.save(ctx)
+                if change.prove is not None:
+                    change.prove()
+        except StepError as error:
+            left = [one.node for one in begun if not _taken_back(one, ctx)]
+            if left and isinstance(error, Unavailable):
+                raise Transient(
+                    f"{error.what} What was changed could not be taken back yet on: {named(left)}.",
+                    hint=error.hint,
+                ) from error
+            raise
+
+    def _keep(self, node: Node, ctx: StepContext, *, must: bool) -> None:
+        """Save a node's users. Where it need not be, as nothing better can be done, say what that means."""
+        try:
+            _ = node.save(ctx)
+        except Unavailable as error:
+            if must:
+                raise Unavailable(
+                    f"{error.what} The old login is refused, and a restart of the node would bring it back.",
+                    hint=error.hint,
+                ) from error
             ctx.log.warning(
-                "not kept",
+                "not saved",
                 node=str(node),
-                why="it has no ACL file: a restart brings the users back that its configuration holds",
+                why=f"{error.what} What was withdrawn is gone from its memory; a restart before the next save brings back what it saved last.",
+                remedy=error.hint,
             )
 
     def _make(
         self, places: list[tuple[Node, Users]], new: Credential, like: str | None, ctx: StepContext
     ) -> None:
         """Make a login like another one on all nodes, once all of them can."""
-        made: list[tuple[Node, User, Mark]] = []
+        changes: list[Change] = []
         for node, users in places:
             source = users.get(like) if like is not None else None
             if source is None:
-                raise Denied(
-                    f"{node} has no user {like!r} whose rules a new one could get.",
-                    hint="Nodes do not share users: make it there too. Or name one in the secret's option `like`.",
-                    safety="The application is safe: nothing was changed.",
-                )
+                raise without_source(node, like)
             mark = users.mark(ctx.secret, new.username)
-            if users.get(new.username) is not None:
-                require_ours(mark, new.username, node, ctx)
             mark = mark or Mark.make(ctx.secret, new.username, ctx.rotation_id)
-            made.append((node, source, mark))
-        for node, source, mark in made:
-            node.make(new.username, source, new.password, mark, ctx)
-            self._keep(node, ctx)
+            changes.append(
+                Change(
+                    node=node,
+                    do=partial(node.make, new.username, source, new.password, mark, ctx),
+                    undo=partial(_unmake, node, new.username, ctx),
+                )
+            )
+        self._apply(changes, ctx)
 
-    def _close(self, nodes: Nodes, name: str, ctx: StepContext, *, end_sessions: bool) -> None:
+    def _close(
+        self, nodes: Nodes, name: str, ctx: StepContext, *, end_sessions: bool, must_save: bool
+    ) -> None:
         """Let nobody in as `name` any more, and return once nobody is. Raises `InUse`."""
         ours = [(node, user) for node, user, _ in _ours(nodes, name, ctx) if user is not None]
         for node, user in ours:
             if user.on or user.nopass or user.hashes:
                 node.close(name, ctx)
-            self._keep(node, ctx)
+            self._keep(node, ctx, must=must_save)
         while left := [(node, one) for node, _ in ours for one in node.clients(name)]:
             if not end_sessions:
                 raise InUse(
@@ -197,16 +281,16 @@ class Login:
                 node.end(client, ctx)
             ctx.clock.sleep(_POLL_SECONDS)
 
-    def _drop(self, nodes: Nodes, name: str, ctx: StepContext) -> None:
+    def _drop(self, nodes: Nodes, name: str, ctx: StepContext, *, must_save: bool) -> None:
         """Remove a login that is closed, and its mark."""
         for node, _, mark in _ours(nodes, name, ctx):
             node.drop(name, mark, ctx)
-        self._keep_all(nodes, ctx)
+        self._keep_all(nodes, ctx, must=must_save)
 
-    def _keep_all(self, nodes: Nodes, ctx: StepContext) -> None:
+    def _keep_all(self, nodes: Nodes, ctx: StepContext, *, must: bool) -> None:
         """Save also where nothing is left to do: an earlier try may have died before it saved."""
         for node in nodes.up:
-            self._keep(node, ctx)
+            self._keep(node, ctx, must=must)
 
     def _require_plain(self, name: str | None) -> None:
         """Refuse a name that a node would write into its configuration and not read again."""
@@ -223,41 +307,57 @@ class Login:
             "none": "(nothing is saved: persist: none)",
         }[self._server.options.persist]
 
-    def _try(self, nodes: Nodes, credential: Credential) -> tuple[list[Node], list[Node]]:
+    def _try(
+        self, nodes: Nodes, credential: Credential, ctx: StepContext
+    ) -> tuple[list[Node], list[Node]]:
         accepting: list[Node] = []
         refusing: list[Node] = []
         for node in nodes.up:
-            link = self._server.log_in(node.place, credential)
+            link = self._server.log_in(node.place, credential, ctx)
             (refusing if link is None else accepting).append(node)
             if link is not None:
                 link.close()
         return accepting, refusing
 
-    def _worked(self, node: Node, new: Credential) -> list[Check]:
+    def _worked(self, node: Node, new: Credential, ctx: StepContext) -> list[Check]:
         """Log in to one node, choose the database and run the user's own commands."""
-        link = self._server.log_in(node.place, new)
+        link = self._server.log_in(node.place, new, ctx)
         if link is None:
             raise Refused(f"{node} refuses the new login {new.username!r}.")
         checks = [Check(name="login", ok=True, detail=f"{new.username!r} logs in to {node}")]
         try:
-            if self._options.database is not None:
-                command = ["SELECT", str(self._options.database)]
-                checks.append(_tried(link, f"database {self._options.database}", command))
-            for number, command in enumerate(self._probes, start=1):
-                _require_read_only(node, command)
-                checks.append(_tried(link, f"probe {number} at {node.place}", command))
+            checks += self._work(node, link)
         finally:
             link.close()
         return checks
+
+    def _work(self, node: Node, link: Link) -> Iterator[Check]:
+        """Choose the database and run the user's own commands."""
+        if self._options.database is not None:
+            command = ["SELECT", str(self._options.database)]
+            yield _tried(link, f"database {self._options.database}", command)
+        for number, command in enumerate(self._probes, start=1):
+            _require_read_only(node, command)
+            yield _tried(link, f"probe {number} at {node.place}", command)
 
 
 def require_ours(mark: Mark | None, name: str, node: Node, ctx: StepContext) -> None:
     """P9: what rotator did not create or adopt is not touched."""
     if mark is None and name not in ctx.adopted:
-        raise Conflict(
-            f"user {name!r} exists at {node} and was not made by rotator, so it was left alone.",
-            hint="Choose another name, or drop that user yourself if nobody needs it.",
-        )
+        raise not_ours(name, node)
+
+
+def not_ours(name: str, node: Node) -> Conflict:
+    """Return the error for a user that somebody else made."""
+    return Conflict(
+        f"user {name!r} exists at {node} and was not made by rotator, so it was left alone.",
+        hint="Choose another name, or drop that user yourself if nobody needs it.",
+    )
+
+
+def all_users(nodes: Nodes) -> list[tuple[Node, Users]]:
+    """Return the users of each node as they are now."""
+    return [(node, node.users()) for node in nodes.up]
 
 
 def _ours(nodes: Nodes, name: str, ctx: StepContext) -> list[tuple[Node, User | None, Mark | None]]:
@@ -271,17 +371,86 @@ def _ours(nodes: Nodes, name: str, ctx: StepContext) -> list[tuple[Node, User | 
     return found
 
 
-def _require_people(nodes: Nodes, login: str) -> None:
-    """Refuse a login by which the nodes talk among themselves: revoked, they would not any more."""
-    if len(nodes.up) == 1 and not nodes.up[0].is_clustered:
-        return
-    for node in nodes.up:
-        if found := node.machinery(login):
-            raise Denied(
-                f"{node}: {found} logs in as {login!r}; revoking the old password would cut it off.",
-                safety="The application is safe: nothing was changed.",
-                hint="Give it a user of its own, once, on each node: ACL SETUSER replication on >... +psync +replconf +ping, then CONFIG SET masteruser and masterauth; for Sentinels `sentinel auth-user` and `auth-pass` (docs/valkey.md).",
-            )
+def _rejection(node: Node, users: Users, credential: Credential) -> Rejection | None:
+    name = credential.username
+    user = users.get(name)
+    if user is None:
+        return Rejection(
+            cause="missing",
+            text=f"{node} has no user {name!r}",
+            hint="Nodes do not share users: make it there as it is on the others (ACL LIST).",
+        )
+    if not user.on:
+        return Rejection(
+            cause="off",
+            text=f"user {name!r} at {node} is off",
+            hint=f"If it is to be used: ACL SETUSER {name} on, then ACL SAVE",
+        )
+    if user.nopass or hash_of(credential.password) in user.hashes:
+        return None
+    return Rejection(
+        cause="password",
+        text=f"user {name!r} at {node} has another password",
+        hint=f"Set the password that is served: ACL SETUSER {name} >PASSWORD, then ACL SAVE; or write the right one into the backend.",
+    )
+
+
+def closed_or_open(node: Node, user: User) -> StepError | None:
+    """Return why a user's login must not be made anew: somebody has closed it, or opened it to all."""
+    if user.nopass:
+        return Denied(
+            f"user {user.name!r} at {node} is let in by any password (nopass), and a password would lock out who has none.",
+            hint=f"Once all who use it send a password: ACL SETUSER {user.name} resetpass >PASSWORD",
+            safety=SAFE,
+        )
+    if not user.on:
+        return Denied(
+            f"user {user.name!r} at {node} is off: it lets nobody in.",
+            hint=f"If it is to be used: ACL SETUSER {user.name} on",
+            safety=SAFE,
+        )
+    return None
+
+
+def without_source(node: Node, like: str | None) -> StepError:
+    """Return the error for a node that lacks the user whose rules a new one gets."""
+    return Denied(
+        f"{node} has no user {like!r} whose rules a new one could get.",
+        hint="Nodes do not share users: make it there too. Or name one in the secret's option `like`.",
+        safety=SAFE,
+    )
+
+
+def _taken_back(change: Change, ctx: StepContext) -> bool:
+    """Return whether a change could be taken back, in memory at least."""
+    try:
+        change.undo()
+    except StepError:
+        return False
+    try:
+        _ = change.node.save(ctx)
+    except StepError as error:
+        ctx.log.warning("not saved", node=str(change.node), why=error.what, remedy=error.hint)
+    return True
+
+
+def _unmake(node: Node, name: str, ctx: StepContext) -> None:
+    """Drop a user that this rotation made; close one that waits for its turn."""
+    users = node.users()
+    mark = users.mark(ctx.secret, name)
+    if mark is not None and mark == Mark.make(ctx.secret, name, ctx.rotation_id):
+        node.drop(name, mark, ctx)
+    elif users.get(name) is not None:
+        node.close(name, ctx)
+
+
+def _cut_off(node: Node, machinery: str, login: str) -> StepError:
+    """Return the error for a login by which the nodes talk among themselves."""
+    return Denied(
+        f"{node}: {machinery} logs in as {login!r}; revoking the old password would cut it off, so no rotation could revoke it.",
+        safety=SAFE,
+        hint="Give it a user of its own, once, on each node: ACL SETUSER replication on >... +psync +replconf +ping, then CONFIG SET masteruser and masterauth; for Sentinels `sentinel auth-user` and `auth-pass` (docs/valkey.md).",
+    )
 
 
 def _require_read_only(node: Node, command: list[str]) -> None:
@@ -314,22 +483,24 @@ def _alike(node: Node, new: str, old: str) -> Check:
         return Check(
             name=name, ok=False, detail=f"there is no user {new if one is None else old!r}"
         )
-    missing = sorted(" ".join(rule) for rule in other.may - one.may)
-    same = one.may == other.may
-    detail = "the same" if same else f"without {' '.join(missing)}" if missing else "others"
-    return Check(name=name, ok=same, detail=detail)
+    lacks = sorted(" ".join(rule) for rule in other.may - one.may)
+    gains = sorted(" ".join(rule) for rule in one.may - other.may)
+    said = [
+        f"{word} {' '.join(rules)}"
+        for word, rules in (("lacks", lacks), ("has in excess", gains))
+        if rules
+    ]
+    return Check(name=name, ok=not said, detail="; ".join(said) or "the same")
 
 
 def _kept(nodes: Nodes) -> list[Check]:
-    """Tell what a restart does. Not kept is no failure: the doctor and the log say so too."""
+    """Say by what each node keeps its users; `create` has proven that it can."""
     found: list[Check] = []
     for node in nodes.up:
-        by = node.keeps()
-        detail = (
-            f"kept by the {by}"
-            if by
-            else "NOT kept: without an ACL file a restart brings the old password back, and ends the new one"
-        )
+        try:
+            detail = f"kept by the {node.store().name}"
+        except Unavailable as error:
+            detail = f"NOT kept: {error.what}"
         found.append(Check(name=f"restart of {node.place}", ok=True, detail=detail))
     return found
 
@@ -343,7 +514,8 @@ def _sessions(nodes: Nodes, login: str, ctx: StepContext) -> list[Session]:
     ]
 
 
-def _named(nodes: list[Node]) -> str:
+def named(nodes: Iterable[Node]) -> str:
+    """Return the nodes, for a message."""
     return ", ".join(str(node) for node in nodes)
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from rotations.valkey.failures import NO_ACL_FILE, TOO_OLD, translated
+from rotations.valkey.failures import TOO_OLD, brief, translated
 from rotations.valkey.options import DEFAULT, Place
 from rotations.valkey.users import User, Users, hash_of
 from rotations.valkey.wire import Said, pairs, texts
-from rotator.api import Denied, Session, Transient
+from rotator.api import Session, Transient, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _SINCE: Final = 6
 _ANYBODY: Final = "0.0.0.0"  # noqa: S104 # what a node says that does not know its own address
 _CLUSTER_FIELDS: Final = 3
+_SAVE: Final = ("ACL", "SAVE")
+_REWRITE: Final = ("CONFIG", "REWRITE")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +60,31 @@ class Client:
         return "S" in self.flags or self.name.startswith("sentinel-")
 
 
-class Node:
-    """One node. `ours`: the addresses of this process's own connections of the admin."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Store:
+    """Where a node keeps its users over a restart, and by which command. None: others see to it."""
 
-    def __init__(self, link: Link, persist: Persist, ours: Callable[[], frozenset[str]]) -> None:
+    name: str
+    command: tuple[str, str] | None = None
+
+    @property
+    def reads_quotes(self) -> bool:
+        """Whether a quote in a name or pattern is read again as it was written."""
+        return self.command != _REWRITE
+
+
+class Node:
+    """One node. `ours`: the ids or addresses of this process's own connections to a place."""
+
+    def __init__(
+        self, link: Link, persist: Persist, ours: Callable[[Place], frozenset[str]]
+    ) -> None:
         """Nothing is asked yet."""
         self.link: Link = link
         self.place: Place = link.place
         self._persist: Persist = persist
-        self._ours: Callable[[], frozenset[str]] = ours
+        self._ours: Callable[[Place], frozenset[str]] = ours
+        self._store: Store | None = None
         self.info: Mapping[str, str] = {}
 
     def __str__(self) -> str:
@@ -75,15 +93,16 @@ class Node:
     # -- what it is ----------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Ask what it is. Raises `Denied` for a server without users, `Transient` while it loads."""
+        """Ask what it is. Raises `Unavailable` where it has no users, `Transient` while it loads."""
         said = self._ask("asking what it is", "INFO")
         lines = (line.partition(":") for line in _lines(said) if not line.startswith("#"))
         self.info = {key: value for key, _, value in lines if key}
         version = self.info.get("redis_version", "0").partition(".")[0]
         if not version.isdecimal() or int(version) < _SINCE:
-            raise Denied(f"{self} has no users.", hint=TOO_OLD, safety="Nothing was changed.")
+            raise Unavailable(f"{self} has no users.", hint=TOO_OLD, safety="Nothing was changed.")
         if self.info.get("loading", "0") != "0":
             raise Transient(f"{self} is still loading its data.")
+        self.link.run_id = self.run_id
 
     @property
     def product(self) -> str:
@@ -142,6 +161,10 @@ class Node:
         """Let one more password in."""
         self._send(ctx, "ACL", "SETUSER", name, f"#{hash_of(password)}")
 
+    def shut_out(self, name: str, password: Secret, ctx: StepContext) -> None:
+        """Take one password back; the others stay."""
+        self._send(ctx, "ACL", "SETUSER", name, f"!{hash_of(password)}")
+
     def let_in_only(self, user: User, password: Secret, ctx: StepContext) -> None:
         """Let one password in and no other: in one command, so that it is let in all the time."""
         wanted = hash_of(password)
@@ -167,54 +190,74 @@ class Node:
 
     # -- what survives a restart ---------------------------------------------------------------
 
-    def save(self, ctx: StepContext) -> bool:
-        """Keep what was changed, as the options say; return whether it survives a restart."""
-        if self._persist == "none":
-            return True
-        self.require_readable(self.users())
+    def save(self, ctx: StepContext, users: Users | None = None) -> Store:
+        """Keep what is in force over a restart; return by what. Raises `Unavailable` where it cannot.
+
+        `users`: those that are in force, where they were just read.
+
+        Called before the first change it proves that the change can be kept: the servers have no
+        other way to ask. They write a new file and rename it, so a failed try leaves the old one.
+        """
+        store = self.store()
+        if store.command is None:
+            return store
+        self._require_readable(store, users or self.users())
         ctx.require_time()
         try:
-            _ = self.link.call("ACL", "SAVE")
+            _ = self.link.call(*store.command)
         except Said as error:
-            if NO_ACL_FILE in error.text:
-                return self._persist == "rewrite" and self._rewrite(ctx)
-            with translated(str(self), "saving its users", self.link.user, "ACL", "SAVE"):
+            with translated(str(self), "saving its users", self.link.user, *store.command):
+                if error.code != "ERR":
+                    raise
+            raise Unavailable(
+                f"{self} cannot save its users in its {store.name}: {brief(error)}.",
+                hint=f"A file that is mounted by itself cannot be replaced: mount its folder instead. Else look at the folder's owner and mode, whether it is read-only, and at free space; the node's log names the reason. Then try: {' '.join(store.command)}",
+            ) from error
+        except OSError:
+            with translated(str(self), "saving its users", effect=True):
                 raise
-        return True
+        return store
 
-    def require_readable(self, users: Users, *, quotes: bool = False) -> None:
+    def store(self) -> Store:
+        """Return where its users are kept. Raises `Unavailable` where a restart loses them."""
+        if self._store is None:
+            self._store = self._find_store()
+        return self._store
+
+    def _find_store(self) -> Store:
+        if self._persist == "none":
+            return Store(name="left to others (persist: none)")
+        facts = pairs(self._ask("asking for its ACL file", "CONFIG", "GET", "aclfile"))
+        if facts.get("aclfile"):
+            return Store(name=f"ACL file {facts['aclfile']}", command=_SAVE)
+        if self._persist == "rewrite" and self.info.get("config_file"):
+            return Store(name=f"configuration file {self.info['config_file']}", command=_REWRITE)
+        here = self.info.get("config_file")
+        rewrite = (
+            "persist: rewrite (CONFIG REWRITE into its configuration file), or " if here else ""
+        )
+        raise Unavailable(
+            f"{self} keeps no users: it has no ACL file{'' if here else ' and no configuration file'}, so a restart brings the old password back and ends the current one.",
+            hint=f"Set `aclfile /path/users.acl` in its configuration and restart it once; or set, on the target, {rewrite}persist: none, where something else keeps its users or they may be lost.",
+            safety="Nothing was changed.",
+        )
+
+    def _require_readable(self, store: Store, users: Users) -> None:
         """Refuse to save what would keep the server from starting again."""
-        found = None if self._persist == "none" else users.unreadable(quotes=quotes)
+        found = users.unreadable(quotes=not store.reads_quotes)
         if found is not None:
-            raise Denied(
+            raise Unavailable(
                 f"{self}: the name or a pattern of user {found!r} holds a quote or a bracket that the server would write and not read again: saved, it would not start any more.",
                 hint="Change that pattern; where it is a quote outside a selector, an ACL file (`aclfile`) will do.",
             )
-
-    def keeps(self) -> str | None:
-        """Return by what its users survive a restart; None when they do not."""
-        if self._persist == "none":
-            return "left to others (persist: none)"
-        facts = pairs(self._ask("asking for its ACL file", "CONFIG", "GET", "aclfile"))
-        if facts.get("aclfile"):
-            return f"ACL file {facts['aclfile']}"
-        if self._persist == "rewrite" and self.info.get("config_file"):
-            return f"configuration file {self.info['config_file']}"
-        return None
-
-    def _rewrite(self, ctx: StepContext) -> bool:
-        self.require_readable(self.users(), quotes=True)
-        ctx.require_time()
-        _ = self._ask("writing its configuration file", "CONFIG", "REWRITE")
-        return True
 
     # -- who uses it ---------------------------------------------------------------------------
 
     def clients(self, user: str) -> list[Client]:
         """Return the connections of a user, ours excepted."""
-        said, ours = self._ask("looking for sessions", "CLIENT", "LIST"), self._ours()
+        said, ours = self._ask("looking for sessions", "CLIENT", "LIST"), self._ours(self.place)
         found = map(Client.parse, _lines(said))
-        return [one for one in found if one.user == user and one.address not in ours]
+        return [one for one in found if one.user == user and not {one.id, one.address} & ours]
 
     def session(self, client: Client, ctx: StepContext, *, among: int) -> Session:
         """Return a connection as people are told of it. `among` how many nodes this is one."""
@@ -229,7 +272,11 @@ class Node:
     def end(self, client: Client, ctx: StepContext) -> None:
         """End a connection. Gone already is success."""
         ctx.require_time()
-        _ = self._ask("ending a session", "CLIENT", "KILL", "ID", client.id)
+        self.end_connection(client.id)
+
+    def end_connection(self, number: str) -> None:
+        """End a connection by its id: what it has sent and the node has not read is never done."""
+        _ = self._ask("ending a connection", "CLIENT", "KILL", "ID", number)
 
     def machinery(self, user: str) -> str | None:
         """Return what of replication or of the Sentinels logs in as this user; None when nothing does."""
@@ -248,7 +295,9 @@ class Node:
 
     def _send(self, ctx: StepContext, *command: str) -> None:
         ctx.require_time()
-        _ = self._ask(f"{command[0]} {command[1]} {command[2]!r}", *command)
+        doing = f"{command[0]} {command[1]} {command[2]!r}"
+        with translated(str(self), doing, self.link.user, *command, effect=True):
+            _ = self.link.call(*command)
 
 
 def _lines(said: Reply) -> list[str]:

@@ -8,20 +8,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from rotations.valkey.failures import is_refusal, translated, unreachable
+from rotations.valkey.failures import brief, is_refusal, translated, unreachable
 from rotations.valkey.nodes import Node
 from rotations.valkey.options import Place
-from rotations.valkey.wire import Link, Said, pairs
-from rotator.api import Denied, Transient, Unknown
+from rotations.valkey.wire import Limit, Link, NoTlsError, NotRespError, Said, pairs
+from rotator.api import Transient, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
     from rotations.valkey.options import TargetOptions
     from rotations.valkey.wire import Reply
-    from rotator.api import Credential
+    from rotator.api import Credential, StepContext
 
 _IDLE: Final = 8
+_GONE: Final = "If a node is gone for good, take it out of `nodes`, the cluster (CLUSTER FORGET) or the Sentinels (SENTINEL RESET)."
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,12 +34,13 @@ class Nodes:
 
     def require_all(self, then: str) -> None:
         """Raise `Transient` for the nodes that are down. `then` says what that means here."""
+        said = " ".join(error.what for error in self.down.values())
+        refused = [one for one in self.down.values() if isinstance(one, Unavailable)]
+        if refused:
+            raise Unavailable(f"{said} {then}", hint=refused[0].hint)
         if self.down:
-            said = "; ".join(error.what for error in self.down.values())
-            raise Transient(
-                f"{said}. {then}",
-                hint="Bring the node back; or, if it is gone for good, take it out of `nodes`, the cluster (CLUSTER FORGET) or the Sentinels (SENTINEL RESET).",
-            )
+            hints = dict.fromkeys(one.hint for one in self.down.values() if one.hint)
+            raise Transient(f"{said} {then}", hint=" ".join([*hints, _GONE]))
 
 
 class Server:
@@ -51,19 +53,23 @@ class Server:
         self._admin: Callable[[], Credential] = admin
         self._idle: dict[Place, list[Link]] = {}
         self._open: set[Link] = set()
+        # Logged in as the login that is being rotated, so that its next password can be tried at once.
+        self._ready: dict[tuple[Place, str], Link] = {}
+        # By a node's run id: connections that we gave up on before a command was answered.
+        self._given_up: dict[str, set[str]] = {}
         self._tls: dict[str, ssl.SSLContext | None] = {}
         self._guard: threading.Lock = threading.Lock()
 
     @contextmanager
-    def nodes(self, *, also: Credential | None = None) -> Generator[Nodes]:
-        """Lend a connection of the admin to each node.
+    def nodes(self, ctx: StepContext, *, also: Credential | None = None) -> Generator[Nodes]:
+        """Lend a connection of the admin to each node, until the step's time is up.
 
         `also`: what the admin logs in by where its own credential is refused and that is another
         one of the same user, as when it rotates itself.
         """
         found = Nodes()
         try:
-            self._find(found, also)
+            self._find(found, also, Limit(ctx.seconds_left()))
             yield found
         except BaseException:
             for node in found.up:
@@ -72,44 +78,50 @@ class Server:
         for node in found.up:
             self._give(node.link)
 
-    def log_in(self, place: Place, credential: Credential) -> Link | None:
+    def log_in(self, place: Place, credential: Credential, ctx: StepContext) -> Link | None:
         """Log in to one node: the connection, or None when these credentials are refused.
 
-        Raises `Transient` or `Denied` when it cannot be told.
+        Raises `Transient` or `Unavailable` when that is not known.
         """
-        # An empty password would let in as a user that needs none.
-        if not credential.password.reveal():
-            return None
-        where = f"Valkey or Redis at {place}"
-        try:
-            link = self._connect(place)
-        except (OSError, ssl.SSLError) as error:
-            raise unreachable(where, error) from error
-        try:
-            link.log_in(credential.username, credential.password)
-        except Said as error:
-            link.close()
-            if is_refusal(error):
-                return None
-            raise unreachable(where, error) from error
-        except OSError as error:
-            link.close()
-            raise unreachable(where, error) from error
-        return link
+        return self._log_in(place, credential, Limit(ctx.seconds_left()))
+
+    def make_ready(self, place: Place, credential: Credential, ctx: StepContext) -> bool:
+        """Log in and keep the connection, for `log_in` to use; False when that is refused."""
+        link = self.log_in(place, credential, ctx)
+        if link is not None:
+            self.keep_ready(link)
+        return link is not None
+
+    def keep_ready(self, link: Link) -> None:
+        """Keep a connection of the login that is being rotated."""
+        with self._guard:
+            self._open.add(link)
+            before = self._ready.pop((link.place, link.user), None)
+            self._ready[link.place, link.user] = link
+        if before is not None:
+            self._hang_up(before)
+
+    def close_ready(self, user: str) -> None:
+        """Close the connections that were kept for a login."""
+        with self._guard:
+            names = [one for one in self._ready if one[1] == user]
+            links = [self._ready.pop(one) for one in names]
+        for link in links:
+            self._hang_up(link)
 
     def close(self) -> None:
         """Close the idle connections of the admin."""
         with self._guard:
             idle, self._idle = self._idle, {}
-        for links in idle.values():
-            for link in links:
-                self._hang_up(link)
+            ready, self._ready = self._ready, {}
+        for link in [*ready.values(), *(one for links in idle.values() for one in links)]:
+            self._hang_up(link)
 
     # -- finding nodes -------------------------------------------------------------------------
 
-    def _find(self, found: Nodes, also: Credential | None) -> None:
+    def _find(self, found: Nodes, also: Credential | None, limit: Limit) -> None:
         """Reach every node that somebody knows, and whom those know in turn."""
-        todo, seen = [*self.options.named(), *self._from_sentinels()], set[Place]()
+        todo, seen = [*self.options.named(), *self._from_sentinels(limit)], set[Place]()
         runs = set[str]()
         while todo:
             place = todo.pop(0)
@@ -117,7 +129,7 @@ class Server:
                 continue
             seen.add(place)
             try:
-                node = self._reach(place, also)
+                node = self._reach(place, also, limit)
             except Transient as error:
                 found.down[place] = error
                 continue
@@ -138,18 +150,20 @@ class Server:
             found.require_all("Nothing was changed.")
         if found.down or any(not node.is_replica for node in found.up):
             return
-        raise Denied(
+        raise Unavailable(
             f"{found.up[0]} is a read-only replica of {found.up[0].primary}, and no primary is named.",
             hint="Name the primary as `host`, and replicas in `nodes`; or the `sentinels`.",
             safety="Nothing was changed.",
         )
 
-    def _from_sentinels(self) -> Iterable[Place]:
+    def _from_sentinels(self, limit: Limit) -> Iterable[Place]:
         """Ask the first Sentinel that answers for the primary and its replicas."""
         failed: list[str] = []
         for place in self.options.sentinel_places():
             try:
-                return self._ask_sentinel(place)
+                return self._ask_sentinel(place, limit)
+            except Unavailable:
+                raise
             except Transient as error:
                 failed.append(error.what)
         if failed:
@@ -158,10 +172,10 @@ class Server:
             )
         return []
 
-    def _ask_sentinel(self, place: Place) -> list[Place]:
+    def _ask_sentinel(self, place: Place, limit: Limit) -> list[Place]:
         where, service = f"Sentinel at {place}", str(self.options.service)
         try:
-            link = self._connect(place)
+            link = self._connect(place, limit)
         except (OSError, ssl.SSLError) as error:
             raise unreachable(where, error) from error
         try:
@@ -185,7 +199,7 @@ class Server:
                     link.log_in(admin.username, admin.password)
                     return link.call("SENTINEL", what, service)
             if "No such master" in error.text:
-                raise Denied(
+                raise Unavailable(
                     f"{where} watches nothing by the name of {service!r}.",
                     hint="`service` is the name in `sentinel monitor NAME ...`.",
                 ) from error
@@ -193,45 +207,116 @@ class Server:
 
     # -- the admin's connections ---------------------------------------------------------------
 
-    def _reach(self, place: Place, also: Credential | None) -> Node:
+    def _reach(self, place: Place, also: Credential | None, limit: Limit) -> Node:
         """Return a node that has said what it is. One that hung up while idle is called again."""
         while True:
             with self._guard:
                 links = self._idle.get(place)
                 link = links.pop() if links else None
-            node = Node(link or self._log_in_admin(place, also), self.options.persist, self._ours)
+            if link is not None:
+                link.limit = limit
+            node = Node(
+                link or self._log_in_admin(place, also, limit), self.options.persist, self._ours
+            )
             try:
                 node.look()
+                self._end_given_up(node)
             except BaseException as error:
                 self._hang_up(node.link)
-                if not isinstance(error, Unknown):
+                cause = error.__cause__
+                hung_up = isinstance(cause, OSError) and not isinstance(cause, TimeoutError)
+                if link is None or not hung_up:
                     raise
-                if link is None:
-                    raise Transient(error.what) from error
                 continue
             return node
 
-    def _log_in_admin(self, place: Place, also: Credential | None) -> Link:
+    def _log_in_admin(self, place: Place, also: Credential | None, limit: Limit) -> Link:
         admin = self._admin()
-        link = self.log_in(place, admin)
+        link = self._log_in(place, admin, limit)
         if link is None:
             # The admin's own password may just have been rotated: look once more.
             again = self._admin()
             for other in (again, also):
                 if link is None and other is not None and _is_another(other, admin):
-                    link = self.log_in(place, other)
+                    link = self._log_in(place, other, limit)
         if link is None:
-            raise Denied(
-                f"Valkey or Redis at {place} refuses the admin login {admin.username!r}.",
-                hint=f"Look at `admin` of target {self.name!r}: is the password right, and is that user on this node too? Nodes do not share users.",
+            raise Unavailable(
+                f"Valkey or Redis at {place} rejects the admin login {admin.username!r}: no such user, user off, or another password.",
+                hint=f"Put the right password where `admin` of target {self.name!r} is kept; or, on each node, as nodes do not share users: ACL SETUSER {admin.username} on >PASSWORD, then ACL SAVE.",
             )
+        with translated(f"Valkey or Redis at {place}", "asking for our connection's id"):
+            link.identify()
         with self._guard:
             self._open.add(link)
         return link
 
-    def _ours(self) -> frozenset[str]:
+    def _log_in(self, place: Place, credential: Credential, limit: Limit) -> Link | None:
+        # An empty password would let in as a user that needs none.
+        if not credential.password.reveal():
+            return None
+        where = f"Valkey or Redis at {place}"
         with self._guard:
-            return frozenset(link.address for link in self._open)
+            link = self._ready.pop((place, credential.username), None)
+            if link is not None:
+                self._open.discard(link)
+        if link is not None:
+            link.limit = limit
+        try:
+            while True:
+                ready, link = link, link or self._connect(place, limit)
+                try:
+                    link.log_in(credential.username, credential.password)
+                except OSError as error:
+                    self._hang_up(link)
+                    if ready is None:
+                        if isinstance(error, ConnectionResetError) and self._wants_tls(
+                            place, limit
+                        ):
+                            raise NotRespError(speaks_tls=True) from error
+                        raise
+                    link = None
+                    continue
+                return link
+        except Said as error:
+            if link is not None:
+                self._hang_up(link)
+            if is_refusal(error):
+                return None
+            raise unreachable(where, error) from error
+        except (OSError, ssl.SSLError) as error:
+            raise unreachable(where, error) from error
+
+    def _wants_tls(self, place: Place, limit: Limit) -> bool:
+        """Return whether a node that hung up on us speaks TLS. Nothing secret is sent."""
+        if self.options.tls(place.host) != "disable" or place.host.startswith("/"):
+            return False
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        try:
+            Link(place, context, limit.within(1)).close()
+        except OSError:
+            return False
+        return True
+
+    def _ours(self, place: Place) -> frozenset[str]:
+        """Return how a node knows our own connections: by id, or by address where it tells none."""
+        with self._guard:
+            return frozenset(
+                link.id if link.id and link.place == place else link.address for link in self._open
+            )
+
+    def _end_given_up(self, node: Node) -> None:
+        """End the connections on which a command was never answered: it must not be done late."""
+        with self._guard:
+            ids = self._given_up.pop(node.run_id, set())
+        for number, one in enumerate(sorted(ids), start=1):
+            try:
+                node.end_connection(one)
+            except BaseException:
+                with self._guard:
+                    left = sorted(ids)[number - 1 :]
+                    self._given_up.setdefault(node.run_id, set()).update(left)
+                raise
 
     def _give(self, link: Link) -> None:
         with self._guard:
@@ -244,28 +329,61 @@ class Server:
     def _hang_up(self, link: Link) -> None:
         with self._guard:
             self._open.discard(link)
+            if link.is_waiting and link.id:
+                self._given_up.setdefault(link.run_id, set()).add(link.id)
         link.close()
 
-    def _connect(self, place: Place) -> Link:
+    def _connect(self, place: Place, limit: Limit) -> Link:
         with self._guard:
             # Made once for each host: to read the system's authorities takes longer than a login.
             if place.host not in self._tls:
                 self._tls[place.host] = self._context(place.host)
             tls = self._tls[place.host]
-        return Link(place, tls, connect_timeout=self.options.connect_timeout)
+        try:
+            link = Link(place, tls, limit.within(self.options.connect_timeout))
+        except TimeoutError:
+            if tls is not None and _speaks_plainly(place, limit.within(1)):
+                raise NoTlsError from None
+            raise
+        link.limit = limit
+        return link
 
     def _context(self, host: str) -> ssl.SSLContext | None:
         options, mode = self.options, self.options.tls(host)
         if mode == "disable":
             return None
         authorities = options.sslrootcert
-        context = ssl.create_default_context(cafile=str(authorities) if authorities else None)
-        context.check_hostname = mode == "verify-full"
-        if mode == "require":
-            context.verify_mode = ssl.CERT_NONE
-        if options.sslcert is not None:
-            context.load_cert_chain(options.sslcert, options.sslkey)
+        try:
+            context = ssl.create_default_context(cafile=str(authorities) if authorities else None)
+            context.check_hostname = mode == "verify-full"
+            if mode == "require":
+                context.verify_mode = ssl.CERT_NONE
+            if options.sslcert is not None:
+                context.load_cert_chain(options.sslcert, options.sslkey)
+        except (OSError, ssl.SSLError) as error:
+            names = [str(one) for one in (authorities, options.sslcert, options.sslkey) if one]
+            raise Unavailable(
+                f"target {self.name!r}: a certificate or key cannot be read ({brief(error)}): {', '.join(names)}.",
+                hint="Look at `sslrootcert`, `sslcert` and `sslkey`: is each a PEM file that this process may read, and the key that of the certificate?",
+            ) from error
         return context
+
+
+def _speaks_plainly(place: Place, limit: Limit) -> bool:
+    """Return whether a node answers without TLS, which it takes for the beginning of a command."""
+    try:
+        link = Link(place, None, limit)
+    except OSError:
+        return False
+    try:
+        _ = link.call("PING")
+    except Said:
+        return True
+    except OSError:
+        return False
+    finally:
+        link.close()
+    return True
 
 
 def _is_another(one: Credential, than: Credential) -> bool:

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rotations.valkey.login import Login, require_ours
+from rotations.valkey.login import (
+    SAFE,
+    Change,
+    Login,
+    closed_or_open,
+    not_ours,
+    require_ours,
+    without_source,
+)
 from rotations.valkey.options import DEFAULT, check_name
-from rotations.valkey.users import Mark, User, hash_of
+from rotations.valkey.users import Mark, hash_of
 from rotator.api import (
     MASK,
     Conflict,
     Credential,
     Denied,
+    Refused,
+    StepError,
     UsageError,
     candidate,
     next_of_pair,
+    passed,
     require_not_current,
     require_pair,
     same_login,
@@ -22,13 +33,13 @@ from rotator.api import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from rotations.valkey.nodes import Node
     from rotations.valkey.options import SecretOptions
     from rotations.valkey.server import Nodes
-    from rotations.valkey.users import Users
+    from rotations.valkey.users import User, Users
     from rotator.api import StepContext
-
-_SAFE: Final = "The application is safe: nothing was changed."
 
 
 class DualPassword(Login):
@@ -41,90 +52,109 @@ class DualPassword(Login):
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Let the new password in beside the current one, on all nodes once all of them can."""
         with self._creating(new, ctx) as places:
-            marks = [users.mark(ctx.secret, new.username) for _, users in places]
-            known = [users.get(new.username) for _, users in places]
-            if ctx.current is None and all(
-                mark is not None or user is None for mark, user in zip(marks, known, strict=True)
-            ):
+            if ctx.current is None:
                 self._make(places, new, self._options.like, ctx)
                 return
-            found: list[tuple[Node, User]] = []
-            for (node, users), mark in zip(places, marks, strict=True):
-                if users.get(new.username) is not None:
-                    require_ours(mark, new.username, node, ctx)
-                found.append((node, self._usable(node, users, new, ctx)))
-            for node, user in found:
-                self._let_in(node, user, new, ctx)
-                self._keep(node, ctx)
+            users = [(node, users.get(new.username)) for node, users in places]
+            self._apply(
+                [self._change(node, user, new, ctx) for node, user in users if user is not None],
+                ctx,
+            )
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Let in by the current password only. Sessions stay: they are of the user, not of a password."""
-        self._only_current(old, ctx)
+        self._only_current(old, ctx, must_save=True)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
-        """Let in by the current password only; drop the user where this rotation made it."""
+        """Take the new password back; drop the user where this rotation made it."""
         if ctx.current is not None:
-            self._only_current(new, ctx)
+            self._only_current(new, ctx, must_save=False)
             return
         mine = Mark.make(ctx.secret, new.username, ctx.rotation_id)
-        with self._ending(new) as nodes:
+        with self._ending(new, ctx) as nodes:
             if any(node.users().mark(ctx.secret, new.username) == mine for node in nodes.up):
-                self._close(nodes, new.username, ctx, end_sessions=True)
-                self._drop(nodes, new.username, ctx)
-            self._keep_all(nodes, ctx)
+                self._close(nodes, new.username, ctx, end_sessions=True, must_save=False)
+                self._drop(nodes, new.username, ctx, must_save=False)
+            self._keep_all(nodes, ctx, must=False)
 
-    def _let_in(self, node: Node, user: User, new: Credential, ctx: StepContext) -> None:
-        if hash_of(new.password) not in user.hashes:
-            node.let_in(user.name, new.password, ctx)
+    def _change(self, node: Node, user: User, new: Credential, ctx: StepContext) -> Change:
+        wanted = hash_of(new.password)
 
-    def _usable(self, node: Node, users: Users, new: Credential, ctx: StepContext) -> User:
-        """Return the user of a node, if a password can be set beside the one that the backend serves."""
-        user = users.get(new.username)
+        def do() -> None:
+            if wanted not in user.hashes:
+                node.let_in(user.name, new.password, ctx)
+
+        return Change(node=node, do=do, undo=lambda: self._take_back(node, new, ctx))
+
+    def _take_back(self, node: Node, new: Credential, ctx: StepContext) -> None:
+        """End the new password alone, where it is known; others may have been set by hand."""
+        current = ctx.current
+        if current is None or new.password == current.password:
+            return
+        user = node.users().get(new.username)
         if user is None:
-            raise Conflict(
-                f"{node} has no user {new.username!r}.",
+            return
+        if hash_of(current.password) not in user.hashes or not new.password.reveal():
+            node.let_in_only(user, current.password, ctx)
+        elif hash_of(new.password) in user.hashes:
+            node.shut_out(user.name, new.password, ctx)
+
+    def _in_the_way(
+        self,
+        node: Node,
+        users: Users,
+        new: Credential | None,
+        current: Credential | None,
+        ctx: StepContext,
+    ) -> Iterable[StepError]:
+        """Yield why no password can be set beside the one that the backend serves."""
+        name = new.username if new else current.username if current else self._options.username
+        if name is None:
+            return
+        user, mark = users.get(name), users.mark(ctx.secret, name)
+        if user is not None and mark is None and (current is None or name not in ctx.adopted):
+            yield not_ours(name, node)
+        elif current is None:
+            like = self._options.like
+            if like is None or users.get(like) is None:
+                yield without_source(node, like)
+        elif user is None:
+            yield Conflict(
+                f"{node} has no user {name!r}.",
                 hint="Nodes do not share users: make it there as it is on the others (ACL LIST), with the password that the backend serves.",
-                safety=_SAFE,
+                safety=SAFE,
             )
-        if user.nopass:
-            raise Denied(
-                f"user {user.name!r} at {node} is let in by any password (nopass), and a password would lock out who has none.",
-                hint=f"Once all who use it send a password: ACL SETUSER {user.name} resetpass >PASSWORD",
-                safety=_SAFE,
-            )
-        if not user.on:
-            raise Denied(
-                f"user {user.name!r} at {node} is off: it lets nobody in.",
-                hint=f"If it is to be used: ACL SETUSER {user.name} on",
-                safety=_SAFE,
-            )
-        if not self._accepts(user, new, ctx):
-            raise Conflict(
-                f"user {user.name!r} at {node} does not accept the current password, so nothing was set beside it.",
-                safety="The application is NOT safe there: what the backend serves does not log in.",
-                hint="Set the password that the backend serves, or write the right one into the backend.",
-            )
-        return user
+        elif (problem := closed_or_open(node, user)) is not None:
+            yield problem
+        else:
+            yield from self._passwords_in_the_way(node, user, new, current)
 
-    def _accepts(self, user: User, new: Credential, ctx: StepContext) -> bool:
-        """Return whether a user is in a state from which this rotation can go on."""
+    def _passwords_in_the_way(
+        self, node: Node, user: User, new: Credential | None, current: Credential
+    ) -> Iterable[StepError]:
+        """Yield why this user's passwords are not those from which a rotation can go on."""
         _ = new
-        return ctx.current is not None and hash_of(ctx.current.password) in user.hashes
+        if hash_of(current.password) not in user.hashes:
+            yield _not_served(node, user)
 
-    def _only_current(self, gone: Credential, ctx: StepContext) -> None:
+    def _only_current(self, gone: Credential, ctx: StepContext, *, must_save: bool) -> None:
         name = gone.username
         if ctx.current is None or ctx.current.username != name:
             return
-        with self._ending(gone) as nodes:
+        with self._ending(gone, ctx) as nodes:
             found = [(node, node.users()) for node in nodes.up]
             for node, users in found:
                 if users.get(name) is not None:
                     require_ours(users.mark(ctx.secret, name), name, node, ctx)
             for node, users in found:
                 user = users.get(name)
-                if user is not None:
+                if user is None:
+                    continue
+                if must_save:
                     node.let_in_only(user, ctx.current.password, ctx)
-                    self._keep(node, ctx)
+                else:
+                    self._take_back(node, gone, ctx)
+                self._keep(node, ctx, must=must_save)
 
     def _check(self, options: SecretOptions) -> None:
         self._require_plain(options.username)
@@ -134,8 +164,12 @@ class DualPassword(Login):
             return _made(new.username, self._options.like)
         return [f"ACL SETUSER {new.username} #{MASK}"]
 
-    def _farewell(self, old: str) -> list[str]:
-        return [f"ACL SETUSER {old} resetpass #{MASK}"]
+    def _farewell(self, old: Credential, nodes: Nodes) -> list[str]:
+        served = hash_of(old.password)
+        users = [node.users().get(old.username) for node in nodes.up]
+        more = max((len(one.hashes - {served}) for one in users if one is not None), default=0)
+        by_hand = f" (ends {more} more password(s) of this user, set by hand)" if more else ""
+        return [f"ACL SETUSER {old.username} resetpass #{MASK}{by_hand}"]
 
 
 class SingleUser(DualPassword):
@@ -147,18 +181,55 @@ class SingleUser(DualPassword):
         """Nothing is left to do but where a node has missed it: the old one went when the new one was set."""
         super().revoke(old, ctx)
 
-    def _let_in(self, node: Node, user: User, new: Credential, ctx: StepContext) -> None:
-        node.let_in_only(user, new.password, ctx)
+    def _change(self, node: Node, user: User, new: Credential, ctx: StepContext) -> Change:
+        """Change it while a connection is open on which the new password can be tried at once."""
+        for one in (ctx.current, new):
+            if one is not None and hash_of(one.password) in user.hashes:
+                self._make_ready(node, one, ctx)
+                break
 
-    def _accepts(self, user: User, new: Credential, ctx: StepContext) -> bool:
-        return hash_of(new.password) in user.hashes or super()._accepts(user, new, ctx)
+        def prove() -> None:
+            if not self._server.make_ready(node.place, new, ctx):
+                raise Refused(f"{node} rejects the new password of {new.username!r}.")
+
+        return Change(
+            node=node,
+            do=lambda: node.let_in_only(user, new.password, ctx),
+            undo=lambda: self._take_back(node, new, ctx),
+            prove=prove,
+        )
+
+    def _make_ready(self, node: Node, credential: Credential, ctx: StepContext) -> None:
+        """Log in by what is valid now, and do the login's work: what fails then would fail afterwards."""
+        link = self._server.log_in(node.place, credential, ctx)
+        if link is None:
+            raise _not_served(node, None, credential.username)
+        try:
+            _ = passed(credential.username, list(self._work(node, link)))
+        except BaseException:
+            link.close()
+            raise
+        self._server.keep_ready(link)
+
+    def _passwords_in_the_way(
+        self, node: Node, user: User, new: Credential | None, current: Credential
+    ) -> Iterable[StepError]:
+        if new is not None and new.password == current.password:
+            # Whoever owns the login asks for this password, whatever it has now.
+            return
+        ours = {hash_of(one.password) for one in (new, current) if one is not None}
+        if not ours & user.hashes:
+            yield _not_served(node, user)
+        elif more := len(user.hashes - ours):
+            yield Denied(
+                f"user {user.name!r} at {node} has {more} more password(s), set by hand: this strategy would end them at once.",
+                hint=f"Use strategy dual-password, which ends them after the grace period. Or remove each that nobody uses (ACL GETUSER {user.name} lists them): ACL SETUSER {user.name} !HASH",
+                safety=SAFE,
+            )
 
     def _plan(self, new: Credential, current: Credential | None) -> list[str]:
         planned = super()._plan(new, current)
-        return self._farewell(new.username) if current else planned
-
-    def _farewell(self, old: str) -> list[str]:
-        return [f"ACL SETUSER {old} resetpass #{MASK}"]
+        return [f"ACL SETUSER {new.username} resetpass #{MASK}"] if current else planned
 
 
 class AlternatingUsers(Login):
@@ -171,20 +242,18 @@ class AlternatingUsers(Login):
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Give the other user the current one's rules and a password, in one command for each node."""
         like = ctx.current.username if ctx.current else self._options.like
-        if ctx.current is not None:
-            _require_droppable(ctx.current.username)
         with self._creating(new, ctx) as places:
             self._make(places, new, like, ctx)
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Take its password and switch it off; it waits for its next turn."""
         require_not_current(old.username, ctx)
-        with self._ending(old) as nodes:
+        with self._ending(old, ctx) as nodes:
             for node in nodes.up:
                 users = node.users()
                 if users.get(old.username) is not None:
                     require_ours(users.mark(ctx.secret, old.username), old.username, node, ctx)
-            self._close(nodes, old.username, ctx, end_sessions=ctx.end_sessions)
+            self._close(nodes, old.username, ctx, end_sessions=ctx.end_sessions, must_save=True)
             self._rest(nodes, old.username, ctx)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
@@ -192,12 +261,46 @@ class AlternatingUsers(Login):
         if ctx.current is not None and ctx.current.username == new.username:
             return
         mine = Mark.make(ctx.secret, new.username, ctx.rotation_id)
-        with self._ending(new) as nodes:
+        with self._ending(new, ctx) as nodes:
             marks = [node.users().mark(ctx.secret, new.username) for node in nodes.up]
-            self._close(nodes, new.username, ctx, end_sessions=True)
+            self._close(nodes, new.username, ctx, end_sessions=True, must_save=False)
             if mine in marks:
-                self._drop(nodes, new.username, ctx)
-            self._keep_all(nodes, ctx)
+                self._drop(nodes, new.username, ctx, must_save=False)
+            self._keep_all(nodes, ctx, must=False)
+
+    def _in_the_way(
+        self,
+        node: Node,
+        users: Users,
+        new: Credential | None,
+        current: Credential | None,
+        ctx: StepContext,
+    ) -> Iterable[StepError]:
+        """Yield why the other user cannot be made like the current one."""
+        name = new.username if new else self._next_name(current)
+        if (
+            name is not None
+            and users.get(name) is not None
+            and users.mark(ctx.secret, name) is None
+            and name not in ctx.adopted
+        ):
+            yield not_ours(name, node)
+        like = current.username if current else self._options.like
+        source = users.get(like) if like is not None else None
+        if source is None:
+            yield without_source(node, like)
+        elif current is not None:
+            if source.name == DEFAULT:
+                yield Denied(
+                    "the user `default` cannot be dropped or switched off: who sends no name is taken for it.",
+                    hint="Strategy dual-password rotates it.",
+                    safety=SAFE,
+                )
+            elif (problem := closed_or_open(node, source)) is not None:
+                yield problem
+
+    def _next_name(self, current: Credential | None) -> str | None:
+        return next_of_pair(self._options.users, current)
 
     def _rest(self, nodes: Nodes, name: str, ctx: StepContext) -> None:
         """Leave it there, closed."""
@@ -215,8 +318,9 @@ class AlternatingUsers(Login):
     def _plan(self, new: Credential, current: Credential | None) -> list[str]:
         return _made(new.username, current.username if current else self._options.like)
 
-    def _farewell(self, old: str) -> list[str]:
-        return [f"ACL SETUSER {old} off resetpass"]
+    def _farewell(self, old: Credential, nodes: Nodes) -> list[str]:
+        _ = nodes
+        return [f"ACL SETUSER {old.username} off resetpass"]
 
 
 class NewUser(AlternatingUsers):
@@ -224,7 +328,7 @@ class NewUser(AlternatingUsers):
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Draw a user name that is free on every node that is up."""
-        with self._server.nodes() as nodes:
+        with self._server.nodes(ctx) as nodes:
             taken = [node.users() for node in nodes.up]
         while True:
             name = successor(self._options.prefix or "", ctx.entropy)
@@ -234,15 +338,19 @@ class NewUser(AlternatingUsers):
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Drop the user that this rotation made, if it did."""
         mine = Mark.make(ctx.secret, new.username, ctx.rotation_id)
-        with self._ending(new) as nodes:
+        with self._ending(new, ctx) as nodes:
             if any(node.users().mark(ctx.secret, new.username) == mine for node in nodes.up):
                 require_not_current(new.username, ctx)
-                self._close(nodes, new.username, ctx, end_sessions=True)
-                self._drop(nodes, new.username, ctx)
-            self._keep_all(nodes, ctx)
+                self._close(nodes, new.username, ctx, end_sessions=True, must_save=False)
+                self._drop(nodes, new.username, ctx, must_save=False)
+            self._keep_all(nodes, ctx, must=False)
+
+    def _next_name(self, current: Credential | None) -> str | None:
+        _ = current
+        return None
 
     def _rest(self, nodes: Nodes, name: str, ctx: StepContext) -> None:
-        self._drop(nodes, name, ctx)
+        self._drop(nodes, name, ctx, must_save=True)
 
     def _check(self, options: SecretOptions) -> None:
         if options.prefix is None:
@@ -250,8 +358,8 @@ class NewUser(AlternatingUsers):
         check_name(options.prefix)
         self._require_plain(options.prefix)
 
-    def _farewell(self, old: str) -> list[str]:
-        return [f"ACL SETUSER {old} off resetpass", f"ACL DELUSER {old}"]
+    def _farewell(self, old: Credential, nodes: Nodes) -> list[str]:
+        return [*super()._farewell(old, nodes), f"ACL DELUSER {old.username}"]
 
 
 STRATEGIES: Final[dict[str, type[DualPassword | AlternatingUsers]]] = {
@@ -274,10 +382,9 @@ def _made(name: str, like: str | None) -> list[str]:
     ]
 
 
-def _require_droppable(name: str) -> None:
-    if name == DEFAULT:
-        raise Denied(
-            "the user `default` cannot be dropped or switched off: who sends no name is taken for it.",
-            hint="Strategy dual-password rotates it.",
-            safety=_SAFE,
-        )
+def _not_served(node: Node, user: User | None, name: str = "") -> StepError:
+    return Conflict(
+        f"user {user.name if user else name!r} at {node} does not accept the current password, so nothing was set beside it.",
+        safety="The application is NOT safe there: what the backend serves does not log in.",
+        hint="Set the password that the backend serves, or write the right one into the backend.",
+    )

@@ -7,8 +7,11 @@ a command had gone out when its connection broke.
 from __future__ import annotations
 
 import socket
+import struct
+import threading
+import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     import ssl
@@ -19,9 +22,16 @@ if TYPE_CHECKING:
 # RESP's arrays nest; their parts are told apart where they are used.
 Reply: TypeAlias = "str | int | list[Reply] | None"
 
-# Below a step's deadline of 30 s.
+# The longest that one command may take, whatever is left of the step.
 _SECONDS: Final = 10.0
 _KIND: Final = 1
+_CHUNK: Final = 65_536
+# No answer of a server nests deeper than this.
+_DEPTH: Final = 16
+# A TLS record of an alert: the node speaks TLS, and got none.
+_ALERT: Final = b"\x15"
+# Closing discards what was not sent yet, and resets the connection.
+_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Said(Exception):
@@ -34,23 +44,66 @@ class Said(Exception):
         super().__init__(self.text)
 
 
-class Link:
-    """A connection that sends one command at a time. Raises `OSError` where it breaks."""
+class NotRespError(ConnectionError):
+    """What answers is neither Valkey nor Redis. `speaks_tls`: it answered with a TLS record."""
 
-    def __init__(self, place: Place, tls: ssl.SSLContext | None, *, connect_timeout: float) -> None:
+    def __init__(self, *, speaks_tls: bool = False) -> None:
+        self.speaks_tls: bool = speaks_tls
+        super().__init__("the answer is not in the protocol of Valkey and Redis")
+
+
+class NoTlsError(ConnectionError):
+    """TLS was asked for, and the node does not speak it."""
+
+
+class Limit:
+    """A moment by which everything has to be over: sockets know limits for single reads only."""
+
+    def __init__(self, seconds: float) -> None:
+        """Begin to count."""
+        # Not the clock port: sockets wait in real time, also where a test has set the clock.
+        self._ends: float = time.monotonic() + seconds
+
+    def within(self, seconds: float) -> Limit:
+        """Return the nearer of this and so many seconds from now."""
+        return Limit(min(seconds, self._ends - time.monotonic()))
+
+    def left(self) -> float:
+        """Return the seconds that are left. Raises `TimeoutError` where there are none."""
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("it did not answer in time")
+        return left
+
+
+class Link:
+    """A connection that sends one command at a time. Raises `OSError` where it breaks.
+
+    All that it does ends by its `limit`, however slowly the node sends.
+    """
+
+    def __init__(self, place: Place, tls: ssl.SSLContext | None, limit: Limit) -> None:
         """Connect. Nobody is logged in yet."""
         self.place: Place = place
         self.user: str = ""
-        raw = self._open(place, connect_timeout)
+        # As the node knows it; empty where it does not tell.
+        self.id: str = ""
+        # Of the node, since it was started.
+        self.run_id: str = ""
+        self.limit: Limit = limit
+        # Whether a command was sent whose answer has not come.
+        self.is_waiting: bool = False
+        self._buffer: bytearray = bytearray()
+        raw = _connected(place, limit)
         try:
             if tls is not None:
+                raw.settimeout(limit.left())
+                # The limit of a handshake is that of all its parts together.
                 raw = tls.wrap_socket(raw, server_hostname=place.host)
-            raw.settimeout(_SECONDS)
         except BaseException:
             raw.close()
             raise
         self._socket: socket.socket = raw
-        self._answers = raw.makefile("rb")
 
     @property
     def address(self) -> str:
@@ -67,70 +120,91 @@ class Link:
         _ = self._call([b"AUTH", encoded(user), encoded(password.reveal())])
         self.user = user
 
+    def identify(self) -> None:
+        """Ask for this connection's id: every user may, as it is part of a login."""
+        try:
+            found = self.call("HELLO", "2")
+        except Said:
+            return
+        words = found if isinstance(found, list) else []
+        self.id = next((str(value) for name, value in _couples(words) if name == "id"), "")
+
     def close(self) -> None:
-        """Hang up."""
+        """Hang up; what was sent and not answered is not sent again by our side."""
         with suppress(OSError):
-            self._answers.close()
+            if self.is_waiting:
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._socket.close()
 
     def _call(self, command: list[bytes]) -> Reply:
         parts = [b"*%d\r\n" % len(command)]
         parts += [b"$%d\r\n%b\r\n" % (len(one), one) for one in command]
-        self._socket.sendall(b"".join(parts))
-        answer = self._read()
+        # Half, so that a node that does not answer leaves the time to undo what others have done.
+        limit = self.limit.within(min(_SECONDS, self.limit.left() / 2))
+        self._socket.settimeout(limit.left())
+        self.is_waiting = True
+        # A node that refuses a connection says why and closes it: that is read even so.
+        try:
+            self._socket.sendall(b"".join(parts))
+        except TimeoutError:
+            raise
+        except OSError:
+            pass
+        answer = self._read(limit)
+        self.is_waiting = False
         if isinstance(answer, Said):
             raise answer
         return answer
 
-    def _read(self) -> Reply | Said:
-        line = self._answers.readline()
-        if not line.endswith(b"\r\n"):
-            raise ConnectionResetError("the node hung up")
-        kind, text = line[:_KIND], line[_KIND:-2]
+    def _read(self, limit: Limit, depth: int = 0) -> Reply | Said:
+        line = self._line(limit)
+        kind, text = line[:_KIND], line[_KIND:]
         if kind == b"+":
             return _text(text)
         if kind == b"-":
             return Said(_text(text))
+        try:
+            number = int(text)
+        except ValueError:
+            raise NotRespError(speaks_tls=kind == _ALERT) from None
         if kind == b":":
-            return int(text)
+            return number
         if kind == b"$":
-            return self._bulk(int(text))
-        if kind == b"*":
-            return self._array(int(text))
-        raise ConnectionAbortedError("what answers there speaks another protocol")
+            return None if number < 0 else _text(self._bytes(number + 2, limit)[:-2])
+        if kind == b"*" and depth < _DEPTH:
+            return self._array(number, limit, depth + 1)
+        raise NotRespError
 
-    def _bulk(self, length: int) -> str | None:
-        if length < 0:
-            return None
-        found = self._answers.read(length + 2)
-        if len(found) != length + 2:
-            raise ConnectionResetError("the node hung up")
-        return _text(found[:-2])
-
-    def _array(self, length: int) -> Reply:
+    def _array(self, length: int, limit: Limit, depth: int) -> Reply:
         found: list[Reply] = []
         for _ in range(length):
-            one = self._read()
+            one = self._read(limit, depth)
             if isinstance(one, Said):
                 raise one
             found.append(one)
         return None if length < 0 else found
 
-    @staticmethod
-    def _open(place: Place, seconds: float) -> socket.socket:
-        if not place.host.startswith("/"):
-            try:
-                return socket.create_connection((place.host, place.port), seconds)
-            except UnicodeError as error:
-                raise ConnectionError(f"{place.host!r} is no name of a host") from error
-        made = socket.socket(socket.AF_UNIX)
-        try:
-            made.settimeout(seconds)
-            made.connect(place.host)
-        except BaseException:
-            made.close()
-            raise
-        return made
+    def _line(self, limit: Limit) -> bytes:
+        while (end := self._buffer.find(b"\r\n")) < 0:
+            speaks_tls = self._buffer.startswith(_ALERT)
+            if speaks_tls or len(self._buffer) > _CHUNK:
+                raise NotRespError(speaks_tls=speaks_tls)
+            self._fill(limit)
+        return self._bytes(end + 2, limit)[:-2]
+
+    def _bytes(self, length: int, limit: Limit) -> bytes:
+        while len(self._buffer) < length:
+            self._fill(limit)
+        found = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return found
+
+    def _fill(self, limit: Limit) -> None:
+        self._socket.settimeout(limit.left())
+        found = self._socket.recv(_CHUNK)
+        if not found:
+            raise ConnectionResetError("the node closed the connection")
+        self._buffer += found
 
 
 def texts(reply: Reply) -> list[str]:
@@ -140,8 +214,7 @@ def texts(reply: Reply) -> list[str]:
 
 def pairs(reply: Reply) -> dict[str, str]:
     """Return an array of names and values as a mapping."""
-    found = texts(reply)
-    return dict(zip(found[::2], found[1::2], strict=False))
+    return dict(_couples(texts(reply)))
 
 
 def encoded(text: str) -> bytes:
@@ -151,6 +224,57 @@ def encoded(text: str) -> bytes:
     except UnicodeEncodeError:
         # Not raised on: the error would carry the text, which may be a password.
         return text.encode(errors="surrogatepass")
+
+
+def _connected(place: Place, limit: Limit) -> socket.socket:
+    """Connect to the first address of a host that answers in time."""
+    failed: OSError = ConnectionError(f"{place.host!r} has no address")
+    for family, address in _addresses(place, limit):
+        made = socket.socket(family)
+        try:
+            made.settimeout(limit.left())
+            made.connect(address)
+        except OSError as error:
+            made.close()
+            failed = error
+            continue
+        if family != socket.AF_UNIX:
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return made
+    raise failed
+
+
+def _addresses(place: Place, limit: Limit) -> list[tuple[socket.AddressFamily, Any]]:
+    """Look a host up. The system's resolver knows no limit of ours: it is left behind at the limit."""
+    if place.host.startswith("/"):
+        return [(socket.AF_UNIX, place.host)]
+    found: list[tuple[socket.AddressFamily, Any]] = []
+    failed: list[OSError] = []
+
+    def look_up() -> None:
+        try:
+            told = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
+            found.extend((family, address) for family, _, _, _, address in told)
+        except UnicodeError:
+            failed.append(ConnectionError(f"{place.host!r} is no name of a host"))
+        except OSError as error:
+            failed.append(error)
+
+    if place.host.replace(".", "").isdecimal() or ":" in place.host:
+        look_up()
+    else:
+        thread = threading.Thread(target=look_up, daemon=True)
+        thread.start()
+        thread.join(limit.left())
+        if thread.is_alive():
+            raise TimeoutError(f"the name {place.host!r} was not resolved in time")
+    for error in failed:
+        raise error
+    return found
+
+
+def _couples(words: list[Any]) -> list[tuple[Any, Any]]:
+    return list(zip(words[::2], words[1::2], strict=False))
 
 
 def _text(given: bytes) -> str:

@@ -6,6 +6,7 @@ import json
 import re
 import sqlite3
 import threading
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,21 +16,22 @@ from typing import TYPE_CHECKING, Final, cast
 from rotator.api import (
     Conflict,
     Credential,
-    Denied,
     Finding,
     PluginInfo,
     Secret,
     Severity,
     Transient,
+    Unavailable,
     UsageError,
     Version,
     abilities_of_backend,
+    seconds_left,
 )
 from rotator.backends.sealing import Keys, Sealed, check_private
 from rotator.world import create_private
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator
     from datetime import timedelta
 
 _SCHEMA: Final = """
@@ -46,6 +48,34 @@ CREATE TABLE IF NOT EXISTS kept (
     PRIMARY KEY (path, field));
 """
 _WAIT_FOR_LOCK: Final = 30.0
+# By the beginning of SQLite's error names. All values of the file wait for these.
+_WRITABLE: Final = (
+    "Look at the owner, mode and mount of the file and its folder: ls -ld {file} $(dirname {file})"
+)
+_SOUND: Final = "Stop rotator, and restore the file from a copy. What SQLite finds: sqlite3 {file} 'PRAGMA integrity_check'"
+_CAUSES: Final[Mapping[str, tuple[type[Transient], str, str]]] = {
+    "SQLITE_READONLY": (Unavailable, "cannot be written", _WRITABLE),
+    "SQLITE_PERM": (Unavailable, "cannot be opened", _WRITABLE),
+    "SQLITE_AUTH": (Unavailable, "cannot be opened", _WRITABLE),
+    "SQLITE_CANTOPEN": (Unavailable, "cannot be opened", _WRITABLE),
+    "SQLITE_NOTADB": (Unavailable, "is not a sound database", _SOUND),
+    "SQLITE_CORRUPT": (Unavailable, "is not a sound database", _SOUND),
+    "SQLITE_IOERR": (
+        Unavailable,
+        "cannot be read or written: its disk reports an error",
+        "Look at the disk and its free space: df $(dirname {file}); dmesg | tail",
+    ),
+    "SQLITE_FULL": (
+        Unavailable,
+        "cannot be written: the disk is full",
+        "Make room: df $(dirname {file})",
+    ),
+    "SQLITE_BUSY": (
+        Transient,
+        "was locked by another process for too long",
+        "See which: fuser -v {file}",
+    ),
+}
 # As many digits as SQLite's integers hold for certain.
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
 _ROW: Final = "id, rotation_id, created, key_id, box"
@@ -88,6 +118,7 @@ class LocalBackend:
     def __init__(self, name: str, file: Path, keys: Keys, *, keep: int = 10) -> None:
         """Open the file, or make it with mode 0600. Raises `UsageError` or `Denied`."""
         self._name: str = name
+        self._where: str = f"backend {name!r} ({file})"
         self._file: Path = file
         self._keys: Keys = keys
         self._keep: int = keep
@@ -333,7 +364,10 @@ class LocalBackend:
         db = cast("sqlite3.Connection | None", getattr(self._local, "db", None))
         if db is None:
             db = sqlite3.connect(
-                self._file, timeout=_WAIT_FOR_LOCK, isolation_level=None, check_same_thread=False
+                self._file,
+                timeout=seconds_left(_WAIT_FOR_LOCK),
+                isolation_level=None,
+                check_same_thread=False,
             )
             # Durable before we say so: a password must not be lost to a power cut.
             db.execute("PRAGMA synchronous = FULL")
@@ -345,12 +379,12 @@ class LocalBackend:
     @contextmanager
     def _reading(self) -> Generator[sqlite3.Connection]:
         with self._translated():
-            yield self._connection()
+            yield self._in_time(self._connection())
 
     @contextmanager
     def _writing(self) -> Generator[sqlite3.Connection]:
-        with self._translated(), self._turn:
-            db = self._connection()
+        with self._translated(), self._own_turn():
+            db = self._in_time(self._connection())
             db.execute("BEGIN IMMEDIATE")
             try:
                 yield db
@@ -360,27 +394,35 @@ class LocalBackend:
                     db.execute("ROLLBACK")
 
     @contextmanager
+    def _own_turn(self) -> Generator[None]:
+        """Wait for the other threads that write."""
+        if not self._turn.acquire(timeout=seconds_left(_WAIT_FOR_LOCK)):
+            raise Transient(f"{self._where} is being written by another thread for too long.")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    @staticmethod
+    def _in_time(db: sqlite3.Connection) -> sqlite3.Connection:
+        """Let it wait for other processes no longer than the step may take."""
+        wait = int(seconds_left(_WAIT_FOR_LOCK) * 1000)
+        db.execute(f"PRAGMA busy_timeout = {wait}")
+        return db
+
+    @contextmanager
     def _translated(self) -> Generator[None]:
         try:
             yield
         except sqlite3.Error as error:
             code = error.sqlite_errorname if hasattr(error, "sqlite_errorname") else ""
-            where = f"backend {self._name!r} ({self._file})"
-            if code.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
-                raise Denied(
-                    f"{where} cannot be written.", hint="Look at the file's owner and mode."
-                ) from error
-            if code.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_MISUSE")):
-                raise Denied(
-                    f"{where} is not a sound database.", hint="Restore it from a copy."
-                ) from error
-            if code.startswith("SQLITE_FULL"):
+            cause = next((one for start, one in _CAUSES.items() if code.startswith(start)), None)
+            if cause is None:
                 raise Transient(
-                    f"{where}: the disk is full.", hint="Make room and run it again."
+                    f"{self._where} could not be used ({code or type(error).__name__})."
                 ) from error
-            raise Transient(
-                f"{where} could not be used ({code or type(error).__name__})."
-            ) from error
+            kind, what, hint = cause
+            raise kind(f"{self._where} {what}.", hint=hint.format(file=self._file)) from error
 
 
 class _LocalPlugin:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
+from rotator.core.deadline import time_limit
 from rotator.core.errors import (
     Conflict,
     CurrentRejected,
@@ -126,22 +127,20 @@ class Steps:
 
     def run(self, step: Step, history: list[Event], *, end_sessions: bool) -> Mapping[str, Json]:
         """Run one step; return what the journal should know. Raises only `RotatorError`."""
-        with strangers_told(self._log, self._secret.name, self._id, step.value):
+        told = strangers_told(self._log, self._secret.name, self._id, step.value)
+        with told, time_limit(max(0.0, self._ends() - self._clock.monotonic())):
             return self._run[step](history, end_sessions)
 
     def context(self, current: Credential | None, *, end_sessions: bool = False) -> StepContext:
         """Return what the plugin is told, with a deadline from now."""
         self._require_lease()
         policy = self._secret.policy
-        deadline = self._deadline
-        if deadline is None:
-            deadline = self._clock.monotonic() + policy.step_timeout.total_seconds()
         return StepContext(
             secret=self._secret.name,
             path=self._secret.path,
             rotation_id=self._id,
             current=current,
-            deadline=deadline,
+            deadline=self._ends(),
             clock=self._clock,
             entropy=self._entropy,
             log=self._log,
@@ -149,6 +148,12 @@ class Steps:
             adopted=self._adopted,
             end_sessions=end_sessions,
         )
+
+    def _ends(self) -> float:
+        """Return the step's end, on the monotonic scale."""
+        if self._deadline is not None:
+            return self._deadline
+        return self._clock.monotonic() + self._secret.policy.step_timeout.total_seconds()
 
     def control(self, login: str | None) -> None:
         """Require once per target and process that a wrong password is refused.

@@ -131,6 +131,16 @@ class ScratchOpenBao(Scratch):
         self.unseal()
         self._await_kv()
 
+    def pause(self) -> None:
+        """Freeze it: it takes connections and never answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def seal(self) -> None:
         """Seal it: it answers, and does nothing."""
         _ = self.call("PUT", "sys/seal")

@@ -13,7 +13,7 @@ import pytest
 from rotations.valkey import PLUGIN
 from rotations.valkey.options import SecretOptions, TargetOptions
 from rotations.valkey.wire import Link
-from rotator.api import Credential, Denied, Secret, Transient
+from rotator.api import Credential, Secret, Transient, Unavailable
 from rotator.core.model import Outcome
 from rotator.testing.certificates import make_certificates
 from rotator.testing.crash import Crash
@@ -160,7 +160,7 @@ def test_a_replica_alone_is_refused(house_of_two: House):
     replica = house.servers[1]
     secret = house.secret("dual-password", host=replica.host, port=replica.port)
     before = [server.run("ACL LIST") for server in house.servers]
-    with pytest.raises(Denied, match=rf"replica of .*{house.servers[0].port}.*as `host`"):
+    with pytest.raises(Unavailable, match=rf"replica of .*{house.servers[0].port}.*as `host`"):
         secret.rotation.create(
             Credential(username=house.name, password=Secret("x" * 20)),
             step_context(current=Credential(username=house.name, password=Secret(FIRST))),
@@ -217,7 +217,7 @@ def test_sentinels_say_where_the_nodes_are_and_a_failover_changes_nothing(three:
         assert logs_in(three.servers, three.serves(secret))
         assert not logs_in([one, other], old)
         wrong = three.secret("new-user", sentinels=(sentinel.place,), service="nosuch")
-        with pytest.raises(Denied, match="nosuch"):
+        with pytest.raises(Unavailable, match="nosuch"):
             wrong.rotation.probe(old, step_context())
 
 
@@ -312,26 +312,36 @@ def test_a_step_that_died_before_it_had_saved_is_saved_when_it_is_run_again(
             assert gone.username not in server.run("ACL USERS")
 
 
-def test_without_an_acl_file_it_is_told_that_a_restart_brings_the_old_password_back(
+def test_without_an_acl_file_no_rotation_begins_unless_others_keep_the_users(
     program: str, tmp_path: Path
 ):
-    """In the evidence, in the log, by the doctor; and it is so."""
+    """A restart would bring the old password back: the doctor, the plan and the rotation say so alike."""
     with ScratchValkey(program, aclfile=False) as server, house_on([server], tmp_path) as house:
         secret = house.secret("dual-password", username="default", probes=())
         house.adopt(secret, "default", server.password)
-        assert house.engine.rotate(secret, patience=timedelta(seconds=2)).outcome is Outcome.DONE
-        said = [event.data for event in house.journal.events(secret.name)]
-        assert "NOT kept" in str(said)
-        assert "not kept" in str(house.log.lines)
-        new = house.serves(secret)
-        server.password, first = new.password.reveal(), server.password
-        fresh = house.secret("dual-password", username="default", admin=new)
-        found = fresh.rotation.examine(new, step_context())  # type: ignore[attr-defined]
+        before = server.run("ACL LIST")
+        refused = house.engine.rotate(secret, patience=timedelta(milliseconds=100))
+        assert refused.error is not None
+        assert refused.error.kind == "unavailable"
+        assert "persist: rewrite" in refused.error.hint
+        assert "persist: none" in refused.error.hint
+        rotation: Any = secret.rotation
+        ctx = step_context(adopted=frozenset({"default"}))
+        with pytest.raises(Unavailable, match="keeps no users"):
+            rotation.explain(house.serves(secret), ctx)
+        found = rotation.examine(house.serves(secret), ctx)
         assert any("keeps no users" in one.message and one.severity == "error" for one in found)
-        server.stop()
-        server.password = first
-        server.start()
-        assert not server.lets_in("default", new.password.reveal())
+        assert server.run("ACL LIST") == before
+        others = house.secret("dual-password", username="default", probes=(), persist="none")
+        house.engine.unpark(others, reason="others keep them") if refused.parked else None
+        house.engine.resume(others)
+        done = house.engine.rotate(others, patience=timedelta(seconds=2))
+        assert done.outcome is Outcome.DONE, done.error
+        new, first = house.serves(others).password.reveal(), server.password
+        assert "left to others" in str(house.journal.events(others.name))
+        server.restart()
+        assert server.lets_in("default", first)
+        assert not server.lets_in("default", new)
 
 
 def test_the_default_user_is_rotated_with_its_requirepass_in_the_configuration(
@@ -374,7 +384,9 @@ def test_a_login_changes_its_own_password_in_place(program: str, tmp_path: Path)
         def opened() -> Any:
             current = house.backend.current(house.name)
             who = current.credential if current else admin_of(server)
-            return house.secret("single-user", username="default", probes=(), admin=who)
+            return house.secret(
+                "single-user", username="default", probes=(), admin=who, persist="none"
+            )
 
         first = server.password
         house.adopt(opened(), "default", first)
@@ -440,12 +452,15 @@ def test_tls_is_verified(tmp_path: Path, rotation_on: Any):
         assert rotation_on(server, **good).probe(admin, step_context())
         assert not rotation_on(server, **good).probe(wrong, step_context())
         assert rotation_on(server, sslmode="require").probe(admin, step_context())
-        for bad in (
-            {"sslmode": "verify-full", "sslrootcert": tmp_path / "other" / "ca.crt"},
-            {"sslmode": "verify-ca", "sslrootcert": tmp_path / "other" / "ca.crt"},
-            {"sslmode": "verify-full"},
+        missing = {"sslmode": "verify-full", "sslrootcert": tmp_path / "nosuch.crt"}
+        for bad, said in (
+            ({"sslmode": "verify-full", "sslrootcert": tmp_path / "other" / "ca.crt"}, "authority"),
+            ({"sslmode": "verify-ca", "sslrootcert": tmp_path / "other" / "ca.crt"}, "authority"),
+            ({"sslmode": "verify-full"}, "authority"),
+            ({"sslmode": "disable"}, "speaks TLS on this port"),
+            (missing, "nosuch.crt"),
         ):
-            with pytest.raises(Denied, match="TLS"):
+            with pytest.raises(Unavailable, match=said):
                 rotation_on(server, **bad).probe(admin, step_context())
 
 
@@ -461,15 +476,16 @@ def test_a_server_may_ask_for_our_certificate(tmp_path: Path, rotation_on: Any):
         server.run("CONFIG", "SET", "tls-auth-clients", "yes")
         admin = admin_of(server)
         assert rotation_on(server, **authority, **mine).probe(admin, step_context())
-        with pytest.raises((Denied, Transient), match=r"TLS|reached"):
+        with pytest.raises(Unavailable, match="asks for a client certificate") as raised:
             rotation_on(server, **authority).probe(admin, step_context())
+        assert "`sslcert` and `sslkey`" in raised.value.hint
 
 
 def test_a_server_without_tls_is_not_spoken_to_in_the_clear(
     server: ScratchValkey, rotation_on: Any
 ):
-    """Where TLS is asked for, no password leaves without it."""
-    with pytest.raises((Denied, Transient), match=r"TLS|reached"):
+    """Where TLS is asked for, no password leaves without it; and that is the cause that is named."""
+    with pytest.raises(Unavailable, match="does not speak TLS on this port"):
         rotation_on(server, sslmode="require").probe(admin_of(server), step_context())
 
 

@@ -26,14 +26,17 @@ from rotator.api import (
     UsageError,
     Version,
     abilities_of_backend,
+    seconds_left,
 )
 from rotator.backends import templates
 from rotator.backends.aws import policy
 from rotator.backends.aws.client import Answer, Client
 from rotator.backends.aws.options import AwsOptions
+from rotator.backends.limits import within_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from datetime import timedelta
     from pathlib import Path
 
@@ -70,8 +73,13 @@ class AwsBackend:
         self._guard: threading.Lock = threading.Lock()
         self._described: dict[str, tuple[float, dict[str, Any] | None]] = {}
 
+    def limit(self) -> AbstractContextManager[None]:
+        """Let what is called inside take no longer than the backend's timeout."""
+        return self._client.limit()
+
     # -- the contract --------------------------------------------------------------------------
 
+    @within_timeout
     def current(self, path: str) -> Version | None:
         """Return the version that is labelled AWSCURRENT."""
         found = self._read(path, VersionStage=CURRENT)
@@ -79,6 +87,7 @@ class AwsBackend:
             return None
         return self._version(path, found)
 
+    @within_timeout
     def read(self, path: str, version: str) -> Version | None:
         """Return that very version."""
         found = self._read(path, VersionId=version)
@@ -86,11 +95,13 @@ class AwsBackend:
             return None
         return self._version(path, found)
 
+    @within_timeout
     def staged(self, path: str, rotation_id: str) -> Credential | None:
         """Return what this rotation has staged."""
         found = self._read(path, VersionStage=_LABEL + rotation_id)
         return None if found is None else self._credential(path, found["data"])
 
+    @within_timeout
     def stage(self, path: str, rotation_id: str, new: Credential) -> Credential:
         """Keep `new` under a label of its own; the first write wins."""
         about = self._described_lately(path)
@@ -129,6 +140,7 @@ class AwsBackend:
             hint="Begin another one.",
         )
 
+    @within_timeout
     def publish(self, path: str, rotation_id: str, *, expect: str | None) -> str:
         """Move AWSCURRENT to the staged version, if `expect` still has it."""
         current = self._read(path, VersionStage=CURRENT)
@@ -152,6 +164,7 @@ class AwsBackend:
             ) from error
         return cast("str", now)
 
+    @within_timeout
     def discard(self, path: str, rotation_id: str) -> None:
         """Take the label away; AWS removes a version without labels by itself."""
         label = _LABEL + rotation_id
@@ -164,6 +177,7 @@ class AwsBackend:
             if self._read(path, VersionStage=label) is not None:
                 raise self._refused(path, answer) from None
 
+    @within_timeout
     def restore(self, path: str, *, expect: str, to: str) -> str:
         """Move AWSCURRENT back to version `to`, if `expect` still has it."""
         current = self._read(path, VersionStage=CURRENT)
@@ -187,6 +201,7 @@ class AwsBackend:
             self._described[path] = (time.monotonic(), about)
         return bool(about and about.get("RotationEnabled"))
 
+    @within_timeout
     def request_rotation(self, path: str, rotation_id: str, *, expect: str | None) -> str:
         """Have AWS call the secret's rotation function; it does so on its own time."""
         _ = expect  # the version's id is made from the request's
@@ -219,6 +234,7 @@ class AwsBackend:
         value = None if found is None else found["data"].get(field)
         return Secret(value) if isinstance(value, str) else None
 
+    @within_timeout
     def put_value(self, path: str, field: str, value: Secret) -> None:
         """Write one key, keeping the others."""
         if self._describe(path) is None:
@@ -239,6 +255,7 @@ class AwsBackend:
 
     # -- care ----------------------------------------------------------------------------------
 
+    @within_timeout
     def rotation_ids(self, path: str) -> set[str]:
         """Return the rotations whose versions still have a label."""
         about = self._describe(path)
@@ -506,7 +523,7 @@ def in_time(look: Callable[[], _Found | None], pauses: tuple[float, ...]) -> _Fo
         found = look()
         if found is not None:
             return found
-        time.sleep(pause)
+        time.sleep(seconds_left(pause))
     return look()
 
 

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-import functools
 import logging
+import random
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 import botocore.session
 from botocore import exceptions
+from botocore.awsrequest import (
+    AWSHTTPConnection,
+    AWSHTTPConnectionPool,
+    AWSHTTPSConnection,
+    AWSHTTPSConnectionPool,
+)
 from botocore.config import Config
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
     DeferredRefreshableCredentials,
 )
 
-from rotator.api import Denied, Transient, Unknown, UsageError
+from rotator.api import (
+    Denied,
+    Transient,
+    Unavailable,
+    Unknown,
+    UsageError,
+    seconds_left,
+    time_limit,
+)
+from rotator.backends.limited_http import Limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from rotator.backends.aws.options import AwsOptions
 
@@ -52,6 +68,14 @@ _ANSWERS: Final = frozenset(
         "ValidationException",
     }
 )
+_NO_ANSWERS: Final = (
+    exceptions.ConnectionError,
+    exceptions.ConnectionClosedError,
+    exceptions.HTTPClientError,
+)
+# HTTP's, as botocore's standard mode has them.
+_PASSING: Final = frozenset({500, 502, 503, 504})
+_LONG: Final = 3600.0
 _NO_WAY: Final = (
     "Is there a route to it, or a VPC endpoint for Secrets Manager whose security group lets us in?"
 )
@@ -92,8 +116,8 @@ class Client:
             connect_timeout=seconds,
             read_timeout=seconds,
             max_pool_connections=32,
-            # A write sent twice is done once: by its token, or by the label that it expects.
-            retries={"mode": "adaptive", "total_max_attempts": options.attempts},
+            # Tried again here, within the time that a call has: botocore knows no such limit.
+            retries={"mode": "standard", "total_max_attempts": 1},
         )
         # At its debug level botocore writes whole requests and answers, secrets among them.
         logging.getLogger("botocore").setLevel(logging.WARNING)
@@ -101,11 +125,13 @@ class Client:
             session = botocore.session.Session(profile=options.profile)
             if options.role is not None:
                 _assume(session, options, self._config)
-            self._client: Any = session.create_client(
-                "secretsmanager",
-                region_name=options.region,
-                endpoint_url=options.endpoint,
-                config=self._config,
+            self._client: Any = _limited(
+                session.create_client(
+                    "secretsmanager",
+                    region_name=options.region,
+                    endpoint_url=options.endpoint,
+                    config=self._config,
+                )
             )
         except exceptions.NoRegionError as error:
             raise UsageError(
@@ -123,9 +149,10 @@ class Client:
 
     def service(self, name: str) -> Any:
         """Return a client of another service, in the same region and with the same rights."""
-        return self._session.create_client(
+        made = self._session.create_client(
             name, region_name=self._client.meta.region_name, config=self._config
         )
+        return _limited(made)
 
     def takes(self, operation: str, parameter: str) -> bool:
         """Return whether this botocore knows a parameter: older ones refuse it unseen."""
@@ -149,6 +176,8 @@ class Client:
         with self._guard:
             now = time.monotonic()
             turn = max(now, self._next)
+            if turn - now > seconds_left(_LONG):
+                raise Throttled(f"{self.where}: our own limit of writes leaves no turn in time.")
             self._next = turn + self._gap
         if turn > now:
             time.sleep(turn - now)
@@ -159,14 +188,15 @@ class Client:
         self._require_region(path)
         call: Callable[..., dict[str, Any]] = getattr(self._client, action)
         try:
-            return call(**given)
+            with self.limit():
+                return self._tried(call, given)
         except exceptions.ClientError as error:
             said = error.response.get("Error", {})
             raise self._answered(
                 str(said.get("Code")), str(said.get("Message")), action, path, writing=writing
             ) from None
         except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as error:
-            raise Denied(
+            raise Unavailable(
                 f"{self.where}: no AWS credentials were found.",
                 hint="Give this process a role, or set `profile`.",
             ) from error
@@ -179,13 +209,36 @@ class Client:
                 f"{self.where} cannot be reached at {self.endpoint}.", hint=_NO_WAY
             ) from error
         except exceptions.SSLError as error:
-            raise Denied(f"{self.where}: its certificate is not accepted.") from error
+            raise Unavailable(
+                f"{self.where}: its certificate is not accepted.",
+                hint="Is a proxy in between whose authority this machine does not trust? Name it in AWS_CA_BUNDLE.",
+            ) from error
         except exceptions.ParamValidationError as error:
             raise Answer("ValidationException") from error
         except exceptions.BotoCoreError as error:
             what = f"{self.where} did not answer at {self.endpoint} ({type(error).__name__})."
             kind = Unknown if writing else Transient
             raise kind(what, hint=_NO_WAY) from error
+
+    def limit(self) -> AbstractContextManager[None]:
+        """Let what is called inside take no longer than the backend's timeout, tries again included."""
+        return time_limit(self._options.timeout.total_seconds())
+
+    def _tried(self, call: Callable[..., dict[str, Any]], given: dict[str, Any]) -> dict[str, Any]:
+        """Call, and again while AWS does not answer and there is time.
+
+        A write sent twice is done once: by its token, or by the label that it expects.
+        """
+        for attempt in range(1, self._options.attempts):
+            # As botocore's own: up to 1 s, 2 s, 4 s ...; at random, so that not all come back at once.
+            pause = random.random() * 2 ** (attempt - 1)  # noqa: S311 # no secret
+            try:
+                return call(**given)
+            except (*_NO_ANSWERS, exceptions.ClientError) as error:
+                if not _may_pass(error) or seconds_left(_LONG) <= pause:
+                    raise
+            time.sleep(pause)
+        return call(**given)
 
     def _require_region(self, path: str) -> None:
         """Refuse an ARN that leads elsewhere: asked for here, it would only not be there."""
@@ -214,8 +267,9 @@ class Client:
                 hint=f"Allow secretsmanager:{operation} on that secret, in IAM and in its resource policy.",
             )
         if code in _BAD_LOGIN:
-            return Denied(
-                f"{self.where} refuses our AWS credentials ({code}).", hint="Look at the role."
+            return Unavailable(
+                f"{self.where} rejects our AWS credentials ({code}).",
+                hint="Expired, deleted, or a clock that is wrong. See who we are: aws sts get-caller-identity; and the time: date -u",
             )
         # Asked to rotate, the service says by this code that it does so already, or cannot.
         if code in _ANSWERS or (code == "InvalidRequestException" and action == "rotate_secret"):
@@ -229,13 +283,49 @@ class Client:
         return Unknown(what) if writing else Transient(what)
 
 
+class _Http(Limited, AWSHTTPConnection):
+    """Over HTTP."""
+
+
+class _Https(Limited, AWSHTTPSConnection):
+    """Over TLS."""
+
+
+class _HttpPool(AWSHTTPConnectionPool):
+    ConnectionCls: type[Any] = _Http
+
+
+class _HttpsPool(AWSHTTPSConnectionPool):
+    ConnectionCls: type[Any] = _Https
+
+
+def _limited(client: Any) -> Any:
+    """Let a client's requests end in time as a whole: botocore has no option for that."""
+    http = client._endpoint.http_session  # noqa: SLF001
+    pools = {"http": _HttpPool, "https": _HttpsPool}
+    http._pool_classes_by_scheme = http._manager.pool_classes_by_scheme = pools  # noqa: SLF001
+    return client
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether a call that failed so may succeed in a moment."""
+    if not isinstance(error, exceptions.ClientError):
+        return not isinstance(error, exceptions.SSLError)
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status in _PASSING or error.response.get("Error", {}).get("Code") in _THROTTLED
+
+
 def _assume(session: Any, options: AwsOptions, config: Config) -> None:
     """Let the session act as another role, renewed as long as it is used."""
     extra = {"RoleSessionName": "rotator"}
     if options.external_id is not None:
         extra["ExternalId"] = options.external_id
+
+    def create(*args: Any, **given: Any) -> Any:
+        return _limited(session.create_client(*args, config=config, **given))
+
     fetcher = AssumeRoleCredentialFetcher(
-        client_creator=functools.partial(session.create_client, config=config),
+        client_creator=create,
         source_credentials=session.get_credentials(),
         role_arn=options.role,
         extra_args=extra,

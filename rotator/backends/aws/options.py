@@ -62,7 +62,8 @@ class AwsOptions:
         default_factory=dict[str, str], metadata=_help(templates.HELP, reference=False)
     )
     timeout: timedelta = field(
-        default=timedelta(seconds=10), metadata=_help("How long one request may take.")
+        default=timedelta(seconds=10),
+        metadata=_help("How long one call may take in all, tries again included."),
     )
     attempts: int = field(
         default=5, metadata=_help("How often a request is tried in all, while AWS does not answer.")

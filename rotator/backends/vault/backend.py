@@ -27,6 +27,7 @@ from rotator.api import (
     abilities_of_backend,
 )
 from rotator.backends import templates
+from rotator.backends.limits import within_timeout
 from rotator.backends.vault import policy
 from rotator.backends.vault.failures import (
     CasMismatch,
@@ -42,6 +43,7 @@ from rotator.backends.vault.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from rotator.api import Access, Answer
@@ -65,6 +67,10 @@ class VaultBackend:
         self._mount: str = options.mount.strip("/")
         self._checked: bool = False
 
+    def limit(self) -> AbstractContextManager[None]:
+        """Let what is called inside take no longer than the backend's timeout."""
+        return self._session.limit()
+
     # -- the contract --------------------------------------------------------------------------
 
     def current(self, path: str) -> Version | None:
@@ -87,6 +93,7 @@ class VaultBackend:
         found = self._pending(path, rotation_id)
         return None if found is None else self._credential(path, found)
 
+    @within_timeout
     def stage(self, path: str, rotation_id: str, new: Credential) -> Credential:
         """Keep `new` on a path beside; the first write wins."""
         current = self._read(path)
@@ -119,6 +126,7 @@ class VaultBackend:
             return first
         return self._credential(path, data)
 
+    @within_timeout
     def publish(self, path: str, rotation_id: str, *, expect: str | None) -> str:
         """Write the staged value as the next version, if `expect` still is the newest."""
         current = self._read(path)
@@ -140,6 +148,7 @@ class VaultBackend:
             ) from error
         return cast("str", now)
 
+    @within_timeout
     def discard(self, path: str, rotation_id: str) -> None:
         """Forget what this rotation has staged, with all that is known of it."""
         beside = self._beside(path, rotation_id)
@@ -155,6 +164,7 @@ class VaultBackend:
         except exceptions.InvalidPath as error:
             self._require_mount(error)
 
+    @within_timeout
     def restore(self, path: str, *, expect: str, to: str) -> str:
         """Write the value of version `to` anew, if `expect` still is the newest."""
         current, wanted = self._read(path), None
@@ -188,6 +198,7 @@ class VaultBackend:
         value = None if found is None else found["data"].get(field)
         return Secret(value) if isinstance(value, str) else None
 
+    @within_timeout
     def put_value(self, path: str, field: str, value: Secret) -> None:
         """Write one key, keeping the others."""
         for _ in range(_TRIES):
@@ -202,6 +213,7 @@ class VaultBackend:
 
     # -- care ----------------------------------------------------------------------------------
 
+    @within_timeout
     def rotation_ids(self, path: str) -> set[str]:
         """Return the rotations whose values are held at `path`, pending ones too."""
         found = self._metadata(path)

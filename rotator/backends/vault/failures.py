@@ -9,17 +9,17 @@ import requests
 from hvac import exceptions
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from rotator.api import Conflict, Denied, Transient, Unknown
+from rotator.api import Conflict, Denied, Transient, Unavailable, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
 
-class Sealed(Transient):
+class Sealed(Unavailable):
     """The server is sealed: somebody has to unseal it."""
 
 
-class NoActiveNode(Transient):
+class NoActiveNode(Unavailable):
     """The server is a standby and knows no active one, or is starting."""
 
 
@@ -31,11 +31,11 @@ class NotAllowed(Denied):
     """A policy lacks a capability."""
 
 
-class MountAbsent(Denied):
+class MountAbsent(Unavailable):
     """There is no such secrets engine."""
 
 
-class NotVersioned(Denied):
+class NotVersioned(Unavailable):
     """The mount is KV version 1."""
 
 
@@ -76,10 +76,9 @@ def _answered(
         case exceptions.RateLimitExceeded():
             return RateLimited(f"{where} limits the rate of requests (429).")
         case exceptions.VaultDown():
-            sealed = Sealed(f"{where} is sealed.", hint="Unseal it; it is tried again.")
-            return sealed if "sealed" in words else NoActiveNode(f"{where} has no active node.")
+            return _down(where, is_sealed="sealed" in words)
         case exceptions.VaultNotInitialized():
-            return Denied(f"{where} has never been initialised.", hint="bao operator init")
+            return Unavailable(f"{where} has never been initialised.", hint="bao operator init")
         case exceptions.InvalidRequest() if "check-and-set parameter did not match" in words:
             return CasMismatch()
         case exceptions.InvalidRequest() if "Upgrading from non-versioned" in words:
@@ -91,12 +90,21 @@ def _answered(
             return _lost(f"{where} failed ({type(error).__name__}).", writing=writing)
 
 
+def _down(where: str, *, is_sealed: bool) -> Unavailable:
+    if is_sealed:
+        return Sealed(f"{where} is sealed.", hint="Unseal it: bao operator unseal")
+    return NoActiveNode(
+        f"{where} has no active node: it is a standby, or is starting.",
+        hint="See which node leads: bao status; and whether the others are sealed. Name the active one, or all of them behind a load balancer, as `address`.",
+    )
+
+
 def _unanswered(
     error: requests.exceptions.RequestException, where: str, *, writing: bool
 ) -> Exception:
     if isinstance(error, requests.exceptions.SSLError):
-        hint = "Name the right certificate authority in `ca`."
-        return Denied(f"{where}: its certificate is not accepted.", hint=hint)
+        hint = "Name the right certificate authority in `ca`; where it asks for a client's certificate, `client_cert` and `client_key`."
+        return Unavailable(f"{where}: the TLS connection failed.", hint=hint)
     # Not even connected: nothing was sent.
     if _caused_by(error, (NewConnectionError, ConnectTimeoutError)):
         return Transient(f"{where} cannot be reached.", hint="It is tried again.")

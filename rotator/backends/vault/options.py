@@ -113,7 +113,8 @@ class VaultOptions:
         default=None, metadata=_help("File with the client certificate's key.", reference=False)
     )
     timeout: timedelta = field(
-        default=timedelta(seconds=10), metadata=_help("How long one request may take.")
+        default=timedelta(seconds=10),
+        metadata=_help("How long one call may take in all, its logins and requests together."),
     )
     auth: AuthOptions = field(
         default_factory=AuthOptions, metadata=_help("How rotator logs in, see below.")

@@ -11,19 +11,21 @@ from urllib.parse import quote
 import hvac
 import requests
 from hvac import exceptions
-from requests.adapters import HTTPAdapter
 
-from rotator.api import Answer, Denied, Secret, Transient
+from rotator.api import Answer, Secret, Transient, Unavailable, seconds_left, time_limit
+from rotator.backends.limited_http import LimitedAdapter
 from rotator.backends.vault.failures import MountAbsent, is_mount_absent, said, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from rotator.backends.vault.options import VaultOptions
 
 _POOL: Final = 32
 # A token is renewed when two thirds of its life are over, as Vault's own agent does.
 _RENEW_AT: Final = 2 / 3
+_NO_LOGIN: Final = "Make a new token with the policy that `rotator policy` prints (bao token create -policy=rotator -period=768h), and put it where the backend's `auth.token` is kept. Or use an auth method that logs in again, such as AppRole."
 
 
 def _authorities() -> str | bool:
@@ -54,7 +56,7 @@ class Session:
         self._unwrapped: Secret | None = None
         http = requests.Session()
         # Retries are the engine's business, which knows what may be sent twice.
-        http.mount(options.address, HTTPAdapter(pool_maxsize=_POOL, max_retries=0))
+        http.mount(options.address, LimitedAdapter(pool_maxsize=_POOL, max_retries=0))
         http.verify = str(options.ca) if options.ca is not None else _authorities()
         if options.client_cert is not None and options.client_key is not None:
             http.cert = (str(options.client_cert), str(options.client_key))
@@ -85,16 +87,26 @@ class Session:
         """Call `do` with a client that is logged in; after a 403 once more with a new login.
 
         `path` and `capability` say what a policy must allow. Raises our errors, `CasMismatch`, and
-        `hvac.exceptions.InvalidPath` for what is not there.
+        `hvac.exceptions.InvalidPath` for what is not there. All of it takes no longer than the
+        backend's timeout.
         """
-        token = self._token()
-        with translated(self.where, path, capability, writing=writing):
-            try:
-                return do(self._client)
-            except exceptions.Forbidden:
-                if self._lives(token) or not self._again(token):
-                    raise
-                return do(self._client)
+        with self.limit():
+            token = self._token()
+            if not seconds_left(1):
+                raise Transient(f"{self.where} did not answer in time; nothing more was sent.")
+            with translated(self.where, path, capability, writing=writing):
+                try:
+                    return do(self._client)
+                except exceptions.Forbidden:
+                    if self._lives(token):
+                        raise
+                    if not self._again(token):
+                        raise self._token_rejected() from None
+                    return do(self._client)
+
+    def limit(self) -> AbstractContextManager[None]:
+        """Let what is asked inside take no longer than the backend's timeout, all requests together."""
+        return time_limit(self._options.timeout.total_seconds())
 
     def call(
         self, method: str, path: str, body: Mapping[str, object] | None, *, capability: str
@@ -160,14 +172,22 @@ class Session:
             return self._client.token != refused
 
     def _lives(self, token: str) -> bool:
-        """Return whether this token is still good, so that a 403 was about a right."""
+        """Return whether this token is still valid, so that a 403 was about a right."""
         if self._client.token != token:
             return False
         try:
-            self._client.auth.token.lookup_self()
-        except (exceptions.VaultError, requests.RequestException):
+            # Answered for every valid token, whatever its policies.
+            self._client.adapter.get("/v1/sys/internal/ui/mounts")
+        except exceptions.Forbidden:
             return False
         return True
+
+    def _token_rejected(self) -> Unavailable:
+        """Return the error for a token that is no longer valid, where no login gives another one."""
+        return Unavailable(
+            f"{self.where} rejects our token: it has expired, was revoked, or is of another server.",
+            hint=_NO_LOGIN,
+        )
 
     def _renewed(self) -> bool:
         if not self._renewable:
@@ -198,12 +218,12 @@ class Session:
             try:
                 answer = self._methods()[auth.method](mount)
             except (exceptions.InvalidRequest, exceptions.Forbidden, exceptions.Unauthorized):
-                raise Denied(
+                raise Unavailable(
                     f"{self.where} refuses the login by {auth.method} (at auth/{mount}).",
                     hint="Look at the backend's `auth`: role, id or password may be wrong, used up or expired.",
                 ) from None
             except exceptions.InvalidPath:
-                raise Denied(
+                raise Unavailable(
                     f"{self.where} has no auth method at auth/{mount}.",
                     hint="Set `auth.mount` to where it is.",
                 ) from None
@@ -217,9 +237,9 @@ class Session:
             try:
                 text = auth.token_file.read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError):
-                raise Transient(
+                raise Unavailable(
                     f"the token file {auth.token_file} cannot be read.",
-                    hint="Is the agent that writes it running?",
+                    hint=f"Is the agent that writes it running, and may this process read it? ls -l {auth.token_file}",
                 ) from None
             self._held = Secret(text)
         else:
@@ -260,7 +280,10 @@ class Session:
 
             found = get_session().get_credentials()
             if found is None:
-                raise Denied("no AWS credentials were found for the login by aws.")
+                raise Unavailable(
+                    "no AWS credentials were found for the login by aws.",
+                    hint="Give this process a role, or AWS_PROFILE.",
+                )
             keys = found.get_frozen_credentials()
             return client.auth.aws.iam_login(
                 keys.access_key,
@@ -286,6 +309,6 @@ class Session:
         try:
             return Secret(file.read_text(encoding="utf-8").strip()).reveal()
         except (OSError, UnicodeDecodeError):
-            raise Denied(
+            raise Unavailable(
                 f"the token file {file} cannot be read.", hint="Set `auth.jwt_file`."
             ) from None
