@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from rotator.api import Conflict, Denied, RotatorError, Secret, Transient, UsageError
+from rotator.api import Conflict, Denied, RotatorError, Secret, Transient, Unavailable, UsageError
 from rotator.backends.local import PLUGIN, LocalBackend, LocalOptions
 from rotator.backends.sealing import Keys, create_key_file, new_key
 from rotator.references import Resolver
@@ -103,7 +103,7 @@ def test_a_file_that_is_no_database_is_refused_and_left_alone(opened: Opener, tm
     file.write_bytes(b"something else entirely, of some length\n" * 100)
     file.chmod(0o600)
     before = file.read_bytes()
-    with pytest.raises(Denied, match="not a sound database"):
+    with pytest.raises(Unavailable, match="not a sound database"):
         opened()
     assert file.read_bytes() == before
 

@@ -27,6 +27,7 @@ from rotator.api import (
     Severity,
     StepError,
     Transient,
+    Unavailable,
     Unknown,
     UsageError,
 )
@@ -377,7 +378,7 @@ def test_tls_is_verified_by_the_authority_and_the_client_shows_its_certificate()
         backend.close()
         for wrong in ({"ca": other.folder / "ca.crt", **shown}, shown):
             backend = opened(**wrong)
-            with pytest.raises(Denied, match="certificate is not accepted"):
+            with pytest.raises(Unavailable, match="the TLS connection failed"):
                 backend.current("apps/tls")
             backend.close()
         backend = opened(ca=bao.folder / "ca.crt")
@@ -449,11 +450,11 @@ def test_a_refused_login_is_told_without_what_was_given(logins: ScratchOpenBao):
     """With the method and where it is."""
     auth = {"method": "userpass", "username": "app", "password": "env:WORD"}
     session = _session(logins, {"env:WORD": "not-the-word"}, **auth)
-    with pytest.raises(Denied, match="refuses the login by userpass") as raised:
+    with pytest.raises(Unavailable, match="refuses the login by userpass") as raised:
         session.lookup()
     assert "not-the-word" not in f"{raised.value!r} {raised.value.__cause__!r}"
     absent = _session(logins, {"env:WORD": "x"}, mount="nowhere", **auth)
-    with pytest.raises(Denied, match="auth/nowhere"):
+    with pytest.raises(Unavailable, match="auth/nowhere"):
         absent.lookup()
 
 
@@ -473,7 +474,7 @@ def test_a_projected_token_is_read_anew_at_each_login(logins: ScratchOpenBao, tm
     file.write_text("spoilt")
     assert session.lookup()["id"] == first
     logins.call("POST", "auth/token/revoke", token=first)
-    with pytest.raises(Denied, match="refuses the login by jwt"):
+    with pytest.raises(Unavailable, match="refuses the login by jwt"):
         session.lookup()
     file.write_text(_jwt(key, life=600))
     assert session.lookup()["id"] != first
@@ -503,7 +504,7 @@ def test_an_agents_token_file_is_read_anew_when_its_token_is_refused(
     assert _works(session)
     logins.call("POST", "auth/token/revoke", token=first)
     backend = VaultBackend("vault", VaultOptions(address=logins.address), session)
-    with pytest.raises(NotAllowed):
+    with pytest.raises(Unavailable):
         backend.current("apps/app")
     sink.write_text(second)
     assert backend.current("apps/sink") is None
@@ -625,7 +626,7 @@ def test_nothing_of_the_environment_is_taken_by_chance(
     monkeypatch.setenv("VAULT_ADDR", "http://127.0.0.1:1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     session = _session(bao, {"env:VAULT_TOKEN": "none-of-its-tokens"})
-    with pytest.raises(NotAllowed):
+    with pytest.raises(Unavailable):
         session.lookup()
     session.close()
 
