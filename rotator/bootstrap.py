@@ -11,7 +11,14 @@ from rotator import plugins, world
 from rotator.backends.sealing import create_key_file
 from rotator.config import load
 from rotator.core import durations
-from rotator.core.errors import RotatorError, UsageError
+from rotator.core.errors import (
+    RETRIED,
+    RotatorError,
+    StepError,
+    Transient,
+    Unavailable,
+    UsageError,
+)
 from rotator.core.model import Credential, Finding, Severity
 from rotator.core.ports import (
     Access,
@@ -28,6 +35,7 @@ from rotator.core.schedule import ROTATION_TAKES, is_due, room, timing
 from rotator.core.secret import Secret
 from rotator.core.serving import Dispatch
 from rotator.dispatch.dispatcher import Dispatcher
+from rotator.dispatch.faults import Faults
 from rotator.dispatch.hands import Threads
 from rotator.dispatch.worker import Worker
 from rotator.engine import Copy, Engine, ManagedSecret
@@ -39,6 +47,7 @@ from rotator.journal.export import export
 from rotator.journal.signs import SqlSigns
 from rotator.journal.sql import SqlJournal
 from rotator.neighbours import Neighbours
+from rotator.notify import Notifier
 from rotator.observe import get_log
 from rotator.references import Resolver, parse
 from rotator.standing import Overview
@@ -226,11 +235,10 @@ class App:
             if name not in self._targets:
                 chosen = self.settings.targets[name]
                 plugin = plugins.rotation_plugin(chosen.plugin)
-                # Looked up once before anything begins: a reference that leads nowhere is misuse,
-                # not something that went wrong in the middle of a rotation.
+                # Looked up once before anything begins, so that no rotation is begun without it.
                 if chosen.admin is not None:
-                    _ = self._admin(chosen.admin)
-                made = plugin.target(name, chosen.options, lambda: self._admin(chosen.admin))
+                    _ = self._admin_of(name)
+                made = plugin.target(name, chosen.options, lambda: self._admin_of(name))
                 if isinstance(made, UsesOthers):
                     made.use(Neighbours(self, name))
                 self._targets[name] = made
@@ -256,6 +264,18 @@ class App:
         options = self.settings.targets[target].options
         host = getattr(options, "host", None)
         return None if host is None else (host, getattr(options, "port", None))
+
+    def _admin_of(self, target: str) -> Credential:
+        """Return the admin of a target. Where it cannot be read, all secrets of the target wait."""
+        try:
+            return self._admin(self.settings.targets[target].admin)
+        except (UsageError, StepError) as error:
+            kind = Transient if error.kind in RETRIED else Unavailable
+            away = kind(
+                f"the admin of target {target!r} cannot be read: {error.what}", hint=error.hint
+            )
+            away.origin = f"target {target}"
+            raise away from error
 
     def _admin(self, admin: AdminSettings | None) -> Credential:
         if admin is None:
@@ -331,6 +351,7 @@ class App:
             clock=self.clock,
             log=log,
             tell=tell,
+            faults=Faults(signs=self.signs, log=log, tell=tell),
         )
 
     # -- the journal ---------------------------------------------------------------------------
@@ -430,6 +451,7 @@ class App:
             found += _guarded(f"secret {name}", lambda name=name: self._examine_secret(name))
         found += _guarded("journal", self._examine_journal)
         found += self.crowded()
+        found += self._examine_notifications()
         return list(dict.fromkeys(found))
 
     def _examine_backend(self, name: str, names: Sequence[str]) -> list[Finding]:
@@ -507,6 +529,19 @@ class App:
             message = f"the copy {stale} does not hold what the backend serves"
             remedy = "The next rotation writes it."
             found.append(_finding(Severity.WARNING, f"secret {secret.name}", message, remedy))
+        return found
+
+    def _examine_notifications(self) -> list[Finding]:
+        """Look whether notices could be delivered, without sending one."""
+        found: list[Finding] = []
+        notifier = Notifier(self.settings.notifications, self.resolve, get_log())
+        for number, to in enumerate(self.settings.notifications, 1):
+            subject, why = f"notification {number} ({to.type})", notifier.unreachable(to)
+            if why is None:
+                found.append(_finding(Severity.OK, subject, "can be reached; no notice was sent"))
+            else:
+                remedy = "Correct `notifications`, then: rotator notify test"
+                found.append(_finding(Severity.ERROR, subject, f"cannot be used: {why}", remedy))
         return found
 
     def _examine_journal(self) -> list[Finding]:

@@ -11,7 +11,9 @@ import hmac
 import json
 import queue
 import socket
+import ssl
 import threading
+import urllib.parse
 import urllib.request
 import uuid
 from dataclasses import dataclass
@@ -37,13 +39,14 @@ _TIMEOUT: Final = 10.0
 _SAYS: Final[Mapping[Topic, str]] = {
     Topic.ROTATED: "was rotated",
     Topic.FAILED: "could not be rotated, and what was begun is undone",
-    Topic.PARKED: "is parked: a person must look",
+    Topic.PARKED: "is parked until an operator mends the cause",
     Topic.OVERDUE: "has been due for longer than a day",
     Topic.DRAIN_HELD: "was rotated, and its old login is still in use",
     Topic.DRIFT: "was changed by somebody else",
     Topic.REFUSED: "does not log in: the application is NOT safe",
     Topic.JOURNAL_BROKEN: "the audit journal is not as it was written",
     Topic.CONFIG_REFUSED: "the changed configuration was refused; the old one stays in force",
+    Topic.TEST: "is a test of this channel; nothing is wrong",
 }
 
 
@@ -72,10 +75,22 @@ class Notice:
         return scrub(json.dumps(event, default=str)).encode()
 
     def line(self) -> str:
-        """Return it in a sentence."""
-        said = f"{self.secret} {_SAYS[self.topic]}" if self.secret else _SAYS[self.topic]
-        what = str(self.data.get("what") or "")
-        return scrub(f"{said}: {what}" if what else f"{said}.")
+        """Return it in a sentence, with the cause and the cure where they are known."""
+        said = self._says()
+        what, hint = str(self.data.get("what") or ""), str(self.data.get("hint") or "")
+        sentence = f"{said}: {what}" if what else f"{said}."
+        return scrub(f"{sentence} Next: {hint}" if hint else sentence)
+
+    def _says(self) -> str:
+        if self.topic in (Topic.UNAVAILABLE, Topic.AVAILABLE):
+            count = self.data.get("secrets")
+            waiting = f"; its {count} secrets wait, none is parked" if count else ""
+            return (
+                f"{self.data.get('host')} cannot be used{waiting}"
+                if self.topic is Topic.UNAVAILABLE
+                else f"{self.data.get('host')} can be used again; its secrets go on automatically"
+            )
+        return f"{self.secret} {_SAYS[self.topic]}" if self.secret else _SAYS[self.topic]
 
 
 class Notifier:
@@ -131,18 +146,46 @@ class Notifier:
                 if notice.topic in one.topics:
                     self._send(one, notice)
 
+    def test(self, to: Subscriber) -> str | None:
+        """Send a test notice once, now; return why it was not delivered, None when it was."""
+        notice = Notice(
+            id=str(uuid.uuid4()), topic=Topic.TEST, secret="", at=datetime.now(UTC), data={}
+        )
+        return self._tried(to, notice)
+
+    def unreachable(self, to: Subscriber) -> str | None:
+        """Return why a notice could not be delivered, as far as that shows without sending one."""
+        try:
+            if to.secret is not None:
+                _ = self._resolve(to.secret)
+            if to.type == "apprise":
+                _ = self._service(to)
+            else:
+                _connect(to.url or "")
+        except RotatorError as error:
+            return error.what
+        except (OSError, ValueError) as error:
+            return f"{type(error).__name__}: {getattr(error, 'strerror', None) or 'no connection'}"
+        return None
+
+    def _tried(self, to: Subscriber, notice: Notice) -> str | None:
+        """Send a notice once; return why that failed, None when it did not."""
+        try:
+            self._apprise(to, notice) if to.type == "apprise" else self._webhook(to, notice)
+        except Exception as error:  # noqa: BLE001 # a service's library may raise anything; the next notice goes out all the same
+            # Only its kind: an error of a client may repeat the address with its key.
+            code = getattr(error, "code", "")
+            why = error.what if isinstance(error, RotatorError) else type(error).__name__
+            return f"{why} {code}".strip()
+        return None
+
     def _send(self, to: Subscriber, notice: Notice) -> None:
         wait, why = self._first_wait, ""
         for _ in range(_TRIES):
-            try:
-                self._apprise(to, notice) if to.type == "apprise" else self._webhook(to, notice)
-            except Exception as error:  # noqa: BLE001 # a service's library may raise anything; the next notice goes out all the same
-                # Only its kind: an error of a client may repeat the address with its key.
-                code = getattr(error, "code", "")
-                why = error.what if isinstance(error, RotatorError) else type(error).__name__
-                why = f"{why} {code}".strip()
-            else:
+            failed = self._tried(to, notice)
+            if failed is None:
                 return
+            why = failed
             if self._leaving.wait(wait):
                 break
             wait *= 2
@@ -158,6 +201,11 @@ class Notifier:
             _ = answer.read(1)
 
     def _apprise(self, to: Subscriber, notice: Notice) -> None:
+        service = self._service(to)
+        if not service.notify(title=f"rotator: {notice.topic.value}", body=notice.line()):
+            raise UsageError("the service did not take the notice.")
+
+    def _service(self, to: Subscriber) -> Any:
         try:
             import apprise  # noqa: PLC0415 # an extra, and a second to import
         except ImportError as error:
@@ -167,8 +215,17 @@ class Notifier:
         service: Any = apprise.Apprise()
         if not service.add(self._resolve(to.secret or "").reveal()):
             raise UsageError("Apprise does not understand the service's URL.")
-        if not service.notify(title=f"rotator: {notice.topic.value}", body=notice.line()):
-            raise UsageError("the service did not take the notice.")
+        return service
+
+
+def _connect(url: str) -> None:
+    """Connect to the host of a URL, with TLS where the URL has it, and send nothing."""
+    parts = urllib.parse.urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    with socket.create_connection((host, port), timeout=_TIMEOUT) as plain:
+        if parts.scheme == "https":
+            context = ssl.create_default_context()
+            context.wrap_socket(plain, server_hostname=host).close()
 
 
 def signature(key: Secret, name: str, at: datetime, body: bytes) -> dict[str, str]:

@@ -114,7 +114,7 @@ _LAST: Final = """\
 #   shop-pair: {apart: 6h, secrets: [shop, legacy]}
 # notifications:                     # who is told of what the daemon meets
 #   - {type: webhook, url: "https://hooks.example.org/rotator", secret: "file:webhook-key"}
-#   - {type: apprise, secret: "file:slack-url", events: [parked, refused]}
+#   - {type: apprise, secret: "file:slack-url", events: [parked, refused, unavailable]}
 """
 
 

@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reckoned:
-    """When a secret is due, and by which policy that was reckoned (its fingerprint)."""
+    """When a secret is tried next, and by which policy that was reckoned (its fingerprint).
+
+    `due`: since when it is due, or will be; after a failure `next_due` is only its next try.
+    """
 
     name: str
     next_due: datetime | None
@@ -20,6 +23,7 @@ class Reckoned:
     rotated_at: datetime | None
     timing: str | None
     parked: bool = False
+    due: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,9 +44,15 @@ class SecretRecord:
     """One secret. `version` and `login` are what was last published, adopted or restored.
 
     `adopted` names the logins that were handed over to us, and that no mark on the target tells
-    as ours. `failures` counts the rotations in a row that did not end well. `next_due` None: not
-    due, never 'now'. `since`: when what is current now came under our care.
-    `timing`: the fingerprint of the policy by which `next_due` was reckoned.
+    as ours. `failures` counts the rotations in a row that did not end well.
+
+    `rotated_at`: when the credential that is served was published, None when that is not known, as
+    for one that was adopted. `since`: when it came under our care; it is due a period after that.
+    `former_rotated_at` and `former_since`: those of the credential before, for a rollback.
+    `next_due`: when it is rotated, or tried, next; None: not due, never 'now'. `due_since`: since
+    when it has been due, where `next_due` is only the next try. `timing`: the fingerprint of the
+    policy by which it was reckoned.
+
     `refused`: why the target refused what the backend serves, None once a login with it succeeded
     again. `drift`: the version that the backend held, by the last check, and that the journal does
     not know. `stale`: the copies that then held something else. `retired`: why management ended.
@@ -65,6 +71,9 @@ class SecretRecord:
     timing: str | None = None
     last_outcome: Outcome | None = None
     open_rotation: str | None = None
+    former_rotated_at: datetime | None = None
+    former_since: datetime | None = None
+    due_since: datetime | None = None
     seq: int = 0
     head: str = "0" * 64
     refused: str | None = None
@@ -78,6 +87,11 @@ class SecretRecord:
     retired_at: datetime | None = None
     renamed_to: str | None = None
     former_names: tuple[str, ...] = ()
+
+    @property
+    def due(self) -> datetime | None:
+        """When it is, or was, due by its policy, whenever it is tried."""
+        return self.due_since or self.next_due
 
 
 def fold_rotation(record: RotationRecord | None, event: Event) -> RotationRecord | None:
@@ -116,35 +130,31 @@ def fold_rotation(record: RotationRecord | None, event: Event) -> RotationRecord
 def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
     """Return the secret's record after `event`."""
     record = record or SecretRecord(name=event.secret)
-    changes: dict[str, Any] = {"seq": event.seq, "head": event.hash}
+    changes: dict[str, Any] = {"seq": event.seq, "head": event.hash, **_folded_due(record, event)}
     data = event.data
-    if "next_due" in data:
-        changes |= {"next_due": moment(data, "next_due"), "timing": text(data, "timing")}
     changes |= _proof(record, event) | _management(event)
     match event.kind, event.step:
         case Kind.REQUESTED, _:
             changes["open_rotation"] = event.rotation_id
         case Kind.ADOPTED, _:
-            login = text(data, "login") or ""
-            changes |= {"version": text(data, "version"), "login": login, "since": event.at}
-            changes["adopted"] = tuple(sorted({*record.adopted, login}))
+            changes |= _adopted(record, event)
         case (Kind.FINISHED, Step.PUBLISH) | (Kind.FOLLOWED, _):
             at = moment(data, "rotated_at") or event.at
             changes |= {"version": text(data, "version"), "login": text(data, "login")}
-            changes |= {"rotated_at": at, "since": at}
+            changes |= _served(record, at, at)
             if event.kind is Kind.FOLLOWED and "request" in data:
                 changes["failures"] = 0
         case Kind.FAILED, None:
             # Of a rotation that another was asked for.
-            changes["failures"] = record.failures + 1
+            changes["failures"] = record.failures + (data.get("counts") is not False)
         case Kind.FINISHED, Step.RESTORE:
             changes |= {"version": text(data, "version"), "login": text(data, "login")}
-            changes["since"] = event.at
+            since = record.former_since or event.at
+            changes |= _served(record, record.former_rotated_at, since)
         case Kind.ENDED, _:
             outcome = Outcome(str(data["outcome"]))
-            counts = outcome is Outcome.UNDONE and text(data, "cause") != "aborted"
             changes |= {"open_rotation": None, "last_outcome": outcome}
-            changes["failures"] = record.failures + 1 if counts else 0
+            changes["failures"] = _failures(record, event, outcome)
         case Kind.PARKED, _:
             changes["parked"] = text(data, "reason") or "parked"
             changes["parked_hint"] = text(data, "hint") or None
@@ -170,6 +180,9 @@ _ENDED: Final[Mapping[str, Any]] = {
     "parked_hint": None,
     "failures": 0,
     "next_due": None,
+    "due_since": None,
+    "former_rotated_at": None,
+    "former_since": None,
     "timing": None,
     "retiring": False,
     "refused": None,
@@ -245,6 +258,48 @@ def _management(event: Event) -> dict[str, Any]:
             }
         case _:
             return {}
+
+
+def _adopted(record: SecretRecord, event: Event) -> dict[str, Any]:
+    """Return what changes when a credential is handed over to us."""
+    data, login = event.data, text(event.data, "login") or ""
+    served = {"rotated_at": moment(data, "rotated_at"), "since": moment(data, "since") or event.at}
+    if not data.get("same"):
+        served = _served(record, served["rotated_at"], served["since"] or event.at)
+    # Else the same credential was written again beside another field: nothing was replaced.
+    adopted = tuple(sorted({*record.adopted, login}))
+    return {**served, "version": text(data, "version"), "login": login, "adopted": adopted}
+
+
+def _failures(record: SecretRecord, event: Event, outcome: Outcome) -> int:
+    """Return how many rotations in a row did not end well, after this end of one."""
+    if outcome is not Outcome.UNDONE or text(event.data, "cause") == "aborted":
+        return 0
+    return record.failures + (event.data.get("counts") is not False)
+
+
+def _served(record: SecretRecord, rotated_at: datetime | None, since: datetime) -> dict[str, Any]:
+    """Return what changes when another credential is served from now on."""
+    former = {"former_rotated_at": record.rotated_at, "former_since": record.since}
+    return {"rotated_at": rotated_at, "since": since, **former}
+
+
+def _folded_due(record: SecretRecord, event: Event) -> dict[str, Any]:
+    """Return when it is due and tried next, as far as the event speaks of that."""
+    data = event.data
+    if "next_try" in data or _moved_by_failure(event):
+        again = moment(data, "next_try" if "next_try" in data else "next_due")
+        return {"next_due": again, "due_since": record.due}
+    if "next_due" in data:
+        due = {"next_due": moment(data, "next_due"), "timing": text(data, "timing")}
+        return {**due, "due_since": moment(data, "due_since")}
+    return {}
+
+
+def _moved_by_failure(event: Event) -> bool:
+    """Return whether an older release has written the next try as the due date."""
+    undone = event.kind is Kind.ENDED and text(event.data, "outcome") == Outcome.UNDONE.value
+    return "next_due" in event.data and (undone or (event.kind, event.step) == (Kind.FAILED, None))
 
 
 def newest_step(history: Sequence[Event]) -> Event | None:

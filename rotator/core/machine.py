@@ -3,6 +3,10 @@
 Forward: stage, create, verify, publish, copy (where there are copies), drain, revoke. Publish is the pivot: before it a rotation
 can be undone (withdraw, discard), after it it only goes forward, or, on a person's word, is rolled
 back (restore, copy, then drain and revoke the new credential as if it were the old one).
+
+Where old and new do not overlap nobody can log in between create and publish: the first failure
+there turns the rotation back at once. A target or backend that is unavailable as a whole uses up
+no retries: the rotation stays where it is until the host is back.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from rotator.core.errors import RETRIED, Conflict, InUse, Unknown
+from rotator.core.errors import RETRIED, Conflict, InUse, Unavailable, Unknown
 from rotator.core.history import text
 from rotator.core.model import DrainThen, Kind, Outcome, Step
 
@@ -25,6 +29,10 @@ if TYPE_CHECKING:
 
 # Two engines that failed at the same moment must not come back at the same moment.
 _JITTER: Final = 0.25
+# Where old and new do not overlap: from the first of them to the last the served password is wrong.
+GAP: Final = (Step.CREATE, Step.VERIFY, Step.PUBLISH)
+# The first wait between two tries of what ends that gap.
+_URGENT: Final = timedelta(milliseconds=100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,8 +120,13 @@ def progress(history: Iterable[Event]) -> Progress:
     return state
 
 
-def decide(history: Sequence[Event], now: datetime, policy: Policy) -> Decision:
-    """Return what the engine has to do next with the rotation that has this history."""
+def decide(
+    history: Sequence[Event], now: datetime, policy: Policy, *, at_once: bool = False
+) -> Decision:
+    """Return what the engine has to do next with the rotation that has this history.
+
+    `at_once`: do not wait after a failure, because the host is back or an operator asks for it.
+    """
     state = progress(history)
     if state.outcome is not None:
         return Finish(outcome=state.outcome, cause=state.cause)
@@ -123,7 +136,7 @@ def decide(history: Sequence[Event], now: datetime, policy: Policy) -> Decision:
     if step is None:
         return Finish(outcome=_OUTCOME[state.direction], cause=state.cause)
     if state.failed is not None and state.failed.step is step:
-        decision = _after_failure(state, state.failed, now, policy)
+        decision = _after_failure(state, state.failed, now, policy, at_once=at_once)
         if decision is not None:
             return decision
         step = _next(state)
@@ -143,16 +156,24 @@ def grace_ends(state: Progress, policy: Policy) -> datetime | None:
     )
 
 
-def backoff(rotation_id: str | None, failures: int, policy: Policy) -> timedelta:
+def backoff(
+    rotation_id: str | None, failures: int, policy: Policy, *, urgent: bool = False
+) -> timedelta:
     """Return how long to wait after the n-th failure of a step: doubling, capped, with jitter.
 
     The jitter is a quarter either way, and the same each time for one rotation and number.
+    `urgent`: nobody can log in until the step succeeds, so the first waits are short.
     """
-    doubled = min(policy.backoff_cap, policy.backoff * 2 ** min(failures - 1, 30))
-    if failures % policy.attempts == 0:
+    first = min(policy.backoff, _URGENT) if urgent else policy.backoff
+    doubled = min(policy.backoff_cap, first * 2 ** min(failures - 1, 30))
+    if not urgent and failures % policy.attempts == 0:
         doubled = policy.backoff_cap
-    drawn = hashlib.sha256(f"{rotation_id}:{failures}".encode()).digest()[0] / 255
-    return doubled * (1 - _JITTER + 2 * _JITTER * drawn)
+    return _jittered(doubled, rotation_id, failures)
+
+
+def _jittered(wait: timedelta, rotation_id: str | None, number: int) -> timedelta:
+    drawn = hashlib.sha256(f"{rotation_id}:{number}".encode()).digest()[0] / 255
+    return wait * (1 - _JITTER + 2 * _JITTER * drawn)
 
 
 def _next(state: Progress) -> Step | None:
@@ -173,15 +194,26 @@ def _steps(state: Progress) -> list[Step]:
 
 
 def _after_failure(
-    state: Progress, failed: Event, now: datetime, policy: Policy
+    state: Progress, failed: Event, now: datetime, policy: Policy, *, at_once: bool
 ) -> WaitUntil | Finish | None:
     """Return what a failure of the next step calls for; None to run the (possibly new) next step."""
-    retried = text(failed.data, "kind") in RETRIED
     turns_back = state.direction is Direction.FORWARD and state.can_turn_back
+    locked_out = not state.overlaps and state.has_old and Step.CREATE in state.begun
+    if turns_back and locked_out and failed.step in GAP:
+        _turn_back(state, failed)
+        return None
+    kind = text(failed.data, "kind")
+    if kind == Unavailable.kind:
+        host = text(failed.data, "origin") or "the host"
+        at = failed.at + _jittered(policy.backoff_cap, failed.rotation_id, 0)
+        waits = now < at and not at_once
+        return WaitUntil(at=at, why=f"waiting for {host}") if waits else None
     limit = policy.attempts if turns_back else policy.attempts * policy.cycles
-    if retried and state.failures < limit:
-        at = failed.at + backoff(failed.rotation_id, state.failures, policy)
-        return WaitUntil(at=at, why="waiting to try again") if now < at else None
+    if kind in RETRIED and state.failures < limit:
+        urgent = locked_out and failed.step in (Step.PUBLISH, Step.WITHDRAW)
+        at = failed.at + backoff(failed.rotation_id, state.failures, policy, urgent=urgent)
+        waits = now < at and not at_once
+        return WaitUntil(at=at, why="waiting to try again") if waits else None
     if turns_back:
         _turn_back(state, failed)
         return None
@@ -261,9 +293,10 @@ def _finished(state: Progress, event: Event, step: Step) -> None:
 
 def _failed(state: Progress, event: Event) -> None:
     same = state.failed is not None and state.failed.step is event.step
-    state.failures = state.failures + 1 if same else 1
-    state.failed = event
     kind = text(event.data, "kind")
+    # A fault of the whole host is not this rotation's: it uses up none of its retries.
+    state.failures = (state.failures if same else 0) + (kind != Unavailable.kind)
+    state.failed = event
     if event.step is Step.PUBLISH:
         state.publishing = False
         state.maybe_published = kind != Conflict.kind and (

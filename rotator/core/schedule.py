@@ -50,6 +50,11 @@ def as_data(policy: Policy, due: datetime | None) -> dict[str, Json]:
     return {"next_due": due.isoformat() if due else None, "timing": timing(policy)}
 
 
+def retry_data(again: datetime | None) -> dict[str, Json]:
+    """Return the next try of what is due already, as events carry it: the due date stays."""
+    return {"next_try": again.isoformat() if again else None}
+
+
 def retry_due(policy: Policy, now: datetime, failures: int, name: str) -> datetime | None:
     """Return when to begin anew after the `failures`-th undone rotation in a row.
 
@@ -61,14 +66,15 @@ def retry_due(policy: Policy, now: datetime, failures: int, name: str) -> dateti
     return policy.windows.next_open(now + wait + stable_part(name, wait / 4))
 
 
-def is_due(record: SecretRecord | None, now: datetime) -> bool:
-    """Return whether the secret is due: known to the journal, not parked, its time has come."""
-    return (
-        record is not None
-        and record.parked is None
-        and record.next_due is not None
-        and record.next_due <= now
-    )
+def is_due(record: SecretRecord | None, now: datetime, *, at_once: bool = False) -> bool:
+    """Return whether the secret is to be rotated now: known to the journal, not parked, due.
+
+    After a failure it is not, until its next try; `at_once` does not wait for that.
+    """
+    if record is None or record.parked is not None:
+        return False
+    when = record.due if at_once else record.next_due
+    return when is not None and when <= now
 
 
 def caught_up(policy: Policy, now: datetime, spread: timedelta, name: str) -> datetime | None:

@@ -17,8 +17,11 @@ class Topic(StrEnum):
     DRAIN_HELD = "drain-held"
     DRIFT = "drift"
     REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+    AVAILABLE = "available"
     JOURNAL_BROKEN = "journal-broken"
     CONFIG_REFUSED = "config-refused"
+    TEST = "test"
 
 
 class Dispatch(StrEnum):

@@ -46,12 +46,15 @@ class Sign:
 class Signs(Protocol):
     """Keeps signs. Raises `JournalError` when it cannot."""
 
-    def put(self, sign: Sign) -> None:
-        """Write a sign in the place of the one before it."""
+    def put(self, sign: Sign) -> bool:
+        """Write a sign in the place of the one before it; return whether there was none.
+
+        Of several processes that put the first one, True is returned to one.
+        """
         ...
 
-    def remove(self, kind: SignKind, subject: str) -> None:
-        """Forget a sign. None there is success."""
+    def remove(self, kind: SignKind, subject: str) -> Sign | None:
+        """Forget a sign and return it; None where there is none. Only one process is given it."""
         ...
 
     def replace(self, kind: SignKind, prefix: str, signs: Sequence[Sign]) -> None:

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
 
 
 class Breaker:
-    """One host's. Closed it lets everything through, open nothing, half open one at a time."""
+    """One host's. Closed it lets everything through, open nothing, half open one at a time.
+
+    A fault of the host as a whole (`whole`: its admin is rejected, its disk is full) opens it at
+    once, and only work that needs the host as a whole closes it again.
+    """
 
     def __init__(self, settings: Breaking) -> None:
         self._settings: Breaking = settings
@@ -20,6 +24,7 @@ class Breaker:
         self._wait: timedelta = timedelta(0)
         self._until: datetime | None = None
         self._trying: bool = False
+        self._whole: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -39,16 +44,24 @@ class Breaker:
         """Note a start: while the host is away it is the one try."""
         self._trying = self.is_open
 
-    def succeeded(self) -> bool:
-        """Note that the host has answered; return whether it was away until then."""
+    def succeeded(self, *, worked: bool = True) -> bool:
+        """Note that the host has answered; return whether it was away until then.
+
+        `worked`: an effect succeeded there, not only a look.
+        """
+        if self._whole and not worked:
+            self._trying = False
+            return False
         was_open = self.is_open
-        self._failures, self._wait, self._until, self._trying = 0, timedelta(0), None, False
+        self._failures, self._wait, self._until = 0, timedelta(0), None
+        self._trying = self._whole = False
         return was_open
 
-    def failed(self, now: datetime) -> bool:
+    def failed(self, now: datetime, *, whole: bool = False) -> bool:
         """Note that the host was away; return whether it is left alone from now on."""
         self._failures += 1
-        if self._failures < self._settings.failures:
+        self._whole = self._whole or whole
+        if not self._whole and self._failures < self._settings.failures:
             return False
         opened = not self.is_open
         if opened or self._trying:
@@ -61,3 +74,9 @@ class Breaker:
     def released(self) -> None:
         """Note that what was started ended without a word about the host."""
         self._trying = False
+
+    def opened_before(self, now: datetime, *, whole: bool) -> None:
+        """Take over what another process has met: leave the host alone, but for a try now."""
+        if not self.is_open:
+            self._failures, self._wait, self._whole = self._settings.failures, timedelta(0), whole
+        self._until = now

@@ -9,15 +9,19 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import deque
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
-from rotator.core.errors import JournalError, RotatorError
+from rotator.core.errors import JournalError, RotatorError, Unavailable
+from rotator.core.history import text
 from rotator.core.machine import WaitUntil, decide
+from rotator.core.model import Kind
 from rotator.core.schedule import caught_up, next_due, stable_part, timing
 from rotator.core.serving import Topic
-from rotator.dispatch.lanes import Job, Lanes, Task, hosts
+from rotator.dispatch.faults import Fault
+from rotator.dispatch.lanes import JOURNAL, Job, Lanes, Task, hosts
 from rotator.dispatch.worker import Done
 
 if TYPE_CHECKING:
@@ -28,7 +32,9 @@ if TYPE_CHECKING:
     from rotator.core.model import Json, Policy
     from rotator.core.ports import Clock, Journal, Log
     from rotator.core.serving import Duty
+    from rotator.dispatch.faults import Faults
     from rotator.dispatch.hands import Hands
+    from rotator.dispatch.lanes import Lane
     from rotator.engine import Engine, ManagedSecret
 
 # How often everything is asked for again, also what should not have changed.
@@ -42,6 +48,8 @@ _MOST_SCHEDULED: Final = 100
 _MOST_LOOKED_INTO: Final = 200
 _OVERDUE: Final = timedelta(days=1)
 _NO_QUEUE: Final = timedelta(seconds=15)
+# How often is looked whether a command line could use a host that is left alone here.
+_LOOK_AT_FAULTS: Final = timedelta(seconds=5)
 
 
 class Managed(Protocol):
@@ -79,7 +87,9 @@ class Dispatcher:
         clock: Clock,
         log: Log,
         tell: Callable[[Topic, str, Mapping[str, Json]], None],
+        faults: Faults,
     ) -> None:
+        self._faults: Faults = faults
         self._secrets: Mapping[str, Managed] = secrets
         self._secret: Callable[[str], ManagedSecret] = secret
         self._hands: Hands = hands
@@ -98,9 +108,13 @@ class Dispatcher:
         self._tries: dict[str, int] = {}
         self._seen_open: dict[str, int] = {}
         self._to_look_into: deque[Opened] = deque()
-        self._to_schedule: deque[tuple[str, datetime | None, str]] = deque()
+        self._to_schedule: deque[tuple[str, Callable[[ManagedSecret], None]]] = deque()
         self._scheduling: set[str] = set()
         self._told_overdue: set[str] = set()
+        # The secrets whose last try failed because a host was away: they go on when it is back.
+        self._waiting_for: dict[str, dict[str, Job]] = {}
+        self._next_look_at_faults: datetime = clock.now()
+        self._cannot_look: bool = False
         self._awake_since: datetime = clock.now()
         self._last_tick: datetime = clock.now()
         self._cursor: datetime | None = None
@@ -128,10 +142,21 @@ class Dispatcher:
             if managed is None or one.since is None or one.timing == timing(managed.policy):
                 continue
             due = next_due(managed.policy, one.since, one.name)
+            if due is None and one.next_due is None:
+                continue
+            again: datetime | None = None
             if due is not None and due <= now:
-                due = caught_up(managed.policy, now, self._duty.catch_up, one.name)
-            if due is not None or one.next_due is not None:
-                self._reschedule(one.name, due, "the policy has changed")
+                again = caught_up(managed.policy, now, self._duty.catch_up, one.name)
+            self._to_write(
+                one.name,
+                partial(
+                    self._engine.schedule, due=due, again=again, reason="the policy has changed"
+                ),
+            )
+        for host, seen in self._faults.open().items():
+            # Another process has met it, or this one before it was started again.
+            whole = text(seen.data, "kind") == Unavailable.kind
+            self._lanes.breaker(host).opened_before(now, whole=whole)
         every = self._duty.verify_every
         if every is not None and self._secrets:
             self._checks.extend(sorted(self._secrets, key=lambda name: stable_part(name, every)))
@@ -149,9 +174,15 @@ class Dispatcher:
             try:
                 self._look(now)
             except JournalError as error:
-                self._log.error("journal", what=error.what)
+                self._cannot_look = True
+                fault = Fault(host=JOURNAL, kind=error.kind, what=error.what, hint=error.hint)
+                self._met(fault, now)
             else:
                 self.ticked_at = now
+                if self._cannot_look:
+                    self._cannot_look = False
+                    if self._lanes.breaker(JOURNAL).succeeded():
+                        self._is_back(JOURNAL, now)
             self._give_out()
 
     def collect(self) -> None:
@@ -192,6 +223,8 @@ class Dispatcher:
         with self._guard:
             moments = [self._wake[0][0]] if self._wake else []
             moments += [one for one in (self._next_check,) if one is not None]
+            if self.waiting:
+                moments += self.hosts_away().values()
             if self._to_schedule or self._to_look_into:
                 moments.append(self._clock.now())
             return min(moments, default=None)
@@ -200,6 +233,7 @@ class Dispatcher:
 
     def _look(self, now: datetime) -> None:
         self._write_schedules()
+        self._look_at_faults(now)
         if now >= self._next_rescan:
             self._cursor, self._next_rescan = None, now + _RESCAN
         for one in self._agenda.due(now, _MOST_DUE, self._cursor):
@@ -212,9 +246,9 @@ class Dispatcher:
         self._check_some(now)
         while self._wake and self._wake[0][0] <= now:
             at, name, task = heapq.heappop(self._wake)
-            if self._not_before.get(name) == at:
+            if self._not_before.get(name) == at:  # else it was put off, or has gone on already
                 del self._not_before[name]
-            self._ready(name, task, at)
+                self._ready(name, task, at)
 
     def _meet(self, one: Reckoned, now: datetime) -> None:
         """Take in a secret that is due: ready, or to be scheduled anew."""
@@ -224,14 +258,15 @@ class Dispatcher:
         if one.name in self._not_before or one.name in self._scheduling:
             return
         policy = managed.policy
-        if one.next_due < now - _OVERDUE and one.name not in self._told_overdue:
+        due = one.due or one.next_due
+        if due < now - _OVERDUE and one.name not in self._told_overdue:
             self._told_overdue.add(one.name)
-            self._tell(Topic.OVERDUE, one.name, {"due": one.next_due.isoformat()})
+            self._tell(Topic.OVERDUE, one.name, {"due": due.isoformat()})
         if one.next_due < self._awake_since - self._duty.catch_up:
             to = caught_up(policy, now, self._duty.catch_up, one.name)
-            self._reschedule(one.name, to, "missed while no daemon ran")
+            self._postpone(one.name, to, "missed while no daemon ran")
         elif (opens := policy.windows.next_open(now)) != now:
-            self._reschedule(one.name, opens, "its window is closed")
+            self._postpone(one.name, opens, "its window is closed")
         else:
             self._ready(one.name, Task.ROTATE, one.next_due)
 
@@ -251,9 +286,15 @@ class Dispatcher:
             managed = self._secrets.get(one.secret)
             if managed is None or one.secret in self._lanes or one.secret in self._not_before:
                 continue
-            decision = decide(self._journal.history(one.rotation_id), now, managed.policy)
+            history = self._journal.history(one.rotation_id)
+            decision = decide(history, now, managed.policy)
             at = decision.at if isinstance(decision, WaitUntil) else now
-            self._wake_at(one.secret, Task.RESUME, at)
+            failed = history[-1] if history and history[-1].kind is Kind.FAILED else None
+            host = text(failed.data, "origin") if failed is not None else None
+            if host is not None and self._lanes.breaker(host).is_open:
+                self._ready(one.secret, Task.RESUME, now, at_once=True)
+            else:
+                self._wake_at(one.secret, Task.RESUME, at)
 
     def _check_some(self, now: datetime) -> None:
         every = self._duty.verify_every
@@ -272,24 +313,30 @@ class Dispatcher:
 
     def _write_schedules(self) -> None:
         for _ in range(min(len(self._to_schedule), _MOST_SCHEDULED)):
-            name, due, why = self._to_schedule.popleft()
+            name, write = self._to_schedule.popleft()
             self._scheduling.discard(name)
             try:
-                self._engine.schedule(self._secret(name), due, reason=why)
+                write(self._secret(name))
             except RotatorError as error:
                 # Another process may be at work on it; the next look finds it again.
                 self._log.debug("not scheduled", secret=name, what=error.what)
 
-    def _reschedule(self, name: str, due: datetime | None, why: str) -> None:
+    def _postpone(self, name: str, until: datetime | None, why: str) -> None:
+        self._to_write(name, partial(self._engine.postpone, until=until, reason=why))
+
+    def _to_write(self, name: str, write: Callable[[ManagedSecret], None]) -> None:
         if name not in self._scheduling:
             self._scheduling.add(name)
-            self._to_schedule.append((name, due, why))
+            self._to_schedule.append((name, write))
 
-    def _ready(self, name: str, task: Task, due: datetime) -> None:
+    def _ready(self, name: str, task: Task, due: datetime, *, at_once: bool = False) -> None:
+        lane = self._lane(name)
+        if lane is not None:
+            self._lanes.add(Job(secret=name, task=task, due=due, at_once=at_once), lane)
+
+    def _lane(self, name: str) -> Lane | None:
         managed = self._secrets.get(name)
-        if managed is not None:
-            lane = managed.target, managed.backend
-            self._lanes.add(Job(secret=name, task=task, due=due), lane)
+        return (managed.target, managed.backend) if managed is not None else None
 
     def _wake_at(self, name: str, task: Task, at: datetime) -> None:
         self._not_before[name] = at
@@ -323,26 +370,78 @@ class Dispatcher:
             lane = self._lanes.back(job.secret)
             self._seen_open.pop(job.secret, None)
             self._told_overdue.discard(job.secret)
-            if done.answered:
+            if done.answered or done.worked:
                 self._tries.pop(job.secret, None)
             elif done.again is not None:
                 self._tries[job.secret] = self._tries.get(job.secret, 0) + 1
-            for host in hosts(lane) if lane is not None else ():
+            used = hosts(lane) if lane is not None else ()
+            for host in used:
+                _ = self._waiting_for.get(host, {}).pop(job.secret, None)
                 self._note(host, done)
-            if done.again is not None and job.task is not Task.CHECK:
+            if done.away is not None and done.away in used:
+                self._wait_for(done.away, replace(job, task=again, at_once=True, away=None), done)
+            elif done.again is not None and job.task is not Task.CHECK:
                 self._wake_at(job.secret, again, done.again)
             self._give_out()
 
+    def _wait_for(self, host: str, job: Job, done: Done) -> None:
+        """Let a secret wait for a host: in its lane while the host is left alone, else for its own time."""
+        self._waiting_for.setdefault(host, {})[job.secret] = job
+        if self._lanes.breaker(host).is_open:
+            self._go_on(host)
+        elif done.again is not None and job.task is not Task.CHECK:
+            self._wake_at(job.secret, job.task, done.again)
+
+    def _go_on(self, host: str) -> None:
+        """Put all that wait for a host into their lanes, however long they would have waited."""
+        for name, job in self._waiting_for.pop(host, {}).items():
+            _ = self._not_before.pop(name, None)
+            lane = self._lane(name)
+            if lane is not None:
+                self._lanes.add(job, lane)
+
     def _note(self, host: str, done: Done) -> None:
-        breaker = self._lanes.breaker(host)
+        breaker, now = self._lanes.breaker(host), self._clock.now()
         if done.away == host:
-            if breaker.failed(self._clock.now()):
-                self._log.warning("away", host=host, until=str(breaker.until))
-        elif done.answered:
-            if breaker.succeeded():
-                self._log.info("back", host=host)
+            fault = Fault(host=host, kind=done.kind, what=done.what, hint=done.hint)
+            self._met(fault, now)
+        elif host in done.worked or host in done.answered:
+            if breaker.succeeded(worked=host in done.worked):
+                self._is_back(host, now)
         else:
             breaker.released()
+
+    def _met(self, fault: Fault, now: datetime) -> None:
+        """Take note that a host could not be used."""
+        breaker = self._lanes.breaker(fault.host)
+        whole = fault.kind in (Unavailable.kind, JournalError.kind)
+        opened = breaker.failed(now, whole=whole)
+        if breaker.is_open:
+            self._faults.met(fault, now, breaker.until, self._count(fault.host))
+        if opened:
+            # Also those that failed before, and would wait for their own next try.
+            self._go_on(fault.host)
+
+    def _is_back(self, host: str, now: datetime) -> None:
+        self._faults.over(host, now)
+        self._go_on(host)
+
+    def _count(self, host: str) -> int:
+        """Return how many secrets need a host."""
+        lanes = (self._lane(name) for name in self._secrets)
+        return sum(lane is not None and host in hosts(lane) for lane in lanes)
+
+    def _look_at_faults(self, now: datetime) -> None:
+        """Try a host at once that a command line could use meanwhile."""
+        if now < self._next_look_at_faults:
+            return
+        self._next_look_at_faults = now + _LOOK_AT_FAULTS
+        away = self.hosts_away()
+        if not away:
+            return
+        for host in self._faults.ended():
+            if host in away:
+                self._lanes.breaker(host).opened_before(now, whole=True)
 
     def _is_open(self, name: str) -> bool:
         try:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rotator.dispatch.breaker import Breaker
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rotator.core.serving import Breaking, Limits
 
 Lane: TypeAlias = "tuple[str, str]"
+# The audit database, which all work needs.
+JOURNAL: Final = "journal"
 
 
 class Task(StrEnum):
@@ -28,11 +30,17 @@ class Task(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One thing to do, `due` since then."""
+    """One thing to do, `due` since then.
+
+    `at_once`: what failed before is tried now, not after its own wait. `away`: the host that was
+    away when this was let out, so that it is the one try.
+    """
 
     secret: str
     task: Task
     due: datetime
+    at_once: bool = False
+    away: str | None = None
 
 
 @dataclass(slots=True)
@@ -128,11 +136,14 @@ class Lanes:
         self._running[job.secret] = lane
         self._targets[lane[0]] += 1
         self._backends[lane[1]] += 1
+        away: str | None = None
         for host in hosts(lane):
-            self.breaker(host).started()
-        return job
+            breaker = self.breaker(host)
+            breaker.started()
+            away = host if away is None and breaker.is_open else away
+        return job if away is None else replace(job, at_once=True, away=away)
 
 
-def hosts(lane: Lane) -> tuple[str, str]:
-    """Return the two hosts of a lane, as errors name them."""
-    return f"target {lane[0]}", f"backend {lane[1]}"
+def hosts(lane: Lane) -> tuple[str, str, str]:
+    """Return the hosts that work in a lane needs, as errors name them."""
+    return f"target {lane[0]}", f"backend {lane[1]}", JOURNAL

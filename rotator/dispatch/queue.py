@@ -133,7 +133,12 @@ class Queue:
             )
             try:
                 return deferrer.defer(
-                    secret=job.secret, task=job.task.value, due=job.due.isoformat(), tries=tries
+                    secret=job.secret,
+                    task=job.task.value,
+                    due=job.due.isoformat(),
+                    tries=tries,
+                    at_once=job.at_once,
+                    away=job.away,
                 )
             except exceptions.AlreadyEnqueued:
                 return None
@@ -210,11 +215,24 @@ class Queue:
                 raise error
 
     def _task(self, do: Callable[[Job, int], Done]) -> Callable[..., None]:
-        def one(
-            context: procrastinate.JobContext, *, secret: str, task: str, due: str, tries: int
+        def one(  # a job's facts, as the queue holds them
+            context: procrastinate.JobContext,
+            *,
+            secret: str,
+            task: str,
+            due: str,
+            tries: int,
+            at_once: bool = False,
+            away: str | None = None,
         ) -> None:
             answer: dict[str, Json] = {"left": True}
-            job = Job(secret=secret, task=Task(task), due=datetime.fromisoformat(due))
+            job = Job(
+                secret=secret,
+                task=Task(task),
+                due=datetime.fromisoformat(due),
+                at_once=at_once,
+                away=away,
+            )
             with suppress(Stopped):
                 answer = _as_data(do(job, tries))
             with suppress(JournalError):  # who waits finds the job gone, and asks the journal
@@ -294,13 +312,29 @@ class Queued:
         return Done(
             again=datetime.fromisoformat(str(again)) if again is not None else None,
             away=str(away) if away is not None else None,
-            answered=bool(answer.get("answered")),
+            kind=str(answer.get("kind") or ""),
+            what=str(answer.get("what") or ""),
+            hint=str(answer.get("hint") or ""),
+            answered=_names(answer.get("answered")),
+            worked=_names(answer.get("worked")),
         )
+
+
+def _names(found: Json) -> frozenset[str]:
+    return frozenset(map(str, found)) if isinstance(found, list) else frozenset()
 
 
 def _as_data(done: Done) -> dict[str, Json]:
     again = done.again.isoformat() if done.again is not None else None
-    return {"again": again, "away": done.away, "answered": done.answered}
+    return {
+        "again": again,
+        "away": done.away,
+        "kind": done.kind,
+        "what": done.what,
+        "hint": done.hint,
+        "answered": sorted(done.answered),
+        "worked": sorted(done.worked),
+    }
 
 
 async def _free_stalled(app: procrastinate.App) -> None:

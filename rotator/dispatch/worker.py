@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from rotator.core.errors import (
     RETRIED,
@@ -16,6 +16,7 @@ from rotator.core.errors import (
     Refused,
     RotatorError,
     StepError,
+    Unavailable,
     UsageError,
 )
 from rotator.core.led import Followed
@@ -23,7 +24,7 @@ from rotator.core.model import Kind, Outcome, Step
 from rotator.core.schedule import after_partners
 from rotator.core.serving import Topic
 from rotator.core.stopping import Stopped
-from rotator.dispatch.lanes import Task
+from rotator.dispatch.lanes import JOURNAL, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,12 +51,22 @@ RETRIED_OR_ASKED: Final = RETRIED | {Refused.kind}
 class Done:
     """How a job ended. `again`: when to look at the secret once more; None for when the journal says.
 
-    `away`: the host that did not answer. `answered`: whether both hosts did.
+    `away`: the host that could not be used, with the `kind` of the error, and its cause and cure in
+    `what` and `hint`. `answered`: the hosts that did, `worked`: those where something was written.
     """
 
     again: datetime | None = None
     away: str | None = None
-    answered: bool = False
+    kind: str = ""
+    what: str = ""
+    hint: str = ""
+    answered: frozenset[str] = frozenset()
+    worked: frozenset[str] = frozenset()
+
+    @property
+    def whole(self) -> bool:
+        """Whether the host as a whole cannot be used until somebody mends it."""
+        return self.kind in (Unavailable.kind, JournalError.kind)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,9 +91,11 @@ class Worker:
             secret = self.secret(job.secret)
             match job.task:
                 case Task.ROTATE:
-                    return self._rotated(self._rotate(secret))
+                    return self._rotated(self._rotate(secret, job))
                 case Task.RESUME:
-                    return self._rotated(self.engine.resume(secret))
+                    return self._rotated(
+                        self.engine.resume(secret, at_once=job.at_once, away=job.away)
+                    )
                 case Task.CHECK:
                     return self._checked(secret, self.engine.check(secret))
         except Stopped:
@@ -96,15 +109,15 @@ class Worker:
 
     # -- rotations -----------------------------------------------------------------------------
 
-    def _rotate(self, secret: ManagedSecret) -> Result | None:
+    def _rotate(self, secret: ManagedSecret, job: Job) -> Result | None:
         now, windows = self.clock.now(), secret.policy.windows
         if not windows.is_open(now):
             # It waited for a place until its window was over.
-            self.engine.schedule(secret, windows.next_open(now), reason="its window has closed")
+            self.engine.postpone(secret, windows.next_open(now), reason="its window has closed")
             return None
         group = self.partners.get(secret.name)
         if group is None:
-            return self.engine.rotate(secret, reason=_REASON, only_if_due=True)
+            return self._begin(secret, job)
         # One of a group at a time, also on other machines: whoever holds the group's lease decides.
         ttl = secret.policy.step_timeout * len(Step)
         lease = self.journal.acquire(f"partners {group.name}", self.holder(), ttl)
@@ -116,11 +129,16 @@ class Worker:
             rotated = [one.rotated_at for one in others if one is not None]
             to = after_partners(secret.policy, now, rotated, group.apart)
             if to is None or to > now:
-                self.engine.schedule(secret, to, reason=f"apart from its partners in {group.name}")
+                self.engine.postpone(secret, to, reason=f"apart from its partners in {group.name}")
                 return None
-            return self.engine.rotate(secret, reason=_REASON, only_if_due=True)
+            return self._begin(secret, job)
         finally:
             self.journal.release(lease)
+
+    def _begin(self, secret: ManagedSecret, job: Job) -> Result:
+        return self.engine.rotate(
+            secret, reason=_REASON, only_if_due=True, at_once=job.at_once, away=job.away
+        )
 
     def _is_about_to(self, rotation_id: str | None) -> bool:
         """Return whether a partner's open rotation has not published yet."""
@@ -131,10 +149,12 @@ class Worker:
         if result is None:
             return Done()
         error = result.error
-        away = error.origin if error is not None and error.kind in RETRIED else None
         if result.outcome is None and result.waiting and error is None:
             self._tell_of_drain(result)
-        return Done(again=result.until, away=away, answered=error is None)
+        done = Done(again=result.until, answered=result.answered, worked=result.worked | {JOURNAL})
+        if error is None or not _is_away(error, result.answered):
+            return done
+        return replace(done, **_fault(error))
 
     def _tell_of_drain(self, result: Result) -> None:
         """Say who still uses the old login, once its time is over."""
@@ -173,7 +193,7 @@ class Worker:
         elif health.stale:
             what = f"these copies hold something else: {', '.join(health.stale)}."
             self.tell(Topic.DRIFT, secret.name, {"login": health.login, "what": what})
-        return Done(answered=True)
+        return Done(answered=health.answered, worked=frozenset({JOURNAL}))
 
     # -- failures ------------------------------------------------------------------------------
 
@@ -182,18 +202,22 @@ class Worker:
         facts: dict[str, object] = {"secret": job.secret, "task": job.task.value}
         match error:
             case NotDue():
-                return Done(again=error.until, answered=True)
+                return Done(again=error.until)
             case Parked():
                 return Done()
             case Busy() | LeaseLost():
                 self.log.debug("locked", **facts)
                 return Done(again=now + _LOCKED)
             case JournalError():
-                self.log.error("journal", **facts, what=error.what)
-                return Done(again=now + _NO_JOURNAL)
+                self.log.debug("journal", **facts, what=error.what)
+                error.origin = JOURNAL
+                return Done(again=now + _NO_JOURNAL, **_fault(error))
+            case Unavailable():
+                self.log.debug("unavailable", **facts, what=error.what, origin=error.origin)
+                return Done(again=self._later(tries), **_fault(error))
             case _ if error.kind in RETRIED:
                 self.log.warning("unreachable", **facts, what=error.what, origin=error.origin)
-                return Done(again=self._later(tries), away=error.origin)
+                return Done(again=self._later(tries), **_fault(error))
             case UsageError() | StepError() if job.task is not Task.CHECK:
                 return self._park(job, error)
             case _:
@@ -214,6 +238,17 @@ class Worker:
         return self.clock.now() + min(_FIRST_WAIT * 2 ** min(tries, 20), _LONGEST_WAIT)
 
 
+def _is_away(error: RotatorError, answered: frozenset[str]) -> bool:
+    """Return whether an error says that its host is away, and not only that one login cannot be used."""
+    if error.kind == Unavailable.kind:
+        return error.origin is not None
+    return error.kind in RETRIED and error.origin not in answered
+
+
+def _fault(error: RotatorError) -> dict[str, Any]:
+    return {"away": error.origin, "kind": error.kind, "what": error.what, "hint": error.hint}
+
+
 def topic_of(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
     """Return what somebody may want to be told when this event is written."""
     if kind is Kind.PARKED:
@@ -222,7 +257,8 @@ def topic_of(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
         return Topic.ROTATED
     if kind is Kind.FAILED and "request" in data and data.get("kind") not in RETRIED_OR_ASKED:
         return Topic.FAILED
-    if kind is Kind.ENDED:
-        undone = data.get("outcome") == Outcome.UNDONE.value
-        return Topic.FAILED if undone else Topic.ROTATED
-    return None
+    if kind is Kind.ENDED and data.get("outcome") == Outcome.UNDONE.value:
+        # Of a host that is away one notice tells; what is parked is told as parked.
+        quiet = data.get("counts") is False or "follows" in data
+        return None if quiet else Topic.FAILED
+    return Topic.ROTATED if kind is Kind.ENDED else None

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from rotator.core.commands import unpark_command
 from rotator.core.durations import write
 from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
 from rotator.core.led import Followed
 from rotator.core.machine import progress
 from rotator.core.model import Kind, NewEvent, Outcome, Planned, Step
 from rotator.core.ports import Explains
-from rotator.core.schedule import as_data, is_due
+from rotator.core.schedule import as_data, is_due, retry_data
 from rotator.engine.copies import Copy
 from rotator.engine.following import Following, is_led
 from rotator.engine.requests import pending
@@ -70,6 +71,8 @@ class Engine:
         rotation_id: str | None = None,
         patience: timedelta = _NO_TIME,
         only_if_due: bool = False,
+        at_once: bool = False,
+        away: str | None = None,
     ) -> Result:
         """Rotate once. An interrupted rotation is finished first, and then counts as this one.
 
@@ -78,7 +81,8 @@ class Engine:
 
         `patience` is how long waits (backoff, grace, drain) may last in all before the call
         returns with the rotation open. `only_if_due`: begin nothing unless the secret is due, by a
-        look under the lease: somebody else may just have done it.
+        look under the lease: somebody else may just have done it. `at_once`: do not wait for the next
+        try of what failed before. `away`: a host that is known to be away, and is tried by this call.
 
         Raises `Busy`, `NotDue` (in its grace period, or not due), `Parked`, `Conflict` (the backend's current version is not the one that the journal knows),
         `JournalError` or `LeaseLost`; what happens inside a step is in the result.
@@ -87,8 +91,10 @@ class Engine:
             record = self._refuse_parked(secret)
             if record is None or record.open_rotation is None:
                 following = Following(self._world, secret, patience)
-                return following.rotate(reason, rotation_id, only_if_due=only_if_due)
-        with Work(self._world, secret, patience) as work:
+                return following.rotate(
+                    reason, rotation_id, only_if_due=only_if_due, at_once=at_once
+                )
+        with Work(self._world, secret, patience, at_once=at_once, away=away) as work:
             record = self._refuse_parked(secret)
             if record is not None and record.open_rotation is not None:
                 opened = self._journal.rotation(record.open_rotation)
@@ -99,30 +105,38 @@ class Engine:
                 if not published or result.outcome is not Outcome.DONE:
                     return work.settle(result)
                 record = self._journal.secret(secret.name)
-            self._require_due(record, only_if_due=only_if_due)
-            result = work.start(reason, rotation_id, record)
-            for _ in range(secret.policy.proposals - 1):
-                # The target said no to this candidate. A given id allows for one candidate only.
-                refused = result.error is not None and result.error.kind == Refused.kind
-                if result.outcome is not Outcome.UNDONE or not refused or rotation_id is not None:
-                    break
-                result = work.start(reason, None, self._journal.secret(secret.name))
+            if only_if_due and not is_due(record, self._world.clock.now(), at_once=at_once):
+                raise NotDue("it is not due.", until=None)
+            # A given id allows for one candidate only.
+            left = 0 if rotation_id is not None else secret.policy.proposals - 1
+            result = work.start(reason, rotation_id, record, more=left > 0)
+            while left > 0 and result.outcome is Outcome.UNDONE and _is_refused(result):
+                left -= 1
+                record = self._journal.secret(secret.name)
+                result = work.start(reason, None, record, more=left > 0)
             return work.settle(result)
 
     def resume(
-        self, secret: ManagedSecret, *, patience: timedelta = _NO_TIME, ends: float | None = None
+        self,
+        secret: ManagedSecret,
+        *,
+        patience: timedelta = _NO_TIME,
+        ends: float | None = None,
+        at_once: bool = False,
+        away: str | None = None,
     ) -> Result | None:
         """Go on with the open rotation, as far as it gets now; None when there is none.
 
         One that another system was asked for, and that was not seen through, counts as open. `ends` as
-        for `advance`.
+        for `advance`, `at_once` and `away` as for `rotate`.
         """
         if self._journal.open_rotation(secret.name) is None:
             if pending(self._journal, secret.name) is None or not is_led(secret):
                 return None
             self._refuse_parked(secret)
             return Following(self._world, secret, patience).resume()
-        with Work(self._world, secret, patience, ends=ends) as work:
+        work = Work(self._world, secret, patience, ends=ends, at_once=at_once, away=away)
+        with work:
             self._refuse_parked(secret)
             opened = self._journal.open_rotation(secret.name)
             return None if opened is None else work.settle(work.drive(opened.id, resumed=True))
@@ -168,7 +182,7 @@ class Engine:
         Before publish this undoes the rotation. After it the previous credential is tried first,
         then published again; the newer one stays valid for the grace period and is then revoked.
         """
-        with Work(self._world, secret, patience) as work:
+        with Work(self._world, secret, patience, at_once=True) as work:
             opened = self._open(secret, "roll back")
             state = progress(self._journal.history(opened.id))
             if state.published:
@@ -192,7 +206,7 @@ class Engine:
         patience: timedelta = _NO_TIME,
     ) -> Result:
         """End the grace period now, and tell whether the old credential is proven dead."""
-        with Work(self._world, secret, patience) as work:
+        with Work(self._world, secret, patience, at_once=True) as work:
             opened = self._open(secret, "revoke")
             if opened.published_at is None:
                 what = "the open rotation has not published its new credential yet, so the old one is needed."
@@ -203,16 +217,22 @@ class Engine:
             return work.settle(work.drive(opened.id, resumed=True))
 
     def adopt(
-        self, secret: ManagedSecret, *, first: Credential | None = None, reason: str = ""
+        self,
+        secret: ManagedSecret,
+        *,
+        first: Credential | None = None,
+        reason: str = "",
+        made_at: datetime | None = None,
     ) -> Health:
-        """Take over a login as it stands. Nothing changes on the target, and no value is touched.
+        """Take over a login without changing it. Nothing changes on the target or in the backend.
 
         The backend's current credential must log in. `first` is written to the backend before
-        that when it holds nothing yet. Raises `UsageError` when there is nothing to adopt.
+        that when it holds nothing yet. `made_at`: since when its password has been in use; without
+        it the age is unknown. Raises `UsageError` when there is nothing to adopt.
         """
         with Work(self._world, secret, _NO_TIME) as work:
             opened = self._journal.open_rotation(secret.name)
-            return work.adopt(first, reason, opened)
+            return work.adopt(first, reason, opened, made_at)
 
     def check(self, secret: ManagedSecret) -> Health:
         """Try to log in with what the backend serves now, and record the answer.
@@ -253,17 +273,35 @@ class Engine:
         """Return the steps of no rotation: for looking at a target with the engine's own eyes."""
         return Work(self._world, secret, _NO_TIME).steps("look", self._journal.secret(secret.name))
 
-    def schedule(self, secret: ManagedSecret, due: datetime | None, *, reason: str) -> None:
-        """Write down that the secret is due at another time than its last rotation said."""
+    def schedule(
+        self,
+        secret: ManagedSecret,
+        due: datetime | None,
+        *,
+        reason: str,
+        again: datetime | None = None,
+    ) -> None:
+        """Write down that the secret is due at another time than its last rotation said.
+
+        `again`: where it is not to be rotated when it is due, but later.
+        """
+        data: dict[str, Json] = {"reason": reason, **as_data(secret.policy, again or due)}
+        if again is not None:
+            data["due_since"] = due.isoformat() if due else None
         with Work(self._world, secret, _NO_TIME) as work:
-            data: dict[str, Json] = {"reason": reason, **as_data(secret.policy, due)}
+            _ = work.record(NewEvent(kind=Kind.SCHEDULED, data=data))
+
+    def postpone(self, secret: ManagedSecret, until: datetime | None, *, reason: str) -> None:
+        """Write down when to rotate a secret that is due: the due date stays."""
+        data: dict[str, Json] = {"reason": reason, **retry_data(until)}
+        with Work(self._world, secret, _NO_TIME) as work:
             _ = work.record(NewEvent(kind=Kind.SCHEDULED, data=data))
 
     def park(self, secret: ManagedSecret, *, reason: str, hint: str = "") -> None:
-        """Stop automatic work on the secret until a person unparks it. `hint`: the remedy."""
+        """Stop automatic work on the secret until an operator unparks it."""
         with Work(self._world, secret, _NO_TIME) as work:
             opened = self._journal.open_rotation(secret.name)
-            work.park(opened.id if opened else None, reason, hint)
+            work.park(opened.id if opened else None, reason, hint=hint)
 
     def unpark(self, secret: ManagedSecret, *, reason: str) -> None:
         """Let automatic work go on; failures are counted from zero again."""
@@ -281,15 +319,11 @@ class Engine:
         if record is not None and record.parked is not None:
             error = Parked(
                 f"it is parked: {record.parked}",
-                hint=f"When the cause is mended: rotator unpark {secret.name}",
+                hint=f"Mend the cause, then: {unpark_command(secret.name)}",
             )
             error.secret = secret.name
             raise error
         return record
-
-    def _require_due(self, record: SecretRecord | None, *, only_if_due: bool) -> None:
-        if only_if_due and not is_due(record, self._world.clock.now()):
-            raise NotDue("it is not due.", until=None)
 
     def _open(self, secret: ManagedSecret, verb: str) -> RotationRecord:
         opened = self._journal.open_rotation(secret.name)
@@ -303,15 +337,17 @@ class Engine:
         return opened
 
 
+def _is_refused(result: Result) -> bool:
+    return result.error is not None and result.error.kind == Refused.kind
+
+
 def _in_grace(result: Result) -> NotDue:
     error = NotDue(
         f"its last rotation is not over: {result.waiting}.",
         until=result.until,
         hint=f"End that now with: rotator revoke {result.secret}",
     )
-    error.safety = (
-        "The application is safe: the new credential is published and the old one still works."
-    )
+    error.safety = "The new credential is published, and the old one is not revoked yet."
     error.secret = result.secret
     return error
 

@@ -22,6 +22,7 @@ from rotator.core.errors import (
     Refused,
     RotatorError,
     StepError,
+    Unavailable,
     Unknown,
     Unprovable,
 )
@@ -29,11 +30,12 @@ from rotator.core.led import Followed
 from rotator.core.model import Check, Evidence, Kind, NewEvent, Outcome
 from rotator.core.naming import new_id
 from rotator.core.ports import Repairs, RotatesItself
-from rotator.core.schedule import as_data, is_due, next_due, retry_due
+from rotator.core.schedule import as_data, is_due, next_due, retry_data, retry_due
 from rotator.engine.copies import same
 from rotator.engine.origins import marked
 from rotator.engine.requests import Request, delegated, failed, outcomes, pending
 from rotator.engine.results import Result
+from rotator.engine.safety import NOT_SAFE, SAFE
 from rotator.engine.steps import failure, strangers_told
 from rotator.engine.work import Work
 
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
 
 _LOOK_EVERY: Final = 2.0
 _STEP: Final = "follow"
-_NOT_SAFE: Final = "The application is NOT safe: new connections fail."
 
 
 def is_led(secret: ManagedSecret) -> bool:
@@ -77,14 +78,18 @@ class Following:
         self._looks_until: datetime = now + self._waits
         self._retries_until: datetime = now + patience
         self._followed: Request | None = None
+        self._at_once: bool = False
         # The credential before, and whether it logged in, as this process has seen it.
         self._old: Version | None = None
         self._old_accepted: bool | None = None
 
     # -- what the engine asks for --------------------------------------------------------------
 
-    def rotate(self, reason: str, rotation_id: str | None, *, only_if_due: bool) -> Result:
+    def rotate(
+        self, reason: str, rotation_id: str | None, *, only_if_due: bool, at_once: bool = False
+    ) -> Result:
         """Ask once, also when a process died after asking, and see it through."""
+        self._at_once = at_once
         wait = self._secret.policy.backoff
         while True:
             try:
@@ -167,7 +172,7 @@ class Following:
         journal, name = self._world.journal, self._secret.name
         noticed = self.notice(work)
         record = journal.secret(name)
-        if only_if_due and not is_due(record, self._world.clock.now()):
+        if only_if_due and not is_due(record, self._world.clock.now(), at_once=self._at_once):
             why = ": it was rotated by itself, which is written down now" if noticed else ""
             raise NotDue(f"it is not due{why}.", until=None)
         current = self._backend.current(self._secret.path)
@@ -183,7 +188,7 @@ class Following:
             reason=reason,
             old_version=current.id if current else None,
             old_login=current.credential.username if current else None,
-            due=record.next_due if record else None,
+            due=record.due if record else None,
         )
         _ = work.record(delegated(self._secret, request, self._world.clock.now()))
         return request
@@ -254,7 +259,7 @@ class Following:
         if refused is False and isinstance(self._secret.rotation, Followed):
             raise _StillAccepted(
                 f"the old credential (login {request.old_login!r}) is still accepted after it was rotated.",
-                safety="The application is safe: what is served now logs in.",
+                safety=SAFE,
                 hint="Look for another way in, such as `trust` in pg_hba.conf, and close it.",
             )
         return self._result(request, current, refused)
@@ -285,7 +290,7 @@ class Following:
                 if isinstance(self._secret.rotation, Followed)
                 else "Look at the log of the function that rotated it."
             )
-            raise Denied(f"{what} ({wrong}).", safety=_NOT_SAFE, hint=hint)
+            raise Denied(f"{what} ({wrong}).", safety=NOT_SAFE, hint=hint)
         self._world.log.warning("refused", secret=self._secret.name, login=login, what=wrong)
         again = Request(
             id=new_id(self._world.entropy),
@@ -296,11 +301,11 @@ class Following:
             due=request.due,
         )
         self._old_accepted = False
-        refused = Refused(f"{what} ({wrong}).", safety=_NOT_SAFE)
+        refused = Refused(f"{what} ({wrong}).", safety=NOT_SAFE)
         now = self._world.clock.now()
         _ = work.record_all(
             [
-                failed(request, refused, as_data(self._secret.policy, now)),
+                failed(request, refused, retry_data(now)),
                 delegated(self._secret, again, now),
             ]
         )
@@ -312,7 +317,8 @@ class Following:
         record = self._world.journal.secret(self._secret.name)
         policy = self._secret.policy
         tries = (record.failures if record else 0) + 1
-        if error.kind in RETRIED and tries >= policy.attempts * policy.cycles:
+        waits = error.kind == Unavailable.kind
+        if error.kind in RETRIED and not waits and tries >= policy.attempts * policy.cycles:
             last, error = (
                 error,
                 Denied(
@@ -321,15 +327,17 @@ class Following:
                 ),
             )
             error.origin = last.origin
-        if error.kind in RETRIED:
+        if waits:
+            due: datetime | None = self._world.clock.now() + policy.backoff_cap
+        elif error.kind in RETRIED:
             wait = min(policy.backoff * 2 ** min(tries - 1, 20), policy.backoff_cap)
-            due: datetime | None = self._world.clock.now() + wait
+            due = self._world.clock.now() + wait
         else:
             due = self._due_after(request, tries)
         error.safety = error.safety or self._safety(work)
         with suppress(JournalError, LeaseLost):
             # What went wrong is what a person must hear of; the request itself is written down.
-            _ = work.record(failed(request, error, as_data(policy, due)))
+            _ = work.record(failed(request, error, retry_data(due)))
         return error
 
     def _due_after(self, request: Request, tries: int) -> datetime | None:
@@ -346,10 +354,12 @@ class Following:
             if current is None:
                 return ""
             steps = work.steps(_STEP, None)
-            accepted = self._rotation.probe(current.credential, steps.context(current.credential))
+            accepted = steps.accepts(current.credential, steps.context(current.credential))
         except RotatorError:
             return ""
-        return "The application is safe: what is served logs in." if accepted else _NOT_SAFE
+        if accepted is None:
+            return ""
+        return SAFE if accepted else NOT_SAFE
 
     def _tell_where(self, error: RotatorError) -> None:
         error.secret = error.secret or self._secret.name
@@ -373,6 +383,9 @@ class Following:
         if old is None or not old.credential.password.reveal():
             return None
         if same(old.credential, current.credential):
+            return None
+        ctx = steps.context(current.credential)
+        if steps.may_lock(old.credential.username, ctx):
             return None
         return not self._rotation.probe(old.credential, steps.context(current.credential))
 

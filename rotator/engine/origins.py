@@ -1,8 +1,9 @@
-"""Marks errors with where they came from: whoever holds back work must know which host is away."""
+"""Marks errors with where they came from, and notes who answered: a host that is away is held back."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from rotator.core.errors import RotatorError
 
@@ -11,15 +12,31 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# Calls that may be answered without asking the host.
+_PURE: Final = frozenset({"propose", "may_lock", "rotates_itself"})
+# Calls that need all of our rights there, or room to write.
+_EFFECTS: Final = frozenset(
+    {"create", "revoke", "withdraw", "stage", "publish", "discard", "restore", "request_rotation"}
+)
+
+
+@dataclass(slots=True)
+class Contacts:
+    """The hosts that were reached: `answered` to anything, `worked` where something was written."""
+
+    answered: set[str] = field(default_factory=set[str])
+    worked: set[str] = field(default_factory=set[str])
+
 
 class _Marked:
     """Passes every call on."""
 
-    __slots__ = ("_inner", "_origin")
+    __slots__ = ("_contacts", "_inner", "_origin")
 
-    def __init__(self, inner: object, origin: str) -> None:
+    def __init__(self, inner: object, origin: str, contacts: Contacts | None) -> None:
         self._inner: object = inner
         self._origin: str = origin
+        self._contacts: Contacts | None = contacts
 
     def __getattr__(self, name: str) -> Any:
         found: Any = getattr(self._inner, name)
@@ -29,17 +46,23 @@ class _Marked:
 
         def marked(*args: object, **given: object) -> object:
             try:
-                return call(*args, **given)
+                result = call(*args, **given)
             except RotatorError as error:
                 error.origin = error.origin or self._origin
                 raise
+            if self._contacts is not None and name not in _PURE:
+                self._contacts.answered.add(self._origin)
+                if name in _EFFECTS:
+                    self._contacts.worked.add(self._origin)
+            return result
 
         return marked
 
 
-def marked(inner: T, origin: str) -> T:
+def marked(inner: T, origin: str, contacts: Contacts | None = None) -> T:
     """Return `inner` with every error that comes out of it marked as from `origin`.
 
     `origin` is `target NAME` or `backend NAME`. Ask `inner` itself what it is able to do.
+    `contacts` collects who has answered.
     """
-    return cast("T", _Marked(inner, origin))
+    return cast("T", _Marked(inner, origin, contacts))

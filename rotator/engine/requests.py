@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.errors import RETRIED
+from rotator.core.errors import RETRIED, Unavailable
 from rotator.core.history import moment, text
 from rotator.core.model import Kind, NewEvent
-from rotator.core.schedule import as_data
+from rotator.core.schedule import retry_data
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,7 +26,7 @@ _LOOKED_AT: Final = 100
 class Request:
     """A rotation that was asked for and not seen through yet.
 
-    `asked`: the how manieth in a row it is, as the target refused what the ones before it made.
+    `asked`: its number in a row, because the target refused what the ones before it made.
     `due`: when the secret was due before it was asked for.
     """
 
@@ -71,7 +71,7 @@ def delegated(secret: ManagedSecret, request: Request, now: datetime) -> NewEven
         "old_login": request.old_login,
         "asked": request.asked,
         "due": request.due.isoformat() if request.due else None,
-        **as_data(secret.policy, now),
+        **retry_data(now),
     }
     return NewEvent(kind=Kind.DELEGATED, data=data)
 
@@ -84,6 +84,8 @@ def failed(request: Request, error: RotatorError, due: dict[str, Json]) -> NewEv
         "what": error.what,
         "hint": error.hint,
         "safety": error.safety,
+        "origin": error.origin,
+        **({"counts": False} if error.kind == Unavailable.kind else {}),
         **due,
     }
     return NewEvent(kind=Kind.FAILED, data=data)

@@ -20,7 +20,9 @@ class Result:
 
     `outcome` None: the rotation is open and goes on at `until`, for the reason in `waiting`.
     `old_refused` True: a login with the old credential was tried after revoke and was refused.
-    `by`: the backend, where it rotates the secret by itself and was asked to.
+    `untried`: why it was not tried. `by`: the backend, where it rotates the secret by itself and was
+    asked to. `answered`, `worked`: the hosts (`target NAME`, `backend NAME`) that this call has
+    reached, and those where it has written.
     """
 
     secret: str
@@ -37,7 +39,10 @@ class Result:
     parked: bool = False
     resumed: bool = False
     rolling_back: bool = False
+    untried: str = ""
     by: str = ""
+    answered: frozenset[str] = frozenset()
+    worked: frozenset[str] = frozenset()
     error: RotatorError | None = None
 
 
@@ -67,3 +72,4 @@ class Health:
     recorded: bool
     stale: tuple[str, ...] = ()
     rejection: Rejection = UNEXPLAINED
+    answered: frozenset[str] = frozenset()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from rotator.core.deadline import time_limit
 from rotator.core.errors import (
+    RETRIED,
     Conflict,
     CurrentRejected,
     Denied,
@@ -32,7 +33,8 @@ from rotator.core.ports import CountsSessions, ExplainsRejections, LocksAccounts
 from rotator.core.schedule import as_data, next_due
 from rotator.core.secret import Secret
 from rotator.engine.copies import Copies, Copy, same
-from rotator.engine.origins import marked
+from rotator.engine.origins import Contacts, marked
+from rotator.engine.safety import NOT_SAFE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -80,13 +82,15 @@ class Steps:
         controlled: set[str],
         adopted: frozenset[str],
         wrote: Callable[[str], bool],
+        contacts: Contacts | None = None,
     ) -> None:
         """`controlled` names the targets that have refused a wrong password in this process;
-        `wrote` tells whether a rotation id is one of this secret's.
+        `wrote` tells whether a rotation id is one of this secret's. `contacts`: the hosts that answered.
         """
+        target, backend = f"target {secret.target_name}", f"backend {secret.backend_name}"
         self._secret: ManagedSecret = secret
-        self._rotation: Rotation = marked(secret.rotation, f"target {secret.target_name}")
-        self._backend: SecretBackend = marked(secret.backend, f"backend {secret.backend_name}")
+        self._rotation: Rotation = marked(secret.rotation, target, contacts)
+        self._backend: SecretBackend = marked(secret.backend, backend, contacts)
         self._id: str = rotation_id
         self._clock: Clock = clock
         self._entropy: Entropy = entropy
@@ -164,12 +168,7 @@ class Steps:
         target = self._secret.target_name
         if target in self._controlled:
             return
-        guarded = cast("LocksAccounts", self._rotation)
-        if (
-            login is not None
-            and isinstance(self._secret.rotation, LocksAccounts)
-            and guarded.may_lock(login, self.context(None))
-        ):
+        if login is not None and self.may_lock(login, self.context(None)):
             login = None
         wrong = Credential(
             username=login or successor("rotator_control", self._entropy),
@@ -313,7 +312,8 @@ class Steps:
         ctx = self.context(current.credential, end_sessions=end_sessions)
         self._require_current(current.credential, history, ctx)
         self._rotation.revoke(old, ctx)
-        if held is not None and self._rotation.probe(old, ctx):
+        untried = self._untried(old, ctx)
+        if not untried and self._rotation.probe(old, ctx):
             raise Unprovable(
                 f"the old credential (login {old.username!r}) is still accepted after it was revoked.",
                 hint="Look for another way in, such as `trust` in pg_hba.conf, and close it.",
@@ -322,10 +322,20 @@ class Steps:
             why = self.rejection(current.credential)
             raise CurrentRejected(
                 f"after the revoke the target rejects the current login {current.credential.username!r}{why.because}.",
-                safety="The application is NOT safe: what the backend serves does not log in.",
+                safety=NOT_SAFE,
                 hint=why.hint or "Look at that login on the target first.",
             )
-        return {"login": old.username, "refused": True if held is not None else None}
+        if untried:
+            return {"login": old.username, "refused": None, "untried": untried}
+        return {"login": old.username, "refused": True}
+
+    def _untried(self, old: Credential, ctx: StepContext) -> str:
+        """Return why a login with the old credential is not tried after the revoke; empty to try it."""
+        if not old.password.reveal():
+            return "its password is no longer known"
+        if self.may_lock(old.username, ctx):
+            return "a failed login could lock the account"
+        return ""
 
     def _require_current(self, current: Credential, history: list[Event], ctx: StepContext) -> None:
         """Where what is current has not been tried for a while: it must log in before the old one goes."""
@@ -336,7 +346,7 @@ class Steps:
             why = self.rejection(current)
             raise CurrentRejected(
                 f"the target rejects the current login {current.username!r}{why.because}, so the old one was not revoked.",
-                safety="The application is NOT safe: what the backend serves does not log in. The old login was left as it is.",
+                safety=f"{NOT_SAFE} The old login was left as it is.",
                 hint=why.hint
                 or "Set the password that the backend serves on the target; then resume.",
             )
@@ -366,19 +376,57 @@ class Steps:
         if current is not None and self._serves(current, new, text(history[0].data, "old_login")):
             raise Conflict(
                 "the new credential is the one that the backend serves, so it was not withdrawn.",
-                safety="The application is safe: what the backend serves logs in.",
                 hint="Look at the backend's own record of who made it current.",
             )
         credential = current.credential if current else None
         ctx = self.context(credential)
+        if credential is not None and self._wrote_nothing(history):
+            # In place: where the served password is still valid, no other one was set.
+            if self.accepts(credential, ctx):
+                return {"login": new.username, "current_accepted": True}
+            ctx = self.context(credential)
         self._rotation.withdraw(new, ctx)
-        accepted = None if credential is None else self._rotation.probe(credential, ctx)
+        accepted = None if credential is None else self.accepts(credential, ctx)
         return {"login": new.username, "current_accepted": accepted}
 
-    def _discard(self, _history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
+    def _wrote_nothing(self, history: list[Event]) -> bool:
+        """Return whether a create in place is known to have failed before it changed anything."""
+        state = progress(history)
+        if state.overlaps or Step.CREATE in state.done:
+            return False
+        created = [event for event in history if event.step is Step.CREATE]
+        failed = [event for event in created if event.kind is Kind.FAILED]
+        unclear = any(text(event.data, "kind") == Unknown.kind for event in failed)
+        return not unclear and 2 * len(failed) == len(created)
+
+    def _discard(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
         self._require_lease()
         self._backend.discard(self._secret.path, self._id)
-        return {}
+        state = progress(history)
+        kind = text(state.cause.data, "kind") if state.cause is not None else None
+        if Step.CREATE in state.begun or kind in (None, "aborted", *RETRIED):
+            return {}
+        # Nothing was withdrawn, so nobody has tried what is served; a host that is away is spared.
+        current = self._backend.current(self._secret.path)
+        if current is None:
+            return {}
+        ctx = self.context(current.credential)
+        return {"current_accepted": self.accepts(current.credential, ctx)}
+
+    def accepts(self, credential: Credential, ctx: StepContext) -> bool | None:
+        """Return whether a credential logs in; None where that cannot be told, or could lock it."""
+        try:
+            if self.may_lock(credential.username, ctx):
+                return None
+            return self._rotation.probe(credential, ctx)
+        except StepError:
+            return None
+
+    def may_lock(self, login: str, ctx: StepContext) -> bool:
+        """Return whether one more wrong password could lock this account."""
+        if not isinstance(self._secret.rotation, LocksAccounts):
+            return False
+        return cast("LocksAccounts", self._rotation).may_lock(login, ctx)
 
     def _publish_once(self, expect: str | None) -> str:
         """Publish; where that fails, ask the backend whether it happened all the same."""
@@ -470,12 +518,13 @@ def failure(event: Event) -> RotatorError:
     kind = text(event.data, "kind")
     what = text(event.data, "what") or text(event.data, "reason") or "it failed"
     if event.kind is Kind.PARKED:
-        error: RotatorError = Parked(what)
+        error: RotatorError = Parked(what, hint=text(event.data, "hint") or "")
     else:
         error = _ERRORS.get(kind or "", StepError)(what, hint=text(event.data, "hint") or "")
     error.safety = text(event.data, "safety") or ""
     error.secret = event.secret
     error.step = event.step.value if event.step else None
+    error.origin = text(event.data, "origin")
     return error
 
 

@@ -9,21 +9,25 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import (
+    RETRIED,
     Conflict,
     CurrentRejected,
     InUse,
+    Refused,
     RotatorError,
     Transient,
+    Unavailable,
     UsageError,
 )
-from rotator.core.history import fold_rotation, newest_step, text
-from rotator.core.machine import Direction, Finish, Run, WaitUntil, decide, progress
+from rotator.core.history import fold_rotation, moment, newest_step, text
+from rotator.core.machine import GAP, Direction, Finish, Run, WaitUntil, decide, progress
 from rotator.core.model import UNEXPLAINED, Event, Kind, NewEvent, Outcome, Step
 from rotator.core.naming import new_id
-from rotator.core.schedule import as_data, next_due, retry_due
+from rotator.core.schedule import as_data, next_due, retry_data, retry_due
 from rotator.engine.copies import same
-from rotator.engine.origins import marked
+from rotator.engine.origins import Contacts, marked
 from rotator.engine.results import Health, Result
+from rotator.engine.safety import after_failure, after_undo
 from rotator.engine.steps import ManagedSecret, Steps, failure, made_current
 
 if TYPE_CHECKING:
@@ -32,14 +36,12 @@ if TYPE_CHECKING:
 
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Credential, Json, Lease, Version
-    from rotator.core.ports import Clock, Entropy, Journal, Log
+    from rotator.core.ports import Clock, Entropy, Journal, Log, SecretBackend
 
 # How long a lease outlives the deadline of the step that renewed it.
 _LEASE_MARGIN: Final = timedelta(seconds=30)
 # A step that has less time than this, in seconds, is not begun.
 _SHORTEST_STEP: Final = 2.0
-# Where old and new do not overlap.
-_IN_ONE_GO: Final = (Step.CREATE, Step.VERIFY, Step.PUBLISH)
 # Errors that are not about the step: they end the call, and the history stays as it is.
 _NOT_OF_A_STEP: Final = frozenset({"lease-lost", "journal", "journal-broken", "busy", "usage"})
 
@@ -67,9 +69,12 @@ class Work:
         patience: timedelta,
         *,
         ends: float | None = None,
+        at_once: bool = False,
+        away: str | None = None,
     ) -> None:
         """`patience` is how long waits may last in all. `ends`: when everything must be over, on the
-        monotonic scale; no step is begun shortly before that.
+        monotonic scale; no step is begun shortly before that. `at_once`: do not wait for the next
+        try of what failed before. `away`: a host that is known to be away, and is tried now.
         """
         self._world: World = world
         self._journal: Journal = world.journal
@@ -80,6 +85,10 @@ class Work:
         self._ttl: timedelta = secret.policy.step_timeout + _LEASE_MARGIN
         self._lease: Lease | None = None
         self._ends: float = inf if ends is None else ends
+        self._at_once: bool = at_once
+        self._away: str | None = away
+        self._more_candidates: bool = False
+        self.contacts: Contacts = Contacts()
         # When the lease was taken or renewed, read before: so that we stop before it ends.
         self._renewed: tuple[float, datetime] = self._clock.monotonic(), self._clock.now()
 
@@ -110,13 +119,16 @@ class Work:
         record: SecretRecord | None,
         *,
         to: Step | None = None,
+        more: bool = False,
     ) -> Result:
         """Begin a rotation and drive it as far as it gets. `record`: as the journal has it now.
 
-        `to`: no further than the end of this step, unless it turns back.
+        `to`: no further than the end of this step, unless it turns back. `more`: another candidate
+        follows when the target refuses this one.
         """
         secret = self._secret
-        current = marked(secret.backend, f"backend {secret.backend_name}").current(secret.path)
+        self._more_candidates = more
+        current = self._marked_backend().current(secret.path)
         self._check_known(record, current.id if current else None)
         rotation_id = rotation_id or new_id(self._world.entropy)
         requested = NewEvent(
@@ -162,19 +174,25 @@ class Work:
         return self.drive(rotation_id, resumed=True)
 
     def settle(self, result: Result) -> Result:
-        """Park the secret when its failures call for a person."""
+        """Park the secret when its failures call for an operator."""
         if result.outcome is not Outcome.UNDONE or result.error is None or result.parked:
             return result
         record = self._journal.secret(self._secret.name)
-        failures = record.failures if record else 0
-        if result.error.kind in ("denied", "unprovable", "conflict"):
-            reason = f"{result.error.kind}: {result.error.what}"
-        elif failures >= self._secret.policy.cycles:
-            reason = f"{failures} rotations in a row failed; the last one: {result.error.what}"
-        else:
+        reason = self._why_park(
+            result.error.kind, result.error.what, record.failures if record else 0
+        )
+        if reason is None:
             return result
-        self.park(None, reason, result.error.hint)
+        self.park(None, reason, hint=result.error.hint)
         return replace(result, parked=True)
+
+    def _why_park(self, kind: str, what: str, failures: int) -> str | None:
+        """Return why the secret is parked after `failures` undone rotations in a row; None if it is not."""
+        if kind in ("denied", "unprovable", "conflict"):
+            return f"{kind}: {what}"
+        if failures >= self._secret.policy.cycles and kind != Unavailable.kind:
+            return f"{failures} rotations in a row failed; the last one: {what}"
+        return None
 
     def _drive(
         self,
@@ -196,7 +214,9 @@ class Work:
             # A result must be in the history before the next decision; when that decision is to run
             # a step, the two share one commit.
             foreseen = [*history, *(_foresee(event, self._clock.now()) for event in pending)]
-            decision = decide(foreseen, self._clock.now(), self._secret.policy)
+            decision = decide(
+                foreseen, self._clock.now(), self._secret.policy, at_once=self._at_once
+            )
             match decision:
                 case Run(step=step) if _has_got(foreseen, to) or self._time_is_up(foreseen, step):
                     history += self._append(pending)
@@ -211,6 +231,7 @@ class Work:
                     deadline = min(begun + timeout, self._ends)
                     steps.allow(deadline=deadline, lease_ends=now + self._ttl)
                     result, failed = self._act(steps, history, step, end_sessions=end_sessions)
+                    self._at_once = False
                     # A step that failed and then succeeded has no error left to tell of.
                     error = failed
                     pending = [result]
@@ -228,7 +249,7 @@ class Work:
                         reason = text(cause.data, "what") if cause else None
                         hint = text(cause.data, "hint") if cause else None
                         reason = reason or "its retries are used up"
-                        history += self.park(rotation_id, reason, hint or "")
+                        history += self.park(rotation_id, reason, hint=hint or "")
                     return self._result(rotation_id, history, error, resumed=resumed)
                 case Finish(outcome=outcome, cause=cause):
                     if progress(history).outcome is None:
@@ -239,14 +260,14 @@ class Work:
                         error = None
                     elif cause is not None and cause.kind is Kind.FAILED:
                         error = failure(cause)
-                        error.safety = _undone_safety(history) or error.safety
+                        error.safety = after_undo(history)
                     return self._result(rotation_id, history, error, resumed=resumed)
 
     def _time_is_up(self, history: list[Event], step: Step) -> bool:
         needed = _SHORTEST_STEP
-        if not progress(history).overlaps and step in _IN_ONE_GO:
+        if not progress(history).overlaps and step in GAP:
             # Between them nobody can log in: what is begun there is ended, to the last second.
-            needed = _SHORTEST_STEP * len(_IN_ONE_GO) if step is Step.CREATE else 0.0
+            needed = _SHORTEST_STEP * len(GAP) if step is Step.CREATE else 0.0
         return self._clock.monotonic() + needed > self._ends
 
     def _too_late(self, history: list[Event], step: Step, to: Step | None) -> RotatorError | None:
@@ -254,7 +275,11 @@ class Work:
         if _has_got(history, to):
             return None
         late = Transient(f"there is no time left for step {step.value}.")
-        late.secret, late.step, late.safety = self._secret.name, step.value, _safety(history, step)
+        late.secret, late.step, late.safety = (
+            self._secret.name,
+            step.value,
+            after_failure(history, step, self._clock.now()),
+        )
         return late
 
     def _act(
@@ -283,11 +308,14 @@ class Work:
             ]
             found: dict[str, Json] = {"what": busy.what, "sessions": sessions, "seconds": seconds}
             return self._event(Kind.WAITING, history, step, found), None
-        except RotatorError as error:
+        except RotatorError as raised:
+            error = self._known_away(raised)
             seconds = round(self._clock.monotonic() - begun, 4)
             error.secret, error.step = self._secret.name, step.value
-            error.safety = error.safety or _safety(history, step)
-            self._log.warning("failed", **facts, seconds=seconds, kind=error.kind, what=error.what)
+            error.safety = error.safety or after_failure(history, step, self._clock.now())
+            # Of a host that is away one line tells, where that begins.
+            log = self._log.debug if error.kind == Unavailable.kind else self._log.warning
+            log("failed", **facts, seconds=seconds, kind=error.kind, what=error.what)
             if error.kind in _NOT_OF_A_STEP:
                 raise
             said: dict[str, Json] = {
@@ -295,6 +323,7 @@ class Work:
                 "what": error.what,
                 "hint": error.hint,
                 "safety": error.safety,
+                "origin": error.origin,
                 "seconds": seconds,
                 **({"current_accepted": False} if isinstance(error, CurrentRejected) else {}),
             }
@@ -302,6 +331,15 @@ class Work:
         seconds = round(self._clock.monotonic() - begun, 4)
         self._log.info("finished", **facts, seconds=seconds)
         return self._event(Kind.FINISHED, history, step, {**data, "seconds": seconds}), None
+
+    def _known_away(self, error: RotatorError) -> RotatorError:
+        """Take what a host answers that was away before, and still is, for a fault of the host."""
+        host = self._away
+        if error.kind != Transient.kind or error.origin != host or host in self.contacts.answered:
+            return error
+        away = Unavailable(error.what, hint=error.hint, safety=error.safety)
+        away.origin = error.origin
+        return away
 
     @staticmethod
     def _event(kind: Kind, history: list[Event], step: Step, data: dict[str, Json]) -> NewEvent:
@@ -314,22 +352,39 @@ class Work:
         if cause is not None:
             data["cause"] = text(cause.data, "kind")
             data["what"] = text(cause.data, "what")
-        due = self._due_after(outcome, history)
-        if due is not None:
-            data |= as_data(self._secret.policy, due)
+        data |= self._due_after(outcome, history)
+        if outcome is Outcome.UNDONE and cause is not None and cause.kind is Kind.FAILED:
+            data |= self._after_undone(cause, history)
         return NewEvent(kind=Kind.ENDED, rotation_id=rotation_id, data=data)
 
-    def _due_after(self, outcome: Outcome, history: list[Event]) -> datetime | None:
-        """Return when the secret is due after this end; None leaves it as it is."""
+    def _after_undone(self, cause: Event, history: list[Event]) -> dict[str, Json]:
+        """Return whether this end counts as a failure of the secret, and what follows it."""
+        kind, what = text(cause.data, "kind") or "", text(cause.data, "what") or ""
+        if kind in RETRIED and (
+            kind == Unavailable.kind or Step.CREATE not in progress(history).begun
+        ):
+            # The host was away, and nothing was changed there: that is no failure of this secret.
+            return {"counts": False}
+        record = self._journal.secret(self._secret.name)
+        if kind == Refused.kind and self._more_candidates:
+            return {"follows": "another candidate"}
+        parks = self._why_park(kind, what, (record.failures if record else 0) + 1)
+        return {"follows": "parked"} if parks is not None else {}
+
+    def _due_after(self, outcome: Outcome, history: list[Event]) -> dict[str, Json]:
+        """Return when the secret is due after this end, or is tried again; nothing leaves it as it is."""
         policy, name = self._secret.policy, self._secret.name
-        if outcome is not Outcome.UNDONE:
-            return next_due(policy, progress(history).pivot_at, name)
         record = self._journal.secret(name)
+        if outcome is Outcome.ROLLED_BACK:
+            # Due from the publication of the credential that is served again.
+            return as_data(policy, next_due(policy, record.since if record else None, name))
+        if outcome is not Outcome.UNDONE:
+            return as_data(policy, next_due(policy, progress(history).pivot_at, name))
         if record is None or record.next_due is None:
-            return None
+            return {}
         # Not at once again, and not earlier than it was due.
         again = retry_due(policy, self._clock.now(), record.failures + 1, name)
-        return None if again is None else max(again, record.next_due)
+        return {} if again is None else retry_data(max(again, record.next_due))
 
     def _result(
         self,
@@ -364,12 +419,21 @@ class Work:
             parked=parked,
             resumed=resumed,
             rolling_back=state.direction is Direction.ROLLBACK,
+            untried=_untried(history),
+            answered=frozenset(self.contacts.answered),
+            worked=frozenset(self.contacts.worked),
             error=error,
         )
 
     # -- beside rotations ----------------------------------------------------------------------
 
-    def adopt(self, first: Credential | None, reason: str, opened: RotationRecord | None) -> Health:
+    def adopt(
+        self,
+        first: Credential | None,
+        reason: str,
+        opened: RotationRecord | None,
+        made_at: datetime | None,
+    ) -> Health:
         """Try the credential, then write down that it is ours now."""
         secret = self._secret
         current = secret.backend.current(secret.path)
@@ -395,7 +459,7 @@ class Work:
             raise UsageError(
                 f"the target rejects login {credential.username!r} with {given}{why.because}.",
                 safety="Nothing was changed.",
-                hint=why.hint or "Correct the password, then adopt again.",
+                hint=why.hint or f"Correct the password, then: rotator adopt {secret.name}",
             )
         rotation_id = None
         if first is not None:
@@ -412,8 +476,10 @@ class Work:
             or record.version != current.id
             or record.login != current.credential.username
         ):
-            due = next_due(secret.policy, self._clock.now(), secret.name)
-            data = {**self._taken_over(current, reason), **as_data(secret.policy, due)}
+            age = self._age(record, current, made_at)
+            since = moment(age, "since") or self._clock.now()
+            due = next_due(secret.policy, since, secret.name)
+            data = {**self._taken_over(current, reason), **age, **as_data(secret.policy, due)}
             rotation_id = opened.id if opened else rotation_id
             _ = self.record(NewEvent(kind=Kind.ADOPTED, rotation_id=rotation_id, data=data))
             if opened is not None:
@@ -426,6 +492,20 @@ class Work:
             known=True,
             recorded=True,
         )
+
+    def _age(
+        self, record: SecretRecord | None, current: Version, made_at: datetime | None
+    ) -> dict[str, Json]:
+        """Return since when the credential that is taken over has been in use, where that is known."""
+        if made_at is not None:
+            return {"rotated_at": made_at.isoformat(), "since": made_at.isoformat()}
+        if record is None or record.version is None or record.since is None:
+            return {}
+        known = self._secret.backend.read(self._secret.path, record.version)
+        if known is None or not same(known.credential, current.credential):
+            return {}
+        rotated_at = record.rotated_at.isoformat() if record.rotated_at else None
+        return {"same": True, "rotated_at": rotated_at, "since": record.since.isoformat()}
 
     def meet(self, rotation_id: str, others: tuple[Version, ...], reason: str) -> None:
         """Take a login under our care because whoever leads the rotation asks for it.
@@ -499,12 +579,12 @@ class Work:
         """Try what the backend serves."""
         secret = self._secret
         known = self._journal.secret(secret.name)
-        current = marked(secret.backend, f"backend {secret.backend_name}").current(secret.path)
+        current = self._marked_backend().current(secret.path)
         accepted, why = False, UNEXPLAINED
         if current is not None:
             steps = self.steps("check", known)
             steps.control(current.credential.username)
-            target = marked(secret.rotation, f"target {secret.target_name}")
+            target = marked(secret.rotation, f"target {secret.target_name}", self.contacts)
             accepted = target.probe(current.credential, steps.context(current.credential))
             why = why if accepted else steps.rejection(current.credential)
         stale = tuple(
@@ -519,6 +599,7 @@ class Work:
             known=known is not None and current is not None and known.version == current.id,
             recorded=record,
             rejection=why,
+            answered=frozenset(self.contacts.answered),
         )
         if record:
             data: dict[str, Json] = {
@@ -546,18 +627,22 @@ class Work:
         if revoking:
             what = "the old credential is being revoked already."
             raise UsageError(what, hint=f"Rotate again instead: rotator rotate {secret.name}")
-        old = secret.backend.read(secret.path, opened.old_version)
-        steps = self.steps(opened.id, self._journal.secret(secret.name))
-        if old is None or not secret.rotation.probe(old.credential, steps.context(old.credential)):
-            what = "the old credential does not log in any more."
+        old = self._marked_backend().read(secret.path, opened.old_version)
+        again = f"Rotate again instead: rotator rotate {secret.name}"
+        unchanged = "Nothing was changed."
+        if old is None:
             raise UsageError(
-                what,
-                hint=f"Rotate again instead: rotator rotate {secret.name}",
-                safety="The application is safe: nothing was changed.",
+                f"backend {secret.backend_name!r} no longer holds version {opened.old_version}, so the old password is lost.",
+                hint=f"Keep at least two versions of each secret there. {again}",
+                safety=unchanged,
             )
+        steps = self.steps(opened.id, self._journal.secret(secret.name))
+        if not secret.rotation.probe(old.credential, steps.context(old.credential)):
+            what = f"the target rejects the old credential (login {old.credential.username!r})."
+            raise UsageError(what, hint=again, safety=unchanged)
 
-    def park(self, rotation_id: str | None, reason: str, hint: str = "") -> list[Event]:
-        """Write down that a person must look. `hint`: the remedy, where it is known."""
+    def park(self, rotation_id: str | None, reason: str, *, hint: str = "") -> list[Event]:
+        """Write down that an operator must look. `hint`: the remedy, where it is known."""
         self._log.error("parked", secret=self._secret.name, rotation_id=rotation_id, reason=reason)
         data: dict[str, Json] = {"reason": reason, "what": reason}
         data |= {"hint": hint} if hint else {}
@@ -591,7 +676,11 @@ class Work:
             controlled=self._world.controlled,
             adopted=frozenset(record.adopted if record else ()),
             wrote=self._wrote,
+            contacts=self.contacts,
         )
+
+    def _marked_backend(self) -> SecretBackend:
+        return marked(self._secret.backend, f"backend {self._secret.backend_name}", self.contacts)
 
     def steps_now(self, rotation_id: str) -> Steps:
         """Return steps that act until their time is up, counted from when the lease was renewed."""
@@ -672,34 +761,9 @@ def _foresee(event: NewEvent, now: datetime) -> Event:
     )
 
 
-def _undone_safety(history: list[Event]) -> str:
-    """Return what the login tried after the withdraw says; empty when nothing was withdrawn."""
+def _untried(history: list[Event]) -> str:
+    """Return why the old credential was not tried after its revoke; empty where it was."""
     for event in reversed(history):
-        if event.kind is Kind.FINISHED and event.step is Step.WITHDRAW:
-            if event.data.get("current_accepted"):
-                return "The application is safe: the new login was withdrawn and its current credential logs in."
-            return (
-                ""
-                if event.data.get("current_accepted") is None
-                else ("Look at once: the target refuses the credential that the backend serves.")
-            )
+        if event.kind is Kind.FINISHED and event.step is Step.REVOKE:
+            return text(event.data, "untried") or ""
     return ""
-
-
-def _safety(history: list[Event], step: Step) -> str:
-    state = progress(history)
-    if step is Step.COPY and not state.overlaps:
-        return "Who reads the copy is NOT safe: it may still hold the old password."
-    if step is Step.COPY:
-        return "The application is safe: the old credential stays valid while a copy holds it."
-    if state.published:
-        return "The application is safe: the new credential is published and logs in."
-    if step is Step.PUBLISH:
-        return (
-            "The application is safe: the current credential still works." if state.overlaps else ""
-        )
-    if state.overlaps or Step.CREATE not in state.begun:
-        return "The application is safe: its current credential was not touched."
-    return (
-        "Look at once: the password was being changed in place, so the current one may not log in."
-    )

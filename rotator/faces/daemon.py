@@ -52,6 +52,8 @@ class _Dispatching(Generation):
 class Daemon(Service):
     """One process. `run` returns its exit code."""
 
+    face: str = "daemon"
+
     def __init__(self, config: Path) -> None:
         """Read the configuration and open the journal. Raises `ConfigError`, `JournalError`."""
         self._pool: ThreadPoolExecutor | None = None

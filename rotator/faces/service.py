@@ -11,17 +11,19 @@ import signal
 import socket
 import threading
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from rotator.bootstrap import App, load_settings
 from rotator.config.model import ConfigError
-from rotator.core.errors import RotatorError
+from rotator.core.errors import JournalError, RotatorError
 from rotator.core.model import Kind
 from rotator.core.serving import Topic
+from rotator.core.signs import Sign, SignKind
 from rotator.core.stopping import Stopped
 from rotator.dispatch.worker import topic_of
 from rotator.faces.web import Answer, Server
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from rotator.core.ports import Log
 
 _LOOK_AT_FILE: Final = 2.0
+# How often a process reports that it is alive, and after how much silence it is taken for dead.
+_ALIVE_EVERY: Final = 5.0
+_ALIVE_FOR: Final = timedelta(seconds=20)
 SILENT: Final = timedelta(seconds=30)
 _GLANCE: Final = 0.05
 _FORCED: Final = 143
@@ -89,6 +94,7 @@ class Service(ABC):
         """Read the configuration and open the journal. Raises `ConfigError`, `JournalError`."""
         self._config: Path = config
         self._log: Log = get_log()
+        self._begun: datetime = datetime.now(UTC)
         self._leaving: threading.Event = threading.Event()
         self._reload: threading.Event = threading.Event()
         self._metrics: Metrics = Metrics(self._plugin_of)
@@ -136,11 +142,13 @@ class Service(ABC):
         server = Server(listen, self._answer) if listen != "none" else None
         scheduler = BackgroundScheduler(job_defaults=_SCHEDULER, timezone="UTC")
         _ = scheduler.add_job(self._look_at_file, "interval", seconds=_LOOK_AT_FILE)
+        _ = scheduler.add_job(self._report_alive, "interval", seconds=_ALIVE_EVERY)
         for work, seconds in self._timed().items():
             _ = scheduler.add_job(work, "interval", seconds=seconds)
         before = self._listen_to_signals()
         try:
             self._begin(self._made)
+            self._report_alive()
             self._start()
             scheduler.start()
             if server is not None:
@@ -173,6 +181,23 @@ class Service(ABC):
             generation.begin()
         except RotatorError as error:
             self._log.error("begin", what=error.what)  # its text is made for people
+
+    def _report_alive(self) -> None:
+        """Report to every other process, such as `rotator status`, that this one is alive."""
+        app = self._made.app
+        now = app.clock.now()
+        data: dict[str, Json] = {
+            "face": self.face,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "since": self._begun.isoformat(),
+            "jobs": self._under_way(),
+        }
+        sign = Sign(
+            kind=SignKind.PROCESS, subject=_process(), at=now, until=now + _ALIVE_FOR, data=data
+        )
+        with suppress(JournalError):  # the dispatcher reports that the journal is away
+            _ = app.signs.put(sign)
 
     # -- the configuration ---------------------------------------------------------------------
 
@@ -213,7 +238,7 @@ class Service(ABC):
         self._metrics.observe(event)
         topic = topic_of(event.kind, event.data)
         if topic is not None:
-            shown = ("outcome", "what", "reason", "next_due", "login", "version")
+            shown = ("outcome", "what", "hint", "reason", "next_due", "login", "version")
             data: dict[str, Json] = {key: event.data[key] for key in shown if key in event.data}
             data["rotation_id"] = event.rotation_id
             self._made.notifier.tell(topic, event.secret, data)
@@ -262,6 +287,8 @@ class Service(ABC):
         if left:
             self._log.warning("left in the middle of steps", count=left)
             os._exit(_FORCED)
+        with suppress(JournalError):
+            _ = self._made.app.signs.remove(SignKind.PROCESS, _process())
         self._log.info("left")
         return 0
 
@@ -278,6 +305,11 @@ class Service(ABC):
             why = "leaving" if self._leaving.is_set() else self._ready()
             return Answer.text(200, "ready") if why is None else Answer.text(503, why)
         return Answer.text(404, "not found; there are /healthz, /readyz and /metrics")
+
+
+def _process() -> str:
+    """Return the name of this process for operators, such as `vm/15611`."""
+    return f"{socket.gethostname()}/{os.getpid()}"
 
 
 def tell_systemd(state: str) -> None:

@@ -52,6 +52,8 @@ class _Working(Generation):
 class WorkerService(Service):
     """One process. `run` returns its exit code."""
 
+    face: str = "worker"
+
     def __init__(self, config: Path, *, jobs: int | None, listen: str) -> None:
         """`jobs`: how many at once. Raises `ConfigError`, `JournalError`, `UsageError`."""
         self._where: str = listen

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
 
 from rotator.core.agenda import Counts, Opened, Reckoned
 from rotator.journal import rows, tables
@@ -73,10 +74,12 @@ class SqlAgenda:
     def counts(self, now: datetime, overdue: datetime) -> Counts:
         """Return how many secrets are in which state. `overdue`: due since before that."""
         count, known = sa.func.count(), _secrets.c.seq > 0
+        # Also while a rotation is open that has published nothing yet, as of a host that is away.
+        due, unparked = self._due_since(), _secrets.c.parked.is_(None)
         query = sa.select(
             count.filter(known),
-            count.filter(_IDLE, _secrets.c.next_due <= rows.stamp(now)),
-            count.filter(_IDLE, _secrets.c.next_due <= rows.stamp(overdue)),
+            count.filter(unparked, due <= rows.stamp(now)),
+            count.filter(unparked, due <= rows.stamp(overdue)),
             count.filter(_secrets.c.parked.is_not(None)),
             count.filter(_secrets.c.open_rotation.is_not(None)),
             count.filter(_secrets.c.lease_holder.is_not(None)),
@@ -94,13 +97,24 @@ class SqlAgenda:
             oldest=None if row[6] is None else rows.moment(row[6]),
         )
 
+    def _due_since(self) -> sa.ColumnElement[str]:
+        """Return when a secret is, or was, due: its next try is later where a failure moved it."""
+        details = _secrets.c.details
+        if self._journal.database.dialect.name == "sqlite":
+            moved: sa.ColumnElement[str] = sa.func.json_extract(details, "$.due_since")
+        else:
+            moved = sa.cast(details, postgresql.JSON)["due_since"].astext
+        return sa.func.coalesce(moved, _secrets.c.next_due)
+
 
 def _reckoned(row: rows.Read) -> Reckoned:
+    record = rows.secret_from(row)
     return Reckoned(
-        name=row["name"],
-        next_due=rows.moment(row["next_due"]),
-        since=rows.moment(row["since"]),
-        rotated_at=rows.moment(row["rotated_at"]),
-        timing=row["timing"],
-        parked=row["parked"] is not None,
+        name=record.name,
+        next_due=record.next_due,
+        since=record.since,
+        rotated_at=record.rotated_at,
+        timing=record.timing,
+        parked=record.parked is not None,
+        due=record.due,
     )

@@ -177,8 +177,8 @@ class MemoryJournal:
             leased = sum(book.lease is not None for book in self.books.values())
         return Counts(
             known=len(records),
-            due=len(self.due(now, len(records))),
-            overdue=len(self.due(overdue, len(records))),
+            due=sum(_was_due(one, now) for one in records),
+            overdue=sum(_was_due(one, overdue) for one in records),
             parked=sum(one.parked is not None for one in records),
             opened=sum(one.open_rotation is not None for one in records),
             leased=leased,
@@ -221,6 +221,10 @@ class MemoryJournal:
         )
 
 
+def _was_due(record: SecretRecord, by: datetime) -> bool:
+    return record.parked is None and record.due is not None and record.due <= by
+
+
 def _reckoned(record: SecretRecord) -> Reckoned:
     return Reckoned(
         name=record.name,
@@ -229,6 +233,7 @@ def _reckoned(record: SecretRecord) -> Reckoned:
         rotated_at=record.rotated_at,
         timing=record.timing,
         parked=record.parked is not None,
+        due=record.due,
     )
 
 

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
-from rotator.core.history import SecretRecord, fold_secret
-from rotator.core.model import Kind
+from rotator.core.history import SecretRecord, fold_secret, moment
+from rotator.core.model import Kind, Step
 from rotator.journal import rows, tables
-from rotator.journal.chain import seal
+from rotator.journal.chain import seal, stamp
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from rotator.core.model import Event
 
 _secrets, _events = tables.secrets, tables.events
 # The columns that a seal covered before there were details.
@@ -25,7 +27,9 @@ _PAGE: Final = 1_000
 def refold(db: Connection) -> None:
     """Fill `details` of each secret from its events, and seal what was sealed before.
 
-    Nothing else of a row is touched: what does not follow from the events must be found later too.
+    The age of a credential is folded anew where it is what the older program made of the events:
+    that counted a rollback as a new credential. Nothing else of a row is touched: what does not
+    follow from the events must be found later too.
     """
     after = ""
     query = sa.select(_secrets).where(_secrets.c.name > sa.bindparam("after"))
@@ -33,21 +37,22 @@ def refold(db: Connection) -> None:
         db.execute(query.order_by(_secrets.c.name).limit(_PAGE), {"after": after}).mappings().all()
     ):
         after = page[-1]["name"]
-        details = _folded(db, page[0]["name"], after)
+        folded = _folded(db, page[0]["name"], after)
         for row in page:
             was_sealed = seal("secrets", [row[name] for name in _BEFORE]) == row["seal"]
-            filled = {**row, "details": details.get(row["name"])}
-            changed = {"details": filled["details"]}
+            new, old = folded.get(row["name"], ({}, {}))
+            changed = {"details": new.get("details")}
+            changed |= {name: new[name] for name in old if row[name] == old[name]}
             if was_sealed:
-                changed["seal"] = rows.sealed(_secrets, filled)["seal"]
+                changed["seal"] = rows.sealed(_secrets, {**row, **changed})["seal"]
             _ = db.execute(
                 sa.update(_secrets).where(_secrets.c.name == row["name"]).values(changed)
             )
 
 
-def _folded(db: Connection, first: str, last: str) -> dict[str, str | None]:
-    """Return the details of the secrets between two names, from their events."""
-    found: dict[str, str | None] = {}
+def _folded(db: Connection, first: str, last: str) -> dict[str, tuple[rows.Row, rows.Row]]:
+    """Return the rows of the secrets between two names, and what an older program made of their age."""
+    found: dict[str, tuple[rows.Row, rows.Row]] = {}
     # Intents change no record.
     query = (
         sa.select(_events)
@@ -56,11 +61,26 @@ def _folded(db: Connection, first: str, last: str) -> dict[str, str | None]:
     )
     for name, chained in groupby(db.execute(query).mappings(), key=itemgetter("secret")):
         record = SecretRecord(name=name)
+        before: rows.Row = {"rotated_at": None, "since": None}
         for row in chained:
             try:
-                record = fold_secret(record, rows.event_from(row))
+                event = rows.event_from(row)
+                record = fold_secret(record, event)
+                before |= _age_before(event)
             except (ValueError, TypeError, KeyError):
                 # Damage is for `audit verify` to tell of, not for an upgrade to stop at.
                 continue
-        found[name] = rows.secret_row(record)["details"]
+        found[name] = rows.secret_row(record), before
     return found
+
+
+def _age_before(event: Event) -> rows.Row:
+    """Return how an event changed the age of a credential before there were details."""
+    match event.kind, event.step:
+        case (Kind.FINISHED, Step.PUBLISH) | (Kind.FOLLOWED, _):
+            at = stamp(moment(event.data, "rotated_at") or event.at)
+            return {"rotated_at": at, "since": at}
+        case (Kind.ADOPTED, _) | (Kind.FINISHED, Step.RESTORE):
+            return {"since": stamp(event.at)}
+        case _:
+            return {}

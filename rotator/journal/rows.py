@@ -30,7 +30,7 @@ _TEXTS: Final = (
     *("drift", "retired", "renamed_to"),
 )
 _FLAGS: Final = ("retiring",)
-_TIMES: Final = ("refused_at", "retired_at")
+_TIMES: Final = ("refused_at", "retired_at", "former_rotated_at", "former_since", "due_since")
 _LISTS: Final = ("stale", "former_names")
 DETAILS: Final = (*_TEXTS, *_FLAGS, *_TIMES, *_LISTS)
 

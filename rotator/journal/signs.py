@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
 from rotator.core.signs import Sign, SignKind
 from rotator.journal import rows, tables
@@ -29,15 +30,17 @@ class SqlSigns:
         """Nothing is asked yet."""
         self._journal: SqlJournal = journal
 
-    def put(self, sign: Sign) -> None:
-        """Write a sign in the place of the one before it."""
+    def put(self, sign: Sign) -> bool:
+        """Write a sign in the place of the one before it; return whether there was none."""
         with self._journal.signing() as db:
-            _put(db, sign)
+            return _put(db, sign)
 
-    def remove(self, kind: SignKind, subject: str) -> None:
-        """Forget a sign."""
+    def remove(self, kind: SignKind, subject: str) -> Sign | None:
+        """Forget a sign and return it."""
+        gone = sa.delete(_signs).where(_is(kind), _signs.c.subject == subject)
         with self._journal.signing() as db:
-            _ = db.execute(sa.delete(_signs).where(_is(kind), _signs.c.subject == subject))
+            row = db.execute(gone.returning(*_signs.c)).mappings().first()
+            return None if row is None else _sign(row)
 
     def replace(self, kind: SignKind, prefix: str, signs: Sequence[Sign]) -> None:
         """Put `signs` in the place of all of this kind whose subject begins with `prefix`."""
@@ -51,29 +54,33 @@ class SqlSigns:
         """Return the signs of a kind, by subject."""
         query = sa.select(_signs).where(_is(kind)).order_by(_signs.c.subject)
         with self._journal.reading() as db:
-            return [
-                Sign(
-                    kind=kind,
-                    subject=row["subject"],
-                    at=datetime.fromisoformat(row["at"]),
-                    until=rows.moment(row["until"]),
-                    data=json.loads(row["data"]),
-                )
-                for row in db.execute(query).mappings()
-            ]
+            return [_sign(row) for row in db.execute(query).mappings()]
+
+
+def _sign(row: rows.Read) -> Sign:
+    return Sign(
+        kind=SignKind(row["kind"]),
+        subject=row["subject"],
+        at=datetime.fromisoformat(row["at"]),
+        until=rows.moment(row["until"]),
+        data=json.loads(row["data"]),
+    )
 
 
 def _is(kind: SignKind) -> sa.ColumnElement[bool]:
     return _signs.c.kind == kind.value
 
 
-def _put(db: Connection, sign: Sign) -> None:
-    key = (_is(sign.kind), _signs.c.subject == sign.subject)
+def _put(db: Connection, sign: Sign) -> bool:
     values = {
         "at": rows.stamp(sign.at),
         "until": None if sign.until is None else rows.stamp(sign.until),
         "data": canonical(sign.data),
     }
-    if not db.execute(sa.update(_signs).where(*key).values(values)).rowcount:
-        whole = {"kind": sign.kind.value, "subject": sign.subject, **values}
-        _ = db.execute(sa.insert(_signs).values(whole))
+    dialect = sqlite if db.dialect.name == "sqlite" else postgresql
+    whole = {"kind": sign.kind.value, "subject": sign.subject, **values}
+    if db.execute(dialect.insert(_signs).values(whole).on_conflict_do_nothing()).rowcount == 1:
+        return True
+    key = (_is(sign.kind), _signs.c.subject == sign.subject)
+    _ = db.execute(sa.update(_signs).where(*key).values(values))
+    return False

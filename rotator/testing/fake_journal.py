@@ -8,10 +8,11 @@ from rotator.core.secret import scrub
 from rotator.journal import memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rotator.core.model import Event
     from rotator.core.ports import Clock
+    from rotator.core.signs import Sign, SignKind
 
 
 class MemoryJournal(memory.MemoryJournal):
@@ -40,3 +41,33 @@ class MemoryJournal(memory.MemoryJournal):
         if scrub(said) != said:
             kinds = ", ".join(event.kind.value for event in events)
             self.violations.append(f"P6: a secret was written into the journal ({kinds}).")
+
+
+class MemorySigns:
+    """Signs beside a journal in memory."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[SignKind, str], Sign] = {}
+
+    def put(self, sign: Sign) -> bool:
+        """Write a sign in the place of the one before it; return whether there was none."""
+        key = (sign.kind, sign.subject)
+        new = key not in self._kept
+        self._kept[key] = sign
+        return new
+
+    def remove(self, kind: SignKind, subject: str) -> Sign | None:
+        """Forget a sign and return it."""
+        return self._kept.pop((kind, subject), None)
+
+    def replace(self, kind: SignKind, prefix: str, signs: Sequence[Sign]) -> None:
+        """Put `signs` in the place of all of this kind whose subject begins with `prefix`."""
+        for sign in self.all(kind):
+            if sign.subject.startswith(prefix):
+                _ = self.remove(kind, sign.subject)
+        for sign in signs:
+            _ = self.put(sign)
+
+    def all(self, kind: SignKind) -> list[Sign]:
+        """Return the signs of a kind, by subject."""
+        return [self._kept[key] for key in sorted(self._kept) if key[0] is kind]

@@ -47,7 +47,7 @@ def test_a_proof_is_told_as_a_proof():
     """That the old login was tried and refused is said only where it was."""
     done: dict[str, Any] = {**_PUBLISHED, "outcome": Outcome.DONE}
     assert "Login app_1 is proven dead" in _said(**done, old_refused=True)
-    assert "could not be tried" in _said(**done, old_refused=None)
+    assert "a login with it was not tried" in _said(**done, old_refused=None)
 
 
 def test_one_login_with_two_passwords_is_told_by_its_passwords():
@@ -96,7 +96,7 @@ def test_a_failure_says_what_and_is_it_safe_and_what_next():
 def test_what_is_parked_says_how_to_go_on(outcome: Outcome, verb: str):
     """An undone rotation is begun anew, an open one is resumed."""
     said = _said(outcome=outcome, parked=True, error=_failed(Denied("no right", hint="Grant it.")))
-    assert f"Grant it. Then: rotator unpark app --reason WHY && rotator {verb} app" in said
+    assert f"Grant it. Then: rotator unpark app --reason mended && rotator {verb} app" in said
 
 
 def test_an_open_failure_is_resumed():

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rotator.core.errors import Conflict, Denied, JournalError, Transient
+from rotator.core.errors import Conflict, Denied, JournalError, Transient, Unavailable
 from rotator.core.model import Kind, Outcome, Policy
 from rotator.core.serving import Breaking, Duty, Limits, Partners, Topic
+from rotator.core.signs import SignKind
 from rotator.dispatch.breaker import Breaker
+from rotator.dispatch.worker import topic_of
 from rotator.testing.fakes import START
 from tests.dispatch.worlds import Entry, Place
 
@@ -34,6 +36,8 @@ class Weather:
     wrong: dict[str, Exception] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     hung: dict[str, threading.Event] = field(default_factory=dict)
+    # Where only some calls fail; empty: all of them.
+    only: frozenset[str] = frozenset()
     place: Place | None = None
 
     def over(self, name: str, rotation: Rotation) -> Any:
@@ -56,7 +60,8 @@ class _Weathered:
             self._weather.calls[self._target] += 1
             if self._target in self._weather.hung:
                 self._weather.hung[self._target].wait(30)
-            if self._target in self._weather.wrong:
+            met = not self._weather.only or name in self._weather.only
+            if met and self._target in self._weather.wrong:
                 raise self._weather.wrong[self._target]
             return found(*args)
 
@@ -205,7 +210,7 @@ def test_retries_end_in_a_parked_secret_after_the_cycles():
         {"db": 1}, duty=Duty(verify_every=None, breaker=Breaking(failures=1000))
     )
     place.entries["db-0"] = Entry(policy=policy, target="db")
-    weather.wrong["db"] = Transient("away.")
+    weather.wrong["db"], weather.only = Transient("locked."), frozenset({"create"})
     place.live(place.daemon(), place.clock.at + 20 * _DAY)
     requested = [one.at for one in place.written if one.kind is Kind.REQUESTED]
     assert len(requested) == 3
@@ -276,7 +281,7 @@ def test_a_journal_that_does_not_answer_is_asked_again():
     daemon = place.daemon()
     due = place.journal.due
 
-    def away(*_: object) -> Any:
+    def away(*_: object, **__: object) -> Any:
         raise JournalError("the database is away.")
 
     place.journal.due = away
@@ -356,3 +361,168 @@ def test_what_becomes_due_while_a_daemon_runs_begins_within_two_seconds():
         place.clock.advance(timedelta(seconds=1))
     record = place.written[0]
     assert record.at - (START + 30 * _DAY) < timedelta(seconds=2)
+
+
+# -- one fault of a host ---------------------------------------------------------------------------
+
+_ADMIN = Unavailable("the admin is rejected.", hint="Correct the password of the admin.")
+
+
+def _topics(place: Place) -> list[Topic]:
+    return [topic for topic, _, _ in place.told]
+
+
+def test_an_admin_that_is_rejected_is_one_fault_of_its_target():
+    """Forty secrets: one notice with cause and cure, nothing parked, all go on when it is mended."""
+    place, weather = _place({"db": 40, "well": 3})
+    weather.wrong["db"], weather.only = _ADMIN, frozenset({"create", "revoke", "withdraw"})
+    daemon = place.daemon()
+    place.live(daemon, place.clock.at + timedelta(hours=2))
+    assert len(_done(place)) == 3
+    assert [one for one in place.journal.secrets() if one.parked or one.failures] == []
+    assert weather.calls["db"] < 200, "it was hammered"
+    assert _topics(place) == [Topic.UNAVAILABLE]
+    told = place.told[0][2]
+    assert told["host"] == "target db"
+    assert told["secrets"] == 40
+    assert told["hint"] == "Correct the password of the admin."
+    assert [sign.subject for sign in place.signs.all(SignKind.FAULT)] == ["target db"]
+    logged = [event for level, event, _ in place.log.lines if level != "debug"]
+    assert logged.count("unavailable") == 1
+    assert "failed" not in logged
+
+    del weather.wrong["db"]
+    place.live(daemon, place.clock.at + timedelta(hours=2))
+    assert Counter(_done(place)) == Counter(list(place.entries))
+    assert _topics(place) == [Topic.UNAVAILABLE, Topic.AVAILABLE]
+    assert place.signs.all(SignKind.FAULT) == []
+
+
+@pytest.mark.parametrize("policy", [_POLICY, replace(_POLICY, attempts=1, cycles=1)])
+@pytest.mark.parametrize("strategy", ["new-user", "single-user"])
+@pytest.mark.parametrize("error", [_ADMIN, Transient("no route to host.")])
+def test_a_secret_that_failed_before_the_breaker_opened_goes_on_with_the_others(
+    error: Exception, strategy: str, policy: Policy
+):
+    """It waits neither for its own next try nor for an operator."""
+    place, weather = _place({"db": 6})
+    for entry in place.entries.values():
+        entry.policy, entry.strategy = policy, strategy
+    weather.wrong["db"] = error
+    daemon = place.daemon()
+    place.live(daemon, place.clock.at + timedelta(minutes=40))
+    assert [one for one in place.journal.secrets() if one.parked] == []
+    del weather.wrong["db"]
+    until = daemon.hosts_away()["target db"]
+    place.clock.at = until
+    for _ in range(10):
+        daemon.tick()
+        place.clock.advance(timedelta(seconds=1))
+    rotated = [one for one in place.journal.secrets() if one.rotated_at and one.rotated_at >= until]
+    assert len(rotated) == 6
+
+
+def test_a_daemon_that_is_started_again_knows_which_host_is_away():
+    """It tries one secret there, and tells nobody a second time."""
+    place, weather = _place({"db": 10})
+    weather.wrong["db"] = _ADMIN
+    place.live(place.daemon(), place.clock.at + _MINUTE)
+    weather.calls.clear()
+    again = place.daemon()
+    assert list(again.hosts_away()) == ["target db"]
+    again.tick()
+    assert len([one for one in place.written if one.kind is Kind.REQUESTED]) <= 2
+    assert _topics(place) == [Topic.UNAVAILABLE]
+    del weather.wrong["db"]
+    place.live(again, place.clock.at + timedelta(hours=2))
+    assert Counter(_done(place)) == Counter(list(place.entries))
+    assert _topics(place) == [Topic.UNAVAILABLE, Topic.AVAILABLE]
+
+
+def test_a_look_that_succeeds_does_not_end_a_fault_of_the_admin():
+    """Logins work all the while: notices would go back and forth."""
+    place, weather = _place({"db": 20}, duty=Duty(verify_every=timedelta(hours=1)))
+    weather.wrong["db"], weather.only = _ADMIN, frozenset({"create", "revoke", "withdraw"})
+    place.live(place.daemon(), place.clock.at + timedelta(hours=6))
+    assert _topics(place) == [Topic.UNAVAILABLE]
+
+
+def test_a_fault_of_one_login_is_no_fault_of_its_target():
+    """A connection limit that is used up: the target answered, so the others are not held back."""
+    place, weather = _place({"db": 5})
+    broken = Transient("too many connections for login 'app'.")
+
+    def over(name: str, rotation: Rotation) -> Any:
+        return _Limited(rotation, broken) if name == "db-0" else rotation
+
+    place.wrap = over
+    daemon = place.daemon()
+    place.live(daemon, place.clock.at + timedelta(hours=3))
+    assert sorted(set(_done(place))) == ["db-1", "db-2", "db-3", "db-4"]
+    assert Topic.UNAVAILABLE not in _topics(place)
+    assert daemon.hosts_away() == {}
+    assert weather.calls["db"] == 0
+
+
+class _Limited:
+    """A rotation whose new login can never be tried."""
+
+    def __init__(self, inner: Rotation, error: Exception) -> None:
+        self._inner, self._error = inner, error
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def verify(self, *_: object) -> Any:
+        raise self._error
+
+
+def test_what_is_parked_is_told_once_and_with_the_remedy():
+    """Not as failed and as parked."""
+    place, weather = _place({"db": 1})
+    weather.wrong["db"] = Denied("no right.", hint="GRANT it.")
+    weather.only = frozenset({"create"})
+    topics: list[Topic | None] = []
+    place.live(place.daemon(), place.clock.at + _MINUTE)
+    topics = [topic_of(one.kind, one.data) for one in place.written]
+    assert [one for one in topics if one is not None] == [Topic.PARKED]
+    record = place.journal.secret("db-0")
+    assert record is not None
+    assert record.parked_hint == "GRANT it."
+
+
+def test_a_journal_that_cannot_be_written_is_one_fault():
+    """As of a full disk: what is read still works, and no effect is made."""
+    place, _ = _place({"db": 20})
+    daemon = place.daemon()
+    append, tries = place.journal.append, Counter[str]()
+
+    def full(*_: object, **__: object) -> Any:
+        tries["append"] += 1
+        raise JournalError("the disk is full.", hint="Make room.")
+
+    place.journal.append = full
+    place.live(daemon, place.clock.at + timedelta(hours=1))
+    assert _topics(place) == [Topic.UNAVAILABLE]
+    assert place.told[0][2]["host"] == "journal"
+    assert tries["append"] < 30
+    place.journal.append = append
+    place.live(daemon, place.clock.at + timedelta(hours=2))
+    assert Counter(_done(place)) == Counter(list(place.entries))
+    assert _topics(place) == [Topic.UNAVAILABLE, Topic.AVAILABLE]
+
+
+def test_a_failure_moves_the_next_try_and_not_the_due_date():
+    """What is late shows as late from the day on which it was due."""
+    place, weather = _place({"db": 1})
+    due = START + 30 * _DAY
+    weather.wrong["db"], weather.only = Transient("locked."), frozenset({"create"})
+    place.live(place.daemon(), due + timedelta(minutes=8))
+    record = place.journal.secret("db-0")
+    assert record is not None
+    assert record.failures >= 1
+    assert record.next_due is not None
+    assert record.next_due > due
+    assert record.due == due
+    now = place.clock.now()
+    assert place.journal.counts(now, due).overdue == 1

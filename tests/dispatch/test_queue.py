@@ -90,7 +90,7 @@ def test_a_job_comes_to_a_worker_and_its_answer_back(queue: Queue):
         hands.take(_JOB, 3, answers.append)
         until(lambda: (hands.look(), bool(answers))[1])
     assert given == [(_JOB, 3)]
-    assert answers == [Done(again=again, away="target db", answered=False)]
+    assert answers == [Done(again=again, away="target db")]
     hands.look()
     assert len(answers) == 1
 

@@ -111,7 +111,7 @@ def test_a_copy_that_fails_keeps_the_old_credential_alive_and_says_so(world: _Wo
     assert result.parked
     assert result.error is not None
     assert "the copy other:team/app could not be written" in result.error.what
-    assert "the old credential stays valid" in result.error.safety
+    assert "The old credential stays valid" in result.error.safety
     assert world.target.accepts(old.username, old.password.reveal())
     world.other.stage = working
     world.engine.unpark(world.secret, reason="mended")

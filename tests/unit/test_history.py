@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -162,12 +163,37 @@ def test_an_open_rotation_is_known_to_its_secret():
     assert _secret(_FORWARD).open_rotation is None
 
 
-def test_a_rollback_brings_back_version_and_login_but_not_the_date():
-    """A rolled back secret has not been rotated a second time."""
-    restored = _event(6, Kind.FINISHED, Step.RESTORE, {"version": "3", "login": "app_r1"})
-    record = _secret([*_FORWARD[:5], restored])
+def test_a_rollback_brings_back_version_login_and_age():
+    """What is served again is as old as it is: due a period after its own publication."""
+    published = _event(5, Kind.FINISHED, Step.PUBLISH, {"version": "3", "login": "app_r1"})
+    again = [replace(one, seq=one.seq + 10, at=one.at + timedelta(days=29)) for one in _FORWARD[:5]]
+    later = START + timedelta(days=29, seconds=60)
+    restored = _event(16, Kind.FINISHED, Step.RESTORE, {"version": "3", "login": "app_r1"})
+    record = _secret([*_FORWARD[:4], published, *again, replace(restored, at=later)])
     assert (record.version, record.login) == ("3", "app_r1")
-    assert record.rotated_at == START + timedelta(seconds=5)
+    assert record.rotated_at == record.since == START + timedelta(seconds=5)
+
+
+def test_a_rollback_to_an_adopted_login_has_no_known_age():
+    """It is due from when it was taken over, and its password may be older."""
+    adopted = _event(1, Kind.ADOPTED, data={"version": "1", "login": "a"}, rotation_id=None)
+    restored = _event(6, Kind.FINISHED, Step.RESTORE, {"version": "1", "login": "a"})
+    record = _secret([adopted, *_FORWARD[:5], restored])
+    assert record.rotated_at is None
+    assert record.since == START + timedelta(seconds=1)
+
+
+def test_a_failure_moves_the_next_try_and_keeps_the_due_date():
+    """Also as an older release wrote it, which moved the due date itself."""
+    due, tried = START + timedelta(days=30), START + timedelta(days=31)
+    stamp = {"next_due": due.isoformat(), "timing": "t"}
+    adopted = _event(1, Kind.ADOPTED, data={"version": "1", **stamp}, rotation_id=None)
+    ended: dict[str, Json] = {"outcome": "undone", "cause": "transient"}
+    for moved in ({"next_try": tried.isoformat()}, {"next_due": tried.isoformat(), "timing": "t"}):
+        record = _secret([adopted, _event(9, Kind.ENDED, data={**ended, **moved})])
+        assert (record.next_due, record.due) == (tried, due)
+    published = _event(10, Kind.FINISHED, Step.PUBLISH, {"version": "2", **stamp})
+    assert _secret([published], record).due_since is None
 
 
 def test_an_adopted_login_stays_known_as_adopted():

@@ -6,16 +6,31 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rotator.core.commands import unpark_command
+from rotator.core.errors import UsageError
 from rotator.faces.cli import envelope
 from rotator.faces.cli.command import command
 from rotator.faces.cli.driving import drive
-from rotator.faces.cli.options import ENDLESS, SHORT, Name, Names, Patience, Reason, Wait
+from rotator.faces.cli.options import (
+    ENDLESS,
+    SHORT,
+    Name,
+    Names,
+    Patience,
+    Reason,
+    Wait,
+    complete_tags,
+)
 from rotator.faces.cli.run import Run, chosen, each
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rotator.bootstrap import App
     from rotator.engine import ManagedSecret
 
 _PANEL = "Step in"
+_MENDED = "mended"
 
 Why = Annotated[
     str,
@@ -58,6 +73,8 @@ def register(app: typer.Typer) -> None:
         panel=_PANEL,
         examples="""
         rotator unpark app-db --reason "the admin has its right back"
+        rotator unpark --target main --reason "the admin's password is corrected"
+        rotator unpark --all
         """,
     )(unpark)
 
@@ -108,29 +125,88 @@ def revoke(
 
 
 def park(run: Run, names: Names = None, *, reason: Why) -> None:
-    """Stop automatic work on secrets until a person unparks them."""
-    _set_parked(run, names or [], reason, parked=True)
+    """Stop automatic work on secrets until an operator unparks them."""
+    with run.open_app() as app:
+        _set_parked(run, app, chosen(app, names or (), verb="park"), reason, parked=True)
 
 
-def unpark(run: Run, names: Names = None, *, reason: Why) -> None:
+def unpark(
+    run: Run,
+    names: Names = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="Every secret that is parked.")] = False,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--tag",
+            metavar="TAG",
+            show_default=False,
+            autocompletion=complete_tags,
+            help="Parked secrets with this tag; given several times, with all of them.",
+        ),
+    ] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target", metavar="TARGET", show_default=False, help="Parked secrets of this target."
+        ),
+    ] = None,
+    reason: Why = _MENDED,
+) -> None:
     """Let automatic work go on; failures are counted from zero again."""
-    _set_parked(run, names or [], reason, parked=False)
+    with run.open_app() as app:
+        found = _parked(app, names or (), tags or (), targets or (), everything=everything)
+        if not found:
+            run.data["secrets"] = []
+            run.say("No secret is parked.")
+            return
+        _set_parked(run, app, found, reason, parked=False)
 
 
-def _set_parked(run: Run, names: list[str], reason: str, *, parked: bool) -> None:
+def _parked(
+    app: App, names: Sequence[str], tags: Sequence[str], targets: Sequence[str], *, everything: bool
+) -> list[str]:
+    """Return the secrets that are meant: by name, or those of a choice that are parked."""
+    unchanged = "Nothing was changed."
+    if not (names or tags or targets or everything):
+        raise UsageError(
+            "no secrets selected.",
+            hint="Name them, or select parked ones with --tag TAG, --target TARGET or --all.",
+            safety=unchanged,
+        )
+    if names and (tags or targets or everything):
+        raise UsageError(
+            "names and --tag, --target or --all do not go together.",
+            hint="Give one or the other.",
+            safety=unchanged,
+        )
+    settings = app.settings
+    for target in targets:
+        if target not in settings.targets:
+            known = ", ".join(settings.targets)
+            raise UsageError(
+                f"there is no target {target!r}.", hint=f"There are: {known}.", safety=unchanged
+            )
+    found = app.names(only=names, tags=tags, everything=everything or bool(targets and not tags))
+    if names:
+        return found
+    parked = {one.name for one in app.journal.secrets() if one.parked is not None}
+    chosen_targets = set(targets) or set(settings.targets)
+    return [one for one in found if one in parked and settings.secret(one).target in chosen_targets]
+
+
+def _set_parked(run: Run, app: App, names: list[str], reason: str, *, parked: bool) -> None:
     secrets: list[envelope.Data] = []
     run.data["secrets"] = secrets
-    verb = "park" if parked else "unpark"
-    with run.open_app() as app:
 
-        def one(secret: ManagedSecret) -> None:
-            if parked:
-                app.engine.park(secret, reason=reason)
-            else:
-                app.engine.unpark(secret, reason=reason)
-            secrets.append({"secret": secret.name, "parked": parked, "reason": reason})
-            word = "parked; nothing runs by itself until: rotator unpark" if parked else "unparked."
-            run.say(f"{secret.name}: {word}{f' {secret.name}' if parked else ''}")
+    def one(secret: ManagedSecret) -> None:
+        if parked:
+            app.engine.park(secret, reason=reason)
+        else:
+            app.engine.unpark(secret, reason=reason)
+        secrets.append({"secret": secret.name, "parked": parked, "reason": reason})
+        word = f"parked until: {unpark_command(secret.name)}" if parked else "unparked."
+        run.say(f"{secret.name}: {word}")
 
-        each(run, app, chosen(app, names, verb=verb), one)
-        _ = app.checkpoint()
+    each(run, app, names, one)
+    _ = app.checkpoint()

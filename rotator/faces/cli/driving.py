@@ -12,6 +12,7 @@ from rotator.core.stopping import Stopped
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.board import Board
 from rotator.faces.cli.crew import Crew, Done
+from rotator.faces.cli.hosts import HostAway, Hosts
 from rotator.faces.cli.run import Run, show_traceback
 from rotator.faces.cli.screen import WARN, plural
 from rotator.faces.cli.words import told
@@ -41,7 +42,14 @@ def drive(
         if not names:
             run.say("Nothing to do.")
             return
-        crew: Crew[Result | None] = Crew(names, lambda name: call(app, app.secret(name)), parallel)
+        hosts = Hosts(app)
+
+        def work(name: str) -> Result | None:
+            if hosts.holds_back(name):
+                raise HostAway("its host is away.")
+            return call(app, app.secret(name))
+
+        crew: Crew[Result | None] = Crew(names, work, parallel)
         board.total, board.listen = len(names), crew.observe
         told_of: set[str] = set()
 
@@ -56,7 +64,24 @@ def drive(
                     continue
                 told_of.add(done.name)
                 board.over(done.name)
+                held_back = isinstance(done.error, HostAway)
+                if held_back or hosts.met(done.name, done.error, done.answer):
+                    code = exits.STUCK
+                    results.append(
+                        {"secret": done.name, "exit_code": code, "outcome": None}
+                        if done.answer is None
+                        else envelope.of_result(done.answer, code)
+                    )
+                    continue
                 _tell(run, app, done, board, results)
+        hosts.remember()
+        run.data["away"] = [
+            {"host": host, "what": one.fault.what, "hint": one.fault.hint, "secrets": one.secrets}
+            for host, one in hosts.away.items()
+        ]
+        for one in hosts.away.values():
+            if one.secrets:
+                _ = run.fail(one.error(), code=exits.STUCK)
         if crew.signal is not None:
             run.abandoned = bool(crew.under_way)
             _tell_interrupted(run, app, [one for one in names if one not in told_of], crew.signal)
@@ -132,7 +157,7 @@ def _sum_up(run: Run, results: list[envelope.Data], total: int) -> None:
         "done": exits.DONE,
         "failed": exits.FAILED,
         "refused as asked": exits.MISUSE,
-        "stuck": exits.STUCK,
+        "stuck or waiting": exits.STUCK,
         "not due or locked": exits.LATER,
     }
     found = [one["exit_code"] for one in results]

@@ -126,7 +126,9 @@ def rotate(
     drive(
         run,
         pick,
-        lambda app, secret: app.engine.rotate(secret, reason=reason, patience=allowed),
+        lambda app, secret: app.engine.rotate(
+            secret, reason=reason, patience=allowed, at_once=True
+        ),
         parallel=parallel,
     )
 
@@ -157,7 +159,7 @@ def resume(
     drive(
         run,
         pick,
-        lambda app, secret: app.engine.resume(secret, patience=allowed),
+        lambda app, secret: app.engine.resume(secret, patience=allowed, at_once=True),
         parallel=parallel,
     )
 

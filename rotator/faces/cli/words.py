@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
+from rotator.core.commands import unpark_command
 from rotator.core.model import Outcome, Step
 from rotator.faces.cli import exits
 from rotator.faces.cli.screen import at, indented, relative
@@ -91,7 +92,7 @@ def _details(result: Result, now: datetime, *, back: bool) -> list[str]:
     age = "newer" if back else "old"
     which = f"the {age} password of {gone}" if gone == kept else f"login {gone}"
     if result.outcome is not None:
-        lines.append(_proof(which, refused=result.old_refused))
+        lines.append(_proof(which, refused=result.old_refused, untried=result.untried))
     elif result.until is not None:
         until = f"{at(result.until)} ({relative(result.until, now)})"
         lines.append(
@@ -102,11 +103,11 @@ def _details(result: Result, now: datetime, *, back: bool) -> list[str]:
     return lines
 
 
-def _proof(which: str, *, refused: bool | None) -> str:
+def _proof(which: str, *, refused: bool | None, untried: str = "") -> str:
     which = _capital(which)
     if refused:
         return f"{which} is proven dead: a login with it was tried and refused."
-    return f"{which} is revoked; that it is refused could not be tried, its password is not known."
+    return f"{which} is revoked; a login with it was not tried: {untried or 'its password is not known'}."
 
 
 def _capital(text: str) -> str:
@@ -116,9 +117,11 @@ def _capital(text: str) -> str:
 def _next(result: Result, command: str) -> str:
     name, error = result.secret, result.error
     if result.parked or result.outcome is Outcome.PARKED:
-        hint = f"{error.hint} " if error is not None and error.hint else ""
         verb = "rotate" if result.outcome is Outcome.UNDONE else "resume"
-        return f"{hint}Then: rotator unpark {name} --reason WHY && rotator {verb} {name}"
+        again = f"{unpark_command(name)} && rotator {verb} {name}"
+        hint = error.hint if error is not None else ""
+        # The hint of a parked secret names the first of them already.
+        return hint if again in hint else f"{hint} Then: {again}" if hint else again
     if result.outcome is Outcome.UNDONE and command != "rollback":
         return error.hint if error is not None and error.hint else f"rotator history {name}"
     if result.outcome is not None:
