@@ -11,7 +11,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rotator.api import Denied, Secret, UsageError
+from rotator.api import Denied, Secret, Unavailable, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,13 +49,13 @@ class Keys:
         return Sealed(key_id=self.newest, box=nonce + box)
 
     def open(self, sealed: Sealed, place: str) -> bytes:
-        """Decrypt. Raises `Denied` when the key is not there or the box was tampered with."""
+        """Decrypt. Raises `Unavailable` when the key is missing, `Denied` when the box was tampered with."""
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
 
         key = self._keys.get(sealed.key_id)
         if key is None:
-            raise Denied(
+            raise Unavailable(
                 f"the value at {place} was encrypted with key {sealed.key_id}, which is not among the keys given.",
                 hint="Put that key back, as `key` or under `old_keys`.",
             )

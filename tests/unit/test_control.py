@@ -1,0 +1,96 @@
+"""The negative control, and the proof after a revoke: no account is ever locked by us."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rotator.core.model import Credential, Outcome, Policy
+from rotator.engine import Engine, ManagedSecret
+from rotator.testing.fake_backend import FakeBackend
+from rotator.testing.fake_journal import MemoryJournal
+from rotator.testing.fake_rotations import STRATEGIES, fake_rotation
+from rotator.testing.fake_target import FakeTarget
+from rotator.testing.fakes import ListLog, ManualClock, SeededEntropy
+
+if TYPE_CHECKING:
+    from rotator.api import Rotation, StepContext
+
+_NO_GRACE = Policy(grace=timedelta(0))
+
+
+class _Locking:
+    """A rotation on a target that locks an account at its first wrong password."""
+
+    def __init__(self, inner: Rotation, target: FakeTarget, *, locks: bool) -> None:
+        self._inner, self._target, self._locks = inner, target, locks
+        self.wrong: list[str] = []
+
+    @property
+    def overlaps(self) -> bool:
+        return self._inner.overlaps
+
+    def may_lock(self, login: str, ctx: StepContext) -> bool:
+        return self._locks
+
+    def probe(self, credential: Credential, ctx: StepContext) -> bool:
+        accepted = self._inner.probe(credential, ctx)
+        if not accepted and credential.username in self._target.accounts:
+            self.wrong.append(credential.username)
+        return accepted
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+def _world(strategy: str, *, locks: bool) -> tuple[Engine, ManagedSecret, _Locking]:
+    clock, backend = ManualClock(), FakeBackend()
+    target = FakeTarget(stored=backend.holds)
+    rotation = _Locking(fake_rotation(strategy, target), target, locks=locks)
+    engine = Engine(
+        journal=MemoryJournal(clock=clock),
+        clock=clock,
+        entropy=SeededEntropy(),
+        log=ListLog(),
+        holder=lambda: "test",
+    )
+    secret = ManagedSecret(
+        name="app",
+        path="app",
+        backend_name="vault",
+        backend=backend,
+        target_name="db",
+        rotation=rotation,  # pyright: ignore[reportArgumentType] # the rest is passed on
+        plugin="fake",
+        strategy=strategy,
+        policy=_NO_GRACE,
+    )
+    return engine, secret, rotation
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_account_that_could_lock_is_never_sent_a_wrong_password(strategy: str):
+    """By adopt, check and whole rotations; and the answer says what was not tried, and why."""
+    engine, secret, rotation = _world(strategy, locks=True)
+    engine.rotate(secret)
+    engine.adopt(secret)
+    engine.check(secret)
+    result = engine.rotate(secret)
+    assert result.outcome is Outcome.DONE
+    assert rotation.wrong == []
+    assert result.old_refused is None
+    assert result.untried == "a failed login could lock the account"
+
+
+@pytest.mark.parametrize("strategy", ["dual-password", "single-user"])
+def test_the_old_password_is_tried_once_after_a_revoke(strategy: str):
+    """On the account that goes on: no second wrong password is sent there."""
+    engine, secret, rotation = _world(strategy, locks=False)
+    engine.rotate(secret)
+    engine.rotate(secret)
+    rotation.wrong.clear()
+    result = engine.rotate(secret)
+    assert result.old_refused is True
+    assert len(rotation.wrong) == 1

@@ -1,0 +1,153 @@
+"""What to do next, as a table: a failure, where it happened, and what the machine decides."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rotator.core.machine import Finish, Run, WaitUntil, decide
+from rotator.core.model import Event, Kind, Outcome, Policy, Step
+from rotator.engine.safety import after_failure, after_undo
+from rotator.testing.fakes import START
+
+if TYPE_CHECKING:
+    from rotator.core.machine import Decision
+    from rotator.core.model import Json
+
+_POLICY = Policy(
+    attempts=4, cycles=3, backoff=timedelta(seconds=1), backoff_cap=timedelta(minutes=5)
+)
+_FORWARD = (Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.DRAIN, Step.REVOKE)
+
+
+def _event(of: Kind, step: Step | None = None, at: datetime = START, /, **data: Json) -> Event:
+    return Event(
+        secret="app",
+        seq=1,
+        at=at,
+        actor="test",
+        fence=1,
+        kind=of,
+        rotation_id="r",
+        step=step,
+        data=data,
+        prev_hash="",
+        hash="",
+    )
+
+
+def _history(
+    *, overlaps: bool, failed: Step, kinds: tuple[str, ...], has_old: bool = True
+) -> list[Event]:
+    """Return a rotation that has done all before `failed`, which then failed as told."""
+    old: dict[str, Json] = {"old_version": "1", "old_login": "app"} if has_old else {}
+    events = [_event(Kind.REQUESTED, overlaps=overlaps, **old)]
+    steps = _FORWARD[: _FORWARD.index(failed)]
+    for step in steps:
+        events += [_event(Kind.STARTED, step), _event(Kind.FINISHED, step, login="app")]
+    for kind in kinds:
+        facts = {"kind": kind, "what": "why", "origin": "target main"}
+        events += [_event(Kind.STARTED, failed), _event(Kind.FAILED, failed, **facts)]
+    return events
+
+
+def _now(decision: Decision) -> str:
+    match decision:
+        case Run(step=step):
+            return step.value
+        case WaitUntil(why=why):
+            return why
+        case Finish(outcome=outcome):
+            return outcome.value
+
+
+@pytest.mark.parametrize("kind", ["transient", "unavailable", "unknown", "refused", "denied"])
+@pytest.mark.parametrize("step", [Step.CREATE, Step.VERIFY])
+def test_without_overlap_the_first_failure_turns_back_at_once(step: Step, kind: str):
+    """Nobody can log in until the served password is back: not even a second try before that."""
+    history = _history(overlaps=False, failed=step, kinds=(kind,))
+    assert _now(decide(history, START, _POLICY)) == "withdraw"
+
+
+def test_a_publish_whose_answer_was_lost_is_not_turned_back():
+    """The new password may be served already."""
+    history = _history(overlaps=False, failed=Step.PUBLISH, kinds=("unknown",))
+    decision = decide(history, START, _POLICY)
+    assert isinstance(decision, WaitUntil)
+    assert decision.at - START < timedelta(milliseconds=200), "it is tried again soon"
+    failed = _history(overlaps=False, failed=Step.PUBLISH, kinds=("transient",))
+    assert _now(decide(failed, START, _POLICY)) == "withdraw"
+
+
+def test_the_first_credential_of_a_secret_is_tried_again_also_without_overlap():
+    """Nobody is locked out by it."""
+    history = _history(overlaps=False, failed=Step.VERIFY, kinds=("transient",), has_old=False)
+    assert _now(decide(history, START, _POLICY)) == "waiting to try again"
+
+
+@pytest.mark.parametrize(
+    ("step", "overlaps"),
+    [
+        *((step, True) for step in _FORWARD if step is not Step.DRAIN),
+        (Step.STAGE, False),
+        (Step.REVOKE, False),
+    ],
+)
+def test_an_unavailable_host_uses_up_no_retries_and_leaves_the_rotation_where_it_is(
+    step: Step, *, overlaps: bool
+):
+    """However often it is tried; when the host is back it goes on at once."""
+    history = _history(overlaps=overlaps, failed=step, kinds=("unavailable",) * 50)
+    assert _now(decide(history, START, _POLICY)) == "waiting for target main"
+    assert _now(decide(history, START, _POLICY, at_once=True)) == step.value
+    later = START + 2 * _POLICY.backoff_cap
+    assert _now(decide(history, later, _POLICY)) == step.value
+    mixed = _history(overlaps=overlaps, failed=step, kinds=(*("unavailable",) * 50, "transient"))
+    assert _now(decide(mixed, START, _POLICY)) == "waiting to try again"
+    assert _now(decide(mixed, START, _POLICY, at_once=True)) == step.value
+
+
+def test_retries_of_one_rotation_are_still_used_up():
+    """A fault of the rotation itself ends it: back before publish, parked after it."""
+    before = _history(overlaps=True, failed=Step.VERIFY, kinds=("transient",) * 4)
+    assert _now(decide(before, START, _POLICY)) == "withdraw"
+    after = _history(overlaps=True, failed=Step.REVOKE, kinds=("transient",) * 12)
+    assert _now(decide(after, START + timedelta(days=2), _POLICY)) == Outcome.PARKED.value
+
+
+# -- whether the application is safe ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("overlaps", [True, False])
+@pytest.mark.parametrize("step", list(_FORWARD))
+def test_safe_is_said_only_of_a_login_that_was_just_tried(step: Step, *, overlaps: bool):
+    """Elsewhere the text says what was and was not changed."""
+    history = _history(overlaps=overlaps, failed=step, kinds=("transient",))
+    at_once = after_failure(history, step, START)
+    later = after_failure(history, step, START + timedelta(hours=1))
+    published = step in (Step.DRAIN, Step.REVOKE)
+    assert ("is safe" in at_once) is published
+    assert "is safe" not in later
+    assert "NOT safe" not in at_once + later
+    assert later
+
+
+@pytest.mark.parametrize("overlaps", [True, False])
+@pytest.mark.parametrize("made", [True, False])
+@pytest.mark.parametrize(("accepted", "says"), [(True, "is safe"), (False, "NOT safe"), (None, "")])
+def test_what_was_undone_is_safe_if_the_served_credential_was_seen_to_log_in(
+    says: str, *, accepted: bool | None, made: bool, overlaps: bool
+):
+    """And a new login was withdrawn only where one was made."""
+    failed = Step.VERIFY if made else Step.CREATE
+    history = _history(overlaps=overlaps, failed=failed, kinds=("refused",))
+    history.append(_event(Kind.STARTED, Step.WITHDRAW))
+    history.append(_event(Kind.FINISHED, Step.WITHDRAW, current_accepted=accepted))
+    text = after_undo(history)
+    assert says in text
+    assert text
+    if accepted is None:
+        assert "safe" not in text
+    assert ("was withdrawn" in text) is (made and accepted is True)
