@@ -162,6 +162,19 @@ class Accounts(ABC):
         facts["comment and attributes"] = attribute_facts(account.attributes)
         return Profile(facts=facts)
 
+    def columns(self, account: Account) -> dict[str, frozenset[str]]:
+        """Return the privileges on columns, by table."""
+        found: dict[str, frozenset[str]] = {}
+        for database, table, column, privileges in self.admin.run(
+            "SELECT Db, Table_name, Column_name, Column_priv FROM mysql.columns_priv"
+            " WHERE User = %s AND Host = %s",
+            [account.name, account.host],
+        ):
+            on = f"{_plain(database)}.{_plain(table)}"
+            names = {f"{one.strip().upper()} ({_plain(column)})" for one in privileges.split(",")}
+            found[on] = found.get(on, frozenset()) | names
+        return found
+
     def dependents(self, account: Account) -> list[str]:
         """Return what would be lost with the account: for whom others' objects and rights work."""
         name = f"{account.name}@{account.host}"
@@ -438,3 +451,7 @@ def digest_of(secret: str, account: str) -> str:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+
+
+def _plain(name: object) -> str:
+    return quoted(str(name)).replace("%%", "%")

@@ -111,7 +111,7 @@ class MariaDbAccounts(Accounts):
                 else:
                     option = " WITH GRANT OPTION" if " WITH GRANT OPTION" in behind else ""
                     statements.append(f"{head} TO {{}}{option}")
-        return parsed(statements, roles, default)
+        return parsed(statements, roles, default, self.columns(account))
 
     def find_mark(self, secret: str, name: str) -> Mark | None:
         """Look for the role."""

@@ -101,7 +101,7 @@ class MySqlAccounts(Accounts):
             " WHERE USER = %s AND HOST = %s ORDER BY DEFAULT_ROLE_USER, DEFAULT_ROLE_HOST",
             values,
         )
-        return parsed(statements, roles, [_plain(*row) for row in rows])
+        return parsed(statements, roles, [_plain(*row) for row in rows], self.columns(account))
 
     def dependents(self, account: Account) -> list[str]:
         """Look whether it is granted to others, as a role is."""

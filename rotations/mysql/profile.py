@@ -147,13 +147,16 @@ class Profile:
 
 
 def parsed(
-    statements: Iterable[str], roles: Mapping[str, bool], default_roles: Iterable[str]
+    statements: Iterable[str],
+    roles: Mapping[str, bool],
+    default_roles: Iterable[str],
+    columns: Mapping[str, frozenset[str]] | None = None,
 ) -> Rights:
     """Return the rights that statements grant: those of SHOW GRANTS, with `{}` for the account.
 
-    `roles` and `default_roles` come from the catalog.
+    The others come from the catalog; `columns`, by table, since ALL PRIVILEGES on a table hides them.
     """
-    privileges: dict[str, frozenset[str]] = {}
+    privileges: dict[str, frozenset[str]] = dict(columns or {})
     denied: dict[str, frozenset[str]] = {}
     dynamic: dict[str, bool] = {}
     proxies: dict[str, bool] = {}
@@ -196,16 +199,17 @@ def takings(wanted: Rights, has: Rights, account: str) -> list[str]:
     dynamic privilege any more until FLUSH PRIVILEGES.
     """
     sent: list[str] = []
+    # While the account has the privilege on *.*, this lifts a partial revoke; afterwards it would grant.
+    for on, privileges in has.denied.items():
+        if extra := privileges - wanted.denied.get(on, frozenset()):
+            sent.append(f"GRANT {_listed(extra)} ON {on} TO {account}")
     for on, privileges in has.privileges.items():
-        if extra := privileges - wanted.privileges.get(on, frozenset()):
-            sent.append(f"REVOKE {_listed(extra)} ON {on} FROM {account}")
+        extra = privileges - wanted.privileges.get(on, frozenset())
+        sent += [f"REVOKE {one} ON {on} FROM {account}" for one in reversed(_apart(extra))]
     for one, option in has.dynamic.items():
         # Too much, or with an option that is.
         if option > wanted.dynamic.get(one, False) or one not in wanted.dynamic:
             sent.append(f"REVOKE {one} ON {_ALL} FROM {account}")
-    for on, privileges in has.denied.items():
-        if extra := privileges - wanted.denied.get(on, frozenset()):
-            sent.append(f"GRANT {_listed(extra)} ON {on} TO {account}")
     for one, option in has.proxies.items():
         # MariaDB's GRANT PROXY does not change the option of what is granted already.
         if wanted.proxies.get(one) is not option:
@@ -224,12 +228,17 @@ def givings(wanted: Rights, has: Rights, account: str, taken: Sequence[str]) -> 
     sent: list[str] = []
     for on in dict.fromkeys((*wanted.privileges, *sorted(wanted.options))):
         privileges = wanted.privileges.get(on, frozenset())
-        missing = privileges - has.privileges.get(on, frozenset())
+        # DROP USER leaves those on libraries in MySQL's memory, for whoever has the name next: in memory,
+        # and not in the table.
+        certain = frozenset[str]() if on.startswith("LIBRARY ") else has.privileges.get(on)
+        missing = privileges - (certain or frozenset())
         option = on in wanted.options and on not in has.options
         if missing or option:
             behind = " WITH GRANT OPTION" if on in wanted.options else ""
-            named = _listed(missing or privileges) or "USAGE"
-            sent.append(f"GRANT {named} ON {on} TO {account}{behind}")
+            sent += [
+                f"GRANT {named} ON {on} TO {account}{behind}"
+                for named in _apart(missing or privileges) or ["USAGE"]
+            ]
     # REVOKE GRANT OPTION ON *.* took the option of each of them: in the table, not in memory.
     forgotten = any(one.startswith(f"REVOKE GRANT OPTION ON {_ALL} ") for one in taken)
     for one, option in wanted.dynamic.items():
@@ -331,6 +340,13 @@ def _quoted(column: str) -> str:
 
 def _listed(privileges: Iterable[str]) -> str:
     return ", ".join(sorted(privileges))
+
+
+def _apart(privileges: frozenset[str]) -> list[str]:
+    """Return what GRANT and REVOKE name: ALL PRIVILEGES is alone in its statement."""
+    rest = _listed(privileges - {"ALL PRIVILEGES"})
+    alone = sorted(privileges & {"ALL PRIVILEGES"})
+    return [*alone, *([rest] if rest else [])]
 
 
 def _is_static(privileges: frozenset[str]) -> bool:

@@ -37,18 +37,18 @@ _MARIADB: Final = {
     "roles_mapping": "User = %s AND Host = %s",
 }
 _ACTIONS: Final = (
-    "SELECT id FROM shop.orders",
-    "SELECT secret FROM shop.orders",
-    "INSERT INTO shop.orders (id) VALUES (1)",
-    "UPDATE shop.orders SET secret = 1 WHERE id = 1",
-    "DELETE FROM shop.orders WHERE id = -1",
-    "CALL shop.proc()",
-    "CREATE TEMPORARY TABLE shop.t (i int)",
+    "SELECT id FROM store.orders",
+    "SELECT secret FROM store.orders",
+    "INSERT INTO store.orders (id) VALUES (1)",
+    "UPDATE store.orders SET secret = 1 WHERE id = 1",
+    "DELETE FROM store.orders WHERE id = -1",
+    "CALL store.proc()",
+    "CREATE TEMPORARY TABLE store.t (i int)",
     "FLUSH STATUS",
     "SET GLOBAL wait_timeout = 28800",
     "SHOW PROCESSLIST",
-    "GRANT SELECT ON shop.* TO bystander@'%'",
-    "GRANT UPDATE (secret) ON shop.orders TO bystander@'%'",
+    "GRANT SELECT ON store.* TO bystander@'%'",
+    "GRANT UPDATE (secret) ON store.orders TO bystander@'%'",
     "GRANT reader TO bystander@'%'",
     "GRANT RELOAD ON *.* TO bystander@'%'",
 )
@@ -93,7 +93,7 @@ def deeds(server: MySqlLikeServer, login: str, password: str) -> dict[str, int]:
             found["role"] = hash(str(cursor.fetchone()))
         except pymysql.MySQLError as error:
             found["role"] = int(error.args[0])
-    server.run("REVOKE ALL PRIVILEGES, GRANT OPTION FROM bystander@'%'")
+    server.run("DROP USER bystander@'%'", "CREATE USER bystander@'%'")
     return found
 
 

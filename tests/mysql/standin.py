@@ -350,6 +350,7 @@ _FORMS: Final[dict[str, Callable[[MySql, re.Match[str], str], Any]]] = {
     r"SET SESSION lock_wait_timeout = \d+, .*": lambda _, __, ___: [],
     r"SELECT GET_LOCK\('rotator:\w+', 0\)": lambda _, __, ___: [(1,)],
     r"DO RELEASE_LOCK\('rotator:\w+'\)": lambda _, __, ___: [],
+    r"SELECT .* FROM mysql\.columns_priv WHERE .*": lambda _, __, ___: [],
     r"SHOW GLOBAL VARIABLES LIKE 'require_secure_transport'": lambda _, __, ___: [],
     r"SET SESSION TRANSACTION READ WRITE": lambda _, __, ___: [],
     r"SELECT USER\(\)": lambda _, __, user: [(f"{user}@127.0.0.1",)],

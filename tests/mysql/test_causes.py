@@ -32,7 +32,7 @@ from tests.mysql.profiles import Ground
 from tests.mysql.test_rotating import House
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from tests.mysql.dialects import Dialect
@@ -330,7 +330,7 @@ def test_a_wrong_authority_and_a_wrong_name_are_told_apart(
 
 
 @contextmanager
-def _named(port: int) -> Iterator[tuple[str, int]]:
+def _named(port: int) -> Generator[tuple[str, int]]:
     """Offer a server at an address that is not in its certificate."""
     with socket.create_server(("127.0.0.2", 0)) as listening:
 
@@ -512,7 +512,7 @@ def _probed(port: int) -> StepError:
 
 
 @contextmanager
-def _answering(greeting: bytes) -> Iterator[int]:
+def _answering(greeting: bytes) -> Generator[int]:
     """Listen, greet whoever connects, and hang up."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
