@@ -231,6 +231,25 @@ class Accounts(ABC):
             for number, host, database in rows
         ]
 
+    def refuse_hashes(self) -> list[str]:
+        """Return the server's password checks that refuse hashes."""
+        return []
+
+    def is_active(self, plugin: str) -> bool:
+        """Return whether the server has an authentication plugin."""
+        rows = self.admin.run(
+            "SELECT PLUGIN_STATUS FROM information_schema.PLUGINS WHERE PLUGIN_NAME = %s", [plugin]
+        )
+        return [str(row[0]) for row in rows] == ["ACTIVE"]
+
+    def own_history(self) -> list[str]:
+        """Return why the login that is connected may not set its password of before again."""
+        return []
+
+    @abstractmethod
+    def ends_others(self, account: Account) -> str:
+        """Return the statement by which an operator ends all passwords but one."""
+
     def own_grants(self) -> list[str]:
         """Return what the admin was granted, its roles' rights included, as SHOW GRANTS says it."""
         return [str(row[0]) for row in self.admin.run("SHOW GRANTS")]
@@ -354,7 +373,7 @@ class Accounts(ABC):
         """Lock an account, and take its passwords."""
 
     @abstractmethod
-    def set_own(self, password: Secret) -> None:
+    def set_own(self, password: Secret, ctx: StepContext) -> None:
         """Set the password of the login that is connected, which may do nothing else."""
 
     def limit(self, account: Account, like: Account, ctx: StepContext) -> None:

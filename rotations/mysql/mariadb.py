@@ -167,9 +167,23 @@ class MariaDbAccounts(Accounts):
         values = [native_hash(dead(ctx))]
         self._send(ctx, f"ALTER USER {account.sql} {way} ACCOUNT LOCK", values)
 
-    def set_own(self, password: Secret) -> None:
+    def set_own(self, password: Secret, ctx: StepContext) -> None:
         """By its hash, as all."""
-        _ = self.admin.run("SET PASSWORD = %s", [native_hash(password)])
+        self._send(ctx, "SET PASSWORD = %s", [native_hash(password)])
+        self.admin.password = password
+
+    def refuse_hashes(self) -> list[str]:
+        """Any such plugin does, while strict_password_validation is ON."""
+        rows = self.admin.run(
+            "SELECT PLUGIN_NAME FROM information_schema.PLUGINS"
+            " WHERE PLUGIN_TYPE = 'PASSWORD VALIDATION' AND PLUGIN_STATUS = 'ACTIVE'"
+            " AND @@global.strict_password_validation ORDER BY PLUGIN_NAME"
+        )
+        return [str(name) for (name,) in rows]
+
+    def ends_others(self, account: Account) -> str:
+        """All are named together."""
+        return f"ALTER USER {account.sql.replace('%%', '%')} IDENTIFIED BY '(what the backend serves)';"
 
     def said(self, doing: str, name: str) -> str:
         """Return ALTER USER without hashes."""

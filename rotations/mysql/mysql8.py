@@ -21,7 +21,17 @@ from rotations.mysql.accounts import (
     quoted,
     quoted_account,
 )
-from rotations.mysql.passwords import CACHING, NATIVE, caching_hash, is_hash_of, native_hash
+from rotations.mysql.passwords import (
+    CACHING,
+    NATIVE,
+    PBKDF2,
+    ROUNDS,
+    SHA256_CRYPT,
+    caching_hash,
+    is_hash_of,
+    native_hash,
+    rounds_of,
+)
 from rotations.mysql.profile import parsed
 from rotator.api import MASK, Denied
 
@@ -32,6 +42,10 @@ if TYPE_CHECKING:
     from rotator.api import Secret, StepContext
 
 _ATTRIBUTE: Final = "rotator"
+# To DISCARD needs APPLICATION_PASSWORD_ADMIN.
+_NOT_ITS_OWN: Final = frozenset({1227, 1044, 1142})
+_FORMAT: Final = "caching_sha2_password_storage_format"
+_DIGEST_ROUNDS: Final = "caching_sha2_password_digest_rounds"
 # CREATE USER ... ATTRIBUTE; release notes of 8.0.21.
 _ATTRIBUTES_SINCE: Final = (8, 0, 21)
 # FAILED_LOGIN_ATTEMPTS; release notes of 8.0.19.
@@ -143,14 +157,14 @@ class MySqlAccounts(Accounts):
                 f"MySQL {_dotted(self._version)} is too old for rotator to create logins that it can tell from others': that needs {_dotted(_ATTRIBUTES_SINCE)}.",
                 hint="dual-password and single-user rotate a login that is there already (rotator adopt).",
             )
-        plugin = NATIVE if like.ways and like.ways[0][0] == NATIVE else CACHING
+        plugin = self._plugin(like)
         ours = {_ATTRIBUTE: {"of": mark.of, "rotation": mark.rotation}}
         attribute = {**like.attributes, **ours}
         self._send(
             ctx,
             f"CREATE USER {quoted_account(name, like.host)} IDENTIFIED WITH {plugin} AS %s"
             f"{like.tail} ACCOUNT LOCK ATTRIBUTE %s",
-            [_hashed(plugin, dead(ctx), ctx), json.dumps(attribute)],
+            [self._hashed(plugin, dead(ctx), like, ctx), json.dumps(attribute)],
         )
 
     def forget(self, mark: Mark, ctx: StepContext) -> None:
@@ -181,18 +195,50 @@ class MySqlAccounts(Accounts):
         self._set(account, password, ctx, " ACCOUNT UNLOCK")
 
     def close(self, account: Account, ctx: StepContext) -> None:
-        """Lock it, then discard a secondary password."""
+        """Lock it, then discard a secondary password. What has no password that we know is only locked."""
+        if not account.hashes:
+            self._send(ctx, f"ALTER USER {account.sql} ACCOUNT LOCK")
+            return
         self._set(account, dead(ctx), ctx, " ACCOUNT LOCK")
         if _pair(account)[1]:
             self._discard(account, ctx)
 
-    def set_own(self, password: Secret) -> None:
+    def set_own(self, password: Secret, ctx: StepContext) -> None:
         """In words, which the server keeps out of its logs; it wants the one before, if it is so set."""
-        _ = self.admin.run(
+        self._send(
+            ctx,
             "ALTER USER USER() IDENTIFIED BY %s REPLACE %s",
             [password.reveal(), self.admin.password.reveal()],
         )
         self.admin.password = password
+        try:
+            self._send(ctx, "ALTER USER USER() DISCARD OLD PASSWORD")
+        except pymysql.MySQLError as error:
+            if error.args[0] not in _NOT_ITS_OWN:
+                raise
+            why = "without APPLICATION_PASSWORD_ADMIN a second password, if it has one, stays valid"
+            ctx.log.warning("kept", login=self.admin.user, why=why)
+
+    def own_history(self) -> list[str]:
+        """Read it from what a login may see of itself."""
+        text = str(self.admin.run("SHOW CREATE USER CURRENT_USER()")[0][0])
+        behind = text.rpartition(" PASSWORD HISTORY ")[2]
+        history, interval = self.admin.run(
+            "SELECT @@global.password_history, @@global.password_reuse_interval"
+        )[0]
+        number = behind.partition(" ")[0]
+        days = behind.partition(" PASSWORD REUSE INTERVAL ")[2].partition(" ")[0]
+        found = {
+            "PASSWORD HISTORY": history if number == "DEFAULT" else number,
+            "PASSWORD REUSE INTERVAL": interval if days == "DEFAULT" else days,
+        }
+        return [", ".join(f"{word} {value}" for word, value in found.items())][
+            : any(str(value) not in {"0", ""} for value in found.values())
+        ]
+
+    def ends_others(self, account: Account) -> str:
+        """The primary one is kept."""
+        return f"ALTER USER {account.sql.replace('%%', '%')} DISCARD OLD PASSWORD;"
 
     def said(self, doing: str, name: str) -> str:
         """Return ALTER USER without hashes."""
@@ -204,12 +250,27 @@ class MySqlAccounts(Accounts):
 
     def _set(self, account: Account, password: Secret, ctx: StepContext, behind: str = "") -> None:
         self._require_password(account)
-        plugin = account.ways[0][0]
+        plugin = self._plugin(account)
         self._send(
             ctx,
             f"ALTER USER {account.sql} IDENTIFIED WITH {plugin} AS %s{behind}",
-            [_hashed(plugin, password, ctx)],
+            [self._hashed(plugin, password, account, ctx)],
         )
+
+    def _plugin(self, like: Account) -> str:
+        """Return the plugin of a password: the account's own, where the server has it still."""
+        native = bool(like.ways) and like.ways[0][0] == NATIVE
+        return NATIVE if native and self.is_active(NATIVE) else CACHING
+
+    def _hashed(self, plugin: str, password: Secret, like: Account, ctx: StepContext) -> str:
+        """Return a hash in the server's own format, made with no fewer rounds than the one before."""
+        if plugin == NATIVE:
+            return native_hash(password)
+        rows = self.admin.run("SHOW GLOBAL VARIABLES LIKE 'caching_sha2_password_%%'")
+        settings = {str(name): str(value) for name, value in rows}
+        form = PBKDF2 if "PBKDF2" in settings.get(_FORMAT, "") else SHA256_CRYPT
+        rounds = max(int(settings.get(_DIGEST_ROUNDS, ROUNDS)), *map(rounds_of, (*like.hashes, "")))
+        return caching_hash(password, ctx.entropy, form=form, rounds=rounds)
 
     def _discard(self, account: Account, ctx: StepContext) -> None:
         self._send(ctx, f"ALTER USER {account.sql} DISCARD OLD PASSWORD")
@@ -293,10 +354,6 @@ def _pair(account: Account) -> tuple[str, str]:
     """Return the hashes of the primary and of the secondary password, empty where there is none."""
     first, second, *_ = (*account.hashes, "", "")
     return first, second
-
-
-def _hashed(plugin: str, password: Secret, ctx: StepContext) -> str:
-    return native_hash(password) if plugin == NATIVE else caching_hash(password, ctx.entropy)
 
 
 def _literal(value: object) -> str:

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rotations.mysql.passwords import CACHING, NATIVE
+from rotations.mysql.passwords import CACHING, NATIVE, is_hash_of, is_known
 from rotations.mysql.profile import Obstacle, not_grantable
-from rotator.api import Denied
+from rotator.api import Conflict, Denied, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rotations.mysql.accounts import Account, Accounts
+    from rotator.api import Credential
 
 # Plugins that keep what they compare a password with: one by them would stay valid.
 _KEEP_PASSWORDS: Final = frozenset({"ed25519", "parsec", "mysql_old_password"})
@@ -34,8 +35,9 @@ def require_none(obstacles: Sequence[Obstacle]) -> None:
 
 def in_place(accounts: Accounts, name: str) -> list[Obstacle]:
     """Return what keeps a login's own password from being replaced."""
-    found: list[Obstacle] = []
+    found = _validation(accounts)
     for account in accounts.look(name):
+        found += _password(accounts, account)
         for plugin, kept in account.ways:
             if plugin in _KEEP_PASSWORDS and kept:
                 found.append(
@@ -49,11 +51,15 @@ def in_place(accounts: Accounts, name: str) -> list[Obstacle]:
     return found
 
 
-def to_another(accounts: Accounts, source: str, target: str | None) -> list[Obstacle]:
+def to_another(
+    accounts: Accounts, source: str, target: str | None, *, closes: bool = True
+) -> list[Obstacle]:
     """Return what `target`, or a login that is still to be named, would not have of `source`."""
-    found: list[Obstacle] = []
+    found = _validation(accounts)
     sources = accounts.look(source)
     for account in sources:
+        # A model has no password that anybody logs in by; a current login is closed in the end.
+        found += _password(accounts, account) if closes else []
         others = {plugin for plugin, _ in account.ways} - {CACHING, NATIVE}
         if account.hashes and others:
             found.append(
@@ -94,6 +100,88 @@ def to_another(accounts: Accounts, source: str, target: str | None) -> list[Obst
                 )
             )
     return found
+
+
+def own(accounts: Accounts) -> list[Obstacle]:
+    """Return what keeps a login from changing its own password back, as the undo does."""
+    found = _validation(accounts)
+    for text in accounts.own_history():
+        found.append(
+            Obstacle(
+                kind="password history",
+                cause=f"login {accounts.admin.user!r} changes its own password, and may not return to the one before ({text}): a failed rotation could not be undone",
+                remedy=f"Give the target an `admin` other than the login, to whose hashes this does not apply; or as root: ALTER USER {accounts.whoami()} PASSWORD HISTORY 0 PASSWORD REUSE INTERVAL 0 DAY;",
+            )
+        )
+    return found
+
+
+def second_passwords(
+    accounts: Accounts, found: Sequence[Account], current: Credential | None, new: Credential | None
+) -> list[Obstacle]:
+    """Return the accounts with a password that is neither of these: somebody set it, and may use it.
+
+    Without `new` only those for which the current password is not the first: the other one may be of
+    the rotation before, in its grace period.
+    """
+    if current is None:
+        return []
+    ours = [one.password for one in (current, new) if one is not None]
+    obstacles: list[Obstacle] = []
+    for account in found:
+        others = [one for one in account.hashes if not any(is_hash_of(one, own) for own in ours)]
+        known = len(others) < len(account.hashes)
+        if others and known and (new is not None or others[0] == account.hashes[0]):
+            obstacles.append(
+                Obstacle(
+                    kind="second password",
+                    cause=f"account {account} accepts a password beside the current one that "
+                    + ("rotator did not set" if new else "was set later")
+                    + ", and a rotation would end it",
+                    remedy=f"Let its users take what the backend serves; then as root: {accounts.ends_others(account)}",
+                    error=Conflict,
+                )
+            )
+    return obstacles
+
+
+def _validation(accounts: Accounts) -> list[Obstacle]:
+    """MariaDB: a plugin that checks passwords refuses hashes, which say nothing of a password."""
+    plugins = accounts.refuse_hashes()
+    if not plugins:
+        return []
+    return [
+        Obstacle(
+            kind="password validation",
+            cause=f"{accounts.product} checks passwords by {', '.join(plugins)}, and strict_password_validation refuses the hashes that rotator sends instead of passwords",
+            remedy="As root: SET GLOBAL strict_password_validation = OFF; and the same in the server's option file. The policy of rotator draws passwords that satisfy the plugin.",
+            error=Unavailable,
+        )
+    ]
+
+
+def _password(accounts: Accounts, account: Account) -> list[Obstacle]:
+    """Return why an account's own password cannot be proven or replaced."""
+    ways = ", ".join(plugin for plugin, _ in account.ways) or "no password"
+    unknown = [one for one in account.hashes if not is_known(one)]
+    lost = [
+        one for one, kept in account.ways if kept and one == NATIVE and not accounts.is_active(one)
+    ]
+    if not account.hashes:
+        cause = f"account {account} logs in by {ways}, and not by a password that can be rotated"
+    elif unknown:
+        cause = f"account {account} keeps its password in a format ({unknown[0][:3]}...) that this version of rotator does not know"
+    elif lost:
+        cause = f"account {account} logs in by {lost[0]}, which this server has not loaded"
+    else:
+        return []
+    return [
+        Obstacle(
+            kind="authentication",
+            cause=cause,
+            remedy=f"{accounts.remedy}, or take another account.",
+        )
+    ]
 
 
 def _system_user(accounts: Accounts, account: Account) -> list[Obstacle]:

@@ -25,7 +25,7 @@ from rotations.mysql.failures import (
 )
 from rotations.mysql.mariadb import MariaDbAccounts
 from rotations.mysql.mysql8 import MySqlAccounts
-from rotator.api import Denied, Unknown
+from rotator.api import Denied, Transient, Unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -54,10 +54,16 @@ _FRESH_SECONDS: Final = 5.0
 _POLL_SECONDS: Final = 0.02
 # In a file's mode: what others than its owner may do with it.
 _OTHERS: Final = 0o077
+# Of one user, asked after the password: too many connections now, or too many in this hour.
+_AT_LIMIT: Final = frozenset({1203, 1226})
 _VERSION: Final = re.compile(r"(\d+)\.(\d+)\.(\d+)")
 # Two authentication alternatives: MariaDB 10.4. Two passwords: MySQL 8.0.14.
 _MARIADB_SINCE: Final = (10, 4, 0)
 _MYSQL_SINCE: Final = (8, 0, 14)
+
+
+class AtLimit(Transient):
+    """The server accepted the password, and then no connection more: its account has too many."""
 
 
 class _Timed(pymysql.connections.Connection):
@@ -162,12 +168,14 @@ class Server:
         self._rejected: dict[str, int] = {}
 
     @contextmanager
-    def admin(self, doing: str, ctx: StepContext | None = None) -> Generator[Accounts]:
+    def admin(
+        self, doing: str, ctx: StepContext | None = None, instead: Credential | None = None
+    ) -> Generator[Accounts]:
         """Lend what an admin connection sees and does. Errors inside come out as ours.
 
-        All of it together takes no longer than the step may.
+        All of it together takes no longer than the step may. `instead`: the login that acts.
         """
-        accounts = self._take(ctx)
+        accounts = self._take(ctx) if instead is None else self._connect_admin(ctx, lambda: instead)
         try:
             with translated(self.where, doing, accounts.explain):
                 accounts.admin.allow(_seconds(ctx))
@@ -177,16 +185,25 @@ class Server:
             if isinstance(error, Unknown):
                 self._end(accounts.admin, ctx)
             raise
-        self._give(accounts)
+        if instead is None:
+            self._give(accounts)
+        else:
+            accounts.admin.close()
+
+    def admin_name(self) -> str:
+        """Return the login that the target names as its admin."""
+        return self._admin().username
 
     @contextmanager
-    def step(self, doing: str, ctx: StepContext) -> Generator[Accounts]:
+    def step(
+        self, doing: str, ctx: StepContext, instead: Credential | None = None
+    ) -> Generator[Accounts]:
         """Do as `admin` for what changes accounts: alone, once the server has ended what a step left.
 
         A statement whose client is gone may still wait there, for a lock or on a host that was frozen,
         and take effect later than this step. A lock of the session names its connection, which is killed.
         """
-        with self.admin(doing, ctx) as accounts:
+        with self.admin(doing, ctx, instead) as accounts:
             name = f"{PROGRAM}:{digest_of(ctx.secret, '')}"
             while not accounts.admin.ask("SELECT GET_LOCK(%s, 0)", [name])[0][0]:
                 ctx.require_time()
@@ -213,6 +230,11 @@ class Server:
             if is_refusal(error):
                 self._rejected[credential.username] = number(error)
                 return None
+            if number(error) in _AT_LIMIT:
+                raise AtLimit(
+                    f"{self.where} accepted the password of {credential.username!r}, and refused the connection: {brief(error)}",
+                    hint=f"Close connections of {credential.username!r}, or raise MAX_USER_CONNECTIONS or MAX_CONNECTIONS_PER_HOUR.",
+                ) from error
             raise unreachable(self.where, error, credential.username) from error
         except OSError as error:
             raise unreachable(self.where, error, credential.username) from error
@@ -267,12 +289,15 @@ class Server:
                 return
         accounts.admin.close()
 
-    def _connect_admin(self, ctx: StepContext | None) -> Accounts:
-        admin = self._admin()
+    def _connect_admin(
+        self, ctx: StepContext | None, who: Callable[[], Credential] | None = None
+    ) -> Accounts:
+        ask = who or self._admin
+        admin = ask()
         found = self.login(admin, ctx)
         if found is None:
             # The admin's own password may just have been rotated: look once more.
-            again = self._admin()
+            again = ask()
             if (again.username, again.password) != (admin.username, admin.password):
                 found = self.login(again, ctx)
             if found is None:

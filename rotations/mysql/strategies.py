@@ -12,6 +12,7 @@ from rotations.mysql.accounts import Mark, quoted
 from rotations.mysql.failures import brief, translated
 from rotations.mysql.options import check_name
 from rotations.mysql.rejections import rejection
+from rotations.mysql.server import AtLimit
 from rotator.api import (
     UNEXPLAINED,
     Check,
@@ -24,6 +25,7 @@ from rotator.api import (
     Planned,
     Refused,
     Step,
+    Unavailable,
     UsageError,
     candidate,
     next_of_pair,
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from rotations.mysql.options import SecretOptions
     from rotations.mysql.profile import Obstacle
     from rotations.mysql.server import Connection, Server
-    from rotator.api import Rejection, Session, StepContext
+    from rotator.api import Rejection, Secret, Session, StepContext
 
 _POLL_SECONDS: Final = 0.02
 
@@ -60,8 +62,11 @@ class _Login:
         self._check(options)
 
     def probe(self, credential: Credential, ctx: StepContext) -> bool:
-        """Log in once and hang up."""
-        connection = self._server.login(credential, ctx)
+        """Log in once and hang up. Who has too many connections already was authenticated first."""
+        try:
+            connection = self._server.login(credential, ctx)
+        except AtLimit:
+            return True
         if connection is None:
             return False
         connection.close()
@@ -85,14 +90,21 @@ class _Login:
 
     def verify(self, new: Credential, ctx: StepContext) -> Evidence:
         """Log in as `new`, try its work, compare its grants with the current login's."""
-        connection = self._server.login(new, ctx)
+        old = ctx.current.username if ctx.current else None
+        try:
+            connection = self._server.login(new, ctx)
+        except AtLimit as reached:
+            if old != new.username:
+                raise
+            # The account is the same, and so is what it may do.
+            check = Check(name="login", ok=True, detail=f"authenticated; then: {reached.what}")
+            return passed(new.username, [check])
         if connection is None:
             why = self.rejection(new, ctx) or UNEXPLAINED
             raise Refused(
                 f"{self._server.where} rejects the new login {new.username!r}{why.because}.",
                 hint=why.hint,
             )
-        old = ctx.current.username if ctx.current else None
         try:
             checks = [*self._who(connection, new), *self._work(connection)]
         finally:
@@ -111,7 +123,7 @@ class _Login:
         """Return the statements that a rotation would send, in words where they depend on it."""
         new = self.propose(current, ctx)
         with self._server.admin("planning", ctx) as accounts:
-            obstacles.require_none(self._obstacles(accounts, new.username, current))
+            obstacles.require_none(self._foreseen(accounts, new.username, current))
             created = self._plan(accounts, new, current)
             revoked = self._farewell(accounts, current.username) if current else []
         planned = [Planned(step=Step.CREATE, text=one) for one in created]
@@ -128,7 +140,7 @@ class _Login:
         from rotations.mysql import examine  # noqa: PLC0415 # only `doctor` needs it
 
         def look(accounts: Accounts) -> list[Obstacle]:
-            return self._obstacles(accounts, None, current)
+            return self._foreseen(accounts, None, current)
 
         login = current.username if current else None
         return examine.findings(self._server, login, look, drops=self.drops)
@@ -147,6 +159,12 @@ class _Login:
     ) -> list[Obstacle]:
         """Return what is known to be in the way; `new` is None where no name is drawn yet."""
         raise NotImplementedError
+
+    def _foreseen(
+        self, accounts: Accounts, new: str | None, current: Credential | None
+    ) -> list[Obstacle]:
+        """Return the same for who only looks, and does not know the next password."""
+        return self._obstacles(accounts, new, current)
 
     def _plan(self, accounts: Accounts, new: Credential, current: Credential | None) -> list[str]:
         raise NotImplementedError
@@ -208,7 +226,10 @@ class _Login:
         mark, made = accounts.find_mark(ctx.secret, new.username), accounts.look(new.username)
         if made:
             self._require_ours(mark, new.username, ctx)
-        obstacles.require_none(obstacles.to_another(accounts, like or "", new.username))
+        closes = ctx.current is not None and ctx.current.username == like
+        obstacles.require_none(
+            obstacles.to_another(accounts, like or "", new.username, closes=closes)
+        )
         mark = mark or Mark.make(ctx.secret, new.username, ctx.rotation_id)
         hosts = {one.host for one in made}
         for source in sources:
@@ -289,7 +310,12 @@ class DualPassword(_Login):
                 return
             self._require_found(found, new.username)
             self._require_ours(mark, new.username, ctx)
-            obstacles.require_none(self._obstacles(accounts, new.username, ctx.current))
+            obstacles.require_none(
+                [
+                    *self._obstacles(accounts, new.username, ctx.current),
+                    *obstacles.second_passwords(accounts, found, ctx.current, new),
+                ]
+            )
             for account in found:
                 self._let_in(accounts, account, new, ctx)
 
@@ -304,7 +330,7 @@ class DualPassword(_Login):
             mark = accounts.find_mark(ctx.secret, new.username)
             if ctx.current is not None:
                 if ctx.current.username == new.username:
-                    self._only_current(accounts, new.username, ctx)
+                    self._only_current(accounts, new.username, ctx, where=new.password)
             elif mark == Mark.make(ctx.secret, new.username, ctx.rotation_id):
                 self._close(accounts, new.username, ctx, end_sessions=True)
                 self._drop(accounts, new.username, mark, ctx, used=False)
@@ -321,8 +347,14 @@ class DualPassword(_Login):
             )
         accounts.let_in(account, new.password, current.password, ctx)
 
-    def _only_current(self, accounts: Accounts, name: str, ctx: StepContext) -> None:
+    def _only_current(
+        self, accounts: Accounts, name: str, ctx: StepContext, *, where: Secret | None = None
+    ) -> None:
+        """Let in by the current password only. `where`: only accounts that accept this one, if it is known."""
         found = accounts.look(name)
+        if where is not None and where.reveal():
+            # What does not accept the new password is as it was, or somebody has mended it by hand.
+            found = [one for one in found if accounts.lets_in(one, where)]
         if not found or ctx.current is None or ctx.current.username != name:
             return
         self._require_ours(accounts.find_mark(ctx.secret, name), name, ctx)
@@ -351,7 +383,18 @@ class DualPassword(_Login):
         self, accounts: Accounts, new: str | None, current: Credential | None
     ) -> list[Obstacle]:
         name = new or (current.username if current else self._options.username)
-        return obstacles.in_place(accounts, name) if name else []
+        if not name:
+            return []
+        return obstacles.in_place(accounts, name)
+
+    def _foreseen(
+        self, accounts: Accounts, new: str | None, current: Credential | None
+    ) -> list[Obstacle]:
+        found = self._obstacles(accounts, new, current)
+        name = new or (current.username if current else None)
+        if name is None or name == accounts.admin.user:
+            return found
+        return [*found, *obstacles.second_passwords(accounts, accounts.look(name), current, None)]
 
     def _plan(self, accounts: Accounts, new: Credential, current: Credential | None) -> list[str]:
         doing = "beside" if current and self.overlaps else "only"
@@ -367,33 +410,79 @@ class SingleUser(DualPassword):
     overlaps: bool = False
 
     def create(self, new: Credential, ctx: StepContext) -> None:
-        """Set the new password in the place of the current one."""
-        if not self._set_own(new, ctx):
+        """Set the new password in the place of the current one, once the proof is known to work."""
+        _require_password(new)
+        if self._is_own(new.username):
+            self._set_own(new, ctx)
+        else:
             super().create(new, ctx)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
-        """Set the current password again."""
-        if ctx.current is None or not self._set_own(ctx.current, ctx):
+        """Set the current password again, if the new one was set."""
+        if ctx.current is None or not self._is_own(new.username):
             super().withdraw(new, ctx)
+            return
+        # Logged in by the new password, if it is known: the admin's was replaced by it.
+        acting = new if new.password.reveal() else None
+        if acting is not None and not self.probe(acting, ctx):
+            return
+        doing = f"withdrawing a password of {new.username!r}"
+        with self._server.step(doing, ctx, acting) as accounts:
+            accounts.set_own(ctx.current.password, ctx)
 
-    def _set_own(self, wanted: Credential, ctx: StepContext) -> bool:
-        """Where the admin is the login itself, which may change its own password and nothing else."""
-        _require_password(wanted)
-        with self._writing(f"setting the password of {wanted.username!r}", ctx) as accounts:
-            if accounts.admin.user != wanted.username:
-                return False
-            self._require_ours(None, wanted.username, ctx)
-            ctx.require_time()
-            accounts.set_own(wanted.password)
-        return True
+    def _is_own(self, name: str) -> bool:
+        """Whether the admin is the login itself, which may change its own password and nothing else."""
+        return self._server.admin_name() == name
+
+    def _set_own(self, new: Credential, ctx: StepContext) -> None:
+        try:
+            with self._writing(f"setting the password of {new.username!r}", ctx) as accounts:
+                self._require_ours(None, new.username, ctx)
+                obstacles.require_none(obstacles.own(accounts))
+                self._require_provable(ctx)
+                accounts.set_own(new.password, ctx)
+        except Unavailable:
+            # The admin's password is the one that an interrupted attempt has replaced already.
+            if not self.probe(new, ctx):
+                raise
+
+    def _require_provable(self, ctx: StepContext) -> None:
+        """Do with the current password all that `verify` will do with the new one: nothing else changes."""
+        if ctx.current is None:
+            return
+        try:
+            connection = self._server.login(ctx.current, ctx)
+        except AtLimit:
+            return
+        if connection is None:
+            return
+        try:
+            failed = [one for one in self._work(connection) if not one.ok]
+        finally:
+            connection.close()
+        if failed:
+            raise Denied(
+                f"the new password could not be proven: with the current one, {failed[0].name} fails already: {failed[0].detail}",
+                hint="Mend the probe, or what the login may do.",
+                safety="The application is safe: nothing was changed, and its current password logs in.",
+            )
 
     def _let_in(
         self, accounts: Accounts, account: Account, new: Credential, ctx: StepContext
     ) -> None:
+        self._require_provable(ctx)
         accounts.let_in_only(account, new.password, ctx)
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Nothing: the old password stopped working when the new one was set."""
+
+    def _obstacles(
+        self, accounts: Accounts, new: str | None, current: Credential | None
+    ) -> list[Obstacle]:
+        name = new or (current.username if current else self._options.username)
+        if name == accounts.admin.user:
+            return obstacles.own(accounts)
+        return super()._obstacles(accounts, new, current)
 
     def _farewell(self, accounts: Accounts, old: str) -> list[str]:
         _ = accounts
@@ -442,7 +531,10 @@ class AlternatingUsers(_Login):
         self, accounts: Accounts, new: str | None, current: Credential | None
     ) -> list[Obstacle]:
         like = current.username if current else self._options.like
-        return obstacles.to_another(accounts, like, new or self._next(current)) if like else []
+        if like is None:
+            return []
+        closes = current is not None
+        return obstacles.to_another(accounts, like, new or self._next(current), closes=closes)
 
     def _next(self, current: Credential | None) -> str:
         return next_of_pair(self._options.users, current)

@@ -347,6 +347,17 @@ def _native(password: str) -> str:
 _FORMS: Final[dict[str, Callable[[MySql, re.Match[str], str], Any]]] = {
     r"SELECT VERSION\(\)": lambda server, _, __: [(server.version,)],
     r"DO \d": lambda _, __, ___: [],
+    r"SHOW GLOBAL VARIABLES LIKE 'caching_sha2_password_%'": lambda _, __, ___: [],
+    r"ALTER USER USER\(\) DISCARD OLD PASSWORD": lambda _, __, ___: [],
+    r"SHOW CREATE USER CURRENT_USER\(\)": lambda _, __, ___: [
+        ("... PASSWORD HISTORY DEFAULT PASSWORD REUSE INTERVAL DEFAULT PASSWORD REQUIRE",)
+    ],
+    r"SELECT @@global\.password_history, @@global\.password_reuse_interval": lambda _, __, ___: [
+        (0, 0)
+    ],
+    r"SELECT PLUGIN_STATUS FROM information_schema\.PLUGINS WHERE PLUGIN_NAME = .*": lambda _, __, ___: [
+        ("ACTIVE",)
+    ],
     r"SET SESSION lock_wait_timeout = \d+, .*": lambda _, __, ___: [],
     r"SELECT GET_LOCK\('rotator:\w+', 0\)": lambda _, __, ___: [(1,)],
     r"DO RELEASE_LOCK\('rotator:\w+'\)": lambda _, __, ___: [],
