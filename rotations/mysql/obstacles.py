@@ -130,7 +130,7 @@ def second_passwords(
     obstacles: list[Obstacle] = []
     for account in found:
         others = [one for one in account.hashes if not any(is_hash_of(one, own) for own in ours)]
-        known = len(others) < len(account.hashes)
+        known = any(is_hash_of(one, current.password) for one in account.hashes)
         if others and known and (new is not None or others[0] == account.hashes[0]):
             obstacles.append(
                 Obstacle(

@@ -230,11 +230,6 @@ class Server:
             if is_refusal(error):
                 self._rejected[credential.username] = number(error)
                 return None
-            if number(error) in _AT_LIMIT:
-                raise AtLimit(
-                    f"{self.where} accepted the password of {credential.username!r}, and refused the connection: {brief(error)}",
-                    hint=f"Close connections of {credential.username!r}, or raise MAX_USER_CONNECTIONS or MAX_CONNECTIONS_PER_HOUR.",
-                ) from error
             raise unreachable(self.where, error, credential.username) from error
         except OSError as error:
             raise unreachable(self.where, error, credential.username) from error
@@ -352,7 +347,16 @@ class Server:
         )
         # For the greeting and the login too: a host may take the connection and say nothing.
         raw.ends = time.monotonic() + patience
-        raw.connect()
+        try:
+            raw.connect()
+        except pymysql.MySQLError as error:
+            # A server, or a proxy, may refuse everybody in the place of its greeting: that proves nothing.
+            if number(error) in _AT_LIMIT and hasattr(raw, "server_version"):
+                raise AtLimit(
+                    f"{self.where} accepted the password of {user!r}, and refused the connection: {brief(error)}",
+                    hint=f"Close connections of {user!r}, or raise MAX_USER_CONNECTIONS or MAX_CONNECTIONS_PER_HOUR.",
+                ) from error
+            raise
         connection = Connection(raw, user, password)
         connection.allow(seconds)
         return connection

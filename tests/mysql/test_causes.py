@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -387,10 +387,9 @@ def test_a_limit_of_the_account_proves_the_password(ground: Ground):
     ground.run(f"{MADE} WITH MAX_USER_CONNECTIONS 1")
     rotation, ctx = ground.rotation("dual-password"), ground.context(ground.current)
     credential = Credential(username=ground.name, password=Secret(FIRST))
-    session = ground.server.connect(ground.name, FIRST)
-    with session, pytest.raises(Transient, match="accepts the password") as told:
-        rotation.probe(credential, ctx)
-    assert "MAX_" in told.value.hint
+    with ground.server.connect(ground.name, FIRST):
+        assert rotation.probe(credential, ctx)
+        assert not rotation.probe(replace(credential, password=Secret("wrong")), ctx)
 
 
 def test_an_admin_that_is_rejected_makes_all_secrets_of_the_target_wait(ground: Ground):
