@@ -316,13 +316,14 @@ def test_a_wrong_authority_and_a_wrong_name_are_told_apart(
     (tmp_path / "other").mkdir()
     make_certificates(tmp_path / "other")
     with _named(ground.server.port) as (host, port):
-        for options, remedy in (
+        cases: list[tuple[dict[str, Any], str]] = [
             ({"sslrootcert": tmp_path / "other" / "ca.crt"}, "certificate authority"),
             (
                 {"sslrootcert": certificates / "ca.crt", "host": host, "port": port},
                 "the name in it",
             ),
-        ):
+        ]
+        for options, remedy in cases:
             rotation = ground.rotation("dual-password", sslmode="verify-full", **options)
             with pytest.raises(Unavailable) as told:
                 rotation.probe(ground.current, ground.context(ground.current))

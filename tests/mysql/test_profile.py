@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -212,6 +213,8 @@ def ground(server: MySqlLikeServer, dialect: Dialect) -> Iterator[Ground]:
 def test_every_kind_has_a_row():
     """What is added to the profile is tried here."""
     assert {one.kind for one in ROWS} | ELSEWHERE == {one.name for one in KINDS}
+    page = (Path(__file__).parents[2] / "docs" / "mysql.md").read_text()
+    assert [one.name for one in KINDS if f"| {one.name}" not in page] == []
 
 
 @pytest.mark.parametrize("strategy", ["new-user", "alternating-users"])
