@@ -7,7 +7,7 @@ DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint crash chaos gaps vault-chaos fleet bench idle growth lambda lambda-bench lambda-chaos mysql aws-cli schema clean
+.PHONY: help demo test lint crash chaos gaps vault-chaos fleet bench idle growth lambda lambda-bench lambda-chaos mysql aws-cli profiles schema clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ gaps: $(STAMP) ## how long single-user leaves an application outside, beside a t
 
 vault-chaos: $(STAMP) ## SIGKILL at random while a real OpenBao rotates, and of that OpenBao, 100 times
 	$(PY) -m tests.vault_chaos $(ARGS)
+
+profiles: $(STAMP) ## logins drawn at random, rotated and compared: ENGINE=postgresql COUNT=2000
+	$(PY) -m tests.profiles --engine $(or $(ENGINE),postgresql) --count $(or $(COUNT),2000) $(ARGS)
 
 fleet: $(STAMP) ## three daemons and two workers that share the work, one killed every second
 	$(PY) -m tests.fleet $(ARGS)

@@ -125,9 +125,7 @@ def _databases(case: Case, place: str) -> list[str]:
 
 def _looks_up_user(case: Case, old: Profile, database: str) -> bool:
     """Whether `"$user"` may be another schema for the next login than for the old one."""
-    settings = {(one.name, one.database): one.value for one in case.wanted_settings()}
-    after = settings.get(("role", database)) or settings.get(("role", None)) or case.name
-    if old.acts_as(database) == after:
+    if old.acts_as(database) == case.acts_as(database):
         return False
     path = old.setting("search_path", database) or old.setting("search_path")
     return path is None or "$user" in split_names(path)

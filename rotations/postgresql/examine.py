@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rotations.postgresql import preflight, proving
+from rotations.postgresql.ending import workers
 from rotations.postgresql.roles import look
 from rotator.api import Finding, Severity, StepError
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from rotator.api import Credential, StepContext
 
 _OLDEST: Final = 120_000
-_ADMIN_OPTION_NEEDED: Final = 160_000
 
 
 def findings(
@@ -36,9 +36,9 @@ def findings(
         with server.admin("examining", ctx) as admin:
             found.append(_ok(subject, f"the admin logs in ({server.where})"))
             found += _version(admin, subject)
-            found += _rights(admin, subject, options)
+            found += _rights(admin, subject)
             found += _ready(server, admin, subject, options, in_place)
-            found += _group(admin, subject, options, current)
+            found += _group(server, admin, subject, options, current)
     except StepError as error:
         found.append(_error(subject, error.what, error.hint))
         return found
@@ -69,7 +69,7 @@ def _version(admin: Link, subject: str) -> list[Finding]:
     return [_error(subject, what, "Upgrade the server.")]
 
 
-def _rights(admin: Link, subject: str, options: SecretOptions) -> list[Finding]:
+def _rights(admin: Link, subject: str) -> list[Finding]:
     row = admin.execute(
         "SELECT rolsuper, rolcreaterole, rolname FROM pg_roles WHERE rolname = current_user"
     ).fetchone()
@@ -78,23 +78,7 @@ def _rights(admin: Link, subject: str, options: SecretOptions) -> list[Finding]:
     name = row[2]
     if not row[1]:
         return []  # preflight has it
-    found = [_ok(subject, f"the admin {name!r} has CREATEROLE")]
-    if options.group and admin.info.server_version >= _ADMIN_OPTION_NEEDED:
-        may = admin.execute(
-            "SELECT 1 FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid"
-            " JOIN pg_roles u ON u.oid = m.member"
-            " WHERE g.rolname = %s AND u.rolname = current_user AND m.admin_option",
-            [options.group],
-        ).fetchone()
-        if may is None:
-            found.append(
-                _error(
-                    subject,
-                    f"the admin {name!r} may not grant {options.group!r} to a new login",
-                    f'As a superuser: GRANT "{options.group}" TO "{name}" WITH ADMIN OPTION',
-                )
-            )
-    return found
+    return [_ok(subject, f"the admin {name!r} has CREATEROLE")]
 
 
 def _ready(
@@ -107,30 +91,29 @@ def _ready(
 
 
 def _group(
-    admin: Link, subject: str, options: SecretOptions, current: Credential | None
+    server: Server, admin: Link, subject: str, options: SecretOptions, current: Credential | None
 ) -> list[Finding]:
     group = options.group
     if group is None:
         return []
-    roles = look(admin, [group])
-    if group not in roles:
-        return [
-            _error(
-                subject,
-                f"the group role {group!r} does not exist",
-                f'Make it the owner of the application\'s objects: CREATE ROLE "{group}" NOLOGIN',
-            )
-        ]
-    if roles[group].can_login and (current is None or current.username != group):
-        return [
-            Finding(
-                severity=Severity.WARNING,
-                subject=subject,
-                message=f"the group role {group!r} can log in, and nothing serves its password",
-                remedy=f'ALTER ROLE "{group}" NOLOGIN PASSWORD NULL',
-            )
-        ]
-    return []
+    role = look(admin, [group]).get(group)
+    if role is None or not role.can_login or (current is not None and current.username == group):
+        return []
+    runs = bool(workers(server, admin, role))
+    if runs and admin.info.parameter_status("is_superuser") == "on":
+        found = admin.execute(
+            "SELECT rolpassword FROM pg_authid WHERE oid = %s", [role.oid]
+        ).fetchone()
+        if found == (None,):
+            return []  # it keeps LOGIN for what the server runs as it
+    return [
+        Finding(
+            severity=Severity.WARNING,
+            subject=subject,
+            message=f"the group role {group!r} can log in, and nothing serves its password",
+            remedy=f'ALTER ROLE "{group}" {"" if runs else "NOLOGIN "}PASSWORD NULL',
+        )
+    ]
 
 
 def _reader(

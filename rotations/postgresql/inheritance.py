@@ -136,11 +136,26 @@ class Case:
             for (name, database), value in found.items()
         )
 
+    def acts_as(self, database: str) -> str:
+        """Return the role that sessions of the next login will act as in a database."""
+        settings = {(one.name, one.database): one.value for one in self.wanted_settings()}
+        return self._acting(settings, database)
+
+    def _acting(self, settings: dict[tuple[str, str | None], str], database: str) -> str:
+        old = self.source
+        idle = {one.value for one in old.settings if one.name == "role"} if old else set[str]()
+        idle -= old.may_act_as if old else set()
+        for place in (database, None):
+            role = settings.get(("role", place))
+            if role is not None and role not in idle:
+                return self.name if role == "none" else role
+        return self.name
+
     def _keep_schemas(self, old: Profile, found: dict[tuple[str, str | None], str]) -> None:
         """Let `"$user"` mean the schema that it means for the old login."""
         for database, fallback in self.holdings.search_paths:
             before = old.acts_as(database)
-            after = found.get(("role", database)) or found.get(("role", None)) or self.name
+            after = self._acting(found, database)
             schemas = [one for one in (before, after) if (database, one) in self.holdings.schemas]
             path = split_names(
                 found.get(("search_path", database), found.get(("search_path", None), fallback))
@@ -302,32 +317,35 @@ def _expired(case: Case) -> list[tuple[str, str]]:
 
 
 def _settings(case: Case) -> list[Change]:
-    has = case.new.settings if case.new else ()
-    wanted = case.wanted_settings()
-    if case.source is None:
-        return [
-            Change(what=f"lacks {one.name}", statement=set_setting(case.name, one))
-            for one in wanted
-            if one not in has
-        ]
-    places = {(one.name, one.database) for one in wanted}
+    lacks, excess = _unlike_settings(case)
     return [
         *(
             Change(what=f"has {one.name}{_in(one)}", statement=reset_setting(case.name, one))
-            for one in has
-            if (one.name, one.database) not in places
+            for one in excess
         ),
         *(
             Change(what=f"lacks {one.name}{_in(one)}", statement=set_setting(case.name, one))
-            for one in wanted
-            if one not in has
+            for one in lacks
         ),
     ]
 
 
-def _settings_refused(case: Case) -> list[tuple[str, str]]:
+def _unlike_settings(case: Case) -> tuple[list[Setting], list[Setting]]:
+    """Return the settings that the next login lacks, and those that it has too much."""
     has = case.new.settings if case.new else ()
-    names = sorted({one.name for one in set(has) ^ set(case.wanted_settings())} & case.unsettable)
+    wanted = case.wanted_settings()
+    known = {one.key for one in has}
+    places = {(one.name, one.database) for one in wanted}
+    return (
+        [one for one in wanted if one.key not in known],
+        # The first login of a secret is compared with nothing.
+        [one for one in has if case.source is not None and (one.name, one.database) not in places],
+    )
+
+
+def _settings_refused(case: Case) -> list[tuple[str, str]]:
+    lacks, excess = _unlike_settings(case)
+    names = sorted({one.name for one in (*lacks, *excess)} & case.unsettable)
     admin = _name(case.admin.name)
     return [
         (
@@ -770,14 +788,18 @@ def _labels_refused(case: Case) -> list[tuple[str, str]]:
 
 
 def _comment(case: Case) -> list[Change]:
-    old, mark = case.source, case.new.mark if case.new else None
-    if old is None or mark is None or mark.note == old.note:
+    old, new = case.source, case.new
+    if old is None or new is None or new.note == old.note:
         return []
+    mark = new.mark
+    if mark is None and new.note is not None:
+        return []  # an operator's own words about the waiting login
+    text = replace(mark, note=old.note).text() if mark is not None else old.note
     return [
         Change(
             what="its comment is another one",
             statement=sql.SQL("COMMENT ON ROLE {} IS {}").format(
-                sql.Identifier(case.name), sql.Literal(replace(mark, note=old.note).text())
+                sql.Identifier(case.name), sql.Literal(text)
             ),
         )
     ]
@@ -833,10 +855,13 @@ def _covers(group: Profile, old: Profile) -> bool:
     """Return whether a session that acts as the group can do all that one of `old` can as itself."""
     member = _options(old.memberships, lambda one: one.role).get(group.name)
     return (
-        not old.attributes - group.attributes - {"INHERIT", "REPLICATION"}
-        and (member is None or (group.name in old.inherits and member[2]))
+        # REPLICATION counts at the login, before the session acts as the group.
+        not (old.attributes ^ group.attributes) - {"INHERIT", "REPLICATION"}
+        and (member is None or (group.name in old.inherits and member == _PLAIN))
         and all(
-            one.through_group for one in old.memberships if one.inherit and one.role != group.name
+            one.through_group and not one.admin
+            for one in old.memberships
+            if (one.inherit or one.admin) and one.role != group.name
         )
         and all(
             one.kind in ("o", "i") and one.catalog not in ("pg_default_acl", "pg_user_mapping")

@@ -64,9 +64,7 @@ def _acts_as(case: Case, database: str) -> str:
     # Of the same login, or the first one, whatever its settings say.
     if case.source is None and case.new is not None:
         return case.new.acts_as(database)
-    settings = {(one.name, one.database): one.value for one in case.wanted_settings()}
-    role = settings.get(("role", database)) or settings.get(("role", None)) or case.name
-    return case.name if role == "none" else role
+    return case.acts_as(database)
 
 
 def _privilege(connection: Connection, one: Privilege) -> Check:

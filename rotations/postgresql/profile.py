@@ -58,7 +58,8 @@ class Profile:
     """One role.
 
     `valid_until`: None for ever. `granted`: memberships that it granted to others, except on its
-    own. `labels`: provider and label. `acted_as_by`: other roles with `SET role` to it. `inherits`:
+    own. `labels`: provider and label. `acted_as_by`: other roles with `SET role` to it.
+    `may_act_as`: the roles in its own settings that it may set. `inherits`:
     which of the roles that were read with it it has the rights of. `password`: the kind of hash,
     such as `md5` or `scram-sha-256:4096`, None where the admin cannot see it. `databases`: where it
     may connect. `grantable`: the admin may alter it, and grant it to others.
@@ -79,6 +80,7 @@ class Profile:
     labels: tuple[tuple[str, str], ...]
     subscriptions: tuple[str, ...]
     acted_as_by: tuple[str, ...]
+    may_act_as: frozenset[str]
     inherits: frozenset[str]
     password: str | None
     databases: tuple[str, ...]
@@ -104,8 +106,11 @@ class Profile:
 
     def acts_as(self, database: str) -> str:
         """Return the role that its sessions in a database act as."""
-        role = self.setting("role", database) or self.setting("role")
-        return self.name if role is None or role == "none" else role
+        for role in (self.setting("role", database), self.setting("role")):
+            # A role that it may not set is left out at the login, with a warning.
+            if role == "none" or role in self.may_act_as:
+                return self.name if role == "none" else role
+        return self.name
 
 
 def read(
@@ -142,6 +147,7 @@ def _query(version: int, *, superuser: bool) -> str:
         if version >= OPTIONS_OF_MEMBERSHIPS
         else "u.rolinherit, true"
     )
+    may_set = "SET" if version >= OPTIONS_OF_MEMBERSHIPS else "MEMBER"
     memberships = f"""
         SELECT jsonb_agg(jsonb_build_array(g.rolname, u.rolname, m.admin_option, {options},
             pg_get_userbyid(m.grantor), {_may_grant("g", version)},
@@ -181,6 +187,8 @@ SELECT r.rolname, r.rolcanlogin, r.rolconnlimit,
     ARRAY(SELECT subname::text FROM pg_subscription WHERE subowner = r.oid ORDER BY 1),
     ARRAY(SELECT DISTINCT u.rolname::text FROM pg_db_role_setting s JOIN pg_roles u ON u.oid = s.setrole
           WHERE 'role=' || r.rolname = ANY (s.setconfig) AND u.oid <> r.oid ORDER BY 1),
+    ARRAY(SELECT x.rolname::text FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c JOIN pg_roles x
+          ON 'role=' || x.rolname = c WHERE s.setrole = r.oid AND pg_has_role(r.oid, x.oid, '{may_set}')),
     ARRAY(SELECT x.rolname::text FROM pg_roles x WHERE x.rolname = ANY (%(names)s)
           AND x.oid <> r.oid AND pg_has_role(r.oid, x.oid, 'USAGE')),
     {password},
@@ -228,9 +236,10 @@ def _profile(row: tuple[Any, ...]) -> Profile:
         labels=tuple((provider, label) for provider, label in row[12] or ()),
         subscriptions=tuple(row[13]),
         acted_as_by=tuple(row[14]),
-        inherits=frozenset(row[15]),
-        password=row[16],
-        databases=tuple(row[17]),
-        grantable=row[18],
-        is_admin=row[19],
+        may_act_as=frozenset(row[15]),
+        inherits=frozenset(row[16]),
+        password=row[17],
+        databases=tuple(row[18]),
+        grantable=row[19],
+        is_admin=row[20],
     )

@@ -78,6 +78,12 @@ class Setting:
     name: str
     value: str
 
+    @property
+    def key(self) -> tuple[str | None, str, object]:
+        """Return what two settings that mean the same have in common, however they are quoted."""
+        value = tuple(split_names(self.value)) if self.name in _LISTS else self.value
+        return self.database, self.name, value
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:

@@ -31,6 +31,7 @@ from rotator.api import (
     Planned,
     Refused,
     Secret,
+    Severity,
     Step,
     StepError,
     Transient,
@@ -156,7 +157,37 @@ class _Login:
         from rotations.postgresql import examine  # noqa: PLC0415 # only `doctor` needs it
 
         login = None if self.overlaps or current is None else current.username
-        return examine.findings(self._server, self._options, current, ctx, in_place=login)
+        return [
+            *examine.findings(self._server, self._options, current, ctx, in_place=login),
+            *self._foreseen(current, ctx),
+        ]
+
+    def _foreseen(self, current: Credential | None, ctx: StepContext) -> list[Finding]:
+        """Return what would refuse the next rotation, and what it would change."""
+        subject = f"login {current.username!r}" if current else f"target {self._server.name}"
+        try:
+            new = self.propose(current, ctx)
+            with self._server.admin("comparing logins", ctx) as admin:
+                case = self._case(admin, new.username, current.username if current else None)
+        except StepError:
+            return []  # examine.findings has it
+        rehashed = passwords.change(self._options, case.old)
+        return [
+            *(
+                Finding(
+                    severity=Severity.ERROR,
+                    subject=subject,
+                    message=f"{one.kind}: {one.cause}",
+                    remedy=one.remedy,
+                )
+                for one in self._obstacles(case)
+            ),
+            *(
+                [Finding(severity=Severity.WARNING, subject=subject, message=rehashed)]
+                if rehashed is not None
+                else []
+            ),
+        ]
 
     # -- what a strategy says ------------------------------------------------------------------
 
@@ -224,9 +255,6 @@ class _Login:
     def _obstacles(self, case: Case) -> list[Obstacle]:
         """Return what keeps a rotation from ending well, known before its first statement."""
         return inheritance.obstacles(case)
-
-    def _names(self, new: str, old: str | None) -> list[str]:
-        return [name for name in (new, old, self._options.group) if name]
 
     def _require_ours(self, role: Role | Profile | None, ctx: StepContext) -> None:
         """P9: what rotator did not create or adopt is not touched."""

@@ -99,6 +99,17 @@ class Turns:
         with self.connect(dbname) as link:
             return link.execute(query.encode()).fetchall()
 
+    def server_state(self) -> list[tuple[Any, ...]]:
+        """Return all roles, memberships, settings and dependences: what a refusal leaves alone."""
+        with self.server.connect(self.dbname) as admin:
+            return [
+                row
+                for catalog in ("pg_authid", "pg_auth_members", "pg_db_role_setting", "pg_shdepend")
+                for row in admin.execute(
+                    f"SELECT t::text FROM {catalog} t ORDER BY 1".encode()
+                ).fetchall()
+            ]
+
     def _next(self, rotation: str | None = None, *, end_sessions: bool = False) -> StepContext:
         return step_context(
             secret="profile",
