@@ -110,6 +110,9 @@ class Turns:
                 ).fetchall()
             ]
 
+    def ctx(self) -> StepContext:
+        return self._next(self._ctx.rotation_id)
+
     def _next(self, rotation: str | None = None, *, end_sessions: bool = False) -> StepContext:
         return step_context(
             secret="profile",
