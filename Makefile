@@ -7,7 +7,7 @@ DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint crash chaos gaps vault-chaos fleet bench idle growth lambda lambda-bench lambda-chaos mysql aws-cli profiles schema clean
+.PHONY: help demo test lint crash freeze chaos gaps vault-chaos fleet bench idle growth lambda lambda-bench lambda-chaos mysql aws-cli profiles schema clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,6 +38,9 @@ lint: $(STAMP) ## style, types, walls
 
 crash: $(STAMP) ## two crashes in one rotation, at every pair of points
 	ROTATOR_CRASH=double $(PY) -m pytest tests/crash $(ARGS)
+
+freeze: $(STAMP) ## each statement frozen on the server, and thawed at each later call of the engine
+	$(PY) -m pytest -m slow tests/postgresql/test_freezing.py $(ARGS)
 
 chaos: $(STAMP) ## SIGKILL at random over a real server, 200 times
 	$(PY) -m tests.chaos $(ARGS)

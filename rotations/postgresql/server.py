@@ -65,6 +65,10 @@ NO_STANDBY: Final = (
 _MAYBE_ROTATED: Final = ("28P01", "28000")
 
 
+class Lost(Unknown):
+    """The answer was lost, and the server can no longer act on what was sent: look what it did."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
     """A client certificate and its key."""
@@ -143,8 +147,8 @@ class Server:
     def step(self, doing: str, ctx: StepContext, dbname: str | None = None) -> Generator[Link]:
         """Lend an admin connection for a step's effects, once no earlier try of it can act any more.
 
-        `Unknown` leaves it when an effect may have happened, and also when it was committed here but
-        not on the synchronous standby that the server waits for.
+        `Lost` leaves it when an effect may have happened, and also when it was committed here but not
+        on the synchronous standby that the server waits for; `Unknown` when it may still happen.
         """
         label = _label(ctx)
         other = dbname is not None and dbname != self.options.dbname
@@ -161,6 +165,7 @@ class Server:
             link.close()
             if isinstance(error, Unknown):
                 self._end_process(process, label, ctx)
+                raise Lost(error.what, hint=error.hint) from error
             raise
         if other:
             link.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+import psycopg
 from psycopg import sql
 
 from rotations.postgresql import (
@@ -17,10 +18,12 @@ from rotations.postgresql import (
     profile,
     proving,
 )
+from rotations.postgresql.failures import brief
+from rotations.postgresql.links import Link, NotConnected
 from rotations.postgresql.obstacles import require_none
 from rotations.postgresql.options import check_name, parse_privileges
 from rotations.postgresql.roles import Mark, look, sessions
-from rotations.postgresql.server import NO_STANDBY
+from rotations.postgresql.server import NO_STANDBY, Lost
 from rotator.api import (
     MASK,
     Check,
@@ -52,7 +55,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rotations.postgresql.inheritance import Case
-    from rotations.postgresql.links import Link
     from rotations.postgresql.obstacles import Obstacle
     from rotations.postgresql.options import SecretOptions
     from rotations.postgresql.profile import Profile
@@ -432,13 +434,17 @@ class SingleUser(_Login):
         """Set the new password, and prove it; where it cannot be proven, set the current one again."""
         try:
             super().create(new, ctx)
-        except Unknown as lost:
-            # The server can no longer act on it: which password works shows what it did.
-            if ctx.current is None or not self._accepts(ctx.current, ctx):
+        except Lost as lost:
+            current = ctx.current
+            if current is None or current.username != new.username:
                 raise
-            raise Transient(
-                f"{lost.what} The current password still works.", hint=lost.hint
-            ) from lost
+            try:
+                # It writes only where the current password is rejected.
+                self.withdraw(new, ctx)
+            except StepError:
+                raise lost from None
+            what = f"{lost.what} The current password is valid."
+            raise Transient(what, hint=lost.hint) from lost
 
     def _change(
         self,
@@ -460,13 +466,37 @@ class SingleUser(_Login):
             exists=True,
             may_log_in=True,
         )
+        self._require_able(current, ctx)
         super()._change(admin, statements, case, new, ctx)
         unproven = self._unproven(admin, new, ctx)
         if unproven is not None:
             # No standby is waited for.
             here = sql.SQL("SET LOCAL synchronous_commit TO local")
-            _ = admin.execute(sql.SQL("; ").join([here, back]))
+            try:
+                _ = admin.execute(sql.SQL("; ").join([here, back]))
+            except psycopg.Error as error:
+                raise Unknown(
+                    f"{unproven.what} The current password could not be set again: {brief(error)}",
+                    hint=unproven.hint,
+                ) from error
             raise unproven
+
+    def _require_able(self, current: Credential, ctx: StepContext) -> None:
+        """Try the login's work before its password changes: afterwards a login is all that is tried."""
+        connection = self._server.attempt(current, self._options.login_dbname, ctx)
+        if isinstance(connection, NotConnected):
+            return  # what is served is rejected already: that is why somebody rotates
+        try:
+            checks = parity.try_work(
+                connection, self._server.where, self._privileges, self._options.probes
+            )
+        finally:
+            connection.close()
+        missing = ", ".join(f"{one.name} ({one.detail})" for one in checks if not one.ok)
+        if missing:
+            raise Refused(
+                f"login {current.username!r} fails its checks with the current password too, so it was not changed: {missing}."
+            )
 
     def _unproven(self, admin: Link, new: Credential, ctx: StepContext) -> StepError | None:
         """Return why the new password cannot be proven right after it was set; None where it was."""
@@ -476,11 +506,10 @@ class SingleUser(_Login):
                 hint=NO_STANDBY,
             )
         try:
-            evidence = self._proof(new, ctx)
+            accepted = self._accepts(new, ctx)
         except StepError as error:
             return error
-        missing = ", ".join(one.name for one in evidence.checks if not one.ok)
-        return Refused(f"the new password failed its checks: {missing}.") if missing else None
+        return None if accepted else Refused(f"{self._server.where} rejects the new password.")
 
     def _proof(self, new: Credential, ctx: StepContext) -> Evidence:
         """Where only a limit is used up, the password has been accepted: that is the proof."""
