@@ -104,6 +104,6 @@ class Followed(ABC):
 def _refused(what: str) -> Denied:
     return Denied(
         f"{what!r} is made, set and kept by its target itself: no value can be given to it.",
-        hint="Have it rotated where it is, by `rotator rotate`; take it over by `rotator adopt` without a password.",
+        hint="Have it rotated where it is: rotator rotate SECRET. Take it over without a password: rotator adopt SECRET.",
         safety="Nothing was changed.",
     )

@@ -274,7 +274,7 @@ class Steps:
         if self._current is None or self._current.id != kept:
             self._current = self._backend.current(self._secret.path)
         if self._current is None or self._current.id != kept:
-            raise _no_longer_served(kept)
+            raise _no_longer_served(self._secret.name, kept)
         old = text(history[0].data, "old_version")
 
         def before() -> Credential | None:
@@ -305,7 +305,7 @@ class Steps:
         )
         current = self._backend.current(path)
         if current is None or current.id != kept:
-            raise _no_longer_served(kept)
+            raise _no_longer_served(self._secret.name, kept)
         self.copies.require_held(current.credential, history)
         held = self._backend.read(path, gone) if gone else None
         old = held.credential if held else Credential(username=login, password=Secret(""))
@@ -545,10 +545,10 @@ def _written_by_others(secret: ManagedSecret, expected: str | None) -> Conflict:
     )
 
 
-def _no_longer_served(version: str | None) -> Conflict:
+def _no_longer_served(secret: str, version: str | None) -> Conflict:
     return Conflict(
         f"the backend no longer serves version {version} that this rotation made current.",
-        hint="Nothing is revoked while that is so. Put it back, or take over what is there with `rotator adopt`.",
+        hint=f"Nothing is revoked meanwhile. Put it back, or take over what is there: rotator adopt {secret}",
         safety="The old credential is still valid.",
     )
 

@@ -28,16 +28,20 @@ class AwsOptions:
     )
     account: str | None = field(
         default=None,
-        metadata=_help("The account's 12 digits: narrows what `rotator policy` prints to it."),
+        metadata=_help(
+            "The account's 12 digits: narrows what `rotator policy BACKEND` prints to it."
+        ),
     )
     function: str = field(
         default="rotator-rotate",
-        metadata=_help("Name or ARN of the rotation function on AWS Lambda, for `rotator policy`."),
+        metadata=_help(
+            "Name or ARN of the rotation function on AWS Lambda, for `rotator policy BACKEND`."
+        ),
     )
     masters: tuple[str, ...] = field(
         default=(),
         metadata=_help(
-            "The admins' secrets that the rotated ones name (`masterarn`), for `rotator policy`.",
+            "The admins' secrets that the rotated ones name (`masterarn`), for `rotator policy BACKEND`.",
             reference=False,
         ),
     )

@@ -273,7 +273,7 @@ class VaultBackend:
                 _warning(
                     subject,
                     "the token is a root token",
-                    "Make one with the policy that `rotator policy` prints.",
+                    "Make one with the policy that `rotator policy BACKEND` prints.",
                 )
             )
         # Other methods log in again.

@@ -71,7 +71,7 @@ def _answered(
     match error:
         case exceptions.Forbidden():
             line = f'path "{path}" {{ capabilities = [{_quoted(capability)}] }}'
-            hint = f"The policy needs: {line}. `rotator policy` prints all that it needs."
+            hint = f"The policy needs: {line}. `rotator policy BACKEND` prints all that it needs."
             return NotAllowed(f"{where} does not allow {capability} on {path!r}.", hint=hint)
         case exceptions.RateLimitExceeded():
             return RateLimited(f"{where} limits the rate of requests (429).")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _POOL: Final = 32
 # A token is renewed when two thirds of its life are over, as Vault's own agent does.
 _RENEW_AT: Final = 2 / 3
-_NO_LOGIN: Final = "Make a new token with the policy that `rotator policy` prints (bao token create -policy=rotator -period=768h), and put it where the backend's `auth.token` is kept. Or use an auth method that logs in again, such as AppRole."
+_NO_LOGIN: Final = "Make a new token with the policy that `rotator policy BACKEND` prints (bao token create -policy=rotator -period=768h), and put it where the backend's `auth.token` is kept. Or use an auth method that logs in again, such as AppRole."
 
 
 def _authorities() -> str | bool:

@@ -159,7 +159,11 @@ def verify(
                 _ = run.fail(error, secret=secret.name, code=exits.FAILED)
                 return
             run.ended(exits.DONE)
-            stray = "" if health.known else " The journal does not know this version: rotator adopt"
+            stray = (
+                ""
+                if health.known
+                else f" The journal does not know this version: rotator adopt {secret.name}"
+            )
             if health.stale:
                 stray += f" Not the same: {', '.join(health.stale)}."
             sign = run.screen.sign("good" if health.known and not health.stale else "warn")

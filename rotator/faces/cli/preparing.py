@@ -84,9 +84,9 @@ def init(
     run.data |= {"folder": str(folder.resolve()), "config": str(config), "files": written}
     run.say(*(f"written: {one}" for one in written), "")
     run.say(f"Edit {config}: name a target and a secret. Then:")
-    run.say("  rotator check    is the configuration right?")
-    run.say("  rotator doctor   would a rotation work?")
-    run.say("  rotator plan     what would it do?")
+    run.say("  rotator check    # is the configuration right?")
+    run.say("  rotator doctor   # would a rotation work?")
+    run.say("  rotator plan     # what would it do?")
 
 
 def check(run: Run) -> None:
