@@ -244,7 +244,7 @@ def test_a_blocked_application_is_not_called_safe(ground: Ground, tmp_path: Path
         error = house.engine.rotate(secret).error
         assert error is not None
         assert "has blocked login" in error.what
-        assert "NOT safe" in error.safety
+        assert "is safe" not in error.safety
     ground.run(*(() if ground.dialect.product == "MySQL" else UNBLOCKED))
     house.end()
 
