@@ -69,6 +69,8 @@ def after_undo(history: Sequence[Event]) -> str:
     if accepted is True:
         withdrawn = f" {_new(history)} was withdrawn." if made else ""
         return f"The application is safe: its current credential authenticated just now.{withdrawn}"
+    if state.cause is not None and state.cause.data.get("stated"):
+        return text(state.cause.data, "safety") or ""
     if not state.has_old:
         return "No credential was published before, so no application uses one."
     if Step.CREATE not in state.begun:

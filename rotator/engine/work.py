@@ -312,6 +312,7 @@ class Work:
             error = self._known_away(raised)
             seconds = round(self._clock.monotonic() - begun, 4)
             error.secret, error.step = self._secret.name, step.value
+            stated = bool(error.safety)
             error.safety = error.safety or after_failure(history, step, self._clock.now())
             # Of a host that is away one line tells, where that begins.
             log = self._log.debug if error.kind == Unavailable.kind else self._log.warning
@@ -325,6 +326,8 @@ class Work:
                 "safety": error.safety,
                 "origin": error.origin,
                 "seconds": seconds,
+                # By who raised it, because it was seen, and not by what the history allows to say.
+                **({"stated": True} if stated else {}),
                 **({"current_accepted": False} if isinstance(error, CurrentRejected) else {}),
             }
             return self._event(Kind.FAILED, history, step, said), error

@@ -151,3 +151,11 @@ def test_what_was_undone_is_safe_if_the_served_credential_was_seen_to_log_in(
     if accepted is None:
         assert "safe" not in text
     assert ("was withdrawn" in text) is (made and accepted is True)
+
+
+def test_what_a_plugin_has_seen_of_the_application_is_kept():
+    """A login that is blocked for everybody: nobody tries it again, and the text stays."""
+    history = _history(overlaps=True, failed=Step.CREATE, kinds=("denied",))
+    seen = {"kind": "denied", "stated": True, "safety": "The application is NOT safe: blocked."}
+    history[-1] = _event(Kind.FAILED, Step.CREATE, **seen)
+    assert after_undo(history) == "The application is NOT safe: blocked."
