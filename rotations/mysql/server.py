@@ -122,6 +122,11 @@ class Connection:
         """The server's number of this connection."""
         return int(self._raw.thread_id())
 
+    @property
+    def client_port(self) -> int:
+        """The TCP port of this end."""
+        return int(self._raw._sock.getsockname()[1])  # noqa: SLF001 # PyMySQL has no other way
+
     def seconds_left(self) -> float:
         """Return what is left of the time that it was allowed."""
         return self._ends - time.monotonic()

@@ -7,7 +7,7 @@ import shutil
 from typing import ClassVar, Final
 
 from rotator.api import UsageError
-from rotator.testing.mysql_like import MySqlLikeServer, server_user
+from rotator.testing.mysql_like import MySqlLikeServer, cache_folder, server_user
 
 # Debian's, with what they need of others.
 PACKAGES: Final = "mariadb-server-core mariadb-client-core"
@@ -22,7 +22,14 @@ class ScratchMariaDB(MySqlLikeServer):
     def _command(self) -> list[str]:
         if not is_installed():
             raise UsageError("there is no MariaDB server here.", hint=f"apt-get install {PACKAGES}")
-        return [str(_program("mariadbd")), "--no-defaults", f"--user={server_user()}"]
+        # Debian's package of the programs has no plugins; `.ci/run` unpacks some.
+        plugins = cache_folder() / "mariadb"
+        return [
+            str(_program("mariadbd")),
+            "--no-defaults",
+            f"--user={server_user()}",
+            *([f"--plugin-dir={plugins}"] if plugins.is_dir() else []),
+        ]
 
     def _initialise(self) -> None:
         self._run_program(

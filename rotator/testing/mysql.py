@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from rotator.api import UsageError
-from rotator.testing.mysql_like import MySqlLikeServer, server_user
+from rotator.testing.mysql_like import MySqlLikeServer, cache_folder, server_user
 
 REMEDY: Final = "make mysql, or name the folder of an unpacked server in ROTATOR_TESTING_MYSQL"
 _SMALL: Final = (
@@ -80,6 +80,5 @@ class ScratchMySQL(MySqlLikeServer):
 def installed() -> Path | None:
     """Return the folder of the unpacked server; None without one."""
     given = os.environ.get("ROTATOR_TESTING_MYSQL")
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(given) if given else caches / "rotator" / "mysql"
+    folder = Path(given) if given else cache_folder() / "mysql"
     return folder if (folder / "usr/sbin/mysqld").is_file() else None

@@ -168,3 +168,8 @@ class MySqlLikeServer(Scratch):
 def server_user() -> str:
     """Return the system's user that the server runs as: the one that runs the tests."""
     return "root" if os.geteuid() == 0 else str(os.geteuid())
+
+
+def cache_folder() -> Path:
+    """Return where servers are unpacked that no package installs."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rotator"

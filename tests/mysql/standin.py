@@ -1,4 +1,4 @@
-"""A stand-in for MySQL 8, which cannot be had here: accounts as its reference manual says, strictly.
+"""A stand-in for MySQL 8, of which only 9.7 can be had: accounts as its reference manual says, strictly.
 
 It reads the statements as a server would get them (the driver's values put in), takes those forms only that
 the manual's grammar has, and refuses everything else as a syntax error. It cannot show that MySQL does what

@@ -1,4 +1,4 @@
-"""MySQL 8: its own statements, on a stand-in that keeps the manual's rules. No real server can be had here."""
+"""MySQL 8: its own statements, on a stand-in that keeps the manual's rules: for versions that cannot be had."""
 
 from __future__ import annotations
 

@@ -31,9 +31,9 @@ def effects() -> Effects:
 
 @contextmanager
 def worlds(
-    server: MySqlLikeServer, strategy: str, *tapped: Effects
+    server: MySqlLikeServer, strategy: str, *tapped: Effects, port: int | None = None
 ) -> Iterator[Callable[[], World]]:
-    """Make worlds on one server, each with accounts of its own."""
+    """Make worlds on one server, each with accounts of its own. `port`: of a proxy before it."""
     dialect = dialect_of(server)
     server.run(
         f"DROP USER IF EXISTS {ADMIN}@'%'",
@@ -77,7 +77,7 @@ def worlds(
         world = World.of(
             PLUGIN,
             strategy,
-            target_options=TargetOptions(host=server.host, port=server.port),
+            target_options=TargetOptions(host=server.host, port=port or server.port),
             secret_options=secret_options(strategy, name),
             admin=admin,
             close=lambda: end(name),
