@@ -501,6 +501,7 @@ class App:
             found.append(_finding(Severity.ERROR, subject, message, remedy))
         else:
             found.append(_finding(Severity.OK, subject, f"login {credential.username!r} works"))
+        found += _guarded(subject, lambda: self._examine_second(secret, credential))
         if current is not None and (record is None or record.version != current.id):
             message = f"the journal does not know version {current.id}, which the backend serves"
             remedy = f"Take it over: rotator adopt {name}"
@@ -518,6 +519,13 @@ class App:
                 _finding(Severity.WARNING, subject, message, "Set `grace` to an hour or more.")
             )
         return found
+
+    def _examine_second(
+        self, secret: ManagedSecret, credential: Credential | None
+    ) -> list[Finding]:
+        """Tell of a second login that exists and that the next rotation could not take."""
+        self.engine.require_no_second(secret, credential)
+        return []
 
     def _examine_copies(
         self, secret: ManagedSecret, credential: Credential | None, steps: Steps

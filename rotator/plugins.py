@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 ROTATIONS: Final = "rotator.rotations"
 BACKENDS: Final = "rotator.backends"
 
+_PACKAGE: Final = "credential-rotator"
+_OF_EXTRA: Final = re.compile(
+    r"(?P<name>[A-Za-z0-9._-]+).*extra\s*==\s*['\"](?P<extra>[\w-]+)['\"].*"
+)
+# Extras that bring everything, or what only a developer needs.
+_WHOLE: Final = ("all", "demo", "dev")
 _NOUN: Final = {ROTATIONS: "rotation plugin", BACKENDS: "backend"}
 # The method that a plugin of this group must have, besides `info`.
 _METHOD: Final = {ROTATIONS: "target", BACKENDS: "open"}
@@ -80,6 +86,21 @@ def require_strategy(strategy: str) -> None:
 def backend_plugin(name: str) -> BackendPlugin:
     """Return the plugin that opens such backends. Raises `UsageError` when there is none."""
     return cast("BackendPlugin", _plugin(BACKENDS, name))
+
+
+def missing_package(error: ModuleNotFoundError) -> UsageError | None:
+    """Return which extra brings a package that is not installed, None where none of ours does."""
+    import importlib.metadata  # noqa: PLC0415 # as in `_points`
+
+    wanted = _plain((error.name or "").partition(".")[0])
+    for requirement in importlib.metadata.requires(_PACKAGE) or []:
+        found = _OF_EXTRA.fullmatch(requirement)
+        if found and found["extra"] not in _WHOLE and _plain(found["name"]) == wanted:
+            return UsageError(
+                f"this needs a package that is not installed: {found['name']}.",
+                hint=f"pip install 'credential-rotator[{found['extra']}]'",
+            )
+    return None
 
 
 def installed(group: str) -> list[Installed]:

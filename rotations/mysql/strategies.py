@@ -29,6 +29,7 @@ from rotator.api import (
     UsageError,
     candidate,
     next_of_pair,
+    not_ours,
     passed,
     require_not_current,
     require_pair,
@@ -211,10 +212,7 @@ class _Login:
     def _require_ours(self, mark: Mark | None, name: str, ctx: StepContext) -> None:
         """P9: what rotator did not create or adopt is not touched."""
         if mark is None and name not in ctx.adopted:
-            raise Conflict(
-                f"login {name!r} exists and was not made by rotator, so it was left alone.",
-                hint="Choose another name, or drop that account yourself if nobody needs it.",
-            )
+            raise not_ours(f"login {name!r}", name, ctx, pair=self._options.users)
 
     def _make(
         self, accounts: Accounts, new: Credential, like: str | None, ctx: StepContext
@@ -499,6 +497,15 @@ class AlternatingUsers(_Login):
         """Return the other of the two."""
         return candidate(next_of_pair(self._options.users, current), current, ctx)
 
+    def unmanaged(self, current: Credential, ctx: StepContext) -> str | None:
+        """Return the other login, where it exists and is not ours."""
+        other = next_of_pair(self._options.users, current)
+        if other in ctx.adopted:
+            return None
+        with self._server.admin(f"looking for login {other!r}", ctx) as accounts:
+            ours = accounts.find_mark(ctx.secret, other) is not None or not accounts.look(other)
+        return None if ours else other
+
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Bring the other login up to the current one's rights, then let it in."""
         _require_password(new)
@@ -560,6 +567,7 @@ class NewUser(AlternatingUsers):
     """A fresh login per rotation, with all grants of the one before."""
 
     drops: bool = True
+    unmanaged = None  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride] # it has no second login
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Draw a login name that is free."""

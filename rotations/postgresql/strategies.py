@@ -43,6 +43,7 @@ from rotator.api import (
     UsageError,
     candidate,
     next_of_pair,
+    not_ours,
     passed,
     require_not_current,
     require_pair,
@@ -260,19 +261,16 @@ class _Login:
 
     def _require_ours(self, role: Role | Profile | None, ctx: StepContext) -> None:
         """P9: what rotator did not create or adopt is not touched."""
-        if role is None:
-            return
-        if role.mark is not None and role.mark.secret == ctx.secret:
-            return
-        if role.name in ctx.adopted:
-            return
-        whose = (
-            f"belongs to secret {role.mark.secret!r}" if role.mark else "was not made by rotator"
-        )
-        raise Conflict(
-            f"role {role.name!r} exists and {whose}, so it was left alone.",
-            hint="Choose another name, or drop that role yourself if nobody needs it.",
-        )
+        if role is not None and not self._is_ours(role, ctx):
+            raise not_ours(f"role {role.name!r}", role.name, ctx, pair=self._options.users)
+
+    def _is_ours(self, role: Role | Profile, ctx: StepContext) -> bool:
+        """Return whether rotator made or adopted a role for this secret; raise for another secret's."""
+        if (role.mark is not None and role.mark.secret == ctx.secret) or role.name in ctx.adopted:
+            return True
+        if role.mark is not None:
+            raise not_ours(f"role {role.name!r}", role.name, ctx, owner=role.mark.secret)
+        return False
 
     def _inherited(self, case: Case) -> list[sql.Composed]:
         """Return the statements that make the next login equal the old one, in the cluster as a whole."""
@@ -378,6 +376,13 @@ class AlternatingUsers(_Login):
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Return the other of the two."""
         return candidate(next_of_pair(self._options.users, current), current, ctx)
+
+    def unmanaged(self, current: Credential, ctx: StepContext) -> str | None:
+        """Return the other login, where it exists and is not ours."""
+        other = next_of_pair(self._options.users, current)
+        with self._server.admin(f"looking for login {other!r}") as admin:
+            role = look(admin, [other]).get(other)
+        return None if role is None or self._is_ours(role, ctx) else other
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Take its password and its right to log in; the role waits for its next turn."""

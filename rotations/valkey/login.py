@@ -28,11 +28,12 @@ from rotator.api import (
     Transient,
     Unavailable,
     UsageError,
+    not_ours,
     passed,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
     from rotations.valkey.nodes import Node
     from rotations.valkey.options import SecretOptions
@@ -341,18 +342,17 @@ class Login:
             yield _tried(link, f"probe {number} at {node.place}", command)
 
 
-def require_ours(mark: Mark | None, name: str, node: Node, ctx: StepContext) -> None:
+def require_ours(
+    mark: Mark | None, name: str, node: Node, ctx: StepContext, pair: Sequence[str] = ()
+) -> None:
     """P9: what rotator did not create or adopt is not touched."""
     if mark is None and name not in ctx.adopted:
-        raise not_ours(name, node)
+        raise foreign(name, node, ctx, pair)
 
 
-def not_ours(name: str, node: Node) -> Conflict:
+def foreign(name: str, node: Node, ctx: StepContext, pair: Sequence[str] = ()) -> Conflict:
     """Return the error for a user that somebody else made."""
-    return Conflict(
-        f"user {name!r} exists at {node} and was not made by rotator, so it was left alone.",
-        hint="Choose another name, or drop that user yourself if nobody needs it.",
-    )
+    return not_ours(f"user {name!r} at {node}", name, ctx, pair=pair)
 
 
 def all_users(nodes: Nodes) -> list[tuple[Node, Users]]:

@@ -9,7 +9,7 @@ from rotations.valkey.login import (
     Change,
     Login,
     closed_or_open,
-    not_ours,
+    foreign,
     require_ours,
     without_source,
 )
@@ -113,7 +113,7 @@ class DualPassword(Login):
             return
         user, mark = users.get(name), users.mark(ctx.secret, name)
         if user is not None and mark is None and (current is None or name not in ctx.adopted):
-            yield not_ours(name, node)
+            yield foreign(name, node, ctx, self._options.users)
         elif current is None:
             like = self._options.like
             if like is None or users.get(like) is None:
@@ -239,6 +239,19 @@ class AlternatingUsers(Login):
         """Return the other of the two."""
         return _next(next_of_pair(self._options.users, current), current, ctx)
 
+    def unmanaged(self, current: Credential, ctx: StepContext) -> str | None:
+        """Return the other user, where it exists on some node and is not ours."""
+        other = next_of_pair(self._options.users, current)
+        if other in ctx.adopted:
+            return None
+        with self._server.nodes(ctx) as nodes:
+            looked = [node.users() for node in nodes.up]
+        ours = all(
+            users.get(other) is None or users.mark(ctx.secret, other) is not None
+            for users in looked
+        )
+        return None if ours else other
+
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Give the other user the current one's rules and a password, in one command for each node."""
         like = ctx.current.username if ctx.current else self._options.like
@@ -284,7 +297,7 @@ class AlternatingUsers(Login):
             and users.mark(ctx.secret, name) is None
             and name not in ctx.adopted
         ):
-            yield not_ours(name, node)
+            yield foreign(name, node, ctx, self._options.users)
         like = current.username if current else self._options.like
         source = users.get(like) if like is not None else None
         if source is None:
@@ -325,6 +338,8 @@ class AlternatingUsers(Login):
 
 class NewUser(AlternatingUsers):
     """A fresh user per rotation, with all rules of the one before."""
+
+    unmanaged = None  # pyright: ignore[reportAssignmentType, reportIncompatibleMethodOverride] # it has no second login
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Draw a user name that is free on every node that is up."""

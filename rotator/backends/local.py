@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -29,6 +30,10 @@ from rotator.api import (
 )
 from rotator.backends.sealing import Keys, Sealed, check_private
 from rotator.world import create_private
+
+if find_spec("cryptography") is None:
+    # It is imported when a value is sealed or opened: too late to say what is missing.
+    raise ModuleNotFoundError("No module named 'cryptography'", name="cryptography")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -142,6 +147,12 @@ class LocalBackend:
         query = f"SELECT {_ROW} FROM versions WHERE path = ? AND id = ?"  # noqa: S608
         with self._reading() as db:
             return self._version(path, _one(db, query, path, _number(version)))
+
+    def previous(self, path: str) -> Version | None:
+        """Return what was published before the current version."""
+        query = f"SELECT {_ROW} FROM versions WHERE path = ? AND stage = 'previous'"  # noqa: S608
+        with self._reading() as db:
+            return self._version(path, _one(db, query, path))
 
     def staged(self, path: str, rotation_id: str) -> Credential | None:
         """Return what this rotation has staged."""

@@ -11,10 +11,12 @@ from rotator.core.ports import (
     ExaminesBackend,
     Explains,
     ExplainsRejections,
+    KeepsPrevious,
     KeepsValues,
     LocksAccounts,
     Reseals,
     RotatesItself,
+    TakesTurns,
     TellsRotations,
 )
 
@@ -24,8 +26,10 @@ OF_ROTATIONS: Final[tuple[type, ...]] = (
     ExplainsRejections,
     Examines,
     LocksAccounts,
+    TakesTurns,
 )
 OF_BACKENDS: Final[tuple[type, ...]] = (
+    KeepsPrevious,
     KeepsValues,
     RotatesItself,
     Reseals,

@@ -136,6 +136,9 @@ def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
     match event.kind, event.step:
         case Kind.REQUESTED, _:
             changes["open_rotation"] = event.rotation_id
+        case Kind.ADOPTED, _ if data.get("served") is False:
+            # The second login of a pair: what is current stays what it is.
+            changes["adopted"] = tuple(sorted({*record.adopted, text(data, "login") or ""}))
         case Kind.ADOPTED, _:
             changes |= _adopted(record, event)
         case (Kind.FINISHED, Step.PUBLISH) | (Kind.FOLLOWED, _):

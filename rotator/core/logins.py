@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import Conflict, Denied, Refused, UsageError
@@ -66,3 +67,37 @@ def require_not_current(name: str, ctx: StepContext) -> None:
             f"login {name!r} is the one that the backend serves, so it was left alone.",
             safety="The application is safe: what the backend serves logs in.",
         )
+
+
+def not_ours(
+    what: str,
+    login: str,
+    ctx: StepContext,
+    *,
+    pair: Sequence[str] = (),
+    owner: str | None = None,
+) -> Conflict:
+    """Return the error for a login that exists and that rotator neither made nor adopted.
+
+    `what` names it, with where it is; `pair`: the two logins that take turns, of which it may be one;
+    `owner`: the secret whose mark it carries.
+    """
+    if owner is not None:
+        return Conflict(
+            f"{what} belongs to secret {owner!r}, so it was left alone.",
+            hint="Give each secret logins of its own: change the options of one of the two.",
+        )
+    if login in pair:
+        hint = (
+            f"If it is the second login of this secret, take both over: rotator adopt {ctx.secret} --pair."
+            " Otherwise name another one in `users`."
+        )
+    else:
+        hint = (
+            "If it is this secret's login, take it over:"
+            f" rotator adopt {ctx.secret} --username {quote(login)} --password-from prompt."
+            " Otherwise name another login in the options."
+        )
+    return Conflict(
+        f"{what} exists and rotator neither made nor adopted it, so it was left alone.", hint=hint
+    )

@@ -195,6 +195,19 @@ class Examines(Protocol):
 
 
 @runtime_checkable
+class TakesTurns(Protocol):
+    """A rotation between two fixed logins."""
+
+    def unmanaged(self, current: Credential, ctx: StepContext) -> str | None:
+        """Return the other login, where it exists on the target and is not ours; None otherwise.
+
+        Ours is what carries this secret's mark or is in `ctx.adopted`. Raises `Conflict` where the
+        login belongs to another secret.
+        """
+        ...
+
+
+@runtime_checkable
 class LocksAccounts(Protocol):
     """A rotation on a target that may lock an account after failed logins."""
 
@@ -276,6 +289,15 @@ class KeepsValues(Protocol):
 
     def put_value(self, path: str, field: str, value: Secret) -> None:
         """Keep one field at `path`, replacing what was there."""
+        ...
+
+
+@runtime_checkable
+class KeepsPrevious(Protocol):
+    """A backend that can return what was current before."""
+
+    def previous(self, path: str) -> Version | None:
+        """Return the version that was current before the current one; None where it is not kept."""
         ...
 
 

@@ -11,12 +11,12 @@ from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
 from rotator.core.led import Followed
 from rotator.core.machine import progress
 from rotator.core.model import Kind, NewEvent, Outcome, Planned, Step
-from rotator.core.ports import Explains
+from rotator.core.ports import Explains, TakesTurns
 from rotator.core.schedule import as_data, is_due, retry_data
 from rotator.engine.copies import Copy
 from rotator.engine.following import Following, is_led
 from rotator.engine.requests import pending
-from rotator.engine.results import Health, Plan, Result
+from rotator.engine.results import Health, Plan, Result, Second, UnprovenSecond
 from rotator.engine.steps import ManagedSecret, Steps
 from rotator.engine.work import Work, World
 
@@ -28,9 +28,19 @@ if TYPE_CHECKING:
     from rotator.core.model import Credential, Event, Json, Version
     from rotator.core.ports import Clock, Entropy, Journal, Log
 
-__all__ = ["Copy", "Engine", "Health", "ManagedSecret", "Plan", "Result"]
+__all__ = [
+    "Copy",
+    "Engine",
+    "Health",
+    "ManagedSecret",
+    "Plan",
+    "Result",
+    "Second",
+    "UnprovenSecond",
+]
 
 _NO_TIME: Final = timedelta(0)
+_BY_BACKEND: Final = Second()
 
 
 class Engine:
@@ -221,18 +231,21 @@ class Engine:
         secret: ManagedSecret,
         *,
         first: Credential | None = None,
+        second: Second = _BY_BACKEND,
         reason: str = "",
         made_at: datetime | None = None,
     ) -> Health:
         """Take over a login without changing it. Nothing changes on the target or in the backend.
 
         The backend's current credential must log in. `first` is written to the backend before
-        that when it holds nothing yet. `made_at`: since when its password has been in use; without
-        it the age is unknown. Raises `UsageError` when there is nothing to adopt.
+        that when it holds nothing yet. Where two logins take turns and the other exists already, it
+        is taken over too, as `second` says. `made_at`: since when its password has been in use;
+        without it the age is unknown. Raises `UsageError` when there is nothing to adopt, and
+        `UnprovenSecond` when only the second login is in the way.
         """
         with Work(self._world, secret, _NO_TIME) as work:
             opened = self._journal.open_rotation(secret.name)
-            return work.adopt(first, reason, opened, made_at)
+            return work.adopt(first, opened, second, reason, made_at)
 
     def check(self, secret: ManagedSecret) -> Health:
         """Try to log in with what the backend serves now, and record the answer.
@@ -255,6 +268,7 @@ class Engine:
         credential = current.credential if current else None
         ctx = self.steps(secret).context(credential)
         led = is_led(secret)
+        self.require_no_second(secret, credential)
         steps: list[Planned] = []
         if isinstance(secret.rotation, Explains) and not (
             led and not isinstance(secret.rotation, Followed)
@@ -268,6 +282,13 @@ class Engine:
             open_rotation=record.open_rotation if record else None,
             next_due=record.next_due if record else None,
         )
+
+    def require_no_second(self, secret: ManagedSecret, current: Credential | None) -> None:
+        """Raise `UnprovenSecond` where a second login exists that the next rotation could not take."""
+        if current is not None and isinstance(secret.rotation, TakesTurns):
+            ctx = self.steps(secret).context(current)
+            if (name := secret.rotation.unmanaged(current, ctx)) is not None:
+                raise UnprovenSecond(secret.name, name)
 
     def steps(self, secret: ManagedSecret) -> Steps:
         """Return the steps of no rotation: for looking at a target with the engine's own eyes."""

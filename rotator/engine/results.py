@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from shlex import quote
+from typing import TYPE_CHECKING, final
 
+from rotator.core.errors import UsageError
 from rotator.core.model import UNEXPLAINED
 
 if TYPE_CHECKING:
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
 
     from rotator.core.errors import RotatorError
     from rotator.core.model import Outcome, Planned, Rejection, Step
+    from rotator.core.secret import Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +65,7 @@ class Health:
     """Whether what the backend serves logs in now, and whether the journal knows it.
 
     `stale`: the copies that hold something else, or nothing. `rejection`: why it does not log in.
+    `second`: the other login of a pair, where this call adopted it too.
     """
 
     secret: str
@@ -73,3 +77,31 @@ class Health:
     stale: tuple[str, ...] = ()
     rejection: Rejection = UNEXPLAINED
     answered: frozenset[str] = frozenset()
+    second: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Second:
+    """How the second login of a pair is handed over: by its password, or on an operator's word.
+
+    With neither, what the backend served before is tried.
+    """
+
+    password: Secret | None = None
+    take_over: str | None = None
+
+
+@final
+class UnprovenSecond(UsageError):
+    """The second login of a pair exists, and nobody has shown that it may be taken over."""
+
+    def __init__(self, secret: str, login: str) -> None:
+        super().__init__(
+            f"its second login {login!r} exists on the target and rotator neither made nor adopted it.",
+            safety="Nothing was changed.",
+            hint=f"Adopt both: rotator adopt {secret} --pair (it asks for the password of {login!r};"
+            " --second-password-from names where it is)."
+            f" Where nobody knows it: rotator adopt {secret} --take-over {quote(login)} --reason 'WHY'",
+        )
+        self.secret: str | None = secret
+        self.login: str = login

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from math import inf
+from shlex import quote
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import (
@@ -21,12 +22,13 @@ from rotator.core.errors import (
 )
 from rotator.core.history import fold_rotation, moment, newest_step, text
 from rotator.core.machine import GAP, Direction, Finish, Run, WaitUntil, decide, progress
-from rotator.core.model import UNEXPLAINED, Event, Kind, NewEvent, Outcome, Step
+from rotator.core.model import UNEXPLAINED, Credential, Event, Kind, NewEvent, Outcome, Step
 from rotator.core.naming import new_id
+from rotator.core.ports import KeepsPrevious, TakesTurns
 from rotator.core.schedule import as_data, next_due, retry_data, retry_due
 from rotator.engine.copies import same
 from rotator.engine.origins import Contacts, marked
-from rotator.engine.results import Health, Result
+from rotator.engine.results import Health, Result, UnprovenSecond
 from rotator.engine.safety import after_failure, after_undo
 from rotator.engine.steps import ManagedSecret, Steps, failure, made_current
 
@@ -35,8 +37,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rotator.core.history import RotationRecord, SecretRecord
-    from rotator.core.model import Credential, Json, Lease, Version
+    from rotator.core.model import Json, Lease, Version
     from rotator.core.ports import Clock, Entropy, Journal, Log, SecretBackend
+    from rotator.engine.results import Second
 
 # How long a lease outlives the deadline of the step that renewed it.
 _LEASE_MARGIN: Final = timedelta(seconds=30)
@@ -433,15 +436,19 @@ class Work:
     def adopt(
         self,
         first: Credential | None,
-        reason: str,
         opened: RotationRecord | None,
+        second: Second,
+        reason: str,
         made_at: datetime | None,
     ) -> Health:
-        """Try the credential, then write down that it is ours now."""
+        """Try the credential, then write down that it is ours now; so with the second of a pair."""
         secret = self._secret
         current = secret.backend.current(secret.path)
         if opened is not None:
             self._check_adoption(opened, current)
+        if first is not None and current is not None and same(first, current.credential):
+            # An earlier call was cut off after it had written it.
+            first = None
         if first is not None and current is not None:
             what = (
                 f"the backend already holds a credential for login {current.credential.username!r}."
@@ -464,6 +471,7 @@ class Work:
                 safety="Nothing was changed.",
                 hint=why.hint or f"Correct the password, then: rotator adopt {secret.name}",
             )
+        beside = self._beside(steps, credential, second, reason)
         rotation_id = None
         if first is not None:
             # The same id at each try: what an interrupted one left behind is found and replaced.
@@ -474,6 +482,7 @@ class Work:
             current = secret.backend.read(secret.path, version)
         if current is None:
             raise Conflict(f"what was written to {secret.path!r} could not be read back.")
+        events, looked_at = list(beside), bool(beside)
         if (
             record is None
             or record.version != current.id
@@ -484,9 +493,13 @@ class Work:
             due = next_due(secret.policy, since, secret.name)
             data = {**self._taken_over(current, reason), **age, **as_data(secret.policy, due)}
             rotation_id = opened.id if opened else rotation_id
-            _ = self.record(NewEvent(kind=Kind.ADOPTED, rotation_id=rotation_id, data=data))
-            if opened is not None:
-                self.unpark_if_parked(opened, reason or "adopted")
+            events.append(NewEvent(kind=Kind.ADOPTED, rotation_id=rotation_id, data=data))
+            looked_at = looked_at or opened is not None
+        if looked_at and record is not None and record.parked is not None:
+            rotation_id = opened.id if opened else None
+            unparked: dict[str, Json] = {"reason": reason or "adopted"}
+            events.append(NewEvent(kind=Kind.UNPARKED, rotation_id=rotation_id, data=unparked))
+        _ = self.record_all(events)
         return Health(
             secret=secret.name,
             login=current.credential.username,
@@ -494,6 +507,7 @@ class Work:
             accepted=True,
             known=True,
             recorded=True,
+            second=next((str(one.data["login"]) for one in beside), None),
         )
 
     def _age(
@@ -509,6 +523,56 @@ class Work:
             return {}
         rotated_at = record.rotated_at.isoformat() if record.rotated_at else None
         return {"same": True, "rotated_at": rotated_at, "since": record.since.isoformat()}
+
+    def _beside(
+        self, steps: Steps, current: Credential, second: Second, reason: str
+    ) -> list[NewEvent]:
+        """Return the adoption of the second login of a pair, where it exists and is not ours yet.
+
+        Who hands it over knows its password, or names it and says why. Raises `UnprovenSecond`.
+        """
+        secret, ctx = self._secret, steps.context(current)
+        if not isinstance(secret.rotation, TakesTurns):
+            if second.password is not None or second.take_over is not None:
+                what = (
+                    f"strategy {secret.strategy} has one login, so there is no second one to adopt."
+                )
+                raise UsageError(what, safety="Nothing was changed.", hint="Adopt it without that.")
+            return []
+        name = secret.rotation.unmanaged(current, ctx)
+        if name is None:
+            return []
+        if second.take_over is not None:
+            if second.take_over != name or not reason:
+                what = f"the second login of {secret.name} is {name!r}: taking it over needs that name and a reason."
+                hint = f"rotator adopt {secret.name} --take-over {quote(name)} --reason 'WHY'"
+                raise UsageError(what, safety="Nothing was changed.", hint=hint)
+            return [self._second(name, None, "word", reason)]
+        previous = None
+        if second.password is None and isinstance(secret.backend, KeepsPrevious):
+            previous = secret.backend.previous(secret.path)
+        if (
+            previous is not None
+            and previous.credential.username == name
+            and secret.rotation.probe(previous.credential, ctx)
+        ):
+            return [self._second(name, previous.id, "password", reason)]
+        if second.password is None:
+            raise UnprovenSecond(secret.name, name)
+        given = Credential(username=name, password=second.password)
+        if not secret.rotation.probe(given, ctx):
+            why = steps.rejection(given)
+            raise UsageError(
+                f"the target rejects the second login {name!r} with the password given{why.because}.",
+                safety="Nothing was changed.",
+                hint=why.hint or "Correct the password, then adopt again.",
+            )
+        return [self._second(name, None, "password", reason)]
+
+    def _second(self, login: str, version: str | None, proof: str, reason: str) -> NewEvent:
+        """Return the event by which a login is ours beside the one that the backend serves."""
+        data = {**self._place(login, version, reason), "served": False, "proof": proof}
+        return NewEvent(kind=Kind.ADOPTED, data=data)
 
     def meet(self, rotation_id: str, others: tuple[Version, ...], reason: str) -> None:
         """Take a login under our care because whoever leads the rotation asks for it.
@@ -537,23 +601,25 @@ class Work:
                     or "Write the password that works into the secret, or set the one that is in it on the target; then rotate again.",
                 )
         # Whoever can write the backend could name any login there: only who knows its password has it.
-        found = [
-            one
+        events = [
+            self._second(one.credential.username, one.id, "password", reason)
             for one in others
             if one.credential.username not in adopted and secret.rotation.probe(one.credential, ctx)
         ]
         known = record is not None and record.version == current.id
         if not known or current.credential.username not in adopted:
-            found.append(current)
-        for one in found:
-            _ = self.record(NewEvent(kind=Kind.ADOPTED, data=self._taken_over(one, reason)))
+            events.append(NewEvent(kind=Kind.ADOPTED, data=self._taken_over(current, reason)))
+        _ = self.record_all(events)
 
     def _taken_over(self, version: Version, reason: str) -> dict[str, Json]:
         """Return what the journal says of a login that is taken under our care."""
+        return self._place(version.credential.username, version.id, reason)
+
+    def _place(self, login: str, version: str | None, reason: str) -> dict[str, Json]:
         return {
             "reason": reason,
-            "login": version.credential.username,
-            "version": version.id,
+            "login": login,
+            "version": version,
             "target": self._secret.target_name,
             "backend": self._secret.backend_name,
             "path": self._secret.path,

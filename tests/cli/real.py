@@ -15,12 +15,14 @@ from unittest import mock
 
 import pytest
 
+from rotator.bootstrap import open_app
 from rotator.faces.cli import program
 from tests.cli.conftest import Outcome
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rotator.bootstrap import App
     from rotator.testing.postgres import ScratchPostgres
 
 ADMIN_PASSWORD = "admin-password-of-the-tests"
@@ -128,6 +130,11 @@ class Real:
         outcome = self(*arguments, "--json", code=code, process=process)
         assert outcome.answer["ok"] is (code == 0)
         return outcome
+
+    def open(self) -> App:
+        """Open what the commands work on."""
+        with mock.patch.dict(os.environ, self.environ, clear=True):
+            return open_app(self.folder / "rotator.yaml", face="test")
 
     def start(self, *arguments: str, **given: Any) -> subprocess.Popen[str]:
         """Start it and go on."""

@@ -126,7 +126,7 @@ def test_a_secret_of_awss_own_form_is_imported_by_pasting_what_is_printed(
     rotator("check")
     assert rotator.json("doctor", "shop").data["errors"] == 0
     adopted = rotator("adopt", "shop")
-    assert "It is due" in adopted.out
+    assert "; due " in adopted.out
     assert aws.secret("prod/shop").versions[version].value == value
     assert "is in the configuration already" in rotator("import", "aws", "prod/shop", code=2).err
     assert "holds nothing" in rotator("import", "aws", "prod/none", code=2).err

@@ -190,7 +190,7 @@ def test_the_password_to_adopt_is_asked_for_on_a_terminal(rotator: Real):
     with rotator.server.connect() as admin:
         admin.execute("CREATE ROLE legacy LOGIN PASSWORD 'password-of-legacy'")
     try:
-        arguments = ("adopt", "taken", "--username", "legacy", "--password-from", "prompt")
+        arguments = ("adopt", "app", "--username", "legacy", "--password-from", "prompt")
         shown = _on_a_terminal(rotator, *arguments, typed="password-of-legacy\n")
     finally:
         with rotator.server.connect() as admin:

@@ -42,7 +42,8 @@ def test_what_a_rotation_can_do_is_told_by_its_strategies(bare: Cli):
         "single-user": False,
     }
     for one in found["strategies"]:
-        assert one["abilities"] == ["CountsSessions", "Explains", "Examines"]
+        turns = ["TakesTurns"] if one["name"] == "alternating-users" else []
+        assert one["abilities"] == ["CountsSessions", "Explains", "Examines", *turns]
     told = bare("plugins", "postgresql").out
     assert "counts sessions, explains, examines" in told
     assert "Also called: postgres, aurora-postgresql" in told
@@ -51,11 +52,21 @@ def test_what_a_rotation_can_do_is_told_by_its_strategies(bare: Cli):
 @pytest.mark.parametrize(
     ("name", "abilities"),
     [
-        ("local", {"KeepsValues", "Reseals", "TellsRotations", "ExaminesBackend"}),
-        ("vault", {"KeepsValues", "TellsRotations", "ExaminesBackend", "WritesPolicy"}),
+        ("local", {"KeepsPrevious", "KeepsValues", "Reseals", "TellsRotations", "ExaminesBackend"}),
+        (
+            "vault",
+            {"KeepsPrevious", "KeepsValues", "TellsRotations", "ExaminesBackend", "WritesPolicy"},
+        ),
         (
             "aws",
-            {"KeepsValues", "RotatesItself", "TellsRotations", "ExaminesBackend", "WritesPolicy"},
+            {
+                "KeepsPrevious",
+                "KeepsValues",
+                "RotatesItself",
+                "TellsRotations",
+                "ExaminesBackend",
+                "WritesPolicy",
+            },
         ),
     ],
 )

@@ -387,10 +387,10 @@ def test_what_others_made_is_left_alone(mysql: MySql):
     rotation = _rotation("alternating-users")
     first = rotation.propose(None, step_context())
     rotation.create(first, step_context())
-    with pytest.raises(Conflict, match="was not made by rotator"):
+    with pytest.raises(Conflict, match="neither made nor adopted"):
         rotation.create(first, step_context(secret="another"))
     mysql.accounts[first.username, "10.%"] = _kept("of-somebody")
-    with pytest.raises(Conflict, match="was not made by rotator"):
+    with pytest.raises(Conflict, match="neither made nor adopted"):
         rotation.create(first, step_context())
 
 

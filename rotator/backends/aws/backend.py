@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 CURRENT: Final = "AWSCURRENT"
 PENDING: Final = "AWSPENDING"
 # Our own label for what a rotation has staged.
+_PREVIOUS: Final = "AWSPREVIOUS"
 _LABEL: Final = "ROTATOR_PENDING_"
 MARK: Final = "rotator_rotation_id"
 # What a secret of ours holds before its first credential: the first version of a secret gets the
@@ -91,6 +92,14 @@ class AwsBackend:
     def read(self, path: str, version: str) -> Version | None:
         """Return that very version."""
         found = self._read(path, VersionId=version)
+        if found is None or _NOTHING_YET in found["data"]:
+            return None
+        return self._version(path, found)
+
+    @within_timeout
+    def previous(self, path: str) -> Version | None:
+        """Return what has the label AWSPREVIOUS."""
+        found = self._read(path, VersionStage=_PREVIOUS)
         if found is None or _NOTHING_YET in found["data"]:
             return None
         return self._version(path, found)

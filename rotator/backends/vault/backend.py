@@ -88,6 +88,13 @@ class VaultBackend:
             return None
         return None if found is None else self._version(path, found)
 
+    def previous(self, path: str) -> Version | None:
+        """Return the version before the newest, unless it was deleted."""
+        current = self.current(path)
+        # To the API, version 0 is the newest.
+        number = 0 if current is None else int(current.id) - 1
+        return self.read(path, str(number)) if number else None
+
     def staged(self, path: str, rotation_id: str) -> Credential | None:
         """Return what this rotation has staged."""
         found = self._pending(path, rotation_id)

@@ -1,4 +1,4 @@
-"""adopt, get, reseal: handing a login over, reading and keeping what the backend serves."""
+"""get, reseal: reading and keeping what the backend serves."""
 
 from __future__ import annotations
 
@@ -8,17 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rotator.core.errors import UsageError
-from rotator.core.model import Credential
 from rotator.core.ports import Reseals
 from rotator.core.secret import MASK, Secret
-from rotator.faces.cli import envelope
 from rotator.faces.cli.command import command
-from rotator.faces.cli.options import Name, Reason
+from rotator.faces.cli.options import Name
 from rotator.faces.cli.run import Run
-from rotator.faces.cli.screen import at, relative
 
 if TYPE_CHECKING:
-    from rotator.bootstrap import App
     from rotator.core.model import Version
 
 _PANEL = "Credentials"
@@ -27,16 +23,6 @@ _UNSHOWN = "(only whoever rotates it knows it)"
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    command(
-        app,
-        "adopt",
-        panel=_PANEL,
-        examples="""
-        rotator adopt app-db
-        rotator adopt app-db --username app --password-from prompt
-        rotator adopt app-db --username app --password-from env:APP_PASSWORD
-        """,
-    )(adopt)
     command(
         app,
         "get",
@@ -55,55 +41,6 @@ def register(app: typer.Typer) -> None:
         rotator reseal local
         """,
     )(reseal)
-
-
-def adopt(
-    run: Run,
-    name: Name,
-    *,
-    username: Annotated[
-        str | None,
-        typer.Option(
-            "--username", metavar="LOGIN", show_default=False, help="The login that is in use now."
-        ),
-    ] = None,
-    password_from: Annotated[
-        str | None,
-        typer.Option(
-            "--password-from",
-            metavar="REFERENCE",
-            show_default=False,
-            help="Where its password is: env:NAME, file:PATH, BACKEND:PATH#FIELD, or prompt.",
-        ),
-    ] = None,
-    reason: Reason = "",
-) -> None:
-    """Take over a login as it stands. Nothing changes on the target.
-
-    What the backend holds must log in. Where the backend holds nothing yet, give the login with
-    --username and --password-from; it is tried before it is kept.
-    """
-    if (username is None) is not (password_from is None):
-        raise UsageError(
-            "--username and --password-from go together.",
-            hint="Give both, or neither when the backend holds the credential already.",
-            safety="Nothing was changed.",
-        )
-    with run.open_app() as app:
-        secret = app.secret(name)
-        first = None
-        if username is not None and password_from is not None:
-            first = Credential(username=username, password=_password(app, password_from))
-        health = app.engine.adopt(secret, first=first, reason=reason)
-        _ = app.checkpoint()
-        record = app.journal.secret(name)
-        due, now = record.next_due if record else None, app.clock.now()
-    run.data |= {**envelope.of_health(health), "next_due": due}
-    when = f"It is due {at(due)} ({relative(due, now)})." if due else "It is rotated on demand."
-    run.say(
-        f"{name}: login {health.login} is adopted as version {health.version}; it logs in.",
-        f"{when} What would happen then: rotator plan {name}",
-    )
 
 
 def get(
@@ -222,16 +159,3 @@ def _print(run: Run, name: str, found: Version, shown: dict[str, str]) -> None:
         run.write(f"  {key:<{width}}  {value}\n")
     if MASK in shown.values():
         run.note("Hidden values are shown with --reveal.")
-
-
-def _password(app: App, source: str) -> Secret:
-    if source != "prompt":
-        return app.resolve(source)
-    if not sys.stdin.isatty():
-        raise UsageError(
-            "there is no terminal to ask for the password on.",
-            hint="Give it as --password-from env:NAME or file:PATH.",
-        )
-    import getpass  # noqa: PLC0415
-
-    return Secret(getpass.getpass("Password: "))

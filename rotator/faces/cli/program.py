@@ -9,6 +9,7 @@ import typer
 
 from rotator import __version__
 from rotator.faces.cli import (
+    adoption,
     auditing,
     correcting,
     credentials,
@@ -41,6 +42,7 @@ _GROUPS: Final = (
     looking,
     notifying,
     correcting,
+    adoption,
     credentials,
     importing,
     auditing,

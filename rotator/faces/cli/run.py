@@ -104,6 +104,10 @@ class Run:
         code: int | None = None,
     ) -> int:
         """Note an error and tell of it; return its exit code."""
+        if isinstance(error, ModuleNotFoundError):
+            from rotator.plugins import missing_package  # noqa: PLC0415
+
+            error = missing_package(error) or error
         code = exits.of_error(error, begun=begun) if code is None else code
         self._codes.append(code)
         found = envelope.faults(error, secret=secret)
