@@ -242,7 +242,7 @@ def _said(where: str, doing: str, error: Said, user: str = "", *command: str) ->
 def _silent(where: str, doing: str) -> Transient:
     return Transient(
         f"{where} {f'({doing}) ' if doing else ''}did not answer in time.",
-        hint="Is it paused (end that: CLIENT UNPAUSE), does it run a slow script (SCRIPT KILL), or is its machine frozen or cut off?",
+        hint="Are its clients paused (CLIENT PAUSE, which ends when its time is over), does it run a slow script (end it: SCRIPT KILL), or is its machine frozen or cut off?",
     )
 
 

@@ -66,9 +66,12 @@ def effects() -> Effects:
 
 @contextmanager
 def worlds(
-    servers: list[ScratchValkey], strategy: str, *tapped: Effects
+    servers: list[ScratchValkey], strategy: str, *tapped: Effects, port: int | None = None
 ) -> Iterator[Callable[[], World]]:
-    """Make worlds on the nodes of one target, each with users of its own."""
+    """Make worlds on the nodes of one target, each with users of its own.
+
+    `port`: by which the plugin reaches the first of them, where that is a proxy's.
+    """
     first = servers[0]
     admin = Credential(username=ADMIN, password=Secret(_PASSWORD))
     for server in servers:
@@ -110,7 +113,7 @@ def worlds(
         world = World.of(
             PLUGIN,
             strategy,
-            target_options=TargetOptions(host=first.host, port=first.port, nodes=nodes),
+            target_options=TargetOptions(host=first.host, port=port or first.port, nodes=nodes),
             secret_options=secret_options(strategy, name),
             admin=admin,
             close=lambda: end(name),

@@ -1,0 +1,184 @@
+"""A step is over only when the server cannot act on it any more: each command is frozen, and thawed later."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rotations.valkey.wire import Link
+from rotator.api import Credential, Secret, StepError
+from rotator.testing.crash import explore_frozen, scenarios
+from rotator.testing.fakes import step_context
+from rotator.testing.holding import HoldingProxy
+from rotator.world import SystemClock
+from tests.valkey.house import House
+from tests.valkey.worlds import STRATEGIES, effects, worlds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from rotator.testing.crash import Effects, Hold
+    from rotator.testing.valkey import ScratchValkey
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> Effects:
+    """Make every command of the plugin's admin a point of its own."""
+    tapped = effects()
+    monkeypatch.setattr(Link, "call", tapped.through(Link.call))
+    return tapped
+
+
+@contextmanager
+def _stopped_process(server: ScratchValkey) -> Generator[tuple[int, Hold]]:
+    """Stop the server, as a frozen host would, and let it run again."""
+
+    def hold(_: Link) -> Callable[[], None]:
+        server.pause()
+
+        def thaw() -> None:
+            server.resume()
+            # Answered after everything that had come before.
+            server.run("PING")
+
+        return thaw
+
+    try:
+        yield server.port, hold
+    finally:
+        server.resume()
+
+
+@contextmanager
+def _silent_proxy(server: ScratchValkey) -> Generator[tuple[int, Hold]]:
+    """Keep back what the client sends, and deliver it once the client is gone."""
+    with HoldingProxy(server.host, server.port) as proxy:
+
+        def hold(link: Link) -> Callable[[], None]:
+            return proxy.hold(int(link.address.rpartition(":")[2]))
+
+        yield proxy.port, hold
+
+
+_HOLDS = {"stopped process": _stopped_process, "silent proxy": _silent_proxy}
+_SCENARIOS = ("rotation", "rollback before publish")
+
+
+def _explore(
+    server: ScratchValkey,
+    strategy: str,
+    how: str,
+    name: str,
+    commands: Effects,
+    sample: int | None,
+) -> None:
+    with (
+        _HOLDS[how](server) as (port, hold),
+        worlds([server], strategy, commands, port=port) as make,
+    ):
+        scenario = next(one for one in scenarios(make) if one.name == name)
+        report = explore_frozen(scenario, commands, hold, sample=sample, step_seconds=1.5)
+    assert not report.violations, str(report)
+    assert report.runs >= 1
+
+
+@pytest.mark.parametrize("how", _HOLDS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_command_frozen_on_the_server_breaks_no_promise(
+    server: ScratchValkey, strategy: str, how: str, commands: Effects
+):
+    """A sample: the client gives up, and the server goes on at a later moment."""
+    _explore(server, strategy, how, "rotation", commands, sample=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("name", _SCENARIOS)
+@pytest.mark.parametrize("how", _HOLDS)
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_no_command_frozen_at_any_point_breaks_a_promise(
+    server: ScratchValkey, strategy: str, how: str, name: str, commands: Effects
+):
+    """Every command, thawed at every later call of the engine."""
+    _explore(server, strategy, how, name, commands, sample=None)
+
+
+def test_a_command_that_was_given_up_is_never_done_late(house: House):
+    """It waits in a proxy, its client gone; the next connection ends the server's side before it looks."""
+    (server,) = house.servers
+    with HoldingProxy(server.host, server.port) as proxy:
+        secret = house.secret("dual-password", port=proxy.port)
+        house.adopt(secret)
+        current = house.serves(secret)
+        ctx = step_context(current=current, adopted=frozenset({house.name}), timeout=1.0)
+        late = Credential(username=house.name, password=Secret("this-comes-too-late"))
+        assert secret.rotation.probe(current, ctx)
+        real, thaws = Link.call, list[Any]()
+
+        def call(link: Link, *command: Any) -> Any:
+            if command[:2] == ("ACL", "SETUSER") and not thaws:
+                thaws.append(proxy.hold(int(link.address.rpartition(":")[2])))
+            return real(link, *command)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Link, "call", call)
+            with pytest.raises(StepError):
+                secret.rotation.create(late, ctx)
+        secret.rotation.withdraw(late, step_context(current=current, adopted=ctx.adopted))
+        thaws[0]()
+        assert server.lets_in(house.name, current.password.reveal())
+        assert not server.lets_in(house.name, "this-comes-too-late")
+
+
+@pytest.mark.parametrize("trouble", ["frozen", "clients paused"])
+@pytest.mark.parametrize("call", ["probe", "create", "verify", "revoke", "withdraw", "sessions"])
+def test_every_call_keeps_the_step_s_time(house: House, trouble: str, call: str):
+    """To within a second, with a real clock, whatever the server is busy with."""
+    (server,) = house.servers
+    secret = house.secret("dual-password")
+    house.adopt(secret)
+    current = house.serves(secret)
+    rotation: Any = secret.rotation
+    ctx = step_context(
+        current=current, adopted=frozenset({house.name}), timeout=0.6, clock=SystemClock()
+    )
+    new = rotation.propose(current, ctx)
+    do: dict[str, Callable[[], object]] = {
+        "probe": lambda: rotation.probe(current, ctx),
+        "create": lambda: rotation.create(new, ctx),
+        "verify": lambda: rotation.verify(new, ctx),
+        "revoke": lambda: rotation.revoke(new, ctx),
+        "withdraw": lambda: rotation.withdraw(new, ctx),
+        "sessions": lambda: rotation.sessions(house.name, ctx),
+    }
+    with _TROUBLES[trouble](server):
+        begun = time.monotonic()
+        with pytest.raises(StepError) as raised:
+            do[call]()
+        took = time.monotonic() - begun
+    assert took < 0.6 + 0.5
+    assert "did not answer in time" in str(raised.value)
+    assert "CLIENT PAUSE" in raised.value.hint
+
+
+@contextmanager
+def _frozen(server: ScratchValkey) -> Generator[None]:
+    server.pause()
+    try:
+        yield
+    finally:
+        server.resume()
+
+
+@contextmanager
+def _paused(server: ScratchValkey) -> Generator[None]:
+    # Nobody can end it before: CLIENT UNPAUSE is a command that waits, too.
+    server.run("CLIENT PAUSE", "1500", "ALL")
+    yield
+    server.run("PING")
+
+
+_TROUBLES = {"frozen": _frozen, "clients paused": _paused}
