@@ -244,8 +244,12 @@ class Server:
                 f"Valkey or Redis at {place} rejects the admin login {admin.username!r}: no such user, user off, or another password.",
                 hint=f"Put the right password where `admin` of target {self.name!r} is kept; or, on each node, as nodes do not share users: ACL SETUSER {admin.username} on >PASSWORD, then ACL SAVE.",
             )
-        with translated(f"Valkey or Redis at {place}", "asking for our connection's id"):
-            link.identify()
+        try:
+            with translated(f"Valkey or Redis at {place}", "asking for our connection's id"):
+                link.identify()
+        except BaseException:
+            link.close()
+            raise
         with self._guard:
             self._open.add(link)
         return link

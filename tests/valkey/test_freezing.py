@@ -33,26 +33,6 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> Effects:
 
 
 @contextmanager
-def _stopped_process(server: ScratchValkey) -> Generator[tuple[int, Hold]]:
-    """Stop the server, as a frozen host would, and let it run again."""
-
-    def hold(_: Link) -> Callable[[], None]:
-        server.pause()
-
-        def thaw() -> None:
-            server.resume()
-            # Answered after everything that had come before.
-            server.run("PING")
-
-        return thaw
-
-    try:
-        yield server.port, hold
-    finally:
-        server.resume()
-
-
-@contextmanager
 def _silent_proxy(server: ScratchValkey) -> Generator[tuple[int, Hold]]:
     """Keep back what the client sends, and deliver it once the client is gone."""
     with HoldingProxy(server.host, server.port) as proxy:
@@ -63,20 +43,18 @@ def _silent_proxy(server: ScratchValkey) -> Generator[tuple[int, Hold]]:
         yield proxy.port, hold
 
 
-_HOLDS = {"stopped process": _stopped_process, "silent proxy": _silent_proxy}
 _SCENARIOS = ("rotation", "rollback before publish")
 
 
 def _explore(
     server: ScratchValkey,
     strategy: str,
-    how: str,
     name: str,
     commands: Effects,
     sample: int | None,
 ) -> None:
     with (
-        _HOLDS[how](server) as (port, hold),
+        _silent_proxy(server) as (port, hold),
         worlds([server], strategy, commands, port=port) as make,
     ):
         scenario = next(one for one in scenarios(make) if one.name == name)
@@ -85,25 +63,23 @@ def _explore(
     assert report.runs >= 1
 
 
-@pytest.mark.parametrize("how", _HOLDS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_command_frozen_on_the_server_breaks_no_promise(
-    server: ScratchValkey, strategy: str, how: str, commands: Effects
+    server: ScratchValkey, strategy: str, commands: Effects
 ):
     """A sample: the client gives up, and the server goes on at a later moment."""
-    _explore(server, strategy, how, "rotation", commands, sample=1)
+    _explore(server, strategy, "rotation", commands, sample=1)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("name", _SCENARIOS)
-@pytest.mark.parametrize("how", _HOLDS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_no_command_frozen_at_any_point_breaks_a_promise(
-    server: ScratchValkey, strategy: str, how: str, name: str, commands: Effects
+    server: ScratchValkey, strategy: str, name: str, commands: Effects
 ):
     """Every command, thawed at every later call of the engine."""
-    _explore(server, strategy, how, name, commands, sample=None)
+    _explore(server, strategy, name, commands, sample=None)
 
 
 def test_a_command_that_was_given_up_is_never_done_late(house: House):
