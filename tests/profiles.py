@@ -14,7 +14,10 @@ import sys
 import time
 from typing import Final
 
-ENGINES: Final = {"postgresql": "tests.postgresql.profiles"}
+ENGINES: Final = {
+    "postgresql": "tests.postgresql.profiles",
+    "valkey": "tests.valkey.profiles",
+}
 _SHOWN: Final = 20
 
 
