@@ -65,30 +65,33 @@ def test_an_unknown_plugin(rotator: Real):
 
 
 def test_an_unreachable_host(rotator: Real):
-    """The address is named; the rotation is undone; the application is safe."""
+    """The address is named; the rotation is undone; the text says what was changed."""
     rotator.configure(port=1)
     error = _error(rotator.json("rotate", "app", code=1))
     assert error["kind"] == "transient"
     assert ":1" in error["what"]
-    assert "safe" in error["safety"]
+    assert error["safety"]
+    assert "is safe" not in error["safety"]
 
 
 def test_a_wrong_admin_password(rotator: Real):
-    """It needs a person: parked, with the admin and the target named, and the password nowhere."""
+    """The target waits, nothing is parked; admin and target are named, and the password nowhere."""
     rotator.environ["ROTATOR_ADMIN_PASSWORD"] = "wrong-password-of-the-admin"
     told = rotator.json("rotate", "app", code=3)
     error = _error(told)
-    assert error["kind"] == "denied"
+    assert error["kind"] == "unavailable"
     assert "rotator_admin" in error["what"]
+    assert "target main" in error["what"]
     assert "wrong-password" not in told.out + told.err
-    assert "safe" in error["safety"]
+    assert "nothing was parked" in error["safety"]
 
 
 def test_an_admin_password_that_is_not_set(rotator: Real):
     """The variable is named, and where to set it; the rotation does not begin."""
     del rotator.environ["ROTATOR_ADMIN_PASSWORD"]
     events = rotator.json("audit", "show").data["events"]
-    error = _error(rotator.json("rotate", "app", code=2))
+    error = _error(rotator.json("rotate", "app", code=3))
+    assert error["kind"] == "unavailable"
     assert rotator.json("audit", "show").data["events"] == events
     assert "ROTATOR_ADMIN_PASSWORD" in error["what"]
 

@@ -216,9 +216,9 @@ OBSERVED = {
     'a schema that "$user" finds': (
         """CREATE SCHEMA {a};
         GRANT USAGE ON SCHEMA {a} TO {n}_grp;
-        CREATE TABLE {a}.only (id int);
-        GRANT SELECT ON {a}.only TO {n}_grp""",
-        "SELECT count(*) FROM only",
+        CREATE TABLE {a}.mine (id int);
+        GRANT SELECT ON {a}.mine TO {n}_grp""",
+        "SELECT count(*) FROM mine",
     ),
     "comment of an operator": (
         "COMMENT ON ROLE {a} IS 'call 555, \"now\"'",

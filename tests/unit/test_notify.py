@@ -84,7 +84,10 @@ def test_a_webhook_is_a_cloud_event_whose_signature_holds():
     event = json.loads(body)
     assert event["type"] == "rotator.parked"
     assert event["subject"] == "app"
-    assert event["data"]["message"] == "app is parked: a person must look: the admin lacks a right"
+    assert (
+        event["data"]["message"]
+        == "app is parked until an operator mends the cause: the admin lacks a right"
+    )
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     right = hmac.new(_KEY.reveal().encode(), signed, hashlib.sha256).digest()
     assert headers["webhook-signature"] == f"v1,{base64.b64encode(right).decode()}"

@@ -206,7 +206,10 @@ def test_an_engine_that_is_locked_out_is_told_with_the_way_back(rotator: Real, s
     assert "what-the-engine-never-kept" not in failed.err
     assert shop.lets_in(served)
     failed = rotator("rotate", "app", code=3)
-    assert "The application is safe: what is served logs in." in failed.err
+    assert (
+        "The application is safe: the credential that is served authenticated just now."
+        in failed.err
+    )
 
     shop.sql(f"ALTER ROLE {shop.root} PASSWORD 'set-by-a-person'")
     shop.connect("set-by-a-person")
