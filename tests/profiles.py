@@ -15,6 +15,7 @@ import time
 from typing import Final
 
 ENGINES: Final = {
+    "mysql": "tests.mysql.profiles",
     "postgresql": "tests.postgresql.profiles",
     "valkey": "tests.valkey.profiles",
 }
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
                 bad += bool(differences)
                 for one in differences[:_SHOWN]:
                     print(f"{given.engine} {version} profile {seed}: {one}", flush=True)
-                if (number + 1) % 100 == 0:
+                if (number + 1) % 50 == 0:
                     print(f"  {version}: {number + 1} profiles, {bad} differ", flush=True)
             seconds = time.monotonic() - begun
             print(
