@@ -296,10 +296,31 @@ def _of_valkey(ground: Ground) -> tuple[str, Mapping[str, Callable[[Credential],
             file.rmdir()
             file.write_text(kept)
 
+    @contextmanager
+    def no_connection_left(_: Credential) -> Generator[None]:
+        admin = server.client()
+        admin.config_set("maxclients", admin.info("clients")["connected_clients"])
+        try:
+            yield
+        finally:
+            admin.config_set("maxclients", 10_000)
+            admin.close()
+
+    @contextmanager
+    def probe_fails(_: Credential) -> Generator[None]:
+        server.run("ACL SETUSER", "single", "-exists")
+        try:
+            yield
+        finally:
+            server.run("ACL SETUSER", "single", "+exists")
+
+    server.run("ACL SETUSER", "model", "allkeys", "+exists")
     return (
-        "{username: single, like: model}",
+        '{username: single, like: model, probes: ["EXISTS probed"]}',
         {
             "users cannot be saved": cannot_save,
+            "no connection left": no_connection_left,
+            "probe fails": probe_fails,
             **{name: lambda _, name=name: _released(others[name]) for name in others},
         },
     )
