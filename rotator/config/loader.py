@@ -65,6 +65,7 @@ def load_file(
         file=file,
         base=file.parent,
         watched=files.watched,
+        defaults=dict(_section(data, KEY)),
         journal=JournalSettings(
             url=address.absolute(journal.url, file.parent),
             password=journal.password,

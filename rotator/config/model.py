@@ -108,6 +108,8 @@ class Settings:
     base: Path
     journal: JournalSettings
     watched: Watched = field(default_factory=Watched)
+    # What the main file says of all its secrets, as it stands there.
+    defaults: Mapping[str, object] = field(default_factory=dict[str, object])
     backends: Mapping[str, BackendSettings] = field(default_factory=dict[str, BackendSettings])
     targets: Mapping[str, TargetSettings] = field(default_factory=dict[str, TargetSettings])
     secrets: Mapping[str, SecretSettings] = field(default_factory=dict[str, SecretSettings])

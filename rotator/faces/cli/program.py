@@ -15,6 +15,7 @@ from rotator.faces.cli import (
     credentials,
     database,
     demonstrating,
+    entries,
     envelope,
     exits,
     extending,
@@ -36,6 +37,7 @@ _Misuse: Final = cast("type[Exception]", typer.BadParameter.__mro__[1])
 _GROUPS: Final = (
     demonstrating,
     preparing,
+    entries,
     extending,
     rotating,
     serving,

@@ -1,0 +1,192 @@
+"""add: writing entries for secrets into the configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from rotator.core.errors import UsageError
+from rotator.faces.cli.command import command
+from rotator.faces.cli.run import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from rotator.config import Settings
+    from rotator.core.ports import PluginInfo
+
+    Entry = dict[str, object]
+
+_PANEL: Final = "Prepare"
+# Which strategy suits a login that exists, by what its plugin has: first those without a gap.
+_PROPOSED: Final = ("dual-password", "new-user", "single-user")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command of this file."""
+    command(
+        app,
+        "add",
+        panel=_PANEL,
+        examples="""
+        rotator add billing
+        rotator add billing shop search
+        rotator add legacy --target main --strategy single-user --login legacy
+        """,
+    )(add)
+
+
+def add(
+    run: Run,
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAME", show_default=False, help="Names of new secrets.")
+    ],
+    *,
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="TARGET", show_default=False, help="Its target."),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option("--backend", metavar="BACKEND", show_default=False, help="What keeps it."),
+    ] = None,
+    path: Annotated[
+        str | None,
+        typer.Option("--path", metavar="PATH", show_default=False, help="Where that keeps it."),
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(
+            "--strategy", metavar="STRATEGY", show_default=False, help="How it is rotated."
+        ),
+    ] = None,
+    login: Annotated[
+        str | None,
+        typer.Option(
+            "--login",
+            metavar="LOGIN",
+            show_default=False,
+            help="The login that is in use now. Default: the secret's name.",
+        ),
+    ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option("--policy", metavar="POLICY", show_default=False, help="One of `policies`."),
+    ] = None,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", show_default=False, help="A label; may be repeated."),
+    ] = None,
+) -> None:
+    """Write entries for secrets into the configuration; its comments and formatting stay.
+
+    What `defaults` say is left out. A target or backend that is the only one is taken, and the
+    strategy is proposed by the target's plugin. Nothing is connected to.
+    """
+    from rotator.config import load  # noqa: PLC0415
+
+    given: Entry = {
+        key: value
+        for key, value in {
+            "target": target,
+            "backend": backend,
+            "path": path,
+            "strategy": strategy,
+            "policy": policy,
+            "tags": tags or None,
+        }.items()
+        if value is not None
+    }
+    if (login is not None or path is not None) and len(names) > 1:
+        raise UsageError(
+            "--login and --path are of one secret.",
+            hint="Add the secrets one by one.",
+            safety="Nothing was changed.",
+        )
+    settings = load(run.config)
+    entries = {name: completed(settings, name, dict(given), login) for name in names}
+    write(run, run.config, {"secrets": entries})
+    listed = " ".join(names)
+    run.say(f"Next: rotator doctor {listed} && rotator adopt {listed}")
+
+
+def write(run: Run, file: Path, sections: dict[str, dict[str, Entry]]) -> None:
+    """Write entries and show the lines."""
+    from rotator.config import load  # noqa: PLC0415
+    from rotator.config.insertion import insert, line_of  # noqa: PLC0415
+
+    insert(file, sections, load)
+    lines = [
+        f"{section}: {line_of(name, entry)}"
+        for section, entries in sections.items()
+        for name, entry in entries.items()
+    ]
+    run.data |= {"file": str(file), "entries": lines}
+    run.say(*(f"written to {file}: {line}" for line in lines))
+
+
+def completed(settings: Settings, name: str, entry: Entry, login: str | None) -> Entry:
+    """Return an entry with what neither it nor the defaults say. Raises `UsageError`."""
+    said: Entry = {**settings.defaults, **entry}
+    if "target" not in said:
+        said["target"] = entry["target"] = _only(settings.targets, "target")
+    chosen = settings.targets.get(str(said["target"]))
+    if chosen is None:
+        # The file's own check says which targets there are.
+        return entry
+    from rotator.plugins import rotation_plugin  # noqa: PLC0415
+
+    info = rotation_plugin(chosen.plugin).info
+    if "backend" not in said and not info.keeps_secrets:
+        entry["backend"] = _only(settings.backends, "backend")
+    if "strategy" not in said:
+        said["strategy"] = entry["strategy"] = proposed(info)
+    if "options" not in said or login is not None:
+        options = options_for(info, str(said["strategy"]), login or name)
+        if options:
+            entry["options"] = options
+    return entry
+
+
+def proposed(info: PluginInfo) -> str:
+    """Return the strategy that suits a login which exists already."""
+    known = [one.name for one in info.strategies]
+    found = next((one for one in _PROPOSED if one in known), None)
+    if found is None:
+        raise UsageError(
+            f"plugin {info.name!r} has several strategies and none is proposed.",
+            hint=f"Name one: --strategy {'|'.join(known)}",
+            safety="Nothing was changed.",
+        )
+    # A group that owns everything is a matter of PostgreSQL; elsewhere one login keeps two passwords.
+    return found
+
+
+def options_for(info: PluginInfo, strategy: str, login: str) -> Entry:
+    """Return the options by which a strategy finds a login that exists already."""
+    declared = info.secret_options
+    known = (
+        {one.name for one in dataclasses.fields(declared)}
+        if dataclasses.is_dataclass(declared)
+        else set[str]()
+    )
+    wanted: Entry = {"username": login}
+    if strategy == "alternating-users":
+        wanted = {"users": [login, f"{login}_clone"]}
+    elif strategy == "new-user":
+        wanted = {"group": login} if "group" in known else {"like": login}
+    return {key: value for key, value in wanted.items() if key in known}
+
+
+def _only(found: Iterable[str], noun: str) -> str:
+    names = list(found)
+    if len(names) == 1:
+        return names[0]
+    raise UsageError(
+        f"which {noun} is not given, and there is {'more than one' if names else 'none'}.",
+        hint=f"Name it: --{noun} {'|'.join(names) or noun.upper()}",
+        safety="Nothing was changed.",
+    )
