@@ -584,11 +584,14 @@ def load_settings(config: Path) -> Settings:
     return load(config)
 
 
-def policy(config: Path, backend: str, names: Sequence[str], *, of: str) -> str:
+def policy(
+    config: Path, backend: str, names: Sequence[str], *, of: str, also: Sequence[str] = ()
+) -> str:
     """Return the least policy for a backend, in its own language. Nothing is connected to.
 
     It covers the secrets in `names`, or all of them, and for rotator also what it reads and keeps
-    there itself. Raises `UsageError` where the backend has no such policy.
+    there itself. `also`: further paths, of secrets that are not configured yet. Raises `UsageError`
+    where the backend has no such policy.
     """
     settings = load(config)
     chosen = settings.backends.get(backend)
@@ -605,6 +608,7 @@ def policy(config: Path, backend: str, names: Sequence[str], *, of: str) -> str:
         )
     wanted = [settings.secret(name) for name in names] or settings.secrets.values()
     rotated = [path for one in wanted for path in one.paths(backend)]
+    rotated += [path for path in also if path not in rotated]
     if of not in plugin.policies:
         raise UsageError(
             f"backend {backend!r} has no policy for {of!r}.",

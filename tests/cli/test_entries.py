@@ -83,3 +83,13 @@ def test_a_name_alone_is_written_with_its_colon():
     """As the file wants it."""
     assert line_of("shop", {}) == "shop:"
     assert line_of("shop", {"tags": ["a"]}) == "shop: {tags: [a]}"
+
+
+def test_a_policy_covers_paths_that_are_not_configured_yet(cli: Cli):
+    """So that `import` can read them under the least rights."""
+    cli.edit("backends:\n", "backends:\n  vault: {type: vault}\n")
+    without = cli("policy", "vault").out
+    told = cli("policy", "vault", "--also", "apps/shop", "--also", "apps/search").out
+    assert 'path "secret/data/apps/shop"' in told
+    assert 'path "secret/data/apps/search"' in told
+    assert "apps/" not in without

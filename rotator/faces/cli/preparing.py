@@ -154,6 +154,16 @@ def policy(
             " may call that function.",
         ),
     ] = "rotator",
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--also",
+            metavar="PATH",
+            show_default=False,
+            help="A further path, of a secret that is not configured yet, such as one to import;"
+            " may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Print the least rights that rotator, or an application, needs in a backend.
 
@@ -162,7 +172,7 @@ def policy(
     """
     from rotator.bootstrap import policy as made  # noqa: PLC0415
 
-    text = made(run.config, backend, names or (), of=of)
+    text = made(run.config, backend, names or (), of=of, also=also or ())
     run.data |= {"backend": backend, "for": of, "policy": text}
     if not run.as_json:
         run.write(text)
