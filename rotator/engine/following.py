@@ -97,7 +97,8 @@ class Following:
             except RotatorError as error:
                 self._tell_where(error)
                 again = self._world.clock.now() + wait
-                if error.kind not in RETRIED or again > self._retries_until:
+                passes = error.kind in RETRIED and error.kind != Unavailable.kind
+                if not passes or again > self._retries_until:
                     raise
                 self._world.clock.sleep(wait.total_seconds())
                 wait = min(2 * wait, self._secret.policy.backoff_cap)

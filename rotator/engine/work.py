@@ -241,7 +241,8 @@ class Work:
                 case WaitUntil(at=at, why=why):
                     history += self._append(pending)
                     pending = []
-                    if at > self._patience_ends:
+                    # A host that is away is not waited for here: whoever knows of it tries again.
+                    if at > self._patience_ends or isinstance(error, Unavailable):
                         return self._result(
                             rotation_id, history, error, resumed=resumed, until=at, waiting=why
                         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rotator.core.errors import Unavailable
 from rotator.core.model import Credential, Outcome, Policy
 from rotator.engine import Engine, ManagedSecret
 from rotator.testing.fake_backend import FakeBackend
@@ -94,3 +96,23 @@ def test_the_old_password_is_tried_once_after_a_revoke(strategy: str):
     result = engine.rotate(secret)
     assert result.old_refused is True
     assert len(rotation.wrong) == 1
+
+
+def test_a_call_does_not_wait_for_a_host_that_is_away():
+    """Whatever its patience and however short the waits: the rotation stays open, tried once."""
+    engine, secret, rotation = _world("new-user", locks=False)
+    engine.rotate(secret)
+    tries: list[str] = []
+
+    def rejected(new: Credential, _ctx: StepContext) -> None:
+        tries.append(new.username)
+        raise Unavailable("the admin is rejected.", hint="Correct its password.")
+
+    rotation.create = rejected  # type: ignore[attr-defined]
+    short = replace(_NO_GRACE, backoff_cap=timedelta(milliseconds=1))
+    result = engine.rotate(replace(secret, policy=short), patience=timedelta(days=1))
+    assert len(tries) == 1
+    assert result.outcome is None
+    assert result.waiting == "waiting for target db"
+    assert result.error is not None
+    assert result.error.kind == "unavailable"
