@@ -19,6 +19,7 @@ from rotator.core.model import DrainThen, Outcome
 from rotator.engine import ManagedSecret
 from rotator.journal import audit
 from tests.house import FIRST, QUICK
+from tests.mysql.dialects import MARIADB
 from tests.mysql.houses import House
 from tests.mysql.worlds import STRATEGIES, logs_in
 
@@ -334,7 +335,8 @@ def test_awkward_names_hosts_and_passwords_are_taken_as_they_are(
         made, name=f"{house.name} {next(_numbers)}", path=f"{house.name}-{next(_numbers)}"
     )
     house.engine.adopt(secret, first=Credential(username=name, password=Secret(password)))
-    for _ in range(2):
+    # A login on MySQL without TLS costs an exchange of keys: once is enough there.
+    for _ in range(2 if house.dialect is MARIADB else 1):
         result = house.engine.rotate(secret)
         assert result.outcome is Outcome.DONE, result.error
         served = house.serves(secret)
