@@ -151,14 +151,15 @@ def test_a_login_by_which_rotator_works_is_refused(
 def test_a_sealed_and_an_absent_server_are_told(
     rotator: Real, edit: Callable[[str, str], None], shop: Shop
 ):
-    """Both may pass by themselves: nothing is written down as begun."""
+    """Nothing is written down as begun; for a sealed one somebody has to do something, and all secrets wait."""
     rotator("adopt", "app")
     shop.bao.seal()
     try:
-        said = rotator("rotate", "app", "--patience", "0s", code=1).err
+        said = rotator("rotate", "app", "--patience", "0s", code=3).err
     finally:
         shop.bao.unseal()
     assert "is sealed" in said
+    assert "bao operator unseal" in said
     edit(f":{shop.bao.port}", ":1")
     said = rotator("rotate", "app", "--patience", "0s", code=1).err
     assert "cannot be reached" in said
