@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from rotator import plugins, world
 from rotator.backends.sealing import create_key_file
-from rotator.config import load
+from rotator.config import load, remembered
 from rotator.core import durations
 from rotator.core.errors import (
     RETRIED,
@@ -178,8 +178,13 @@ class App:
         return list(dict.fromkeys(chosen))
 
     def secret(self, name: str) -> ManagedSecret:
-        """Return one secret, ready to be rotated."""
-        chosen = self.settings.secret(name)
+        """Return one secret, ready to be rotated.
+
+        One that the configuration no longer names comes from the journal while it is not retired.
+        """
+        chosen = self.settings.secrets.get(name) or self.forgotten(name)
+        if chosen is None:
+            chosen = self.settings.secret(name)
         target = self.settings.targets[chosen.target]
         return ManagedSecret(
             name=chosen.name,
@@ -196,6 +201,27 @@ class App:
                 Copy(backend_name=one.backend, backend=self.backend(one.backend), path=one.path)
                 for one in chosen.copies
             ),
+            entry=remembered.entry(chosen),
+        )
+
+    def forgotten(self, name: str) -> SecretSettings | None:
+        """Return the entry that the newest rotation of a forgotten secret was begun with.
+
+        None when the secret is not forgotten. Raises `UsageError` when too little is known of it.
+        """
+        record = self.journal.secret(name)
+        if record is None or not self.overview.is_forgotten(record):
+            return None
+        opened = self.journal.open_rotation(name)
+        newest = [opened] if opened is not None else self.journal.rotations(name, 1)
+        if not newest:
+            raise UsageError(
+                f"the configuration does not name {name}, and the journal does not know its strategy.",
+                hint=f"Put its entry back, or end its management: rotator retire {name}",
+                safety="Nothing was changed.",
+            )
+        return remembered.remembered(
+            name, self.journal.history(newest[0].id)[0].data, self.settings
         )
 
     def backend(self, name: str) -> SecretBackend:
@@ -352,6 +378,7 @@ class App:
             log=log,
             tell=tell,
             faults=Faults(signs=self.signs, log=log, tell=tell),
+            forgotten=self.forgotten,
         )
 
     # -- the journal ---------------------------------------------------------------------------

@@ -249,7 +249,7 @@ class Overview:
     def is_forgotten(self, record: SecretRecord) -> bool:
         """Return whether the journal knows a login or an open rotation that the file no longer names."""
         left = record.retired is not None or record.renamed_to is not None
-        kept = record.open_rotation is not None or record.login is not None or record.retiring
+        kept = record.open_rotation is not None or record.login is not None
         return record.name not in self.secrets and kept and not left
 
     def faults(self) -> dict[str, Fault]:
@@ -468,8 +468,9 @@ def _trouble(record: SecretRecord, look: _Look, *, forgotten: bool) -> _Look:
 
     if record.refused is not None:
         return worse(State.REFUSED, record.refused, _cure(record, look))
-    if forgotten and record.retiring:
-        return worse(State.FORGOTTEN, "its retirement was interrupted.", f"rotator retire {name}")
+    if record.retiring is not None:
+        again = f"rotator retire {name}{record.retiring}"
+        return worse(State.FORGOTTEN, "its retirement was interrupted.", again)
     if forgotten and record.open_rotation is not None:
         cause = f"rotation {record.open_rotation} is open, and the configuration no longer names {name}."
         hint = f"Complete it: rotator resume {name}. Then: rotator retire {name}"

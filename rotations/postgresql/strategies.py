@@ -192,6 +192,15 @@ class _Login:
             ),
         ]
 
+    def close_login(self, login: Credential, ctx: StepContext) -> None:
+        """Let nobody in as `login` any more. The role stays: it may own objects."""
+        with self._server.admin(f"ending login {login.username!r}") as admin:
+            role = look(admin, [login.username]).get(login.username)
+            if role is None:
+                return
+            self._require_ours(role, ctx)
+            ending.close(self._server, admin, role, ctx, end_sessions=ctx.end_sessions)
+
     # -- what a strategy says ------------------------------------------------------------------
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
@@ -266,7 +275,7 @@ class _Login:
 
     def _is_ours(self, role: Role | Profile, ctx: StepContext) -> bool:
         """Return whether rotator made or adopted a role for this secret; raise for another secret's."""
-        if (role.mark is not None and role.mark.secret == ctx.secret) or role.name in ctx.adopted:
+        if (role.mark is not None and role.mark.secret in ctx.names) or role.name in ctx.adopted:
             return True
         if role.mark is not None:
             raise not_ours(f"role {role.name!r}", role.name, ctx, owner=role.mark.secret)
@@ -316,6 +325,10 @@ class NewUser(_Login):
                 if not look(admin, [name]):
                     break
         return candidate(name, current, ctx)
+
+    def close_login(self, login: Credential, ctx: StepContext) -> None:
+        """End it as a revoke would: the group inherits what it owns."""
+        self.revoke(login, ctx)
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Refuse new logins, wait for the sessions, hand over what it owns, drop it."""
@@ -400,7 +413,7 @@ class AlternatingUsers(_Login):
             role = look(admin, [new.username]).get(new.username)
             ours = role is not None and (
                 role.name in ctx.adopted
-                or (role.mark is not None and role.mark.secret == ctx.secret)
+                or (role.mark is not None and role.mark.secret in ctx.names)
             )
             if role is None or not ours or (ctx.current and ctx.current.username == role.name):
                 return

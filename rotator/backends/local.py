@@ -216,6 +216,15 @@ class LocalBackend:
                 (path, rotation_id),
             )
 
+    def remove(self, path: str, *, expect: str | None) -> None:
+        """Remove every version at `path`, if `expect` still is the current one."""
+        with self._writing() as db:
+            current = _one(db, "SELECT id FROM versions WHERE path = ? AND stage = 'current'", path)
+            now = str(current[0]) if current else None
+            if now is not None and now != expect:
+                raise self._conflict(path, now, expect)
+            db.execute("DELETE FROM versions WHERE path = ?", (path,))
+
     def restore(self, path: str, *, expect: str, to: str) -> str:
         """Make version `to` current again, if `expect` still is."""
         with self._writing() as db:

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from rotator.core.ports import (
+    ClosesLogins,
     CountsSessions,
     Examines,
     ExaminesBackend,
@@ -14,6 +15,7 @@ from rotator.core.ports import (
     KeepsPrevious,
     KeepsValues,
     LocksAccounts,
+    RemovesSecrets,
     Reseals,
     RotatesItself,
     TakesTurns,
@@ -21,6 +23,7 @@ from rotator.core.ports import (
 )
 
 OF_ROTATIONS: Final[tuple[type, ...]] = (
+    ClosesLogins,
     CountsSessions,
     Explains,
     ExplainsRejections,
@@ -31,6 +34,7 @@ OF_ROTATIONS: Final[tuple[type, ...]] = (
 OF_BACKENDS: Final[tuple[type, ...]] = (
     KeepsPrevious,
     KeepsValues,
+    RemovesSecrets,
     RotatesItself,
     Reseals,
     TellsRotations,

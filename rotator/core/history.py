@@ -82,7 +82,7 @@ class SecretRecord:
     parked_hint: str | None = None
     drift: str | None = None
     stale: tuple[str, ...] = ()
-    retiring: bool = False
+    retiring: str | None = None
     retired: str | None = None
     retired_at: datetime | None = None
     renamed_to: str | None = None
@@ -170,7 +170,7 @@ def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
 
 # What is true again once a secret is under our care, and what is no longer once it has left it.
 _MANAGED: Final[Mapping[str, Any]] = {
-    "retiring": False,
+    "retiring": None,
     "retired": None,
     "retired_at": None,
     "renamed_to": None,
@@ -187,7 +187,7 @@ _ENDED: Final[Mapping[str, Any]] = {
     "former_rotated_at": None,
     "former_since": None,
     "timing": None,
-    "retiring": False,
+    "retiring": None,
     "refused": None,
     "refused_at": None,
     "refused_hint": None,
@@ -244,7 +244,9 @@ def _management(event: Event) -> dict[str, Any]:
         case Kind.REQUESTED | Kind.ADOPTED:
             return dict(_MANAGED)
         case Kind.RETIRE_REQUESTED:
-            return {"retiring": True}
+            flags = ("drop_login", "remove_value")
+            asked = [f" --{flag.replace('_', '-')}" for flag in flags if data.get(flag)]
+            return {"retiring": "".join(asked)}
         case Kind.RETIRED:
             return {**_ENDED, "retired": text(data, "reason") or "", "retired_at": event.at}
         case Kind.RENAMED if text(data, "to") is not None:

@@ -98,6 +98,12 @@ class StepContext:
     adopted: frozenset[str] = frozenset()
     end_sessions: bool = False
     path: str = ""
+    former_names: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names whose marks on the target are this secret's own: today's and former ones."""
+        return self.former_names | {self.secret}
 
     def seconds_left(self) -> float:
         """Return how many seconds the step still has; never less than zero."""
@@ -173,6 +179,43 @@ class CountsSessions(Protocol):
 
     def sessions(self, login: str, ctx: StepContext) -> list[Session]:
         """Return the open sessions of `login`, ours excepted."""
+        ...
+
+
+@runtime_checkable
+class ClosesLogins(Protocol):
+    """A rotation that can end the login that is served: `rotator retire --drop-login`."""
+
+    def close_login(self, login: Credential, ctx: StepContext) -> None:
+        """Afterwards `login` no longer logs in. Gone already is success.
+
+        What it owns goes where a revoke would take it. Raises `InUse` while sessions of it are open
+        and `ctx.end_sessions` is false, and `Conflict` for a login that is not ours.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkedLogin:
+    """A login on a target that bears a mark of rotator's. `remove` is the statement that drops it.
+
+    `is_of` tells whether the mark is that of a secret of this name, `by` whether a rotation of this
+    id made it: a mark may hold digests instead of names.
+    """
+
+    login: str
+    can_login: bool
+    is_of: Callable[[str], bool]
+    by: Callable[[str], bool]
+    remove: str = ""
+
+
+@runtime_checkable
+class ListsMarked(Protocol):
+    """A target that can list the logins that bear marks of rotator's."""
+
+    def marked(self, ctx: StepContext) -> list[MarkedLogin]:
+        """Return every login with a mark, of whichever secret. Nothing is changed."""
         ...
 
 
@@ -298,6 +341,18 @@ class KeepsPrevious(Protocol):
 
     def previous(self, path: str) -> Version | None:
         """Return the version that was current before the current one; None where it is not kept."""
+        ...
+
+
+@runtime_checkable
+class RemovesSecrets(Protocol):
+    """A backend that can remove a secret with all its versions."""
+
+    def remove(self, path: str, *, expect: str | None) -> None:
+        """Remove everything at `path`, only if the current version is `expect`. Gone is success.
+
+        Raises `Conflict` when the current version is another.
+        """
         ...
 
 

@@ -88,7 +88,12 @@ class Dispatcher:
         log: Log,
         tell: Callable[[Topic, str, Mapping[str, Json]], None],
         faults: Faults,
+        forgotten: Callable[[str], Managed | None] = lambda _name: None,
     ) -> None:
+        """`forgotten` returns what the journal knows of a secret that the configuration no longer names:
+        its open rotation is completed all the same.
+        """
+        self._forgotten: Callable[[str], Managed | None] = forgotten
         self._faults: Faults = faults
         self._secrets: Mapping[str, Managed] = secrets
         self._secret: Callable[[str], ManagedSecret] = secret
@@ -283,7 +288,7 @@ class Dispatcher:
         """Find out when open rotations go on: by others begun, or before this process."""
         for _ in range(min(len(self._to_look_into), _MOST_LOOKED_INTO)):
             one = self._to_look_into.popleft()
-            managed = self._secrets.get(one.secret)
+            managed = self._managed(one.secret)
             if managed is None or one.secret in self._lanes or one.secret in self._not_before:
                 continue
             history = self._journal.history(one.rotation_id)
@@ -335,8 +340,16 @@ class Dispatcher:
             self._lanes.add(Job(secret=name, task=task, due=due, at_once=at_once), lane)
 
     def _lane(self, name: str) -> Lane | None:
-        managed = self._secrets.get(name)
+        managed = self._managed(name)
         return (managed.target, managed.backend) if managed is not None else None
+
+    def _managed(self, name: str) -> Managed | None:
+        """Return what is known of a secret, also of one whose entry is gone; None for not enough."""
+        try:
+            return self._secrets.get(name) or self._forgotten(name)
+        except RotatorError as error:
+            self._log.warning("forgotten", secret=name, what=error.what, hint=error.hint)
+            return None
 
     def _wake_at(self, name: str, task: Task, at: datetime) -> None:
         self._not_before[name] = at

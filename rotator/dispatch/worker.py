@@ -96,6 +96,8 @@ class Worker:
                     return self._rotated(
                         self.engine.resume(secret, at_once=job.at_once, away=job.away)
                     )
+                case Task.CHECK if self._is_retired(job.secret):
+                    return Done()
                 case Task.CHECK:
                     return self._checked(secret, self.engine.check(secret))
         except Stopped:
@@ -175,6 +177,10 @@ class Worker:
                 "sessions": newest[0].data.get("sessions"),
             },
         )
+
+    def _is_retired(self, name: str) -> bool:
+        record = self.journal.secret(name)
+        return record is not None and record.retired is not None
 
     # -- current credentials -------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from rotator.engine.copies import Copy
 from rotator.engine.following import Following, is_led
 from rotator.engine.requests import pending
 from rotator.engine.results import Health, Plan, Result, Second, UnprovenSecond
+from rotator.engine.retiring import Retired, Retirement, let_go, renamed, retire
 from rotator.engine.steps import ManagedSecret, Steps
 from rotator.engine.work import Work, World
 
@@ -35,12 +36,16 @@ __all__ = [
     "ManagedSecret",
     "Plan",
     "Result",
+    "Retired",
+    "Retirement",
     "Second",
     "UnprovenSecond",
 ]
 
 _NO_TIME: Final = timedelta(0)
 _BY_BACKEND: Final = Second()
+# The lease of what only writes to the journal.
+_LET_GO: Final = timedelta(seconds=60)
 
 
 class Engine:
@@ -332,6 +337,85 @@ class Engine:
             work.record(
                 NewEvent(kind=Kind.UNPARKED, rotation_id=opened.id if opened else None, data=data)
             )
+
+    # -- the end of management -----------------------------------------------------------------
+
+    def retire(self, secret: ManagedSecret, asked: Retirement) -> Retired:
+        """End the management of a secret: complete or undo what is open, then what was asked for.
+
+        Without `drop_login` its login stays as it is, and the journal says so.
+        """
+        with Work(self._world, secret, _NO_TIME) as work:
+            return retire(work, self._journal, secret, asked)
+
+    def let_go(self, name: str, *, reason: str) -> None:
+        """End the management of a secret that nobody can work on: its target or entry is gone.
+
+        Nothing is tried or changed; what is open ends as it is, and the journal names its logins.
+        """
+        lease = self._journal.acquire(name, self._world.holder(), _LET_GO)
+        try:
+            record = self._journal.secret(name)
+            if record is None or record.retired is not None or record.renamed_to is not None:
+                what = f"there is nothing to retire: {name} is not under management."
+                raise UsageError(what, safety="Nothing was changed.")
+            events = let_go(record, self._journal.open_rotation(name), reason)
+            self._observe(self._journal.append(lease, events, _LET_GO))
+        finally:
+            self._journal.release(lease)
+
+    def rename(self, old: str, secret: ManagedSecret, *, reason: str = "") -> None:
+        """Let the history of `old` go on under the name of `secret`, which serves the same version.
+
+        Run again after an interruption, it does what was left undone.
+        """
+        lease = self._journal.acquire(old, self._world.holder(), _LET_GO)
+        try:
+            record, known = self._journal.secret(old), self._journal.secret(secret.name)
+            begun = known is not None and old in known.former_names
+            if record is None or (record.version is None and not begun):
+                raise UsageError(
+                    f"the journal knows no credential of {old!r}.", safety="Nothing was changed."
+                )
+            if not begun:
+                self._require_renamable(record, known, secret)
+            begins, ends = renamed(record, secret.name, reason)
+            if not begun:
+                with Work(self._world, secret, _NO_TIME) as work:
+                    _ = work.record(begins)
+            if record.renamed_to is None:
+                self._observe(self._journal.append(lease, [ends], _LET_GO))
+        finally:
+            self._journal.release(lease)
+
+    def _require_renamable(
+        self, record: SecretRecord, known: SecretRecord | None, secret: ManagedSecret
+    ) -> None:
+        old, new = record.name, secret.name
+        unchanged = "Nothing was changed."
+        if record.open_rotation is not None:
+            what = f"rotation {record.open_rotation} of {old} is still open."
+            raise UsageError(
+                what, hint=f"Complete it first: rotator revoke {old}", safety=unchanged
+            )
+        if known is not None and (known.version is not None or known.open_rotation is not None):
+            raise UsageError(
+                f"the journal knows a credential of {new} already.",
+                hint=f"Choose another name, or retire that one first: rotator retire {new}",
+                safety=unchanged,
+            )
+        current = secret.backend.current(secret.path)
+        if current is None or current.id != record.version:
+            held = f"version {current.id}" if current else "nothing"
+            raise UsageError(
+                f"{secret.path!r} in {secret.backend_name} holds {held}, and {old} is at version {record.version}.",
+                hint=f"Let the entry of {new} name the path of {old}: `path: ...`",
+                safety=unchanged,
+            )
+
+    def _observe(self, events: list[Event]) -> None:
+        for event in events:
+            self._world.observer(event)
 
     # -- what is left of the above -------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
@@ -66,6 +66,8 @@ class ManagedSecret:
     policy: Policy
     tags: tuple[str, ...] = ()
     copies: tuple[Copy, ...] = ()
+    # What the journal keeps of its entry, so that a rotation can be completed without the entry.
+    entry: Mapping[str, Json] = field(default_factory=dict[str, "Json"])
 
 
 class Steps:
@@ -83,6 +85,7 @@ class Steps:
         adopted: frozenset[str],
         wrote: Callable[[str], bool],
         contacts: Contacts | None = None,
+        former_names: frozenset[str] = frozenset(),
     ) -> None:
         """`controlled` names the targets that have refused a wrong password in this process;
         `wrote` tells whether a rotation id is one of this secret's. `contacts`: the hosts that answered.
@@ -97,6 +100,7 @@ class Steps:
         self._log: Log = log
         self._controlled: set[str] = controlled
         self._adopted: frozenset[str] = adopted
+        self._former_names: frozenset[str] = former_names
         self.copies: Copies = Copies(
             secret.copies, rotation_id, wrote=wrote, before_effect=self._require_lease
         )
@@ -150,6 +154,7 @@ class Steps:
             log=self._log,
             new_password=lambda: policy.password.generate(self._entropy),
             adopted=self._adopted,
+            former_names=self._former_names,
             end_sessions=end_sessions,
         )
 

@@ -148,6 +148,7 @@ class Work:
                 "old_version": current.id if current else None,
                 "old_login": current.credential.username if current else None,
                 **({"copies": [str(copy) for copy in secret.copies]} if secret.copies else {}),
+                **({"entry": secret.entry} if secret.entry else {}),
             },
         )
         steps = self.steps(rotation_id, record)
@@ -745,12 +746,18 @@ class Work:
             log=self._log,
             controlled=self._world.controlled,
             adopted=frozenset(record.adopted if record else ()),
+            former_names=frozenset(record.former_names if record else ()),
             wrote=self._wrote,
             contacts=self.contacts,
         )
 
     def _marked_backend(self) -> SecretBackend:
         return marked(self._secret.backend, f"backend {self._secret.backend_name}", self.contacts)
+
+    @property
+    def log(self) -> Log:
+        """Where what happens is logged."""
+        return self._log
 
     def steps_now(self, rotation_id: str) -> Steps:
         """Return steps that act until their time is up, counted from when the lease was renewed."""
@@ -762,7 +769,10 @@ class Work:
 
     def _wrote(self, rotation_id: str) -> bool:
         found = self._journal.rotation(rotation_id)
-        return found is not None and found.secret == self._secret.name
+        if found is None or found.secret == self._secret.name:
+            return found is not None
+        record = self._journal.secret(self._secret.name)
+        return record is not None and found.secret in record.former_names
 
     def _append(self, events: list[NewEvent]) -> list[Event]:
         if not events:

@@ -27,12 +27,11 @@ ROTATION_COLUMNS: Final = tuple(
 # The facts of a `SecretRecord` that share the column `details`: texts, times and lists of texts.
 _TEXTS: Final = (
     *("refused", "refused_hint", "parked_hint"),
-    *("drift", "retired", "renamed_to"),
+    *("drift", "retiring", "retired", "renamed_to"),
 )
-_FLAGS: Final = ("retiring",)
 _TIMES: Final = ("refused_at", "retired_at", "former_rotated_at", "former_since", "due_since")
 _LISTS: Final = ("stale", "former_names")
-DETAILS: Final = (*_TEXTS, *_FLAGS, *_TIMES, *_LISTS)
+DETAILS: Final = (*_TEXTS, *_TIMES, *_LISTS)
 
 Row = dict[str, Any]
 Read: TypeAlias = "Mapping[Any, Any]"
@@ -150,7 +149,7 @@ def _details(record: SecretRecord) -> str | None:
     found: Row = {}
     for name in DETAILS:
         value = getattr(record, name)
-        if value is not None and value is not False and value != ():
+        if value is not None and value != ():
             found[name] = stamp(value) if isinstance(value, datetime) else value
     return canonical(found) if found else None
 

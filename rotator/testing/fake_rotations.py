@@ -42,6 +42,11 @@ class _Logins:
         ctx.require_time()
         return self._target.sessions(login)
 
+    def close_login(self, login: Credential, ctx: StepContext) -> None:
+        """End the login that is served."""
+        if self._ours(login.username, ctx):
+            self._close(login.username, ctx)
+
     def _set(self, new: Credential, ctx: StepContext) -> None:
         """Let `new` be the login's only way in, making the login where it is missing."""
         name, password = new.username, new.password.reveal()

@@ -74,7 +74,7 @@ class FakeTarget:
 
     def is_ours(self, name: str, ctx: StepContext) -> bool:
         """Return whether a login is marked as the secret's, or was handed over to it."""
-        return self.accounts[name].owner == ctx.secret or name in ctx.adopted
+        return self.accounts[name].owner in ctx.names or name in ctx.adopted
 
     # -- statements ----------------------------------------------------------------------------
 

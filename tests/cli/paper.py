@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rotator.core.errors import Transient
 from rotator.core.model import Planned, Step
-from rotator.core.ports import PluginInfo, StrategyInfo
+from rotator.core.ports import MarkedLogin, PluginInfo, StrategyInfo
 from rotator.testing import fake_rotations
 from rotator.testing.fake_target import FakeTarget
 
@@ -68,6 +68,10 @@ class _Watched:
         self._check()
         return self._server.target.sessions(login)
 
+    def close_login(self, login: Credential, ctx: StepContext) -> None:
+        self._check()
+        self._inner.close_login(login, ctx)
+
     def _guarded(self, found: Callable[..., object]) -> Callable[..., object]:
         def call(*given: object) -> object:
             self._check()
@@ -89,6 +93,19 @@ class _Target:
     def rotation(self, strategy: str, options: SecretOptions) -> object:
         inner = fake_rotations.fake_rotation(strategy, self._server.target, options.base)
         return _Watched(self._server, inner)
+
+    def marked(self, ctx: StepContext) -> list[MarkedLogin]:
+        return [
+            MarkedLogin(
+                login=name,
+                can_login=one.can_login,
+                is_of=one.owner.__eq__,
+                by=lambda _rotation: False,
+                remove=f"DROP LOGIN {name}",
+            )
+            for name, one in self._server.target.accounts.items()
+            if one.owner is not None
+        ]
 
     def close(self) -> None:
         pass

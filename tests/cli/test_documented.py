@@ -63,6 +63,8 @@ _CALLS = (
     ("get", "app"),
     ("get", "app", "--field", "username"),
     ("reseal", "local"),
+    ("retire", "app"),
+    ("adopt", "app"),
     ("audit", "verify"),
     ("audit", "export", "--out", "proof"),
     ("audit", "show"),

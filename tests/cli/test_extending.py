@@ -43,19 +43,42 @@ def test_what_a_rotation_can_do_is_told_by_its_strategies(bare: Cli):
     }
     for one in found["strategies"]:
         turns = ["TakesTurns"] if one["name"] == "alternating-users" else []
-        assert one["abilities"] == ["CountsSessions", "Explains", "Examines", *turns]
+        assert one["abilities"] == [
+            "ClosesLogins",
+            "CountsSessions",
+            "Explains",
+            "Examines",
+            *turns,
+        ]
     told = bare("plugins", "postgresql").out
-    assert "counts sessions, explains, examines" in told
+    assert "closes logins, counts sessions, explains, examines" in told
     assert "Also called: postgres, aurora-postgresql" in told
 
 
 @pytest.mark.parametrize(
     ("name", "abilities"),
     [
-        ("local", {"KeepsPrevious", "KeepsValues", "Reseals", "TellsRotations", "ExaminesBackend"}),
+        (
+            "local",
+            {
+                "KeepsPrevious",
+                "KeepsValues",
+                "RemovesSecrets",
+                "Reseals",
+                "TellsRotations",
+                "ExaminesBackend",
+            },
+        ),
         (
             "vault",
-            {"KeepsPrevious", "KeepsValues", "TellsRotations", "ExaminesBackend", "WritesPolicy"},
+            {
+                "KeepsPrevious",
+                "KeepsValues",
+                "RemovesSecrets",
+                "TellsRotations",
+                "ExaminesBackend",
+                "WritesPolicy",
+            },
         ),
         (
             "aws",

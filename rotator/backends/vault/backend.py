@@ -172,6 +172,27 @@ class VaultBackend:
             self._require_mount(error)
 
     @within_timeout
+    def remove(self, path: str, *, expect: str | None) -> None:
+        """Remove every version at `path` with its metadata, if `expect` still is the newest."""
+        current = self._read(path)
+        if current is None:
+            return
+        now = _number(current)
+        if now != expect:
+            raise Conflict(f"{path!r} is at version {now}, not {expect}: nothing was removed.")
+        try:
+            self._ask(
+                lambda client: client.secrets.kv.v2.delete_metadata_and_all_versions(
+                    path, mount_point=self._mount
+                ),
+                f"metadata/{path}",
+                "delete",
+                writing=True,
+            )
+        except exceptions.InvalidPath as error:
+            self._require_mount(error)
+
+    @within_timeout
     def restore(self, path: str, *, expect: str, to: str) -> str:
         """Write the value of version `to` anew, if `expect` still is the newest."""
         current, wanted = self._read(path), None

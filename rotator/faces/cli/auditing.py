@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,7 +11,7 @@ import typer
 from rotator.core.errors import UsageError
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.command import command
-from rotator.faces.cli.options import complete_names
+from rotator.faces.cli.options import Since, complete_names, since_when
 from rotator.faces.cli.run import Run
 
 if TYPE_CHECKING:
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
     from rotator.journal.report import AuditReport
 
 _PANEL = "Journal"
+# So many events are shown where neither a number nor a time is given.
+_NEWEST = 50
 
 
 class Form(StrEnum):
@@ -77,6 +78,7 @@ def register(app: typer.Typer) -> None:
         examples="""
         rotator audit show
         rotator audit show app-db --limit 100 --json
+        rotator audit show --since 30d
         """,
     )(show)
 
@@ -173,18 +175,29 @@ def show(
     ] = None,
     *,
     limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, help="How many events, the newest.")
-    ] = 50,
+        int | None,
+        typer.Option(
+            "--limit",
+            metavar="N",
+            min=1,
+            show_default="50; all with --since",
+            help="How many events, the newest.",
+        ),
+    ] = None,
+    since: Since = None,
 ) -> None:
-    """Show the newest events of the journal, of one secret or of all."""
+    """Show the newest events of the journal, of one secret or of all, with reasons and causes."""
     with run.open_app() as app:
+        after = since_when(since, app.clock.now())
+        most = limit if limit is not None or after is not None else _NEWEST
         # A secret that has left the configuration still has its events.
         known = [one.name for one in app.journal.secrets()]
         if name is not None and name not in known:
             known = app.names(only=[name])
         names = known if name is None else [name]
-        found = [event for one in names for event in app.journal.events(one, limit)]
-    events = sorted(heapq.nlargest(limit, found, key=_order), key=_order)
+        found = [event for one in names for event in app.journal.events(one, most)]
+    found = [one for one in found if after is None or one.at >= after]
+    events = sorted(found, key=_order)[-(most or len(found) or 1) :]
     run.data["events"] = [{"secret": one.secret, **envelope.of_event(one)} for one in events]
     if not events:
         run.say("The journal holds no events of it yet.")
@@ -279,6 +292,7 @@ def _order(event: Event) -> tuple[object, ...]:
 
 
 def _show_events(run: Run, events: list[Event]) -> None:
+    from rotator.faces.cli.histories import remark  # noqa: PLC0415
     from rotator.faces.cli.screen import at, table  # noqa: PLC0415
 
     rows = [
@@ -289,7 +303,8 @@ def _show_events(run: Run, events: list[Event]) -> None:
             one.kind.value,
             one.step.value if one.step else "",
             one.actor,
+            remark(one),
         )
         for one in events
     ]
-    run.say(table(run.screen, ("when", "secret", "no.", "what", "step", "who"), rows))
+    run.say(table(run.screen, ("when", "secret", "no.", "what", "step", "who", "why"), rows))

@@ -89,7 +89,7 @@ def rollback(
     """
     drive(
         run,
-        lambda app: app.names(only=[name]),
+        lambda app: app.names(only=[name], forgotten=True),
         lambda app, secret: app.engine.rollback(
             secret, reason=reason, patience=ENDLESS if wait else patience
         ),
@@ -114,7 +114,7 @@ def revoke(
     """
     drive(
         run,
-        lambda app: app.names(only=[name]),
+        lambda app: app.names(only=[name], forgotten=True),
         lambda app, secret: app.engine.revoke(
             secret,
             reason=reason,

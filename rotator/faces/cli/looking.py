@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rotator.core.led import Followed
-from rotator.core.model import Kind
-from rotator.engine.requests import outcomes
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.command import command
-from rotator.faces.cli.options import Everything, Name, Names, Tags
+from rotator.faces.cli.options import Everything, Names, Since, Tags, since_when
 from rotator.faces.cli.run import Run, each
 from rotator.standing import State
 
 if TYPE_CHECKING:
-    from rotator.core.history import RotationRecord
-    from rotator.core.model import Event
     from rotator.engine import Health, ManagedSecret
 
 _PANEL = "Look"
@@ -63,6 +59,7 @@ def register(app: typer.Typer) -> None:
         examples="""
         rotator history app-db
         rotator history app-db --limit 20
+        rotator history --since 30d
         """,
     )(history)
     command(
@@ -110,35 +107,48 @@ def status(
 
 def history(
     run: Run,
-    name: Name,
+    names: Names = None,
     *,
+    everything: Everything = False,
+    tags: Tags = None,
     limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, help="How many rotations, newest first.")
-    ] = 5,
+        int | None,
+        typer.Option(
+            "--limit",
+            metavar="N",
+            min=1,
+            show_default="5",
+            help="How many rotations, newest first.",
+        ),
+    ] = None,
+    since: Since = None,
 ) -> None:
-    """Show every step of a secret's rotations, with its times."""
+    """Show every step of rotations, with times, reasons and causes.
+
+    Without a name, of all secrets. A name may be one that the configuration no longer has; the
+    history of a renamed secret includes that of its former names.
+    """
+    from rotator.faces.cli import histories  # noqa: PLC0415
+
     with run.open_app() as app:
-        name = app.names(only=[name])[0]
-        rotations = app.journal.rotations(name, limit)
-        events = {one.id: app.journal.history(one.id) for one in rotations}
-        led = outcomes(app.journal, name, 2 * limit)
-    run.data |= {
-        "secret": name,
-        "asked_for": [envelope.of_event(one) for one in led],
-        "rotations": [
-            {
-                **envelope.of_rotation(one),
-                "events": [envelope.of_event(event) for event in events[one.id]],
-            }
-            for one in rotations
-        ],
-    }
-    if not rotations and not led:
-        run.say(f"{name} has never been rotated.")
-    if led:
-        _show_led(run, led)
-    for one in reversed(rotations):
-        _show_rotation(run, one, events[one.id])
+        after = since_when(since, app.clock.now())
+        chosen = app.names(
+            only=names or (),
+            tags=tags or (),
+            everything=everything or not (names or tags),
+            forgotten=True,
+        )
+        if not (names or tags):
+            chosen += [one.name for one in app.journal.secrets() if one.name not in chosen]
+        found = [histories.read(app, name, limit=limit, since=after) for name in chosen]
+    run.data |= (
+        histories.data(found[0])
+        if names and len(found) == 1
+        else {"secrets": [histories.data(one) for one in found]}
+    )
+    for one in found:
+        if len(found) == 1 or one.rotations or one.led or one.beside:
+            histories.show(run, one)
 
 
 def verify(
@@ -189,69 +199,3 @@ def _refused(secret: ManagedSecret, health: Health) -> exits.NotAccepted:
         if isinstance(secret.rotation, Followed)
         else f"See what happened: rotator history {secret.name}",
     )
-
-
-def _show_rotation(run: Run, one: RotationRecord, events: list[Event]) -> None:
-    from rich.text import Text  # noqa: PLC0415
-
-    from rotator.faces.cli.screen import at, indented, table  # noqa: PLC0415
-
-    outcome = one.outcome.value if one.outcome else "open"
-    head = Text.assemble((one.id, "bold"), f"  {outcome}, {one.strategy}, by {one.actor}")
-    run.say(head)
-    reason = f", because: {one.reason}" if one.reason else ""
-    logins = f"{one.old_login or 'no login'} to {one.new_login or '?'}"
-    run.say(indented(Text(f"from {logins}{reason}")))
-    rows = [
-        (
-            at(event.at, seconds=True),
-            event.step.value if event.step else "",
-            event.kind.value,
-            _took(event),
-            _remark(event),
-        )
-        for event in events
-        if event.kind.value != "started"
-    ]
-    run.say(indented(table(run.screen, ("when", "step", "what", "took", ""), rows)), "")
-
-
-def _show_led(run: Run, events: list[Event]) -> None:
-    """Show what another system was asked for, and what came of it."""
-    from rich.text import Text  # noqa: PLC0415
-
-    from rotator.faces.cli.screen import at, indented, table  # noqa: PLC0415
-
-    run.say(Text("Rotated by another, which was asked to or did so by itself", style="bold"))
-    rows = [(at(one.at, seconds=True), _led_word(one), _led_remark(one)) for one in events]
-    run.say(indented(table(run.screen, ("when", "what", ""), rows)), "")
-
-
-def _led_word(event: Event) -> str:
-    if event.kind is Kind.FOLLOWED:
-        return "noticed" if event.data.get("noticed") else "proven"
-    return "asked" if event.kind is Kind.DELEGATED else event.kind.value
-
-
-def _led_remark(event: Event) -> str:
-    data = event.data
-    if event.kind is not Kind.FOLLOWED:
-        return str(data.get("what") or data.get("reason") or "")
-    served = f"login {data.get('login')} gets in, version {data.get('version')}"
-    seen = {True: "the old credential was tried and refused", False: "the old one still gets in"}
-    refused = data.get("old_refused")
-    return ", ".join([served, seen[refused]] if isinstance(refused, bool) else [served])
-
-
-def _took(event: Event) -> str:
-    seconds = event.data.get("seconds")
-    return f"{seconds:.3f} s" if isinstance(seconds, int | float) else ""
-
-
-def _remark(event: Event) -> str:
-    data = event.data
-    if data.get("refused") is True:
-        return "the old credential was tried and refused"
-    shown = [str(data[key]) for key in ("what", "outcome", "login") if data.get(key)]
-    version = f"version {data['version']}" if data.get("version") else ""
-    return ", ".join(part for part in (*shown[:1], version) if part)

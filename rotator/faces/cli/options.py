@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -35,6 +35,27 @@ def duration(text: str | timedelta) -> timedelta:
         return parse(text)
     except ValueError as error:
         raise typer.BadParameter(f"{text!r}: {error}.") from error
+
+
+def since_when(text: str | None, now: datetime) -> datetime | None:
+    """Return the moment that `--since` names; None when it was not given. Raises `UsageError`."""
+    if text is None:
+        return None
+    from rotator.core.durations import parse  # noqa: PLC0415
+    from rotator.core.errors import UsageError  # noqa: PLC0415
+
+    try:
+        return now - parse(text)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(
+            f"--since {text!r} is neither a duration nor a date.",
+            hint="Such as 30d, 12h, 2026-01-31 or 2026-01-31T12:00Z.",
+        ) from error
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 Names = Annotated[
@@ -93,6 +114,16 @@ Wait = Annotated[
 Parallel = Annotated[
     int,
     typer.Option("--parallel", metavar="N", min=1, max=64, help="How many secrets at once."),
+]
+
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--since",
+        metavar="TIME",
+        show_default=False,
+        help="Only what happened since then: 30d, 12h, 2026-01-31 or 2026-01-31T12:00Z.",
+    ),
 ]
 
 SHORT: Final = timedelta(seconds=30)

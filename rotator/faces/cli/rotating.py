@@ -148,10 +148,12 @@ def resume(
     """
 
     def pick(app: App) -> list[str]:
-        found = app.names(only=names or (), everything=everything or not names)
+        found = app.names(only=names or (), everything=everything or not names, forgotten=True)
         if names:
             return found
         records = {one.name: one for one in app.journal.secrets()}
+        # Also what the configuration no longer names is completed.
+        found += [name for name, one in records.items() if app.overview.is_forgotten(one)]
         now = app.clock.now()
         return [one for one in found if _is_open(app, records.get(one), now)]
 
