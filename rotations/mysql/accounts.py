@@ -24,7 +24,7 @@ from rotations.mysql.profile import (
     parsed,
     takings,
 )
-from rotator.api import Denied, Secret, Session, Unavailable
+from rotator.api import Denied, MarkedLogin, Secret, Session, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -146,6 +146,10 @@ class Accounts(ABC):
     @abstractmethod
     def find_mark(self, secret: str, name: str) -> Mark | None:
         """Return the mark of this secret's account; None when we did not make it."""
+
+    @abstractmethod
+    def marked(self) -> list[MarkedLogin]:
+        """Return the accounts that bear a mark, or may bear one of a secret that the asker knows."""
 
     @abstractmethod
     def anonymous_hosts(self) -> list[str]:
@@ -461,6 +465,16 @@ def quoted(name: str) -> str:
 def quoted_account(name: str, host: str) -> str:
     """Return an account's name as statements have it."""
     return f"{quoted(name)}@{quoted(host)}"
+
+
+def marked_login(user: str, host: str, marks: frozenset[str], *, locked: bool) -> MarkedLogin:
+    """Return an account as one of those that may bear one of these marks."""
+    return MarkedLogin(
+        login=user,
+        can_login=not locked,
+        is_of=lambda secret: digest_of(secret, user) in marks,
+        remove=f"DROP USER {quoted_account(user, host)}",
+    )
 
 
 def digest_of(secret: str, account: str) -> str:

@@ -17,6 +17,7 @@ from rotations.mysql.accounts import (
     Mark,
     dead,
     digest_of,
+    marked_login,
     quoted,
     quoted_account,
 )
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rotations.mysql.profile import Rights
-    from rotator.api import Secret, StepContext
+    from rotator.api import MarkedLogin, Secret, StepContext
 
 _MARK: Final = "rotator:"
 # What global_priv keeps of an account, and what the clauses of ALTER USER call it.
@@ -122,6 +123,24 @@ class MariaDbAccounts(Accounts):
         for (role,) in rows:
             return Mark(of=of, rotation=str(role).rpartition(":")[2])
         return None
+
+    def marked(self) -> list[MarkedLogin]:
+        """Return all accounts: a mark is a role whose name is a digest of secret and account."""
+        rows = self.admin.run(
+            "SELECT User FROM mysql.user WHERE is_role = 'Y' AND User LIKE %s", [f"{_MARK}%"]
+        )
+        marks = frozenset(str(role).split(":")[1] for (role,) in rows if str(role).count(":") > 1)
+        if not marks:
+            return []
+        rows = self.admin.run(
+            "SELECT User, Host, coalesce(json_value(Priv, '$.account_locked'), 0) IN ('1', 'true')"
+            " FROM mysql.global_priv"
+            " WHERE coalesce(json_value(Priv, '$.is_role'), 0) NOT IN ('1', 'true')"
+        )
+        return [
+            marked_login(str(user), str(host), marks, locked=bool(locked))
+            for user, host, locked in rows
+        ]
 
     def anonymous_hosts(self) -> list[str]:
         """Return the host parts of accounts without a name."""

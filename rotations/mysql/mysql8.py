@@ -18,6 +18,7 @@ from rotations.mysql.accounts import (
     Mark,
     dead,
     digest_of,
+    marked_login,
     quoted,
     quoted_account,
 )
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rotations.mysql.profile import Rights
-    from rotator.api import Secret, StepContext
+    from rotator.api import MarkedLogin, Secret, StepContext
 
 _ATTRIBUTE: Final = "rotator"
 # To DISCARD needs APPLICATION_PASSWORD_ADMIN.
@@ -132,6 +133,21 @@ class MySqlAccounts(Accounts):
         marks = {_mark(_attributes(row[0])) for row in rows}
         found = marks.pop() if len(marks) == 1 else None
         return found if found is not None and found.of == digest_of(secret, name) else None
+
+    def marked(self) -> list[MarkedLogin]:
+        """Return the accounts whose attribute is a mark."""
+        rows = self.admin.run(
+            "SELECT User, Host, account_locked, User_attributes FROM mysql.user"
+            " WHERE User_attributes IS NOT NULL"
+        )
+        marks = [
+            (user, host, locked, _mark(_attributes(kept))) for user, host, locked, kept in rows
+        ]
+        return [
+            marked_login(str(user), str(host), frozenset({mark.of}), locked=str(locked) == "Y")
+            for user, host, locked, mark in marks
+            if mark is not None
+        ]
 
     def own_grants(self) -> list[str]:
         """Ask for the active roles' rights too: SHOW GRANTS alone names the roles only."""

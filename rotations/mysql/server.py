@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from rotations.mysql.accounts import Accounts
     from rotations.mysql.options import TargetOptions
-    from rotator.api import Credential, Secret, StepContext
+    from rotator.api import Credential, MarkedLogin, Secret, StepContext
 
 PROGRAM: Final = "rotator"
 # For what is asked outside a step.
@@ -171,6 +171,11 @@ class Server:
         self._guard: threading.Lock = threading.Lock()
         # With which number a login was rejected last: one more try could lock its account.
         self._rejected: dict[str, int] = {}
+
+    def marked(self, ctx: StepContext) -> list[MarkedLogin]:
+        """Return the accounts that bear marks of ours."""
+        with self.admin("looking for marked accounts", ctx) as accounts:
+            return accounts.marked()
 
     @contextmanager
     def admin(

@@ -209,6 +209,14 @@ class _Login:
             found.append(_tried(f"probe {number}", lambda probe=probe: _asked(connection, probe)))
         return found
 
+    def close_login(self, login: Credential, ctx: StepContext) -> None:
+        """Let nobody in as `login` any more. The account stays, locked: it may define views."""
+        with self._writing(f"ending login {login.username!r}", ctx) as accounts:
+            if accounts.look(login.username):
+                mark = _own_mark(accounts, login.username, ctx)
+                self._require_ours(mark, login.username, ctx)
+                self._close(accounts, login.username, ctx, end_sessions=ctx.end_sessions)
+
     def _require_ours(self, mark: Mark | None, name: str, ctx: StepContext) -> None:
         """P9: what rotator did not create or adopt is not touched."""
         if mark is None and name not in ctx.adopted:
@@ -224,7 +232,7 @@ class _Login:
                 f"there is no account {like!r} whose grants a new login could get.",
                 hint="Name one in the secret's option `like`.",
             )
-        mark, made = accounts.find_mark(ctx.secret, new.username), accounts.look(new.username)
+        mark, made = _own_mark(accounts, new.username, ctx), accounts.look(new.username)
         if made:
             self._require_ours(mark, new.username, ctx)
         closes = ctx.current is not None and ctx.current.username == like
@@ -291,6 +299,12 @@ class _Login:
             accounts.forget(mark, ctx)
 
 
+def _own_mark(accounts: Accounts, name: str, ctx: StepContext) -> Mark | None:
+    """Return the mark of this secret's account, under today's name of the secret or a former one."""
+    found = (accounts.find_mark(one, name) for one in sorted(ctx.names))
+    return next((mark for mark in found if mark is not None), None)
+
+
 class DualPassword(_Login):
     """One login that accepts two passwords for a while."""
 
@@ -305,7 +319,7 @@ class DualPassword(_Login):
         _require_password(new)
         with self._writing(f"setting a password of {new.username!r}", ctx) as accounts:
             found = accounts.look(new.username)
-            mark = accounts.find_mark(ctx.secret, new.username)
+            mark = _own_mark(accounts, new.username, ctx)
             if ctx.current is None and (not found or mark is not None):
                 self._make(accounts, new, self._options.like, ctx)
                 return
@@ -328,7 +342,7 @@ class DualPassword(_Login):
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Let in by the current password only; drop the login when this rotation made it."""
         with self._writing(f"withdrawing a password of {new.username!r}", ctx) as accounts:
-            mark = accounts.find_mark(ctx.secret, new.username)
+            mark = _own_mark(accounts, new.username, ctx)
             if ctx.current is not None:
                 if ctx.current.username == new.username:
                     self._only_current(accounts, new.username, ctx, where=new.password)
@@ -358,7 +372,7 @@ class DualPassword(_Login):
             found = [one for one in found if accounts.lets_in(one, where)]
         if not found or ctx.current is None or ctx.current.username != name:
             return
-        self._require_ours(accounts.find_mark(ctx.secret, name), name, ctx)
+        self._require_ours(_own_mark(accounts, name, ctx), name, ctx)
         for account in found:
             accounts.let_in_only(account, ctx.current.password, ctx)
 
@@ -518,14 +532,14 @@ class AlternatingUsers(_Login):
         with self._writing(f"revoking login {old.username!r}", ctx) as accounts:
             if not accounts.look(old.username):
                 return
-            self._require_ours(accounts.find_mark(ctx.secret, old.username), old.username, ctx)
+            self._require_ours(_own_mark(accounts, old.username, ctx), old.username, ctx)
             require_not_current(old.username, ctx)
             self._close(accounts, old.username, ctx, end_sessions=ctx.end_sessions)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Put the other login back to waiting; drop it when this rotation made it."""
         with self._writing(f"withdrawing login {new.username!r}", ctx) as accounts:
-            mark = accounts.find_mark(ctx.secret, new.username)
+            mark = _own_mark(accounts, new.username, ctx)
             if ctx.current is not None and ctx.current.username == new.username:
                 return
             if mark is None and new.username not in ctx.adopted:
@@ -578,10 +592,14 @@ class NewUser(AlternatingUsers):
                     break
         return candidate(name, current, ctx)
 
+    def close_login(self, login: Credential, ctx: StepContext) -> None:
+        """End it as a revoke would: it is dropped."""
+        self.revoke(login, ctx)
+
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Refuse new logins, wait for the sessions, drop it."""
         with self._writing(f"revoking login {old.username!r}", ctx) as accounts:
-            mark = accounts.find_mark(ctx.secret, old.username)
+            mark = _own_mark(accounts, old.username, ctx)
             if not accounts.look(old.username):
                 self._drop(accounts, old.username, mark, ctx)
                 return
@@ -593,7 +611,7 @@ class NewUser(AlternatingUsers):
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Drop the login that this rotation made, if it did."""
         with self._writing(f"withdrawing login {new.username!r}", ctx) as accounts:
-            mark = accounts.find_mark(ctx.secret, new.username)
+            mark = _own_mark(accounts, new.username, ctx)
             if mark != Mark.make(ctx.secret, new.username, ctx.rotation_id):
                 return
             require_not_current(new.username, ctx)

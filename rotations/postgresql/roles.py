@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from psycopg import sql
 
-from rotator.api import Session
+from rotator.api import MarkedLogin, Session
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +24,11 @@ _LISTS: Final = frozenset(
 _LOOK: Final = """
 SELECT r.oid, r.rolname, r.rolcanlogin, shobj_description(r.oid, 'pg_authid')
 FROM pg_roles r WHERE r.rolname = ANY(%s)
+"""
+_MARKED: Final = """
+SELECT r.rolname, r.rolcanlogin, d.description FROM pg_roles r
+JOIN pg_shdescription d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
+WHERE d.description LIKE %s ORDER BY 1
 """
 _SESSIONS: Final = """
 SELECT pid, usename, coalesce(host(client_addr), CASE WHEN backend_start IS NULL THEN '?' ELSE 'local' END),
@@ -102,6 +107,24 @@ def look(connection: Connection, names: Iterable[str]) -> dict[str, Role]:
         name: Role(oid=oid, name=name, can_login=can_login, mark=Mark.parse(comment))
         for oid, name, can_login, comment in found
     }
+
+
+def marked(connection: Connection) -> list[MarkedLogin]:
+    """Return every role that bears a mark, of whichever secret."""
+    found: list[MarkedLogin] = []
+    for name, can_login, comment in connection.execute(_MARKED, [f"{_MARK}%"]).fetchall():
+        mark = Mark.parse(comment)
+        if mark is not None:
+            remove = sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(name))
+            found.append(
+                MarkedLogin(
+                    login=name,
+                    can_login=can_login,
+                    is_of=mark.secret.__eq__,
+                    remove=remove.as_string(connection),
+                )
+            )
+    return found
 
 
 def sessions(connection: Connection, login: str) -> list[tuple[int, Session]]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rotations.postgresql.options import TargetOptions
-    from rotator.api import Credential, StepContext
+    from rotator.api import Credential, MarkedLogin, StepContext
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -130,6 +130,14 @@ class Server:
             Server(name, replace(options, host=host, port=port, readers=()), admin)
             for host, port in places
         )
+
+    def marked(self, ctx: StepContext) -> list[MarkedLogin]:
+        """Return the roles whose comment is a mark of ours."""
+        _ = ctx
+        from rotations.postgresql.roles import marked  # noqa: PLC0415 # which needs this module's types
+
+        with self.admin("looking for marked roles") as admin:
+            return marked(admin)
 
     @contextmanager
     def admin(self, doing: str, ctx: StepContext | None = None) -> Generator[Link]:

@@ -199,7 +199,7 @@ class _Login:
             if role is None:
                 return
             self._require_ours(role, ctx)
-            ending.close(self._server, admin, role, ctx, end_sessions=ctx.end_sessions)
+            ending.close(self._server, admin, role, ctx, end_sessions=ctx.end_sessions, stays=True)
 
     # -- what a strategy says ------------------------------------------------------------------
 

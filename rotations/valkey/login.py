@@ -252,7 +252,7 @@ class Login:
             source = users.get(like) if like is not None else None
             if source is None:
                 raise without_source(node, like)
-            mark = users.mark(ctx.secret, new.username)
+            mark = users.mark(ctx.names, new.username)
             mark = mark or Mark.make(ctx.secret, new.username, ctx.rotation_id)
             changes.append(
                 Change(
@@ -365,7 +365,7 @@ def _ours(nodes: Nodes, name: str, ctx: StepContext) -> list[tuple[Node, User | 
     found: list[tuple[Node, User | None, Mark | None]] = []
     for node in nodes.up:
         users = node.users()
-        user, mark = users.get(name), users.mark(ctx.secret, name)
+        user, mark = users.get(name), users.mark(ctx.names, name)
         if mark is not None or (user is not None and name in ctx.adopted):
             found.append((node, user, mark))
     return found
@@ -437,7 +437,7 @@ def _taken_back(change: Change, ctx: StepContext) -> bool:
 def _unmake(node: Node, name: str, ctx: StepContext) -> None:
     """Drop a user that this rotation made; close one that waits for its turn."""
     users = node.users()
-    mark = users.mark(ctx.secret, name)
+    mark = users.mark(ctx.names, name)
     if mark is not None and mark == Mark.make(ctx.secret, name, ctx.rotation_id):
         node.drop(name, mark, ctx)
     elif users.get(name) is not None:

@@ -72,7 +72,7 @@ class DualPassword(Login):
             return
         mine = Mark.make(ctx.secret, new.username, ctx.rotation_id)
         with self._ending(new, ctx) as nodes:
-            if any(node.users().mark(ctx.secret, new.username) == mine for node in nodes.up):
+            if any(node.users().mark(ctx.names, new.username) == mine for node in nodes.up):
                 self._close(nodes, new.username, ctx, end_sessions=True, must_save=False)
                 self._drop(nodes, new.username, ctx, must_save=False)
             self._keep_all(nodes, ctx, must=False)
@@ -111,7 +111,7 @@ class DualPassword(Login):
         name = new.username if new else current.username if current else self._options.username
         if name is None:
             return
-        user, mark = users.get(name), users.mark(ctx.secret, name)
+        user, mark = users.get(name), users.mark(ctx.names, name)
         if user is not None and mark is None and (current is None or name not in ctx.adopted):
             yield foreign(name, node, ctx, self._options.users)
         elif current is None:
@@ -145,7 +145,7 @@ class DualPassword(Login):
             found = [(node, node.users()) for node in nodes.up]
             for node, users in found:
                 if users.get(name) is not None:
-                    require_ours(users.mark(ctx.secret, name), name, node, ctx)
+                    require_ours(users.mark(ctx.names, name), name, node, ctx)
             for node, users in found:
                 user = users.get(name)
                 if user is None:
@@ -247,8 +247,7 @@ class AlternatingUsers(Login):
         with self._server.nodes(ctx) as nodes:
             looked = [node.users() for node in nodes.up]
         ours = all(
-            users.get(other) is None or users.mark(ctx.secret, other) is not None
-            for users in looked
+            users.get(other) is None or users.mark(ctx.names, other) is not None for users in looked
         )
         return None if ours else other
 
@@ -265,7 +264,7 @@ class AlternatingUsers(Login):
             for node in nodes.up:
                 users = node.users()
                 if users.get(old.username) is not None:
-                    require_ours(users.mark(ctx.secret, old.username), old.username, node, ctx)
+                    require_ours(users.mark(ctx.names, old.username), old.username, node, ctx)
             self._close(nodes, old.username, ctx, end_sessions=ctx.end_sessions, must_save=True)
             self._rest(nodes, old.username, ctx)
 
@@ -275,7 +274,7 @@ class AlternatingUsers(Login):
             return
         mine = Mark.make(ctx.secret, new.username, ctx.rotation_id)
         with self._ending(new, ctx) as nodes:
-            marks = [node.users().mark(ctx.secret, new.username) for node in nodes.up]
+            marks = [node.users().mark(ctx.names, new.username) for node in nodes.up]
             self._close(nodes, new.username, ctx, end_sessions=True, must_save=False)
             if mine in marks:
                 self._drop(nodes, new.username, ctx, must_save=False)
@@ -294,7 +293,7 @@ class AlternatingUsers(Login):
         if (
             name is not None
             and users.get(name) is not None
-            and users.mark(ctx.secret, name) is None
+            and users.mark(ctx.names, name) is None
             and name not in ctx.adopted
         ):
             yield foreign(name, node, ctx, self._options.users)
@@ -354,7 +353,7 @@ class NewUser(AlternatingUsers):
         """Drop the user that this rotation made, if it did."""
         mine = Mark.make(ctx.secret, new.username, ctx.rotation_id)
         with self._ending(new, ctx) as nodes:
-            if any(node.users().mark(ctx.secret, new.username) == mine for node in nodes.up):
+            if any(node.users().mark(ctx.names, new.username) == mine for node in nodes.up):
                 require_not_current(new.username, ctx)
                 self._close(nodes, new.username, ctx, end_sessions=True, must_save=False)
                 self._drop(nodes, new.username, ctx, must_save=False)

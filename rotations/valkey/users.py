@@ -88,14 +88,15 @@ class Users:
         found = next((line for line in self.lines if line.startswith(start)), None)
         return User.parse(found) if found is not None else None
 
-    def mark(self, secret: str, name: str) -> Mark | None:
-        """Return the mark of this secret's user; None when we did not make it."""
-        wanted = Mark.make(secret, name, "")
-        found = self.get(wanted.name)
-        if found is None:
-            return None
-        rotation = next((one[1:] for one in found.rules if one.startswith("~")), "")
-        return Mark(of=wanted.of, rotation=rotation)
+    def mark(self, names: Iterable[str], name: str) -> Mark | None:
+        """Return the mark of a user of the secret with these names; None when we did not make it."""
+        for secret in names:
+            wanted = Mark.make(secret, name, "")
+            found = self.get(wanted.name)
+            if found is not None:
+                rotation = next((one[1:] for one in found.rules if one.startswith("~")), "")
+                return Mark(of=wanted.of, rotation=rotation)
+        return None
 
     def unreadable(self, *, quotes: bool) -> str | None:
         """Return a user whom a server would write to its file and not read again.

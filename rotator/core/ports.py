@@ -197,16 +197,14 @@ class ClosesLogins(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkedLogin:
-    """A login on a target that bears a mark of rotator's. `remove` is the statement that drops it.
+    """A login on a target that may bear a mark of rotator's. `remove` is the statement that drops it.
 
-    `is_of` tells whether the mark is that of a secret of this name, `by` whether a rotation of this
-    id made it: a mark may hold digests instead of names.
+    `is_of` tells whether it bears the mark of a secret of this name: marks may hold digests only.
     """
 
     login: str
     can_login: bool
     is_of: Callable[[str], bool]
-    by: Callable[[str], bool]
     remove: str = ""
 
 
@@ -215,7 +213,7 @@ class ListsMarked(Protocol):
     """A target that can list the logins that bear marks of rotator's."""
 
     def marked(self, ctx: StepContext) -> list[MarkedLogin]:
-        """Return every login with a mark, of whichever secret. Nothing is changed."""
+        """Return every login that bears a mark, of whichever secret. Nothing is changed."""
         ...
 
 

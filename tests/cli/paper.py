@@ -100,7 +100,6 @@ class _Target:
                 login=name,
                 can_login=one.can_login,
                 is_of=one.owner.__eq__,
-                by=lambda _rotation: False,
                 remove=f"DROP LOGIN {name}",
             )
             for name, one in self._server.target.accounts.items()
