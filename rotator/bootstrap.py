@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import ExitStack
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from rotator import plugins, world
@@ -19,13 +20,15 @@ from rotator.core.errors import (
     Unavailable,
     UsageError,
 )
-from rotator.core.model import Credential, Finding, Severity
+from rotator.core.history import text, texts
+from rotator.core.model import Credential, Finding, Kind, NewEvent, Severity
 from rotator.core.ports import (
     Access,
     Examines,
     ExaminesBackend,
     KeepsSecrets,
     KeepsValues,
+    ListsMarked,
     TellsRotations,
     UsesOthers,
     WorksThrough,
@@ -34,6 +37,7 @@ from rotator.core.ports import (
 from rotator.core.schedule import ROTATION_TAKES, is_due, room, timing
 from rotator.core.secret import Secret
 from rotator.core.serving import Dispatch
+from rotator.core.signs import Sign, SignKind
 from rotator.dispatch.dispatcher import Dispatcher
 from rotator.dispatch.faults import Faults
 from rotator.dispatch.hands import Threads
@@ -50,10 +54,10 @@ from rotator.neighbours import Neighbours
 from rotator.notify import Notifier
 from rotator.observe import get_log
 from rotator.references import Resolver, parse
-from rotator.standing import Overview
+from rotator.standing import Overview, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -68,6 +72,12 @@ if TYPE_CHECKING:
     from rotator.journal.report import AuditReport
 
 _ANCHOR_FIELD: Final = "anchor"
+# The lease of what only writes to the journal.
+_WRITING: Final = timedelta(seconds=60)
+# A part of hints that is true of a rotation and of nothing that only looks.
+_RETRIED: Final = "tried again"
+# So much of one secret is looked at where all of it is meant.
+_MANY: Final = 10_000
 
 
 class App:
@@ -402,8 +412,13 @@ class App:
                     keeper.put_value(path, _ANCHOR_FIELD, Secret(anchor.text()))
         return anchor
 
-    def verify_journal(self, public_key: str | None = None) -> AuditReport:
-        """Check the whole journal, with everything that is known of it from outside."""
+    def verify_journal(
+        self, public_key: str | None = None, *, without: Collection[str] = ()
+    ) -> AuditReport:
+        """Check the whole journal, with everything that is known of it from outside.
+
+        `without`: backends that are away, and are not asked what they have seen.
+        """
         place = self.settings.journal.signing_key
         anchor = None
         if place is not None:
@@ -413,10 +428,49 @@ class App:
             anchor = Anchor.parse(kept.reveal()) if kept is not None else None
         seen: dict[str, set[str]] = {}
         for chosen in self.settings.secrets.values():
+            if chosen.backend in without:
+                continue
             backend = self.keeper(chosen)
             if isinstance(backend, TellsRotations):
                 seen[chosen.name] = backend.rotation_ids(chosen.path)
         return audit.verify(self.journal, public_key=public_key, anchor=anchor, seen=seen)
+
+    def acknowledge(self, reason: str) -> AuditReport:
+        """Write down, signed where there is a key, that the journal was put back to an older state.
+
+        Returns what was found; raises `UsageError` when a restore does not explain all of it.
+        """
+        report = self.verify_journal()
+        other = [one for one in report.damage if one.restore is None]
+        if other or not report.damage:
+            raise UsageError(
+                f"{other[0].where}: {other[0].what}; no restore explains that."
+                if other
+                else "there is nothing to acknowledge: the journal is sound.",
+                hint="rotator audit verify" if other else "",
+                safety="Nothing was changed.",
+            )
+        event = NewEvent(
+            kind=Kind.ACKNOWLEDGED,
+            data={
+                "reason": reason,
+                "restores": [one.restore for one in report.damage],
+                "damage": [{"where": one.where, "what": one.what} for one in report.damage],
+            },
+        )
+        lease = self.journal.acquire(audit.JOURNAL, world.holder(), _WRITING)
+        try:
+            _ = self.journal.append(lease, [event], _WRITING)
+        finally:
+            self.journal.release(lease)
+        place = self.settings.journal.signing_key
+        if place is not None:
+            anchor = checkpoint(self.journal, self.resolve(place), self.clock.now())
+            keeper, path = self._beside_key(place)
+            if anchor is not None and keeper is not None:
+                # The one that was kept is of the time before the restore.
+                keeper.put_value(path, _ANCHOR_FIELD, Secret(anchor.text()))
+        return report
 
     def public_key(self) -> str | None:
         """Return the public half of the signing key (PEM), None when there is no such key."""
@@ -467,19 +521,29 @@ class App:
         chosen = [self.settings.secrets[name] for name in names]
         places = [one.backend for one in chosen if not one.kept_by_target]
         places += [copy.backend for one in chosen for copy in one.copies]
+        away: set[str] = set()
         for name in dict.fromkeys(places):
-            found += _guarded(
-                f"backend {name}", lambda name=name: self._examine_backend(name, names)
-            )
+            try:
+                found += self._examine_backend(name, names)
+            except RotatorError as error:
+                away.add(name)
+                found.append(_of_error(f"backend {name}", error))
         for one in chosen:
             if one.kept_by_target:
                 found += _guarded(f"target {one.target}", lambda one=one: self._examine_keeper(one))
         for name in names:
-            found += _guarded(f"secret {name}", lambda name=name: self._examine_secret(name))
-        found += _guarded("journal", self._examine_journal)
+            look = self._examine_secret
+            if self.settings.secrets[name].backend in away:
+                # What was found of the backend is told once; its target can be looked at all the same.
+                look = self._examine_target
+            found += _guarded(f"secret {name}", lambda name=name, look=look: look(name))
+        for name in dict.fromkeys(one.target for one in chosen):
+            found += _guarded(f"target {name}", lambda name=name: self._examine_orphans(name))
+        found += _guarded("journal", lambda: self._examine_states(names, found))
+        found += _guarded("journal", lambda: self._examine_journal(away))
         found += self.crowded()
         found += self._examine_notifications()
-        return list(dict.fromkeys(found))
+        return _once(found)
 
     def _examine_backend(self, name: str, names: Sequence[str]) -> list[Finding]:
         backend = self.backend(name)
@@ -497,6 +561,101 @@ class App:
             return backend.examine({kept.path: kept.policy.every})
         _ = backend.current(kept.path)
         return [_finding(Severity.OK, f"target {kept.target}", f"{kept.path} can be read")]
+
+    def _examine_target(self, name: str) -> list[Finding]:
+        """Look at the target of a secret whose backend is away: whether rotations would work there."""
+        secret = self.secret(name)
+        if not isinstance(secret.rotation, Examines):
+            return []
+        steps = self.engine.steps(secret)
+        found = secret.rotation.examine(None, steps.context(None))
+        return [one for one in found if one.subject.startswith("target ")]
+
+    def _examine_plan(self, secret: ManagedSecret) -> list[Finding]:
+        """Return nothing where a rotation can be planned; what keeps it from that is raised."""
+        _ = self.engine.plan(secret)
+        return []
+
+    def _examine_states(self, names: Sequence[str], found: Sequence[Finding]) -> list[Finding]:
+        """Return what `rotator status` shows of these secrets, and what they have been mended of."""
+        everything = set(names) >= set(self.settings.secrets)
+        fleet = self.overview.fleet(None if everything else names)
+        rejected = {one.subject for one in found if one.severity is Severity.ERROR}
+        shown: list[Finding] = []
+        for one in fleet.secrets:
+            subject = f"secret {one.name}"
+            if one.state is State.REFUSED and one.name in names:
+                # This look is the newer one.
+                if subject not in rejected:
+                    message = "the last check was rejected; its login works now"
+                    remedy = f"Record that: rotator verify {one.name}"
+                    shown.append(_finding(Severity.WARNING, subject, message, remedy))
+            elif one.state is not State.DRIFT and one.severity is not Severity.OK:
+                message = f"{one.state}: {one.cause.removesuffix('.')}"
+                shown.append(_finding(one.severity, subject, message, one.hint))
+        return shown
+
+    def _examine_orphans(self, name: str) -> list[Finding]:
+        """Look for logins that bear the mark of one of our secrets and that the journal does not know."""
+        target = self.target(name)
+        if not isinstance(target, ListsMarked):
+            return []
+        secrets = [one for one in self.settings.secrets.values() if one.target == name]
+        ctx = self.engine.steps(self.secret(secrets[0].name)).context(None)
+        records = {one.name: one for one in self.journal.secrets()}
+        served = {one.login for one in records.values()}
+        names = list(dict.fromkeys([*(one.name for one in secrets), *records]))
+        known: dict[str, set[str]] = {}
+        orphans: list[Sign] = []
+        for one in target.marked(ctx):
+            if not one.can_login or one.login in served:
+                continue
+            owner = next((secret for secret in names if one.is_of(secret)), None)
+            if owner is None:
+                continue
+            if owner not in known:
+                known[owner] = self._known_logins(owner) | self._served(owner)
+            if one.login not in known[owner]:
+                what = f"login {one.login!r} bears the mark of secret {owner}, and the journal does not know it."
+                hint = f"If nothing uses it, on {name}: {one.remove}"
+                subject = f"{name}/{one.login}"
+                data: dict[str, Json] = {"what": what, "hint": hint}
+                now = self.clock.now()
+                orphans.append(Sign(kind=SignKind.ORPHAN, subject=subject, at=now, data=data))
+        self.signs.replace(SignKind.ORPHAN, f"{name}/", orphans)
+        return [
+            _finding(
+                Severity.ERROR,
+                f"target {name}",
+                f"orphan: {one.data['what']}",
+                f"{one.data['hint']}",
+            )
+            for one in orphans
+        ]
+
+    def _served(self, name: str) -> set[str]:
+        """Return the login that the backend serves, whoever made it: an application may use it."""
+        secret = self.secret(name)
+        current = secret.backend.current(secret.path)
+        return {current.credential.username} if current is not None else set()
+
+    def _known_logins(self, name: str) -> set[str]:
+        """Return the logins of a secret that the journal can answer for: in use, left, or proven dead."""
+        record = self.journal.secret(name)
+        if record is None:
+            return set()
+        found = {*record.adopted, *((record.login,) if record.login else ())}
+        for one in self.journal.rotations(name, _MANY):
+            if one.ended_at is None:
+                found |= {login for login in (one.old_login, one.new_login) if login}
+            elif one.old_refused and one.old_login:
+                found.add(one.old_login)
+        for event in self.journal.events(name, _MANY):
+            if event.kind is Kind.RETIRED:
+                found |= {text(event.data, "login") or "", *texts(event.data, "logins_left")}
+        if record.renamed_to is not None:
+            found |= self._known_logins(record.renamed_to)
+        return found
 
     def _examine_secret(self, name: str) -> list[Finding]:
         secret, subject = self.secret(name), f"secret {name}"
@@ -536,10 +695,7 @@ class App:
                 message += ": it was rotated by itself"
                 remedy = f"Have that written down: rotator verify {name}"
             found.append(_finding(Severity.WARNING, subject, message, remedy))
-        if record is not None and record.parked is not None:
-            message = f"it is parked: {record.parked}"
-            remedy = f"When the cause is mended: rotator unpark {name}"
-            found.append(_finding(Severity.ERROR, subject, message, remedy))
+        found += _guarded(subject, lambda: self._examine_plan(secret))
         if secret.rotation.overlaps and secret.policy.grace.total_seconds() < 3600:  # noqa: PLR2004 # an hour
             message = f"its grace period is {durations.write(secret.policy.grace)}: consumers that cache a credential longer are refused"
             found.append(
@@ -579,15 +735,23 @@ class App:
                 found.append(_finding(Severity.ERROR, subject, f"cannot be used: {why}", remedy))
         return found
 
-    def _examine_journal(self) -> list[Finding]:
-        report = self.verify_journal()
+    def _examine_journal(self, away: Collection[str]) -> list[Finding]:
+        report = self.verify_journal(without=away)
         if report.ok:
             message = f"{report.events} events, sound"
+            if away:
+                message += f"; not compared with {', '.join(sorted(away))}"
+            if report.acknowledged:
+                reasons = ", ".join(sorted({why for _, why in report.acknowledged}))
+                message += f"; restores acknowledged: {reasons}"
             found = [_finding(Severity.OK, "journal", message)]
         else:
             first = report.damage[0]
             message = f"{len(report.damage)} place(s) are not as they were written, first {first.where}: {first.what}"
-            found = [_finding(Severity.ERROR, "journal", message, "See: rotator audit verify")]
+            remedy = "See: rotator audit verify"
+            if all(one.restore is not None for one in report.damage):
+                remedy += ". After a restore: rotator audit acknowledge --reason WHY"
+            found = [_finding(Severity.ERROR, "journal", message, remedy)]
         if self.settings.journal.signing_key is None:
             message = "no signing key: a tail that is cut off cannot be told from one never written"
             remedy = "Set journal.signing_key; `rotator init` shows how."
@@ -735,7 +899,25 @@ def _guarded(subject: str, look: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return look()
     except RotatorError as error:
-        return [_finding(Severity.ERROR, subject, error.what, error.hint)]
+        return [_of_error(subject, error)]
+
+
+def _of_error(subject: str, error: RotatorError) -> Finding:
+    remedy = error.hint if _RETRIED not in error.hint else "Mend that, then: rotator doctor"
+    return _finding(Severity.ERROR, subject, error.what, remedy)
+
+
+def _once(found: Sequence[Finding]) -> list[Finding]:
+    """Return each finding once; one error that several secrets share is told of the first of them."""
+    told: set[tuple[str, str]] = set()
+    kept: list[Finding] = []
+    for one in dict.fromkeys(found):
+        error = (one.message, one.remedy)
+        if one.severity is Severity.ERROR and error in told:
+            continue
+        told.add(error)
+        kept.append(one)
+    return kept
 
 
 def _finding(severity: Severity, subject: str, message: str, remedy: str = "") -> Finding:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from rotator.core.abilities import abilities_of_rotation
 from rotator.core.errors import UsageError
-from rotator.core.ports import PluginInfo, StrategyInfo
+from rotator.core.ports import ListsMarked, PluginInfo, StrategyInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from rotator.core.model import Credential
-    from rotator.core.ports import Rotation, StepContext
+    from rotator.core.ports import MarkedLogin, Rotation, StepContext
 
 
 class Plugin:
@@ -86,6 +86,11 @@ class _Target:
                 hint=f"It has: {', '.join(self._strategies)}.",
             )
         return self._strategies[strategy](self._shared, options)
+
+    def marked(self, ctx: StepContext) -> list[MarkedLogin]:
+        """Return the logins that bear marks, where what the rotations share can list them."""
+        shared = self._shared
+        return shared.marked(ctx) if isinstance(shared, ListsMarked) else []
 
     def close(self) -> None:
         """Let go of what the rotations shared."""

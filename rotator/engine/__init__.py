@@ -44,6 +44,8 @@ __all__ = [
 
 _NO_TIME: Final = timedelta(0)
 _BY_BACKEND: Final = Second()
+# What a plan says in the place of the rotation's id.
+_NOT_BEGUN: Final = "(its id)"
 # The lease of what only writes to the journal.
 _LET_GO: Final = timedelta(seconds=60)
 
@@ -271,7 +273,8 @@ class Engine:
         record = self._journal.secret(secret.name)
         current = secret.backend.current(secret.path)
         credential = current.credential if current else None
-        ctx = self.steps(secret).context(credential)
+        work = Work(self._world, secret, _NO_TIME)
+        ctx = work.steps(_NOT_BEGUN, record).context(credential)
         led = is_led(secret)
         self.require_no_second(secret, credential)
         steps: list[Planned] = []

@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
+from rotator.core.history import (
+    RotationRecord,
+    SecretRecord,
+    fold_rotation,
+    fold_secret,
+    text,
+    texts,
+)
+from rotator.core.model import Kind
 from rotator.journal import chain, rows, tables
 from rotator.journal.heads import UNREADABLE, SignedHeads, span
 from rotator.journal.report import AuditReport
@@ -27,9 +35,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from rotator.core.model import Event
     from rotator.journal.checkpoints import Anchor
     from rotator.journal.sql import SqlJournal
 
+# The chain of what is about the journal as a whole. No secret can be called so.
+JOURNAL: Final = "(journal)"
 _BATCH: Final = 10_000
 _SEQ, _FENCE, _KIND, _ROTATION, _STEP, _DATA, _PREV, _HASH = 1, 4, 5, 6, 7, 8, 9, 10
 # Step events, and those of them that say more than how far a rotation has got.
@@ -72,7 +83,10 @@ def verify(
                 f"secret {secret}",
                 f"its backend holds rotation {unknown}, which the journal does not know: "
                 "was the database put back to an older state?",
+                restore=f"rotation {secret} {unknown}",
             )
+    signed = None if public_key is None else heads.signed(JOURNAL)
+    report.acknowledge(folded.acknowledged(signed))
     return report
 
 
@@ -108,6 +122,7 @@ def _checkpoints(
             f"checkpoint {anchor.number}",
             "is not the one whose number and hash were kept beside the signing key: "
             "the journal was cut or put back to an older state",
+            restore=f"checkpoint {anchor.number} {anchor.hash}",
         )
     return heads
 
@@ -123,6 +138,10 @@ class _Folds:
         self.secrets: dict[str, SecretRecord] = {}
         self.rotations: dict[str, RotationRecord] = {}
         self.ids: set[str] = set()
+        # Acknowledgements of restores: the event's number, what is acknowledged, and why.
+        self._acknowledged: list[tuple[int, tuple[str, ...], str]] = []
+        # For each secret that goes on under another name: the end of the chain that it follows.
+        self.follows: dict[str, tuple[str, int, str]] = {}
         self._report: AuditReport = report
 
     def add(self, row: tuple[Any, ...], record: SecretRecord) -> SecretRecord:
@@ -140,6 +159,7 @@ class _Folds:
                 if not of_rotation and not of_secret:
                     return record
             event = rows.event_from(dict(zip(rows.EVENT_COLUMNS, row, strict=True)))
+            self._note(event)
             if rotation_id is not None and of_rotation:
                 rotation = fold_rotation(self.rotations.get(rotation_id), event)
                 if rotation is not None:
@@ -148,6 +168,24 @@ class _Folds:
         except UNREADABLE:
             self._report.add(_where(row), "cannot be read")
             return record
+
+    def _note(self, event: Event) -> None:
+        data = event.data
+        if event.kind is Kind.ACKNOWLEDGED and event.secret == JOURNAL:
+            why = text(data, "reason") or ""
+            self._acknowledged.append((event.seq, texts(data, "restores"), why))
+        if event.kind is Kind.RENAMED and "from" in data:
+            end = str(data["from"]), int(str(data["from_seq"])), str(data["from_hash"])
+            self.follows[event.secret] = end
+
+    def acknowledged(self, signed: int | None) -> dict[str, str]:
+        """Return what was acknowledged, and why. `signed`: only what is signed up to there counts."""
+        return {
+            restore: why
+            for seq, restores, why in self._acknowledged
+            if signed is None or seq <= signed
+            for restore in restores
+        }
 
 
 def _events(db: Connection, report: AuditReport, heads: SignedHeads) -> _Folds:
@@ -167,6 +205,11 @@ def _events(db: Connection, report: AuditReport, heads: SignedHeads) -> _Folds:
         last = link.next - 1
         heads.check_end(secret, last)
         folds.secrets[secret] = replace(record, seq=last, head=link.head)
+    for secret, (before, seq, hashed) in folds.follows.items():
+        events = tables.events.c
+        query = sa.select(events.hash).where(events.secret == before, events.seq == seq)
+        if db.execute(query).scalar() != hashed:
+            report.add(f"secret {secret}", f"does not follow event {seq} of {before}, as it says")
     report.secrets, report.rotations = len(folds.secrets), len(folds.rotations)
     return folds
 

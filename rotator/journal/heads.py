@@ -60,6 +60,10 @@ class SignedHeads:
             )
         self._report.unsigned_events += max(0, last - signed)
 
+    def signed(self, secret: str) -> int:
+        """Return up to which event of a secret the checkpoints speak."""
+        return self._last.get(secret, (0, 0))[0]
+
     def check_missing(self, present: set[str]) -> None:
         """Name the secrets that checkpoints speak for, and that are gone."""
         for name, (seq, number) in self._last.items():

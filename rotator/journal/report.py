@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
-    """One place where the journal does not say what was written. `where` names it exactly."""
+    """One place where the journal does not say what was written. `where` names it exactly.
+
+    `restore`: what stays the same of it, where a database that was put back to an older state explains
+    it; such a place can be acknowledged.
+    """
 
     where: str
     what: str
+    restore: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -24,15 +33,24 @@ class AuditReport:
     signatures: bool = False
     unsigned_events: int = 0
     damage: list[Damage] = field(default_factory=list[Damage])
+    # What an operator has acknowledged, with the reason.
+    acknowledged: list[tuple[Damage, str]] = field(default_factory=list[tuple[Damage, str]])
 
     @property
     def ok(self) -> bool:
         """Whether nothing is amiss."""
         return not self.damage
 
-    def add(self, where: str, what: str) -> None:
+    def add(self, where: str, what: str, *, restore: str | None = None) -> None:
         """Note one place."""
-        self.damage.append(Damage(where=_printable(where), what=_printable(what)))
+        found = Damage(where=_printable(where), what=_printable(what), restore=restore)
+        self.damage.append(found)
+
+    def acknowledge(self, reasons: Mapping[str, str]) -> None:
+        """Take what is acknowledged out of the damage. `reasons`: by what stays the same of a place."""
+        known = [one for one in self.damage if one.restore in reasons]
+        self.acknowledged += [(one, reasons[one.restore or ""]) for one in known]
+        self.damage = [one for one in self.damage if one.restore not in reasons]
 
 
 def _printable(text: str) -> str:

@@ -52,7 +52,7 @@ def _logs_in(rotator: Real, login: str, password: str) -> bool:
 def test_the_whole_way(rotator: Real):
     """From `init` over a rotation, a rollback and a revoke to an export that proves it all."""
     assert "2 secrets, 1 target, 1 backend" in rotator("check").out
-    assert rotator.json("doctor").data["errors"] == 0
+    assert rotator.json("doctor", "app").data["errors"] == 0
     adopted = rotator("adopt", "app", "--username", "app", "--password-from", "env:APP_PASSWORD")
     assert "login app is adopted" in adopted.out
     before = rotator.roles()

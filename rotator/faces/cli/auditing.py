@@ -63,6 +63,14 @@ def register(app: typer.Typer) -> None:
     )(verify)
     command(
         audit,
+        "acknowledge",
+        title="audit acknowledge",
+        examples="""
+        rotator audit acknowledge --reason "restored the backup of Monday, INC-7"
+        """,
+    )(acknowledge)
+    command(
+        audit,
         "export",
         title="audit export",
         examples="""
@@ -134,6 +142,26 @@ def verify(
     with run.open_app() as app:
         report = app.verify_journal(_key(public_key))
     _tell(run, report)
+
+
+def acknowledge(
+    run: Run,
+    *,
+    reason: Annotated[
+        str, typer.Option("--reason", metavar="TEXT", show_default=False, help="Which restore.")
+    ],
+) -> None:
+    """Acknowledge that the journal was restored from a backup, so that it knows less than happened.
+
+    Rotations that only the backends know, and a newer checkpoint beside the signing key, are then
+    no longer damage; `audit verify` still lists them with the reason. Signed where a signing key is
+    configured. Any other damage is refused.
+    """
+    with run.open_app() as app:
+        report = app.acknowledge(reason)
+    places = [{"where": one.where, "what": one.what} for one in report.damage]
+    run.data |= {"reason": reason, "acknowledged": places}
+    run.say(*(f"acknowledged: {one['where']}: {one['what']}" for one in places))
 
 
 def export(
@@ -261,6 +289,10 @@ def _tell(run: Run, report: AuditReport) -> None:
         "signatures_checked": report.signatures,
         "events_after_last_checkpoint": report.unsigned_events,
         "damage": [{"where": one.where, "what": one.what} for one in report.damage],
+        "acknowledged": [
+            {"where": one.where, "what": one.what, "reason": why}
+            for one, why in report.acknowledged
+        ],
     }
     size = (
         f"{plural(report.events, 'event')} of {plural(report.secrets, 'secret')}, "
@@ -279,6 +311,11 @@ def _tell(run: Run, report: AuditReport) -> None:
             )
         )
         run.ended(exits.FAILED)
+        if all(one.restore is not None for one in report.damage):
+            hint = "After a restore that you know of: rotator audit acknowledge --reason WHY"
+            run.say(indented(Text.assemble(("Next: ", "bold"), hint)))
+    for one, why in report.acknowledged:
+        run.say(indented(Text(f"acknowledged ({why}): {one.where}: {one.what}")))
     if not report.signatures:
         run.say(indented("Signatures were not checked: no public key is known. --public-key FILE"))
     elif report.unsigned_events:

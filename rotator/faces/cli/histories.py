@@ -33,6 +33,7 @@ _BESIDE: Final = frozenset(
         Kind.RETIRE_REQUESTED,
         Kind.RETIRED,
         Kind.RENAMED,
+        Kind.ACKNOWLEDGED,
     }
 )
 

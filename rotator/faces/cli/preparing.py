@@ -134,7 +134,7 @@ def doctor(run: Run, names: Names = None) -> None:
         run.ended(exits.FAILED)
     errors, warnings = worst.count("error"), worst.count("warning")
     summary = f"{plural(errors, 'error')}, {plural(warnings, 'warning')}."
-    run.say("", summary if {"error", "warning"} & set(worst) else "Everything is well.")
+    run.say("", summary if {"error", "warning"} & set(worst) else "No problems found.")
 
 
 def policy(
