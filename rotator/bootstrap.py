@@ -188,13 +188,8 @@ class App:
         return list(dict.fromkeys(chosen))
 
     def secret(self, name: str) -> ManagedSecret:
-        """Return one secret, ready to be rotated.
-
-        One that the configuration no longer names comes from the journal while it is not retired.
-        """
-        chosen = self.settings.secrets.get(name) or self.forgotten(name)
-        if chosen is None:
-            chosen = self.settings.secret(name)
+        """Return one secret, ready to be rotated."""
+        chosen = self.entry(name)
         target = self.settings.targets[chosen.target]
         return ManagedSecret(
             name=chosen.name,
@@ -213,6 +208,14 @@ class App:
             ),
             entry=remembered.entry(chosen),
         )
+
+    def entry(self, name: str) -> SecretSettings:
+        """Return the entry of a secret.
+
+        One that the configuration no longer names comes from the journal while it is not retired.
+        """
+        found = self.settings.secrets.get(name) or self.forgotten(name)
+        return found if found is not None else self.settings.secret(name)
 
     def forgotten(self, name: str) -> SecretSettings | None:
         """Return the entry that the newest rotation of a forgotten secret was begun with.

@@ -517,7 +517,7 @@ class AlternatingUsers(_Login):
         if other in ctx.adopted:
             return None
         with self._server.admin(f"looking for login {other!r}", ctx) as accounts:
-            ours = accounts.find_mark(ctx.secret, other) is not None or not accounts.look(other)
+            ours = _own_mark(accounts, other, ctx) is not None or not accounts.look(other)
         return None if ours else other
 
     def create(self, new: Credential, ctx: StepContext) -> None:

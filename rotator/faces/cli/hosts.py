@@ -66,7 +66,7 @@ class Hosts:
 
     def holds_back(self, name: str) -> bool:
         """Return whether a secret is not begun, since one of its hosts is away."""
-        chosen = self._app.settings.secret(name)
+        chosen = self._app.entry(name)
         with self._guard:
             for host in hosts((chosen.target, chosen.backend)):
                 if self._breaker(host).is_open:
