@@ -669,7 +669,9 @@ class App:
         if isinstance(secret.rotation, Examines):
             found += secret.rotation.examine(credential, steps.context(credential))
         if any(one.severity is Severity.ERROR for one in found):
-            return found
+            planned = _guarded(subject, lambda: self._examine_plan(secret))
+            told = {one.remedy for one in found}
+            return [*found, *(one for one in planned if one.remedy not in told)]
         steps.control(credential.username if credential else None)
         found.append(
             _finding(Severity.OK, f"target {secret.target_name}", "refuses a wrong password")

@@ -47,11 +47,12 @@ def test_what_a_rotation_can_do_is_told_by_its_strategies(bare: Cli):
             "ClosesLogins",
             "CountsSessions",
             "Explains",
+            "ExplainsRejections",
             "Examines",
             *turns,
         ]
     told = bare("plugins", "postgresql").out
-    assert "closes logins, counts sessions, explains, examines" in told
+    assert "closes logins, counts sessions, explains, explains rejections, examines" in told
     assert "Also called: postgres, aurora-postgresql" in told
 
 
