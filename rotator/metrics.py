@@ -10,6 +10,7 @@ from prometheus_client.core import GaugeMetricFamily
 from rotator.core.errors import JournalError
 from rotator.core.history import text
 from rotator.core.model import Kind
+from rotator.standing import ORPHAN, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -108,7 +109,10 @@ class Standing:
         overdue_after: timedelta,
         jobs: Callable[[], Mapping[str, int]],
         away: Callable[[], Mapping[str, datetime]],
+        states: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
+        """`states`: how many secrets are in which state, as `rotator status` shows them."""
+        self._states: Callable[[], Mapping[str, int]] = states
         self._agenda: Callable[[], Agenda] = agenda
         self._now: Callable[[], datetime] = now
         self._overdue_after: timedelta = overdue_after
@@ -131,6 +135,7 @@ class Standing:
         try:
             now = self._now()
             counts = self._agenda().counts(now, now - self._overdue_after)
+            states = self._states()
             secrets = list(self._secrets())
         except JournalError:
             up.add_metric([], 0)
@@ -138,7 +143,7 @@ class Standing:
             return
         up.add_metric([], 1)
         yield up
-        yield from _of_counts(counts)
+        yield from _of_counts(counts, states)
         yield from secrets
 
     def _secrets(self) -> Iterator[GaugeMetricFamily]:
@@ -159,12 +164,16 @@ class Standing:
         yield due
 
 
-def _of_counts(counts: Counts) -> Iterator[GaugeMetricFamily]:
+def _of_counts(counts: Counts, states: Mapping[str, int]) -> Iterator[GaugeMetricFamily]:
     secrets = GaugeMetricFamily(
         "rotator_secrets", "Secrets that the journal knows, by state.", labels=["state"]
     )
-    for state in ("known", "due", "overdue", "parked", "opened", "leased"):
+    asked = ("known", "due", "overdue", "parked", "opened", "leased")
+    for state in asked:
         secrets.add_metric([state], getattr(counts, state))
+    for state in (*State, ORPHAN):
+        if state not in asked:
+            secrets.add_metric([str(state)], states.get(state, 0))
     yield secrets
     oldest = GaugeMetricFamily(
         "rotator_oldest_credential_timestamp_seconds",

@@ -65,6 +65,7 @@ class Daemon(Service):
                 _OVERDUE,
                 self._jobs,
                 self._away,
+                lambda: self._generation.app.overview.fleet().counts(),
             )
         )
 

@@ -197,3 +197,27 @@ def test_an_unknown_tag_is_misuse(cli: Cli, command: str):
 def test_nothing_selected_says_so(cli: Cli):
     """In the words of the trade."""
     assert "no secrets selected." in cli.json("rotate", code=2).errors[0]["what"]
+
+
+def test_metrics_count_the_same_states(cli: Cli):
+    """`rotator_secrets{state}` is what status shows, for what refuses, drifts or was forgotten."""
+    from rotator.metrics import Metrics, Standing
+
+    cli("rotate", "app")
+    _by_hand(cli)
+    cli("verify", "app", code=1)
+    metrics = Metrics(lambda _secret: "paper")
+    with cli.app() as app:
+        standing = Standing(
+            lambda: app.agenda,
+            app.clock.now,
+            timedelta(days=1),
+            dict,
+            dict,
+            lambda: app.overview.fleet().counts(),
+        )
+        metrics.registry.register(standing)
+        told = metrics.text().decode()
+    assert 'rotator_secrets{state="refused"} 1.0' in told
+    assert 'rotator_secrets{state="unknown"} 2.0' in told
+    assert 'rotator_secrets{state="forgotten"} 0.0' in told
