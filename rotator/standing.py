@@ -469,7 +469,7 @@ def _trouble(record: SecretRecord, look: _Look, *, forgotten: bool) -> _Look:
     if record.refused is not None:
         return worse(State.REFUSED, record.refused, _cure(record, look))
     if record.retiring is not None:
-        again = f"rotator retire {name}{record.retiring}"
+        again = f"rotator retire {name}" + record.retiring
         return worse(State.FORGOTTEN, "its retirement was interrupted.", again)
     if forgotten and record.open_rotation is not None:
         cause = f"rotation {record.open_rotation} is open, and the configuration no longer names {name}."

@@ -450,10 +450,13 @@ def _is_refused(result: Result) -> bool:
 
 
 def _in_grace(result: Result) -> NotDue:
+    # Which of the two leaked decides: a revoke alone leaves the one that is served.
+    name, old, new = result.secret, result.old_login, result.login
     error = NotDue(
         f"its last rotation is not over: {result.waiting}.",
         until=result.until,
-        hint=f"End that now with: rotator revoke {result.secret}",
+        hint=f"To end only the older login {old!r} now: rotator revoke {name}\n"
+        f"If login {new!r}, which is served, has leaked: rotator revoke {name} && rotator rotate {name}",
     )
     error.safety = "The new credential is published, and the old one is not revoked yet."
     error.secret = result.secret

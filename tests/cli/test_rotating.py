@@ -34,6 +34,10 @@ def test_a_second_rotation_during_the_grace_period_is_not_due(cli: Cli):
     assert error["kind"] == "not-due"
     assert error["secret"] == "app"
     assert "rotator revoke app" in error["hint"]
+    # A leak of the current password is not ended by a revoke alone: the hint names both logins.
+    served = cli("get", "app", "--field", "username").out
+    assert f"{served!r}, which is served, has leaked" in error["hint"]
+    assert "rotator revoke app && rotator rotate app" in error["hint"]
     assert "the old one is not revoked yet" in error["safety"]
 
 

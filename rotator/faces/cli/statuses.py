@@ -96,7 +96,7 @@ def _shown(run: Run, fleet: Fleet) -> Iterable[RenderableType]:
     if fleet.secrets:
         yield table(run.screen, _COLUMNS, [_row(run, one) for one in fleet.secrets])
     else:
-        yield "No secret is configured here. `rotator add` or `rotator init` writes one."
+        yield "No secret is configured here. `rotator add NAME` writes one."
     yield from _words(run, fleet)
 
 
