@@ -92,6 +92,8 @@ class Denied(StepError):
 class CurrentRejected(Denied):
     """A step tried what the backend serves, and the target rejected it."""
 
+    kind = "current-rejected"
+
 
 class Unprovable(Denied):
     """The target accepts what it must refuse, so no check on it proves anything."""

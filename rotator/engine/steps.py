@@ -45,7 +45,16 @@ if TYPE_CHECKING:
 
 _ERRORS: Final[Mapping[str, type[RotatorError]]] = {
     one.kind: one
-    for one in (Transient, Unavailable, Refused, Denied, Unprovable, Conflict, Unknown)
+    for one in (
+        Transient,
+        Unavailable,
+        Refused,
+        Denied,
+        CurrentRejected,
+        Unprovable,
+        Conflict,
+        Unknown,
+    )
 }
 # After publish, what is current is known to log in for this long.
 _A_WHILE: Final = timedelta(minutes=1)

@@ -192,7 +192,7 @@ class Work:
 
     def _why_park(self, kind: str, what: str, failures: int) -> str | None:
         """Return why the secret is parked after `failures` undone rotations in a row; None if it is not."""
-        if kind in ("denied", "unprovable", "conflict"):
+        if kind in ("denied", "current-rejected", "unprovable", "conflict"):
             return f"{kind}: {what}"
         if failures >= self._secret.policy.cycles and kind != Unavailable.kind:
             return f"{failures} rotations in a row failed; the last one: {what}"

@@ -103,7 +103,7 @@ def test_misuse_of_the_command_line_is_code_2(bare: Cli):
 
 def test_which_secrets_are_meant_is_never_guessed(cli: Cli):
     """`rotate` without a name does nothing, and names with --all do not go together."""
-    assert "not said" in cli("rotate", code=2).err
+    assert "no secrets selected" in cli("rotate", code=2).err
     assert "do not go together" in cli("rotate", "app", "--all", code=2).err
     assert cli.server.target.usable() == set()
 

@@ -244,4 +244,11 @@ def test_secrets_are_chosen_by_all_of_several_tags(settings: Load):
     read = settings(FULL)
     assert [one.name for one in read.tagged(["prod"])] == ["billing"]
     assert [one.name for one in read.tagged(["prod", "payments"])] == ["billing"]
-    assert read.tagged(["prod", "other"]) == []
+
+
+def test_a_tag_that_no_secret_carries_is_an_error(settings: Load):
+    """A misspelled tag in a cron line must not select nothing in silence."""
+    with pytest.raises(UsageError) as caught:
+        settings(FULL).tagged(["prod", "paiments"])
+    assert "`paiments`" in caught.value.what
+    assert caught.value.hint == "Did you mean `payments`?"
