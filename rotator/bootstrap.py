@@ -22,6 +22,7 @@ from rotator.core.errors import (
 )
 from rotator.core.history import text, texts
 from rotator.core.model import Credential, Finding, Kind, NewEvent, Severity
+from rotator.core.observations import Observation, ObservationKind
 from rotator.core.ports import (
     Access,
     Examines,
@@ -37,7 +38,6 @@ from rotator.core.ports import (
 from rotator.core.schedule import ROTATION_TAKES, is_due, room, timing
 from rotator.core.secret import Secret
 from rotator.core.serving import Dispatch
-from rotator.core.signs import Sign, SignKind
 from rotator.dispatch.dispatcher import Dispatcher
 from rotator.dispatch.faults import Faults
 from rotator.dispatch.hands import Threads
@@ -48,7 +48,7 @@ from rotator.journal import audit, chain, migrate
 from rotator.journal.agenda import SqlAgenda
 from rotator.journal.checkpoints import Anchor, checkpoint
 from rotator.journal.export import export
-from rotator.journal.signs import SqlSigns
+from rotator.journal.observations import SqlObservations
 from rotator.journal.sql import SqlJournal
 from rotator.neighbours import Neighbours
 from rotator.notify import Notifier
@@ -117,7 +117,7 @@ class App:
         if upgrade and self.queue is not None:
             self.queue.prepare()
         self.agenda: SqlAgenda = SqlAgenda(self.journal)
-        self.signs: SqlSigns = SqlSigns(self.journal)
+        self.observations: SqlObservations = SqlObservations(self.journal)
         self.engine: Engine = Engine(
             journal=self.journal,
             clock=self.clock,
@@ -151,7 +151,7 @@ class App:
             if self._overview is None:
                 self._overview = Overview(
                     journal=self.journal,
-                    signs=self.signs,
+                    observations=self.observations,
                     secrets=self.settings.secrets,
                     now=self.clock.now,
                     default_policy=self.settings.default_policy,
@@ -390,7 +390,7 @@ class App:
             clock=self.clock,
             log=log,
             tell=tell,
-            faults=Faults(signs=self.signs, log=log, tell=tell),
+            faults=Faults(observations=self.observations, log=log, tell=tell),
             forgotten=self.forgotten,
         )
 
@@ -609,7 +609,7 @@ class App:
         served = {one.login for one in records.values()}
         names = list(dict.fromkeys([*(one.name for one in secrets), *records]))
         known: dict[str, set[str]] = {}
-        orphans: list[Sign] = []
+        orphans: list[Observation] = []
         for one in target.marked(ctx):
             if not one.can_login or one.login in served:
                 continue
@@ -624,8 +624,10 @@ class App:
                 subject = f"{name}/{one.login}"
                 data: dict[str, Json] = {"what": what, "hint": hint}
                 now = self.clock.now()
-                orphans.append(Sign(kind=SignKind.ORPHAN, subject=subject, at=now, data=data))
-        self.signs.replace(SignKind.ORPHAN, f"{name}/", orphans)
+                orphans.append(
+                    Observation(kind=ObservationKind.ORPHAN, subject=subject, at=now, data=data)
+                )
+        self.observations.replace(ObservationKind.ORPHAN, f"{name}/", orphans)
         return [
             _finding(
                 Severity.ERROR,

@@ -1,6 +1,6 @@
 """How a secret, a target and the fleet are: the one answer for status, doctor, metrics and notices.
 
-It reads the journal and the signs beside it, and nothing else. Each state has its cause and, where
+It reads the journal and the observations beside it, and nothing else. Each state has its cause and, where
 somebody must act, a hint: a command that can be pasted as it is printed.
 """
 
@@ -16,8 +16,8 @@ from rotator.core.errors import Unavailable
 from rotator.core.history import text
 from rotator.core.machine import Direction, Finish, WaitUntil, decide, progress
 from rotator.core.model import Kind, Severity
+from rotator.core.observations import ObservationKind
 from rotator.core.schedule import is_due
-from rotator.core.signs import SignKind
 from rotator.engine.requests import pending
 
 if TYPE_CHECKING:
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Event, Json, Policy
+    from rotator.core.observations import Observation, Observations
     from rotator.core.ports import Journal
-    from rotator.core.signs import Sign, Signs
 
-# A process that has given no sign for so long is not alive.
+# A process that has given no observation for so long is not alive.
 SILENT: Final = timedelta(seconds=30)
 
 
@@ -216,7 +216,7 @@ class Overview:
     """
 
     journal: Journal
-    signs: Signs
+    observations: Observations
     secrets: Mapping[str, Managed]
     now: Callable[[], datetime]
     default_policy: Policy
@@ -254,10 +254,10 @@ class Overview:
 
     def faults(self) -> dict[str, Fault]:
         """Return the targets and backends that cannot be used, by subject."""
-        return {one.subject: _fault(one) for one in self.signs.all(SignKind.FAULT)}
+        return {one.subject: _fault(one) for one in self.observations.all(ObservationKind.FAULT)}
 
     def processes(self) -> list[Process]:
-        """Return the daemons and workers that were seen, the newest sign first."""
+        """Return the daemons and workers that were seen, the newest observation first."""
         now = self.now()
         found = [
             Process(
@@ -266,13 +266,13 @@ class Overview:
                 seen_at=one.at,
                 alive=now - one.at < SILENT and not self.is_dead(one.subject),
             )
-            for one in self.signs.all(SignKind.PROCESS)
+            for one in self.observations.all(ObservationKind.PROCESS)
         ]
         return sorted(found, key=lambda one: one.seen_at, reverse=True)
 
     def orphans(self) -> list[Orphan]:
         """Return the orphans that `rotator doctor` saw last."""
-        return [_orphan(one) for one in self.signs.all(SignKind.ORPHAN)]
+        return [_orphan(one) for one in self.observations.all(ObservationKind.ORPHAN)]
 
     # -- one secret ----------------------------------------------------------------------------
 
@@ -533,24 +533,24 @@ def _user(data: dict[str, Json]) -> User:
     )
 
 
-def _fault(sign: Sign) -> Fault:
+def _fault(observation: Observation) -> Fault:
     return Fault(
-        subject=sign.subject,
-        since=sign.at,
-        until=sign.until,
-        what=text(sign.data, "what") or "",
-        hint=text(sign.data, "hint") or "",
+        subject=observation.subject,
+        since=observation.at,
+        until=observation.until,
+        what=text(observation.data, "what") or "",
+        hint=text(observation.data, "hint") or "",
     )
 
 
-def _orphan(sign: Sign) -> Orphan:
-    target, _, login = sign.subject.partition("/")
+def _orphan(observation: Observation) -> Orphan:
+    target, _, login = observation.subject.partition("/")
     return Orphan(
         target=target,
         login=login,
-        seen_at=sign.at,
-        what=text(sign.data, "what") or "",
-        hint=text(sign.data, "hint") or "",
+        seen_at=observation.at,
+        what=text(observation.data, "what") or "",
+        hint=text(observation.data, "hint") or "",
     )
 
 

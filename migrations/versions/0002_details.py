@@ -1,4 +1,4 @@
-"""Further facts of a secret, folded from its events, and the signs that lie beside the chain.
+"""Further facts of a secret, folded from its events, and the observations that lie beside the chain.
 
 Rows written before hold none of these facts: each secret's events are folded anew. A row whose seal
 is broken stays broken, so that `audit verify` still finds it.
@@ -19,7 +19,7 @@ def upgrade() -> None:
     """Add the column and the table, and fill the column."""
     op.add_column("secrets", sa.Column("details", sa.Text))
     op.create_table(
-        "signs",
+        "observations",
         sa.Column("kind", sa.Text, primary_key=True),
         sa.Column("subject", sa.Text, primary_key=True),
         sa.Column("at", sa.Text, nullable=False),

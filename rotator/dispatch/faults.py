@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import JournalError
+from rotator.core.observations import Observation, ObservationKind
 from rotator.core.serving import Topic
-from rotator.core.signs import Sign, SignKind
 from rotator.dispatch.lanes import JOURNAL
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rotator.core.model import Json
+    from rotator.core.observations import Observations
     from rotator.core.ports import Log
-    from rotator.core.signs import Signs
 
-_FAULT: Final = SignKind.FAULT
+_FAULT: Final = ObservationKind.FAULT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Fault:
 class Faults:
     """What is known of hosts that cannot be used. `tell` passes a notice on."""
 
-    signs: Signs
+    observations: Observations
     log: Log
     tell: Callable[[Topic, str, Mapping[str, Json]], None]
     # When it began, as this process has seen it.
@@ -62,7 +62,7 @@ class Faults:
         }
         new = fault.host not in self.told
         if fault.host != JOURNAL:
-            seen = Sign(kind=_FAULT, subject=fault.host, at=since, until=until, data=data)
+            seen = Observation(kind=_FAULT, subject=fault.host, at=since, until=until, data=data)
             new = self._put(seen, known, otherwise=new)
         self.told.add(fault.host)
         if new:
@@ -77,7 +77,7 @@ class Faults:
         self.told.discard(host)
         if host != JOURNAL:
             try:
-                removed = self.signs.remove(_FAULT, host)
+                removed = self.observations.remove(_FAULT, host)
             except JournalError:
                 pass
             else:
@@ -88,7 +88,7 @@ class Faults:
             self.log.info("available", host=host, seconds=seconds)
             self.tell(Topic.AVAILABLE, "", {"host": host, "seconds": seconds})
 
-    def open(self) -> dict[str, Sign]:
+    def open(self) -> dict[str, Observation]:
         """Return the hosts that some process could not use when it last tried."""
         return {host: one for host, one in self._known().items() if not one.data.get("ended")}
 
@@ -96,27 +96,28 @@ class Faults:
         """Return the hosts that a command line could use again, and that nobody has told of."""
         return [host for host, one in self._known().items() if one.data.get("ended")]
 
-    def _known(self) -> dict[str, Sign]:
+    def _known(self) -> dict[str, Observation]:
         try:
-            return {one.subject: one for one in self.signs.all(_FAULT)}
+            return {one.subject: one for one in self.observations.all(_FAULT)}
         except JournalError:
             return {}
 
-    def _put(self, seen: Sign, known: Sign | None, *, otherwise: bool) -> bool:
+    def _put(self, seen: Observation, known: Observation | None, *, otherwise: bool) -> bool:
         try:
-            added = self.signs.put(seen)
+            added = self.observations.put(seen)
         except JournalError:
             return otherwise
         return added or (known is not None and not known.data.get("told"))
 
 
-def noted_by_command(signs: Signs, fault: Fault, now: datetime) -> None:
+def noted_by_command(observations: Observations, fault: Fault, now: datetime) -> None:
     """Note a fault that a command line has met: a daemon tells of it when it meets it too."""
     if fault.host == JOURNAL:
         return
     with suppress(JournalError):
         if any(
-            one.subject == fault.host and not one.data.get("ended") for one in signs.all(_FAULT)
+            one.subject == fault.host and not one.data.get("ended")
+            for one in observations.all(_FAULT)
         ):
             return
         data: dict[str, Json] = {
@@ -126,16 +127,16 @@ def noted_by_command(signs: Signs, fault: Fault, now: datetime) -> None:
             "tried_at": now.isoformat(),
             "told": False,
         }
-        _ = signs.put(Sign(kind=_FAULT, subject=fault.host, at=now, data=data))
+        _ = observations.put(Observation(kind=_FAULT, subject=fault.host, at=now, data=data))
 
 
-def ended_by_command(signs: Signs, worked: frozenset[str]) -> None:
+def ended_by_command(observations: Observations, worked: frozenset[str]) -> None:
     """Note the hosts that a command line could use again; who told of their faults tells of the end."""
     with suppress(JournalError):
-        for one in signs.all(_FAULT):
+        for one in observations.all(_FAULT):
             if one.subject not in worked:
                 continue
             if one.data.get("told"):
-                _ = signs.put(replace(one, data={**one.data, "ended": True}))
+                _ = observations.put(replace(one, data={**one.data, "ended": True}))
             else:
-                _ = signs.remove(_FAULT, one.subject)
+                _ = observations.remove(_FAULT, one.subject)

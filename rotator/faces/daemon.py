@@ -137,7 +137,7 @@ class Daemon(Service):
         if self._pool is not None:
             self._pool.shutdown(wait=False)
 
-    # -- signs of life -------------------------------------------------------------------------
+    # -- heartbeats -------------------------------------------------------------------------
 
     def _now(self) -> datetime:
         return self._generation.app.clock.now()

@@ -22,8 +22,8 @@ from rotator.bootstrap import App, load_settings
 from rotator.config.model import ConfigError
 from rotator.core.errors import JournalError, RotatorError
 from rotator.core.model import Kind
+from rotator.core.observations import Observation, ObservationKind
 from rotator.core.serving import Topic
-from rotator.core.signs import Sign, SignKind
 from rotator.core.stopping import Stopped
 from rotator.dispatch.worker import topic_of
 from rotator.faces.web import Answer, Server
@@ -112,7 +112,7 @@ class Service(ABC):
 
     @abstractmethod
     def _listen(self) -> str:
-        """Return where signs of life are given, `none` for nowhere."""
+        """Return where heartbeats are given, `none` for nowhere."""
 
     @abstractmethod
     def _timed(self) -> Mapping[Callable[[], None], float]:
@@ -193,11 +193,15 @@ class Service(ABC):
             "since": self._begun.isoformat(),
             "jobs": self._under_way(),
         }
-        sign = Sign(
-            kind=SignKind.PROCESS, subject=_process(), at=now, until=now + _ALIVE_FOR, data=data
+        seen = Observation(
+            kind=ObservationKind.PROCESS,
+            subject=_process(),
+            at=now,
+            until=now + _ALIVE_FOR,
+            data=data,
         )
         with suppress(JournalError):  # the dispatcher reports that the journal is away
-            _ = app.signs.put(sign)
+            _ = app.observations.put(seen)
 
     # -- the configuration ---------------------------------------------------------------------
 
@@ -288,11 +292,11 @@ class Service(ABC):
             self._log.warning("left in the middle of steps", count=left)
             os._exit(_FORCED)
         with suppress(JournalError):
-            _ = self._made.app.signs.remove(SignKind.PROCESS, _process())
+            _ = self._made.app.observations.remove(ObservationKind.PROCESS, _process())
         self._log.info("left")
         return 0
 
-    # -- signs of life -------------------------------------------------------------------------
+    # -- heartbeats -------------------------------------------------------------------------
 
     def _answer(self, path: str) -> Answer:
         if path == "/metrics":

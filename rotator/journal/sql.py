@@ -373,7 +373,7 @@ class SqlJournal:
 
     @contextmanager
     def signing(self) -> Generator[Connection]:
-        """Write signs, without waiting for the disk: what a power cut loses is seen again."""
+        """Write observations, without waiting for the disk: what a power cut loses is seen again."""
         with self._leasing() as db:
             yield db
 

@@ -110,8 +110,8 @@ checkpoints: Final = Table(
 )
 
 # Beside the chain, and no part of it: who is alive, what is away, what was seen. Rewritten freely.
-signs: Final = Table(
-    "signs",
+observations: Final = Table(
+    "observations",
     metadata,
     Column("kind", Text, primary_key=True),
     Column("subject", Text, primary_key=True),

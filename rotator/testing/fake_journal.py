@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rotator.core.model import Event
+    from rotator.core.observations import Observation, ObservationKind
     from rotator.core.ports import Clock
-    from rotator.core.signs import Sign, SignKind
 
 
 class MemoryJournal(memory.MemoryJournal):
@@ -43,31 +43,33 @@ class MemoryJournal(memory.MemoryJournal):
             self.violations.append(f"P6: a secret was written into the journal ({kinds}).")
 
 
-class MemorySigns:
-    """Signs beside a journal in memory."""
+class MemoryObservations:
+    """Observations beside a journal in memory."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[SignKind, str], Sign] = {}
+        self._kept: dict[tuple[ObservationKind, str], Observation] = {}
 
-    def put(self, sign: Sign) -> bool:
-        """Write a sign in the place of the one before it; return whether there was none."""
-        key = (sign.kind, sign.subject)
+    def put(self, observation: Observation) -> bool:
+        """Write an observation in the place of the one before it; return whether there was none."""
+        key = (observation.kind, observation.subject)
         new = key not in self._kept
-        self._kept[key] = sign
+        self._kept[key] = observation
         return new
 
-    def remove(self, kind: SignKind, subject: str) -> Sign | None:
-        """Forget a sign and return it."""
+    def remove(self, kind: ObservationKind, subject: str) -> Observation | None:
+        """Forget an observation and return it."""
         return self._kept.pop((kind, subject), None)
 
-    def replace(self, kind: SignKind, prefix: str, signs: Sequence[Sign]) -> None:
-        """Put `signs` in the place of all of this kind whose subject begins with `prefix`."""
-        for sign in self.all(kind):
-            if sign.subject.startswith(prefix):
-                _ = self.remove(kind, sign.subject)
-        for sign in signs:
-            _ = self.put(sign)
+    def replace(
+        self, kind: ObservationKind, prefix: str, observations: Sequence[Observation]
+    ) -> None:
+        """Put `observations` in the place of all of this kind whose subject begins with `prefix`."""
+        for observation in self.all(kind):
+            if observation.subject.startswith(prefix):
+                _ = self.remove(kind, observation.subject)
+        for observation in observations:
+            _ = self.put(observation)
 
-    def all(self, kind: SignKind) -> list[Sign]:
-        """Return the signs of a kind, by subject."""
+    def all(self, kind: ObservationKind) -> list[Observation]:
+        """Return the observations of a kind, by subject."""
         return [self._kept[key] for key in sorted(self._kept) if key[0] is kind]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rotator.core.signs import Sign, SignKind
+from rotator.core.observations import Observation, ObservationKind
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
@@ -116,14 +116,14 @@ def test_a_secret_waits_for_its_target(cli: Cli):
     cli("rotate", "app")
     with cli.app() as app:
         now = app.clock.now()
-        fault = Sign(
-            kind=SignKind.FAULT,
+        fault = Observation(
+            kind=ObservationKind.FAULT,
             subject="target main",
             at=now,
             until=now + timedelta(minutes=5),
             data={"what": "the admin's password is rejected.", "hint": "ALTER ROLE admin ..."},
         )
-        app.signs.put(fault)
+        app.observations.put(fault)
         app.engine.schedule(app.secret("app"), now, reason="test")
     row = _row(cli, "app", code=3)
     assert row["state"] == "waiting"
@@ -132,7 +132,7 @@ def test_a_secret_waits_for_its_target(cli: Cli):
     assert told.count("the admin's password is rejected") == 1
     assert "target main is unavailable until" in told
     with cli.app() as app:
-        app.signs.remove(SignKind.FAULT, "target main")
+        app.observations.remove(ObservationKind.FAULT, "target main")
     assert _row(cli, "app", code=0)["state"] == "due"
 
 
@@ -140,21 +140,23 @@ def test_a_secret_waits_for_its_target(cli: Cli):
 
 
 def test_status_says_whether_a_daemon_is_alive(cli: Cli):
-    """Its newest sign, how long ago, and whether it is too old to be believed."""
+    """Its newest observation, how long ago, and whether it is too old to be believed."""
     assert "No daemon has been seen" in cli("status").out
     with cli.app() as app:
         now = app.clock.now()
         for age, name in ((1, "vm/1"), (300, "vm/2")):
             data = {"name": name, "face": "daemon"}
             at = now - timedelta(seconds=age)
-            app.signs.put(Sign(kind=SignKind.PROCESS, subject=name, at=at, data=data))
+            app.observations.put(
+                Observation(kind=ObservationKind.PROCESS, subject=name, at=at, data=data)
+            )
     told = cli("status").out
     assert "daemon vm/1, seen" in told
     assert "vm/2" not in told
     alive = {one["name"]: one["alive"] for one in cli.json("status").data["processes"]}
     assert alive == {"vm/1": True, "vm/2": False}
     with cli.app() as app:
-        app.signs.remove(SignKind.PROCESS, "vm/1")
+        app.observations.remove(ObservationKind.PROCESS, "vm/1")
     assert "No daemon is alive: daemon vm/2, seen 5 min" in cli("status").out
 
 

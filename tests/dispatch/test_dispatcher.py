@@ -14,8 +14,8 @@ import pytest
 
 from rotator.core.errors import Conflict, Denied, JournalError, Transient, Unavailable
 from rotator.core.model import Kind, Outcome, Policy
+from rotator.core.observations import ObservationKind
 from rotator.core.serving import Breaking, Duty, Limits, Partners, Topic
-from rotator.core.signs import SignKind
 from rotator.dispatch.breaker import Breaker
 from rotator.dispatch.worker import topic_of
 from rotator.testing.fakes import START
@@ -386,7 +386,9 @@ def test_an_admin_that_is_rejected_is_one_fault_of_its_target():
     assert told["host"] == "target db"
     assert told["secrets"] == 40
     assert told["hint"] == "Correct the password of the admin."
-    assert [sign.subject for sign in place.signs.all(SignKind.FAULT)] == ["target db"]
+    assert [
+        observation.subject for observation in place.observations.all(ObservationKind.FAULT)
+    ] == ["target db"]
     logged = [event for level, event, _ in place.log.lines if level != "debug"]
     assert logged.count("unavailable") == 1
     assert "failed" not in logged
@@ -395,7 +397,7 @@ def test_an_admin_that_is_rejected_is_one_fault_of_its_target():
     place.live(daemon, place.clock.at + timedelta(hours=2))
     assert Counter(_done(place)) == Counter(list(place.entries))
     assert _topics(place) == [Topic.UNAVAILABLE, Topic.AVAILABLE]
-    assert place.signs.all(SignKind.FAULT) == []
+    assert place.observations.all(ObservationKind.FAULT) == []
 
 
 @pytest.mark.parametrize("policy", [_POLICY, replace(_POLICY, attempts=1, cycles=1)])

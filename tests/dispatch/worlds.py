@@ -14,7 +14,7 @@ from rotator.dispatch.hands import Threads
 from rotator.dispatch.worker import Worker
 from rotator.engine import Engine, ManagedSecret
 from rotator.testing.fake_backend import FakeBackend
-from rotator.testing.fake_journal import MemoryJournal, MemorySigns
+from rotator.testing.fake_journal import MemoryJournal, MemoryObservations
 from rotator.testing.fake_rotations import fake_rotation
 from rotator.testing.fake_target import FakeTarget
 from rotator.testing.fakes import ListLog, ManualClock, SeededEntropy
@@ -58,7 +58,7 @@ class Place:
     told: list[tuple[Topic, str, Mapping[str, Json]]] = field(default_factory=list)
     written: list[Event] = field(default_factory=list)
     log: ListLog = field(default_factory=ListLog)
-    signs: MemorySigns = field(default_factory=MemorySigns)
+    observations: MemoryObservations = field(default_factory=MemoryObservations)
     wrap: Callable[[str, Rotation], Rotation] = lambda _name, rotation: rotation
     journal: MemoryJournal = field(init=False)
     engine: Engine = field(init=False)
@@ -117,7 +117,7 @@ class Place:
             clock=self.clock,
             log=self.log,
             tell=self.tell,
-            faults=Faults(signs=self.signs, log=self.log, tell=self.tell),
+            faults=Faults(observations=self.observations, log=self.log, tell=self.tell),
         )
         daemon.begin()
         return daemon

@@ -93,10 +93,10 @@ class Hosts:
 
     def remember(self) -> None:
         """Let other processes, such as `rotator status`, know of it."""
-        now, signs = self._app.clock.now(), self._app.signs
+        now, observations = self._app.clock.now(), self._app.observations
         for one in self.away.values():
-            noted_by_command(signs, one.fault, now)
-        ended_by_command(signs, frozenset(self._worked) - self.away.keys())
+            noted_by_command(observations, one.fault, now)
+        ended_by_command(observations, frozenset(self._worked) - self.away.keys())
 
     def _breaker(self, host: str) -> Breaker:
         return self._breakers.setdefault(host, Breaker(_BREAKING))

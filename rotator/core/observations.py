@@ -1,6 +1,6 @@
-"""Signs beside the chain: who is alive, which host is away, which logins nobody knows.
+"""Observations beside the chain: who is alive, which host is away, which logins nobody knows.
 
-A sign is what was seen last. It proves nothing, may be rewritten at any time, and is no part of
+An observation is what was seen last. It proves nothing, may be rewritten at any time, and is no part of
 what `audit verify` checks.
 """
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rotator.core.model import Json
 
 
-class SignKind(StrEnum):
-    """What a sign is about.
+class ObservationKind(StrEnum):
+    """What an observation is about.
 
     `process`: a daemon or worker that was alive; subject is the holder of its leases, such as
     `vm/15611`, and `data` has its `face`. `fault`: a target or backend that cannot be used; subject
@@ -33,34 +33,36 @@ class SignKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sign:
+class Observation:
     """What was seen last of one subject, and when."""
 
-    kind: SignKind
+    kind: ObservationKind
     subject: str
     at: datetime
     until: datetime | None = None
     data: Mapping[str, Json] = field(default_factory=dict)
 
 
-class Signs(Protocol):
-    """Keeps signs. Raises `JournalError` when it cannot."""
+class Observations(Protocol):
+    """Keeps observations. Raises `JournalError` when it cannot."""
 
-    def put(self, sign: Sign) -> bool:
-        """Write a sign in the place of the one before it; return whether there was none.
+    def put(self, observation: Observation) -> bool:
+        """Write an observation in the place of the one before it; return whether there was none.
 
         Of several processes that put the first one, True is returned to one.
         """
         ...
 
-    def remove(self, kind: SignKind, subject: str) -> Sign | None:
-        """Forget a sign and return it; None where there is none. Only one process is given it."""
+    def remove(self, kind: ObservationKind, subject: str) -> Observation | None:
+        """Forget an observation and return it; None where there is none. Only one process is given it."""
         ...
 
-    def replace(self, kind: SignKind, prefix: str, signs: Sequence[Sign]) -> None:
-        """Put `signs` in the place of all of this kind whose subject begins with `prefix`."""
+    def replace(
+        self, kind: ObservationKind, prefix: str, observations: Sequence[Observation]
+    ) -> None:
+        """Put `observations` in the place of all of this kind whose subject begins with `prefix`."""
         ...
 
-    def all(self, kind: SignKind) -> list[Sign]:
-        """Return the signs of a kind, by subject."""
+    def all(self, kind: ObservationKind) -> list[Observation]:
+        """Return the observations of a kind, by subject."""
         ...
