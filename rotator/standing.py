@@ -107,7 +107,7 @@ class User:
 class Standing:
     """One secret. `cause` says why it is in its state, `hint` what to do, where somebody must act.
 
-    `served_at`: when the credential that the backend serves was made. `due_since`: since when it has
+    `rotated_at`: when the credential that the backend serves was made. `due_since`: since when it has
     been due; `next_try`: when it is tried again after a failure.
     """
 
@@ -121,7 +121,6 @@ class Standing:
     login: str | None = None
     version: str | None = None
     rotated_at: datetime | None = None
-    served_at: datetime | None = None
     next_due: datetime | None = None
     due_since: datetime | None = None
     next_try: datetime | None = None
@@ -146,7 +145,7 @@ class Standing:
     @property
     def age(self) -> timedelta | None:
         """How old the served credential is; None when that is not known."""
-        return self.now - self.served_at if self.served_at else None
+        return self.now - self.rotated_at if self.rotated_at else None
 
     @property
     def says(self) -> str:
@@ -299,8 +298,11 @@ class Overview:
             look = self._due(name, managed)
         look = self._waiting(look, record, faults, (target, backend), now)
         look = _trouble(record, look, forgotten=self.is_forgotten(record))
-        due_since = getattr(record, "due_since", None)
+        due_since = record.due_since
         retrying = due_since is not None and due_since != record.next_due
+        next_try = record.next_due if retrying else None
+        if events:
+            next_try = look.until if look.state in (State.RETRYING, State.WAITING) else None
         return Standing(
             name=name,
             state=look.state,
@@ -312,10 +314,9 @@ class Overview:
             login=record.login,
             version=record.version,
             rotated_at=record.rotated_at,
-            served_at=getattr(record, "served_at", None) or record.rotated_at,
             next_due=record.next_due,
             due_since=due_since,
-            next_try=look.until if events else record.next_due if retrying else None,
+            next_try=next_try,
             until=look.until,
             last_outcome=record.last_outcome.value if record.last_outcome else None,
             failures=record.failures,

@@ -292,7 +292,13 @@ def _limit(case: Case) -> list[Change]:
     old, has = case.source, case.new.connection_limit if case.new else -1
     if old is None or old.connection_limit == has:
         return []
-    limit = sql.SQL("CONNECTION LIMIT {}").format(sql.Literal(old.connection_limit))
+    # psycopg writes a space before a negative number.
+    unlimited, limited = sql.SQL("CONNECTION LIMIT -1"), sql.SQL("CONNECTION LIMIT {}")
+    limit = (
+        limited.format(sql.Literal(old.connection_limit))
+        if old.connection_limit >= 0
+        else unlimited
+    )
     return [_alter(case, f"{has} in place of {old.connection_limit}", limit)]
 
 

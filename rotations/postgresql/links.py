@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from ipaddress import ip_address
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -173,6 +174,8 @@ def _addresses(parameters: Mapping[str, Any], until: float) -> list[dict[str, st
     host = str(parameters["host"])
     if host.startswith(("/", "@")):
         return [{}]
+    with suppress(ValueError):
+        return [{"hostaddr": str(ip_address(host))}]
     found: list[str] = []
 
     def look_up() -> None:

@@ -11,10 +11,8 @@ import socket
 import threading
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.connection import HTTPConnection
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from rotator.api import seconds_left
 
@@ -69,7 +67,9 @@ class Limited(HTTPConnection):
         thread.start()
         thread.join(seconds_left(_LONGEST))
         if failed:
-            raise NameResolutionError(self.host, self, failed[0])
+            raise NewConnectionError(
+                self, f"Failed to resolve {self.host!r}: {failed[0]}"
+            ) from failed[0]
         if thread.is_alive():
             raise ConnectTimeoutError(self, f"The name {self.host} was not resolved in time.")
         return found
@@ -111,28 +111,6 @@ class _Answers(io.RawIOBase):
     def close(self) -> None:
         self._raw.close()
         super().close()
-
-
-class _Https(Limited, HTTPSConnection):
-    """Over TLS."""
-
-
-class _HttpPool(HTTPConnectionPool):
-    ConnectionCls: type[Any] = Limited
-
-
-class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls: type[Any] = _Https
-
-
-class LimitedAdapter(HTTPAdapter):
-    """What requests sends through, with the connections above."""
-
-    def init_poolmanager(self, *args: Any, **given: Any) -> None:
-        """Make the pools."""
-        super().init_poolmanager(*args, **given)
-        pools: Any = {"http": _HttpPool, "https": _HttpsPool}
-        self.poolmanager.pool_classes_by_scheme = pools
 
 
 def _left() -> float:

@@ -284,7 +284,7 @@ class Following:
         """Write down that the target refuses what is served, and a request for another one."""
         login = current.credential.username
         wrong = ", ".join(one.detail or one.name for one in evidence.checks if not one.ok)
-        what = f"{self._secret.backend_name} has rotated it, and the target refuses login {login!r} with what is served now"
+        what = f"{self._secret.backend_name} has rotated it, and the target rejects login {login!r} with what is served now"
         if request.asked >= self._secret.policy.proposals:
             hint = (
                 f"It was asked for {request.asked} times. Is the login on the server that is named to try it on? See: rotator doctor {self._secret.name}"

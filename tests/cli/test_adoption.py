@@ -272,7 +272,7 @@ def test_options_of_one_login_do_not_go_with_many(many: Real):
     one = ("--username", "x", "--password-from", "env:PW_svc00")
     for arguments in (("svc00", "svc01", *one), ("--all", *one), ("--from", "x.csv", *one)):
         assert "adopt" not in many("adopt", *arguments, code=2).out
-    assert "which secrets to adopt" in many("adopt", code=2).err
+    assert "no secrets selected" in many("adopt", code=2).err
 
 
 def test_a_second_login_that_turns_up_later_is_found_and_its_adoption_unparks(many: Real):

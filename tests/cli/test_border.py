@@ -92,7 +92,6 @@ def test_misuse_of_the_command_line_is_code_2(bare: Cli):
     """An unknown command or option, a missing or bad value: one line, the way to the help, nothing done."""
     assert "Did you mean 'rotate'" in bare("rotat", code=2).err
     assert "rotator rotate --help" in bare("rotate", "--bogus", code=2).err
-    assert "NAME" in bare("history", code=2).err
     assert "a duration" in bare("rotate", "x", "--patience", "soon", code=2).err
     assert "no log level" in bare("check", "--log-level", "loud", code=2).err
     error = bare.json("rotate", "--bogus", code=2).errors[0]

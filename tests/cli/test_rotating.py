@@ -72,7 +72,9 @@ def test_rollback_makes_the_old_login_current_again(cli: Cli):
     told = cli("rollback", "app", "--reason", "second thoughts")
     assert f"Login {old} is the current one again." in told.out
     assert cli("get", "app", "--field", "username").out == old
-    assert "rolled back" in cli("status", "app").out
+    status = cli.json("status", "app").data["secrets"][0]
+    assert (status["state"], status["next_try"]) == ("grace", None)
+    assert "rolled back" in status["cause"]
     result = cli.json("revoke", "app").data["results"][0]
     assert result["outcome"] == "rolled-back"
     assert result["rolling_back"] is True
@@ -126,7 +128,7 @@ def test_a_parked_secret_waits_for_a_person(cli: Cli):
     """Exit code 3 until it is unparked; the reason is shown."""
     cli("park", "app", "--reason", "migration until Friday")
     assert "migration until Friday" in cli("rotate", "app", code=3).err
-    assert cli.json("status", "app").data["secrets"][0]["state"] == "parked"
+    assert cli.json("status", "app", code=3).data["secrets"][0]["state"] == "parked"
     cli("unpark", "app", "--reason", "it is over")
     cli("rotate", "app")
 

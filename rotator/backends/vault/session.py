@@ -13,7 +13,7 @@ import requests
 from hvac import exceptions
 
 from rotator.api import Answer, Secret, Transient, Unavailable, seconds_left, time_limit
-from rotator.backends.limited_http import LimitedAdapter
+from rotator.backends.vault.adapter import LimitedAdapter
 from rotator.backends.vault.failures import MountAbsent, is_mount_absent, said, translated
 
 if TYPE_CHECKING:

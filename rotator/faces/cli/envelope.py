@@ -181,7 +181,6 @@ def of_standing(one: Standing) -> Data:
         "login": one.login,
         "version": one.version,
         "rotated_at": one.rotated_at,
-        "served_at": one.served_at,
         "age_seconds": int(one.age.total_seconds()) if one.age is not None else None,
         "next_due": one.next_due,
         "due_since": one.due_since,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CONFIG_VARIABLE: Final = "ROTATOR_CONFIG"
 DEFAULT_CONFIG: Final = "rotator.yaml"
+# Commands that have `--due`.
+_KNOWS_DUE: Final = ("plan", "rotate")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -153,9 +155,10 @@ def chosen(
 ) -> list[str]:
     """Return the names that a command works on; refuse to guess when none are given."""
     if not (names or tags or everything or due):
+        options = "--tag TAG, --due or --all" if verb in _KNOWS_DUE else "--tag TAG or --all"
         raise UsageError(
             "no secrets selected.",
-            hint=f"Name them, or choose with --tag TAG, --due or --all: rotator {verb} --help",
+            hint=f"Name them, or choose with {options}: rotator {verb} --help",
             safety="Nothing was changed.",
         )
     if names and (tags or everything or due):

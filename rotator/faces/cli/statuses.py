@@ -137,7 +137,7 @@ def _row(run: Run, one: Standing) -> Sequence[str | Text]:
         state,
         span(one.age) if one.age is not None else "-",
         _due(one),
-        one.last_outcome or ("published" if one.open_rotation and one.served_at else "-"),
+        one.last_outcome or ("published" if one.open_rotation and one.rotated_at else "-"),
         one.login or "-",
     )
 
