@@ -18,8 +18,10 @@ _SHORTEST_SCRUBBED: Final = 6
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.~-]*")
 _QUOTES: Final = (("'", "''"), ('"', '""'), ("'", "\\'"), ('"', '\\"'), ("", ""))
 
-# Every wrapper that is alive, so that `scrub` knows what to look for without keeping one alive.
-_living: weakref.WeakSet[Secret] = weakref.WeakSet()
+# Every wrapper that is alive, so that `scrub` knows what to look for without keeping one alive. Other
+# threads add to it and take from it at any moment, which a WeakSet does not bear while it is walked
+# through; a plain set's `add`, `discard` and `copy` are one move each.
+_living: set[weakref.ref[Secret]] = set()
 
 
 @final
@@ -37,7 +39,7 @@ class Secret:
             msg = f"a Secret wraps a str, not {type(value).__name__}"
             raise TypeError(msg)
         self._value = value
-        _living.add(self)
+        _living.add(weakref.ref(self, _living.discard))
 
     def reveal(self) -> str:
         """Return the secret text. The line that calls this is the line that sends it."""
@@ -81,7 +83,8 @@ def scrub(text: str) -> str:
     Also where it was quoted on its way into the text, as Python, JSON, SQL or a URL quote. The
     second line of defence: no text should hold a secret to begin with.
     """
-    for secret in sorted(_living.copy(), key=lambda one: -len(one.reveal())):
+    living = [secret for one in _living.copy() if (secret := one()) is not None]
+    for secret in sorted(living, key=lambda one: -len(one.reveal())):
         value = secret.reveal()
         if len(value) < _SHORTEST_SCRUBBED:
             continue

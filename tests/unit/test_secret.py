@@ -11,6 +11,8 @@ import logging
 import pickle
 import pprint
 import string
+import sys
+import threading
 import traceback
 import weakref
 from typing import TYPE_CHECKING
@@ -246,6 +248,29 @@ def test_a_forgotten_secret_is_not_kept_for_scrubbing():
     del secret
     gc.collect()
     assert gone() is None
+
+
+def test_scrubbing_bears_secrets_that_come_and_go_in_other_threads():
+    """`rotate --parallel` logs in one thread while others read passwords."""
+    kept, over = [Secret(f"password-{number}") for number in range(100)], threading.Event()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            _ = [Secret(f"another-{number}") for number in range(20)]
+
+    others = [threading.Thread(target=come_and_go) for _ in range(2)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for one in others:
+            one.start()
+        for _ in range(600):
+            assert scrub(f"it was {kept[7].reveal()}") == f"it was {MASK}"
+    finally:
+        over.set()
+        for one in others:
+            one.join()
+        sys.setswitchinterval(interval)
 
 
 def test_an_error_scrubs_what_it_is_told():
