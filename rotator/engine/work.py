@@ -343,7 +343,9 @@ class Work:
     def _known_away(self, error: RotatorError) -> RotatorError:
         """Take what a host answers that was away before, and still is, for a fault of the host."""
         host = self._away
-        if error.kind != Transient.kind or error.origin != host or host in self.contacts.answered:
+        if host is None or error.origin != host or error.kind != Transient.kind:
+            return error
+        if host in self.contacts.answered:
             return error
         away = Unavailable(error.what, hint=error.hint, safety=error.safety)
         away.origin = error.origin

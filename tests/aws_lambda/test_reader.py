@@ -126,7 +126,7 @@ def test_nothing_is_published_before_the_replica_has_it(world: Read):
     old = world.served()
     failed = world.rotate()
     assert isinstance(failed[-1], Transient)
-    assert "still refused by localhost" in str(failed[-1])
+    assert "still rejected by localhost" in str(failed[-1])
     assert world.served() == old
     assert world.accepts(old)
     world.follow(on=True)

@@ -192,7 +192,7 @@ def test_a_login_that_cannot_do_its_work_is_undone_at_once(either: World):
     (error,) = either.rotate()
     assert type(error).__name__ == "Refused"
     assert "payroll" in str(error)
-    assert "logs in" in str(error)
+    assert "authenticated just now" in str(error)
     assert either.served() == before
     assert either.accepts(before)
     assert not any(PENDING in labels for labels in either.stages().values())
