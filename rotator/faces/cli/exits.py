@@ -12,6 +12,7 @@ from rotator.core.errors import (
     NotDue,
     Parked,
     RotatorError,
+    Unavailable,
     UsageError,
 )
 from rotator.core.model import Outcome
@@ -74,7 +75,7 @@ def of_error(error: BaseException, *, begun: bool = False) -> int:
             return MISUSE
         case Busy() | NotDue() | LeaseLost():
             return LATER
-        case Parked() | Conflict() | Denied():
+        case Parked() | Conflict() | Denied() | Unavailable():
             # Trying again by itself will not help: a person has to look.
             return STUCK
         case KeyboardInterrupt():
