@@ -42,6 +42,11 @@ class _Shelf:
         kept = (self.current, self.previous)
         self.versions = {name: one for name, one in self.versions.items() if name in kept}
 
+    def holds(self, password: str) -> bool:
+        """Return whether this password is that of a version or a pending one."""
+        kept = (*(one.credential for one in self.versions.values()), *self.pending.values())
+        return any(one.password.reveal() == password for one in kept)
+
 
 class FakeBackend:
     """Secrets in memory.
@@ -54,6 +59,7 @@ class FakeBackend:
     def __init__(self, *, copies: bool = False) -> None:
         self._copies: bool = copies
         self._shelves: dict[str, _Shelf] = {}
+        self._staged_last: str = ""
         self._values: dict[tuple[str, str], Secret] = {}
         self._guard: threading.RLock = threading.RLock()
         self.tap: Callable[[str, Callable[[], None]], None] = _straight
@@ -80,6 +86,7 @@ class FakeBackend:
         """Keep `new` as pending; the first write wins, also when it has been published since."""
         with self._guard:
             shelf = self._shelf(path)
+            self._staged_last = path
             for version in shelf.versions.values():
                 if version.rotation_id == rotation_id:
                     return version.credential
@@ -160,14 +167,11 @@ class FakeBackend:
     def holds(self, password: str) -> bool:
         """Return whether this password could still be read here: current, previous or pending."""
         with self._guard:
-            return any(
-                credential.password.reveal() == password
-                for shelf in self._shelves.values()
-                for credential in (
-                    *(version.credential for version in shelf.versions.values()),
-                    *shelf.pending.values(),
-                )
-            )
+            # What is asked for was staged just now, as a rule: everything else is looked at after it.
+            last = self._shelves.get(self._staged_last)
+            if last is not None and last.holds(password):
+                return True
+            return any(shelf.holds(password) for shelf in self._shelves.values())
 
     def _shelf(self, path: str) -> _Shelf:
         return self._shelves.setdefault(path, _Shelf())

@@ -129,6 +129,6 @@ class Place:
             # Work that has just become ready again is done in the same moment.
             daemon.tick()
             now = self.clock.at
-            moments = [one.next_due for one in self.journal.reckoned() if one.next_due is not None]
+            moments = [one.next_due for one in self.journal.secrets() if one.next_due is not None]
             ahead = [one for one in (*moments, daemon.next_look()) if one is not None and one > now]
             self.clock.at = min(until, max(now + _STEP, min(ahead, default=until)))
