@@ -78,7 +78,7 @@ def to_another(
                 )
             )
         found += _system_user(accounts, account)
-    found += _rights(accounts, sources)
+    found += [*_no_accounts(accounts), *_rights(accounts, sources)]
     if target is None:
         return found
     if len(target) > accounts.name_characters:
@@ -196,6 +196,20 @@ def _system_user(accounts: Accounts, account: Account) -> list[Obstacle]:
             kind="rights",
             cause=f"account {account} has {_SYSTEM_USER}, and the admin {accounts.admin.user!r} has not",
             remedy=f"As root: GRANT {_SYSTEM_USER} ON *.* TO {accounts.whoami()};",
+        )
+    ]
+
+
+def _no_accounts(accounts: Accounts) -> list[Obstacle]:
+    """Return that the admin may make no account at all: then every secret of the target waits."""
+    if accounts.own_rights() & {"CREATE USER", "ALL PRIVILEGES"}:
+        return []
+    return [
+        Obstacle(
+            kind="rights",
+            cause=f"the admin {accounts.admin.user!r} may not create accounts",
+            remedy=f"As root: GRANT CREATE USER ON *.* TO {accounts.whoami()};",
+            error=Unavailable,
         )
     ]
 
