@@ -161,7 +161,7 @@ def test_another_key_opens_nothing_and_changes_nothing(opened: Opener):
     right = opened(first)
     version = publish(right, _PATH, "r1", "a")
     wrong = opened(other)
-    with pytest.raises(Denied, match="not among the keys given") as raised:
+    with pytest.raises(Unavailable, match="not among the keys given") as raised:
         wrong.current(_PATH)
     assert "old_keys" in raised.value.hint
     assert first.reveal() not in str(raised.value)
@@ -177,7 +177,7 @@ def test_a_new_key_seals_and_the_old_one_still_opens(opened: Opener):
     opened(old).put_value("keys", "signing", Secret("kept"))
     both = opened(new, old)
     publish(both, _PATH, "r2", "b")
-    with pytest.raises(Denied):
+    with pytest.raises(Unavailable):
         opened(new).read(_PATH, "1")
     assert both.reseal() == 2
     assert both.reseal() == 0
