@@ -334,7 +334,7 @@ def test_without_an_acl_file_no_rotation_begins_unless_others_keep_the_users(
         assert server.run("ACL LIST") == before
         others = house.secret("dual-password", username="default", probes=(), persist="none")
         house.engine.unpark(others, reason="others keep them") if refused.parked else None
-        house.engine.resume(others)
+        house.engine.resume(others, at_once=True)
         done = house.engine.rotate(others, patience=timedelta(seconds=2))
         assert done.outcome is Outcome.DONE, done.error
         new, first = house.serves(others).password.reveal(), server.password
