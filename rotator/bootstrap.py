@@ -537,7 +537,7 @@ class App:
         for name in names:
             look = self._examine_secret
             if self.settings.secrets[name].backend in away:
-                # What was found of the backend is told once; its target can be looked at all the same.
+                # The backend's findings are reported once; its target can be looked at all the same.
                 look = self._examine_target
             found += _guarded(f"secret {name}", lambda name=name, look=look: look(name))
         for name in dict.fromkeys(one.target for one in chosen):
@@ -639,7 +639,7 @@ class App:
         ]
 
     def _served(self, name: str) -> set[str]:
-        """Return the login that the backend serves, whoever made it: an application may use it."""
+        """Return the login that the backend serves, made by us or not: an application may use it."""
         secret = self.secret(name)
         current = secret.backend.current(secret.path)
         return {current.credential.username} if current is not None else set()
@@ -915,7 +915,7 @@ def _of_error(subject: str, error: RotatorError) -> Finding:
 
 
 def _once(found: Sequence[Finding]) -> list[Finding]:
-    """Return each finding once; one error that several secrets share is told of the first of them."""
+    """Return each finding once; an error that several secrets share is reported for the first of them."""
     told: set[tuple[str, str]] = set()
     kept: list[Finding] = []
     for one in dict.fromkeys(found):

@@ -228,7 +228,7 @@ def givings(wanted: Rights, has: Rights, account: str, taken: Sequence[str]) -> 
     sent: list[str] = []
     for on in dict.fromkeys((*wanted.privileges, *sorted(wanted.options))):
         privileges = wanted.privileges.get(on, frozenset())
-        # DROP USER leaves those on libraries in MySQL's memory, for whoever has the name next: in memory,
+        # DROP USER leaves those on libraries in MySQL's memory, for the next account of that name: in memory,
         # and not in the table.
         certain = frozenset[str]() if on.startswith("LIBRARY ") else has.privileges.get(on)
         missing = privileges - (certain or frozenset())

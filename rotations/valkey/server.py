@@ -303,7 +303,7 @@ class Server:
         return True
 
     def _ours(self, place: Place) -> frozenset[str]:
-        """Return how a node knows our own connections: by id, or by address where it tells none."""
+        """Return how a node knows our own connections: by id, or by address where it returns none."""
         with self._guard:
             return frozenset(
                 link.id if link.id and link.place == place else link.address for link in self._open

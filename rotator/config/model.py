@@ -108,7 +108,7 @@ class Settings:
     base: Path
     journal: JournalSettings
     watched: Watched = field(default_factory=Watched)
-    # What the main file says of all its secrets, as it stands there.
+    # The main file's defaults for all its secrets, unchanged.
     defaults: Mapping[str, object] = field(default_factory=dict[str, object])
     backends: Mapping[str, BackendSettings] = field(default_factory=dict[str, BackendSettings])
     targets: Mapping[str, TargetSettings] = field(default_factory=dict[str, TargetSettings])
