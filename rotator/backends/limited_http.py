@@ -19,7 +19,7 @@ from rotator.api import seconds_left
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-# Of a call that no limit is around.
+# Of a call that neither a limit nor a timeout of urllib3's is around.
 _LONGEST: Final = 60.0
 
 
@@ -38,10 +38,10 @@ class Limited(HTTPConnection):
             try:
                 for option in self.socket_options or ():
                     made.setsockopt(*option)
-                made.settimeout(_left())
+                made.settimeout(_left(self.timeout))
                 made.connect(address)
                 # A TLS handshake, which follows, keeps it as a whole.
-                made.settimeout(_left())
+                made.settimeout(_left(self.timeout))
             except OSError as error:
                 made.close()
                 failed = error
@@ -80,32 +80,39 @@ class _Socket:
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock: socket.socket = sock
+        self._longest: float | None = sock.gettimeout()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._sock, name)
 
+    def settimeout(self, seconds: float | None) -> None:
+        """Take what urllib3 allows for each read: the longest where no limit is around."""
+        self._longest = seconds
+        self._sock.settimeout(seconds)
+
     def sendall(self, data: ReadableBuffer) -> None:
         """Send all of it."""
-        self._sock.settimeout(_left())
+        self._sock.settimeout(_left(self._longest))
         self._sock.sendall(data)
 
     def makefile(self, *_: Any, **__: Any) -> io.BufferedReader:
         """Return what answers are read from."""
-        return io.BufferedReader(_Answers(self._sock))
+        return io.BufferedReader(_Answers(self._sock, self._longest))
 
 
 class _Answers(io.RawIOBase):
     """What comes over a socket, each part within the rest of the time."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, longest: float | None) -> None:
         self._sock: socket.socket = sock
+        self._longest: float | None = longest
         self._raw: socket.SocketIO = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int | None:
-        self._sock.settimeout(_left())
+        self._sock.settimeout(_left(self._longest))
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -113,8 +120,8 @@ class _Answers(io.RawIOBase):
         super().close()
 
 
-def _left() -> float:
-    left = seconds_left(_LONGEST)
+def _left(longest: float | None) -> float:
+    left = seconds_left(_LONGEST if longest is None else longest)
     if left <= 0:
         raise TimeoutError("timed out")
     return left

@@ -27,6 +27,7 @@ class HoldingProxy:
         self._listener: socket.socket = socket.create_server(("127.0.0.1", 0))
         self._links: dict[int, _Link] = {}
         self._guard: threading.Lock = threading.Lock()
+        self._ended: bool = False
         # Whether new connections are accepted and then left without an answer.
         self.silent: bool = False
 
@@ -60,6 +61,7 @@ class HoldingProxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         with self._guard:
+            self._ended = True
             links = list(self._links.values())
         for link in links:
             link.close()
@@ -70,14 +72,25 @@ class HoldingProxy:
                 client, address = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(self._target)
+            try:
+                server = socket.create_connection(self._target)
+            except OSError:
+                client.close()
+                continue
             for one in (client, server):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             link = _Link(client, server)
             if self.silent:
                 link.hold()
             with self._guard:
-                self._links[address[1]] = link
+                # The system gives a client the port of one that has gone.
+                before, self._links[address[1]] = self._links.get(address[1]), link
+                ended = self._ended
+            if before is not None:
+                before.close()
+            if ended:
+                link.close()
+                return
             link.start()
 
 

@@ -213,7 +213,7 @@ def test_a_role_that_is_not_ours_is_left_alone(house: House, strategy: str):
     foreign = adopted(house, name)
     result = house.engine.rotate(house.secret(strategy, **given))
     assert (result.outcome, result.parked) == (Outcome.UNDONE, True)
-    assert "not made by rotator" in str(result.error)
+    assert "rotator neither made nor adopted it" in str(result.error)
     assert house.logs_in(foreign)
 
 

@@ -77,6 +77,7 @@ class _Rds:
     """RDS, asked for one thing at a time."""
 
     def __init__(self, client: Client) -> None:
+        self._client: Client = client
         self._rds: Any = client.service("rds")
 
     def instance(self, name: str) -> dict[str, Any] | None:
@@ -91,7 +92,8 @@ class _Rds:
 
     def _ask(self, action: str, **given: str) -> dict[str, Any]:
         try:
-            return getattr(self._rds, action)(**given)
+            with self._client.limit():
+                return getattr(self._rds, action)(**given)
         except exceptions.ClientError as error:
             code = str(error.response.get("Error", {}).get("Code"))
             if code in _UNKNOWN:
