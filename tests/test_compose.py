@@ -63,6 +63,7 @@ def test_the_profile_has_two_daemons_and_a_worker():
     assert done.returncode == 0, done.stderr
     services = yaml.safe_load(done.stdout)["services"]
     ours = {name: one for name, one in services.items() if "rotator" in one.get("profiles", ())}
+    assert "journal-role.sql" in str(ours.pop("rights"))
     assert set(ours) == {"upgrade", "daemon-1", "daemon-2", "worker"}
     assert all(one["read_only"] and one["cap_drop"] == ["ALL"] for one in ours.values())
     assert not any(one.get("ports") for one in ours.values())

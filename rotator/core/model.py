@@ -191,6 +191,10 @@ class Event:
     hash: str
 
 
+# No lease lasts longer, unless a policy has steps that do.
+LONGEST_LEASE: Final = timedelta(days=1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """The right to work on one secret. A higher `fence` has overtaken a lower one."""

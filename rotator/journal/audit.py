@@ -26,12 +26,13 @@ from rotator.core.history import (
     texts,
 )
 from rotator.core.model import Kind
-from rotator.journal import chain, rows, tables
+from rotator.journal import chain, definitions, rows, tables
 from rotator.journal.heads import UNREADABLE, SignedHeads, span
 from rotator.journal.report import AuditReport
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
+    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -74,8 +75,9 @@ def verify(
     with journal.snapshot() as db, _lenient(db):
         heads = _checkpoints(db, report, public_key, anchor)
         folded = _events(db, report, heads)
-        _secrets(db, report, folded.secrets)
+        _secrets(db, report, folded, journal.lease_horizon())
         _rotations(db, report, folded.rotations)
+        definitions.check(db, report)
     heads.check_missing({name for name, record in folded.secrets.items() if record.seq})
     for secret, ids in (seen or {}).items():
         for unknown in sorted(ids - folded.ids):
@@ -138,6 +140,8 @@ class _Folds:
         self.secrets: dict[str, SecretRecord] = {}
         self.rotations: dict[str, RotationRecord] = {}
         self.ids: set[str] = set()
+        # For each secret the fence of its last event.
+        self.fences: dict[str, int] = {}
         # Acknowledgements of restores: the event's number, what is acknowledged, and why.
         self._acknowledged: list[tuple[int, tuple[str, ...], str]] = []
         # For each secret that goes on under another name: the end of the chain that it follows.
@@ -205,6 +209,7 @@ def _events(db: Connection, report: AuditReport, heads: SignedHeads) -> _Folds:
         last = link.next - 1
         heads.check_end(secret, last)
         folds.secrets[secret] = replace(record, seq=last, head=link.head)
+        folds.fences[secret] = link.fence
     for secret, (before, seq, hashed) in folds.follows.items():
         events = tables.events.c
         query = sa.select(events.hash).where(events.secret == before, events.seq == seq)
@@ -293,8 +298,9 @@ def _lenient(db: Connection) -> Generator[None]:
         driver.text_factory = str
 
 
-def _secrets(db: Connection, report: AuditReport, folded: Mapping[str, SecretRecord]) -> None:
+def _secrets(db: Connection, report: AuditReport, folds: _Folds, horizon: datetime) -> None:
     held: set[str] = set()
+    folded = folds.secrets
     for row in db.execute(sa.select(tables.secrets)).mappings():
         name = row["name"]
         held.add(name)
@@ -303,9 +309,26 @@ def _secrets(db: Connection, report: AuditReport, folded: Mapping[str, SecretRec
             report.add(where, "was changed: its seal is another")
         expected = rows.secret_row(folded.get(name, SecretRecord(name=name)))
         _compare(report, where, expected, row)
+        _check_lease(report, where, row, folds.fences.get(name, 0), horizon)
     for name in folded:
         if name not in held:
             report.add(f"secrets, row {name}", "missing, though there are events of it")
+
+
+def _check_lease(
+    report: AuditReport, where: str, row: rows.Read, last: int, horizon: datetime
+) -> None:
+    """Check what of a lease can be known: no event says who holds one."""
+    fence = row["lease_fence"]
+    if not isinstance(fence, int) or not last <= fence < rows.FENCE_LIMIT:
+        what = f"no lease of rotator has this number; that of the last event is {last}"
+        report.add(f"{where}, column lease_fence", what)
+    if (row["lease_holder"] is None) != (row["lease_expires"] is None):
+        report.add(f"{where}, column lease_holder", "a lease has a holder and an end, or neither")
+    elif row["lease_expires"] is not None:
+        end = rows.lease_end(row)
+        if end is None or end > horizon:
+            report.add(f"{where}, column lease_expires", "no lease of rotator lasts that long")
 
 
 def _rotations(db: Connection, report: AuditReport, folded: Mapping[str, RotationRecord]) -> None:

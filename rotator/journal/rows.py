@@ -33,6 +33,9 @@ _TIMES: Final = ("refused_at", "retired_at", "former_rotated_at", "former_since"
 _LISTS: Final = ("stale", "former_names")
 DETAILS: Final = (*_TEXTS, *_TIMES, *_LISTS)
 
+# No secret gets that many leases; PostgreSQL's integer has room for twice as many.
+FENCE_LIMIT: Final = 2**30
+
 Row = dict[str, Any]
 Read: TypeAlias = "Mapping[Any, Any]"
 
@@ -136,6 +139,15 @@ def rotation_from(row: Read) -> RotationRecord:
         ended_at=moment(row["ended_at"]),
         outcome=None if row["outcome"] is None else Outcome(row["outcome"]),
     )
+
+
+def lease_end(row: Read) -> datetime | None:
+    """Return when the lease in a row ends; None where that is not a time."""
+    try:
+        end = datetime.fromisoformat(row["lease_expires"])
+    except (ValueError, TypeError):
+        return None
+    return end if end.tzinfo is not None else None
 
 
 def sealed(table: Table, row: Row) -> Row:

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from rotator.core.errors import Busy, JournalError, LeaseLost, UsageError
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
-from rotator.core.model import Event, Kind, Lease
+from rotator.core.model import LONGEST_LEASE, Event, Kind, Lease
 from rotator.journal import migrate, rows, tables
 from rotator.journal.chain import START, canonical, event_hash
 from rotator.journal.failures import translated
@@ -27,7 +26,7 @@ from rotator.world import create_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
-    from datetime import timedelta
+    from datetime import datetime, timedelta
 
     from sqlalchemy import Connection
     from sqlalchemy.engine import URL
@@ -75,19 +74,22 @@ class SqlJournal:
         upgrade: bool = False,
         check: bool = True,
         alone: bool = False,
+        longest_lease: timedelta = LONGEST_LEASE,
     ) -> None:
-        """Open the journal at an SQLAlchemy URL; a fresh SQLite file is set up by itself.
+        """Open the journal at an SQLAlchemy URL; a fresh SQLite file is set up automatically.
 
         `check` False opens a database whatever its version, only to ask for that.
         `is_dead` tells whether the holder of a lease is known to be gone. `base`: the folder that
         a relative SQLite path starts from. `alone`: one connection only, which is tried before each
-        use and replaced if it is gone; for a process that is frozen between its uses. Raises
+        use and replaced if it is gone; for a process that is frozen between its uses.
+        `longest_lease`: no holder takes a lease for longer. Raises
         `JournalError` when the database cannot be reached, is older (run `rotator db upgrade`) or
         newer than this program.
         """
         self._clock: Clock = clock
         self._actor: str = actor
         self._is_dead: Callable[[str], bool] = is_dead
+        self._longest_lease: timedelta = longest_lease
         self.url: URL = _url(url, password, base or Path())
         self.place: str = self.url.render_as_string(hide_password=True)
         self._sqlite: bool = self.url.get_backend_name() == "sqlite"
@@ -140,16 +142,16 @@ class SqlJournal:
                 raise JournalError(f"the journal {self.place} does not keep what it is given.")
             taken = row["lease_holder"]
             if taken is not None:
-                until = datetime.fromisoformat(row["lease_expires"])
-                if until > now and not self._is_dead(taken):
+                until = rows.lease_end(row)
+                # What ends later than any lease can was not written by a rotator: it holds nothing.
+                lives = until is not None and now < until <= self.lease_horizon()
+                if until is not None and lives and not self._is_dead(taken):
                     raise Busy(
                         f"another rotator is at work on it (until {until:%H:%M:%S} UTC at the latest).",
                         hint="Wait for it, and look again with: rotator status",
                     )
             expires = now + ttl
-            lease = Lease(
-                secret=secret, holder=holder, fence=row["lease_fence"] + 1, expires=expires
-            )
+            lease = Lease(secret=secret, holder=holder, fence=_fence(row) + 1, expires=expires)
             changed = {"lease_holder": holder, "lease_fence": lease.fence}
             row |= changed | {"lease_expires": rows.stamp(expires)}
             _ = self._say.take_lease.run(db, rows.sealed(_secrets, row) | {"name_": secret})
@@ -157,6 +159,10 @@ class SqlJournal:
         with self._guard:
             self._held[secret] = (lease, _Held(record=record))
         return lease
+
+    def lease_horizon(self) -> datetime:
+        """Return when every lease of now has ended."""
+        return self._clock.now() + self._longest_lease
 
     def release(self, lease: Lease) -> None:
         """Give the lease back."""
@@ -411,6 +417,13 @@ def _lease_lost() -> LeaseLost:
         safety="Nothing more was done here.",
         hint="Look at what it does with: rotator status",
     )
+
+
+def _fence(row: rows.Row) -> int:
+    """Return the fence that the next lease exceeds, also where somebody else changed the row's."""
+    fence, last = row["lease_fence"], row["last_fence"] or 0
+    plausible = isinstance(fence, int) and last <= fence < rows.FENCE_LIMIT
+    return fence if plausible else last
 
 
 def _holds(row: rows.Row, lease: Lease) -> bool:

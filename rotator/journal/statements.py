@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 _events, _secrets, _rotations = tables.events, tables.secrets, tables.rotations
 
 _NAMED: Final = _secrets.c.name == sa.bindparam("name_")
+_LAST_FENCE: Final = (
+    sa.select(_events.c.fence)
+    .where(_events.c.secret == _secrets.c.name, _events.c.seq == _secrets.c.seq)
+    .scalar_subquery()
+    .label("last_fence")
+)
 _WITH_ID: Final = _rotations.c.id == sa.bindparam("id_")
 _TAKE: Final = (
     sa.update(_secrets)
@@ -58,7 +64,9 @@ class Statements:
             return Prepared(statement, dialect)
 
         self.secret: Prepared = prepared(sa.select(_secrets).where(_NAMED))
-        self.secret_locked: Prepared = prepared(sa.select(_secrets).where(_NAMED).with_for_update())
+        self.secret_locked: Prepared = prepared(
+            sa.select(_secrets, _LAST_FENCE).where(_NAMED).with_for_update(of=_secrets)
+        )
         self.take_lease: Prepared = prepared(_TAKE)
         # The fence, checked by the write itself: whoever has been overtaken changes no row.
         self.save_secret: Prepared = prepared(

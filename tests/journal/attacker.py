@@ -28,8 +28,10 @@ def drop_triggers(journal: SqlJournal) -> None:
 
 
 def places(journal: SqlJournal, key: Secret, anchor: Anchor | None = None) -> list[str]:
+    """Return what is found, but for the triggers: the journals that are attacked have none."""
     report = audit.verify(journal, public_key=chain.public_key(key), anchor=anchor)
-    return [f"{one.where}: {one.what}" for one in report.damage]
+    found = [one for one in report.damage if not one.where.startswith("trigger ")]
+    return [f"{one.where}: {one.what}" for one in found]
 
 
 def newest_checkpoint(journal: SqlJournal) -> Anchor:

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from rotator.core.secret import Secret
-from rotator.journal import audit, chain, tables
+from rotator.journal import audit, chain, rows, tables
 from rotator.journal.checkpoints import checkpoint
 from rotator.journal.sql import SqlJournal
 from tests.journal.attacker import (
@@ -136,8 +136,50 @@ def test_an_older_state_put_back_is_found_by_what_was_kept_outside(
 def test_a_rotation_that_only_the_backend_knows_is_found(audited: SqlJournal):
     """The backend's own memory shows that the journal was put back."""
     report = audit.verify(audited, seen={"web": {"web-2", "web-9"}})
-    assert [one.where for one in report.damage] == ["secret web"]
-    assert "web-9" in report.damage[0].what
+    (found,) = [one for one in report.damage if not one.where.startswith("trigger ")]
+    assert found.where == "secret web"
+    assert "web-9" in found.what
+
+
+_LEASES = {
+    "held until 2999": (
+        {"lease_holder": "mallory", "lease_expires": "2999-01-01T00:00:00.000000+00:00"},
+        "lease_expires",
+    ),
+    "held until a time without a zone": (
+        {"lease_holder": "mallory", "lease_expires": "2999-01-01T00:00:00"},
+        "lease_expires",
+    ),
+    "held until never": ({"lease_holder": "mallory", "lease_expires": "x"}, "lease_expires"),
+    "held without an end": ({"lease_holder": "mallory", "lease_expires": None}, "lease_holder"),
+    "an end without a holder": (
+        {"lease_holder": None, "lease_expires": "2026-01-01T00:00:00.000000+00:00"},
+        "lease_holder",
+    ),
+    "a fence of nothing": ({"lease_fence": 0}, "lease_fence"),
+    "a negative fence": ({"lease_fence": -7}, "lease_fence"),
+    "the greatest fence": ({"lease_fence": 2**31 - 1}, "lease_fence"),
+}
+
+
+def test_a_lease_that_no_rotator_took_is_found_and_stops_nothing(audited: SqlJournal):
+    """The attacker seals the row anew. The next engine takes the lease all the same, with a true fence."""
+    missed = []
+    for number, (name, (changes, column)) in enumerate(_LEASES.items()):
+        row = next(one for one in rows_of(audited, tables.secrets) if one["name"] == "web")
+        with audited.writing() as db:
+            forged = rows.sealed(tables.secrets, row | changes)
+            db.execute(sa.update(tables.secrets).where(at(tables.secrets, row)).values(forged))
+        if f"secrets, row web, column {column}" not in _places(audited):
+            missed.append(name)
+        rotate(audited, "web", 10 + number)
+        assert _places(audited) == []
+    assert missed == []
+
+
+def _places(journal: SqlJournal) -> list[str]:
+    found = [one.where for one in audit.verify(journal).damage]
+    return [one for one in found if not one.startswith("trigger ")]
 
 
 def test_a_checkpoint_signed_with_another_key_is_found(audited: SqlJournal):
