@@ -14,6 +14,7 @@ from rotator.config import load, remembered
 from rotator.core import durations
 from rotator.core.errors import (
     RETRIED,
+    JournalBroken,
     RotatorError,
     StepError,
     Transient,
@@ -21,7 +22,15 @@ from rotator.core.errors import (
     UsageError,
 )
 from rotator.core.history import text, texts
-from rotator.core.model import Credential, Finding, Kind, NewEvent, Severity
+from rotator.core.model import (
+    LONGEST_LEASE,
+    Credential,
+    Finding,
+    Kind,
+    NewEvent,
+    Severity,
+    Step,
+)
 from rotator.core.observations import Observation, ObservationKind
 from rotator.core.ports import (
     Access,
@@ -44,9 +53,9 @@ from rotator.dispatch.hands import Threads
 from rotator.dispatch.worker import Worker
 from rotator.engine import Copy, Engine, ManagedSecret
 from rotator.engine.following import is_led
-from rotator.journal import audit, chain, migrate
+from rotator.journal import audit, chain, definitions, migrate
 from rotator.journal.agenda import SqlAgenda
-from rotator.journal.checkpoints import Anchor, checkpoint
+from rotator.journal.checkpoints import Anchor, checkpoint, require
 from rotator.journal.export import export
 from rotator.journal.observations import SqlObservations
 from rotator.journal.sql import SqlJournal
@@ -112,6 +121,7 @@ class App:
             base=settings.base,
             upgrade=upgrade,
             check=check,
+            longest_lease=_longest_lease(settings),
         )
         _ = self._closing.callback(self.journal.close)
         if upgrade and self.queue is not None:
@@ -404,15 +414,18 @@ class App:
         place = self.settings.journal.signing_key
         if place is None:
             return None
-        anchor = checkpoint(self.journal, self.resolve(place), self.clock.now())
+        kept = self._anchor(place)
+        anchor = checkpoint(self.journal, self.resolve(place), self.clock.now(), anchor=kept)
         if anchor is not None:
             get_log().info("checkpoint", number=anchor.number, hash=anchor.hash)
-            keeper, path = self._beside_key(place)
-            if keeper is not None:
-                # Another process may have signed a newer one meanwhile; the anchor never goes back.
-                kept = keeper.get_value(path, _ANCHOR_FIELD)
-                if kept is None or Anchor.parse(kept.reveal()).number < anchor.number:
-                    keeper.put_value(path, _ANCHOR_FIELD, Secret(anchor.text()))
+            # Another process may have signed a newer one meanwhile; the anchor never goes back, and is
+            # never replaced by a checkpoint that does not follow it.
+            kept = self._anchor(place)
+            if kept is None or kept.number < anchor.number:
+                if kept is not None:
+                    with self.journal.reading() as db:
+                        require(db, kept)
+                self._keep_anchor(place, anchor)
         return anchor
 
     def verify_journal(
@@ -423,12 +436,13 @@ class App:
         `without`: backends that are away, and are not asked what they have seen.
         """
         place = self.settings.journal.signing_key
-        anchor = None
+        anchor, spoilt = None, None
         if place is not None:
             public_key = public_key or self.public_key()
-            keeper, path = self._beside_key(place)
-            kept = keeper.get_value(path, _ANCHOR_FIELD) if keeper is not None else None
-            anchor = Anchor.parse(kept.reveal()) if kept is not None else None
+            try:
+                anchor = self._anchor(place)
+            except JournalBroken as error:
+                spoilt = error.what
         seen: dict[str, set[str]] = {}
         for chosen in self.settings.secrets.values():
             if chosen.backend in without:
@@ -436,7 +450,10 @@ class App:
             backend = self.keeper(chosen)
             if isinstance(backend, TellsRotations):
                 seen[chosen.name] = backend.rotation_ids(chosen.path)
-        return audit.verify(self.journal, public_key=public_key, anchor=anchor, seen=seen)
+        report = audit.verify(self.journal, public_key=public_key, anchor=anchor, seen=seen)
+        if spoilt is not None:
+            report.add("anchor", spoilt)
+        return report
 
     def acknowledge(self, reason: str) -> AuditReport:
         """Write down, signed where there is a key, that the journal was put back to an older state.
@@ -469,10 +486,9 @@ class App:
         place = self.settings.journal.signing_key
         if place is not None:
             anchor = checkpoint(self.journal, self.resolve(place), self.clock.now())
-            keeper, path = self._beside_key(place)
-            if anchor is not None and keeper is not None:
+            if anchor is not None:
                 # The one that was kept is of the time before the restore.
-                keeper.put_value(path, _ANCHOR_FIELD, Secret(anchor.text()))
+                self._keep_anchor(place, anchor)
         return report
 
     def public_key(self) -> str | None:
@@ -485,6 +501,17 @@ class App:
         place = self.settings.journal.signing_key
         key = self.resolve(place) if place is not None else None
         return export(self.journal, folder, form, now=self.clock.now(), signing_key=key)
+
+    def _anchor(self, place: str) -> Anchor | None:
+        """Return the checkpoint that is kept beside the signing key."""
+        keeper, path = self._beside_key(place)
+        kept = keeper.get_value(path, _ANCHOR_FIELD) if keeper is not None else None
+        return None if kept is None else Anchor.parse(kept.reveal())
+
+    def _keep_anchor(self, place: str, anchor: Anchor) -> None:
+        keeper, path = self._beside_key(place)
+        if keeper is not None:
+            keeper.put_value(path, _ANCHOR_FIELD, Secret(anchor.text()))
 
     def _beside_key(self, place: str) -> tuple[KeepsValues | None, str]:
         reference = parse(place)
@@ -759,11 +786,22 @@ class App:
             if all(one.restore is not None for one in report.damage):
                 remedy += ". After a restore: rotator audit acknowledge --reason WHY"
             found = [_finding(Severity.ERROR, "journal", message, remedy)]
+        with self.journal.reading() as db:
+            if db.dialect.name != "sqlite" and definitions.owns(db):
+                message = "its login owns the tables, so it can drop the triggers that keep events as they are"
+                remedy = "Give it a login with fewer rights: docs/journal.md, On PostgreSQL."
+                found.append(_finding(Severity.WARNING, "journal", message, remedy))
         if self.settings.journal.signing_key is None:
             message = "no signing key: a tail that is cut off cannot be told from one never written"
             remedy = "Set journal.signing_key; `rotator init` shows how."
             found.append(_finding(Severity.WARNING, "journal", message, remedy))
         return found
+
+
+def _longest_lease(settings: Settings) -> timedelta:
+    """Return how long a lease may last by these policies: a worker's lasts for all the steps."""
+    steps = [one.policy.step_timeout * len(Step) for one in settings.secrets.values()]
+    return max([LONGEST_LEASE, *(one + _WRITING for one in steps)])
 
 
 def open_app(

@@ -38,21 +38,33 @@ class Anchor:
     @staticmethod
     def parse(text: str) -> Anchor:
         """Read what `text` wrote."""
-        data = json.loads(text)
-        return Anchor(number=int(data["number"]), hash=str(data["hash"]))
+        try:
+            data = json.loads(text)
+            return Anchor(number=int(data["number"]), hash=str(data["hash"]))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise JournalBroken(
+                "what is kept beside the signing key is not the number and hash of a checkpoint.",
+                safety="Nothing was signed.",
+                hint="Find out who changed the field `anchor` there, and put back what it was.",
+            ) from None
 
 
-def checkpoint(journal: SqlJournal, signing_key: Secret, now: datetime) -> Anchor | None:
+def checkpoint(
+    journal: SqlJournal, signing_key: Secret, now: datetime, *, anchor: Anchor | None = None
+) -> Anchor | None:
     """Sign the heads of the chains that grew since the newest checkpoint; None when none did.
 
-    Any number of processes may do this at once: a checkpoint's number is unique, and whoever
-    comes second looks again. Raises `JournalBroken` when a chain no longer holds what was signed
+    `anchor`: the checkpoint that was kept outside of the database; it must still be there. Any
+    number of processes may do this at once: a checkpoint's number is unique, and the second one
+    reads again. Raises `JournalBroken` when a chain or the checkpoints no longer hold what was signed
     before: a signature must not cover that up.
     """
     key_id = chain.key_id(chain.public_key(signing_key))
     # The long read first, without keeping anybody from writing.
     with journal.snapshot() as db:
         known = _Signed().follow(db)
+        if anchor is not None:
+            require(db, anchor)
         if not _grown(db, known):
             return None
     for _ in range(_RACES):
@@ -63,6 +75,19 @@ def checkpoint(journal: SqlJournal, signing_key: Secret, now: datetime) -> Ancho
             if not isinstance(cause, IntegrityError):
                 raise
     raise JournalError("the checkpoint could not be written: others were always faster.")
+
+
+def require(db: Connection, anchor: Anchor) -> None:
+    """Raise `JournalBroken` unless the journal holds this checkpoint."""
+    query = sa.select(_checkpoints.c.hash).where(_checkpoints.c.number == anchor.number)
+    if db.execute(query).scalar() != anchor.hash:
+        raise JournalBroken(
+            f"the journal does not hold checkpoint {anchor.number}, which is kept beside the signing"
+            " key: the journal was cut, or put back to an older state.",
+            safety="Nothing was signed.",
+            hint="See what is missing: rotator audit verify. After a restore that you know of:"
+            " rotator audit acknowledge --reason WHY",
+        )
 
 
 @dataclass(slots=True)
