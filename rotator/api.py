@@ -52,6 +52,7 @@ from rotator.core.ports import (
     Entropy,
     Examines,
     ExaminesBackend,
+    ExaminesTarget,
     Explains,
     ExplainsRejections,
     KeepsPrevious,
@@ -79,6 +80,7 @@ from rotator.core.ports import (
     TriesLogins,
     UsesOthers,
     WorksThrough,
+    WritesGrants,
     WritesPolicy,
 )
 from rotator.core.replicas import agree_within
@@ -104,6 +106,7 @@ __all__ = [
     "Evidence",
     "Examines",
     "ExaminesBackend",
+    "ExaminesTarget",
     "Explains",
     "ExplainsRejections",
     "Finding",
@@ -152,6 +155,7 @@ __all__ = [
     "UsesOthers",
     "Version",
     "WorksThrough",
+    "WritesGrants",
     "WritesPolicy",
     "abilities_of_backend",
     "abilities_of_rotation",

@@ -36,10 +36,13 @@ from rotator.core.ports import (
     Access,
     Examines,
     ExaminesBackend,
+    ExaminesTarget,
     KeepsSecrets,
     KeepsValues,
     ListsMarked,
+    StepContext,
     TellsRotations,
+    TriesLogins,
     UsesOthers,
     WorksThrough,
     WritesPolicy,
@@ -53,6 +56,7 @@ from rotator.dispatch.hands import Threads
 from rotator.dispatch.worker import Worker
 from rotator.engine import Copy, Engine, ManagedSecret
 from rotator.engine.following import is_led
+from rotator.engine.steps import require_wrong_password_rejected
 from rotator.journal import audit, chain, definitions, migrate
 from rotator.journal.agenda import SqlAgenda
 from rotator.journal.checkpoints import Anchor, checkpoint, require
@@ -100,9 +104,14 @@ class App:
         observer: Callable[[Event], None] | None = None,
         upgrade: bool = False,
         check: bool = True,
+        admins: Mapping[str, Credential] | None = None,
     ) -> None:
-        """Open the journal; backends and targets wait. Raises `JournalError` or `UsageError`."""
+        """Open the journal; backends and targets wait. Raises `JournalError` or `UsageError`.
+
+        `admins`: of targets whose own reference names nothing yet.
+        """
         self.settings: Settings = settings
+        self._admins: Mapping[str, Credential] = admins or {}
         self.clock: world.SystemClock = world.SystemClock()
         self.entropy: world.SystemEntropy = world.SystemEntropy()
         self._guard: threading.RLock = threading.RLock()
@@ -316,6 +325,8 @@ class App:
 
     def _admin_of(self, target: str) -> Credential:
         """Return the admin of a target. Where it cannot be read, all secrets of the target wait."""
+        if target in self._admins:
+            return self._admins[target]
         try:
             return self._admin(self.settings.targets[target].admin)
         except (UsageError, StepError) as error:
@@ -561,6 +572,11 @@ class App:
         for one in chosen:
             if one.kept_by_target:
                 found += _guarded(f"target {one.target}", lambda one=one: self._examine_keeper(one))
+        if set(names) >= set(self.settings.secrets):
+            used = {one.target for one in chosen}
+            for name in self.settings.targets:
+                if name not in used:
+                    found += self.examine_target(name)
         for name in names:
             look = self._examine_secret
             if self.settings.secrets[name].backend in away:
@@ -574,6 +590,42 @@ class App:
         found += self.crowded()
         found += self._examine_notifications()
         return _once(found)
+
+    def examine_new(self, target: str, secret: str | None) -> list[Finding]:
+        """Look at a target that nothing is rotated on yet, and at the first secret there."""
+        found = self.examine_target(target)
+        if secret is not None and not any(one.severity is Severity.ERROR for one in found):
+            found += _guarded(f"secret {secret}", lambda: self._examine_secret(secret))
+        return _once(found)
+
+    def examine_target(self, name: str) -> list[Finding]:
+        """Look at a target whatever its secrets are: can its admin log in and rotate there?"""
+        return _guarded(f"target {name}", lambda: self._examine_idle(name))
+
+    def _examine_idle(self, name: str) -> list[Finding]:
+        target = self.target(name)
+        found = target.examine(self._look()) if isinstance(target, ExaminesTarget) else []
+        if isinstance(target, TriesLogins) and all(
+            one.severity is not Severity.ERROR for one in found
+        ):
+            require_wrong_password_rejected(name, target, self._look(), entropy=self.entropy)
+            found.append(_finding(Severity.OK, f"target {name}", "refuses a wrong password"))
+        return found
+
+    def _look(self) -> StepContext:
+        """Return the context of a look at a target, for no secret."""
+        policy = self.settings.default_policy
+        return StepContext(
+            secret="",
+            path="",
+            rotation_id="look",
+            current=None,
+            deadline=self.clock.monotonic() + policy.step_timeout.total_seconds(),
+            clock=self.clock,
+            entropy=self.entropy,
+            log=get_log(),
+            new_password=lambda: policy.password.generate(self.entropy),
+        )
 
     def _examine_backend(self, name: str, names: Sequence[str]) -> list[Finding]:
         backend = self.backend(name)

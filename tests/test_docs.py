@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rotator.api import WritesGrants
+from rotator.plugins import rotation_plugin_for
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -39,3 +42,21 @@ def test_every_link_leads_somewhere(page: Path, link: str):
     assert target.is_relative_to(_ROOT)
     if anchor:
         assert anchor in _anchors(target)
+
+
+@pytest.mark.parametrize(
+    ("page", "engine"),
+    [
+        ("postgresql", "postgresql"),
+        ("mysql", "mariadb"),
+        ("mysql", "mysql"),
+        ("valkey", "valkey"),
+    ],
+)
+def test_pages_show_the_rights_that_init_prints(page: str, engine: str):
+    """The statements have one source, the plugin."""
+    plugin = rotation_plugin_for(engine)
+    assert isinstance(plugin, WritesGrants)
+    options = plugin.info.target_options(host="db.example.org")
+    lines = plugin.grants(options, engine=engine, admin="rotator_admin", login="shop")
+    assert "\n".join(lines) in (_ROOT / "docs" / f"{page}.md").read_text()

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from rotations.mysql.grants import statements
 from rotations.mysql.options import SecretOptions, TargetOptions
 from rotations.mysql.server import Server
 from rotations.mysql.strategies import STRATEGIES
 from rotator.api import Plugin
 
+if TYPE_CHECKING:
+    from rotator.api import Finding, StepContext
+
 __all__ = ["PLUGIN"]
+
+
+def _examine(server: Server, _ctx: StepContext) -> list[Finding]:
+    """Look at the server with the admin's eyes, whichever logins are rotated there."""
+    from rotations.mysql import examine  # noqa: PLC0415 # only `doctor` and `init` need it
+
+    return examine.findings(server, None, lambda _: (), drops=False)
+
 
 PLUGIN: Final = Plugin(
     name="mysql",
@@ -20,4 +32,6 @@ PLUGIN: Final = Plugin(
     connect=Server,
     engines=("mariadb", "aurora-mysql"),
     in_place="single-user",
+    examine=_examine,
+    grants=statements,
 )

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from rotations.postgresql.grants import statements
 from rotations.postgresql.options import SecretOptions, TargetOptions
 from rotations.postgresql.server import Server
 from rotations.postgresql.strategies import STRATEGIES
 from rotator.api import Plugin
 
+if TYPE_CHECKING:
+    from rotator.api import Finding, StepContext
+
 __all__ = ["PLUGIN"]
+
+
+def _examine(server: Server, ctx: StepContext) -> list[Finding]:
+    """Look at the server with the admin's eyes, whichever logins are rotated there."""
+    from rotations.postgresql import examine  # noqa: PLC0415 # only `doctor` and `init` need it
+
+    return examine.findings(server, SecretOptions(), None, ctx, in_place=None)
+
 
 PLUGIN: Final = Plugin(
     name="postgresql",
@@ -20,4 +32,6 @@ PLUGIN: Final = Plugin(
     connect=Server,
     engines=("postgres", "aurora-postgresql"),
     in_place="single-user",
+    examine=_examine,
+    grants=statements,
 )

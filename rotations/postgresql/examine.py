@@ -94,10 +94,11 @@ def _group(
     server: Server, admin: Link, subject: str, options: SecretOptions, current: Credential | None
 ) -> list[Finding]:
     group = options.group
-    if group is None:
+    # While nothing is published, an application may use the group as its login.
+    if group is None or current is None or current.username == group:
         return []
     role = look(admin, [group]).get(group)
-    if role is None or not role.can_login or (current is not None and current.username == group):
+    if role is None or not role.can_login:
         return []
     runs = bool(workers(server, admin, role))
     if runs and admin.info.parameter_status("is_superuser") == "on":

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from rotations.valkey.grants import statements
 from rotations.valkey.options import SecretOptions, TargetOptions
 from rotations.valkey.server import Server
 from rotations.valkey.strategies import STRATEGIES
 from rotator.api import Plugin
 
+if TYPE_CHECKING:
+    from rotator.api import Finding, StepContext
+
 __all__ = ["PLUGIN"]
+
+
+def _examine(server: Server, ctx: StepContext) -> list[Finding]:
+    """Look at the server with the admin's eyes, whichever logins are rotated there."""
+    return STRATEGIES["dual-password"](server, SecretOptions()).examine(None, ctx)
+
 
 PLUGIN: Final = Plugin(
     name="valkey",
@@ -20,4 +30,6 @@ PLUGIN: Final = Plugin(
     connect=Server,
     engines=("redis",),
     in_place="single-user",
+    examine=_examine,
+    grants=statements,
 )

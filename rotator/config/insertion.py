@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -18,7 +20,7 @@ from rotator.config.parsing import NotYamlError, loader, parse
 from rotator.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from rotator.config.model import Settings
     from rotator.config.parsing import Data
@@ -37,15 +39,24 @@ def insert(
     Raises `ConfigError` when the file, or what it would become, does not load, and `UsageError` when
     an entry is there already or cannot be placed; the file is then as it was.
     """
-    _ = load(file)
-    # A link stays a link.
-    file = file.resolve()
-    before = file.read_bytes().decode("utf-8-sig")
-    text = before
-    for section, entries in sections.items():
-        for name, entry in entries.items():
-            text = _with(text, section, name, entry)
-    _replace(file, before, text, load)
+    file, before, text = _changed(file, sections, load)
+    with _beside(file, text, load) as (beside, _):
+        if file.read_bytes().decode("utf-8-sig") != before:
+            raise UsageError(
+                f"{file} was changed meanwhile.", hint="Try again.", safety="Nothing was changed."
+            )
+        _ = beside.replace(file)
+
+
+def preview(
+    file: Path,
+    sections: Mapping[str, Mapping[str, Mapping[str, object]]],
+    load: Callable[[Path], Settings],
+) -> Settings:
+    """Return what the file would be with these entries. Nothing is changed; raises as `insert`."""
+    file, _, text = _changed(file, sections, load)
+    with _beside(file, text, load) as (_, settings):
+        return replace(settings, file=file)
 
 
 def line_of(name: str, entry: Mapping[str, object]) -> str:
@@ -158,8 +169,28 @@ def _dumped(data: Mapping[str, object]) -> str:
     ).strip()
 
 
-def _replace(file: Path, before: str, text: str, load: Callable[[Path], Settings]) -> None:
-    """Write beside the file, read that, and put it in the file's place."""
+def _changed(
+    file: Path,
+    sections: Mapping[str, Mapping[str, Mapping[str, object]]],
+    load: Callable[[Path], Settings],
+) -> tuple[Path, str, str]:
+    """Return the file itself, its text, and its text with the entries."""
+    _ = load(file)
+    # A link stays a link.
+    file = file.resolve()
+    before = file.read_bytes().decode("utf-8-sig")
+    text = before
+    for section, entries in sections.items():
+        for name, entry in entries.items():
+            text = _with(text, section, name, entry)
+    return file, before, text
+
+
+@contextmanager
+def _beside(
+    file: Path, text: str, load: Callable[[Path], Settings]
+) -> Generator[tuple[Path, Settings]]:
+    """Write the text beside the file, read that, and remove it."""
     number, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".new")
     beside = Path(name)
     try:
@@ -172,14 +203,10 @@ def _replace(file: Path, before: str, text: str, load: Callable[[Path], Settings
             new.flush()
             os.fsync(new.fileno())
         try:
-            _ = load(beside)
+            settings = load(beside)
         except ConfigError as error:
             raise _renamed(error, str(beside), str(file)) from None
-        if file.read_bytes().decode("utf-8-sig") != before:
-            raise UsageError(
-                f"{file} was changed meanwhile.", hint="Try again.", safety="Nothing was changed."
-            )
-        _ = beside.replace(file)
+        yield beside, settings
     finally:
         beside.unlink(missing_ok=True)
 

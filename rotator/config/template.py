@@ -61,6 +61,11 @@ _VAULT: Final = """\
   #   type: aws
   #   region: eu-central-1
 """
+_TARGETS: Final = """
+# The systems that accept credentials, by name. Other kinds than this, with their options:
+# rotator plugins, and: rotator plugins NAME (mysql, valkey, vault-database)
+targets:
+"""
 _POLICIES: Final = """\
 
 # How credentials are renewed, by name. Secrets that name no policy have `default`. Durations are
@@ -118,10 +123,10 @@ _LAST: Final = """\
 """
 
 
-def commented_example() -> str:
-    """Return a configuration that is valid as it stands, with a secret of each strategy to fill in.
+def commented_example(*, target: bool = True) -> str:
+    """Return a valid configuration, with a secret of each strategy to fill in.
 
-    Options come from the plugins that are installed: without the driver of PostgreSQL, or without
+    `target`: with a target to edit; without it one is added to the file. Options come from the plugins that are installed: without the driver of PostgreSQL, or without
     the embedded backend, their parts are left out.
     """
     local, postgresql = (
@@ -129,7 +134,8 @@ def commented_example() -> str:
         _info(plugins.rotation_plugin, "postgresql"),
     )
     head = _HEAD if local else _HEAD.replace("  signing_key:", "  # signing_key:")
-    parts = (_backend(local), _target(postgresql), _policy(), _daemon(), _SECRETS)
+    targets = _target(postgresql) if target else _TARGETS
+    parts = (_backend(local), targets, _policy(), _daemon(), _SECRETS)
     return "".join((head, *parts))
 
 
@@ -147,12 +153,8 @@ def _backend(info: PluginInfo | None) -> str:
 
 
 def _target(info: PluginInfo | None) -> str:
-    head = (
-        "\n# The systems that accept credentials, by name. Other kinds than this, with their options:"
-        "\n# rotator plugins, and: rotator plugins NAME (mysql, valkey, vault-database)\ntargets:\n"
-    )
     if info is None:
-        return f"{head}  # main: {{plugin: postgresql}}  # pip install 'credential-rotator[postgresql]'\n"
+        return f"{_TARGETS}  # main: {{plugin: postgresql}}  # pip install 'credential-rotator[postgresql]'\n"
     admin = "{username: postgres, password: env:PGPASSWORD}"
     lines = [
         "  main:",
@@ -160,7 +162,7 @@ def _target(info: PluginInfo | None) -> str:
         "    # How rotator logs in; or a reference to a whole credential: local:admin/main",
         f"    admin: {admin}",
     ]
-    return head + _text([*lines, *_options(info.target_options, "    ")])
+    return _TARGETS + _text([*lines, *_options(info.target_options, "    ")])
 
 
 def _policy() -> str:

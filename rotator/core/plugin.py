@@ -13,7 +13,7 @@ from rotator.core.ports import ListsMarked, PluginInfo, StrategyInfo
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from rotator.core.model import Credential
+    from rotator.core.model import Credential, Finding
     from rotator.core.ports import MarkedLogin, Rotation, StepContext
 
 
@@ -29,6 +29,10 @@ class Plugin:
     `in_place` names the strategy by which any login can be tried, and its password be set, whoever
     rotates it: the target is then a `TriesLogins` and a `SetsPasswords`. Its secret's options have
     a `username`, and its `create` refuses a login that is `ctx.current` and is not there.
+
+    `examine(shared, ctx)` looks at a target whatever its secrets are, and `grants(options,
+    engine=, admin=, login=)` returns the statements that create an admin with the least rights:
+    `rotator init --target` calls the first and prints the second.
     """
 
     def __init__(
@@ -42,7 +46,11 @@ class Plugin:
         connect: Callable[[str, Any, Callable[[], Credential]], Any] | None = None,
         engines: tuple[str, ...] = (),
         in_place: str | None = None,
+        examine: Callable[[Any, StepContext], list[Finding]] | None = None,
+        grants: Callable[..., tuple[str, ...]] | None = None,
     ) -> None:
+        self._examine: Callable[[Any, StepContext], list[Finding]] | None = examine
+        self._grants: Callable[..., tuple[str, ...]] | None = grants
         self._strategies: Mapping[str, type] = strategies
         self._connect: Callable[[str, Any, Callable[[], Credential]], Any] = connect or _options
         self._in_place: type | None = strategies[in_place] if in_place is not None else None
@@ -60,23 +68,39 @@ class Plugin:
         """Return a target; whether it connects yet is up to `connect`, which should not."""
         shared = self._connect(name, options, admin)
         if self._in_place is None:
-            return _Target(self.info.name, self._strategies, shared)
+            return _Target(self.info.name, self._strategies, shared, self._examine)
         one, chosen = self._in_place, self.info.secret_options
         return _InPlace(
             self.info.name,
             self._strategies,
             shared,
+            self._examine,
             of=lambda login: one(shared, chosen(username=login)),
         )
+
+    def grants(
+        self, options: object, *, engine: str, admin: str, login: str | None
+    ) -> tuple[str, ...]:
+        """Return the statements that create an admin with the least rights, none where not known."""
+        if self._grants is None:
+            return ()
+        return self._grants(options, engine=engine, admin=admin, login=login)
 
 
 class _Target:
     """One target, with what the rotations on it share."""
 
-    def __init__(self, plugin: str, strategies: Mapping[str, type], shared: Any) -> None:
+    def __init__(
+        self,
+        plugin: str,
+        strategies: Mapping[str, type],
+        shared: Any,
+        examine: Callable[[Any, StepContext], list[Finding]] | None,
+    ) -> None:
         self._plugin: str = plugin
         self._strategies: Mapping[str, type] = strategies
         self._shared: Any = shared
+        self._examine: Callable[[Any, StepContext], list[Finding]] | None = examine
 
     def rotation(self, strategy: str, options: object) -> Rotation:
         """Return the rotation of one secret under a strategy."""
@@ -86,6 +110,10 @@ class _Target:
                 hint=f"It has: {', '.join(self._strategies)}.",
             )
         return self._strategies[strategy](self._shared, options)
+
+    def examine(self, ctx: StepContext) -> list[Finding]:
+        """Return what is found of the server and the rights of its admin."""
+        return self._examine(self._shared, ctx) if self._examine is not None else []
 
     def marked(self, ctx: StepContext) -> list[MarkedLogin]:
         """Return the logins that bear marks, where what the rotations share can list them."""
@@ -107,10 +135,11 @@ class _InPlace(_Target):
         plugin: str,
         strategies: Mapping[str, type],
         shared: Any,
+        examine: Callable[[Any, StepContext], list[Finding]] | None,
         *,
         of: Callable[[str], Rotation],
     ) -> None:
-        super().__init__(plugin, strategies, shared)
+        super().__init__(plugin, strategies, shared, examine)
         self._of: Callable[[str], Rotation] = of
 
     def probe(self, credential: Credential, ctx: StepContext) -> bool:

@@ -581,6 +581,15 @@ class Target(Protocol):
 
 
 @runtime_checkable
+class ExaminesTarget(Protocol):
+    """A target that can tell whether its admin could rotate logins there, whichever they are."""
+
+    def examine(self, ctx: StepContext) -> list[Finding]:
+        """Look at the server and at the rights of the admin. Nothing is changed."""
+        ...
+
+
+@runtime_checkable
 class TriesLogins(Protocol):
     """A target on which any login can be tried, whoever rotates it."""
 
@@ -674,6 +683,21 @@ class RotationPlugin(Protocol):
     def target(self, name: str, options: object, admin: Callable[[], Credential]) -> Target:
         """Return a target. `options` is a `target_options`; `admin` resolves the admin credential
         afresh each time it is called. No connection yet.
+        """
+        ...
+
+
+@runtime_checkable
+class WritesGrants(Protocol):
+    """A rotation plugin that can write down which rights an admin needs at least."""
+
+    def grants(
+        self, options: object, *, engine: str, admin: str, login: str | None
+    ) -> tuple[str, ...]:
+        """Return the statements that create such an admin, with `…` for its password.
+
+        `options` are a `target_options`. `engine`: the plugin's name, or one of its `engines`.
+        `login`: which login it is to rotate.
         """
         ...
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rotator.core.model import Event, Json, Rejection, Version
-    from rotator.core.ports import Clock, Entropy, Log, Rotation, SecretBackend
+    from rotator.core.ports import Clock, Entropy, Log, Rotation, SecretBackend, TriesLogins
 
 _ERRORS: Final[Mapping[str, type[RotatorError]]] = {
     one.kind: one
@@ -77,6 +77,27 @@ class ManagedSecret:
     copies: tuple[Copy, ...] = ()
     # What the journal keeps of its entry, so that a rotation can be completed without the entry.
     entry: Mapping[str, Json] = field(default_factory=dict[str, "Json"])
+
+
+def require_wrong_password_rejected(
+    target: str,
+    logins: Rotation | TriesLogins,
+    ctx: StepContext,
+    *,
+    entropy: Entropy,
+    login: str | None = None,
+) -> None:
+    """Raise `Unprovable` where a login with a wrong password succeeds; `login`: else one that is not there."""
+    wrong = Credential(
+        username=login or successor("rotator_control", entropy),
+        password=Policy().password.generate(entropy),
+    )
+    if logins.probe(wrong, ctx):
+        raise Unprovable(
+            f"target {target!r} let login {wrong.username!r} in with a wrong password, so no check on it means anything.",
+            hint="Make it ask for passwords (on PostgreSQL: no `trust` in pg_hba.conf for this login and our address).",
+            safety="Nothing was changed.",
+        )
 
 
 class Steps:
@@ -184,16 +205,9 @@ class Steps:
             return
         if login is not None and self.may_lock(login, self.context(None)):
             login = None
-        wrong = Credential(
-            username=login or successor("rotator_control", self._entropy),
-            password=Policy().password.generate(self._entropy),
+        require_wrong_password_rejected(
+            target, self._rotation, self.context(None), login=login, entropy=self._entropy
         )
-        if self._rotation.probe(wrong, self.context(None)):
-            raise Unprovable(
-                f"target {target!r} let login {wrong.username!r} in with a wrong password, so no check on it means anything.",
-                hint="Make it ask for passwords (on PostgreSQL: no `trust` in pg_hba.conf for this login and our address).",
-                safety="Nothing was changed.",
-            )
         if login is not None:
             self._controlled.add(target)
 

@@ -19,7 +19,7 @@ from rotator.faces.cli.options import Everything, Names, Reason, Tags
 from rotator.faces.cli.run import Run, chosen, each
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from rotator.bootstrap import App
     from rotator.core.history import SecretRecord
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _PANEL: Final = "Credentials"
 PROMPT: Final = "prompt"
+STDIN: Final = "-"
 
 
 def register(app: typer.Typer) -> None:
@@ -85,7 +86,8 @@ def adopt(
             "--password-from",
             metavar="REFERENCE",
             show_default=False,
-            help="Where its password is: env:NAME, file:PATH, BACKEND:PATH#FIELD, or prompt.",
+            help="Where its password is: env:NAME, file:PATH, BACKEND:PATH#FIELD, - (standard input)"
+            " or prompt.",
         ),
     ] = None,
     pair: Annotated[
@@ -156,19 +158,35 @@ def adopt(
         run.say(f"{len(secrets)} of {len(picked)} adopted.")
 
 
-def ask_password(source: str, app: App, question: str = "Password: ") -> Secret:
+def ask_password(
+    source: str, resolve: Callable[[str], Secret], question: str = "Password: "
+) -> Secret:
     """Return the password that a reference names, or ask for it. Raises `UsageError`."""
+    if source == STDIN:
+        return _read_password()
     if source != PROMPT:
-        return app.resolve(source)
+        return resolve(source)
     if not sys.stdin.isatty():
         raise UsageError(
             "there is no terminal to ask for the password on.",
-            hint="Name where it is: env:NAME, file:PATH or BACKEND:PATH#FIELD.",
+            hint="Say where it is by --password-from: env:NAME, file:PATH, BACKEND:PATH#FIELD or -.",
             safety="Nothing was changed.",
         )
     import getpass  # noqa: PLC0415
 
     return Secret(getpass.getpass(question))
+
+
+def _read_password() -> Secret:
+    """Return the first line of standard input."""
+    found = Secret(sys.stdin.readline().rstrip("\r\n"))
+    if not found.reveal():
+        raise UsageError(
+            "standard input holds no password.",
+            hint="Write it there as one line, or say where it is: env:NAME or file:PATH.",
+            safety="Nothing was changed.",
+        )
+    return found
 
 
 def _rows(
@@ -241,7 +259,7 @@ def _first(
             return None
     if row is not None and row.password is not None:
         return Credential(username=username, password=row.password)
-    return Credential(username=username, password=ask_password(source or PROMPT, app))
+    return Credential(username=username, password=ask_password(source or PROMPT, app.resolve))
 
 
 def _second(app: App, secret: ManagedSecret, row: Row | None, given: _Given) -> Second:
@@ -249,7 +267,7 @@ def _second(app: App, secret: ManagedSecret, row: Row | None, given: _Given) -> 
 
     source = row.second_password_from if row else given.second_password_from
     question = f"Password of the second login of {secret.name}: "
-    password = ask_password(source, app, question) if source else None
+    password = ask_password(source, app.resolve, question) if source else None
     return Second(password=password, take_over=given.take_over)
 
 
@@ -264,7 +282,7 @@ def _asked(
     except UnprovenSecond as error:
         if not (given.pair and sys.stdin.isatty()):
             raise
-        password = ask_password(PROMPT, app, f"Password of {error.login}: ")
+        password = ask_password(PROMPT, app.resolve, f"Password of {error.login}: ")
     second = Second(password=password)
     return app.engine.adopt(secret, first=first, second=second, reason=given.reason)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import Enum
@@ -14,7 +14,7 @@ from rotator.core.secret import scrub
 
 if TYPE_CHECKING:
     from rotator.core.history import RotationRecord
-    from rotator.core.model import Event
+    from rotator.core.model import Event, Finding
     from rotator.engine import Health, Plan, Result
     from rotator.standing import Fleet, Standing
 
@@ -165,6 +165,12 @@ def of_health(health: Health) -> Data:
         "stale_copies": list(health.stale),
         "cause": health.rejection.cause or None,
     }
+
+
+def of_findings(found: Iterable[Finding]) -> list[Data]:
+    """Return what was found, as data."""
+    keys = ("severity", "subject", "message", "remedy")
+    return [{key: getattr(one, key) for key in keys} for one in found]
 
 
 def of_standing(one: Standing) -> Data:

@@ -1,19 +1,18 @@
-"""init, check, doctor, policy: everything before the first rotation."""
+"""check, doctor, policy: everything before the first rotation."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from rotator.faces.cli import exits
+from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.command import command
 from rotator.faces.cli.options import Names
-from rotator.faces.cli.run import DEFAULT_CONFIG, Run
+from rotator.faces.cli.run import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from rich.console import RenderableType
 
@@ -25,15 +24,6 @@ _SIGNS: Final = {"ok": "good", "warning": "warn", "error": "bad"}
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    command(
-        app,
-        "init",
-        panel=_PANEL,
-        examples="""
-        rotator init
-        rotator init /etc/rotator
-        """,
-    )(init)
     command(
         app,
         "check",
@@ -64,31 +54,6 @@ def register(app: typer.Typer) -> None:
     )(policy)
 
 
-def init(
-    run: Run,
-    folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Where the files are written.")
-    ] = Path(),
-) -> None:
-    """Write a commented rotator.yaml, the key of the embedded backend and a signing key.
-
-    What is there already is never overwritten.
-    """
-    from rotator.bootstrap import initialise  # noqa: PLC0415
-    from rotator.config.template import commented_example  # noqa: PLC0415
-
-    before = set(folder.iterdir()) if folder.is_dir() else set[Path]()
-    config = folder / DEFAULT_CONFIG
-    initialise(config, commented_example())
-    written = sorted(str(one) for one in set(folder.iterdir()) - before)
-    run.data |= {"folder": str(folder.resolve()), "config": str(config), "files": written}
-    run.say(*(f"written: {one}" for one in written), "")
-    run.say(f"Edit {config}: name a target and a secret. Then:")
-    run.say("  rotator check    # is the configuration right?")
-    run.say("  rotator doctor   # would a rotation work?")
-    run.say("  rotator plan     # what would it do?")
-
-
 def check(run: Run) -> None:
     """Read the configuration and say everything that is wrong with it. Nothing is connected to."""
     from rotator.config import load  # noqa: PLC0415
@@ -117,19 +82,11 @@ def doctor(run: Run, names: Names = None) -> None:
         found = app.doctor(app.names(only=names or (), everything=not names))
     worst = [one.severity.value for one in found]
     run.data |= {
-        "findings": [
-            {
-                "severity": one.severity,
-                "subject": one.subject,
-                "message": one.message,
-                "remedy": one.remedy,
-            }
-            for one in found
-        ],
+        "findings": envelope.of_findings(found),
         "errors": worst.count("error"),
         "warnings": worst.count("warning"),
     }
-    run.say(*_findings(run, found))
+    run.say(*findings(run, found))
     if "error" in worst:
         run.ended(exits.FAILED)
     errors, warnings = worst.count("error"), worst.count("warning")
@@ -178,7 +135,8 @@ def policy(
         run.write(text)
 
 
-def _findings(run: Run, found: Sequence[Finding]) -> Iterable[RenderableType]:
+def findings(run: Run, found: Iterable[Finding]) -> Iterable[RenderableType]:
+    """Return findings as they are shown."""
     from rich.text import Text  # noqa: PLC0415
 
     from rotator.faces.cli.screen import indented  # noqa: PLC0415

@@ -20,6 +20,7 @@ from rotator.faces.cli import (
     exits,
     extending,
     importing,
+    initializing,
     leaving,
     looking,
     notifying,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 _Misuse: Final = cast("type[Exception]", typer.BadParameter.__mro__[1])
 _GROUPS: Final = (
     demonstrating,
+    initializing,
     preparing,
     entries,
     extending,
@@ -66,7 +68,7 @@ def build() -> typer.Typer:
     )
     _ = app.callback(
         epilog="[bold]Begin here[/bold]\n"
-        "  $ rotator demo\n  $ rotator init\n  $ rotator rotate --help"
+        "  $ rotator demo\n  $ rotator init --target postgresql://ADMIN@HOST/DATABASE\n  $ rotator rotate --help"
     )(_shared)
     for group in _GROUPS:
         group.register(app)

@@ -1,0 +1,34 @@
+"""The statements that give an admin of MariaDB or MySQL the least rights that rotations need."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rotations.mysql.mariadb import MariaDbAccounts
+from rotations.mysql.mysql8 import MySqlAccounts
+
+if TYPE_CHECKING:
+    from rotations.mysql.options import TargetOptions
+
+
+def statements(
+    options: TargetOptions, *, engine: str, admin: str, login: str | None
+) -> tuple[str, ...]:
+    """Return them, to be run by root. The account is for any host: narrow `%` to rotator's own."""
+    product = MariaDbAccounts if engine == "mariadb" else MySqlAccounts
+    tls = "" if options.tls == "disable" else " REQUIRE SSL"
+    account = f"{_quoted(admin)}@'%'"
+    sees = ", ".join(one.partition(" or ")[0] for one in product.sees)
+    return (
+        f"CREATE USER {account} IDENTIFIED BY '…'{tls};",
+        f"GRANT {', '.join(product.needs)} ON *.* TO {account};",
+        f"GRANT SELECT ON mysql.* TO {account};",
+        "-- new-user, to drop logins: see whose objects a login defines, in every database",
+        f"GRANT {sees} ON *.* TO {account};",
+        f"-- new-user, alternating-users: what {login or 'the login'} has, so that it can be given on",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON the_database.* TO {account} WITH GRANT OPTION;",
+    )
+
+
+def _quoted(name: str) -> str:
+    return "'" + name.replace("\\", "\\\\").replace("'", "''") + "'"
