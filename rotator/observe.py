@@ -102,7 +102,9 @@ class _LineHandler(logging.Handler):
 def _renderer(*, human: bool) -> Processor:
     if not human:
         return structlog.processors.JSONRenderer(sort_keys=False)
-    colors = "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    colors = (
+        sys.stderr.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+    )
     return structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=12)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from rotator.config import Settings
     from rotator.dispatch.dispatcher import Dispatcher
+    from rotator.faces.service import Begun
 
 _TICK: Final = 1.0
 _COLLECT: Final = 0.25
@@ -54,10 +55,10 @@ class Daemon(Service):
 
     face: str = "daemon"
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, *, begun: Callable[[Begun], None] | None = None) -> None:
         """Read the configuration and open the journal. Raises `ConfigError`, `JournalError`."""
         self._pool: ThreadPoolExecutor | None = None
-        super().__init__(config)
+        super().__init__(config, begun=begun)
         self._metrics.registry.register(
             Standing(
                 lambda: self._generation.app.agenda,

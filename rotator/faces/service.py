@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from rotator.config import Settings
     from rotator.config.watched import Watched
+    from rotator.core.agenda import Reckoned
     from rotator.core.model import Event, Json
     from rotator.core.ports import Log
 
@@ -85,14 +86,29 @@ class Generation(ABC):
         self.app.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """What a process reports when it has begun. `address`: where it serves metrics, if at all."""
+
+    config: Path
+    secrets: int
+    backends: tuple[str, ...]
+    address: str | None
+    soonest: Reckoned | None
+
+
 class Service(ABC):
     """One process. `run` returns its exit code."""
 
     face: str
 
-    def __init__(self, config: Path) -> None:
-        """Read the configuration and open the journal. Raises `ConfigError`, `JournalError`."""
+    def __init__(self, config: Path, *, begun: Callable[[Begun], None] | None = None) -> None:
+        """Read the configuration and open the journal. Raises `ConfigError`, `JournalError`.
+
+        `begun` is called once; without it a line in the log reports the start and the end.
+        """
         self._config: Path = config
+        self._tell_begun: Callable[[Begun], None] | None = begun
         self._log: Log = get_log()
         self._begun: datetime = datetime.now(UTC)
         self._leaving: threading.Event = threading.Event()
@@ -153,9 +169,7 @@ class Service(ABC):
             scheduler.start()
             if server is not None:
                 server.start()
-            where = server.address if server is not None else "nowhere"
-            count = len(self._made.settings.secrets)
-            self._log.info("serving", secrets=count, listen=where, pid=os.getpid())
+            self._report_begun(server.address if server is not None else None)
             tell_systemd("READY=1")
             _ = self._leaving.wait()
             return self._leave(scheduler)
@@ -166,6 +180,25 @@ class Service(ABC):
                 server.close()
             for one in self._generations():
                 one.close()
+
+    def _report_begun(self, address: str | None) -> None:
+        settings = self._made.settings
+        if self._tell_begun is None:
+            where, count = address or "nowhere", len(settings.secrets)
+            self._log.info("serving", secrets=count, listen=where, pid=os.getpid())
+            return
+        soonest = None
+        with suppress(JournalError):  # the dispatcher reports that the journal is away
+            soonest = self._made.app.agenda.soonest()
+        self._tell_begun(
+            Begun(
+                config=self._config,
+                secrets=len(settings.secrets),
+                backends=tuple(settings.backends),
+                address=address,
+                soonest=soonest,
+            )
+        )
 
     def _generations(self) -> list[Generation]:
         return [*self._old, self._made]
@@ -293,7 +326,8 @@ class Service(ABC):
             os._exit(_FORCED)
         with suppress(JournalError):
             _ = self._made.app.observations.remove(ObservationKind.PROCESS, _process())
-        self._log.info("left")
+        if self._tell_begun is None:
+            self._log.info("left")
         return 0
 
     # -- heartbeats -------------------------------------------------------------------------

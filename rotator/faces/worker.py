@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rotator.config import Settings
     from rotator.dispatch.lanes import Job
     from rotator.dispatch.worker import Done, Worker
+    from rotator.faces.service import Begun
 
 _LOOK: Final = 1.0
 _ASK: Final = 5.0
@@ -54,11 +55,18 @@ class WorkerService(Service):
 
     face: str = "worker"
 
-    def __init__(self, config: Path, *, jobs: int | None, listen: str) -> None:
+    def __init__(
+        self,
+        config: Path,
+        *,
+        jobs: int | None,
+        listen: str,
+        begun: Callable[[Begun], None] | None = None,
+    ) -> None:
         """`jobs`: how many at once. Raises `ConfigError`, `JournalError`, `UsageError`."""
         self._where: str = listen
         self._answers: bool = True
-        super().__init__(config)
+        super().__init__(config, begun=begun)
         queue = self._made.app.queue
         if queue is None:
             raise UsageError(

@@ -43,6 +43,13 @@ class SqlAgenda:
             found = db.execute(self._due, given).mappings()
             return [_reckoned(row) for row in found]
 
+    def soonest(self) -> Reckoned | None:
+        """Return what is due next, or is due already; None where nothing has a date."""
+        query = sa.select(_secrets).where(_IDLE, _secrets.c.next_due.is_not(None))
+        with self._journal.reading() as db:
+            row = db.execute(query.order_by(_secrets.c.next_due).limit(1)).mappings().first()
+        return None if row is None else _reckoned(row)
+
     def opened(self) -> list[Opened]:
         """Return the rotations that are open, but for parked ones."""
         query = sa.select(_secrets.c.name, _secrets.c.open_rotation, _secrets.c.seq).where(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _PANEL: Final = "For every command"
+# Commands that run until they are ended: their log is all that they write.
+_SERVING: Final = ("daemon", "worker")
+LOG_VARIABLE: Final = "ROTATOR_LOG_LEVEL"
 _LEVELS: Final = ("debug", "info", "warning", "error", "off")
 _INFO, _DEBUG = 1, 2
 
@@ -53,7 +57,7 @@ LogLevel = Annotated[
         metavar="LEVEL",
         show_default=False,
         rich_help_panel=_PANEL,
-        help=f"One of: {', '.join(_LEVELS)}.",
+        help=f"One of: {', '.join(_LEVELS)} (else ${LOG_VARIABLE}, else off; daemon, worker: info).",
     ),
 ]
 NoColor = Annotated[
@@ -123,13 +127,19 @@ def command(
     return register
 
 
-def set_up_logs(shared: Shared, screen: Screen) -> None:
-    """Start logging as the options say."""
+def set_up_logs(shared: Shared, command: str) -> None:
+    """Start logging: what serves logs by default, any other command only where it is asked to."""
     from rotator import observe  # noqa: PLC0415 # structlog takes 30 ms
 
     level = shared.log_level or {0: None, _INFO: "info"}.get(shared.verbose, "debug")
-    # On a terminal the screen tells the same, and better.
-    observe.set_up(level=level or ("off" if screen.err.is_terminal else "info"))
+    level = level or os.environ.get(LOG_VARIABLE) or ("info" if command in _SERVING else "off")
+    if level not in _LEVELS:
+        from rotator.core.errors import UsageError  # noqa: PLC0415
+
+        raise UsageError(f"there is no log level {level!r}.", hint=f"One of: {', '.join(_LEVELS)}.")
+    # Beside the lines that a command writes for people, JSON is for nobody.
+    human = None if command in _SERVING or shared.as_json else True
+    observe.set_up(level=level, human=human)
 
 
 def _carry_out(
@@ -137,9 +147,7 @@ def _carry_out(
 ) -> int:
     run = Run(command=name, shared=shared, screen=Screen(color=False if shared.no_color else None))
     try:
-        if shared.log_level is not None and shared.log_level not in _LEVELS:
-            _refuse_level(shared.log_level)
-        set_up_logs(shared, run.screen)
+        set_up_logs(shared, name)
         function(run, **given)
     except (KeyboardInterrupt, typer.Abort, EOFError):
         run.fail(_interrupted(), code=exits.INTERRUPTED)
@@ -149,16 +157,8 @@ def _carry_out(
             show_traceback(run, error)
     code = run.finish()
     if run.abandoned:
-        import os  # noqa: PLC0415
-
         os._exit(code)
     return code
-
-
-def _refuse_level(level: str) -> None:
-    from rotator.core.errors import UsageError  # noqa: PLC0415
-
-    raise UsageError(f"there is no log level {level!r}.", hint=f"One of: {', '.join(_LEVELS)}.")
 
 
 def _interrupted() -> exits.Interrupted:

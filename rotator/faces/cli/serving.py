@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +13,9 @@ from rotator.faces.cli.command import command
 from rotator.faces.cli.run import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
+
+    from rotator.faces.service import Begun, Service
 
 
 def register(app: typer.Typer) -> None:
@@ -46,8 +49,7 @@ def daemon(run: Run) -> None:
     """
     with _packages("daemon"):
         from rotator.faces.daemon import Daemon  # noqa: PLC0415 # brings in everything
-    code = Daemon(run.config).run()
-    run.ended(code)
+    _serve(run, Daemon(run.config, begun=_teller(run)))
 
 
 def worker(
@@ -73,8 +75,39 @@ def worker(
     """
     with _packages("queue"):
         from rotator.faces.worker import WorkerService  # noqa: PLC0415 # brings in everything
-    code = WorkerService(run.config, jobs=jobs, listen=listen).run()
+    _serve(run, WorkerService(run.config, jobs=jobs, listen=listen, begun=_teller(run)))
+
+
+def _teller(run: Run) -> Callable[[Begun], None] | None:
+    """Return what reports the start on a terminal; elsewhere the log does."""
+    if run.as_json or not run.screen.out.is_terminal:
+        return None
+
+    def tell(begun: Begun) -> None:
+        run.say(f"rotator {run.command}: {describe(begun, datetime.now(UTC))} Ctrl-C ends it.")
+
+    return tell
+
+
+def describe(begun: Begun, now: datetime) -> str:
+    """Return what a process that has begun works with, on one line."""
+    from rotator.faces.cli.screen import at, plural, relative  # noqa: PLC0415
+
+    backends = ", ".join(begun.backends)
+    noun = "backend" if len(begun.backends) == 1 else "backends"
+    metrics = f"metrics at http://{begun.address}/metrics" if begun.address else "no metrics"
+    following = "nothing has a due date"
+    if begun.soonest is not None and (due := begun.soonest.next_due) is not None:
+        following = f"next due is {begun.soonest.name}, {at(due)} ({relative(due, now)})"
+    config = f"{begun.config}, {plural(begun.secrets, 'secret')}, {noun} {backends}"
+    return f"{config}; {metrics}; {following}."
+
+
+def _serve(run: Run, service: Service) -> None:
+    code = service.run()
     run.ended(code)
+    if run.screen.out.is_terminal:
+        run.say(f"rotator {run.command}: ended; every step that was under way is finished.")
 
 
 @contextmanager
