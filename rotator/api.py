@@ -83,7 +83,7 @@ from rotator.core.ports import (
     WritesGrants,
     WritesPolicy,
 )
-from rotator.core.replicas import agree_within
+from rotator.core.replicas import agree_within, split_address
 from rotator.core.secret import MASK, Secret, scrub
 from rotator.core.session import Session
 
@@ -171,6 +171,7 @@ __all__ = [
     "same_login",
     "scrub",
     "seconds_left",
+    "split_address",
     "successor",
     "time_limit",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from rotations.mysql import readers
 from rotator.api import Finding, Severity, StepError
 
 if TYPE_CHECKING:
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from rotations.mysql.accounts import Accounts
     from rotations.mysql.profile import Obstacle
     from rotations.mysql.server import Server
+    from rotator.api import Credential, StepContext
+
+_LAGS: Final = "Has its replication stopped, or does it lag? On MySQL: SHOW REPLICA STATUS; on MariaDB: SHOW SLAVE STATUS"
 
 
 def findings(
@@ -45,6 +49,20 @@ def findings(
     except StepError as error:
         found.append(_finding(Severity.ERROR, subject, error.what, error.hint))
     return found
+
+
+def of_reader(reader: Server, current: Credential | None, ctx: StepContext) -> Finding:
+    """Look whether a replica accepts the login that is served."""
+    subject = f"reader {reader.address}"
+    try:
+        with reader.admin("examining", ctx):
+            pass
+        if current is not None and not readers.accepts(reader, current, ctx):
+            message = f"it rejects the login {current.username!r} that is served"
+            return _finding(Severity.ERROR, subject, message, _LAGS)
+    except StepError as error:
+        return _finding(Severity.ERROR, subject, error.what, error.hint)
+    return _finding(Severity.OK, subject, "it accepts the login that is served")
 
 
 def _rights(accounts: Accounts, subject: str) -> list[Finding]:

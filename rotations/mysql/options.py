@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from rotator.api import UsageError, is_local
+from rotator.api import UsageError, is_local, split_address
 
 SslMode = Literal["disable", "require", "verify-ca", "verify-full"]
 # MariaDB's limit for the name of an account (Knowledge Base, "Identifier Names"), in characters.
@@ -43,6 +43,13 @@ class TargetOptions:
         default=None,
         metadata=_help("File with the key of `sslcert`, which nobody else may read."),
     )
+    readers: tuple[str, ...] = field(
+        default=(),
+        metadata=_help(
+            "Replicas that applications read from, each as host or host:port: a new login is"
+            " published only once each of them accepts it."
+        ),
+    )
     connect_timeout: int = field(default=5, metadata=_help("Seconds to wait for a connection."))
     pool_size: int = field(default=8, metadata=_help("Admin connections that are kept open."))
 
@@ -52,6 +59,8 @@ class TargetOptions:
             raise UsageError(f"{self.port} is not a TCP port.")
         if self.connect_timeout < 1:
             raise UsageError("connect_timeout is 1 second or more.")
+        for reader in self.readers:
+            _ = split_address(reader, self.port)
         if (self.sslcert is None) != (self.sslkey is None):
             raise UsageError("`sslcert` and `sslkey` belong together: set both or none.")
         if self.sslcert is not None and self.sslmode == "disable":

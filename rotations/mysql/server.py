@@ -9,6 +9,7 @@ import struct
 import threading
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pymysql
@@ -25,7 +26,7 @@ from rotations.mysql.failures import (
 )
 from rotations.mysql.mariadb import MariaDbAccounts
 from rotations.mysql.mysql8 import MySqlAccounts
-from rotator.api import Denied, Transient, Unknown
+from rotator.api import Denied, Transient, Unknown, split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -165,10 +166,17 @@ class Server:
         """Nothing is connected yet."""
         self.name: str = name
         self.options: TargetOptions = options
-        self.where: str = f"MariaDB or MySQL at {options.host}:{options.port}"
+        self.address: str = f"{options.host}:{options.port}"
+        self.where: str = f"MariaDB or MySQL at {self.address}"
         self._admin: Callable[[], Credential] = admin
         self._idle: list[tuple[Accounts, float]] = []
         self._guard: threading.Lock = threading.Lock()
+        places = [split_address(one, options.port) for one in options.readers]
+        # The replicas that applications read from.
+        self.readers: tuple[Server, ...] = tuple(
+            Server(name, replace(options, host=host, port=port, readers=()), admin)
+            for host, port in places
+        )
         # With which number a login was rejected last: one more try could lock its account.
         self._rejected: dict[str, int] = {}
 
@@ -264,6 +272,8 @@ class Server:
             idle, self._idle = self._idle, []
         for accounts, _ in idle:
             accounts.admin.close()
+        for reader in self.readers:
+            reader.close()
 
     def _take(self, ctx: StepContext | None) -> Accounts:
         while True:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pymysql
 
-from rotations.mysql import obstacles
+from rotations.mysql import obstacles, readers
 from rotations.mysql.accounts import Mark, quoted
 from rotations.mysql.failures import brief, translated
 from rotations.mysql.options import check_name
@@ -64,14 +64,10 @@ class _Login:
 
     def probe(self, credential: Credential, ctx: StepContext) -> bool:
         """Log in once and hang up. Who has too many connections already was authenticated first."""
-        try:
-            connection = self._server.login(credential, ctx)
-        except AtLimit:
-            return True
-        if connection is None:
-            return False
-        connection.close()
-        return True
+        accepted = readers.accepts(self._server, credential, ctx)
+        for reader in self._server.readers:
+            readers.follow(reader, self._server, credential, ctx, wanted=accepted)
+        return accepted
 
     def rejection(self, credential: Credential, ctx: StepContext) -> Rejection | None:
         """Ask the catalog, by what the server has just answered: another try could lock the account."""
@@ -94,6 +90,16 @@ class _Login:
 
     def verify(self, new: Credential, ctx: StepContext) -> Evidence:
         """Log in as `new`, try its work, compare its grants with the current login's."""
+        evidence = self._proof(new, ctx)
+        for reader in self._server.readers:
+            readers.follow(reader, self._server, new, ctx, wanted=True)
+        on_readers = [
+            Check(name=f"login at {reader.address}", ok=True, detail="authenticated")
+            for reader in self._server.readers
+        ]
+        return Evidence(checks=(*evidence.checks, *on_readers))
+
+    def _proof(self, new: Credential, ctx: StepContext) -> Evidence:
         old = ctx.current.username if ctx.current else None
         try:
             connection = self._server.login(new, ctx)
@@ -120,8 +126,11 @@ class _Login:
 
     def sessions(self, login: str, ctx: StepContext) -> list[Session]:
         """Return who is still logged in as `login`."""
-        with self._server.admin(f"looking for sessions of {login!r}", ctx) as accounts:
-            return [session for _, session in accounts.sessions(login)]
+        found: list[Session] = []
+        for server in (self._server, *self._server.readers):
+            with server.admin(f"looking for sessions of {login!r}", ctx) as accounts:
+                found += [session for _, session in accounts.sessions(login)]
+        return found
 
     def explain(self, current: Credential | None, ctx: StepContext) -> list[Planned]:
         """Return the statements that a rotation would send, in words where they depend on it."""
@@ -140,14 +149,14 @@ class _Login:
 
     def examine(self, current: Credential | None, ctx: StepContext) -> list[Finding]:
         """Look whether the admin can do what this strategy needs."""
-        _ = ctx
         from rotations.mysql import examine  # noqa: PLC0415 # only `doctor` needs it
 
         def look(accounts: Accounts) -> list[Obstacle]:
             return self._foreseen(accounts, None, current)
 
         login = current.username if current else None
-        return examine.findings(self._server, login, look, drops=self.drops)
+        found = examine.findings(self._server, login, look, drops=self.drops)
+        return found + [examine.of_reader(one, current, ctx) for one in self._server.readers]
 
     # -- what a strategy says ------------------------------------------------------------------
 

@@ -132,7 +132,7 @@ def _reader(
             return _error(
                 subject,
                 f"it rejects the login {current.username!r} that is served{behind}",
-                "Does its replication stand still, or lag? SELECT now() - pg_last_xact_replay_timestamp()",
+                "Has its replication stopped, or does it lag? SELECT now() - pg_last_xact_replay_timestamp()",
             )
     except StepError as error:
         return _error(subject, error.what, error.hint)

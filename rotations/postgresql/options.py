@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from rotator.api import POSTGRESQL_NAME_BYTES, UsageError, is_local
+from rotator.api import POSTGRESQL_NAME_BYTES, UsageError, is_local, split_address
 
 SslMode = Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"]
 
@@ -145,18 +144,6 @@ def require_pair_of_files(certificate: Path | None, key: Path | None) -> None:
     """Raise `UsageError` unless both are given, or none."""
     if (certificate is None) != (key is None):
         raise UsageError("`sslcert` and `sslkey` belong together: name both files, or none.")
-
-
-def split_address(address: str, port: int) -> tuple[str, int]:
-    """Split `host`, `host:port` or `[address]:port`; `port` where none is named."""
-    bracketed = re.fullmatch(r"\[([^]]+)\](?::(\d+))?", address)
-    plain = re.fullmatch(r"([^:\[\]\s]+)(?::(\d+))?", address)
-    found = bracketed or plain
-    if found is None or not 0 < int(found[2] or port) <= 65_535:  # noqa: PLR2004 # what a TCP port is
-        raise UsageError(
-            f"{address!r} does not name a host.", hint="Such as db-2.example.org or 10.0.0.5:5433."
-        )
-    return found[1], int(found[2] or port)
 
 
 def check_name(name: str) -> None:

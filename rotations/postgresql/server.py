@@ -16,8 +16,7 @@ from psycopg.pq import TransactionStatus
 from rotations.postgresql import links
 from rotations.postgresql.failures import translated
 from rotations.postgresql.links import Link, NotConnected
-from rotations.postgresql.options import split_address
-from rotator.api import Transient, Unavailable, Unknown
+from rotator.api import Transient, Unavailable, Unknown, split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

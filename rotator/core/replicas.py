@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.errors import Transient
+from rotator.core.errors import Transient, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +29,19 @@ def agree_within(
             answer = "rejected" if wanted else "accepted"
             raise Transient(
                 f"login {login!r} is still {answer} by {host}, and not by the host that it follows.",
-                hint="Does its replication stand still, or lag far behind? On PostgreSQL: SELECT now() - pg_last_xact_replay_timestamp()",
+                hint="Has its replication stopped, or does it lag? On PostgreSQL: SELECT now() - pg_last_xact_replay_timestamp(); on MySQL: SHOW REPLICA STATUS; on MariaDB: SHOW SLAVE STATUS",
             )
         ctx.clock.sleep(wait)
         wait *= 2
+
+
+def split_address(address: str, port: int) -> tuple[str, int]:
+    """Split `host`, `host:port` or `[address]:port`; `port` where none is named."""
+    bracketed = re.fullmatch(r"\[([^]]+)\](?::(\d+))?", address)
+    plain = re.fullmatch(r"([^:\[\]\s]+)(?::(\d+))?", address)
+    found = bracketed or plain
+    if found is None or not 0 < int(found[2] or port) <= 65_535:  # noqa: PLR2004 # what a TCP port is
+        raise UsageError(
+            f"{address!r} does not name a host.", hint="Such as db-2.example.org or 10.0.0.5:5433."
+        )
+    return found[1], int(found[2] or port)

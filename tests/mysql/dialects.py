@@ -43,6 +43,12 @@ class Dialect:
     by_socket: str
     # Begins to copy from a server that is not there, and ends it.
     replication: tuple[str, str]
+    # Begin to copy what {port} writes from now on: where it is now, and what is sent to the replica.
+    position: str
+    follow: tuple[str, ...]
+    # Stop and start applying what the other server has written.
+    pause: str
+    resume: str
     # Of its own, beside the logs.
     options: tuple[str, ...] = ()
 
@@ -91,6 +97,16 @@ MARIADB: Final = Dialect(
         "CHANGE MASTER TO MASTER_HOST = '127.0.0.9', MASTER_PORT = 1",
         "RESET SLAVE ALL",
     ),
+    position="SHOW MASTER STATUS",
+    follow=(
+        (
+            "CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = {port}, MASTER_USER = 'copy',"
+            " MASTER_PASSWORD = 'copy-1', MASTER_LOG_FILE = '{file}', MASTER_LOG_POS = {at}"
+        ),
+        "START SLAVE",
+    ),
+    pause="STOP SLAVE SQL_THREAD",
+    resume="START SLAVE SQL_THREAD",
 )
 MYSQL: Final = Dialect(
     product="MySQL",
@@ -106,6 +122,17 @@ MYSQL: Final = Dialect(
         "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.9', SOURCE_PORT = 1",
         "RESET REPLICA ALL",
     ),
+    position="SHOW BINARY LOG STATUS",
+    follow=(
+        (
+            "CHANGE REPLICATION SOURCE TO SOURCE_HOST = '127.0.0.1', SOURCE_PORT = {port}, SOURCE_USER = 'copy',"
+            " SOURCE_PASSWORD = 'copy-1', GET_SOURCE_PUBLIC_KEY = 1, SOURCE_LOG_FILE = '{file}',"
+            " SOURCE_LOG_POS = {at}"
+        ),
+        "START REPLICA",
+    ),
+    pause="STOP REPLICA SQL_THREAD",
+    resume="START REPLICA SQL_THREAD",
     options=("--plugin-load-add=auth_socket.so",),
 )
 DIALECTS: Final[Sequence[Dialect]] = (MARIADB, MYSQL)
