@@ -7,7 +7,7 @@ DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint crash freeze chaos gaps vault-chaos fleet bench idle growth lambda lambda-bench lambda-chaos mysql aws-cli profiles schema clean
+.PHONY: help demo test test-all lint crash freeze chaos gaps vault-chaos fleet bench idle growth lambda lambda-bench lambda-chaos mysql aws-cli profiles schema clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ demo: $(DEMO) ## the main job on a real PostgreSQL, in front of your eyes
 
 test: $(STAMP) ## the tests
 	$(PY) -m pytest -n 2 -m "not slow" $(ARGS)
+
+test-all: $(STAMP) ## every test, also those that take minutes: some hours
+	$(PY) -m pytest -n 2 -m "slow or not slow" $(ARGS)
 
 lint: $(STAMP) ## style, types, walls
 	$(VENV)/bin/ruff check .

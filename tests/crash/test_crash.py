@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -24,6 +24,7 @@ from rotator.testing.crash import (
     scenarios,
 )
 from rotator.testing.fake_rotations import STRATEGIES
+from tests.sampling import sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +34,7 @@ _WITH_COPIES = ("first credential", "rotation", "rollback in the grace period", 
 _DOUBLE = os.environ.get("ROTATOR_CRASH") == "double"
 
 
-def _every_scenario() -> list[object]:
+def _every_scenario() -> list[Any]:
     """Return each strategy with each of its scenarios; those that restore over a backend that
     moves labels and over one that can only write copies; and all with another backend that is
     written too.
@@ -53,11 +54,20 @@ def _every_scenario() -> list[object]:
     ]
 
 
-@pytest.fixture(params=_every_scenario())
-def scenario(request: pytest.FixtureRequest) -> Scenario:
-    return request.param
+_SCENARIOS = _every_scenario()
+_HOWS = (explore_failures, explore_outages, explore_takeovers, explore_strangers)
 
 
+def _each_trouble() -> list[Any]:
+    """Return each trouble with each scenario: in turn, so that each has its share in `make test`."""
+    return [
+        pytest.param(how, *case.values, id=f"{how.__name__}-{case.id}", marks=case.marks)
+        for first, how in enumerate(_HOWS)
+        for case in sampled(_SCENARIOS, of=4, first=first)
+    ]
+
+
+@pytest.mark.parametrize("scenario", sampled(_SCENARIOS, of=2))
 def test_every_promise_holds_after_a_crash_at_any_point(scenario: Scenario):
     """Killed before or after any call or effect, a resumed rotation ends as it should."""
     _expect_none(explore(scenario), least=15)
@@ -66,6 +76,7 @@ def test_every_promise_holds_after_a_crash_at_any_point(scenario: Scenario):
 @pytest.mark.slow
 @pytest.mark.skipif(not _DOUBLE, reason="set ROTATOR_CRASH=double, or run `make crash`")
 @pytest.mark.timeout(3600)
+@pytest.mark.parametrize("scenario", _SCENARIOS)
 def test_every_promise_holds_when_the_recovery_crashes_too(
     scenario: Scenario, capsys: pytest.CaptureFixture[str]
 ):
@@ -76,16 +87,15 @@ def test_every_promise_holds_when_the_recovery_crashes_too(
     _expect_none(report, least=100)
 
 
-@pytest.mark.parametrize(
-    "how", [explore_failures, explore_outages, explore_takeovers, explore_strangers]
-)
+@pytest.mark.parametrize(("how", "scenario"), _each_trouble())
 def test_every_promise_holds_when_something_else_goes_wrong(
-    scenario: Scenario, how: Callable[[Scenario], Report]
+    how: Callable[[Scenario], Report], scenario: Scenario
 ):
     """Any call may fail, the target or backend be away, the engine frozen, somebody else write."""
     _expect_none(how(scenario), least=3)
 
 
+@pytest.mark.parametrize("scenario", sampled(_SCENARIOS, of=3, first=1))
 def test_an_engine_that_wakes_up_after_a_rollback_changes_nothing(scenario: Scenario):
     """Frozen until another one has undone its rotation, an engine stops before its next effect."""
     _expect_none(explore_takeovers(scenario, by=Process.rollback), least=5)

@@ -34,7 +34,7 @@ class _Contract(RotationSuite):
 class TestMariaDB(_Contract):
     """On MariaDB. The whole of the harness is minutes of logins."""
 
-    sample = 26
+    sample = 10
 
     @pytest.fixture
     def dialect(self) -> Dialect:
@@ -45,7 +45,7 @@ class TestMariaDB(_Contract):
 class TestMySQL(_Contract):
     """On MySQL, where a login without TLS costs an exchange of keys."""
 
-    sample = 4
+    sample = 2
 
     @pytest.fixture
     def dialect(self) -> Dialect:

@@ -128,7 +128,7 @@ def _logs_in(mysql: MySql, credential: Credential) -> bool:
 class TestContract(RotationSuite):
     """All four strategies pass, the crash harness included."""
 
-    sample = 100
+    sample = 16
 
     @pytest.fixture(params=STRATEGIES)
     def make_world(self, request: pytest.FixtureRequest, mysql: MySql) -> Callable[[], World]:
@@ -136,6 +136,7 @@ class TestContract(RotationSuite):
         return _worlds(mysql, request.param)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["first credential", "rotation", "rollback before publish"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_it_survives_a_crash_at_every_statement(

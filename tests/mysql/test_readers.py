@@ -12,7 +12,7 @@ from rotations.mysql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret, Severity, Transient, UsageError
 from rotator.testing.fakes import step_context
 from rotator.world import SystemClock
-from tests.mysql.dialects import DIALECTS, Dialect, is_let_in
+from tests.mysql.dialects import MARIADB, MYSQL, Dialect, is_let_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,11 @@ _OLD = Credential(username="app", password=Secret("the-old-password"))
 _NEW = Credential(username="app", password=Secret("the-new-password"))
 
 
-@pytest.fixture(scope="module", params=DIALECTS, ids=lambda one: one.product)
+@pytest.fixture(
+    scope="module",
+    params=[MARIADB, pytest.param(MYSQL, marks=pytest.mark.slow)],
+    ids=lambda one: one.product,
+)
 def dialect(request: pytest.FixtureRequest) -> Dialect:
     """Return each of the two in turn."""
     return request.param
@@ -116,7 +120,6 @@ def test_sessions_on_a_reader_count(rotation: Rotation, replica: MySqlLikeServer
     """An application may read there only."""
     with replica.connect("app", "the-old-password"):
         assert len(rotation.sessions("app", _ctx())) == 1  # pyright: ignore[reportAttributeAccessIssue]
-    assert not rotation.sessions("app", _ctx())  # pyright: ignore[reportAttributeAccessIssue]
 
 
 @pytest.mark.parametrize("reader", ["", "db-2:port", "db-2:70000", "a b"])

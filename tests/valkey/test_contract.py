@@ -22,7 +22,7 @@ class TestContract(RotationSuite):
     """All four strategies pass."""
 
     # Everything is minutes of logins.
-    sample = 26
+    sample = 10
 
     @pytest.fixture(params=STRATEGIES)
     def make_world(
@@ -36,7 +36,7 @@ class TestContract(RotationSuite):
 class TestContractWithReplica(RotationSuite):
     """Users are not replicated: each node is done."""
 
-    sample = 26
+    sample = 10
 
     @pytest.fixture(params=STRATEGIES)
     def make_world(

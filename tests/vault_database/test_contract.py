@@ -64,7 +64,7 @@ class TestStaticRole(LedSuite):
     """A static role passes."""
 
     # Everything is minutes of logins.
-    sample = 26
+    sample = 8
 
     @pytest.fixture
     def make_world(self, make_static: Callable[[], World]) -> Callable[[], World]:
@@ -74,7 +74,7 @@ class TestStaticRole(LedSuite):
 class TestRoot(LedSuite):
     """The engine's own login passes."""
 
-    sample = 26
+    sample = 8
 
     @pytest.fixture
     def make_world(self, make_root: Callable[[], World]) -> Callable[[], World]:
