@@ -16,7 +16,7 @@ def sampled(cases: Sequence[Any], *, of: int, first: int = 0) -> list[Any]:
 
 
 def _slow(case: Any) -> Any:
-    is_parameter = hasattr(case, "marks")
-    values, name = (case.values, case.id) if is_parameter else ((case,), None)
-    marks = [*(case.marks if is_parameter else ()), pytest.mark.slow]
-    return pytest.param(*values, id=name, marks=marks)
+    if hasattr(case, "marks"):
+        return pytest.param(*case.values, id=case.id, marks=[*case.marks, pytest.mark.slow])
+    values = case if isinstance(case, tuple) else (case,)
+    return pytest.param(*values, marks=pytest.mark.slow)

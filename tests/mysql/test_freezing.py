@@ -10,6 +10,7 @@ from rotations.mysql.server import Connection
 from rotator.testing.crash import explore_frozen, scenarios
 from rotator.testing.holding import HoldingProxy
 from tests.mysql.worlds import STRATEGIES, effects, worlds
+from tests.sampling import sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ def _explore(
     assert report.runs > 1
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", sampled(STRATEGIES, of=2))
 def test_a_statement_that_arrives_late_breaks_no_promise(
     server: MySqlLikeServer, strategy: str, statements: Effects
 ):

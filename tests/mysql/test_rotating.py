@@ -309,7 +309,7 @@ _HOST = st.one_of(
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     name=_AWKWARD,
     host=_HOST,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import pytest
 from rotator.testing.crash import explore_frozen, scenarios
 from rotator.testing.holding import HoldingProxy
 from tests.postgresql.worlds import STRATEGIES, effects, worlds
+from tests.sampling import sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,8 +95,9 @@ def _explore(
     assert report.runs > 1
 
 
-@pytest.mark.parametrize("how", _HOLDS)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    ("strategy", "how"), sampled(list(itertools.product(STRATEGIES, _HOLDS)), of=3)
+)
 def test_a_statement_frozen_on_the_server_breaks_no_promise(
     postgres: ScratchPostgres, strategy: str, how: str, statements: Effects
 ):

@@ -14,6 +14,7 @@ from rotator.testing.crash import explore_frozen, scenarios
 from rotator.testing.fakes import step_context
 from rotator.testing.holding import HoldingProxy
 from rotator.world import SystemClock
+from tests.sampling import sampled
 from tests.valkey.house import House
 from tests.valkey.worlds import STRATEGIES, effects, worlds
 
@@ -63,7 +64,7 @@ def _explore(
     assert report.runs >= 1
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", sampled(STRATEGIES, of=2))
 def test_a_command_frozen_on_the_server_breaks_no_promise(
     server: ScratchValkey, strategy: str, commands: Effects
 ):
