@@ -39,6 +39,9 @@ _TRIES: Final = 3
 # DROP USER: the account defines objects (MySQL); it is a mandatory role.
 _STILL_NEEDED: Final = frozenset({4006, 3628})
 _NO_TABLE: Final = 1146
+_NAME_THE_PRIMARY: Final = (
+    "Name the primary as `host`: this server is read-only, as a primary is too during a failover."
+)
 _ROLE: Final = re.compile(r"`(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)?")
 _GRANTEE: Final = re.compile(rf" TO (?:{_ROLE.pattern}|PUBLIC)(?= WITH | IDENTIFIED | REQUIRE |$)")
 # KILL: of another's session, without the right; and of one that is gone.
@@ -300,7 +303,7 @@ class Accounts(ABC):
         rows = self.admin.run(f"SHOW GLOBAL VARIABLES WHERE Variable_name IN ({variables})")
         on = {str(name) for name, value in rows if str(value) in ("ON", "1")}
         if on & {"read_only", "super_read_only", "innodb_read_only"}:
-            return Denied, "Name the primary as `host`: this server is read-only."
+            return Unavailable, _NAME_THE_PRIMARY
         if on & {"transaction_read_only", "tx_read_only"}:
             return (
                 Unavailable,

@@ -191,10 +191,9 @@ class _Login:
     def _writing(self, doing: str, ctx: StepContext) -> Generator[Accounts]:
         with self._server.step(doing, ctx) as accounts:
             if accounts.is_read_only():
-                raise Denied(
-                    f"{self._server.where} is read-only, as a replica is.",
-                    hint="Name the primary as `host`.",
-                    safety="Nothing was changed.",
+                raise Unavailable(
+                    f"{self._server.where} is read-only, as a replica is, or as a primary is during a failover.",
+                    hint="Name the primary as `host`, unless it is read-only for a moment.",
                 )
             yield accounts
 

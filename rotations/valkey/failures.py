@@ -86,7 +86,7 @@ _CAUSES: Final[Mapping[str, _Cause]] = {
     "READONLY": _Cause(
         text="the node is a read-only replica",
         hint="Name the primary as `host`, and replicas in `nodes`; or the `sentinels`.",
-        kind=Denied,
+        kind=Unavailable,
     ),
     "NOAUTH": _Cause(
         text="the node asks for a login",

@@ -13,11 +13,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from rotations.mysql import PLUGIN
+from rotations.mysql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Finding, Secret
-from rotator.core.errors import UsageError
+from rotator.core.errors import Unavailable, UsageError
 from rotator.core.model import DrainThen, Outcome
 from rotator.engine import ManagedSecret
 from rotator.journal import audit
+from rotator.testing.fakes import step_context
 from tests.house import FIRST, QUICK
 from tests.mysql.dialects import MARIADB
 from tests.mysql.houses import House
@@ -238,18 +241,43 @@ def test_an_admin_without_the_right_is_told_which(house: House, strategy: str):
     assert logs_in(house.server, house.serves(secret))
 
 
-def test_a_read_only_server_is_told(house: House):
-    """As a replica is; the application is not touched."""
-    secret = house.secret("dual-password")
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_rotation_waits_while_the_server_is_read_only(house: House, strategy: str):
+    """As during a failover: no secret is parked, and it goes on as soon as the server takes writes."""
+    secret = house.secret(strategy)
     house.adopt(secret)
     house.server.run("SET GLOBAL read_only = 1")
     try:
         result = house.engine.rotate(secret)
     finally:
         house.server.run("SET GLOBAL read_only = 0")
-    assert result.error is not None
-    assert "read-only" in str(result.error)
+    assert isinstance(result.error, Unavailable)
+    assert "is read-only" in str(result.error)
+    assert not result.parked
     assert logs_in(house.server, house.serves(secret))
+    done = house.engine.rotate(secret, at_once=True)
+    assert done.outcome is Outcome.DONE
+
+
+def test_an_undoing_waits_while_the_server_is_read_only(house: House):
+    """It became so after the new login was made: nothing is left once it takes writes again."""
+    root = Credential(username="root", password=Secret(house.server.root_password))
+    options = SecretOptions(prefix=house.name, like=house.name)
+    target = PLUGIN.target("main", TargetOptions(port=house.server.port), lambda: root)
+    rotation = target.rotation("new-user", options)
+    ctx = step_context(secret="undone", timeout=20)
+    before = house.accounts()
+    new = rotation.propose(None, ctx)
+    rotation.create(new, ctx)
+    house.server.run("SET GLOBAL read_only = 1")
+    try:
+        with pytest.raises(Unavailable, match="read-only"):
+            rotation.withdraw(new, ctx)
+    finally:
+        house.server.run("SET GLOBAL read_only = 0")
+    rotation.withdraw(new, ctx)
+    target.close()
+    assert house.accounts() == before
 
 
 @pytest.mark.parametrize("how", ["ACCOUNT LOCK", "PASSWORD EXPIRE"])
