@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 
 def sampled(cases: Sequence[Any], *, of: int, first: int = 0) -> list[Any]:
@@ -15,8 +15,19 @@ def sampled(cases: Sequence[Any], *, of: int, first: int = 0) -> list[Any]:
     return [case if number % of == first % of else _slow(case) for number, case in enumerate(cases)]
 
 
+def sampled_pairs(rows: Iterable[Any], columns: Sequence[Any], *, of: int) -> list[Any]:
+    """Return each row with each column; the rest is slow but for one pair in `of`, along diagonals.
+
+    So `make test` has each row, and each column, where there are at least `of` columns and rows.
+    """
+    return [
+        pytest.param(row, column, marks=[] if (across + down) % of == 0 else pytest.mark.slow)
+        for down, row in enumerate(rows)
+        for across, column in enumerate(columns)
+    ]
+
+
 def _slow(case: Any) -> Any:
     if hasattr(case, "marks"):
         return pytest.param(*case.values, id=case.id, marks=[*case.marks, pytest.mark.slow])
-    values = case if isinstance(case, tuple) else (case,)
-    return pytest.param(*values, marks=pytest.mark.slow)
+    return pytest.param(case, marks=pytest.mark.slow)

@@ -21,6 +21,7 @@ from tests.house import FIRST, QUICK
 from tests.mysql.dialects import MYSQL, dialect_of, is_let_in
 from tests.mysql.houses import House
 from tests.mysql.worlds import STRATEGIES
+from tests.sampling import sampled_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -56,8 +57,7 @@ def _wait_for_nobody(house: House) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("lock", _LOCKS)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("strategy", "lock"), sampled_pairs(STRATEGIES, _LOCKS, of=2))
 def test_nothing_takes_effect_after_a_step_that_waited_for_a_lock(
     house: House, strategy: str, lock: str
 ):

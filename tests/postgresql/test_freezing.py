@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import socket
@@ -16,7 +15,7 @@ import pytest
 from rotator.testing.crash import explore_frozen, scenarios
 from rotator.testing.holding import HoldingProxy
 from tests.postgresql.worlds import STRATEGIES, effects, worlds
-from tests.sampling import sampled
+from tests.sampling import sampled_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,9 +94,7 @@ def _explore(
     assert report.runs > 1
 
 
-@pytest.mark.parametrize(
-    ("strategy", "how"), sampled(list(itertools.product(STRATEGIES, _HOLDS)), of=3)
-)
+@pytest.mark.parametrize(("strategy", "how"), sampled_pairs(STRATEGIES, _HOLDS, of=2))
 def test_a_statement_frozen_on_the_server_breaks_no_promise(
     postgres: ScratchPostgres, strategy: str, how: str, statements: Effects
 ):

@@ -14,7 +14,7 @@ from rotator.api import Credential, Denied, Secret, Severity
 from rotator.testing.postgres import ScratchPostgres
 from tests.postgresql import profiles
 from tests.postgresql.turns import FIRST, Turns
-from tests.sampling import sampled
+from tests.sampling import sampled_pairs
 
 _OLDER = Path("/usr/lib/postgresql/15/bin")
 _numbers = itertools.count(1)
@@ -231,9 +231,7 @@ OBSERVED = {
 
 
 @pytest.mark.parametrize("server", ["newest"], indirect=True)
-@pytest.mark.parametrize(
-    ("kind", "strategy"), sampled(list(itertools.product(OBSERVED, ALL)), of=2)
-)
+@pytest.mark.parametrize(("kind", "strategy"), sampled_pairs(OBSERVED, ALL, of=4))
 def test_the_application_observes_no_change(shop: Shop, kind: str, strategy: str):
     """Asked as the application, before the first rotation and after each of two."""
     observe(shop, kind, strategy)
