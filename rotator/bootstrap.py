@@ -24,6 +24,7 @@ from rotator.core.errors import (
 from rotator.core.history import text, texts
 from rotator.core.model import (
     LONGEST_LEASE,
+    NO_ROTATION,
     Credential,
     Finding,
     Kind,
@@ -618,7 +619,7 @@ class App:
         return StepContext(
             secret="",
             path="",
-            rotation_id="look",
+            rotation_id=NO_ROTATION,
             current=None,
             deadline=self.clock.monotonic() + policy.step_timeout.total_seconds(),
             clock=self.clock,

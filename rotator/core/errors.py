@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from rotator.core.session import Session
 
 
+# What a text may end with that is no end of a sentence: a quotation or parenthesis from a server.
+_OPEN_ENDS: Final = tuple("\"'`)]}")
+
+
 class RotatorError(Exception):
     """Something went wrong that a person may have to read about at 3 a.m.
 
@@ -24,7 +28,7 @@ class RotatorError(Exception):
     kind: ClassVar[str] = "error"
 
     def __init__(self, what: str, *, hint: str = "", safety: str = "") -> None:
-        self.what: str = scrub(what)
+        self.what: str = _sentence(scrub(what))
         # Loggers and error trackers take `args` as they are.
         super().__init__(self.what)
         self.hint: str = scrub(hint)
@@ -37,6 +41,11 @@ class RotatorError(Exception):
         where = ", ".join(part for part in (self.secret, self.step and f"step {self.step}") if part)
         lead = f"{where}: {self.what}" if where else self.what
         return scrub(" ".join(part for part in (lead, self.safety, self.hint) if part))
+
+
+def _sentence(text: str) -> str:
+    """Return a text as a whole sentence: what follows it is another one."""
+    return f"{text}." if text[-1:].isalnum() or text[-1:] in _OPEN_ENDS else text
 
 
 class UsageError(RotatorError):

@@ -191,6 +191,8 @@ class Event:
     hash: str
 
 
+# What stands for the id of a rotation while a plan or a look is made for none.
+NO_ROTATION: Final = "<new>"
 # No lease lasts longer, unless a policy has steps that do.
 LONGEST_LEASE: Final = timedelta(days=1)
 

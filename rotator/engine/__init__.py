@@ -10,7 +10,7 @@ from rotator.core.durations import write
 from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
 from rotator.core.led import Followed
 from rotator.core.machine import progress
-from rotator.core.model import Kind, NewEvent, Outcome, Planned, Step
+from rotator.core.model import NO_ROTATION, Kind, NewEvent, Outcome, Planned, Step
 from rotator.core.ports import Explains, TakesTurns
 from rotator.core.schedule import as_data, is_due, retry_data
 from rotator.engine.copies import Copy
@@ -300,7 +300,9 @@ class Engine:
 
     def steps(self, secret: ManagedSecret) -> Steps:
         """Return the steps of no rotation: for looking at a target with the engine's own eyes."""
-        return Work(self._world, secret, _NO_TIME).steps("look", self._journal.secret(secret.name))
+        return Work(self._world, secret, _NO_TIME).steps(
+            NO_ROTATION, self._journal.secret(secret.name)
+        )
 
     def schedule(
         self,

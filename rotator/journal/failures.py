@@ -10,6 +10,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from rotator.core.errors import Busy, JournalError
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Generator
 
 _SAFE: Final = "Without a journal there is no effect: nothing more was done."
@@ -36,6 +37,7 @@ _SQLITE: Final = (
     ),
     ("SQLITE_BUSY", "is locked by another program", "Find out which, and try again."),
 )
+_WITHOUT_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR_SHM", "SQLITE_IOERR_WRITE")
 # SQLSTATE classes (PostgreSQL manual, appendix A).
 _POSTGRESQL: Final = (
     ("28", "refuses our login", "Look at the journal's user and password."),
@@ -68,6 +70,11 @@ def translated(place: str) -> Generator[None]:
     except SQLAlchemyError as error:
         what, hint = _meaning(error)
         raise JournalError(f"the journal {place} {what}.", safety=_SAFE, hint=hint) from error
+
+
+def is_without_room(error: sqlite3.Error) -> bool:
+    """Return whether SQLite could not write for want of room."""
+    return (error.sqlite_errorname or "").startswith(_WITHOUT_ROOM)
 
 
 def _meaning(error: SQLAlchemyError) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -20,7 +21,7 @@ from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fo
 from rotator.core.model import LONGEST_LEASE, Event, Kind, Lease
 from rotator.journal import migrate, rows, tables
 from rotator.journal.chain import START, canonical, event_hash
-from rotator.journal.failures import translated
+from rotator.journal.failures import is_without_room, translated
 from rotator.journal.statements import Statements
 from rotator.world import create_private
 
@@ -477,16 +478,34 @@ def _database(url: URL, *, alone: bool) -> Database:
         )
     database = sa.create_engine(url, pool_size=size, max_overflow=more)
 
-    def prepare(connection: Any, _record: object) -> None:
-        # We say BEGIN ourselves: pysqlite's own idea of a transaction begins too late.
-        connection.isolation_level = None
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            f"busy_timeout = {_SQLITE_WAIT_MS}",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
+    def connect(dialect: Any, _record: object, given: Any, options: Any) -> Any:
+        try:
+            return _prepared(dialect.connect(*given, **options))
+        except sqlite3.OperationalError as error:
+            if not is_without_room(error):
+                raise
+        # The index of SQLite's log finds no room on the disk, and is kept in memory instead: so the
+        # journal can be read. What writes to it fails.
+        return _prepared(dialect.connect(*given, **options), "locking_mode = EXCLUSIVE")
 
-    hooks.listen(database, "connect", prepare)
+    hooks.listen(database, "do_connect", connect)
 
     return database
+
+
+def _prepared(connection: Any, *first: str) -> Any:
+    # We say BEGIN ourselves: pysqlite's own idea of a transaction begins too late.
+    connection.isolation_level = None
+    pragmas = (
+        *first,
+        f"busy_timeout = {_SQLITE_WAIT_MS}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+    )
+    try:
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

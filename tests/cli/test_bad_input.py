@@ -127,11 +127,19 @@ def test_a_server_that_trusts_everybody(tmp_path: Path):
 
 
 def test_a_full_disk(rotator: Real):
-    """Without a journal there is no effect: the rotation does not start."""
-    error = _error(rotator.limited("rotate", "app", "--json", code=1))
-    assert error["kind"] == "journal"
-    assert "rotator.db" in error["what"]
-    assert "no effect" in error["safety"]
+    """Without a backend that can be written there is no effect."""
+    before = rotator.roles()
+    error = _error(rotator.limited("rotate", "app", "--json", code=3))
+    assert error["kind"] == "unavailable"
+    assert "rotator-secrets.db" in error["what"]
+    assert rotator.roles() == before
+
+
+def test_a_full_disk_leaves_the_journal_readable(rotator: Real):
+    """Who looks what happened while the disk is full gets an answer."""
+    rotator("adopt", "app", "--username", "app", "--password-from", "env:APP_PASSWORD")
+    told = rotator.limited("status", "--json", code=0)
+    assert told.data["secrets"][0]["login"] == "app"
 
 
 def test_a_read_only_journal(rotator: Real):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +15,13 @@ from rich.text import Text
 
 from rotator.core.secret import Secret
 from rotator.faces.cli import exits, program
-from rotator.faces.cli.options import complete_names, complete_tags
+from rotator.faces.cli.options import (
+    complete_backends,
+    complete_fields,
+    complete_names,
+    complete_tags,
+    complete_targets,
+)
 from rotator.faces.cli.screen import Screen
 
 if TYPE_CHECKING:
@@ -88,6 +95,26 @@ def test_help_leads_to_every_command(bare: Cli):
     assert bare().out.split() == told.split()
 
 
+def test_help_has_no_types_of_python(bare: Cli):
+    """Flags have no value, and values have the names that the text uses."""
+    listed = [line.split("│")[1].split() for line in bare("--help").out.splitlines() if "│" in line]
+    names = [words[0] for words in listed if words and words[0].isalpha()]
+    assert {"rotate", "audit", "db", "notify", "import", "worker"} <= set(names)
+    for command in [(), *((one,) for one in names), *_COMMANDS]:
+        told = bare(*command, "--help", code=None).out
+        assert not re.search(r"<\w+[^>]*>|list\[|BOOLEAN|INTEGER", told), told
+
+
+def test_commands_are_found_under_the_names_of_other_tools(cli: Cli):
+    """`ls` and `list` for `status`, and `help`; the first page shows one name each."""
+    assert cli.json("ls").data == cli.json("list").data
+    assert cli.json("ls").answer["command"] == "status"
+    assert not re.search(r"│ (ls|list) ", cli("--help").out)
+    assert cli("help").out == cli("--help").out
+    assert cli("help", "audit", "show").out == cli("audit", "show", "--help").out
+    assert "No such command" in cli("help", "nonsense", code=2).err
+
+
 def test_misuse_of_the_command_line_is_code_2(bare: Cli):
     """An unknown command or option, a missing or bad value: one line, the way to the help, nothing done."""
     assert "Did you mean 'rotate'" in bare("rotat", code=2).err
@@ -152,8 +179,12 @@ def test_names_and_tags_complete_from_the_configuration(cli: Cli):
     assert complete_names(context, "") == ["app", "web", "old"]
     assert complete_names(context, "w") == ["web"]
     assert complete_tags(context, "b") == ["billing"]
+    assert complete_backends(context, "l") == ["local"]
+    assert complete_targets(context, "") == ["main"]
+    assert complete_fields("p") == ["password"]
     cli.write("version: [")
-    assert complete_names(context, "") == []
+    for complete in (complete_names, complete_tags, complete_backends, complete_targets):
+        assert complete(context, "") == []
 
 
 def test_a_shell_completes_through_the_real_program(cli: Cli):

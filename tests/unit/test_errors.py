@@ -81,3 +81,22 @@ def test_step_errors_are_told_apart_from_the_rest():
     """What happens to a step goes into its history; what happens to the journal cannot."""
     in_history = {one.kind for one in _ALL if issubclass(one, StepError)}
     assert in_history.isdisjoint({"lease-lost", "journal", "busy", "usage", "parked", "not-due"})
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("Connection refused", "Connection refused."),
+        ('no role "app"', 'no role "app".'),
+        ("no answer (111)", "no answer (111)."),
+        ("it is over.", "it is over."),
+        ("is it?", "is it?"),
+        ("problems:\n  one\n", "problems:\n  one\n"),
+        ("", ""),
+    ],
+)
+def test_what_happened_is_a_sentence_of_its_own(given: str, expected: str):
+    """A server's words have no full stop, and the hint follows them."""
+    error = Transient(given, hint="Try again.")
+    assert error.what == expected
+    assert str(error) == " ".join(one for one in (expected, "Try again.") if one)

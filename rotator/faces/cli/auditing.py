@@ -11,6 +11,7 @@ import typer
 from rotator.core.errors import UsageError
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.command import command
+from rotator.faces.cli.help_words import PlainGroup
 from rotator.faces.cli.options import Since, complete_names, since_when
 from rotator.faces.cli.run import Run
 
@@ -43,7 +44,7 @@ PublicKey = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    audit = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+    audit = typer.Typer(cls=PlainGroup, no_args_is_help=True, rich_markup_mode="rich")
     app.add_typer(
         audit,
         name="audit",

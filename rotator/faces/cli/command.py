@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 import typer
 
 from rotator.faces.cli import exits
+from rotator.faces.cli.help_words import PlainCommand
 from rotator.faces.cli.run import CONFIG_VARIABLE, DEFAULT_CONFIG, Run, Shared, show_traceback
 from rotator.faces.cli.screen import Screen
 
@@ -87,7 +88,13 @@ _Function = TypeVar("_Function", bound="Callable[..., None]")
 
 
 def command(
-    app: typer.Typer, name: str, *, panel: str | None = None, examples: str, title: str = ""
+    app: typer.Typer,
+    name: str,
+    *,
+    panel: str | None = None,
+    examples: str,
+    title: str = "",
+    hidden: bool = False,
 ) -> Callable[[_Function], _Function]:
     """Register `function(run, ...)` as a command. `title`: its full name, such as `audit verify`.
 
@@ -119,9 +126,14 @@ def command(
         call.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue] # what inspect looks for
         call.__annotations__ = {one.name: one.annotation for one in parameters}
         del call.__wrapped__  # pyright: ignore[reportAttributeAccessIssue] # its names cannot be resolved here
-        app.command(name, rich_help_panel=panel, help=_help(function), epilog=_epilog(examples))(
-            call
-        )
+        app.command(
+            name,
+            cls=PlainCommand,
+            rich_help_panel=panel,
+            help=_help(function),
+            epilog=_epilog(examples),
+            hidden=hidden,
+        )(call)
         return function
 
     return register

@@ -20,6 +20,7 @@ from rotator.faces.cli.options import (
     Reason,
     Wait,
     complete_tags,
+    complete_targets,
 )
 from rotator.faces.cli.run import Run, chosen, each
 
@@ -148,7 +149,11 @@ def unpark(
     targets: Annotated[
         list[str] | None,
         typer.Option(
-            "--target", metavar="TARGET", show_default=False, help="Parked secrets of this target."
+            "--target",
+            metavar="TARGET",
+            show_default=False,
+            autocompletion=complete_targets,
+            help="Parked secrets of this target.",
         ),
     ] = None,
     reason: Why = _MENDED,

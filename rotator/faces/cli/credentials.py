@@ -11,7 +11,7 @@ from rotator.core.errors import UsageError
 from rotator.core.ports import Reseals
 from rotator.core.secret import MASK, Secret
 from rotator.faces.cli.command import command
-from rotator.faces.cli.options import Name
+from rotator.faces.cli.options import Backend, Name, complete_fields
 from rotator.faces.cli.run import Run
 
 if TYPE_CHECKING:
@@ -50,7 +50,11 @@ def get(
     field: Annotated[
         str | None,
         typer.Option(
-            "--field", metavar="FIELD", show_default=False, help="Print only this field's value."
+            "--field",
+            metavar="FIELD",
+            show_default=False,
+            autocompletion=complete_fields,
+            help="Print only this field's value.",
         ),
     ] = None,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show values that are secret.")] = False,
@@ -87,9 +91,7 @@ def get(
 
 def reseal(
     run: Run,
-    name: Annotated[
-        str, typer.Argument(metavar="BACKEND", help="The backend, as the configuration names it.")
-    ],
+    name: Backend,
 ) -> None:
     """Encrypt everything in a backend anew, under its newest key.
 

@@ -6,6 +6,7 @@ import typer
 
 from rotator.core.errors import JournalError
 from rotator.faces.cli.command import command
+from rotator.faces.cli.help_words import PlainGroup
 from rotator.faces.cli.run import Run
 
 _PANEL = "Journal"
@@ -13,7 +14,7 @@ _PANEL = "Journal"
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    db = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+    db = typer.Typer(cls=PlainGroup, no_args_is_help=True, rich_markup_mode="rich")
     app.add_typer(
         db, name="db", help="Set up and upgrade the journal's database.", rich_help_panel=_PANEL
     )

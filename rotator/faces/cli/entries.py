@@ -9,6 +9,7 @@ import typer
 
 from rotator.core.errors import UsageError
 from rotator.faces.cli.command import command
+from rotator.faces.cli.options import complete_backends, complete_targets
 from rotator.faces.cli.run import Run
 
 if TYPE_CHECKING:
@@ -47,11 +48,23 @@ def add(
     *,
     target: Annotated[
         str | None,
-        typer.Option("--target", metavar="TARGET", show_default=False, help="Its target."),
+        typer.Option(
+            "--target",
+            metavar="TARGET",
+            show_default=False,
+            autocompletion=complete_targets,
+            help="Its target.",
+        ),
     ] = None,
     backend: Annotated[
         str | None,
-        typer.Option("--backend", metavar="BACKEND", show_default=False, help="What keeps it."),
+        typer.Option(
+            "--backend",
+            metavar="BACKEND",
+            show_default=False,
+            autocompletion=complete_backends,
+            help="What keeps it.",
+        ),
     ] = None,
     path: Annotated[
         str | None,

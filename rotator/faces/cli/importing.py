@@ -9,6 +9,7 @@ import typer
 
 from rotator.core.errors import UsageError
 from rotator.faces.cli.command import command
+from rotator.faces.cli.options import Backend
 from rotator.faces.cli.run import Run
 
 if TYPE_CHECKING:
@@ -38,9 +39,7 @@ def register(app: typer.Typer) -> None:
 
 def import_(
     run: Run,
-    backend: Annotated[
-        str, typer.Argument(metavar="BACKEND", help="The backend, as the configuration names it.")
-    ],
+    backend: Backend,
     path: Annotated[str, typer.Argument(metavar="PATH", help="Where it lies in that backend.")],
     *,
     name: Annotated[

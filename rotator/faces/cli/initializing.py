@@ -17,6 +17,7 @@ from rotator.core.ports import KeepsValues
 from rotator.faces.cli import envelope
 from rotator.faces.cli.adoption import PROMPT, STDIN, ask_password
 from rotator.faces.cli.command import command
+from rotator.faces.cli.options import complete_backends
 from rotator.faces.cli.run import DEFAULT_CONFIG, Run
 from rotator.references import parse
 
@@ -150,7 +151,11 @@ def init(
     backend: Annotated[
         str | None,
         typer.Option(
-            "--backend", metavar="BACKEND", show_default=False, help="What stores that secret."
+            "--backend",
+            metavar="BACKEND",
+            show_default=False,
+            autocompletion=complete_backends,
+            help="What stores that secret.",
         ),
     ] = None,
 ) -> None:

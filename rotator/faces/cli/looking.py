@@ -9,7 +9,7 @@ import typer
 from rotator.core.led import Followed
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.command import command
-from rotator.faces.cli.options import Everything, Names, Since, Tags, since_when
+from rotator.faces.cli.options import Everything, Names, Since, Tags, complete_targets, since_when
 from rotator.faces.cli.run import Run, each
 from rotator.standing import State
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rotator.engine import Health, ManagedSecret
 
 _PANEL = "Look"
+# Other names of `status`, as of tools that operators know.
+_ALIASES = ("ls", "list")
 
 States = Annotated[
     list[State] | None,
@@ -30,7 +32,11 @@ States = Annotated[
 Targets = Annotated[
     list[str] | None,
     typer.Option(
-        "--target", metavar="TARGET", show_default=False, help="Only secrets on this target."
+        "--target",
+        metavar="TARGET",
+        show_default=False,
+        autocompletion=complete_targets,
+        help="Only secrets on this target.",
     ),
 ]
 Watch = Annotated[
@@ -40,18 +46,21 @@ Watch = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    command(
-        app,
-        "status",
-        panel=_PANEL,
-        examples="""
-        rotator status
-        rotator status app-db
-        rotator status --state parked --state refused
-        rotator status --target main --watch
-        rotator status --tag billing --json
-        """,
-    )(status)
+    for name in ("status", *_ALIASES):
+        command(
+            app,
+            name,
+            panel=_PANEL,
+            title="status",
+            hidden=name in _ALIASES,
+            examples="""
+            rotator status
+            rotator status app-db
+            rotator status --state parked --state refused
+            rotator status --target main --watch
+            rotator status --tag billing --json
+            """,
+        )(status)
     command(
         app,
         "history",

@@ -7,6 +7,7 @@ import typer
 from rotator.core.errors import UsageError
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.command import command
+from rotator.faces.cli.help_words import PlainGroup
 from rotator.faces.cli.run import Run
 
 
@@ -18,7 +19,7 @@ class NotDelivered(UsageError):
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    notify = typer.Typer(no_args_is_help=True, rich_markup_mode="rich")
+    notify = typer.Typer(cls=PlainGroup, no_args_is_help=True, rich_markup_mode="rich")
     app.add_typer(
         notify, name="notify", help="Try the channels of `notifications`.", rich_help_panel="Look"
     )

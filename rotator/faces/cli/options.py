@@ -14,6 +14,8 @@ from rotator.faces.cli.run import CONFIG_VARIABLE, DEFAULT_CONFIG, Shared
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from rotator.config import Settings
+
 
 def complete_names(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the names of secrets that begin like this."""
@@ -23,6 +25,23 @@ def complete_names(ctx: typer.Context, incomplete: str) -> list[str]:
 def complete_tags(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return the tags that begin like this."""
     return [tag for tag in _known(ctx)[1] if tag.startswith(incomplete)]
+
+
+def complete_backends(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the backends that begin like this."""
+    settings = _settings(ctx)
+    return [name for name in settings.backends if name.startswith(incomplete)] if settings else []
+
+
+def complete_targets(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the targets that begin like this."""
+    settings = _settings(ctx)
+    return [name for name in settings.targets if name.startswith(incomplete)] if settings else []
+
+
+def complete_fields(incomplete: str) -> list[str]:
+    """Return the fields that every secret has. Others are known to its backend only."""
+    return [name for name in ("username", "password") if name.startswith(incomplete)]
 
 
 def duration(text: str | timedelta) -> timedelta:
@@ -65,6 +84,15 @@ Names = Annotated[
         show_default=False,
         autocompletion=complete_names,
         help="Secrets by name, as in the configuration.",
+    ),
+]
+Backend = Annotated[
+    str,
+    typer.Argument(
+        metavar="BACKEND",
+        show_default=False,
+        autocompletion=complete_backends,
+        help="The backend, as the configuration names it.",
     ),
 ]
 Name = Annotated[
@@ -132,14 +160,22 @@ ENDLESS: Final = timedelta(days=36_500)
 
 
 def _known(ctx: typer.Context) -> tuple[Iterable[str], Iterable[str]]:
-    """Return names and tags; nothing where the configuration cannot be read: a shell is asking."""
+    """Return names and tags."""
+    settings = _settings(ctx)
+    if settings is None:
+        return [], []
+    secrets = settings.secrets
+    return list(secrets), sorted({tag for one in secrets.values() for tag in one.tags})
+
+
+def _settings(ctx: typer.Context) -> Settings | None:
+    """Return the configuration; None where it cannot be read: a shell is asking."""
     from rotator.config import load  # noqa: PLC0415
     from rotator.core.errors import RotatorError  # noqa: PLC0415
 
     shared = ctx.obj if isinstance(ctx.obj, Shared) else Shared()
     named = ctx.params.get("config") or shared.config or os.environ.get(CONFIG_VARIABLE)
     try:
-        secrets = load(Path(named or DEFAULT_CONFIG)).secrets
+        return load(Path(named or DEFAULT_CONFIG))
     except RotatorError:
-        return [], []
-    return list(secrets), sorted({tag for one in secrets.values() for tag in one.tags})
+        return None

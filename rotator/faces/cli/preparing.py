@@ -8,7 +8,7 @@ import typer
 
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.command import command
-from rotator.faces.cli.options import Names
+from rotator.faces.cli.options import Backend, Names
 from rotator.faces.cli.run import Run
 
 if TYPE_CHECKING:
@@ -96,9 +96,7 @@ def doctor(run: Run, names: Names = None) -> None:
 
 def policy(
     run: Run,
-    backend: Annotated[
-        str, typer.Argument(metavar="BACKEND", help="The backend, as the configuration names it.")
-    ],
+    backend: Backend,
     names: Names = None,
     *,
     of: Annotated[

@@ -29,6 +29,7 @@ from rotator.faces.cli import (
     serving,
 )
 from rotator.faces.cli.command import AsJson, Config, Debug, LogLevel, NoColor, Verbose
+from rotator.faces.cli.help_words import PlainGroup
 from rotator.faces.cli.run import Shared
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 # Click's UsageError. Since 0.27 typer carries its own copy of click, under a private name.
 _Misuse: Final = cast("type[Exception]", typer.BadParameter.__mro__[1])
+# `rotator help COMMAND` is `rotator COMMAND --help`.
+_HELP: Final = "help"
 _GROUPS: Final = (
     demonstrating,
     initializing,
@@ -60,6 +63,7 @@ def build() -> typer.Typer:
     """Return the program with all its commands."""
     app = typer.Typer(
         name="rotator",
+        cls=PlainGroup,
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
@@ -68,7 +72,7 @@ def build() -> typer.Typer:
     )
     _ = app.callback(
         epilog="[bold]Begin here[/bold]\n"
-        "  $ rotator demo\n  $ rotator init --target postgresql://ADMIN@HOST/DATABASE\n  $ rotator rotate --help"
+        "  $ rotator demo\n  $ rotator init --target postgresql://ADMIN@HOST/DATABASE\n  $ rotator help rotate"
     )(_shared)
     for group in _GROUPS:
         group.register(app)
@@ -77,6 +81,8 @@ def build() -> typer.Typer:
 
 def run(arguments: Sequence[str]) -> NoReturn:
     """Run one command and leave with its exit code. No traceback, whatever happens."""
+    if arguments[:1] == [_HELP]:
+        arguments = [*arguments[1:], "--help"]
     try:
         code = build()(list(arguments), prog_name="rotator", standalone_mode=False)
     except _Misuse as error:
