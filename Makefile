@@ -7,7 +7,7 @@ DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint crash freeze chaos gaps vault-chaos fleet bench idle growth lambda lambda-bench lambda-chaos mysql aws-cli profiles schema clean
+.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fleet bench idle growth lambda lambda-bench lambda-chaos mysql aws-cli profiles schema clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ freeze: $(STAMP) ## each statement frozen on the server, and thawed at each late
 
 chaos: $(STAMP) ## SIGKILL at random over a real server, 200 times
 	$(PY) -m tests.chaos $(ARGS)
+
+many: $(STAMP) ## from nothing to 200 managed logins: commands, seconds, lines of YAML
+	$(PY) -m tests.many $(ARGS)
 
 gaps: $(STAMP) ## how long single-user leaves an application outside, beside a thousand troubles
 	$(PY) -m tests.gaps $(ARGS)
