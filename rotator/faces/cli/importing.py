@@ -1,4 +1,4 @@
-"""import: what to write into the configuration for a secret that a backend holds already."""
+"""import: entries of the configuration for secrets that a backend holds already."""
 
 from __future__ import annotations
 
@@ -7,19 +7,26 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from rotator.core.errors import UsageError
+from rotator.core import durations
+from rotator.core.errors import Denied, RotatorError, UsageError
+from rotator.faces.cli import envelope
 from rotator.faces.cli.command import command
+from rotator.faces.cli.entries import options_for
+from rotator.faces.cli.entries import write as write_entries
 from rotator.faces.cli.options import Backend
 from rotator.faces.cli.run import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from rotator.bootstrap import App
-    from rotator.core.model import Credential
+    from rotator.core.model import Credential, Version
     from rotator.core.ports import PluginInfo
 
+    Entry = dict[str, object]
+
 _PANEL = "Credentials"
+_UNCHANGED: Final = "Nothing was changed."
+# It needs nothing but the login.
+_STRATEGY: Final = "single-user"
 # What a secret says of its target, as AWS's JSON has it, and options of targets are called.
 _ABOUT: Final = ("host", "port", "dbname")
 
@@ -33,6 +40,7 @@ def register(app: typer.Typer) -> None:
         examples="""
         rotator import aws prod/shop
         rotator import vault apps/shop --name shop
+        rotator import vault apps/shop apps/search --write
         """,
     )(import_)
 
@@ -40,71 +48,133 @@ def register(app: typer.Typer) -> None:
 def import_(
     run: Run,
     backend: Backend,
-    path: Annotated[str, typer.Argument(metavar="PATH", help="Where it lies in that backend.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...", show_default=False, help="Where they are in that backend."
+        ),
+    ],
     *,
     name: Annotated[
         str | None,
-        typer.Option("--name", metavar="NAME", show_default=False, help="What to call it."),
+        typer.Option(
+            "--name", metavar="NAME", show_default=False, help="What to call it. One path only."
+        ),
     ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write the entries into the configuration.")
+    ] = False,
 ) -> None:
-    """Read a secret that is there already, and print the entry to add for it.
+    """Read secrets that a backend holds, and print the entries to add for them.
 
-    Nothing is written, on the target, in the backend or in the configuration; the value is not
-    shown. `rotator adopt` then takes it over.
+    With --write the entries are written into the configuration. Nothing is written on the target or
+    in the backend, and no value is shown. `rotator adopt` then takes them over.
     """
-    from rotator.config.parsing import dumped  # noqa: PLC0415
-    from rotator.core import durations  # noqa: PLC0415
-
+    if name is not None and len(paths) > 1:
+        raise UsageError(
+            "--name is the name of one secret.",
+            hint="Import the paths one by one, or leave out --name.",
+            safety=_UNCHANGED,
+        )
+    targets: dict[str, Entry] = {}
+    secrets: dict[str, Entry] = {}
+    listed: list[envelope.Data] = []
     with run.open_app() as app:
-        known = [one.name for one in app.settings.secrets.values() if path in one.paths(backend)]
-        if known:
-            raise UsageError(
-                f"{path!r} in backend {backend!r} is in the configuration already, as {known[0]}.",
-                hint=f"Take it over as it stands: rotator adopt {known[0]}",
-            )
-        found = app.backend(backend).current(path)
-        if found is None:
-            raise UsageError(f"backend {backend!r} holds nothing at {path!r}.")
-        called = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", path.rpartition("/")[2]).strip("-.")
-        target, added = _target(app, found.credential, backend)
-        entry = {
-            "target": target,
-            "backend": backend,
-            "path": path,
-            "strategy": "single-user",
-            "options": {"username": found.credential.username},
-        }
+        for path in dict.fromkeys(paths):
+            try:
+                found = _read(app, backend, path)
+            except Denied as error:
+                error.hint = f"{error.hint} The path is not configured yet: rotator policy {backend} --also {path}".strip()
+                _ = run.fail(error)
+                continue
+            except RotatorError as error:
+                _ = run.fail(error)
+                continue
+            called = name or _name(path, {*app.settings.secrets, *secrets})
+            target = _target(app, found.credential, backend, targets)
+            secrets[called] = {
+                "target": target,
+                "backend": backend,
+                "path": path,
+                "strategy": _STRATEGY,
+            }
+            login = found.credential.username
+            if options := _options(app, targets, target, login):
+                secrets[called]["options"] = options
+            listed.append({"name": called, "path": path, "login": login, "version": found.id})
         policy = app.settings.default_policy
-    document = ({"targets": {target: added}} if added else {}) | {"secrets": {called: entry}}
+    sections = ({"targets": targets} if targets else {}) | {"secrets": secrets}
     every = durations.write(policy.every) if policy.every else None
-    run.data |= {
-        "name": called,
-        "login": found.credential.username,
-        "version": found.id,
-        "entry": document,
-        "every": every,
-    }
-    if run.as_json:
-        return
-    when = (
-        f"Once it is adopted it is rotated every {every}, the first time {every} after that."
-        if every
-        else "It is rotated when somebody asks for it: policy `default` has no period."
+    run.data |= {"secrets": listed, "entry": sections, "every": every, "written": False}
+    run.data |= (
+        {key: one for key, one in listed[0].items() if key != "path"} if len(listed) == 1 else {}
     )
-    run.write(
-        f"# Login {found.credential.username}, version {found.id} in {backend}. Add to {run.config}:\n"
-        f"{dumped(document)}"
-        f"# {when}\n"
+    if not secrets:
+        return
+    if write:
+        write_entries(run, run.config, sections)
+        run.data["written"] = True
+    if not run.as_json:
+        run.write(_told(run, backend, listed, sections, every, written=write))
+
+
+def _told(
+    run: Run,
+    backend: str,
+    listed: list[envelope.Data],
+    sections: dict[str, dict[str, Entry]],
+    every: str | None,
+    *,
+    written: bool,
+) -> str:
+    """Return the entries to add, and what comes next, as YAML with comments."""
+    from rotator.config.parsing import dumped  # noqa: PLC0415
+
+    logins = "".join(
+        f"# {one['path']}: login {one['login']}, version {one['version']} in {backend}.\n"
+        for one in listed
+    )
+    entries = "" if written else f"# Add to {run.config}:\n{dumped(sections)}"
+    when = (
+        f"Once adopted they are rotated every {every}, the first time {every} after that."
+        if every
+        else "They are rotated on demand: policy `default` has no period."
+    )
+    names = " ".join(str(one["name"]) for one in listed)
+    return (
+        f"{logins}{entries}# {when}\n"
         "# single-user needs nothing else, and has a moment in which neither password works; other\n"
         "# strategies have none: rotator plugins NAME\n"
-        f"# Next: rotator check && rotator doctor {called} && rotator adopt {called}\n"
+        f"# Next: rotator check && rotator doctor {names} && rotator adopt {names}\n"
     )
 
 
-def _target(
-    app: App, credential: Credential, backend: str
-) -> tuple[str, Mapping[str, object] | None]:
-    """Return the target that the secret speaks of: a configured one, or the entry of a new one."""
+def _read(app: App, backend: str, path: str) -> Version:
+    known = [one.name for one in app.settings.secrets.values() if path in one.paths(backend)]
+    if known:
+        raise UsageError(
+            f"{path!r} in backend {backend!r} is in the configuration already, as {known[0]}.",
+            hint=f"Take it over: rotator adopt {known[0]}",
+            safety=_UNCHANGED,
+        )
+    found = app.backend(backend).current(path)
+    if found is None:
+        raise UsageError(f"backend {backend!r} holds nothing at {path!r}.", safety=_UNCHANGED)
+    return found
+
+
+def _name(path: str, taken: set[str]) -> str:
+    """Return the last part of a path as a name; all of it where that is taken."""
+    last = _plain(path.rpartition("/")[2])
+    return last if last not in taken else _plain(path)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "-", text).strip("-.")
+
+
+def _target(app: App, credential: Credential, backend: str, added: dict[str, Entry]) -> str:
+    """Return the target that the secret names: a configured one, or a new one, put among `added`."""
     fields = credential.fields
     engine = str(fields.get("engine") or "")
     plugin = _plugin(engine) if engine else None
@@ -114,11 +184,28 @@ def _target(
     for one in app.settings.targets.values():
         same = all(getattr(one.options, key, None) == about.get(key) for key in ("host", "port"))
         if (plugin is None or one.plugin == plugin.name) and (same or not about):
-            return one.name, None
+            return one.name
     master = fields.get("masterarn")
     admin = f"{backend}:{master}" if master else {"username": "?", "password": "env:ADMIN_PASSWORD"}
-    called = re.sub(r"[^A-Za-z0-9_-]+", "-", str(about.get("host") or "main")).strip("-")
-    return called, {"plugin": plugin.name if plugin else "?", **about, "admin": admin}
+    host = re.sub(r"[^A-Za-z0-9_-]+", "-", str(about.get("host") or "main")).strip("-")
+    entry: Entry = {"plugin": plugin.name if plugin else "?", **about, "admin": admin}
+    for called in (host, f"{host}-{about.get('port', len(added))}"):
+        if called not in app.settings.targets and added.setdefault(called, entry) == entry:
+            return called
+    called = f"{host}-{len(added)}"
+    added[called] = entry
+    return called
+
+
+def _options(app: App, added: dict[str, Entry], target: str, login: str) -> Entry:
+    from rotator import plugins  # noqa: PLC0415
+
+    known = app.settings.targets.get(target)
+    try:
+        plugin = plugins.rotation_plugin(known.plugin if known else str(added[target]["plugin"]))
+    except UsageError:
+        return {"username": login}
+    return options_for(plugin.info, _STRATEGY, login)
 
 
 def _plugin(engine: str) -> PluginInfo | None:
