@@ -208,6 +208,13 @@ class Accounts(ABC):
         asked = "SELECT @@global.read_only OR @@global.innodb_read_only"
         return bool(self.admin.run(asked)[0][0])
 
+    def runs_at_login(self) -> str:
+        """Return the server's `init_connect`, where it runs in the admin's sessions; else nothing."""
+        if self.own_rights() & {"ALL PRIVILEGES", "SUPER", self.needs[-1]}:
+            return ""
+        rows = self.admin.run("SHOW GLOBAL VARIABLES LIKE 'init_connect'")
+        return " ".join(str(value) for _, value in rows).strip()
+
     def primary(self) -> str | None:
         """Return the server that this one copies from; None without one, or where we may not ask."""
         try:

@@ -103,6 +103,10 @@ def _state(accounts: Accounts, subject: str) -> list[Finding]:
         message = f"the server copies from {primary}: what is set here is not set there"
         remedy = "Name the primary as `host`, unless each of the two copies from the other."
         found.append(_finding(Severity.WARNING, subject, message, remedy))
+    if statement := accounts.runs_at_login():
+        message = f"init_connect runs in the admin's sessions too: {statement}"
+        remedy = f"As root: GRANT {accounts.needs[-1]} ON *.* TO {accounts.whoami()}; or see that it calls nothing that an application may change."
+        found.append(_finding(Severity.WARNING, subject, message, remedy))
     return found
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 # Kinds of entries of pg_shdepend that say nothing about what is inside a database.
 _ELSEWHERE: Final = "pg_auth_members"
 _UNSETTABLE: Final = """
-SELECT n FROM unnest(%s::text[]) n LEFT JOIN pg_settings s ON lower(s.name) = lower(n)
+SELECT n FROM pg_catalog.unnest(%s::pg_catalog.text[]) n LEFT JOIN pg_catalog.pg_settings s ON pg_catalog.lower(s.name) = pg_catalog.lower(n)
 WHERE coalesce(s.context, 'superuser') NOT IN ('user', 'backend') AND NOT {}
 """
 
@@ -96,12 +96,16 @@ def _in_database(
     server: Server, admin: Connection, database: str, names: Sequence[str]
 ) -> Holdings:
     if database == server.options.dbname:
-        return holdings.read(admin, database, names, shared=True)
-    try:
-        with server.admin_in(database, "reading what the logins hold") as link:
-            return holdings.read(link, database, names, shared=False)
-    except Denied as error:
-        return holdings.Holdings(unreadable=((database, error.what),))
+        found = holdings.read(admin, database, names, shared=True)
+    else:
+        try:
+            with server.admin_in(database, "reading what the logins hold") as link:
+                found = holdings.read(link, database, names, shared=False)
+        except Denied as error:
+            return holdings.Holdings(unreadable=((database, error.what),))
+    if found.schemas and not found.search_paths:
+        return replace(found, search_paths=((database, server.default_path(database)),))
+    return found
 
 
 def _databases(case: Case, place: str) -> list[str]:
@@ -136,6 +140,10 @@ def _unsettable(admin: Connection, case: Case) -> frozenset[str]:
     names = sorted({one.name for one in settings} - UNLISTED)
     if case.superuser or not names:
         return frozenset()
-    granted = "has_parameter_privilege(n, 'SET')" if case.version >= PARAMETER_GRANTS else "false"
+    granted = (
+        "pg_catalog.has_parameter_privilege(n, 'SET')"
+        if case.version >= PARAMETER_GRANTS
+        else "false"
+    )
     rows = admin.execute(_UNSETTABLE.format(granted).encode(), [names]).fetchall()
     return frozenset(row[0] for row in rows)

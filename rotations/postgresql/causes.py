@@ -33,17 +33,19 @@ _IP_MISMATCH: Final = 64  # X509_V_ERR_IP_ADDRESS_MISMATCH
 _EXPIRED: Final = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 
 _ROLE: Final = """
-SELECT rolcanlogin, rolvaliduntil <= now(), rolvaliduntil::text, rolconnlimit
-FROM pg_roles WHERE rolname = %s
+SELECT rolcanlogin, rolvaliduntil <= pg_catalog.now(), rolvaliduntil::pg_catalog.text, rolconnlimit
+FROM pg_catalog.pg_roles WHERE rolname = %s
 """
 _HAS_NONE: Final = """
-SELECT rolpassword IS NULL FROM pg_authid WHERE rolname = %s
+SELECT rolpassword IS NULL FROM pg_catalog.pg_authid WHERE rolname = %s
 """
-_MAY_SEE_PASSWORDS: Final = "SELECT has_column_privilege('pg_authid', 'rolpassword', 'SELECT')"
+_MAY_SEE_PASSWORDS: Final = (
+    "SELECT pg_catalog.has_column_privilege('pg_catalog.pg_authid', 'rolpassword', 'SELECT')"
+)
 _RULES: Final = """
-SELECT count(*) FILTER (WHERE auth_method = 'cert' OR options::text LIKE '%clientcert=%'),
-       count(*) FILTER (WHERE type = 'hostssl')
-FROM pg_hba_file_rules WHERE auth_method IS NOT NULL AND type LIKE 'host%'
+SELECT pg_catalog.count(*) FILTER (WHERE auth_method = 'cert' OR options::pg_catalog.text LIKE '%clientcert=%'),
+       pg_catalog.count(*) FILTER (WHERE type = 'hostssl')
+FROM pg_catalog.pg_hba_file_rules WHERE auth_method IS NOT NULL AND type LIKE 'host%'
 """
 
 

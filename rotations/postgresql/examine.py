@@ -71,7 +71,7 @@ def _version(admin: Link, subject: str) -> list[Finding]:
 
 def _rights(admin: Link, subject: str) -> list[Finding]:
     row = admin.execute(
-        "SELECT rolsuper, rolcreaterole, rolname FROM pg_roles WHERE rolname = current_user"
+        "SELECT rolsuper, rolcreaterole, rolname FROM pg_catalog.pg_roles WHERE rolname = current_user"
     ).fetchone()
     if row is None or row[0]:
         return [_ok(subject, "the admin is a superuser")]
@@ -103,7 +103,7 @@ def _group(
     runs = bool(workers(server, admin, role))
     if runs and admin.info.parameter_status("is_superuser") == "on":
         found = admin.execute(
-            "SELECT rolpassword FROM pg_authid WHERE oid = %s", [role.oid]
+            "SELECT rolpassword FROM pg_catalog.pg_authid WHERE oid = %s", [role.oid]
         ).fetchone()
         if found == (None,):
             return []  # it keeps LOGIN for what the server runs as it
@@ -125,7 +125,7 @@ def _reader(
     try:
         with reader.admin("examining", ctx) as admin:
             lag = admin.execute(
-                "SELECT pg_is_in_recovery(), now() - pg_last_xact_replay_timestamp()"
+                "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.now() - pg_catalog.pg_last_xact_replay_timestamp()"
             ).fetchone()
         behind = f", last change replayed {lag[1]} ago" if lag is not None and lag[1] else ""
         if current is not None and not proving.accepts(reader, current, options, ctx):

@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from rotations.postgresql.server import Connection
 
 _MAY_READ: Final = """
-SELECT has_function_privilege('pg_hba_file_rules()', 'EXECUTE')
-   AND has_table_privilege('pg_hba_file_rules', 'SELECT')
+SELECT pg_catalog.has_function_privilege('pg_catalog.pg_hba_file_rules()', 'EXECUTE')
+   AND pg_catalog.has_table_privilege('pg_catalog.pg_hba_file_rules', 'SELECT')
 """
 _RULES: Final = """
-SELECT line_number, user_name, ARRAY[type, database::text, address, netmask], ARRAY[auth_method, options::text]
-FROM pg_hba_file_rules WHERE error IS NULL ORDER BY line_number
+SELECT line_number, user_name, ARRAY[type, database::pg_catalog.text, address, netmask], ARRAY[auth_method, options::pg_catalog.text]
+FROM pg_catalog.pg_hba_file_rules WHERE error IS NULL ORDER BY line_number
 """
 # A view of PostgreSQL 15 and newer.
 _MAPS: Final = """
-SELECT line_number, ARRAY[pg_username], ARRAY[map_name, sys_name], ARRAY[]::text[]
-FROM pg_ident_file_mappings WHERE error IS NULL ORDER BY line_number
+SELECT line_number, ARRAY[pg_username], ARRAY[map_name, sys_name], ARRAY[]::pg_catalog.text[]
+FROM pg_catalog.pg_ident_file_mappings WHERE error IS NULL ORDER BY line_number
 """
 _MEMBERS: Final = """
 WITH RECURSIVE above (login, role) AS (
-    SELECT oid, oid FROM pg_roles WHERE rolname = ANY (%s)
-    UNION SELECT a.login, m.roleid FROM above a JOIN pg_auth_members m ON m.member = a.role)
-SELECT pg_get_userbyid(login)::text, array_agg(pg_get_userbyid(role)::text) FROM above GROUP BY 1
+    SELECT oid, oid FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)
+    UNION SELECT a.login, m.roleid FROM above a JOIN pg_catalog.pg_auth_members m ON m.member = a.role)
+SELECT pg_catalog.pg_get_userbyid(login)::pg_catalog.text, pg_catalog.array_agg(pg_catalog.pg_get_userbyid(role)::pg_catalog.text) FROM above GROUP BY 1
 """
 
 

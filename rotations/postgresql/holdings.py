@@ -75,7 +75,8 @@ class Holdings:
     """What some logins hold in some databases.
 
     `schemas`: (database, schema) for each schema that is named as one of the logins. `search_paths`:
-    what applies in a database to a role without a setting of its own.
+    what applies in a database to a role without a setting of its own, where that
+    database has a say.
     """
 
     grants: tuple[Grant, ...] = ()
@@ -117,7 +118,7 @@ def read(connection: Connection, database: str, names: Iterable[str], *, shared:
         ),
         things=_all(Thing, database, things),
         schemas=frozenset((database, name) for name in schemas),
-        search_paths=((database, search_path),),
+        search_paths=((database, search_path),) if search_path is not None else (),
     )
 
 
@@ -138,83 +139,80 @@ _ACLS: Final = (
     ("pg_tablespace", "spcowner", "spcacl", "TABLESPACE"),
 )
 # The bootstrap superuser owns the parameters.
-_PARAMETERS: Final = ("pg_parameter_acl", "10::oid", "paracl", "PARAMETER")
+_PARAMETERS: Final = ("pg_parameter_acl", "10::pg_catalog.oid", "paracl", "PARAMETER")
 
 
 def _query(version: int) -> str:
     kinds = (*_ACLS, _PARAMETERS) if version >= PARAMETER_GRANTS else _ACLS
     acls = "".join(
         f"""
-        UNION ALL SELECT {owner}, {acl}, '{kind}', NULL FROM {catalog}
-        WHERE o.classid = '{catalog}'::regclass AND oid = o.objid"""  # noqa: S608 # a table above
+        UNION ALL SELECT {owner}, {acl}, '{kind}', NULL FROM pg_catalog.{catalog}
+        WHERE o.classid = 'pg_catalog.{catalog}'::pg_catalog.regclass AND oid = o.objid"""  # noqa: S608 # a table above
         for catalog, owner, acl, kind in kinds
     )
     return f"""
-WITH logins AS (SELECT oid, rolname FROM pg_roles WHERE rolname = ANY (%(names)s)),
+WITH logins AS (SELECT oid, rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%(names)s)),
 here AS MATERIALIZED (
     SELECT s.classid, s.objid, s.objsubid, s.deptype, l.rolname
-    FROM pg_shdepend s JOIN logins l ON s.refclassid = 'pg_authid'::regclass AND s.refobjid = l.oid
-    WHERE s.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+    FROM pg_catalog.pg_shdepend s JOIN logins l ON s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND s.refobjid = l.oid
+    WHERE s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
        OR (%(shared)s AND s.dbid = 0)),
 objects AS (SELECT DISTINCT classid, objid, objsubid FROM here WHERE deptype = 'a'),
 acls AS (
-    SELECT x.kind, x.owner, x.acl, quote_ident(x.attname) AS attname,
+    SELECT x.kind, x.owner, x.acl, pg_catalog.quote_ident(x.attname) AS attname,
            (pg_identify_object(o.classid, o.objid, 0)).identity AS object
     FROM objects o CROSS JOIN LATERAL (
         SELECT c.relowner AS owner, CASE o.objsubid WHEN 0 THEN c.relacl ELSE a.attacl END AS acl,
                CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END AS kind, a.attname
-        FROM pg_class c LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = o.objsubid AND a.attnum <> 0
-        WHERE o.classid = 'pg_class'::regclass AND c.oid = o.objid
-        UNION ALL SELECT lomowner, lomacl, 'LARGE OBJECT', NULL FROM pg_largeobject_metadata
-        WHERE o.classid = 'pg_largeobject'::regclass AND oid = o.objid{acls}) x),
+        FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = o.objsubid AND a.attnum <> 0
+        WHERE o.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND c.oid = o.objid
+        UNION ALL SELECT lomowner, lomacl, 'LARGE OBJECT', NULL FROM pg_catalog.pg_largeobject_metadata
+        WHERE o.classid = 'pg_catalog.pg_largeobject'::pg_catalog.regclass AND oid = o.objid{acls}) x),
 grants AS (
-    SELECT a.kind, a.object, a.attname AS "column", pg_get_userbyid(a.owner) AS owner,
-           {may_act_for("a.owner", version)} AS may, pg_get_userbyid(e.grantor) AS grantor,
-           CASE e.grantee WHEN 0 THEN '{PUBLIC}' ELSE pg_get_userbyid(e.grantee) END AS grantee,
+    SELECT a.kind, a.object, a.attname AS "column", pg_catalog.pg_get_userbyid(a.owner) AS owner,
+           {may_act_for("a.owner", version)} AS may, pg_catalog.pg_get_userbyid(e.grantor) AS grantor,
+           CASE e.grantee WHEN 0 THEN '{PUBLIC}' ELSE pg_catalog.pg_get_userbyid(e.grantee) END AS grantee,
            e.privilege_type AS privilege, e.is_grantable AS grantable
-    FROM acls a, aclexplode(a.acl) e
+    FROM acls a, pg_catalog.aclexplode(a.acl) e
     WHERE e.grantee <> a.owner AND (e.grantee IN (SELECT oid FROM logins)
         OR (e.grantor <> a.owner AND e.grantor IN (SELECT oid FROM logins)))),
 defaults AS (
     SELECT DISTINCT d.oid, d.defaclrole, d.defaclnamespace, d.defaclobjtype, d.defaclacl
-    FROM here h JOIN pg_default_acl d ON h.classid = 'pg_default_acl'::regclass AND d.oid = h.objid),
+    FROM here h JOIN pg_catalog.pg_default_acl d ON h.classid = 'pg_catalog.pg_default_acl'::pg_catalog.regclass AND d.oid = h.objid),
 entries AS (
-    SELECT d.oid, e.*, false AS revoked FROM defaults d, aclexplode(d.defaclacl) e
+    SELECT d.oid, e.*, false AS revoked FROM defaults d, pg_catalog.aclexplode(d.defaclacl) e
     WHERE d.defaclnamespace <> 0 OR NOT EXISTS (
-        SELECT FROM aclexplode(acldefault(CASE d.defaclobjtype WHEN 'S' THEN 's'::"char" ELSE d.defaclobjtype END, d.defaclrole)) b
+        SELECT FROM pg_catalog.aclexplode(pg_catalog.acldefault(CASE d.defaclobjtype WHEN 'S' THEN 's'::pg_catalog."char" ELSE d.defaclobjtype END, d.defaclrole)) b
         WHERE b = e)
     UNION ALL
     SELECT d.oid, b.*, true FROM defaults d,
-        aclexplode(acldefault(CASE d.defaclobjtype WHEN 'S' THEN 's'::"char" ELSE d.defaclobjtype END, d.defaclrole)) b
-    WHERE d.defaclnamespace = 0 AND NOT EXISTS (SELECT FROM aclexplode(d.defaclacl) e WHERE b = e)),
+        pg_catalog.aclexplode(pg_catalog.acldefault(CASE d.defaclobjtype WHEN 'S' THEN 's'::pg_catalog."char" ELSE d.defaclobjtype END, d.defaclrole)) b
+    WHERE d.defaclnamespace = 0 AND NOT EXISTS (SELECT FROM pg_catalog.aclexplode(d.defaclacl) e WHERE b = e)),
 privileges AS (
-    SELECT pg_get_userbyid(d.defaclrole) AS owner, {may_act_for("d.defaclrole", version)} AS may,
-           (SELECT nspname FROM pg_namespace n WHERE n.oid = d.defaclnamespace) AS schema,
+    SELECT pg_catalog.pg_get_userbyid(d.defaclrole) AS owner, {may_act_for("d.defaclrole", version)} AS may,
+           (SELECT nspname FROM pg_catalog.pg_namespace n WHERE n.oid = d.defaclnamespace) AS schema,
            CASE d.defaclobjtype WHEN 'r' THEN 'TABLES' WHEN 'S' THEN 'SEQUENCES' WHEN 'f' THEN 'ROUTINES'
                WHEN 'T' THEN 'TYPES' WHEN 'n' THEN 'SCHEMAS' ELSE 'LARGE OBJECTS' END AS objects,
-           CASE e.grantee WHEN 0 THEN '{PUBLIC}' ELSE pg_get_userbyid(e.grantee) END AS grantee,
+           CASE e.grantee WHEN 0 THEN '{PUBLIC}' ELSE pg_catalog.pg_get_userbyid(e.grantee) END AS grantee,
            e.privilege_type AS privilege, e.is_grantable AS grantable, e.revoked
     FROM defaults d JOIN entries e ON e.oid = d.oid
     WHERE d.defaclrole IN (SELECT oid FROM logins) OR e.grantee IN (SELECT oid FROM logins)),
 policies AS (
-    SELECT DISTINCT p.oid, p.polname AS name, pg_get_userbyid(c.relowner) AS owner,
+    SELECT DISTINCT p.oid, p.polname AS name, pg_catalog.pg_get_userbyid(c.relowner) AS owner,
            {may_act_for("c.relowner", version)} AS may,
-           (pg_identify_object('pg_class'::regclass, c.oid, 0)).identity AS "table",
-           ARRAY(SELECT u.rolname::text FROM pg_roles u WHERE u.oid = ANY (p.polroles) ORDER BY 1) AS roles
-    FROM here h JOIN pg_policy p ON h.classid = 'pg_policy'::regclass AND p.oid = h.objid
-    JOIN pg_class c ON c.oid = p.polrelid),
+           (pg_catalog.pg_identify_object('pg_catalog.pg_class'::pg_catalog.regclass, c.oid, 0)).identity AS "table",
+           ARRAY(SELECT u.rolname::pg_catalog.text FROM pg_catalog.pg_roles u WHERE u.oid = ANY (p.polroles) ORDER BY 1) AS roles
+    FROM here h JOIN pg_catalog.pg_policy p ON h.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND p.oid = h.objid
+    JOIN pg_catalog.pg_class c ON c.oid = p.polrelid),
 things AS (
-    SELECT rolname AS login, classid::regclass::text AS catalog, i.type || ' ' || i.identity AS text
-    FROM here, pg_identify_object(classid, objid, objsubid) i WHERE deptype = 'o' AND classid <> 'pg_default_acl'::regclass)
-SELECT (SELECT jsonb_agg(to_jsonb(g)) FROM grants g),
-       (SELECT jsonb_agg(to_jsonb(p)) FROM privileges p),
-       (SELECT jsonb_agg(to_jsonb(p) - 'oid') FROM policies p),
-       (SELECT jsonb_agg(to_jsonb(t) ORDER BY t.text) FROM things t),
-       ARRAY(SELECT nspname::text FROM pg_namespace WHERE nspname = ANY (%(names)s)),
-       coalesce(
-           (SELECT substr(x, 13) FROM pg_db_role_setting s JOIN unnest(s.setconfig) x ON x LIKE 'search_path=%%'
-            WHERE s.setrole = 0 AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
-            ORDER BY s.setdatabase DESC LIMIT 1),
-           (SELECT CASE source WHEN 'configuration file' THEN reset_val ELSE boot_val END
-            FROM pg_settings WHERE name = 'search_path'))
+    SELECT rolname AS login, classid::pg_catalog.regclass::pg_catalog.text AS catalog, i.type || ' ' || i.identity AS text
+    FROM here, pg_catalog.pg_identify_object(classid, objid, objsubid) i WHERE deptype = 'o' AND classid <> 'pg_catalog.pg_default_acl'::pg_catalog.regclass)
+SELECT (SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(g)) FROM grants g),
+       (SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(p)) FROM privileges p),
+       (SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(p) - 'oid') FROM policies p),
+       (SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(t) ORDER BY t.text) FROM things t),
+       ARRAY(SELECT nspname::pg_catalog.text FROM pg_catalog.pg_namespace WHERE nspname = ANY (%(names)s)),
+       (SELECT pg_catalog.substr(x, 13) FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.unnest(s.setconfig) x ON x LIKE 'search_path=%%'
+        WHERE s.setrole = 0 AND s.setdatabase IN (0, (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
+        ORDER BY s.setdatabase DESC LIMIT 1)
 """  # noqa: S608 # parts of ours

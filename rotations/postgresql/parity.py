@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def compare(connection: Connection, case: Case, kind_of_hash: str) -> list[Check]:
     """Compare both logins, lack and excess, kind by kind. `connection` is one of the next login."""
     checks = [Check(name="login", ok=True, detail=f"{case.name!r} logs in")]
-    row = connection.execute("SELECT current_user, current_database()").fetchone()
+    row = connection.execute("SELECT current_user, pg_catalog.current_database()").fetchone()
     acting, database = row or (None, "")
     if case.group_name is not None or case.source is not None:
         expected = _acts_as(case, database)
@@ -68,7 +68,7 @@ def _acts_as(case: Case, database: str) -> str:
 
 
 def _privilege(connection: Connection, one: Privilege) -> Check:
-    query = sql.SQL("SELECT {}(%s, %s)").format(sql.Identifier(PRIVILEGES[one.kind]))
+    query = sql.SQL("SELECT {}(%s, %s)").format(sql.Identifier("pg_catalog", PRIVILEGES[one.kind]))
     try:
         row = connection.execute(query, [one.name, one.right]).fetchone()
     except psycopg.Error as error:

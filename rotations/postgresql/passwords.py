@@ -56,7 +56,9 @@ def verifier(connection: Connection, credential: Credential, kind: str) -> Secre
     # libpq counts as the session's setting says, which the server reports.
     differs = bool(iterations) and own is not None and own != iterations
     if differs:
-        _ = connection.execute("SELECT set_config('scram_iterations', %s, false)", [iterations])
+        _ = connection.execute(
+            "SELECT pg_catalog.set_config('scram_iterations', %s, false)", [iterations]
+        )
     try:
         made = connection.pgconn.encrypt_password(
             credential.password.reveal().encode(), credential.username.encode(), algorithm.encode()

@@ -14,33 +14,33 @@ if TYPE_CHECKING:
     from rotations.postgresql.server import Server
 
 _SERVER: Final = """
-SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on',
-       current_setting('synchronous_standby_names'),
-       current_setting('synchronous_commit') IN ('off', 'local'),
-       (SELECT count(*) FROM pg_stat_replication
+SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only') = 'on',
+       pg_catalog.current_setting('synchronous_standby_names'),
+       pg_catalog.current_setting('synchronous_commit') IN ('off', 'local'),
+       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication
         WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum')),
-       (SELECT count(*) FROM pg_stat_replication WHERE sync_state IS NULL),
-       current_setting('credcheck.encrypted_password_allowed', true) = 'off',
-       (SELECT rolsuper FROM pg_roles WHERE rolname = current_user),
-       (SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user),
+       (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_replication WHERE sync_state IS NULL),
+       pg_catalog.current_setting('credcheck.encrypted_password_allowed', true) = 'off',
+       (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
+       (SELECT rolcreaterole FROM pg_catalog.pg_roles WHERE rolname = current_user),
        current_user
 """
 # Each kind of limit: how many there may be, and how many there are. Whoever is no superuser finds the
 # last slots of the server reserved.
 _LIMITS: Final = """
-WITH client AS (SELECT usesysid, datid FROM pg_stat_activity
+WITH client AS (SELECT usesysid, datid FROM pg_catalog.pg_stat_activity
                 WHERE coalesce(backend_type, 'client backend') = 'client backend'
                   AND usesysid IS NOT NULL)
-SELECT (SELECT datconnlimit FROM pg_database WHERE datname = %(dbname)s),
-       (SELECT count(*) FROM client JOIN pg_database d ON d.oid = datid WHERE datname = %(dbname)s),
-       (SELECT datallowconn FROM pg_database WHERE datname = %(dbname)s),
-       current_setting('max_connections')::int
-         - current_setting('superuser_reserved_connections')::int
-         - coalesce(current_setting('reserved_connections', true), '0')::int,
-       (SELECT count(*) FROM client),
-       (SELECT rolconnlimit FROM pg_roles WHERE rolname = %(login)s),
-       (SELECT count(*) FROM client JOIN pg_roles r ON r.oid = usesysid WHERE rolname = %(login)s),
-       coalesce((SELECT rolsuper FROM pg_roles WHERE rolname = %(login)s), false)
+SELECT (SELECT datconnlimit FROM pg_catalog.pg_database WHERE datname = %(dbname)s),
+       (SELECT pg_catalog.count(*) FROM client JOIN pg_catalog.pg_database d ON d.oid = datid WHERE datname = %(dbname)s),
+       (SELECT datallowconn FROM pg_catalog.pg_database WHERE datname = %(dbname)s),
+       pg_catalog.current_setting('max_connections')::int
+         - pg_catalog.current_setting('superuser_reserved_connections')::int
+         - coalesce(pg_catalog.current_setting('reserved_connections', true), '0')::int,
+       (SELECT pg_catalog.count(*) FROM client),
+       (SELECT rolconnlimit FROM pg_catalog.pg_roles WHERE rolname = %(login)s),
+       (SELECT pg_catalog.count(*) FROM client JOIN pg_catalog.pg_roles r ON r.oid = usesysid WHERE rolname = %(login)s),
+       coalesce((SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = %(login)s), false)
 """
 # FIRST 2 (a, b), ANY 2 (a, b), 2 (a, b), a, b
 _STANDBYS: Final = re.compile(r"\s*(?:first|any)?\s*(\d+)\s*\(", re.IGNORECASE)

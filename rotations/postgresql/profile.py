@@ -128,16 +128,16 @@ def read(
 
 def may_act_for(role: str, version: int) -> str:
     """Return SQL: may the admin take the rights of a role (an oid), for a moment at least?"""
-    own = f"(SELECT {_may_grant('x', version)} FROM pg_roles x WHERE x.oid = {role})"  # noqa: S608 # ours
-    return f"(pg_has_role(current_user, {role}, 'USAGE') OR {own})"
+    own = f"(SELECT {_may_grant('x', version)} FROM pg_catalog.pg_roles x WHERE x.oid = {role})"  # noqa: S608 # ours
+    return f"(pg_catalog.pg_has_role(current_user, {role}, 'USAGE') OR {own})"
 
 
 def _may_grant(role: str, version: int) -> str:
     """Return SQL: may the admin grant a role, a row of pg_roles?"""
-    own = f"pg_has_role(current_user, {role}.oid, 'USAGE WITH ADMIN OPTION')"
+    own = f"pg_catalog.pg_has_role(current_user, {role}.oid, 'USAGE WITH ADMIN OPTION')"
     if version >= OPTIONS_OF_MEMBERSHIPS:
         return own
-    creates = "(SELECT rolcreaterole FROM pg_roles WHERE rolname = current_user)"
+    creates = "(SELECT rolcreaterole FROM pg_catalog.pg_roles WHERE rolname = current_user)"
     return f"({own} OR {creates} AND NOT {role}.rolsuper)"
 
 
@@ -149,54 +149,54 @@ def _query(version: int, *, superuser: bool) -> str:
     )
     may_set = "SET" if version >= OPTIONS_OF_MEMBERSHIPS else "MEMBER"
     memberships = f"""
-        SELECT jsonb_agg(jsonb_build_array(g.rolname, u.rolname, m.admin_option, {options},
-            pg_get_userbyid(m.grantor), {_may_grant("g", version)},
-            EXISTS (SELECT FROM pg_roles x WHERE x.rolname = %(group)s
-                    AND pg_has_role(x.oid, g.oid, 'USAGE'))) ORDER BY g.rolname, u.rolname, m.grantor)
-        FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid JOIN pg_roles u ON u.oid = m.member
+        SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(g.rolname, u.rolname, m.admin_option, {options},
+            pg_catalog.pg_get_userbyid(m.grantor), {_may_grant("g", version)},
+            EXISTS (SELECT FROM pg_catalog.pg_roles x WHERE x.rolname = %(group)s
+                    AND pg_catalog.pg_has_role(x.oid, g.oid, 'USAGE'))) ORDER BY g.rolname, u.rolname, m.grantor)
+        FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles g ON g.oid = m.roleid JOIN pg_catalog.pg_roles u ON u.oid = m.member
     """  # noqa: S608 # parts of ours
     password = (
         """(SELECT CASE WHEN rolpassword LIKE 'md5%%' THEN 'md5'
                         WHEN rolpassword LIKE 'SCRAM-SHA-256$%%'
-                        THEN 'scram-sha-256:' || split_part(split_part(rolpassword, '$', 2), ':', 1) END
-            FROM pg_authid WHERE oid = r.oid)"""
+                        THEN 'scram-sha-256:' || pg_catalog.split_part(pg_catalog.split_part(rolpassword, '$', 2), ':', 1) END
+            FROM pg_catalog.pg_authid WHERE oid = r.oid)"""
         if superuser
         else "NULL"
     )
     return f"""
 SELECT r.rolname, r.rolcanlogin, r.rolconnlimit,
-    array_remove(ARRAY[CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,
+    pg_catalog.array_remove(ARRAY[CASE WHEN r.rolsuper THEN 'SUPERUSER' END, CASE WHEN r.rolcreatedb THEN 'CREATEDB' END,
         CASE WHEN r.rolcreaterole THEN 'CREATEROLE' END, CASE WHEN r.rolreplication THEN 'REPLICATION' END,
         CASE WHEN r.rolbypassrls THEN 'BYPASSRLS' END, CASE WHEN r.rolinherit THEN 'INHERIT' END], NULL),
-    CASE WHEN isfinite(r.rolvaliduntil)
-        THEN to_char(r.rolvaliduntil AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US+00')
-        WHEN r.rolvaliduntil < now() THEN '-infinity' END,
-    coalesce(r.rolvaliduntil <= now(), false),
-    shobj_description(r.oid, 'pg_authid'),
+    CASE WHEN pg_catalog.isfinite(r.rolvaliduntil)
+        THEN pg_catalog.to_char(r.rolvaliduntil AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US+00')
+        WHEN r.rolvaliduntil < pg_catalog.now() THEN '-infinity' END,
+    coalesce(r.rolvaliduntil <= pg_catalog.now(), false),
+    pg_catalog.shobj_description(r.oid, 'pg_authid'),
     ({memberships} WHERE m.member = r.oid),
     ({memberships} WHERE m.roleid = r.oid),
     ({memberships} WHERE m.grantor = r.oid AND m.roleid <> r.oid),
-    (SELECT jsonb_agg(jsonb_build_array(d.datname, s.setconfig) ORDER BY d.datname)
-     FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase WHERE s.setrole = r.oid),
-    (SELECT jsonb_agg(jsonb_build_array(d.datname, s.deptype, s.classid::regclass::text, s.count))
-     FROM (SELECT dbid, deptype, classid, count(*) FROM pg_shdepend
-           WHERE refclassid = 'pg_authid'::regclass AND refobjid = r.oid GROUP BY 1, 2, 3) s
-     LEFT JOIN pg_database d ON d.oid = s.dbid),
-    (SELECT jsonb_agg(jsonb_build_array(provider, label) ORDER BY 1) FROM pg_shseclabel
-     WHERE classoid = 'pg_authid'::regclass AND objoid = r.oid),
-    ARRAY(SELECT subname::text FROM pg_subscription WHERE subowner = r.oid ORDER BY 1),
-    ARRAY(SELECT DISTINCT u.rolname::text FROM pg_db_role_setting s JOIN pg_roles u ON u.oid = s.setrole
+    (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(d.datname, s.setconfig) ORDER BY d.datname)
+     FROM pg_catalog.pg_db_role_setting s LEFT JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase WHERE s.setrole = r.oid),
+    (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(d.datname, s.deptype, s.classid::pg_catalog.regclass::pg_catalog.text, s.count))
+     FROM (SELECT dbid, deptype, classid, pg_catalog.count(*) FROM pg_catalog.pg_shdepend
+           WHERE refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND refobjid = r.oid GROUP BY 1, 2, 3) s
+     LEFT JOIN pg_catalog.pg_database d ON d.oid = s.dbid),
+    (SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(provider, label) ORDER BY 1) FROM pg_catalog.pg_shseclabel
+     WHERE classoid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND objoid = r.oid),
+    ARRAY(SELECT subname::pg_catalog.text FROM pg_catalog.pg_subscription WHERE subowner = r.oid ORDER BY 1),
+    ARRAY(SELECT DISTINCT u.rolname::pg_catalog.text FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_roles u ON u.oid = s.setrole
           WHERE 'role=' || r.rolname = ANY (s.setconfig) AND u.oid <> r.oid ORDER BY 1),
-    ARRAY(SELECT x.rolname::text FROM pg_db_role_setting s CROSS JOIN unnest(s.setconfig) c JOIN pg_roles x
-          ON 'role=' || x.rolname = c WHERE s.setrole = r.oid AND pg_has_role(r.oid, x.oid, '{may_set}')),
-    ARRAY(SELECT x.rolname::text FROM pg_roles x WHERE x.rolname = ANY (%(names)s)
-          AND x.oid <> r.oid AND pg_has_role(r.oid, x.oid, 'USAGE')),
+    ARRAY(SELECT x.rolname::pg_catalog.text FROM pg_catalog.pg_db_role_setting s CROSS JOIN pg_catalog.unnest(s.setconfig) c JOIN pg_catalog.pg_roles x
+          ON 'role=' || x.rolname = c WHERE s.setrole = r.oid AND pg_catalog.pg_has_role(r.oid, x.oid, '{may_set}')),
+    ARRAY(SELECT x.rolname::pg_catalog.text FROM pg_catalog.pg_roles x WHERE x.rolname = ANY (%(names)s)
+          AND x.oid <> r.oid AND pg_catalog.pg_has_role(r.oid, x.oid, 'USAGE')),
     {password},
-    ARRAY(SELECT datname::text FROM pg_database d WHERE d.datallowconn AND NOT d.datistemplate
-          AND has_database_privilege(r.oid, d.oid, 'CONNECT') ORDER BY 1),
+    ARRAY(SELECT datname::pg_catalog.text FROM pg_catalog.pg_database d WHERE d.datallowconn AND NOT d.datistemplate
+          AND pg_catalog.has_database_privilege(r.oid, d.oid, 'CONNECT') ORDER BY 1),
     {_may_grant("r", version)},
     r.rolname = current_user
-FROM pg_roles r WHERE r.rolname = ANY (%(names)s) OR r.rolname = current_user
+FROM pg_catalog.pg_roles r WHERE r.rolname = ANY (%(names)s) OR r.rolname = current_user
 """  # noqa: S608 # parts of ours
 
 

@@ -22,22 +22,22 @@ _LISTS: Final = frozenset(
 )
 
 _LOOK: Final = """
-SELECT r.oid, r.rolname, r.rolcanlogin, shobj_description(r.oid, 'pg_authid')
-FROM pg_roles r WHERE r.rolname = ANY(%s)
+SELECT r.oid, r.rolname, r.rolcanlogin, pg_catalog.shobj_description(r.oid, 'pg_authid')
+FROM pg_catalog.pg_roles r WHERE r.rolname = ANY(%s)
 """
 _MARKED: Final = """
-SELECT r.rolname, r.rolcanlogin, d.description FROM pg_roles r
-JOIN pg_shdescription d ON d.objoid = r.oid AND d.classoid = 'pg_authid'::regclass
+SELECT r.rolname, r.rolcanlogin, d.description FROM pg_catalog.pg_roles r
+JOIN pg_catalog.pg_shdescription d ON d.objoid = r.oid AND d.classoid = 'pg_catalog.pg_authid'::pg_catalog.regclass
 WHERE d.description LIKE %s ORDER BY 1
 """
 _SESSIONS: Final = """
-SELECT pid, usename, coalesce(host(client_addr), CASE WHEN backend_start IS NULL THEN '?' ELSE 'local' END),
+SELECT pid, usename, coalesce(pg_catalog.host(client_addr), CASE WHEN backend_start IS NULL THEN '?' ELSE 'local' END),
        coalesce(application_name, '?'), backend_start
-FROM pg_stat_activity
-WHERE usename = %s AND pid <> pg_backend_pid() AND coalesce(application_name, '') <> %s
+FROM pg_catalog.pg_stat_activity
+WHERE usename = %s AND pid <> pg_catalog.pg_backend_pid() AND coalesce(application_name, '') <> %s
   -- Without pg_read_all_stats the admin does not see what kind of process it is.
   AND (backend_type IN ('client backend', 'walsender')
-       OR backend_type IS NULL AND pid NOT IN (SELECT pid FROM pg_stat_subscription WHERE pid IS NOT NULL))
+       OR backend_type IS NULL AND pid NOT IN (SELECT pid FROM pg_catalog.pg_stat_subscription WHERE pid IS NOT NULL))
 ORDER BY backend_start
 """
 

@@ -28,6 +28,45 @@ if TYPE_CHECKING:
 Connection = psycopg.Connection[tuple[Any, ...]]
 
 APPLICATION: Final = "rotator"
+# What an admin's session looks names up in. Nobody but superusers can create anything in pg_catalog; and
+# temporary tables, which would come first where they are not listed, come last. PostgreSQL never looks
+# for functions and operators among temporary objects.
+PATH: Final = "pg_catalog, pg_temp"
+# A database's owner may set these for all of its sessions, the admin's too; what a client asks for at its
+# login goes before that.
+_HERMETIC: Final = (
+    f"search_path={PATH.replace(' ', '')}",
+    "local_preload_libraries=",
+    "standard_conforming_strings=on",
+    "quote_all_identifiers=off",
+    "DateStyle=ISO",
+    "IntervalStyle=postgres",
+)
+# Only superusers may create event triggers, and only they may do without them.
+_NO_TRIGGERS: Final = "event_triggers=off"
+_HAS_LOGIN_TRIGGERS: Final = 170_000
+# The same, where a pooler has dropped what was asked for at the login: safe under any path.
+_SET_AGAIN: Final = f"""
+SELECT pg_catalog.set_config('search_path', '{PATH}', false),
+       pg_catalog.set_config('standard_conforming_strings', 'on', false),
+       pg_catalog.set_config('quote_all_identifiers', 'off', false),
+       pg_catalog.set_config('DateStyle', 'ISO', false),
+       pg_catalog.set_config('IntervalStyle', 'postgres', false)
+"""
+# A database may also have a role for all of its sessions; one of the admin's own is the operator's wish.
+_SET_ROLE: Final = """
+SELECT pg_catalog.set_config('role', 'none', false)
+WHERE EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s CROSS JOIN pg_catalog.unnest(s.setconfig) c
+        JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+        WHERE s.setrole = 0 AND d.datname = pg_catalog.current_database() AND c LIKE 'role=%')
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s CROSS JOIN pg_catalog.unnest(s.setconfig) c
+        JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
+        WHERE r.rolname = session_user AND c LIKE 'role=%')
+"""
+_DEFAULT_PATH: Final = """
+SELECT CASE WHEN source OPERATOR(pg_catalog.=) 'configuration file' THEN reset_val ELSE boot_val END
+FROM pg_catalog.pg_settings WHERE name OPERATOR(pg_catalog.=) 'search_path'
+"""
 # Without a step around it, such as in `doctor`: how long an admin's work may take, in seconds.
 _NO_STEP: Final = 30.0
 # Kept back of a step's time, for ending on the server what our time was up for.
@@ -43,18 +82,19 @@ _POLL_SECONDS: Final = 0.02
 
 # The server's own limits, and the server processes that an earlier try of this step left behind.
 _PREPARE: Final = """
-SELECT set_config('application_name', %(label)s, false),
-       set_config('statement_timeout', %(statement)s, false),
-       set_config('lock_timeout', %(lock)s, false),
-       set_config('idle_in_transaction_session_timeout', %(statement)s, false),
-       CASE WHEN %(has_transaction)s THEN set_config('transaction_timeout', %(statement)s, false) END,
-       ARRAY(SELECT pid FROM pg_stat_activity
+SELECT pg_catalog.set_config('application_name', %(label)s, false),
+       pg_catalog.set_config('statement_timeout', %(statement)s, false),
+       pg_catalog.set_config('lock_timeout', %(lock)s, false),
+       pg_catalog.set_config('idle_in_transaction_session_timeout', %(statement)s, false),
+       CASE WHEN %(has_transaction)s THEN pg_catalog.set_config('transaction_timeout', %(statement)s, false) END,
+       ARRAY(SELECT pid FROM pg_catalog.pg_stat_activity
              WHERE %(label)s <> %(plain)s AND application_name = %(label)s
-               AND usename = current_user AND pid <> pg_backend_pid())
+               AND usename = current_user AND pid <> pg_catalog.pg_backend_pid()),
+       pg_catalog.current_setting('search_path')
 """
 _END: Final = """
-SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE pid = ANY(%s) AND application_name = %s AND usename = current_user AND pid <> pg_backend_pid()
+SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
+WHERE pid = ANY(%s) AND application_name = %s AND usename = current_user AND pid <> pg_catalog.pg_backend_pid()
 """
 # Refusals for which the admin's credential, looked up once more, may be another one by now.
 NO_STANDBY: Final = (
@@ -62,6 +102,8 @@ NO_STANDBY: Final = (
     " SELECT application_name, state, sync_state FROM pg_stat_replication"
 )
 _MAYBE_ROTATED: Final = ("28P01", "28000")
+_UNSUPPORTED: Final = "08P01"
+_MAY_NOT_SET: Final = ("42501", "42704")
 
 
 class Lost(Unknown):
@@ -123,6 +165,8 @@ class Server:
         self._at_work: threading.local = threading.local()
         self._idle: list[Link] = []
         self._guard: threading.Lock = threading.Lock()
+        # Whether the admin is known to be a superuser where event triggers can be turned off.
+        self._without_triggers: bool = False
         places = [split_address(one, options.port) for one in options.readers]
         # The replicas that applications read from.
         self.readers: tuple[Server, ...] = tuple(
@@ -261,6 +305,9 @@ class Server:
                 return self._prepared(link, limits, label, spared)
             except psycopg.Error:
                 link.close()
+            except BaseException:
+                link.close()
+                raise
         link = self._connect_admin(dbname, limits)
         try:
             with translated(self.where, "preparing a connection", reading=True):
@@ -281,7 +328,13 @@ class Server:
             },
         ).fetchone()
         link.limit(limits.call, limits.grace)
-        left_behind = [pid for pid in (row[-1] if row is not None else ()) if pid not in spared]
+        processes, path = (row[-2], row[-1]) if row is not None else ((), None)
+        if path != PATH:
+            raise Unavailable(
+                f"{self.where}: the admin's session does not keep its search_path, so functions of others could run as the admin.",
+                hint="Name the server itself as `host`, or a pooler in session mode: one in transaction mode shares sessions.",
+            )
+        left_behind = [pid for pid in processes if pid not in spared]
         if left_behind:
             self._end(link, left_behind, label, limits.call / 3)
         return link
@@ -290,7 +343,9 @@ class Server:
         if link.info.transaction_status is TransactionStatus.IDLE:
             try:
                 # While it waits here, it is not at work on anything that somebody may have to end.
-                _ = link.execute("SELECT set_config('application_name', %s, false)", [APPLICATION])
+                _ = link.execute(
+                    "SELECT pg_catalog.set_config('application_name', %s, false)", [APPLICATION]
+                )
             except psycopg.Error:
                 link.close()
                 return
@@ -335,19 +390,69 @@ class Server:
                     f"{self.where}: the server process {named} of an earlier try does not end, and may still act.",
                     hint=f"End it: SELECT pg_terminate_backend({processes[0]}). Where that does not help, it is stopped on the server's host: kill -CONT {processes[0]}",
                 )
-            _ = link.execute("SELECT pg_sleep(%s)", [_POLL_SECONDS])
+            _ = link.execute("SELECT pg_catalog.pg_sleep(%s)", [_POLL_SECONDS])
 
     def _connect_admin(self, dbname: str | None, limits: Limits) -> Link:
         admin = self._admin()
         try:
-            return self._connect(admin, dbname, limits)
+            return self._hermetic(self._connect_as(admin, dbname, limits), limits)
         except NotConnected as failed:
             # The admin's own password may just have been rotated: look once more.
             again = self._admin() if failed.state in _MAYBE_ROTATED else admin
             if again.password != admin.password or again.username != admin.username:
                 with suppress(NotConnected):
-                    return self._connect(again, dbname, limits)
+                    return self._hermetic(self._connect_as(again, dbname, limits), limits)
             raise self._admin_rejected(again.username, failed, limits) from None
+
+    def _connect_as(self, admin: Credential, dbname: str | None, limits: Limits) -> Link:
+        """Log in as the admin, in a session that only the server's superusers have a say in."""
+        triggers = (_NO_TRIGGERS,) if self._without_triggers else ()
+        try:
+            return self._connect(admin, dbname, limits, settings=(*_HERMETIC, *triggers))
+        except NotConnected as failed:
+            if failed.state == _UNSUPPORTED:  # a pooler's word
+                return self._connect(admin, dbname, limits)
+            if triggers and failed.state in _MAY_NOT_SET:
+                self._without_triggers = False
+                return self._connect(admin, dbname, limits, settings=_HERMETIC)
+            raise
+
+    def _hermetic(self, link: Link, limits: Limits) -> Link:
+        """See that no name of others can be found, whatever became of what was asked for."""
+        link.limit(limits.call, limits.grace)
+        superuser = link.info.parameter_status("is_superuser") == "on"
+        try:
+            with translated(self.where, "preparing a connection", reading=True):
+                _ = link.execute(_SET_AGAIN)
+                _ = link.execute(_SET_ROLE)
+                if superuser and link.info.server_version >= _HAS_LOGIN_TRIGGERS:
+                    _ = link.execute("SET event_triggers TO off")
+                    # From now on at the login already.
+                    self._without_triggers = True
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    def default_path(self, database: str) -> str:
+        """Return the `search_path` that the server's configuration has for everybody.
+
+        It is seen in a session that did not ask for another one. That session is asked for nothing
+        else, by a statement that is safe under any path.
+        """
+        ctx: StepContext | None = getattr(self._at_work, "ctx", None)
+        limits = Limits.of(ctx)
+        try:
+            link = self._connect(self._admin(), database, limits)
+        except NotConnected as failed:
+            raise self._admin_rejected(self._admin().username, failed, limits) from None
+        link.limit(limits.call, limits.grace)
+        try:
+            with translated(self.where, "reading the default search_path", reading=True):
+                row = link.execute(_DEFAULT_PATH).fetchone()
+                return str(row[0]) if row is not None else ""
+        finally:
+            link.close()
 
     def _admin_rejected(self, name: str, failed: NotConnected, limits: Limits) -> Transient:
         from rotations.postgresql import causes  # noqa: PLC0415 # which imports this module
@@ -369,8 +474,12 @@ class Server:
         dbname: str | None,
         limits: Limits,
         certificate: Certificate | None = None,
+        *,
+        settings: tuple[str, ...] = (),
     ) -> Link:
+        """Log in once. `settings`: what the session begins with, before those of the server."""
         options = self.options
+        given = (f"statement_timeout={limits.milliseconds}", *settings)
         mode, authority = options.tls()
         if certificate is None and options.sslcert is not None and options.sslkey is not None:
             certificate = Certificate(certificate=options.sslcert, key=options.sslkey)
@@ -387,7 +496,7 @@ class Server:
                 "application_name": APPLICATION,
                 "client_encoding": "UTF8",
                 "tcp_user_timeout": _SILENCE_MS,
-                "options": f"-c statement_timeout={limits.milliseconds}",
+                "options": " ".join(f"-c {one}" for one in given),
                 # Only what is given here counts: no password file, no client certificate by chance.
                 "passfile": "/dev/null",  # the name of an empty file
                 "gssencmode": "disable",

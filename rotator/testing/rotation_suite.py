@@ -338,6 +338,18 @@ class RotationSuite(Sampled):
         assert place.state() == before
         assert old.password.reveal() not in str(findings)
 
+    # -- what others have put there ------------------------------------------------------------
+
+    def test_nothing_that_others_planted_runs_as_the_admin(self, place: Place) -> None:
+        """Over a whole rotation, its withdrawal, and all that only looks."""
+        if place.world.plant is None:
+            pytest.skip("the world plants nothing")
+        ran = place.world.plant()
+        try:
+            _whole_turn(place)
+        finally:
+            assert list(ran()) == []
+
     # -- the harness ---------------------------------------------------------------------------
 
     def test_it_survives_crashes_and_failures(
@@ -345,6 +357,23 @@ class RotationSuite(Sampled):
     ) -> None:
         """Before and after its calls, in every scenario that the world allows, all promises hold."""
         assert assert_survives_crashes(make_world, sample=tried) > 0
+
+
+def _whole_turn(place: Place) -> None:
+    """Rotate, withdraw, and look in every way that the rotation has."""
+    old = place.create()
+    rotation = place.again()
+    if isinstance(rotation, Explains):
+        _ = rotation.explain(old, place.ctx(old))
+    if isinstance(rotation, Examines):
+        _ = rotation.examine(old, place.ctx(old))
+    rotation.withdraw(place.create(old), place.ctx(old))
+    new = place.create(old)
+    _ = rotation.verify(new, place.ctx(old))
+    if isinstance(rotation, CountsSessions):
+        _ = rotation.sessions(new.username, place.ctx(new))
+    rotation.revoke(old, place.ctx(new))
+    assert place.probe(new)
 
 
 class Place:

@@ -11,6 +11,7 @@ from rotations.mysql.accounts import digest_of
 from rotations.mysql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret
 from rotator.testing.crash import Effects, World
+from tests.mysql import plants
 from tests.mysql.dialects import dialect_of, is_let_in
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def worlds(
     )
     admin = Credential(username=ADMIN, password=Secret(_PASSWORD))
     sessions: list[Any] = []
+    ended: list[Callable[[], None]] = []
 
     def open_session(world: World, login: str) -> None:
         password = world.password_of(login)
@@ -61,7 +63,14 @@ def worlds(
         _account(server, f"{name}_legacy", f"IDENTIFIED BY '{password}'")
         return Credential(username=f"{name}_legacy", password=Secret(password))
 
+    def plant() -> Callable[[], list[str]]:
+        planted = plants.plant(server)
+        ended.append(planted.remove)
+        return planted.ran
+
     def end(name: str) -> None:
+        while ended:
+            ended.pop()()
         # Thousands of worlds on one server: each would read the accounts of all that were before it.
         close_sessions()
         users = list(dialect.accounts(server, f"{name}_"))
@@ -92,6 +101,7 @@ def worlds(
         world.open_session = lambda login: open_session(world, login)
         world.close_sessions = close_sessions
         world.foreign = lambda: foreign(name)
+        world.plant = plant
         return world
 
     try:

@@ -12,6 +12,7 @@ from rotations.postgresql import PLUGIN
 from rotations.postgresql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret
 from rotator.testing.crash import Effects, World
+from tests.postgresql import plants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ def worlds(
         watcher.execute(f"CREATE ROLE {ADMIN} SUPERUSER LOGIN PASSWORD '{_PASSWORD}'")
     admin = Credential(username=ADMIN, password=Secret(_PASSWORD))
     sessions: list[psycopg.Connection[Any]] = []
+    ended: list[Callable[[], None]] = []
 
     def ask(query: str, name: str) -> set[tuple[Any, ...]]:
         return set(watcher.execute(query, [f"{name}\\_%"]).fetchall())
@@ -57,7 +59,14 @@ def worlds(
         watcher.execute(f"CREATE ROLE {login} LOGIN PASSWORD '{password}'")
         return Credential(username=login, password=Secret(password))
 
+    def plant(server: ScratchPostgres) -> Callable[[], list[str]]:
+        planted = plants.plant(server, "postgres", ADMIN, owner="pg_database_owner")
+        ended.append(planted.remove)
+        return planted.ran
+
     def end(name: str) -> None:
+        while ended:
+            ended.pop()()
         # Thousands of worlds on one server: each would read the roles of all that were before it.
         close_sessions()
         found = ask("SELECT quote_ident(rolname) FROM pg_roles WHERE rolname LIKE %s", name)
@@ -95,6 +104,7 @@ def worlds(
         world.open_session = lambda login: open_session(world, login)
         world.close_sessions = close_sessions
         world.foreign = lambda: foreign(name)
+        world.plant = lambda: plant(server)
         return world
 
     try:

@@ -48,6 +48,8 @@ ADMIN_RULES: Final = (
 )
 ADMIN: Final = "admin-of-worlds"
 _PASSWORD: Final = "an-admin-of-the-tests"
+# By which scripts and functions run.
+_CALLS: Final = ("eval", "evalsha", "fcall")
 _numbers = itertools.count(1)
 
 
@@ -126,6 +128,7 @@ def worlds(
         world.open_session = lambda login: open_session(world, login)
         world.close_sessions = close_sessions
         world.foreign = lambda: foreign(name)
+        world.plant = lambda: plant(servers)
         made[name] = world
         return world
 
@@ -134,6 +137,30 @@ def worlds(
     finally:
         for world in [*made.values()]:
             world.close()
+
+
+def plant(servers: list[ScratchValkey]) -> Callable[[], list[str]]:
+    """Load functions with the names of commands; return what tells which scripts or functions were called.
+
+    A module cannot take the name of a command that is there.
+    """
+    names = ("acl", "auth", "client", "cluster", "command", "config", "info", "role")
+    register = "".join(
+        f"redis.register_function('{one}', function() return 1 end)\n" for one in names
+    )
+    servers[0].run("FUNCTION LOAD", "REPLACE", "#!lua name=planted\n" + register)
+
+    def called() -> list[str]:
+        stats = [(server, server.run("INFO", "commandstats")) for server in servers]
+        return [
+            f"{name} at {server.port}: {found[name]}"
+            for server, found in stats
+            for name in sorted(found)
+            if name.removeprefix("cmdstat_").split("_")[0] in _CALLS
+        ]
+
+    before = called()
+    return lambda: [one for one in called() if one not in before]
 
 
 def secret_options(strategy: str, name: str) -> SecretOptions:

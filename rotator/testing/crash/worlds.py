@@ -89,6 +89,8 @@ class World:
     through the plugin's `probe` unless something else is given. `state` is compared before and
     after calls that must change nothing. `open_session` opens one for the current login, and
     `close_sessions` closes all; without them the scenarios with sessions are left out.
+    `plant` puts on the target whatever an application could make the admin run, and returns a function
+    that returns what of it has run as the admin.
     `refuse_next` makes the target refuse the next candidate. `foreign` makes a login that bears no
     mark of ours, to be adopted. `write_by_hand` makes a credential current in the backend as
     somebody would who knows nothing of us, and returns its version.
@@ -114,6 +116,7 @@ class World:
     open_session: Callable[[str], None] | None = None
     close_sessions: Callable[[], None] | None = None
     refuse_next: Callable[[], None] | None = None
+    plant: Callable[[], Callable[[], Sequence[str]]] | None = None
     foreign: Callable[[], Credential] | None = None
     write_by_hand: Callable[[Credential], str] | None = None
     rotations: Callable[[], int] | None = None
