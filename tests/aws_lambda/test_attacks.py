@@ -121,6 +121,73 @@ def test_a_login_that_was_written_into_the_secret_for_a_while_is_not_closed(eith
     assert either.accepts(either.served())
 
 
+@pytest.mark.parametrize("strategy", ["new-user", "alternating-users"])
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("group", "dba"),
+        ("users", ["app", "dba_login"]),
+        ("username", "dba_login"),
+        ("valid_days", 9999),
+        ("password_encryption", "md5"),
+        ("sslcert", "/etc/passwd"),
+    ],
+)
+def test_who_writes_the_value_gets_no_other_rights_by_it(
+    world: World, strategy: str, option: str, value: object
+):
+    """What chooses groups, logins and limits comes from where only operators write."""
+    with world.server.connect() as admin:
+        admin.execute(b"CREATE ROLE dba NOLOGIN; GRANT dba TO master WITH ADMIN OPTION")
+        # It holds nothing by itself, as is advised: so nothing that it owns is in the way.
+        admin.execute(b"REASSIGN OWNED BY app TO app_owner; DROP OWNED BY app")
+    try:
+        ours = {"strategy": strategy, "options": {option: value, "prefix": "app"}}
+        world.secret(masterarn=world.master(), rotator=ours)
+        before = world.served()
+        (error, *_) = world.rotate()
+        tag = f"rotator-option-{option.replace('_', '-')}"
+        assert f"sets the option {option!r}" in str(error)
+        assert tag in str(error)
+        assert "ROTATOR_OPTIONS" in str(error)
+        assert world.served() == before
+        assert world.logins() == {"app"}
+        with world.server.connect() as admin:
+            found = "SELECT FROM pg_auth_members WHERE roleid = 'dba'::regrole AND member <> 'master'::regrole"
+            assert admin.execute(found).fetchall() == []
+    finally:
+        with world.server.connect() as admin:
+            admin.execute(b"DROP ROLE dba")
+
+
+def test_what_the_operator_says_may_stay_in_the_value(world: World):
+    """While a secret moves from the one to the other."""
+    ours = {"strategy": "new-user", "options": {"group": "app_owner"}}
+    world.secret(masterarn=world.master(), rotator=ours)
+    world.tag(group="app_owner")
+    with world.server.connect() as admin:
+        admin.execute(b"REASSIGN OWNED BY app TO app_owner; DROP OWNED BY app")
+    assert world.rotate() == []
+    assert world.served()["username"].startswith("app_owner_")
+
+
+@pytest.mark.parametrize(
+    ("tags", "said"),
+    [
+        ({"rotator-option-groop": "x"}, "Did you mean `group`"),
+        ({"rotator-option-valid-days": "many"}, "is no number"),
+        ({"rotator-strategy": "new-usr"}, "no strategy 'new-usr'"),
+    ],
+)
+def test_a_tag_that_makes_no_sense_is_named(world: World, tags: dict[str, str], said: str):
+    """With what would be right."""
+    world.secret(masterarn=world.master())
+    world.aws.secret(world.name).tags |= tags
+    (error, *_) = world.rotate()
+    assert said in str(error)
+    assert world.logins() == {"app"}
+
+
 @pytest.mark.parametrize(
     "key", ["ssl", "masterarn", "dbname", "rotator", "host", "port", "engine", "extra"]
 )
@@ -291,11 +358,9 @@ def test_before_the_old_login_goes_what_is_current_is_tried_again(
 
 
 def test_other_names_than_the_templates_take_turns(either: World):
-    """`users` among the secret's own options."""
-    options = {"users": ["app", "app_green"], "group": "app_owner"}
-    either.secret(
-        masterarn=either.master(), rotator={"strategy": "alternating-users", "options": options}
-    )
+    """`users` among the operator's options."""
+    either.secret(masterarn=either.master())
+    either.tag(users="app app_green", group="app_owner")
     with either.server.connect() as admin:
         admin.execute(b"REASSIGN OWNED BY app TO app_owner; DROP OWNED BY app")
     for expected in ("app_green", "app", "app_green"):
@@ -355,8 +420,8 @@ def test_where_the_label_of_a_half_done_rotation_was_removed_the_next_one_mends_
 
 def test_a_login_of_a_rotation_that_was_cancelled_is_not_left_behind(either: World):
     """Its label is gone, so nobody comes back to it."""
-    ours = {"strategy": "new-user", "options": {"group": "app_owner", "prefix": "app"}}
-    either.secret(masterarn=either.master(), rotator=ours)
+    either.environ |= {"ROTATOR_STRATEGY": "new-user", "ROTATOR_OPTIONS": '{"group": "app_owner"}'}
+    either.secret(masterarn=either.master())
     with either.server.connect() as admin:
         admin.execute(b"REASSIGN OWNED BY app TO app_owner; DROP OWNED BY app")
     either.aws.steps = lambda: ["createSecret", "setSecret"]

@@ -69,9 +69,10 @@ def test_secrets_manager_is_asked_for_no_value_twice(world: World, *, is_pair: b
 
 
 def test_a_new_user_each_time(either: World):
-    """Named in the secret's own key, which stays."""
-    ours = {"strategy": "new-user", "options": {"group": "app_owner", "prefix": "app"}}
+    """Named in the secret's own key, which stays; the group comes from the operator, by a tag."""
+    ours = {"strategy": "new-user", "options": {"prefix": "app"}}
     either.secret(masterarn=either.master(), rotator=ours)
+    either.tag(group="app_owner")
     with either.server.connect() as admin:
         admin.execute(b"REASSIGN OWNED BY app TO app_owner; DROP OWNED BY app")
     for _ in range(3):

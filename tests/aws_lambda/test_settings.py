@@ -22,6 +22,8 @@ _PASSWORD_OF_THE_JOURNAL = "hunter2"
     [
         ({"ROTATOR_GRACE": "a day"}, "ROTATOR_GRACE"),
         ({"ROTATOR_DRAIN_THEN": "wait"}, "ROTATOR_DRAIN_THEN"),
+        ({"ROTATOR_OPTIONS": '["group"]'}, "ROTATOR_OPTIONS is no JSON object"),
+        ({"ROTATOR_OPTIONS": "{"}, "ROTATOR_OPTIONS is no JSON object"),
         ({"ROTATOR_STRATEGY": "alternating-user"}, "ROTATOR_STRATEGY: no plugin has a strategy"),
         ({"ROTATOR_SSLROOTCERT": "/no/such.pem"}, "ROTATOR_SSLROOTCERT: there is no file /no/such"),
         ({"SECRETS_MANAGER_ENDPOINT": "vpce-1.amazonaws.com"}, "SECRETS_MANAGER_ENDPOINT"),

@@ -99,6 +99,13 @@ class World:
         self.aws.by_hand("prod/db/master", json.dumps({k: v for k, v in value.items() if v}))
         return self.aws.secret("prod/db/master").arn
 
+    def tag(self, **options: str) -> None:
+        """Have an operator tag the secret with options."""
+        kept = self.aws.secret(self.name)
+        kept.tags |= {
+            f"rotator-option-{name.replace('_', '-')}": text for name, text in options.items()
+        }
+
     def function(self) -> Function:
         """Return one as a cold start makes it."""
         environ = {

@@ -61,6 +61,12 @@ variable "strategy" {
   description = "Null: alternating-users where the secret has a masterarn, else single-user."
 }
 
+variable "options" {
+  type        = any
+  default     = null
+  description = "Options of all these secrets, such as { group = \"app_owner\" }. Of one secret: its tags rotator-option-..."
+}
+
 variable "grace" {
   type        = string
   default     = "24h"
@@ -214,6 +220,7 @@ locals {
         ROTATOR_DRAIN_WAIT         = var.drain_wait
         ROTATOR_DRAIN_THEN         = var.drain_then
         ROTATOR_STRATEGY           = var.strategy
+        ROTATOR_OPTIONS            = var.options == null ? null : jsonencode(var.options)
         ROTATOR_JOURNAL            = var.journal
         ROTATOR_JOURNAL_PASSWORD   = var.journal_secret_arn == null ? null : "aws:${var.journal_secret_arn}#password"
         ROTATOR_SSLROOTCERT        = var.ca_file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from rotator.core.errors import Conflict, UsageError
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 _CLONE: Final = "_clone"
 # Our own key in the secret's JSON: {"strategy": "...", "options": {...}}.
 OURS: Final = "rotator"
+# The same, where only operators write: tags of the secret, and the function's environment.
+STRATEGY_TAG: Final = "rotator-strategy"
+OPTION_TAG: Final = "rotator-option-"
+OPTIONS_VARIABLE: Final = "ROTATOR_OPTIONS"
+# What the value may say, since it gives no login more than it has: who may write the value is often the
+# application itself. What a new login is called and must be able to do, and where it is tried.
+HARMLESS: Final = frozenset({"login_dbname", "prefix", "privileges", "probes"})
 _YES: Final = (True, "true", "True", "TRUE")
 NO: Final = (False, "false", "False", "FALSE")
 
@@ -49,9 +56,16 @@ class Described:
         )
 
 
-def described(
-    current: Version, default_strategy: str | None, sslrootcert: Path | None
-) -> Described:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operators:
+    """What operators say of a secret: by the function's environment, and by the secret's tags."""
+
+    strategy: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict[str, object])
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def described(current: Version, operators: Operators, sslrootcert: Path | None) -> Described:
     """Read the JSON of what is current. Raises `UsageError` that names the key."""
     fields = current.credential.fields
     engine, host = fields.get("engine"), fields.get("host")
@@ -69,7 +83,7 @@ def described(
     master = fields.get("masterarn")
     ours = fields.get(OURS)
     given = cast("Mapping[str, object]", ours) if isinstance(ours, dict) else {}
-    strategy = given.get("strategy") or default_strategy
+    strategy = operators.tags.get(STRATEGY_TAG) or given.get("strategy") or operators.strategy
     if strategy is None:
         strategy = "alternating-users" if master else "single-user"
     known = [one.name for one in plugin.info.strategies]
@@ -92,7 +106,8 @@ def described(
         str(strategy),
         current.credential.username,
         (base, base + _CLONE),
-        cast("Mapping[str, Any]", extra) if isinstance(extra, dict) else {},
+        operators,
+        cast("Mapping[str, object]", extra) if isinstance(extra, dict) else {},
     )
     return Described(
         plugin=plugin,
@@ -162,8 +177,10 @@ def _secret_options(
     strategy: str,
     username: str,
     pair: tuple[str, str],
-    extra: Mapping[str, Any],
+    operators: Operators,
+    said: Mapping[str, object],
 ) -> object:
+    """`said`: what the secret's value says, which counts where it can do no harm."""
     known = {one.name: one for one in dataclasses.fields(info.secret_options)}
     given: dict[str, Any] = {}
     if strategy == "alternating-users":
@@ -171,15 +188,67 @@ def _secret_options(
         given = {"users": pair, "group": pair[0]}
     elif strategy in ("single-user", "dual-password"):
         given = {"username": username}
-    for name, value in extra.items():
-        if name not in known:
+    theirs = _operators_options(info, operators)
+    for name, value in said.items():
+        _require_known(f"the key {OURS!r} of the secret", name, info)
+        if name in HARMLESS:
+            given[name] = _as_option(value)
+        elif theirs.get(name) != _as_option(value):
+            tag = OPTION_TAG + name.replace("_", "-")
             raise UsageError(
-                f"the key {OURS!r} of the secret has an option {name!r}, which {info.name} does not know.",
+                f"the key {OURS!r} of the secret sets the option {name!r}, by which whoever writes the value could get other rights.",
                 safety="Nothing was changed.",
-                hint=f"{near(name, known)} Known: {', '.join(known)}.".strip(),
+                hint=f"Set it where only operators write, and take it out of the value: the secret's tag {tag}, or {OPTIONS_VARIABLE} of the function for all its secrets.",
             )
-        given[name] = tuple(cast("list[Any]", value)) if isinstance(value, list) else value
+    given |= theirs
     return info.secret_options(**{key: one for key, one in given.items() if key in known})
+
+
+def _operators_options(info: PluginInfo, operators: Operators) -> dict[str, object]:
+    """Return the options that operators have set; a secret's tags go before the environment."""
+    found: dict[str, object] = {}
+    for name, value in operators.options.items():
+        _require_known(OPTIONS_VARIABLE, name, info)
+        found[name] = _as_option(value)
+    for tag, text in operators.tags.items():
+        if tag.startswith(OPTION_TAG):
+            name = tag.removeprefix(OPTION_TAG).replace("-", "_")
+            known = _require_known(f"the tag {tag!r} of the secret", name, info)
+            found[name] = _from_tag(tag, text, known)
+    return found
+
+
+def _require_known(place: str, name: str, info: PluginInfo) -> dataclasses.Field[Any]:
+    known = {one.name: one for one in dataclasses.fields(info.secret_options)}
+    if name not in known:
+        raise UsageError(
+            f"{place} has an option {name!r}, which {info.name} does not know.",
+            safety="Nothing was changed.",
+            hint=f"{near(name, known)} Known: {', '.join(known)}.".strip(),
+        )
+    return known[name]
+
+
+def _as_option(value: object) -> object:
+    return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
+
+
+def _from_tag(tag: str, text: str, option: dataclasses.Field[Any]) -> object:
+    """Read a tag's text as what an option is: a list is separated by blanks."""
+    kind = str(option.type)
+    if kind.startswith("tuple"):
+        return tuple(text.split())
+    if kind.startswith("bool"):
+        return text in _YES
+    if kind.startswith("int"):
+        try:
+            return int(text)
+        except ValueError:
+            raise UsageError(
+                f"the tag {tag!r} of the secret is no number: {text!r}.",
+                safety="Nothing was changed.",
+            ) from None
+    return text
 
 
 def _number(port: object) -> int:

@@ -22,7 +22,7 @@ from rotator.engine import Engine, ManagedSecret
 from rotator.faces.aws_lambda import lines
 from rotator.faces.aws_lambda import settings as environment
 from rotator.faces.aws_lambda.admins import Master, Own, tags_of
-from rotator.faces.aws_lambda.described import Described, check_pending, described
+from rotator.faces.aws_lambda.described import Described, Operators, check_pending, described
 from rotator.faces.aws_lambda.events import Event, request_of, require_account, sound, swept
 from rotator.faces.aws_lambda.memory import Memory
 from rotator.faces.aws_lambda.reader import on_reader
@@ -597,7 +597,13 @@ class Function:
             current=current,
             head=Head.parse(tags.get(led.HEAD_TAG)),
             memory=Memory.parse(tags.get(led.STATE_TAG)) if self._is_log else None,
-            about=described(current, self._settings.strategy, self._settings.sslrootcert),
+            about=described(
+                current,
+                Operators(
+                    strategy=self._settings.strategy, options=self._settings.options, tags=tags
+                ),
+                self._settings.sslrootcert,
+            ),
         )
 
     def _others(self, known: _Known) -> tuple[Version, ...]:

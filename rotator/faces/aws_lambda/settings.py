@@ -6,17 +6,19 @@ mean the same here.
 
 from __future__ import annotations
 
+import json
 import string
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from rotator.backends.aws.options import AwsOptions
 from rotator.core import durations
 from rotator.core.errors import UsageError
 from rotator.core.model import DrainThen, Policy
 from rotator.core.passwords import MINIMUM_BITS, PasswordPolicy
+from rotator.faces.aws_lambda.described import OPTIONS_VARIABLE
 from rotator.journal import address
 from rotator.plugins import require_strategy
 
@@ -59,6 +61,7 @@ class Settings:
     region: str | None
     endpoint: str | None
     strategy: str | None
+    options: Mapping[str, object]
     journal: str
     journal_password: str | None
     sslrootcert: Path | None
@@ -86,12 +89,29 @@ def settings(environ: Mapping[str, str]) -> Settings:
         region=environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION"),
         endpoint=_endpoint(environ),
         strategy=strategy,
+        options=_options(environ),
         journal=_journal(environ, authorities),
         journal_password=environ.get("ROTATOR_JOURNAL_PASSWORD") or None,
         sslrootcert=authorities,
         policy=policy,
         warnings=tuple(_warnings(environ, policy.password)),
     )
+
+
+def _options(environ: Mapping[str, str]) -> Mapping[str, object]:
+    """Return what all secrets of the function have, as the plugins' options."""
+    given = environ.get(OPTIONS_VARIABLE)
+    if not given:
+        return {}
+    try:
+        found: object = json.loads(given)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise UsageError(
+            f"{OPTIONS_VARIABLE} is no JSON object.", hint='Such as {"group": "app_owner"}'
+        )
+    return cast("Mapping[str, object]", found)
 
 
 def _authorities(environ: Mapping[str, str]) -> Path | None:
