@@ -240,6 +240,9 @@ class _Login:
                 f"there is no account {like!r} whose grants a new login could get.",
                 hint="Name one in the secret's option `like`.",
             )
+        if like is not None and ctx.current is not None and ctx.current.username == like:
+            # Whoever may write the backend could name any account there, and get what that one has.
+            self._require_ours(_own_mark(accounts, like, ctx), like, ctx)
         mark, made = _own_mark(accounts, new.username, ctx), accounts.look(new.username)
         if made:
             self._require_ours(mark, new.username, ctx)

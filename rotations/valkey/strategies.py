@@ -255,6 +255,11 @@ class AlternatingUsers(Login):
         """Give the other user the current one's rules and a password, in one command for each node."""
         like = ctx.current.username if ctx.current else self._options.like
         with self._creating(new, ctx) as places:
+            if ctx.current is not None:
+                # Whoever may write the backend could name any user there, and get what that one may.
+                for node, users in places:
+                    name = ctx.current.username
+                    require_ours(users.mark(ctx.names, name), name, node, ctx, self._options.users)
             self._make(places, new, like, ctx)
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:

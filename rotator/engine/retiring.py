@@ -189,9 +189,10 @@ def _end_open(work: Work, journal: Journal, opened: RotationRecord, asked: Retir
 def _current(secret: ManagedSecret, record: SecretRecord) -> Version | None:
     """Return what is served, which must be what the journal knows: anything else is not ours to end."""
     current = marked(secret.backend, f"backend {secret.backend_name}").current(secret.path)
-    if current is not None and current.id != record.version:
+    known = current is not None and (current.id, current.credential.username)
+    if current is not None and known != (record.version, record.login):
         raise Conflict(
-            f"somebody else wrote to the backend: it holds version {current.id}, the journal knows {record.version}.",
+            f"somebody else wrote to the backend: it holds version {current.id} for login {current.credential.username!r}, the journal knows {record.version} for {record.login!r}.",
             hint=f"If the version that is there is yours: rotator adopt {secret.name}",
             safety="Nothing was changed.",
         )

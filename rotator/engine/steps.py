@@ -229,7 +229,7 @@ class Steps:
         expected = text(history[0].data, "old_version")
         current = self._current or self._backend.current(self._secret.path)
         self._current = None
-        if (current.id if current else None) != expected:
+        if not _is_version(current, expected, text(history[0].data, "old_login")):
             raise _written_by_others(self._secret, expected)
         credential = current.credential if current else None
         self.copies.check(credential)
@@ -298,10 +298,10 @@ class Steps:
         }
 
     def _copy(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
-        kept = made_current(history)
-        if self._current is None or self._current.id != kept:
+        kept, login = made_current(history), made_current(history, "login")
+        if not _is_version(self._current, kept, login):
             self._current = self._backend.current(self._secret.path)
-        if self._current is None or self._current.id != kept:
+        if self._current is None or not _is_version(self._current, kept, login):
             raise _no_longer_served(self._secret.name, kept)
         old = text(history[0].data, "old_version")
 
@@ -332,11 +332,13 @@ class Steps:
             else text(history[0].data, "old_version")
         )
         current = self._backend.current(path)
-        if current is None or current.id != kept:
+        if current is None or not _is_version(current, kept, made_current(history, "login")):
             raise _no_longer_served(self._secret.name, kept)
         self.copies.require_held(current.credential, history)
         held = self._backend.read(path, gone) if gone else None
-        old = held.credential if held else Credential(username=login, password=Secret(""))
+        # By its number it may be another value by now.
+        known = held is not None and held.credential.username == login
+        old = held.credential if held and known else Credential(username=login, password=Secret(""))
         ctx = self.context(current.credential, end_sessions=end_sessions)
         self._require_current(current.credential, history, ctx)
         self._rotation.revoke(old, ctx)
@@ -386,6 +388,9 @@ class Steps:
         old, new = text(history[0].data, "old_version"), _finished(history, Step.PUBLISH)
         if old is None or new is None:
             raise Conflict("there is no earlier version to go back to.")
+        kept = self._backend.read(path, old)
+        if kept is not None and not _is_version(kept, old, text(history[0].data, "old_login")):
+            raise _written_by_others(self._secret, old)
         self._require_lease()
         version = self._backend.restore(path, expect=new, to=old)
         back = self._backend.read(path, version)
@@ -406,6 +411,9 @@ class Steps:
                 "the new credential is the one that the backend serves, so it was not withdrawn.",
                 hint="Look at the backend's own record of who made it current.",
             )
+        old, old_login = (text(history[0].data, key) for key in ("old_version", "old_login"))
+        if current is not None and current.id == old and not _is_version(current, old, old_login):
+            raise _written_by_others(self._secret, old)
         credential = current.credential if current else None
         ctx = self.context(credential)
         if credential is not None and self._wrote_nothing(history):
@@ -508,7 +516,7 @@ class Steps:
         expected = text(history[0].data, "old_version")
         if self._current is None:
             self._current = self._backend.current(self._secret.path)
-        if (self._current.id if self._current else None) != expected:
+        if not _is_version(self._current, expected, text(history[0].data, "old_login")):
             raise _written_by_others(self._secret, expected)
         return self._current.credential if self._current else None
 
@@ -566,9 +574,16 @@ def _place(error: Exception) -> str:
     return f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"
 
 
+def _is_version(found: Version | None, version: str | None, login: str | None) -> bool:
+    """Return whether this is the version that the journal knows: its number, and whose login it is."""
+    if found is None:
+        return version is None
+    return found.id == version and login in (None, found.credential.username)
+
+
 def _written_by_others(secret: ManagedSecret, expected: str | None) -> Conflict:
     return Conflict(
-        f"somebody else wrote to {secret.path!r} in {secret.backend_name!r}: it no longer holds version {expected}.",
+        f"somebody else wrote to {secret.path!r} in {secret.backend_name!r}: it no longer holds version {expected} as it was.",
         hint=f"If what is there now is right, take it over: rotator adopt {secret.name}",
     )
 
@@ -589,13 +604,13 @@ def _finished(history: list[Event], step: Step, key: str = "version") -> str | N
     return None
 
 
-def made_current(history: list[Event]) -> str | None:
+def made_current(history: list[Event], key: str = "version") -> str | None:
     """Return the version that must be current now: published, restored, or since adopted."""
     for event in reversed(history):
         if event.kind is Kind.ADOPTED or (
             event.kind is Kind.FINISHED and event.step in (Step.PUBLISH, Step.RESTORE)
         ):
-            return text(event.data, "version")
+            return text(event.data, key)
     return None
 
 

@@ -132,7 +132,7 @@ class Work:
         secret = self._secret
         self._more_candidates = more
         current = self._marked_backend().current(secret.path)
-        self._check_known(record, current.id if current else None)
+        self._check_known(record, current)
         rotation_id = rotation_id or new_id(self._world.entropy)
         requested = NewEvent(
             kind=Kind.REQUESTED,
@@ -487,12 +487,9 @@ class Work:
         if current is None:
             raise Conflict(f"what was written to {secret.path!r} could not be read back.")
         events, looked_at = list(beside), bool(beside)
-        if (
-            record is None
-            or record.version != current.id
-            or record.login != current.credential.username
-        ):
-            age = self._age(record, current, made_at)
+        written_anew = self._written_anew(record, current) is not None
+        if record is None or record.version != current.id or written_anew:
+            age = self._age(None if written_anew else record, current, made_at)
             since = moment(age, "since") or self._clock.now()
             due = next_due(secret.policy, since, secret.name)
             data = {**self._taken_over(current, reason), **age, **as_data(secret.policy, due)}
@@ -736,6 +733,25 @@ class Work:
         """Write several events at once, or none of them."""
         return self._append(events)
 
+    def _written_anew(self, record: SecretRecord | None, current: Version | None) -> str | None:
+        """Return how a version differs from what the journal knows of it; None where it does not.
+
+        A version's number proves nothing: a backend may begin to count anew once a secret was removed.
+        """
+        if record is None or current is None:
+            return None
+        if record.login is not None and record.login != current.credential.username:
+            return _unlike(current, record.login)
+        newest = next(iter(self._journal.rotations(self._secret.name, 1)), None)
+        if (
+            newest is not None
+            and newest.new_version == current.id
+            and newest.published_at == record.rotated_at
+            and newest.id != current.rotation_id
+        ):
+            return f"it does not bear the mark of rotation {newest.id}, which published it"
+        return None
+
     # -- the ports -----------------------------------------------------------------------------
 
     def steps(self, rotation_id: str, record: SecretRecord | None) -> Steps:
@@ -794,12 +810,20 @@ class Work:
             if left > piece and self._lease is not None:
                 self._journal.append(self._lease, [], self._ttl)
 
-    def _check_known(self, record: SecretRecord | None, version: str | None) -> None:
+    def _check_known(self, record: SecretRecord | None, current: Version | None) -> None:
         """Refuse to replace a credential that neither we nor a person put under our care."""
         known = record.version if record else None
-        if version == known:
-            return
+        version = current.id if current else None
         name = self._secret.name
+        if version == known:
+            written_anew = self._written_anew(record, current)
+            if written_anew is not None:
+                raise Conflict(
+                    f"somebody else wrote version {version} in the backend anew: {written_anew}.",
+                    safety="Nothing was changed.",
+                    hint=f"Find out who did: whoever may remove a secret there can write the same version again. If what is there is right, take it over: rotator adopt {name}",
+                )
+            return
         if known is None:
             raise UsageError(
                 "the backend already holds a credential that rotator has not taken over.",
@@ -816,6 +840,10 @@ class Work:
             safety="Nothing was changed.",
             hint=f"If the version that is there is right, take it over: rotator adopt {name}",
         )
+
+
+def _unlike(current: Version, login: str | None) -> str:
+    return f"it is for login {current.credential.username!r}, and the journal knows {login!r}"
 
 
 def _has_got(history: list[Event], to: Step | None) -> bool:
