@@ -19,6 +19,7 @@ from rotator.core.hosts import is_local
 from rotator.core.led import Followed, SelfRotating
 from rotator.core.logins import (
     candidate,
+    counted_rights,
     next_of_pair,
     not_ours,
     passed,
@@ -161,6 +162,7 @@ __all__ = [
     "abilities_of_rotation",
     "agree_within",
     "candidate",
+    "counted_rights",
     "fit",
     "is_local",
     "next_of_pair",

@@ -11,6 +11,7 @@ from rotations.mysql import obstacles, readers
 from rotations.mysql.accounts import Mark, quoted
 from rotations.mysql.failures import brief, translated
 from rotations.mysql.options import check_name
+from rotations.mysql.profile import KINDS
 from rotations.mysql.rejections import rejection
 from rotations.mysql.server import AtLimit
 from rotator.api import (
@@ -28,6 +29,7 @@ from rotator.api import (
     Unavailable,
     UsageError,
     candidate,
+    counted_rights,
     next_of_pair,
     not_ours,
     passed,
@@ -119,9 +121,11 @@ class _Login:
             checks = [*self._who(connection, new), *self._work(connection)]
         finally:
             connection.close()
-        if old is not None and old != new.username:
+        # The first login of a secret has what the one has that operators name.
+        bound = old if old is not None else self._options.like
+        if bound is not None and bound != new.username:
             with self._server.admin("comparing the new login with the old one", ctx) as accounts:
-                checks += _alike(accounts, new.username, old)
+                checks += _alike(accounts, new.username, bound)
         return passed(new.username, checks)
 
     def sessions(self, login: str, ctx: StepContext) -> list[Session]:
@@ -662,7 +666,11 @@ def _found(targets: dict[str, Account], name: str, host: str) -> Account:
 
 
 def _alike(accounts: Accounts, new: str, old: str) -> list[Check]:
-    """Compare two logins host by host: nothing is missing, and nothing is too much."""
+    """Compare two logins host by host: nothing is missing, and nothing is too much.
+
+    Of the grants, how many there are and a digest of them are kept as evidence.
+    """
+    rights: list[tuple[str, str, str]] = []
     by_host = {one.host: one for one in accounts.look(new)}
     found: dict[str, list[str]] = {"grants": [], "limits": []}
     for account in accounts.look(old):
@@ -673,10 +681,18 @@ def _alike(accounts: Accounts, new: str, old: str) -> list[Check]:
         wanted, has = accounts.profile(account), accounts.profile(other)
         for group in found:
             found[group] += has.differences(wanted, group)
+        rights += [
+            (kind.name, account.host, fact)
+            for kind in KINDS
+            if kind.group == "grants"
+            for fact in has.facts.get(kind.name, ())
+        ]
     found["grants"] += [f"too much: an account for host {host!r}" for host in by_host]
     return [
-        Check(name=group, ok=not differences, detail="; ".join(differences) or "the same")
-        for group, differences in found.items()
+        Check(name=group, ok=not differences, detail="; ".join(differences) or same)
+        for (group, differences), same in zip(
+            found.items(), (f"the same: {counted_rights(rights)}", "the same"), strict=True
+        )
     ]
 
 

@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from rotations.postgresql.server import Connection
 
 
-def compare(connection: Connection, case: Case, kind_of_hash: str) -> list[Check]:
-    """Compare both logins, lack and excess, kind by kind. `connection` is one of the next login."""
+def compare(connection: Connection, case: Case, kind_of_hash: str, rights: Check) -> list[Check]:
+    """Compare both logins, lack and excess, kind by kind. `connection` is one of the next login.
+
+    `rights`: the proof that it can do no more than before.
+    """
     checks = [Check(name="login", ok=True, detail=f"{case.name!r} logs in")]
     row = connection.execute("SELECT current_user, pg_catalog.current_database()").fetchone()
     acting, database = row or (None, "")
@@ -30,6 +33,7 @@ def compare(connection: Connection, case: Case, kind_of_hash: str) -> list[Check
         expected = _acts_as(case, database)
         detail = f"{acting!r}" if acting == expected else f"{acting!r} in place of {expected!r}"
         checks.append(Check(name="acts as", ok=acting == expected, detail=detail))
+    checks.append(rights)
     if case.source is None or case.new is None:
         return checks
     for kind in KINDS:

@@ -17,6 +17,7 @@ from rotations.postgresql import (
     preflight,
     profile,
     proving,
+    reach,
 )
 from rotations.postgresql.failures import brief
 from rotations.postgresql.links import Link, NotConnected
@@ -107,7 +108,11 @@ class _Login:
             with self._server.admin("comparing the new login with the old one", ctx) as admin:
                 case = self._case(admin, new.username, old)
                 kind = passwords.wanted(self._options, case.old)
-                checks = parity.compare(connection, case, kind)
+                names = [one for one in (new.username, old, self._options.group) if one]
+                rights = reach.proof(
+                    case, reach.read(admin, names), handed_over=new.username in ctx.adopted
+                )
+                checks = parity.compare(connection, case, kind, rights)
             checks += parity.try_work(
                 connection, self._server.where, self._privileges, self._options.probes
             )

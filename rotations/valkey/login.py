@@ -28,6 +28,7 @@ from rotator.api import (
     Transient,
     Unavailable,
     UsageError,
+    counted_rights,
     not_ours,
     passed,
 )
@@ -98,8 +99,10 @@ class Login:
             nodes.require_all("The new login cannot be tried there.")
             checks = [check for node in nodes.up for check in self._worked(node, new, ctx)]
             checks += _kept(nodes)
-            if old is not None and old != new.username:
-                checks += [_alike(node, new.username, old) for node in nodes.up]
+            # The first login of a secret has the rules of the one that operators name.
+            bound = old if old is not None else self._options.like
+            if bound is not None and bound != new.username:
+                checks += [_alike(node, new.username, bound) for node in nodes.up]
         return passed(new.username, checks)
 
     def sessions(self, login: str, ctx: StepContext) -> list[Session]:
@@ -490,7 +493,8 @@ def _alike(node: Node, new: str, old: str) -> Check:
         for word, rules in (("lacks", lacks), ("has in excess", gains))
         if rules
     ]
-    return Check(name=name, ok=not said, detail="; ".join(said) or "the same")
+    counted = counted_rights(("rule", *rule) for rule in one.may)
+    return Check(name=name, ok=not said, detail="; ".join(said) or f"the same: {counted}")
 
 
 def _kept(nodes: Nodes) -> list[Check]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from shlex import quote
 from typing import TYPE_CHECKING, Final
 
@@ -9,12 +11,13 @@ from rotator.core.errors import Conflict, Denied, Refused, UsageError
 from rotator.core.model import Credential, Evidence
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from rotator.core.model import Check
     from rotator.core.ports import StepContext
 
 _PAIR: Final = 2
+_DIGITS: Final = 16
 
 
 def candidate(username: str, current: Credential | None, ctx: StepContext) -> Credential:
@@ -58,6 +61,18 @@ def passed(login: str, checks: Sequence[Check]) -> Evidence:
             hint="Give it, or its group, what is missing, or change the options, and rotate again.",
         )
     return Evidence(checks=tuple(checks))
+
+
+def counted_rights(rights: Iterable[Sequence[str]]) -> str:
+    """Return how many rights of each kind there are, and a digest of them all: evidence that is short.
+
+    Each right begins with its kind.
+    """
+    found = sorted(map(list, set(map(tuple, rights))))
+    kinds = sorted({one[0] for one in found})
+    counts = ", ".join(f"{sum(one[0] == kind for one in found)} {kind}" for kind in kinds)
+    digest = hashlib.sha256(json.dumps(found).encode()).hexdigest()[:_DIGITS]
+    return f"{counts or 'none'} (sha256 {digest})"
 
 
 def require_not_current(name: str, ctx: StepContext) -> None:

@@ -9,6 +9,7 @@ import pytest
 from rotations.mysql.server import Connection
 from rotator.testing.crash import explore, scenarios
 from rotator.testing.rotation_suite import RotationSuite
+from tests.copying import CopiesRights
 from tests.mysql.dialects import MARIADB, MYSQL, Dialect
 from tests.mysql.worlds import STRATEGIES, effects, worlds
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from rotator.testing.mysql_like import MySqlLikeServer
 
 
-class _Contract(RotationSuite):
+class _Contract(CopiesRights, RotationSuite):
     """All four strategies pass."""
 
     @pytest.fixture(params=STRATEGIES)

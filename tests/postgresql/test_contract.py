@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rotator.testing.rotation_suite import RotationSuite
+from tests.copying import CopiesRights
 from tests.postgresql.worlds import STRATEGIES, worlds
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from rotator.testing.postgres import ScratchPostgres
 
 
-class TestContract(RotationSuite):
+class TestContract(CopiesRights, RotationSuite):
     """All three strategies pass."""
 
     # Everything is minutes of logins.

@@ -9,6 +9,7 @@ import pytest
 from rotations.valkey.wire import Link
 from rotator.testing.crash import explore, scenarios
 from rotator.testing.rotation_suite import RotationSuite
+from tests.copying import CopiesRights
 from tests.valkey.worlds import STRATEGIES, effects, worlds
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from rotator.testing.valkey import ScratchValkey
 
 
-class TestContract(RotationSuite):
+class TestContract(CopiesRights, RotationSuite):
     """All four strategies pass."""
 
     # Everything is minutes of logins.
