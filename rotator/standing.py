@@ -54,7 +54,7 @@ class State(StrEnum):
 
 # The name of the state of logins that bear our mark and that the journal does not know.
 ORPHAN: Final = "orphan"
-_SEVERITY: Final = {
+SEVERITY: Final = {
     **dict.fromkeys(
         (State.REFUSED, State.FORGOTTEN, State.PARKED, State.DRIFT, State.WAITING), Severity.ERROR
     ),
@@ -135,7 +135,7 @@ class Standing:
     @property
     def severity(self) -> Severity:
         """How much the state matters: an error needs an operator."""
-        return _SEVERITY.get(self.state, Severity.OK)
+        return SEVERITY.get(self.state, Severity.OK)
 
     @property
     def is_trouble(self) -> bool:

@@ -18,7 +18,9 @@ from rotator.api import Access
 from rotator.backends.aws.backend import PLUGIN
 from rotator.backends.aws.options import AwsOptions
 from rotator.config import load
+from rotator.core.model import Severity
 from rotator.metrics import Metrics, Standing
+from rotator.standing import ORPHAN, SEVERITY
 from rotator.testing.fake_journal import MemoryJournal
 from rotator.testing.fakes import START, ManualClock
 
@@ -240,6 +242,20 @@ def test_alerts_and_dashboard_ask_only_for_what_the_daemon_offers():
     asked += [target["expr"] for panel in panels for target in panel["targets"]]
     assert _used(" ".join(asked)) <= offered
     assert len(asked) > 15
+
+
+@pytest.mark.parametrize(
+    "state", [ORPHAN, *(one for one, how in SEVERITY.items() if how is Severity.ERROR)]
+)
+def test_every_state_that_needs_an_operator_has_an_alert_and_a_panel(state: str):
+    """What `status` shows in red wakes somebody, and is on the dashboard."""
+    rules = yaml.safe_load(_ALERTS.read_text())["groups"][0]["rules"]
+    assert any(f'rotator_secrets{{state="{state}"}}' in rule["expr"] for rule in rules)
+    panels = json.loads(_DASHBOARD.read_text())["panels"]
+    shown = [
+        target["expr"] for one in panels for target in one["targets"] if "=~" in target["expr"]
+    ]
+    assert any(re.search(rf'state=~"[^"]*\b{state}\b', expr) for expr in shown)
 
 
 def test_every_alert_is_explained():
