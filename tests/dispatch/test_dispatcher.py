@@ -42,7 +42,7 @@ class Weather:
 
     def over(self, name: str, rotation: Rotation) -> Any:
         assert self.place is not None
-        return _Weathered(self, self.place.entries[name].target, rotation)
+        return _Weathered(self, self.place.entry(name).target, rotation)
 
 
 class _Weathered:
@@ -299,6 +299,30 @@ def test_a_secret_that_is_no_longer_configured_is_left_alone():
     del place.entries["db-1"]
     place.live(place.daemon(), place.clock.at + _DAY)
     assert _done(place) == ["db-0"]
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["the same daemon", "the next daemon"])
+def test_the_open_rotation_of_a_secret_that_left_the_file_is_finished(
+    restarted: bool,  # noqa: FBT001 # pytest passes it by name
+):
+    """From what the journal remembers: the old login ends after its grace. No new rotation begins."""
+    place, _ = _place({"db": 1})
+    daemon = place.daemon()
+    place.live(daemon, place.clock.at + 10 * _MINUTE)
+    opened = place.journal.open_rotation("db-0")
+    assert opened is not None
+    assert opened.published_at is not None
+    place.left["db-0"] = place.entries.pop("db-0")
+    if restarted:
+        daemon = place.daemon()
+    place.live(daemon, place.clock.at + timedelta(hours=2))
+    assert _done(place) == ["db-0"]
+    ended = place.journal.rotation(opened.id)
+    assert ended is not None
+    assert ended.old_refused
+    place.live(daemon, place.clock.at + 60 * _DAY)
+    assert _done(place) == ["db-0"]
+    assert place.journal.open_rotation("db-0") is None
 
 
 def test_what_is_overdue_for_a_day_is_told_once():

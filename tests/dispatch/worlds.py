@@ -47,9 +47,13 @@ class Inline:
 
 @dataclass(slots=True, kw_only=True)
 class Place:
-    """What outlives daemons. `rotation` may be replaced to let a target misbehave."""
+    """What outlives daemons. `rotation` may be replaced to let a target misbehave.
+
+    `left`: entries that are in the file no more, as the journal remembers them.
+    """
 
     entries: dict[str, Entry]
+    left: dict[str, Entry] = field(default_factory=dict)
     partners: dict[str, Partners] = field(default_factory=dict)
     duty: Duty = field(default_factory=lambda: Duty(verify_every=None))
     clock: ManualClock = field(default_factory=ManualClock)
@@ -75,9 +79,13 @@ class Place:
             observer=self.written.append,
         )
 
+    def entry(self, name: str) -> Entry:
+        """Return what is known of a secret, in the file or not."""
+        return self.entries.get(name) or self.left[name]
+
     def secret(self, name: str) -> ManagedSecret:
         """Return one, over a target of its own."""
-        entry = self.entries[name]
+        entry = self.entry(name)
         target = self.targets.setdefault(name, FakeTarget(stored=self.backend.holds))
         return ManagedSecret(
             name=name,
@@ -118,6 +126,7 @@ class Place:
             log=self.log,
             tell=self.tell,
             faults=Faults(observations=self.observations, log=self.log, tell=self.tell),
+            forgotten=self.left.get,
         )
         daemon.begin()
         return daemon
