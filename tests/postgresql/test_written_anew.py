@@ -138,6 +138,8 @@ def test_a_version_without_the_mark_of_its_rotation_is_not_followed(house: House
     assert house.engine.rotate(secret).outcome is Outcome.DONE
 
 
+# AWS's versions are read once by each process: there it cannot be seen.
+@pytest.mark.parametrize("forge", ["openbao"], indirect=True)
 @pytest.mark.parametrize("step", ["stage", "create", "publish", "revoke"])
 def test_what_is_written_anew_in_the_middle_is_not_followed(
     house: House, forge: Forge, victim: str, step: str, monkeypatch: pytest.MonkeyPatch
