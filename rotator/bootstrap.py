@@ -15,6 +15,7 @@ from rotator.core import durations
 from rotator.core.errors import (
     RETRIED,
     JournalBroken,
+    JournalError,
     RotatorError,
     StepError,
     Transient,
@@ -60,7 +61,8 @@ from rotator.engine.following import is_led
 from rotator.engine.steps import require_wrong_password_rejected
 from rotator.journal import audit, chain, definitions, migrate
 from rotator.journal.agenda import SqlAgenda
-from rotator.journal.checkpoints import Anchor, checkpoint, require
+from rotator.journal.checkpoints import Anchor, checkpoint, introduce, require
+from rotator.journal.event_key import EventKey
 from rotator.journal.export import export
 from rotator.journal.observations import SqlObservations
 from rotator.journal.sql import SqlJournal
@@ -121,6 +123,7 @@ class App:
         self._closing: ExitStack = ExitStack()
         self._queue: Queue | None = None
         self._overview: Overview | None = None
+        self._restoring: bool = False
         self._resolver: Resolver = Resolver(self.backend, settings.base, os.environ)
         self.journal: SqlJournal = SqlJournal(
             settings.journal.url,
@@ -132,6 +135,7 @@ class App:
             upgrade=upgrade,
             check=check,
             longest_lease=_longest_lease(settings),
+            key=self._event_key if settings.journal.signing_key is not None else None,
         )
         _ = self._closing.callback(self.journal.close)
         if upgrade and self.queue is not None:
@@ -203,9 +207,17 @@ class App:
         if everything or due:
             chosen += list(self.settings.secrets)
         if due:
-            now = self.clock.now()
-            chosen = [name for name in chosen if is_due(self.journal.secret(name), now)]
+            # A date that no rotator wrote must not keep a secret from being rotated.
+            _ = self.journal.authenticate()
+            chosen = [name for name in chosen if self._may_be_due(name)]
         return list(dict.fromkeys(chosen))
+
+    def _may_be_due(self, name: str) -> bool:
+        """Return whether a secret is due; one whose record is forged fails in its own turn."""
+        try:
+            return is_due(self.journal.secret(name), self.clock.now())
+        except JournalBroken:
+            return True
 
     def secret(self, name: str) -> ManagedSecret:
         """Return one secret, ready to be rotated."""
@@ -448,9 +460,10 @@ class App:
         `without`: backends that are away, and are not asked what they have seen.
         """
         place = self.settings.journal.signing_key
-        anchor, spoilt = None, None
+        anchor, spoilt, key = None, None, None
         if place is not None:
-            public_key = public_key or self.public_key()
+            key = self.event_key()
+            public_key = public_key or key.public
             try:
                 anchor = self._anchor(place)
             except JournalBroken as error:
@@ -462,7 +475,9 @@ class App:
             backend = self.keeper(chosen)
             if isinstance(backend, TellsRotations):
                 seen[chosen.name] = backend.rotation_ids(chosen.path)
-        report = audit.verify(self.journal, public_key=public_key, anchor=anchor, seen=seen)
+        report = audit.verify(
+            self.journal, public_key=public_key, anchor=anchor, seen=seen, key=key
+        )
         if spoilt is not None:
             report.add("anchor", spoilt)
         return report
@@ -490,6 +505,7 @@ class App:
                 "damage": [{"where": one.where, "what": one.what} for one in report.damage],
             },
         )
+        self._restoring = True
         lease = self.journal.acquire(audit.JOURNAL, world.holder(), _WRITING)
         try:
             _ = self.journal.append(lease, [event], _WRITING)
@@ -513,6 +529,39 @@ class App:
         place = self.settings.journal.signing_key
         key = self.resolve(place) if place is not None else None
         return export(self.journal, folder, form, now=self.clock.now(), signing_key=key)
+
+    def event_key(self) -> EventKey:
+        """Return the key that authenticates events. Raises `UsageError` where none is configured."""
+        place = self.settings.journal.signing_key
+        if place is None:
+            raise UsageError(
+                "the configuration names no signing key.",
+                hint="Set journal.signing_key; `rotator init` shows how.",
+            )
+        return EventKey.derive(self.resolve(place))
+
+    def _event_key(self, journal: SqlJournal) -> EventKey:
+        """Return the key that authenticates events; the journal learns of it when it is used first."""
+        place = self.settings.journal.signing_key or ""
+        try:
+            signing_key, anchor = self.resolve(place), self._anchor(place)
+            key = EventKey.derive(signing_key)
+        except JournalError:
+            raise
+        except RotatorError as error:
+            raise JournalError(
+                f"the journal's signing key cannot be read: {error.what}",
+                safety="Without it nothing is written into the journal, so there is no effect.",
+                hint=error.hint,
+            ) from error
+        # A journal that was put back may be of the time before the key; that is acknowledged then.
+        known = None if self._restoring else anchor
+        made = introduce(journal, signing_key, self.clock.now(), anchor=known)
+        if made is not None:
+            get_log().info("events are authenticated", key=key.id, checkpoint=made.number)
+            if not self._restoring:
+                self._keep_anchor(place, made)
+        return key
 
     def _anchor(self, place: str) -> Anchor | None:
         """Return the checkpoint that is kept beside the signing key."""
@@ -953,6 +1002,7 @@ def _paths_in(backend: str, texts: Iterable[str | None]) -> list[str]:
 def upgrade_journal(config: Path) -> tuple[str | None, str]:
     """Bring the journal's schema up to this program's; return the revisions before and after."""
     with App(load(config), upgrade=True) as app:
+        _ = app.journal.authenticate()
         return app.journal.upgraded_from, migrate.HEAD
 
 

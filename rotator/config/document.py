@@ -68,7 +68,8 @@ class JournalDocument(Strict):
     signing_key: SigningKey | None = Field(
         default=None,
         description="Reference into a backend to the Ed25519 key that signs checkpoints, such as"
-        " `local:rotator/audit#private_key`. Without one, checkpoints are not signed.",
+        " `local:rotator/audit#private_key`, and from which the key of events is derived. Without one,"
+        " checkpoints are not signed and events are not authenticated.",
     )
 
 

@@ -46,7 +46,7 @@ version: 1
 journal:
   url: sqlite:///rotator.db         # or postgresql://USER@HOST/DATABASE, shared by many machines
   # password: env:ROTATOR_JOURNAL_PASSWORD  # the audit database's own, PostgreSQL only
-  signing_key: local:rotator/audit#private_key  # signs checkpoints; remove it to do without
+  signing_key: local:rotator/audit#private_key  # authenticates events, signs checkpoints
 
 # Where credentials are kept, by name. The name is also the scheme of references.
 backends:

@@ -27,6 +27,7 @@ from rotator.core.history import (
 )
 from rotator.core.model import Kind
 from rotator.journal import chain, definitions, rows, tables
+from rotator.journal.event_key import KEYED
 from rotator.journal.heads import UNREADABLE, SignedHeads, span
 from rotator.journal.report import AuditReport
 
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
 
     from rotator.core.model import Event
     from rotator.journal.checkpoints import Anchor
+    from rotator.journal.event_key import EventKey
     from rotator.journal.sql import SqlJournal
 
 # The chain of what is about the journal as a whole. No secret can be called so.
@@ -63,20 +65,33 @@ def verify(
     public_key: str | None = None,
     anchor: Anchor | None = None,
     seen: Mapping[str, set[str]] | None = None,
+    key: EventKey | None = None,
 ) -> AuditReport:
     """Check the whole journal.
 
     `public_key` (PEM) checks the signatures; without it chains and folds are still checked.
     `anchor`: the newest checkpoint as it was kept outside. `seen`: for each secret the rotation
     ids that its backend holds; one that the journal does not know shows that the database was put
-    back to an older state.
+    back to an older state. `key` authenticates events and records; without it, what no checkpoint
+    covers may have been written by anybody who can write to the database.
     """
     report = AuditReport(signatures=public_key is not None)
     with journal.snapshot() as db, _lenient(db):
         heads = _checkpoints(db, report, public_key, anchor)
-        folded = _events(db, report, heads)
-        _secrets(db, report, folded, journal.lease_horizon())
-        _rotations(db, report, folded.rotations)
+        if anchor is not None and anchor.key is not None and heads.key != anchor.key:
+            report.add(
+                "checkpoints",
+                f"none of them introduces the key of the writers ({anchor.key}), which was kept beside the"
+                " signing key",
+                restore=f"key {anchor.key}",
+            )
+        seals = _Seals(key if heads.key is not None else None, is_keyed=heads.key is not None)
+        report.authenticated = heads.key is None or key is not None
+        if key is not None and heads.key not in (None, key.id):
+            report.add("checkpoints", f"they introduce another key of the writers ({heads.key})")
+        folded = _events(db, report, heads, seals.key)
+        _secrets(db, report, folded, journal.lease_horizon(), seals)
+        _rotations(db, report, folded.rotations, seals)
         definitions.check(db, report)
     heads.check_missing({name for name, record in folded.secrets.items() if record.seq})
     for secret, ids in (seen or {}).items():
@@ -127,6 +142,27 @@ def _checkpoints(
             restore=f"checkpoint {anchor.number} {anchor.hash}",
         )
     return heads
+
+
+class _Seals:
+    """The seals of mutable rows: made with the key since it was introduced."""
+
+    def __init__(self, key: EventKey | None, *, is_keyed: bool) -> None:
+        self.key: EventKey | None = key
+        self._is_keyed: bool = is_keyed
+
+    def check(self, report: AuditReport, where: str, table: Table, row: rows.Read) -> None:
+        if self.key is not None:
+            expected = self.key.sealed(table, dict(row))["seal"]
+        elif not self._is_keyed:
+            expected = rows.sealed(table, dict(row))["seal"]
+        elif str(row["seal"]).startswith(KEYED):
+            # Only a holder of the key could tell.
+            return
+        else:
+            expected = None
+        if expected != row["seal"]:
+            report.add(where, "was changed: its seal is another")
 
 
 class _Folds:
@@ -192,12 +228,14 @@ class _Folds:
         }
 
 
-def _events(db: Connection, report: AuditReport, heads: SignedHeads) -> _Folds:
+def _events(
+    db: Connection, report: AuditReport, heads: SignedHeads, key: EventKey | None
+) -> _Folds:
     """Check every chain; return what the events add up to."""
     folds = _Folds(report)
     for secret, chained in groupby(_stream(db), key=itemgetter(0)):
         record = SecretRecord(name=secret)
-        link = _Link()
+        link = _Link(key, heads.before.get(secret, 0), is_keyed=heads.key is not None)
         for row in chained:
             try:
                 link.check(row, report, heads)
@@ -222,16 +260,20 @@ def _events(db: Connection, report: AuditReport, heads: SignedHeads) -> _Folds:
 class _Link:
     """The end of a chain as far as it has been checked."""
 
-    __slots__: tuple[str, ...] = ("fence", "head", "next")
+    __slots__: tuple[str, ...] = ("_before", "_is_keyed", "_key", "fence", "head", "next")
 
-    def __init__(self) -> None:
+    def __init__(self, key: EventKey | None, before: int, *, is_keyed: bool) -> None:
+        """`before`: up to there, no key authenticated events."""
+        self._key: EventKey | None = key
+        self._before: int = before
+        self._is_keyed: bool = is_keyed
         self.next: int = 1
         self.head: str = chain.START
         self.fence: int = 0
 
     def check(self, row: tuple[Any, ...], report: AuditReport, heads: SignedHeads) -> None:
         """Check the event that comes next, and step onto it."""
-        secret, seq, _, _, fence, _, _, _, _, prev, hashed = row
+        secret, seq, _, _, fence, _, _, _, _, prev, hashed, mac = row
         if chain.event_hash(*row[:_HASH]) != hashed:
             report.add(_where(row), "was changed: its hash is another")
         if seq != self.next:
@@ -240,6 +282,13 @@ class _Link:
             report.add(_where(row), "does not follow the event before it")
         if fence < self.fence:
             report.add(_where(row), "carries an older fence than the event before it")
+        if self._key is not None:
+            if (seq > self._before or mac is not None) and not self._key.made(hashed, mac):
+                report.add(_where(row), "no rotator wrote it: its code is not that of the key")
+        elif (mac is None) == (self._is_keyed and seq > self._before):
+            report.add(
+                _where(row), "its code is missing, or is there before any key was introduced"
+            )
         heads.check_event(secret, seq, hashed)
         self.next, self.head, self.fence = seq + 1, hashed, fence
 
@@ -298,15 +347,16 @@ def _lenient(db: Connection) -> Generator[None]:
         driver.text_factory = str
 
 
-def _secrets(db: Connection, report: AuditReport, folds: _Folds, horizon: datetime) -> None:
+def _secrets(
+    db: Connection, report: AuditReport, folds: _Folds, horizon: datetime, seals: _Seals
+) -> None:
     held: set[str] = set()
     folded = folds.secrets
     for row in db.execute(sa.select(tables.secrets)).mappings():
         name = row["name"]
         held.add(name)
         where = f"secrets, row {name}"
-        if rows.sealed(tables.secrets, dict(row))["seal"] != row["seal"]:
-            report.add(where, "was changed: its seal is another")
+        seals.check(report, where, tables.secrets, row)
         expected = rows.secret_row(folded.get(name, SecretRecord(name=name)))
         _compare(report, where, expected, row)
         _check_lease(report, where, row, folds.fences.get(name, 0), horizon)
@@ -331,14 +381,15 @@ def _check_lease(
             report.add(f"{where}, column lease_expires", "no lease of rotator lasts that long")
 
 
-def _rotations(db: Connection, report: AuditReport, folded: Mapping[str, RotationRecord]) -> None:
+def _rotations(
+    db: Connection, report: AuditReport, folded: Mapping[str, RotationRecord], seals: _Seals
+) -> None:
     held: set[str] = set()
     for row in db.execute(sa.select(tables.rotations)).mappings():
         name = row["id"]
         held.add(name)
         where = f"rotations, row {name}"
-        if rows.sealed(tables.rotations, dict(row))["seal"] != row["seal"]:
-            report.add(where, "was changed: its seal is another")
+        seals.check(report, where, tables.rotations, row)
         record = folded.get(name)
         if record is None:
             report.add(where, "there are no events of this rotation")

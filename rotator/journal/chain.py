@@ -27,6 +27,8 @@ START: Final = "0" * 64
 _EVENT: Final = "rotator event 1"
 _CHECKPOINT: Final = "rotator checkpoint 1"
 _SEAL: Final = "rotator row 1"
+# What an Ed25519 private key begins with in PKCS#8 (RFC 8410); its 32 bytes follow.
+_PKCS8: Final = bytes.fromhex("302e020100300506032b657004220420")
 # Made once: json.dumps makes a new encoder at each call that does not use its defaults.
 _SORTED: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
 
@@ -116,6 +118,20 @@ def public_key(private: Secret) -> str:
         .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         .decode()
     )
+
+
+def private_bytes(private: Secret) -> bytes:
+    """Return the 32 bytes of a signing key."""
+    lines = private.reveal().strip().splitlines()
+    try:
+        raw = base64.b64decode("".join(lines[1:-1]), validate=True)
+    except ValueError:
+        raw = b""
+    # As `rotator init` and openssl write it: read here, so that a rotation function, which signs
+    # nothing, needs no package for it.
+    if lines[:1] == ["-----BEGIN PRIVATE KEY-----"] and raw[:-32] == _PKCS8:
+        return raw[-32:]
+    return _private(private).private_bytes_raw()
 
 
 def key_id(public: str) -> str:

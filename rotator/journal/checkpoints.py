@@ -10,12 +10,15 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from rotator.core.errors import JournalBroken, JournalError
-from rotator.journal import chain, rows, tables
+from rotator.journal import audit, chain, rows, tables
+from rotator.journal.event_key import EventKey, broken, introducing, require_chain
+from rotator.journal.heads import KEY, UNREADABLE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
 
     from rotator.core.secret import Secret
     from rotator.journal.sql import SqlJournal
@@ -26,22 +29,29 @@ _checkpoints: Final = tables.checkpoints
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
-    """The newest checkpoint's number and hash, kept outside the database."""
+    """The newest checkpoint's number and hash, kept outside the database.
+
+    `key`: the id of the key that authenticates events; None before it was introduced.
+    """
 
     number: int
     hash: str
+    key: str | None = None
 
     def text(self) -> str:
         """Return it as it is kept beside the signing key."""
-        return json.dumps({"number": self.number, "hash": self.hash})
+        more = {} if self.key is None else {"key": self.key}
+        return json.dumps({"number": self.number, "hash": self.hash, **more})
 
     @staticmethod
     def parse(text: str) -> Anchor:
         """Read what `text` wrote."""
         try:
             data = json.loads(text)
-            return Anchor(number=int(data["number"]), hash=str(data["hash"]))
-        except (ValueError, TypeError, KeyError, RecursionError):
+            key = data.get("key")
+            named = None if key is None else str(key)
+            return Anchor(number=int(data["number"]), hash=str(data["hash"]), key=named)
+        except UNREADABLE:
             raise JournalBroken(
                 "what is kept beside the signing key is not the number and hash of a checkpoint.",
                 safety="Nothing was signed.",
@@ -59,20 +69,108 @@ def checkpoint(
     reads again. Raises `JournalBroken` when a chain or the checkpoints no longer hold what was signed
     before: a signature must not cover that up.
     """
-    key_id = chain.key_id(chain.public_key(signing_key))
+    key = EventKey.derive(signing_key)
+    authentic: dict[str, tuple[int, str]] = {}
     # The long read first, without keeping anybody from writing.
     with journal.snapshot() as db:
-        known = _Signed().follow(db)
+        known = _Signed(public=key.public).follow(db)
         if anchor is not None:
             require(db, anchor)
-        if not _grown(db, known):
+        grown = _grown(db, known)
+        if not grown:
             return None
+        _authenticate(db, known, key, grown, authentic)
+
+    def write() -> Anchor | None:
+        with journal.writing() as db:
+            grown = _grown(db, known.follow(db))
+            if not grown:
+                return None
+            _authenticate(db, known, key, grown, authentic)
+            return _write(db, signing_key, key, rows.stamp(now), known, grown)
+
+    return _in_turn(write)
+
+
+def introduce(
+    journal: SqlJournal, signing_key: Secret, now: datetime, *, anchor: Anchor | None = None
+) -> Anchor | None:
+    """Have events and records authenticated from now on; None where they are already.
+
+    A checkpoint says so, and covers what was written before. Then every record gets a seal of the key.
+    `anchor`: as for `checkpoint`; if it knows of the key, and the journal does not, the journal was cut.
+    Raises `JournalBroken` where the journal is damaged: nothing of that may be covered.
+    """
+    key = EventKey.derive(signing_key)
+    with journal.snapshot() as db:
+        known = _Signed(public=key.public).follow(db)
+        if anchor is not None:
+            require(db, anchor)
+        if known.key is not None:
+            _require_key(known, key)
+            return None
+        if anchor is not None and anchor.key is not None:
+            raise _cut("the checkpoint that introduced the key of its writers")
+        is_keyed = sa.select(tables.events.c.mac).where(tables.events.c.mac.is_not(None)).limit(1)
+        if db.execute(is_keyed).scalar() is not None:
+            raise _cut("the checkpoint that introduced the key of its writers")
+    report = audit.verify(journal, public_key=key.public)
+    if not report.ok:
+        first = report.damage[0]
+        raise JournalBroken(
+            f"what was written before events are authenticated is damaged: {first.where}: {first.what}.",
+            safety="Nothing was done.",
+            hint="See all of it: rotator audit verify",
+        )
+
+    def write() -> Anchor | None:
+        with journal.writing() as db:
+            if db.dialect.name != "sqlite":
+                _ = db.exec_driver_sql("LOCK TABLE secrets, rotations IN SHARE ROW EXCLUSIVE MODE")
+            known.follow(db)
+            if known.key is not None:
+                _require_key(known, key)
+                return None
+            grown = _grown(db, known) | {KEY: (known.number + 1, key.id)}
+            made = _write(db, signing_key, key, rows.stamp(now), known, grown)
+            for table in (tables.secrets, tables.rotations):
+                _reseal(db, table, key)
+            return made
+
+    return _in_turn(write)
+
+
+def require_introduced(journal: SqlJournal) -> None:
+    """Raise `JournalError` unless a checkpoint says that events are authenticated.
+
+    For a process that reads no anchor, and so cannot introduce the key itself.
+    """
+    with journal.reading() as db:
+        if db.execute(introducing()).scalar() is None:
+            raise JournalError(
+                "the journal does not know the key of its writers yet.",
+                safety="Nothing was done.",
+                hint="Where the same signing key is configured: rotator db upgrade",
+            )
+
+
+def _reseal(db: Connection, table: Table, key: EventKey) -> None:
+    (name,) = [column.name for column in table.primary_key]
+    seals = [
+        {"name_": row[name], "seal_": key.sealed(table, dict(row))["seal"]}
+        for row in db.execute(sa.select(table)).mappings()
+    ]
+    if seals:
+        update = sa.update(table).where(table.c[name] == sa.bindparam("name_"))
+        _ = db.execute(update.values(seal=sa.bindparam("seal_")), seals)
+
+
+def _in_turn(write: Callable[[], Anchor | None]) -> Anchor | None:
     for _ in range(_RACES):
         try:
-            return _write(journal, signing_key, key_id, rows.stamp(now), known)
+            return write()
         except JournalError as error:
-            cause = error.__cause__
-            if not isinstance(cause, IntegrityError):
+            if not isinstance(error.__cause__, IntegrityError):
                 raise
     raise JournalError("the checkpoint could not be written: others were always faster.")
 
@@ -81,36 +179,104 @@ def require(db: Connection, anchor: Anchor) -> None:
     """Raise `JournalBroken` unless the journal holds this checkpoint."""
     query = sa.select(_checkpoints.c.hash).where(_checkpoints.c.number == anchor.number)
     if db.execute(query).scalar() != anchor.hash:
-        raise JournalBroken(
-            f"the journal does not hold checkpoint {anchor.number}, which is kept beside the signing"
-            " key: the journal was cut, or put back to an older state.",
-            safety="Nothing was signed.",
-            hint="See what is missing: rotator audit verify. After a restore that you know of:"
-            " rotator audit acknowledge --reason WHY",
+        raise _cut(f"checkpoint {anchor.number}")
+
+
+def _cut(what: str) -> JournalBroken:
+    return JournalBroken(
+        f"the journal does not hold {what}, which is known beside the signing key: the journal was cut,"
+        " or put back to an older state.",
+        safety="Nothing was signed.",
+        hint="See what is missing: rotator audit verify. After a restore that you know of:"
+        " rotator audit acknowledge --reason WHY",
+    )
+
+
+def _require_key(known: _Signed, key: EventKey) -> None:
+    if known.key != key.id:
+        raise JournalError(
+            f"the events of this journal are authenticated with another signing key ({known.key}) than"
+            f" the one that is configured ({key.id}).",
+            safety="Nothing was done.",
+            hint="Set journal.signing_key to that key.",
         )
 
 
-@dataclass(slots=True)
-class _Signed:
-    """What the checkpoints speak for: the head of each secret's chain, up to the newest of them."""
+def _authenticate(
+    db: Connection,
+    known: _Signed,
+    key: EventKey,
+    grown: dict[str, tuple[int, str]],
+    authentic: dict[str, tuple[int, str]],
+) -> None:
+    """Raise `JournalBroken` unless holders of the key wrote all of these chains that no checkpoint covers.
 
+    `authentic`: the ends that were looked at before, to which these are added.
+    """
+    if known.key is None:
+        return
+    _require_key(known, key)
+    events = tables.events
+    for name, (last, head) in grown.items():
+        if authentic.get(name) == (last, head):
+            continue
+        of_secret = sa.select(tables.secrets).where(tables.secrets.c.name == name)
+        key.require(tables.secrets, dict(db.execute(of_secret).mappings().one()))
+        seq, prev = known.heads.get(name, (0, chain.START))
+        query = sa.select(events).where(
+            events.c.secret == name, events.c.seq > seq, events.c.seq <= last
+        )
+        found = [dict(row) for row in db.execute(query.order_by(events.c.seq)).mappings()]
+        require_chain(found, name, seq=seq + 1, prev=prev)
+        for row in found:
+            if not key.made(row["hash"], row["mac"]):
+                raise broken(f"no rotator wrote event {row['seq']}", name)
+        if len(found) != last - seq or found[-1]["hash"] != head:
+            raise broken(f"it does not end with event {last}, as its row says", name)
+        authentic[name] = (last, head)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Signed:
+    """What the checkpoints speak for: the head of each secret's chain, up to the newest of them.
+
+    `public`: the key that signs them. `key`: the id of the one that authenticates events, None before
+    it was introduced.
+    """
+
+    public: str
     heads: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
     number: int = 0
     hash: str = chain.START
+    key: str | None = None
 
     def follow(self, db: Connection) -> _Signed:
-        """Take in the checkpoints that have come since."""
+        """Take in the checkpoints that have come since. Raises `JournalBroken` if we did not sign them.
+
+        The hash of each covers those before it, so the signature of the newest one speaks for all.
+        """
         query = (
-            sa.select(_checkpoints.c.number, _checkpoints.c.hash, _checkpoints.c.heads)
+            sa.select(_checkpoints)
             .where(_checkpoints.c.number > self.number)
             .order_by(_checkpoints.c.number)
         )
-        for number, hashed, text in db.execute(query):
+        signature = None
+        for row in db.execute(query).mappings():
+            number, hashed = row["number"], row["hash"]
             try:
-                self.heads |= {name: (seq, head) for name, (seq, head) in json.loads(text).items()}
-            except (ValueError, TypeError, AttributeError) as error:
+                heads = {
+                    name: (seq, head) for name, (seq, head) in json.loads(row["heads"]).items()
+                }
+                expected = chain.checkpoint_hash(number, row["at"], row["heads"], row["prev_hash"])
+            except UNREADABLE as error:
                 raise _broken(f"checkpoint {number} cannot be read") from error
-            self.number, self.hash = number, hashed
+            if (number, row["prev_hash"], expected) != (self.number + 1, self.hash, hashed):
+                raise _broken(f"checkpoint {number} was changed, or does not follow the one before")
+            self.key = heads.pop(KEY, (0, self.key))[1]
+            self.heads |= heads
+            self.number, self.hash, signature = number, hashed, row["signature"]
+        if signature is not None and not chain.signed(self.public, self.hash, signature):
+            raise _broken(f"checkpoint {self.number} is not signed with the signing key")
         return self
 
 
@@ -121,43 +287,47 @@ def _grown(db: Connection, known: _Signed) -> dict[str, tuple[int, str]]:
     now = {name: (seq, head) for name, seq, head in db.execute(query)}
     grown = {name: head for name, head in now.items() if known.heads.get(name) != head}
     if gone := sorted(known.heads.keys() - now.keys()):
-        raise _broken(f"secret {gone[0]} was dropped")
+        raise _broken(f"secret {gone[0]} was dropped, though a checkpoint speaks for it")
     for name in grown:
         signed = known.heads.get(name)
         if signed is None:
             continue
         event = (tables.events.c.secret == name) & (tables.events.c.seq == signed[0])
         if db.execute(sa.select(tables.events.c.hash).where(event)).scalar() != signed[1]:
-            raise _broken(f"secret {name} has lost event {signed[0]}, or it was changed")
+            raise _broken(
+                f"secret {name} has lost event {signed[0]}, or it was changed, though a checkpoint speaks for it"
+            )
     return grown
 
 
 def _write(
-    journal: SqlJournal, signing_key: Secret, key_id: str, at: str, known: _Signed
-) -> Anchor | None:
-    with journal.writing() as db:
-        grown = _grown(db, known.follow(db))
-        if not grown:
-            return None
-        number, prev = known.number + 1, known.hash
-        heads = chain.canonical(grown)
-        hashed = chain.checkpoint_hash(number, at, heads, prev)
-        _ = db.execute(
-            sa.insert(_checkpoints).values(
-                number=number,
-                at=at,
-                heads=heads,
-                prev_hash=prev,
-                hash=hashed,
-                key_id=key_id,
-                signature=chain.sign(signing_key, hashed),
-            )
+    db: Connection,
+    signing_key: Secret,
+    key: EventKey,
+    at: str,
+    known: _Signed,
+    grown: dict[str, tuple[int, str]],
+) -> Anchor:
+    number, prev = known.number + 1, known.hash
+    heads = chain.canonical(grown)
+    hashed = chain.checkpoint_hash(number, at, heads, prev)
+    _ = db.execute(
+        sa.insert(_checkpoints).values(
+            number=number,
+            at=at,
+            heads=heads,
+            prev_hash=prev,
+            hash=hashed,
+            key_id=key.id,
+            signature=chain.sign(signing_key, hashed),
         )
-    return Anchor(number=number, hash=hashed)
+    )
+    known_key = grown[KEY][1] if KEY in grown else known.key
+    return Anchor(number=number, hash=hashed, key=known_key)
 
 
 def _broken(what: str) -> JournalBroken:
     return JournalBroken(
-        f"{what}, though a checkpoint speaks for it: no new one was signed.",
+        f"{what}: no new checkpoint was signed.",
         hint="Somebody may be tampering with the journal: rotator audit verify",
     )

@@ -149,7 +149,7 @@ def _check_chains(file: Path, form: str, heads: dict[str, Any], report: AuditRep
         prev, expected, head = chain.START, 1, chain.START
         for row in events:
             where = f"secret {secret}, event {row['seq']}"
-            values = [row[name] for name in rows.EVENT_COLUMNS[:-1]]
+            values = [row[name] for name in rows.HASHED_COLUMNS]
             if row["seq"] != expected or row["prev_hash"] != prev:
                 report.add(where, "does not follow the event before it")
             if chain.event_hash(*values) != row["hash"]:

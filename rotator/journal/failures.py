@@ -45,7 +45,7 @@ _POSTGRESQL: Final = (
     (
         "42501",
         "does not let us do that: a right is missing",
-        "Make our login the owner of the journal's tables.",
+        "Give our login its rights again: deploy/postgresql/journal-role.sql",
     ),
     ("53100", "cannot grow: the disk is full", "Make room, then: rotator resume --all"),
     ("53", "has no resources left", "Look at its connections and memory."),

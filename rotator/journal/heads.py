@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from rotator.journal.report import AuditReport
 
+# Among the heads of a checkpoint: that from then on a key authenticates events. No secret can be
+# called so. Its value is the checkpoint's number and the id of the key.
+KEY: Final = "(key)"
 # What a value that somebody has tampered with may do to code that reads it.
 UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
@@ -20,6 +23,9 @@ class SignedHeads:
         # (secret, seq) -> (hash, checkpoint), and for each secret the greatest seq of them.
         self._at: dict[tuple[str, int], tuple[object, int]] = {}
         self._last: dict[str, tuple[int, int]] = {}
+        # The id of the key that authenticates events, and up to which event of each secret there was none.
+        self.key: str | None = None
+        self.before: dict[str, int] = {}
 
     def take(self, number: int, text: str) -> None:
         """Take in the `heads` of the checkpoint that comes next."""
@@ -29,7 +35,10 @@ class SignedHeads:
         except UNREADABLE:
             self._report.add(where, "its content cannot be read")
             return
+        introduced = [head for name, _, head in found if name == KEY]
         for name, seq, head in found:
+            if name == KEY:
+                continue
             last, before = self._last.get(name, (0, 0))
             if seq < last:
                 self._report.add(
@@ -40,6 +49,11 @@ class SignedHeads:
                 self._last[name] = (seq, number)
             if self._at.setdefault((name, seq), (head, number))[0] != head:
                 self._report.add(where, f"says something else of secret {name}, event {seq}")
+        if introduced:
+            if self.key is not None:
+                self._report.add(where, "introduces a key, as a checkpoint before it did")
+            self.key = str(introduced[0])
+            self.before = {name: seq for name, (seq, _) in self._last.items()}
 
     def check_event(self, secret: str, seq: int, hashed: str) -> None:
         """Hold an event against the checkpoint that speaks for it, if there is one."""

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
     from rotator.core.model import NewEvent
     from rotator.core.ports import Clock
+    from rotator.journal.event_key import EventKey
 
 KEY: Final = "rotator_event"
+_MAC: Final = "mac"
 _COLUMNS: Final = (
     *("secret", "seq", "at", "actor", "fence", "kind", "rotation_id", "step", "data"),
     *("prev_hash", "hash"),
@@ -60,13 +62,15 @@ class LogJournal(MemoryJournal):
         line: Callable[[str], None],
         keep: Callable[[Head, list[Event]], None],
         urgent: Callable[[Event], bool] = lambda _event: False,
+        key: EventKey | None = None,
     ) -> None:
-        """`request` names this invocation. `line` writes one line. `keep` keeps the end of the chain, and
+        """`request` names this invocation. `key` authenticates each line. `line` writes one line. `keep` keeps the end of the chain, and
         is told what was written since it was called before: at the first event, before any effect; at
         those that are `urgent`; and at the end. What it raises stops the work before its next effect.
         """
         super().__init__(clock=clock, actor=actor)
         self._request: str = request
+        self._key: EventKey | None = key
         self._line: Callable[[str], None] = line
         self._keep: Callable[[Head, list[Event]], None] = keep
         self._urgent: Callable[[Event], bool] = urgent
@@ -104,7 +108,8 @@ class LogJournal(MemoryJournal):
 
     def _write(self, events: list[Event]) -> None:
         for event in events:
-            self._line(line_of(event, self._request))
+            mac = None if self._key is None else self._key.mac(event.hash)
+            self._line(line_of(event, self._request, mac))
         self._unkept += events
         if events and (not self._kept or any(map(self._urgent, events))):
             # What follows is kept when it is over. Cut off between the two, its lines are the last
@@ -119,14 +124,15 @@ class LogJournal(MemoryJournal):
             self._keep(Head(seq=events[-1].seq, hash=events[-1].hash), events)
 
 
-def line_of(event: Event, request: str) -> str:
+def line_of(event: Event, request: str, mac: str | None = None) -> str:
     """Return the line that an event is written as; `data` in its canonical text, which is hashed."""
     step = event.step.value if event.step else None
     values = (
         *(event.secret, event.seq, stamp(event.at), event.actor, event.fence, event.kind.value),
         *(event.rotation_id, step, canonical(event.data), event.prev_hash, event.hash),
     )
-    return json.dumps({KEY: dict(zip(_COLUMNS, values, strict=True)), "request": request})
+    row = dict(zip(_COLUMNS, values, strict=True)) | ({} if mac is None else {_MAC: mac})
+    return json.dumps({KEY: row, "request": request})
 
 
 @dataclass(slots=True)
@@ -140,8 +146,12 @@ class _Chain:
     first: dict[str, Any] | None = None
 
 
-def verify_log(lines: Iterable[str]) -> tuple[AuditReport, dict[str, Head]]:
+def verify_log(
+    lines: Iterable[str], key: EventKey | None = None
+) -> tuple[AuditReport, dict[str, Head]]:
     """Check every event that these lines hold; return also the end of each secret's chain.
+
+    `key`: a holder of it must have written each event.
 
     Lines of anything else are passed over, and so is what a log service puts before or around ours.
     A log may begin in the middle, since older lines are deleted after their time. An event that
@@ -158,6 +168,8 @@ def verify_log(lines: Iterable[str]) -> tuple[AuditReport, dict[str, Head]]:
         if not _is_sound(row):
             report.add(f"line {number}", "its content was changed: the hash is another")
             continue
+        if key is not None and not key.made(str(row["hash"]), row.get(_MAC)):
+            report.add(f"line {number}", "no rotator wrote it: its code is not that of the key")
         chain = chains.setdefault(str(row["secret"]), _Chain())
         if row["hash"] in chain.hashes:  # a log service may deliver a line twice
             continue
@@ -233,7 +245,7 @@ def _event_in(line: str) -> tuple[dict[str, Any], str] | None:
             continue
         for one in _nested(data):
             row = cast("object", one.get(KEY))
-            if isinstance(row, dict) and set(cast("dict[str, Any]", row)) == set(_COLUMNS):
+            if isinstance(row, dict) and set(cast("dict[str, Any]", row)) - {_MAC} == set(_COLUMNS):
                 return cast("dict[str, Any]", row), str(one.get("request", ""))
         return None
     return None

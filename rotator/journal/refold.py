@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _secrets, _events = tables.secrets, tables.events
 # The columns that a seal covered before there were details.
 _BEFORE: Final = tuple(name for name in rows.SECRET_COLUMNS if name != "details")
+# Those that events had then.
+_EVENT_COLUMNS: Final = [column for column in _events.columns if column.name != "mac"]
 _PAGE: Final = 1_000
 
 
@@ -55,7 +57,7 @@ def _folded(db: Connection, first: str, last: str) -> dict[str, tuple[rows.Row, 
     found: dict[str, tuple[rows.Row, rows.Row]] = {}
     # Intents change no record.
     query = (
-        sa.select(_events)
+        sa.select(*_EVENT_COLUMNS)
         .where(_events.c.secret.between(first, last), _events.c.kind != Kind.STARTED.value)
         .order_by(_events.c.secret, _events.c.seq)
     )

@@ -31,6 +31,8 @@ class AuditReport:
     rotations: int = 0
     checkpoints: int = 0
     signatures: bool = False
+    # Whether events and records were authenticated, as far as they can be.
+    authenticated: bool = True
     unsigned_events: int = 0
     damage: list[Damage] = field(default_factory=list[Damage])
     # What an operator has acknowledged, with the reason.

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Table
 
 EVENT_COLUMNS: Final = tuple(column.name for column in tables.events.columns)
+# What the hash of an event covers.
+HASHED_COLUMNS: Final = EVENT_COLUMNS[: EVENT_COLUMNS.index("hash")]
 SECRET_COLUMNS: Final = tuple(
     column.name for column in tables.secrets.columns if column.name != "seal"
 )

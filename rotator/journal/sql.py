@@ -21,6 +21,7 @@ from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fo
 from rotator.core.model import LONGEST_LEASE, Event, Kind, Lease
 from rotator.journal import migrate, rows, tables
 from rotator.journal.chain import START, canonical, event_hash
+from rotator.journal.event_key import KEYED, broken, introducing, require_chain
 from rotator.journal.failures import is_without_room, translated
 from rotator.journal.statements import Statements
 from rotator.world import create_private
@@ -29,14 +30,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
     from datetime import datetime, timedelta
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
     from sqlalchemy.engine import URL
     from sqlalchemy.engine import Engine as Database
 
     from rotator.core.model import NewEvent
     from rotator.core.ports import Clock
     from rotator.core.secret import Secret
+    from rotator.journal.event_key import EventKey
 
+# So many rows are not authenticated again while they stay as they are.
+_REMEMBERED: Final = 10_000
 _SQLITE_WAIT_MS: Final = 30_000
 _CONNECTING: Final[Mapping[str, Any]] = {
     "connect_timeout": 10,
@@ -76,6 +80,7 @@ class SqlJournal:
         check: bool = True,
         alone: bool = False,
         longest_lease: timedelta = LONGEST_LEASE,
+        key: Callable[[SqlJournal], EventKey] | None = None,
     ) -> None:
         """Open the journal at an SQLAlchemy URL; a fresh SQLite file is set up automatically.
 
@@ -83,7 +88,8 @@ class SqlJournal:
         `is_dead` tells whether the holder of a lease is known to be gone. `base`: the folder that
         a relative SQLite path starts from. `alone`: one connection only, which is tried before each
         use and replaced if it is gone; for a process that is frozen between its uses.
-        `longest_lease`: no holder takes a lease for longer. Raises
+        `longest_lease`: no holder takes a lease for longer. `key` returns what authenticates events and
+        records; it is called once, before the first lease. Raises
         `JournalError` when the database cannot be reached, is older (run `rotator db upgrade`) or
         newer than this program.
         """
@@ -91,11 +97,19 @@ class SqlJournal:
         self._actor: str = actor
         self._is_dead: Callable[[str], bool] = is_dead
         self._longest_lease: timedelta = longest_lease
+        self._find_key: Callable[[SqlJournal], EventKey] | None = key
+        self._key: EventKey | None = None
+        self._loading: threading.RLock = threading.RLock()
+        # How long each chain is that this process has written to: it never gets shorter.
+        self._lengths: dict[str, int] = {}
+        # Rows that were found authentic, or written here, by their seal.
+        self._authentic: dict[object, rows.Row] = {}
         self.url: URL = _url(url, password, base or Path())
         self.place: str = self.url.render_as_string(hide_password=True)
         self._sqlite: bool = self.url.get_backend_name() == "sqlite"
         dialect = sqlite if self._sqlite else postgresql
         self._add_secret: Any = dialect.insert(_secrets).on_conflict_do_nothing()
+        self._introducing: Any = introducing()
         self._held: dict[str, tuple[Lease, _Held]] = {}
         self._guard: threading.Lock = threading.Lock()
         # SQLite has one writer, and lets whoever comes second sleep for up to a tenth of a second;
@@ -128,19 +142,31 @@ class SqlJournal:
 
     # -- the contract --------------------------------------------------------------------------
 
+    def authenticate(self) -> EventKey | None:
+        """Load the key, where there is one; from now on what is read is authenticated."""
+        if self._key is None and self._find_key is not None:
+            with self._loading:
+                if self._key is None:
+                    self._key = self._find_key(self)
+        return self._key
+
     def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
         """Take the lease, or raise `Busy`."""
-        now = self._clock.now()
+        key, now = self.authenticate(), self._clock.now()
         with self._leasing() as db:
             row = self._say.secret_locked.first(db, {"name_": secret})
+            if key is None:
+                self._require_keyless(db, row)
             if row is None:
                 blank = rows.secret_row(SecretRecord(name=secret))
                 blank |= {"lease_holder": None, "lease_fence": 0, "lease_expires": None}
                 # Two processes may meet a new secret at once: on both databases one row comes of it.
-                _ = db.execute(self._add_secret, rows.sealed(_secrets, blank))
+                _ = db.execute(self._add_secret, self._sealed(_secrets, blank))
                 row = self._say.secret_locked.first(db, {"name_": secret})
             if row is None:
                 raise JournalError(f"the journal {self.place} does not keep what it is given.")
+            last_fence = row.pop("last_fence")
+            self._require(_secrets, row)
             taken = row["lease_holder"]
             if taken is not None:
                 until = rows.lease_end(row)
@@ -152,10 +178,12 @@ class SqlJournal:
                         hint="Wait for it, and look again with: rotator status",
                     )
             expires = now + ttl
-            lease = Lease(secret=secret, holder=holder, fence=_fence(row) + 1, expires=expires)
+            lease = Lease(
+                secret=secret, holder=holder, fence=_fence(row, last_fence) + 1, expires=expires
+            )
             changed = {"lease_holder": holder, "lease_fence": lease.fence}
             row |= changed | {"lease_expires": rows.stamp(expires)}
-            _ = self._say.take_lease.run(db, rows.sealed(_secrets, row) | {"name_": secret})
+            _ = self._say.take_lease.run(db, self._sealed(_secrets, row) | {"name_": secret})
             record = rows.secret_from(row)
         with self._guard:
             self._held[secret] = (lease, _Held(record=record))
@@ -174,6 +202,7 @@ class SqlJournal:
                 row = self._say.secret_locked.first(db, {"name_": lease.secret})
                 if row is None or not _holds(row, lease):
                     return
+                self._require(_secrets, row)
                 held = _Held(record=rows.secret_from(row))
             _ = self._save(db, lease, held.record.seq, held.record, holder=None, expires=None)
 
@@ -187,6 +216,7 @@ class SqlJournal:
                 row = self._say.secret_locked.first(db, {"name_": lease.secret})
                 if row is None or not _holds(row, lease):
                     raise _lease_lost()
+                self._require(_secrets, row)
                 held = _Held(record=rows.secret_from(row))
             written, new = self._next(lease, events, held.record, now)
             record = held.record
@@ -200,12 +230,13 @@ class SqlJournal:
             rotations = self._fold_rotations(db, written, held.rotations)
         with self._guard:
             self._held[lease.secret] = (lease, _Held(record=record, rotations=rotations))
+            self._lengths[lease.secret] = record.seq
         return written
 
     def secret(self, secret: str) -> SecretRecord | None:
         """Return what the events of this secret add up to."""
         with self.reading() as db:
-            row = self._say.secret.first(db, {"name_": secret})
+            row = self._secret_row(db, secret)
         return None if row is None or row["seq"] == 0 else rows.secret_from(row)
 
     def secrets(self) -> list[SecretRecord]:
@@ -218,12 +249,16 @@ class SqlJournal:
         """Return the rotation that has not ended."""
         with self.reading() as db:
             row = self._say.open_rotation.first(db, {"name_": secret})
+            if self._key is not None:
+                self._require_open(db, secret, row)
         return None if row is None else rows.rotation_from(row)
 
     def rotation(self, rotation_id: str) -> RotationRecord | None:
         """Return one rotation."""
         with self.reading() as db:
             row = self._say.rotation.first(db, {"id_": rotation_id})
+        if row is not None:
+            self._require(_rotations, row)
         return None if row is None else rows.rotation_from(row)
 
     def rotations(self, secret: str, limit: int = 50) -> list[RotationRecord]:
@@ -240,15 +275,26 @@ class SqlJournal:
     def history(self, rotation_id: str) -> list[Event]:
         """Return the events of one rotation."""
         with self.reading() as db:
-            found = self._say.history.run(db, {"id_": rotation_id}).mappings()
-            return [rows.event_from(row) for row in found]
+            found = [
+                dict(row) for row in self._say.history.run(db, {"id_": rotation_id}).mappings()
+            ]
+            if self._key is not None and found:
+                found = self._authentic_history(db, self._key, rotation_id, found)
+        return [rows.event_from(row) for row in found]
 
     def events(self, secret: str, limit: int | None = None) -> list[Event]:
         """Return the newest events of a secret, oldest first."""
         query = sa.select(_events).where(_events.c.secret == secret).order_by(_events.c.seq.desc())
         with self.reading() as db:
-            found = db.execute(query.limit(limit)).mappings().all()
-        return [rows.event_from(row) for row in reversed(found)]
+            record = self._secret_row(db, secret) if self._key is not None else None
+            if record is not None:
+                query = query.where(_events.c.seq <= record["seq"])
+            found = [dict(row) for row in db.execute(query.limit(limit)).mappings()][::-1]
+        if record is not None:
+            wanted = min(record["seq"], limit or record["seq"])
+            first = record["seq"] - wanted + 1
+            self._require_events(found, secret, first, record["seq"], record["head"])
+        return [rows.event_from(row) for row in found]
 
     def connecting(self) -> Mapping[str, Any] | None:
         """Return what psycopg needs to reach the same database; None when it is in a file."""
@@ -274,7 +320,8 @@ class SqlJournal:
             place = (lease.secret, seq, at, self._actor, lease.fence, kind, event.rotation_id)
             values = (*place, step, data, prev)
             hashed = event_hash(*values)
-            new.append(dict(zip(rows.EVENT_COLUMNS, (*values, hashed), strict=True)))
+            mac = None if self._key is None else self._key.mac(hashed)
+            new.append(dict(zip(rows.EVENT_COLUMNS, (*values, hashed, mac), strict=True)))
             written.append(
                 Event(
                     secret=lease.secret,
@@ -306,15 +353,16 @@ class SqlJournal:
             if name not in touched:
                 begins = event.kind is Kind.REQUESTED
                 row = None if begins else self._say.rotation.first(db, {"id_": name})
-                touched[name] = None if row is None else rows.rotation_from(row)
                 if row is not None:
+                    self._require(_rotations, row)
                     stored.add(name)
+                touched[name] = None if row is None else rows.rotation_from(row)
             before = touched[name]
             record = touched[name] = fold_rotation(before, event)
             if record is not None and record is not before:
                 changed[name] = record
         for name, record in changed.items():
-            row = rows.sealed(_rotations, rows.rotation_row(record))
+            row = self._sealed(_rotations, rows.rotation_row(record))
             if name in stored:
                 _ = self._say.save_rotation.run(db, row | {"id_": name})
             else:
@@ -343,7 +391,115 @@ class SqlJournal:
             "holder_": lease.holder,
             "seq_": seq,
         }
-        return self._say.save_secret.run(db, rows.sealed(_secrets, row) | guards).rowcount == 1
+        return self._say.save_secret.run(db, self._sealed(_secrets, row) | guards).rowcount == 1
+
+    # -- what a holder of the key has written -----------------------------------------------------
+
+    def _sealed(self, table: Table, row: rows.Row) -> rows.Row:
+        if self._key is None:
+            return rows.sealed(table, row)
+        new = self._key.sealed(table, row)
+        self._trust(table, new)
+        return new
+
+    def _require(self, table: Table, row: rows.Row) -> None:
+        """Raise `JournalBroken` where there is a key and its holder did not write the row."""
+        if self._key is not None and self._authentic.get(row["seal"]) != row:
+            self._key.require(table, row)
+            self._trust(table, row)
+
+    def _trust(self, table: Table, row: rows.Row) -> None:
+        """Remember a row that is authentic: most are read again before they change."""
+        if len(self._authentic) >= _REMEMBERED:
+            self._authentic.clear()
+        columns = rows.SECRET_COLUMNS if table is _secrets else rows.ROTATION_COLUMNS
+        self._authentic[row["seal"]] = {name: row[name] for name in (*columns, "seal")}
+
+    def _require_keyless(self, db: Connection, row: rows.Row | None) -> None:
+        """Refuse to write without a key where others have one."""
+        if row is not None:
+            has_key = str(row["seal"]).startswith(KEYED)
+        else:
+            has_key = db.execute(self._introducing).scalar() is not None
+        if has_key:
+            raise JournalError(
+                "the events of this journal are authenticated, and this process has no key to do that.",
+                safety="Nothing was done.",
+                hint="Name the signing key: journal.signing_key, or ROTATOR_JOURNAL_SIGNING_KEY of a"
+                " rotation function.",
+            )
+
+    def _secret_row(self, db: Connection, secret: str) -> rows.Row | None:
+        """Return the row of a secret, authenticated where the key is loaded."""
+        known = self._lengths.get(secret, 0)
+        row = self._say.secret.first(db, {"name_": secret})
+        if self._key is None:
+            return row
+        if row is not None:
+            self._require(_secrets, row)
+        if (0 if row is None else row["seq"]) < known:
+            raise broken(f"it was put back to a state before event {known}", secret)
+        return row
+
+    def _require_open(self, db: Connection, secret: str, row: rows.Row | None) -> None:
+        """Raise `JournalBroken` unless this is the rotation that the secret's events leave open."""
+        if row is not None:
+            self._require(_rotations, row)
+        found = None if row is None else row["id"]
+        with self._guard:
+            held = self._held.get(secret)
+        if held is not None and found == held[1].record.open_rotation:
+            return
+        record = self._secret_row(db, secret)
+        opened = None if record is None else record["open_rotation"]
+        if found == opened:
+            return
+        # It may have begun or ended between the two looks.
+        again = self._say.open_rotation.first(db, {"name_": secret})
+        if (None if again is None else again["id"]) != opened:
+            raise broken(f"its open rotation is {opened or 'none'}, by its events", secret)
+
+    def _authentic_history(
+        self, db: Connection, key: EventKey, rotation_id: str, found: list[rows.Row]
+    ) -> list[rows.Row]:
+        """Return the events of a rotation, after making sure that they are ours and complete."""
+        secret, first = str(found[0]["secret"]), found[0]["seq"]
+        record = self._secret_row(db, secret)
+        if record is None or found[0]["kind"] != Kind.REQUESTED.value:
+            raise broken(f"the history of rotation {rotation_id} has no beginning", secret)
+        is_open = record["open_rotation"] == rotation_id
+        last = record["seq"] if is_open else found[-1]["seq"]
+        chained = found
+        if len(found) != last - first + 1:
+            chained = self._range(db, secret, first, last)
+        require_chain(chained, secret, seq=first)
+        end = chained[-1]
+        if end["seq"] != last or not (
+            end["hash"] == record["head"] or key.made(end["hash"], end["mac"])
+        ):
+            # Written before there was a key: what came after it speaks for it.
+            rest = self._range(db, secret, first, record["seq"])
+            self._require_events(rest, secret, first, record["seq"], record["head"])
+        kept = [row for row in chained if row["rotation_id"] == rotation_id]
+        if {row["hash"] for row in found} - {row["hash"] for row in kept}:
+            raise broken(f"the history of rotation {rotation_id} was changed", secret)
+        return kept
+
+    def _range(self, db: Connection, secret: str, first: int, last: int) -> list[rows.Row]:
+        query = (
+            sa.select(_events)
+            .where(_events.c.secret == secret, _events.c.seq.between(first, last))
+            .order_by(_events.c.seq)
+        )
+        return [dict(row) for row in db.execute(query).mappings()]
+
+    @staticmethod
+    def _require_events(
+        found: list[rows.Row], secret: str, first: int, last: int, head: str
+    ) -> None:
+        require_chain(found, secret, seq=first)
+        if len(found) != last - first + 1 or (found and found[-1]["hash"] != head):
+            raise broken(f"events up to {last} are missing, or others are in their place", secret)
 
     def _known(self, lease: Lease) -> _Held | None:
         with self._guard:
@@ -420,9 +576,9 @@ def _lease_lost() -> LeaseLost:
     )
 
 
-def _fence(row: rows.Row) -> int:
+def _fence(row: rows.Row, last_fence: int | None) -> int:
     """Return the fence that the next lease exceeds, also where somebody else changed the row's."""
-    fence, last = row["lease_fence"], row["last_fence"] or 0
+    fence, last = row["lease_fence"], last_fence or 0
     plausible = isinstance(fence, int) and last <= fence < rows.FENCE_LIMIT
     return fence if plausible else last
 

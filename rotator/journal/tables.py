@@ -23,6 +23,8 @@ events: Final = Table(
     Column("data", Text, nullable=False),
     Column("prev_hash", Text, nullable=False),
     Column("hash", Text, nullable=False),
+    # The code that only a writer of ours can make; NULL in what was written before there was a key.
+    Column("mac", Text),
     Index("events_of_a_rotation", "rotation_id"),
 )
 

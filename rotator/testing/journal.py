@@ -38,7 +38,7 @@ def fill(journal: SqlJournal, *, secrets: int, rotations: int) -> int:
                 place = (name, seq, at, "fill", turn + 1, kind.value, f"{name}-{turn}")
                 values = (*place, step.value if step else None, canonical(data), prev)
                 prev = event_hash(*values)
-                events.append(dict(zip(rows.EVENT_COLUMNS, (*values, prev), strict=True)))
+                events.append(dict(zip(rows.EVENT_COLUMNS, (*values, prev, None), strict=True)))
             ended.append(_ended(events[first:]))
         with journal.writing() as db:
             _ = db.execute(sa.insert(tables.secrets), _secret(name, rotations, events))

@@ -37,6 +37,18 @@ def test_a_journal_whose_session_ended_while_the_function_was_frozen_is_reached_
             warm.sweep({}, world.context())
 
 
+def test_a_function_without_the_key_of_the_writers_does_nothing(world: World):
+    """The events of its journal are authenticated; what it wrote would be found as forged."""
+    world.keep_journal_in(world.server)
+    del world.environ["ROTATOR_JOURNAL_SIGNING_KEY"]
+    world.secret(masterarn=world.master())
+    before = world.served()
+    refused = world.rotate()
+    assert "has no key" in str(refused[0])
+    assert "ROTATOR_JOURNAL_SIGNING_KEY" in str(refused[0])
+    assert world.served() == before
+
+
 def test_a_secrets_manager_that_is_silent_is_told_in_time(world: World):
     """Within the function's own time, with where it was looked for and what to look at."""
     arn = world.secret()

@@ -15,6 +15,8 @@ import pymysql
 from rotator.core.secret import Secret
 from rotator.faces.aws_lambda.function import Function
 from rotator.faces.aws_lambda.settings import settings
+from rotator.journal import chain
+from rotator.journal.checkpoints import introduce
 from rotator.journal.sql import SqlJournal
 from rotator.testing.fakes import ListLog, ManualClock
 from rotator.testing.secrets_manager import CURRENT, FUNCTION, PENDING, STEPS, SecretsManager
@@ -125,13 +127,18 @@ class World:
             admin.execute(b"CREATE DATABASE journal")
         url = f"postgresql://postgres@{server.host}:{server.port}/journal"
         password = server.superuser_password
-        SqlJournal(
+        journal = SqlJournal(
             url, clock=ManualClock(), actor="test", password=Secret(password), upgrade=True
-        ).close()
+        )
+        key = chain.new_signing_key()
+        introduce(journal, key, ManualClock().now())
+        journal.close()
         self.environ |= {
             "ROTATOR_JOURNAL": url,
             "ROTATOR_JOURNAL_PASSWORD": "env:JOURNAL_PASSWORD",
             "JOURNAL_PASSWORD": password,
+            "ROTATOR_JOURNAL_SIGNING_KEY": "env:SIGNING_KEY",
+            "SIGNING_KEY": key.reveal(),
         }
         return url
 

@@ -12,10 +12,11 @@ from rotator.testing.fakes import ManualClock
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rotator.journal.event_key import EventKey
     from tests.cli.conftest import Cli
 
 
-def _log(file: Path, count: int = 5) -> Head:
+def _log(file: Path, count: int = 5, key: EventKey | None = None) -> Head:
     lines, heads = list[str](), list[Head]()
     journal = LogJournal(
         clock=ManualClock(),
@@ -23,6 +24,7 @@ def _log(file: Path, count: int = 5) -> Head:
         request="one",
         line=lines.append,
         keep=lambda head, _events: heads.append(head),
+        key=key,
     )
     journal.recall("app", Head(), ())
     lease = journal.acquire("app", "me", timedelta(minutes=1))
@@ -80,3 +82,18 @@ def test_a_file_without_events_is_misuse(cli: Cli, tmp_path: Path):
     for name, said in (("log", "holds no event"), ("gone", "cannot be read")):
         outcome = cli("audit", "verify", "--from-log", str(tmp_path / name), code=2)
         assert said in outcome.err
+
+
+def test_a_forged_line_is_found_by_the_key(cli: Cli, tmp_path: Path):
+    """Its hash and its place are right; only a holder of the signing key could have made its code."""
+    file = tmp_path / "log"
+    with cli.app() as app:
+        key = app.event_key()
+    _log(file, key=key)
+    cli("audit", "verify", "--from-log", str(file), "--authenticate")
+    cli("audit", "verify", "--from-log", str(file))
+    cli("audit", "verify", "--authenticate", code=2)
+    _log(file)
+    cli("audit", "verify", "--from-log", str(file))
+    outcome = cli("audit", "verify", "--from-log", str(file), "--authenticate", code=1)
+    assert "line 2: no rotator wrote it" in outcome.out

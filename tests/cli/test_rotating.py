@@ -197,7 +197,7 @@ def test_progress_is_one_line_a_step_when_it_is_piped(cli: Cli):
 
 def test_a_checkpoint_is_signed_after_the_work(cli: Cli):
     """The answer names it, and the journal verifies with signatures."""
-    assert cli.json("rotate", "app").data["checkpoint"]["number"] == 1
+    assert cli.json("rotate", "app").data["checkpoint"]["number"] == 2
     audit = cli.json("audit", "verify").data
     assert audit["ok"] is True
     assert audit["signatures_checked"] is True

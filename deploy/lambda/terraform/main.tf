@@ -97,6 +97,12 @@ variable "journal_secret_arn" {
   description = "Whole ARN of the secret with its password, under the key password."
 }
 
+variable "journal_signed" {
+  type        = bool
+  default     = false
+  description = "Whether that secret holds the signing key of the journal, under the key private_key."
+}
+
 variable "ca_file" {
   type        = string
   default     = null
@@ -216,22 +222,23 @@ locals {
   environment = merge(
     {
       for name, value in {
-        ROTATOR_GRACE              = var.grace
-        ROTATOR_DRAIN_WAIT         = var.drain_wait
-        ROTATOR_DRAIN_THEN         = var.drain_then
-        ROTATOR_STRATEGY           = var.strategy
-        ROTATOR_OPTIONS            = var.options == null ? null : jsonencode(var.options)
-        ROTATOR_JOURNAL            = var.journal
-        ROTATOR_JOURNAL_PASSWORD   = var.journal_secret_arn == null ? null : "aws:${var.journal_secret_arn}#password"
-        ROTATOR_SSLROOTCERT        = var.ca_file
-        SECRETS_MANAGER_ENDPOINT   = var.endpoint
-        PASSWORD_LENGTH            = var.password_length == null ? null : tostring(var.password_length)
-        EXCLUDE_CHARACTERS         = var.exclude_characters
-        EXCLUDE_LOWERCASE          = var.exclude_lowercase == null ? null : tostring(var.exclude_lowercase)
-        EXCLUDE_UPPERCASE          = var.exclude_uppercase == null ? null : tostring(var.exclude_uppercase)
-        EXCLUDE_NUMBERS            = var.exclude_numbers == null ? null : tostring(var.exclude_numbers)
-        EXCLUDE_PUNCTUATION        = var.exclude_punctuation == null ? null : tostring(var.exclude_punctuation)
-        REQUIRE_EACH_INCLUDED_TYPE = var.require_each_included_type == null ? null : tostring(var.require_each_included_type)
+        ROTATOR_GRACE               = var.grace
+        ROTATOR_DRAIN_WAIT          = var.drain_wait
+        ROTATOR_DRAIN_THEN          = var.drain_then
+        ROTATOR_STRATEGY            = var.strategy
+        ROTATOR_OPTIONS             = var.options == null ? null : jsonencode(var.options)
+        ROTATOR_JOURNAL             = var.journal
+        ROTATOR_JOURNAL_PASSWORD    = var.journal_secret_arn == null ? null : "aws:${var.journal_secret_arn}#password"
+        ROTATOR_JOURNAL_SIGNING_KEY = var.journal_secret_arn == null || !var.journal_signed ? null : "aws:${var.journal_secret_arn}#private_key"
+        ROTATOR_SSLROOTCERT         = var.ca_file
+        SECRETS_MANAGER_ENDPOINT    = var.endpoint
+        PASSWORD_LENGTH             = var.password_length == null ? null : tostring(var.password_length)
+        EXCLUDE_CHARACTERS          = var.exclude_characters
+        EXCLUDE_LOWERCASE           = var.exclude_lowercase == null ? null : tostring(var.exclude_lowercase)
+        EXCLUDE_UPPERCASE           = var.exclude_uppercase == null ? null : tostring(var.exclude_uppercase)
+        EXCLUDE_NUMBERS             = var.exclude_numbers == null ? null : tostring(var.exclude_numbers)
+        EXCLUDE_PUNCTUATION         = var.exclude_punctuation == null ? null : tostring(var.exclude_punctuation)
+        REQUIRE_EACH_INCLUDED_TYPE  = var.require_each_included_type == null ? null : tostring(var.require_each_included_type)
       } : name => value if value != null
     },
     var.environment,

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rotator.core.secret import Secret
     from rotator.engine import Result
     from rotator.faces.aws_lambda.settings import Settings
+    from rotator.journal.event_key import EventKey
     from rotator.journal.sql import SqlJournal
 
 _BACKEND: Final = "aws"
@@ -116,6 +117,7 @@ class Function:
         self._log: Log = log or lines.Lines(environ.get("ROTATOR_LOG_LEVEL") or "info")
         self._sql: SqlJournal | None = None
         self._engine: Engine | None = None
+        self._event_key: EventKey | None = None
         self._controlled: set[str] = set()
         for one in settings.warnings:
             self._log.warning("settings", what=one)
@@ -508,6 +510,7 @@ class Function:
             line=self._line,
             keep=keep,
             urgent=matters,
+            key=self._key(),
         )
         events = recall(
             secret,
@@ -568,8 +571,27 @@ class Function:
                 password=self._resolved(password) if password else None,
                 is_dead=world.is_dead,
                 alone=True,
+                key=self._introduced if self._settings.signing_key else None,
             )
         return self._sql
+
+    def _introduced(self, journal: SqlJournal) -> EventKey:
+        """Return the key of the writers, which the journal must know already."""
+        from rotator.journal.checkpoints import require_introduced  # noqa: PLC0415 # as above
+
+        require_introduced(journal)
+        key = self._key()
+        if key is None:
+            raise UsageError("ROTATOR_JOURNAL_SIGNING_KEY is empty.")
+        return key
+
+    def _key(self) -> EventKey | None:
+        """Return what authenticates events, where a signing key is named; looked up once."""
+        if self._event_key is None and self._settings.signing_key:
+            from rotator.journal.event_key import EventKey  # noqa: PLC0415 # as above
+
+            self._event_key = EventKey.derive(self._resolved(self._settings.signing_key))
+        return self._event_key
 
     def _resolved(self, reference: str) -> Secret:
         from pathlib import Path  # noqa: PLC0415 # as above

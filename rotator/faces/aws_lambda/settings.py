@@ -64,6 +64,7 @@ class Settings:
     options: Mapping[str, object]
     journal: str
     journal_password: str | None
+    signing_key: str | None
     sslrootcert: Path | None
     policy: Policy
     warnings: tuple[str, ...] = ()
@@ -92,6 +93,7 @@ def settings(environ: Mapping[str, str]) -> Settings:
         options=_options(environ),
         journal=_journal(environ, authorities),
         journal_password=environ.get("ROTATOR_JOURNAL_PASSWORD") or None,
+        signing_key=environ.get("ROTATOR_JOURNAL_SIGNING_KEY") or None,
         sslrootcert=authorities,
         policy=policy,
         warnings=tuple(_warnings(environ, policy.password)),

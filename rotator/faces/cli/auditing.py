@@ -114,6 +114,13 @@ def verify(
             help="Verify the events in the log of a rotation function; needs no configuration.",
         ),
     ] = None,
+    authenticate: Annotated[
+        bool,
+        typer.Option(
+            "--authenticate",
+            help="With --from-log: check who wrote each event, by journal.signing_key.",
+        ),
+    ] = False,
     ends: Annotated[
         list[str] | None,
         typer.Option(
@@ -136,8 +143,10 @@ def verify(
         _tell(run, verify_export(exported, _key(public_key)))
         return
     if logged is not None:
-        _verify_log(run, logged, ends or [])
+        _verify_log(run, logged, ends or [], authenticate=authenticate)
         return
+    if authenticate:
+        raise UsageError("--authenticate belongs to --from-log.")
     if ends:
         raise UsageError("--end belongs to --from-log.")
     with run.open_app() as app:
@@ -234,12 +243,16 @@ def show(
     _show_events(run, events)
 
 
-def _verify_log(run: Run, file: Path, ends: list[str]) -> None:
+def _verify_log(run: Run, file: Path, ends: list[str], *, authenticate: bool) -> None:
     from rotator.journal.log import Head, verify_log  # noqa: PLC0415
 
+    key = None
+    if authenticate:
+        with run.open_app() as app:
+            key = app.event_key()
     try:
         with file.open(encoding="utf-8", errors="replace") as lines:
-            report, heads = verify_log(lines)
+            report, heads = verify_log(lines, key)
     except OSError as error:
         raise UsageError(f"the log {file} cannot be read ({error.strerror}).") from error
     if not report.events:
@@ -288,6 +301,7 @@ def _tell(run: Run, report: AuditReport) -> None:
         "rotations": report.rotations,
         "checkpoints": report.checkpoints,
         "signatures_checked": report.signatures,
+        "authenticated": report.authenticated,
         "events_after_last_checkpoint": report.unsigned_events,
         "damage": [{"where": one.where, "what": one.what} for one in report.damage],
         "acknowledged": [
@@ -319,6 +333,10 @@ def _tell(run: Run, report: AuditReport) -> None:
         run.say(indented(Text(f"acknowledged ({why}): {one.where}: {one.what}")))
     if not report.signatures:
         run.say(indented("Signatures were not checked: no public key is known. --public-key FILE"))
+    elif not report.authenticated:
+        run.say(
+            indented("Who wrote the newest events was not checked: that needs the signing key.")
+        )
     elif report.unsigned_events:
         run.say(
             indented(f"The newest {plural(report.unsigned_events, 'event')} are not signed yet.")

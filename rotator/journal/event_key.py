@@ -1,0 +1,114 @@
+"""The key that authenticates events and records. The journal's database does not hold it.
+
+It is derived from the signing key, so every process that may sign may write, and no other.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import select
+
+from rotator.core.errors import JournalBroken
+from rotator.journal import chain, rows, tables
+from rotator.journal.heads import KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Select, Table
+
+    from rotator.core.secret import Secret
+
+_DERIVE: Final = b"rotator event key 1"
+_EVENT: Final = "rotator event mac 1 "
+# What a seal begins with that only the key can make; hex digests never do.
+KEYED: Final = "mac:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventKey:
+    """Makes and checks authentication codes."""
+
+    _signing_key: Secret
+    _raw: bytes = field(repr=False)
+
+    @staticmethod
+    def derive(signing_key: Secret) -> EventKey:
+        """Return the key that belongs to a signing key. Raises `UsageError` for another kind of key."""
+        raw = hmac.digest(chain.private_bytes(signing_key), _DERIVE, "sha256")
+        return EventKey(_signing_key=signing_key, _raw=raw)
+
+    @property
+    def public(self) -> str:
+        """The public half of the signing key, as PEM."""
+        return chain.public_key(self._signing_key)
+
+    @property
+    def id(self) -> str:
+        """The short name of the signing key."""
+        return chain.key_id(self.public)
+
+    def mac(self, hashed: str) -> str:
+        """Return the code of the event with this hash: HMAC-SHA-256, in hex."""
+        return hmac.digest(self._raw, (_EVENT + hashed).encode(), "sha256").hex()
+
+    def made(self, hashed: str, mac: object) -> bool:
+        """Return whether `mac` is the code of the event with this hash."""
+        return isinstance(mac, str) and hmac.compare_digest(
+            self.mac(hashed).encode(), mac.encode("utf-8", "surrogatepass")
+        )
+
+    def sealed(self, table: Table, row: rows.Row) -> rows.Row:
+        """Return the row with a seal over its other columns that only this key makes."""
+        plain = rows.sealed(table, row)
+        return {**plain, "seal": self._seal(plain["seal"])}
+
+    def require(self, table: Table, row: rows.Row) -> None:
+        """Raise `JournalBroken` unless a holder of this key wrote the row."""
+        seal = row["seal"]
+        if not isinstance(seal, str) or not hmac.compare_digest(
+            self.sealed(table, row)["seal"].encode(), seal.encode("utf-8", "surrogatepass")
+        ):
+            name = row["name"] if "name" in row else row["secret"]
+            raise broken(f"its row in `{table.name}` was not written by a rotator", str(name))
+
+    def _seal(self, plain: str) -> str:
+        return KEYED + hmac.digest(self._raw, plain.encode(), "sha256").hex()
+
+
+def introducing() -> Select[tuple[int]]:
+    """Return the query for the number of the checkpoint that introduces the key."""
+    checkpoints = tables.checkpoints.c
+    return select(checkpoints.number).where(checkpoints.heads.contains(f'"{KEY}":')).limit(1)
+
+
+def require_chain(
+    found: Sequence[rows.Row], secret: str, *, seq: int, prev: str | None = None
+) -> None:
+    """Raise `JournalBroken` unless these events of a secret follow each other, the first being `seq`.
+
+    `prev`: the hash of the event before, where it is known. Each hash covers all events before it, so
+    the last one authenticates the others.
+    """
+    for row in found:
+        values = [row[name] for name in rows.HASHED_COLUMNS]
+        follows = row["secret"] == secret and row["seq"] == seq
+        if not follows or (prev is not None and row["prev_hash"] != prev):
+            raise broken(f"event {seq} is missing, or another one is in its place", secret)
+        if chain.event_hash(*values) != row["hash"]:
+            raise broken(f"event {seq} was changed", secret)
+        seq, prev = seq + 1, row["hash"]
+
+
+def broken(what: str, secret: str) -> JournalBroken:
+    """Return the error of a secret whose part of the journal no rotator wrote."""
+    error = JournalBroken(
+        f"the journal is not as it was written: {what}.",
+        safety="Nothing was done on the word of it.",
+        hint="Find out who writes to the journal's database: rotator audit verify",
+    )
+    error.secret = secret
+    return error
