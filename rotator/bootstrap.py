@@ -452,6 +452,10 @@ class App:
                 self._keep_anchor(place, anchor)
         return anchor
 
+    def watch_journal(self) -> AuditReport:
+        """Check the journal's definitions and records; see `checkpoint` for its events."""
+        return audit.verify_records(self.journal, self.journal.authenticate())
+
     def verify_journal(
         self, public_key: str | None = None, *, without: Collection[str] = ()
     ) -> AuditReport:

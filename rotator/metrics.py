@@ -66,6 +66,12 @@ class Metrics:
             "When the journal was signed last.",
             registry=self.registry,
         )
+        self.sound: Gauge = Gauge(
+            "rotator_journal_sound",
+            "Whether the journal is as rotator wrote it, by the last look; NaN before the first.",
+            registry=self.registry,
+        )
+        self.sound.set(float("nan"))
         self.reloaded.set(1)
 
     def observe(self, event: Event) -> None:

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
 from rotator.bootstrap import App
-from rotator.core.errors import RotatorError
+from rotator.core.errors import JournalBroken, RotatorError
 from rotator.core.serving import Dispatch, Topic
 from rotator.faces.service import SILENT, Generation, Service, tell_systemd
 from rotator.metrics import Standing
@@ -126,12 +126,19 @@ class Daemon(Service):
     def _sign(self) -> None:
         app = self._generation.app
         try:
+            found = [f"{one.where}: {one.what}" for one in app.watch_journal().damage]
             if app.checkpoint() is not None:
                 self._metrics.checkpoint.set(app.clock.now().timestamp())
+        except JournalBroken as error:
+            found = [str(error)]
         except RotatorError as error:
             self._log.error("checkpoint", what=error.what)  # as above
-            if error.kind == "journal-broken":
-                self._generation.notifier.tell(Topic.JOURNAL_BROKEN, "", {"what": error.what})
+            return
+        self._metrics.sound.set(not found)
+        if found:
+            self._log.error("journal", what=found[0], places=len(found))
+            facts = {"what": found[0], "hint": "rotator audit verify"}
+            self._generation.notifier.tell(Topic.JOURNAL_BROKEN, "", facts)
 
     def _last(self) -> None:
         self._sign()

@@ -150,6 +150,7 @@ def test_it_rotates_what_is_due_and_locks_nobody_out(rotator: Real):
         )
         assert 'rotator_secret_due_timestamp_seconds{secret="app"}' in metrics
         assert "rotator_journal_up 1.0" in metrics
+        assert "rotator_journal_sound 1.0" in metrics
         assert daemon.get("/healthz")[0] == 200
         assert daemon.get("/nothing")[0] == 404
         assert daemon.leave() == 0
