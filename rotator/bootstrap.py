@@ -51,7 +51,7 @@ from rotator.core.ports import (
 )
 from rotator.core.schedule import ROTATION_TAKES, is_due, room, timing
 from rotator.core.secret import Secret
-from rotator.core.serving import Dispatch
+from rotator.core.serving import Dispatch, Topic
 from rotator.dispatch.dispatcher import Dispatcher
 from rotator.dispatch.faults import Faults
 from rotator.dispatch.hands import Threads
@@ -81,7 +81,6 @@ if TYPE_CHECKING:
     from rotator.config.model import AdminSettings, SecretSettings
     from rotator.core.model import Event, Json
     from rotator.core.ports import Right, SecretBackend, Target
-    from rotator.core.serving import Topic
     from rotator.dispatch.hands import Hands, Pool
     from rotator.dispatch.queue import Queue
     from rotator.engine.steps import Steps
@@ -457,11 +456,16 @@ class App:
         return audit.verify_records(self.journal, self.journal.authenticate())
 
     def verify_journal(
-        self, public_key: str | None = None, *, without: Collection[str] = ()
+        self,
+        public_key: str | None = None,
+        *,
+        without: Collection[str] = (),
+        seen_by_witness: Sequence[Anchor] = (),
     ) -> AuditReport:
         """Check the whole journal, with everything that is known of it from outside.
 
-        `without`: backends that are away, and are not asked what they have seen.
+        `without`: backends that are away, and are not asked what they have seen. `seen_by_witness`:
+        the checkpoints that a witness has seen.
         """
         place = self.settings.journal.signing_key
         anchor, spoilt, key = None, None, None
@@ -480,7 +484,12 @@ class App:
             if isinstance(backend, TellsRotations):
                 seen[chosen.name] = backend.rotation_ids(chosen.path)
         report = audit.verify(
-            self.journal, public_key=public_key, anchor=anchor, seen=seen, key=key
+            self.journal,
+            public_key=public_key,
+            anchor=anchor,
+            seen=seen,
+            key=key,
+            witnessed=seen_by_witness,
         )
         if spoilt is not None:
             report.add("anchor", spoilt)
@@ -875,6 +884,23 @@ class App:
                 found.append(_finding(Severity.ERROR, subject, f"cannot be used: {why}", remedy))
         return found
 
+    def _examine_witness(self) -> list[Finding]:
+        """Return a warning where one copy of one folder puts everything back that proves something."""
+        place, journal = self.settings.journal.signing_key, self.journal.url
+        told = any(Topic.CHECKPOINT in one.topics for one in self.settings.notifications)
+        if place is None or told or journal.get_backend_name() != "sqlite":
+            return []
+        backend = self.settings.backends[parse(place).scheme]
+        file = getattr(backend.options, "path", None)
+        here = _folder_of(journal.database, self.settings.base)
+        if backend.type != "local" or file is None or _folder_of(file, self.settings.base) != here:
+            return []
+        message = (
+            "journal, backend and signing key are in one folder: an older copy of it is not found"
+        )
+        remedy = "Send checkpoints to a witness: docs/journal.md, Witnesses."
+        return [_finding(Severity.WARNING, "witness", message, remedy)]
+
     def _examine_journal(self, away: Collection[str]) -> list[Finding]:
         report = self.verify_journal(without=away)
         if report.ok:
@@ -897,11 +923,16 @@ class App:
                 message = "its login owns the tables, so it can drop the triggers that keep events as they are"
                 remedy = "Give it a login with fewer rights: docs/journal.md, On PostgreSQL."
                 found.append(_finding(Severity.WARNING, "journal", message, remedy))
+        found += self._examine_witness()
         if self.settings.journal.signing_key is None:
             message = "no signing key: a tail that is cut off cannot be told from one never written"
             remedy = "Set journal.signing_key; `rotator init` shows how."
             found.append(_finding(Severity.WARNING, "journal", message, remedy))
         return found
+
+
+def _folder_of(file: object, base: Path) -> Path:
+    return (base / str(file)).expanduser().resolve().parent
 
 
 def _longest_lease(settings: Settings) -> timedelta:

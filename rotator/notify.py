@@ -45,6 +45,7 @@ _SAYS: Final[Mapping[Topic, str]] = {
     Topic.DRIFT: "was changed by somebody else",
     Topic.REFUSED: "does not log in: the application is NOT safe",
     Topic.JOURNAL_BROKEN: "the audit journal is not as it was written",
+    Topic.CHECKPOINT: "the audit journal was signed; keep this notice to verify it by",
     Topic.CONFIG_REFUSED: "the changed configuration was refused; the old one stays in force",
     Topic.TEST: "is a test of this channel; nothing is wrong",
 }

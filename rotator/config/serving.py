@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from rotator.config.fields import Duration, Every, Name, Positive, Reference
 from rotator.config.wording import wrong
-from rotator.core.serving import Breaking, Dispatch, Duty, Limits, Topic
+from rotator.core.serving import ON_DEMAND, Breaking, Dispatch, Duty, Limits, Topic
 
 _LIMITS: Final = Limits()
 _BREAKER: Final = Breaking()
@@ -124,4 +124,7 @@ class NotificationDocument(Strict):
         description="webhook: reference to the key of the signature. apprise: reference to the"
         " service's URL, such as `file:slack-url`, as Apprise writes it.",
     )
-    events: list[Topic] = Field(default=list(Topic), description="Of what. Default: everything.")
+    events: list[Topic] = Field(
+        default=[one for one in Topic if one not in ON_DEMAND],
+        description="Of what. Default: everything but `checkpoint`.",
+    )

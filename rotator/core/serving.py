@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from typing import Final
 
 
 class Topic(StrEnum):
@@ -20,8 +21,13 @@ class Topic(StrEnum):
     UNAVAILABLE = "unavailable"
     AVAILABLE = "available"
     JOURNAL_BROKEN = "journal-broken"
+    CHECKPOINT = "checkpoint"
     CONFIG_REFUSED = "config-refused"
     TEST = "test"
+
+
+# What is for machines that keep it; a channel gets it only where it asks for it.
+ON_DEMAND: Final = frozenset({Topic.CHECKPOINT})
 
 
 class Dispatch(StrEnum):

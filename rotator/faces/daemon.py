@@ -127,8 +127,11 @@ class Daemon(Service):
         app = self._generation.app
         try:
             found = [f"{one.where}: {one.what}" for one in app.watch_journal().damage]
-            if app.checkpoint() is not None:
+            signed = app.checkpoint()
+            if signed is not None:
                 self._metrics.checkpoint.set(app.clock.now().timestamp())
+                seen = {"number": signed.number, "hash": signed.hash}
+                self._generation.notifier.tell(Topic.CHECKPOINT, "", seen)
         except JournalBroken as error:
             found = [str(error)]
         except RotatorError as error:

@@ -32,7 +32,7 @@ from rotator.journal.heads import UNREADABLE, SignedHeads, span
 from rotator.journal.report import AuditReport
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection, Table
@@ -66,6 +66,7 @@ def verify(
     anchor: Anchor | None = None,
     seen: Mapping[str, set[str]] | None = None,
     key: EventKey | None = None,
+    witnessed: Sequence[Anchor] = (),
 ) -> AuditReport:
     """Check the whole journal.
 
@@ -73,11 +74,20 @@ def verify(
     `anchor`: the newest checkpoint as it was kept outside. `seen`: for each secret the rotation
     ids that its backend holds; one that the journal does not know shows that the database was put
     back to an older state. `key` authenticates events and records; without it, what no checkpoint
-    covers may have been written by anybody who can write to the database.
+    covers may have been written by anybody who can write to the database. `witnessed`: checkpoints
+    that somebody else saw.
     """
     report = AuditReport(signatures=public_key is not None)
     with journal.snapshot() as db, _lenient(db):
-        heads = _checkpoints(db, report, public_key, anchor)
+        heads, held = _checkpoints(db, report, public_key, anchor)
+        for seen_one in witnessed:
+            if held.get(seen_one.number) != seen_one.hash:
+                report.add(
+                    f"checkpoint {seen_one.number}",
+                    "is not the one that the witness saw: the journal was cut or put back to an older"
+                    " state",
+                    restore=f"checkpoint {seen_one.number} {seen_one.hash}",
+                )
         if anchor is not None and anchor.key is not None and heads.key != anchor.key:
             report.add(
                 "checkpoints",
@@ -132,8 +142,8 @@ def verify_records(journal: SqlJournal, key: EventKey | None) -> AuditReport:
 
 def _checkpoints(
     db: Connection, report: AuditReport, public_key: str | None, anchor: Anchor | None
-) -> SignedHeads:
-    """Check the chain of checkpoints; return what they speak for."""
+) -> tuple[SignedHeads, dict[int, str]]:
+    """Check the chain of checkpoints; return what they speak for, and the hash of each."""
     heads = SignedHeads(report)
     expected, prev = 1, chain.START
     by_number: dict[int, str] = {}
@@ -164,7 +174,7 @@ def _checkpoints(
             "the journal was cut or put back to an older state",
             restore=f"checkpoint {anchor.number} {anchor.hash}",
         )
-    return heads
+    return heads, by_number
 
 
 class _Seals:

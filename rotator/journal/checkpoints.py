@@ -15,7 +15,7 @@ from rotator.journal.event_key import EventKey, broken, introducing, require_cha
 from rotator.journal.heads import KEY, UNREADABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from datetime import datetime
 
     from sqlalchemy import Connection, Table
@@ -57,6 +57,25 @@ class Anchor:
                 safety="Nothing was signed.",
                 hint="Find out who changed the field `anchor` there, and put back what it was.",
             ) from None
+
+
+def witnessed(lines: Iterable[str]) -> list[Anchor]:
+    """Return the checkpoints that a witness saw, in whatever lines it keeps them.
+
+    Lines of rotator's log, bodies of its notices, or what is kept beside the signing key, each also
+    behind a time stamp; all else is passed over.
+    """
+    found: list[Anchor] = []
+    for line in lines:
+        try:
+            data = json.JSONDecoder().raw_decode(line, line.index("{"))[0]
+            inner = data.get("data", data)
+            number, hashed = inner["number"], inner["hash"]
+        except UNREADABLE:
+            continue
+        if isinstance(number, int) and isinstance(hashed, str) and len(hashed) == len(chain.START):
+            found.append(Anchor(number=number, hash=hashed))
+    return found
 
 
 def checkpoint(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,8 @@ from rotator.journal import rows, tables
 from tests.journal.attacker import drop_triggers, rewrite
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.cli.conftest import Cli
 
 
@@ -90,3 +94,69 @@ def test_a_forged_record_is_found_by_a_look_and_never_acted_on(cli: Cli, name: s
     assert "rotator audit verify" in error["hint"]
     cli("check")
     assert "secrets, row app" in cli("audit", "verify", code=1).out
+
+
+# -- a witness -------------------------------------------------------------------------------------
+
+
+def _folder(cli: Cli) -> list[Path]:
+    return [
+        one for one in cli.folder.iterdir() if one.name.startswith(("rotator.db", "secrets.db"))
+    ]
+
+
+def test_an_older_copy_of_everything_is_found_by_what_a_witness_saw(cli: Cli, tmp_path: Path):
+    """Journal, backend and anchor are put back together: nothing in that folder could tell."""
+    cli("rotate", "app")
+    kept, copy = tmp_path / "checkpoints", tmp_path / "copy"
+    copy.mkdir()
+    for file in _folder(cli):
+        shutil.copy(file, copy)
+    seen = cli.json("rotate", "app").data["checkpoint"]
+    notice = {"specversion": "1.0", "type": "rotator.checkpoint", "data": seen}
+    kept.write_text(f"a line of another program\n2026-01-01 {json.dumps(notice)}\n[1]\n{{\n")
+    cli("audit", "verify", "--witness", str(kept))
+    for file in _folder(cli):
+        file.unlink()
+    for file in copy.iterdir():
+        shutil.copy(file, cli.folder)
+    cli("audit", "verify")
+    found = cli.json("audit", "verify", "--witness", str(kept), code=1).data["damage"]
+    assert [one["where"] for one in found] == [f"checkpoint {seen['number']}"]
+    assert "witness saw" in found[0]["what"]
+    kept.write_text("nothing of ours\n")
+    cli("audit", "verify", "--witness", str(kept), code=2)
+    cli("audit", "verify", "--witness", str(tmp_path / "missing"), code=2)
+
+
+def test_an_older_copy_of_the_journal_alone_is_found_by_the_anchor(cli: Cli, tmp_path: Path):
+    """The backend's file was left as it is."""
+    cli("rotate", "app")
+    for file in _folder(cli):
+        shutil.copy(file, tmp_path / f"copy-{file.name}")
+    newest = cli.json("rotate", "app").data["checkpoint"]["number"]
+    for file in _folder(cli):
+        if file.name.startswith("rotator.db"):
+            file.unlink()
+    for file in tmp_path.glob("copy-rotator.db*"):
+        shutil.copy(file, cli.folder / file.name.removeprefix("copy-"))
+    found = cli.json("audit", "verify", code=1).data["damage"]
+    assert f"checkpoint {newest}" in [one["where"] for one in found]
+
+
+def test_doctor_warns_where_one_copy_puts_everything_back(cli: Cli):
+    """Until checkpoints are sent elsewhere."""
+    cli("rotate", "app", "web", "old")
+    (found,) = [one for one in cli.json("doctor").data["findings"] if one["subject"] == "witness"]
+    assert found["severity"] == "warning"
+    assert "one folder" in found["message"]
+    key = cli.folder / "witness.key"
+    key.write_text("whsec_c2NyYXRjaA==")
+    key.chmod(0o600)
+    cli.edit(
+        "backends:",
+        "notifications: [{type: webhook, url: 'https://127.0.0.1:1/', secret: 'file:witness.key',"
+        " events: [checkpoint]}]\nbackends:",
+    )
+    subjects = [one["subject"] for one in cli.json("doctor", code=None).data["findings"]]
+    assert "witness" not in subjects

@@ -17,6 +17,7 @@ from rotator.faces.cli.run import Run
 
 if TYPE_CHECKING:
     from rotator.core.model import Event
+    from rotator.journal.checkpoints import Anchor
     from rotator.journal.report import AuditReport
 
 _PANEL = "Journal"
@@ -60,6 +61,7 @@ def register(app: typer.Typer) -> None:
         rotator audit verify --public-key rotator-audit.pub
         rotator audit verify --export audit-2026-q1 --public-key rotator-audit.pub
         rotator audit verify --from-log function.log
+        rotator audit verify --witness checkpoints.jsonl
         """,
     )(verify)
     command(
@@ -114,6 +116,15 @@ def verify(
             help="Verify the events in the log of a rotation function; needs no configuration.",
         ),
     ] = None,
+    witness: Annotated[
+        Path | None,
+        typer.Option(
+            "--witness",
+            metavar="FILE",
+            show_default=False,
+            help="Checkpoints that were seen elsewhere: log lines or notices, one JSON object a line.",
+        ),
+    ] = None,
     authenticate: Annotated[
         bool,
         typer.Option(
@@ -150,7 +161,7 @@ def verify(
     if ends:
         raise UsageError("--end belongs to --from-log.")
     with run.open_app() as app:
-        report = app.verify_journal(_key(public_key))
+        report = app.verify_journal(_key(public_key), seen_by_witness=_seen(witness))
     _tell(run, report)
 
 
@@ -287,6 +298,25 @@ def _key(file: Path | None) -> str | None:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not a text"
         raise UsageError(f"the public key {file} cannot be read ({reason}).") from error
+
+
+def _seen(file: Path | None) -> list[Anchor]:
+    """Return the checkpoints in a witness's file; none is an error, which would prove nothing."""
+    from rotator.journal.checkpoints import witnessed  # noqa: PLC0415
+
+    if file is None:
+        return []
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            found = witnessed(lines)
+    except OSError as error:
+        raise UsageError(f"the witness {file} cannot be read ({error.strerror}).") from error
+    if not found:
+        raise UsageError(
+            f"{file} holds no checkpoint.",
+            hint="One JSON object a line, with `number` and `hash`: docs/journal.md, Witnesses.",
+        )
+    return found
 
 
 def _tell(run: Run, report: AuditReport) -> None:
