@@ -154,8 +154,13 @@ def lease_end(row: Read) -> datetime | None:
 
 def sealed(table: Table, row: Row) -> Row:
     """Return the row with the seal over its other columns."""
+    return {**row, "seal": plain_seal(table, row)}
+
+
+def plain_seal(table: Table, row: Row) -> str:
+    """Return the digest of the columns of a row, which needs no key."""
     names = SECRET_COLUMNS if table is tables.secrets else ROTATION_COLUMNS
-    return {**row, "seal": seal(table.name, [row[name] for name in names])}
+    return seal(table.name, [row[name] for name in names])
 
 
 def _details(record: SecretRecord) -> str | None:

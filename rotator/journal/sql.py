@@ -182,7 +182,7 @@ class SqlJournal:
                 secret=secret, holder=holder, fence=_fence(row, last_fence) + 1, expires=expires
             )
             changed = {"lease_holder": holder, "lease_fence": lease.fence}
-            row |= changed | {"lease_expires": rows.stamp(expires)}
+            row = row | changed | {"lease_expires": rows.stamp(expires)}
             _ = self._say.take_lease.run(db, self._sealed(_secrets, row) | {"name_": secret})
             record = rows.secret_from(row)
         with self._guard:
@@ -399,21 +399,20 @@ class SqlJournal:
         if self._key is None:
             return rows.sealed(table, row)
         new = self._key.sealed(table, row)
-        self._trust(table, new)
+        self._trust(new)
         return new
 
     def _require(self, table: Table, row: rows.Row) -> None:
         """Raise `JournalBroken` where there is a key and its holder did not write the row."""
         if self._key is not None and self._authentic.get(row["seal"]) != row:
             self._key.require(table, row)
-            self._trust(table, row)
+            self._trust(row)
 
-    def _trust(self, table: Table, row: rows.Row) -> None:
+    def _trust(self, row: rows.Row) -> None:
         """Remember a row that is authentic: most are read again before they change."""
         if len(self._authentic) >= _REMEMBERED:
             self._authentic.clear()
-        columns = rows.SECRET_COLUMNS if table is _secrets else rows.ROTATION_COLUMNS
-        self._authentic[row["seal"]] = {name: row[name] for name in (*columns, "seal")}
+        self._authentic[row["seal"]] = row
 
     def _require_keyless(self, db: Connection, row: rows.Row | None) -> None:
         """Refuse to write without a key where others have one."""
