@@ -125,6 +125,7 @@ def run(
         read, names = Reader(app), ground.names
         for name in names.values():
             assert app.engine.rotate(app.secret(name)).published
+            ground.enrich(serves(app, name).username)
         before = {name: ground.rights(serves(app, name).username) for name in names.values()}
         clients = [
             stack.enter_context(

@@ -15,6 +15,7 @@ from rotator.testing.mysql import ScratchMySQL
 from rotator.testing.postgres import ScratchPostgres
 from rotator.testing.valkey import ScratchValkey
 from tests.mysql.dialects import dialect_of, plain
+from tests.postgresql import oracle
 from tests.troubles import mariadb_troubles, mysql_troubles, postgres_troubles, valkey_troubles
 from tests.valkey.worlds import make_user, rules, usable
 
@@ -56,9 +57,37 @@ class Ground(Protocol):
         """Return all that a login may do, without its name."""
         ...
 
+    def enrich(self, login: str) -> None:
+        """Give a login what its successors must have too, where strategies alone give it nothing."""
+        ...
+
     def troubles(self) -> Mapping[str, Trouble]:
         """Return what other people may do to the server meanwhile."""
         ...
+
+
+# Of each login, beside what its group gives it.
+_OF_ITS_OWN: Final = (
+    "ALTER ROLE {} SET statement_timeout TO '31s'",
+    "ALTER ROLE {} IN DATABASE shop SET work_mem TO '5MB'",
+    "ALTER ROLE {} CONNECTION LIMIT 60",
+    "ALTER ROLE {} VALID UNTIL '2099-01-01'",
+    "GRANT auditor TO {} WITH ADMIN OPTION",
+    "GRANT {} TO watcher",
+    "GRANT UPDATE ON notes TO {}",
+    "CREATE POLICY {} ON notes TO {} USING (true)",
+)
+_ROLE: Final = """
+SELECT 'attributes', rolinherit::text, rolsuper::text, rolcreatedb::text, rolconnlimit::text, rolvaliduntil::text
+FROM pg_roles WHERE rolname = %(login)s
+UNION ALL SELECT 'member of', r.rolname, m.admin_option::text, m.inherit_option::text, m.set_option::text, ''
+FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid WHERE m.member = %(login)s::regrole
+UNION ALL SELECT 'has member', r.rolname, m.admin_option::text, m.inherit_option::text, m.set_option::text, ''
+FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.member WHERE m.roleid = %(login)s::regrole
+UNION ALL SELECT 'may', c.relname, p, has_table_privilege(%(login)s, c.oid, p)::text, '', ''
+FROM pg_class c, unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) p WHERE c.relname IN ('orders', 'notes')
+UNION ALL SELECT 'policy', count(*)::text, '', '', '', '' FROM pg_policy WHERE %(login)s::regrole = ANY (polroles)
+"""
 
 
 class PostgresGround:
@@ -97,6 +126,10 @@ class PostgresGround:
             admin.execute("CREATE TABLE orders (id int)")
             admin.execute("ALTER TABLE orders OWNER TO app_owner")
             admin.execute("GRANT SELECT ON orders TO PUBLIC")
+            admin.execute("CREATE ROLE auditor NOLOGIN")
+            admin.execute("CREATE ROLE watcher NOLOGIN")
+            admin.execute("CREATE TABLE notes (id int)")
+            admin.execute("ALTER TABLE notes ENABLE ROW LEVEL SECURITY")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,18 +147,22 @@ class PostgresGround:
         with self.server.connect() as admin:
             found = admin.execute(
                 "SELECT rolname FROM pg_roles WHERE rolname !~ '^pg_' AND rolname NOT IN"
-                " ('postgres', 'app_owner') AND (rolcanlogin OR rolname !~ '^pair_')"
+                " ('postgres', 'app_owner', 'auditor', 'watcher') AND (rolcanlogin OR rolname !~ '^pair_')"
             ).fetchall()
         return {row[0] for row in found}
 
     def rights(self, login: str) -> set[str]:
         with self.server.connect() as admin:
-            found = admin.execute(
-                "SELECT r.rolinherit, r.rolsuper, r.rolcreatedb, m.roleid::regrole::text, m.admin_option"
-                " FROM pg_roles r LEFT JOIN pg_auth_members m ON m.member = r.oid WHERE rolname = %s",
-                [login],
-            ).fetchall()
-        return {str(row) for row in found}
+            kept = oracle.by_catalog(admin, login).items()
+        with self.server.connect("shop") as admin:
+            found = admin.execute(_ROLE, {"login": login}).fetchall()
+        return {str(row) for row in (*kept, *found)}
+
+    def enrich(self, login: str) -> None:
+        name = psycopg.sql.Identifier(login)
+        with self.server.connect("shop") as admin:
+            for statement in _OF_ITS_OWN:
+                admin.execute(psycopg.sql.SQL(statement).format(*[name] * statement.count("{}")))
 
     def troubles(self) -> Mapping[str, Trouble]:
         return postgres_troubles(self.server)
@@ -203,6 +240,9 @@ class MariaGround:
         found += self.server.run(f"SHOW CREATE USER `{login}`@'%'")
         return {plain(str(row[0]), login) for row in found}
 
+    def enrich(self, login: str) -> None:
+        """The login that it is made like has something of everything."""
+
     def troubles(self) -> Mapping[str, Trouble]:
         return mariadb_troubles(self.server)
 
@@ -268,6 +308,9 @@ class ValkeyGround:
 
     def rights(self, login: str) -> set[str]:
         return set(rules(self.server, login))
+
+    def enrich(self, login: str) -> None:
+        """The login that it is made like has something of everything."""
 
     def troubles(self) -> Mapping[str, Trouble]:
         return valkey_troubles(self.server)
