@@ -202,7 +202,7 @@ def _missed(world: World, acts: list[Any]) -> list[str]:
         try:
             with world.attacked(act) as journal:
                 found = world.places(journal)
-        except sa.exc.IntegrityError:
+        except sa.exc.DBAPIError:
             continue  # the database itself refuses it
         if not any(named(place, found) for place in places):
             missed.append((name, found[:2]))
