@@ -104,7 +104,11 @@ def test_a_right_that_is_missing_stops_the_rotation_before_any_effect(
     rotator: Real, bao: ScratchOpenBao
 ):
     """The message is the line that the policy needs."""
-    bao.policy("reader", 'path "secret/data/*" { capabilities = ["read"] }')
+    bao.policy(
+        "reader",
+        'path "secret/data/*" { capabilities = ["read"] }'
+        ' path "secret/data/rotator/audit" { capabilities = ["create", "read", "update"] }',
+    )
     rotator.environ["VAULT_TOKEN"] = bao.token("reader")
     before = rotator.roles()
     failed = rotator("rotate", "app", code=3)
