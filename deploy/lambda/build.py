@@ -58,7 +58,6 @@ UNUSED = (
     "rotator/journal/audit.py",
     "rotator/journal/checkpoints.py",
     "rotator/journal/export.py",
-    "rotator/journal/heads.py",
     "rotator/journal/migrations/",
     "rotator/testing/",
     "rotator/bootstrap.py",
