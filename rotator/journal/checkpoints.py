@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 
 from rotator.core.errors import JournalBroken, JournalError
 from rotator.journal import audit, chain, rows, tables
-from rotator.journal.event_key import EventKey, broken, introducing, require_chain
+from rotator.journal.event_key import EventKey, broken, require_chain
 from rotator.journal.heads import KEY, UNREADABLE
 
 if TYPE_CHECKING:
@@ -157,20 +157,6 @@ def introduce(
             return made
 
     return _in_turn(write)
-
-
-def require_introduced(journal: SqlJournal) -> None:
-    """Raise `JournalError` unless a checkpoint says that events are authenticated.
-
-    For a process that reads no anchor, and so cannot introduce the key itself.
-    """
-    with journal.reading() as db:
-        if db.execute(introducing()).scalar() is None:
-            raise JournalError(
-                "the journal does not know the key of its writers yet.",
-                safety="Nothing was done.",
-                hint="Where the same signing key is configured: rotator db upgrade",
-            )
 
 
 def _reseal(db: Connection, table: Table, key: EventKey) -> None:

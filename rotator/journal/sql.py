@@ -150,6 +150,19 @@ class SqlJournal:
                     self._key = self._find_key(self)
         return self._key
 
+    def require_introduced(self) -> None:
+        """Raise `JournalError` unless a checkpoint says that events are authenticated.
+
+        For a process that reads no anchor, and so cannot introduce the key.
+        """
+        with self.reading() as db:
+            if db.execute(self._introducing).scalar() is None:
+                raise JournalError(
+                    "the journal does not know the key of its writers yet.",
+                    safety="Nothing was done.",
+                    hint="Where the same signing key is configured: rotator db upgrade",
+                )
+
     def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
         """Take the lease, or raise `Busy`."""
         key, now = self.authenticate(), self._clock.now()

@@ -577,9 +577,7 @@ class Function:
 
     def _introduced(self, journal: SqlJournal) -> EventKey:
         """Return the key of the writers, which the journal must know already."""
-        from rotator.journal.checkpoints import require_introduced  # noqa: PLC0415 # as above
-
-        require_introduced(journal)
+        journal.require_introduced()
         key = self._key()
         if key is None:
             raise UsageError("ROTATOR_JOURNAL_SIGNING_KEY is empty.")
