@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 
 # By its name: the package has a function of that name too.
 functions = importlib.import_module("rotator.faces.aws_lambda.function")
+
+
+@pytest.fixture(params=["log", pytest.param("postgresql", marks=pytest.mark.slow)])
+def either(request: pytest.FixtureRequest, world: World) -> World:
+    """With the journal that has no other memory than tags; with each kind of it in `make test-all`."""
+    if request.param == "postgresql":
+        world.keep_journal_in(world.server)
+    return world
+
+
 TOKEN = "11111111-2222-4333-8444-555555555555"
 
 

@@ -33,7 +33,7 @@ def maria(server: MySqlLikeServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         yield MariaWorld.on(server, aws)
 
 
-@pytest.mark.parametrize("rotations", [4, pytest.param(40, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rotations", [2, pytest.param(40, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("strategy", MariaWorld.KINDS)
 def test_each_strategy_rotates_many_times(maria: MariaWorld, strategy: str, rotations: int):
     """Each rotation ends, nobody is locked out where it overlaps, nothing is left, no password is logged."""
