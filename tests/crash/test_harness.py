@@ -59,9 +59,12 @@ def _found(report: Report) -> str:
     return str(report)
 
 
-def test_a_plugin_author_needs_one_call():
+@pytest.mark.parametrize(
+    ("sample", "least"), [(60, 60), pytest.param(None, 1000, marks=pytest.mark.slow)]
+)
+def test_a_plugin_author_needs_one_call(sample: int | None, least: int):
     """`assert_survives_crashes` runs every scenario of a sound plugin and returns how many worlds."""
-    assert assert_survives_crashes(partial(fake_world, "single-user")) > 1000
+    assert assert_survives_crashes(partial(fake_world, "single-user"), sample=sample) >= least
 
 
 def test_a_plugin_that_draws_its_own_password_is_found():

@@ -34,6 +34,7 @@ from rotator.testing.fake_target import Account, FakeTarget
 from rotator.testing.openbao import ScratchOpenBao
 from rotator.testing.secrets_manager import SecretsManager
 from tests.postgresql.worlds import STRATEGIES, effects, worlds
+from tests.sampling import sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -175,7 +176,7 @@ class _Aws:
         return self._service.by_hand(path, json.dumps(data))
 
 
-@pytest.fixture(scope="module", params=["openbao", "aws"])
+@pytest.fixture(scope="module")
 def store(request: pytest.FixtureRequest) -> Iterator[_Bao | _Aws]:
     with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
         patch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
@@ -221,15 +222,23 @@ def remote_world(store: _Bao | _Aws) -> Callable[[], World]:
 
 
 @pytest.mark.parametrize(
-    ("name", "how"),
-    [
-        pytest.param("rotation", explore),
-        pytest.param("rotation", explore_strangers),
-        pytest.param("rotation", explore_failures, marks=pytest.mark.slow),
-        pytest.param("rollback in the grace period", explore, marks=pytest.mark.slow),
-        pytest.param("rollback in the grace period", explore_strangers, marks=pytest.mark.slow),
-        pytest.param("rotation of an adopted login", explore, marks=pytest.mark.slow),
-    ],
+    ("store", "name", "how"),
+    sampled(
+        [
+            pytest.param(store, name, how, id=f"{store}-{name}-{how.__name__}")
+            for store in ("aws", "openbao")
+            for name, how in (
+                ("rotation", explore),
+                ("rotation", explore_failures),
+                ("rollback in the grace period", explore),
+                ("rollback in the grace period", explore_strangers),
+                ("rotation of an adopted login", explore),
+                ("rotation", explore_strangers),
+            )
+        ],
+        of=11,
+    ),
+    indirect=["store"],
 )
 def test_a_remote_backend_survives_crashes_failures_and_other_writers(
     remote_world: Callable[[], World], name: str, how: Callable[[Scenario], Report]

@@ -32,9 +32,12 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.parametrize("times", [16, pytest.param(50, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_of_two_processes_that_rotate_one_secret_at_once_only_one_works(tmp_path: Path, kind: str):
-    """Fifty times: never two at work, and whoever is not says so by exit code 4."""
+def test_of_two_processes_that_rotate_one_secret_at_once_only_one_works(
+    tmp_path: Path, kind: str, times: int
+):
+    """Never two are at work, and the one that is not answers with exit code 4."""
     with ExitStack() as stack:
         server = stack.enter_context(ScratchPostgres())
         ground = stack.enter_context(PostgresGround(server))
@@ -56,7 +59,7 @@ def test_of_two_processes_that_rotate_one_secret_at_once_only_one_works(tmp_path
             assert racer.stdout is not None
             assert racer.stdout.readline() == "ready\n"
         codes: list[tuple[int, ...]] = []
-        for _ in range(50):
+        for _ in range(times):
             for racer in racers:
                 assert racer.stdin is not None
                 racer.stdin.write("go\n")
@@ -65,7 +68,7 @@ def test_of_two_processes_that_rotate_one_secret_at_once_only_one_works(tmp_path
         for racer in racers:
             racer.kill()
         assert set(codes) <= {(0, 4), (0, 0)}, codes
-        assert codes.count((0, 4)) >= 25, codes
+        assert codes.count((0, 4)) >= times // 2, codes
         app = stack.enter_context(open_app(config))
         # One engine at work at a time: between two `requested` there is always an `ended`.
         turns = [
@@ -107,7 +110,7 @@ def test_a_process_killed_at_random_loses_nothing(plugin: str, journal: str, bac
     if plugin == "mysql" and not mariadb.is_installed():
         pytest.skip(f"no MariaDB server: apt-get install {mariadb.PACKAGES}")
     report = chaos.run(
-        12,
+        5,
         seed=7,
         plugin=plugin,
         postgresql_journal=journal == "postgresql",
