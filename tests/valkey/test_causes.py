@@ -10,7 +10,7 @@ import pytest
 
 from rotations.valkey.failures import translated
 from rotations.valkey.wire import Said
-from rotator.api import Credential, Denied, Secret, StepError, Transient, Unavailable
+from rotator.api import Credential, Secret, StepError, Transient, Unavailable
 from rotator.testing.fakes import step_context
 from rotator.testing.valkey import wait_for
 
@@ -27,7 +27,7 @@ _TABLE = [
     ("MISCONF Errors writing to the AOF file", Transient, "cannot save its data", "BGSAVE"),
     ("OOM command not allowed", Transient, "memory", "maxmemory"),
     ("NOREPLICAS Not enough good replicas", Transient, "too few replicas", "INFO replication"),
-    ("READONLY You can't write against a read only replica.", Denied, "read-only", "`host`"),
+    ("READONLY You can't write against a read only replica.", Unavailable, "read-only", "`host`"),
     ("NOAUTH Authentication required.", Unavailable, "asks for a login", "`admin`"),
     ("DENIED Valkey is running in protected mode", Unavailable, "protected mode", "ACL SETUSER"),
     ("ERR max number of clients reached", Unavailable, "no connection left", "maxclients"),
