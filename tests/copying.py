@@ -40,7 +40,7 @@ class CopiesRights:
     """Mixed into a contract suite."""
 
     def test_nothing_is_copied_from_a_login_of_somebody_else(self, place: Place) -> None:
-        """Whoever may write the backend names any login there, and would get what that one may do."""
+        """A writer of the backend may name any login there, and must not get its rights."""
         theirs = place.foreign()
         before = place.state()
         new = place.propose(theirs)

@@ -245,7 +245,7 @@ class _Login:
                 hint="Name one in the secret's option `like`.",
             )
         if like is not None and ctx.current is not None and ctx.current.username == like:
-            # Whoever may write the backend could name any account there, and get what that one has.
+            # A writer of the backend could name any account there, and get its grants.
             self._require_ours(_own_mark(accounts, like, ctx), like, ctx)
         mark, made = _own_mark(accounts, new.username, ctx), accounts.look(new.username)
         if made:

@@ -233,7 +233,7 @@ class _Login:
             self._require_ready(admin, new)
             case = self._case(admin, new.username, old)
             self._require_ours(case.new, ctx)
-            # Whoever may write the backend could name any role there, and get what that one has.
+            # A writer of the backend could name any role there, and get its rights.
             self._require_ours(case.source, ctx)
             require_none(self._server.where, self._obstacles(case))
             kind = passwords.wanted(self._options, case.old)

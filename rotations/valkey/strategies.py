@@ -256,7 +256,7 @@ class AlternatingUsers(Login):
         like = ctx.current.username if ctx.current else self._options.like
         with self._creating(new, ctx) as places:
             if ctx.current is not None:
-                # Whoever may write the backend could name any user there, and get what that one may.
+                # A writer of the backend could name any user there, and get its rules.
                 for node, users in places:
                     name = ctx.current.username
                     require_ours(users.mark(ctx.names, name), name, node, ctx, self._options.users)

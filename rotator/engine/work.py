@@ -821,7 +821,7 @@ class Work:
                 raise Conflict(
                     f"somebody else wrote version {version} in the backend anew: {written_anew}.",
                     safety="Nothing was changed.",
-                    hint=f"Find out who did: whoever may remove a secret there can write the same version again. If what is there is right, take it over: rotator adopt {name}",
+                    hint=f"Find out who did: anyone who may remove a secret there can write the same version again. If what is there is right, take it over: rotator adopt {name}",
                 )
             return
         if known is None:

@@ -114,7 +114,7 @@ def members(house: House) -> list[tuple]:
 def test_rights_are_not_copied_from_the_login_that_is_named_there(
     house: House, forge: Forge, victim: str, strategy: str
 ):
-    """Whoever may remove the secret writes the same number anew with another login's name."""
+    """A writer that may remove the secret writes the same number again with another login's name."""
     secret = house.secret(strategy, name=house.group, **options_of(house, strategy))
     for _ in range(2):
         assert house.engine.rotate(secret).outcome is Outcome.DONE

@@ -196,7 +196,7 @@ def _secret_options(
         elif theirs.get(name) != _as_option(value):
             tag = OPTION_TAG + name.replace("_", "-")
             raise UsageError(
-                f"the key {OURS!r} of the secret sets the option {name!r}, by which whoever writes the value could get other rights.",
+                f"the key {OURS!r} of the secret sets the option {name!r}, by which anyone who writes the value could get other rights.",
                 safety="Nothing was changed.",
                 hint=f"Set it where only operators write, and take it out of the value: the secret's tag {tag}, or {OPTIONS_VARIABLE} of the function for all its secrets.",
             )
