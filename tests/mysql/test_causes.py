@@ -441,7 +441,7 @@ def test_a_server_that_may_not_be_written_is_told_by_its_variables(
             ground.rotate("dual-password", current)
             return
         rotation, ctx = ground.rotation("dual-password"), ground.context(current)
-        with pytest.raises(Denied) as told:
+        with pytest.raises(Unavailable) as told:
             rotation.create(rotation.propose(current, ctx), ctx)
         assert remedy in told.value.hint
     finally:
