@@ -51,13 +51,18 @@ def findings(
     return found
 
 
-def of_reader(reader: Server, current: Credential | None, ctx: StepContext) -> Finding:
-    """Look whether a replica accepts the login that is served."""
+def of_reader(
+    reader: Server, primary: Server, current: Credential | None, ctx: StepContext
+) -> Finding:
+    """Look whether a replica accepts the login that is served; one that lags is not tried."""
     subject = f"reader {reader.address}"
     try:
         with reader.admin("examining", ctx):
             pass
-        if current is not None and not readers.accepts(reader, current, ctx):
+        if current is not None and (
+            readers.lags(reader, primary, current.username, ctx)
+            or not readers.accepts(reader, current, ctx)
+        ):
             message = f"it rejects the login {current.username!r} that is served"
             return _finding(Severity.ERROR, subject, message, _LAGS)
     except StepError as error:

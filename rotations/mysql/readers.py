@@ -37,7 +37,7 @@ def follow(
     login = credential.username
 
     def agrees() -> bool:
-        if _kept(reader, login, ctx) != _kept(primary, login, ctx):
+        if lags(reader, primary, login, ctx):
             return not wanted
         if accepts(reader, credential, ctx) == wanted:
             return wanted
@@ -49,6 +49,11 @@ def follow(
         raise Denied(f"{reader.where} rejects the login {login!r}{why.because}.", hint=why.hint)
 
     agree_within(agrees, login, reader.address, ctx, wanted=wanted)
+
+
+def lags(reader: Server, primary: Server, login: str, ctx: StepContext) -> bool:
+    """Return whether a replica has not yet the accounts of a login as its primary has them."""
+    return _kept(reader, login, ctx) != _kept(primary, login, ctx)
 
 
 def _kept(server: Server, login: str, ctx: StepContext) -> list[tuple[str, tuple[str, ...], bool]]:

@@ -160,7 +160,9 @@ class _Login:
 
         login = current.username if current else None
         found = examine.findings(self._server, login, look, drops=self.drops)
-        return found + [examine.of_reader(one, current, ctx) for one in self._server.readers]
+        return found + [
+            examine.of_reader(one, self._server, current, ctx) for one in self._server.readers
+        ]
 
     # -- what a strategy says ------------------------------------------------------------------
 

@@ -140,7 +140,7 @@ def worlds(
 
 
 def plant(servers: list[ScratchValkey]) -> Callable[[], list[str]]:
-    """Load functions with the names of commands; return what tells which scripts or functions were called.
+    """Load functions with the names of commands; return a function that lists the scripts and functions that were called.
 
     A module cannot take the name of a command that is there.
     """
