@@ -7,11 +7,10 @@ way end; a second one leaves at once, which is as safe: what is under way is in 
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -26,15 +25,15 @@ from rotator.core.observations import Observation, ObservationKind
 from rotator.core.serving import Topic
 from rotator.core.stopping import Stopped
 from rotator.dispatch.worker import topic_of
+from rotator.faces.signals import Signals
 from rotator.faces.web import Answer, Server
 from rotator.metrics import CONTENT_TYPE, Metrics
 from rotator.notify import Notifier
 from rotator.observe import get_log
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from pathlib import Path
-    from types import FrameType
 
     from rotator.config import Settings
     from rotator.config.watched import Watched
@@ -112,7 +111,8 @@ class Service(ABC):
         self._log: Log = get_log()
         self._begun: datetime = datetime.now(UTC)
         self._leaving: threading.Event = threading.Event()
-        self._reload: threading.Event = threading.Event()
+        self._signals: Signals = Signals()
+        self._hangups: int = 0
         self._metrics: Metrics = Metrics(self._plugin_of)
         settings = load_settings(config)
         self._watched: Watched = settings.watched
@@ -161,8 +161,7 @@ class Service(ABC):
         _ = scheduler.add_job(self._report_alive, "interval", seconds=_ALIVE_EVERY)
         for work, seconds in self._timed().items():
             _ = scheduler.add_job(work, "interval", seconds=seconds)
-        before = self._listen_to_signals()
-        try:
+        with self._signals, self._closing(server):
             self._begin(self._made)
             self._report_alive()
             self._start()
@@ -171,11 +170,15 @@ class Service(ABC):
                 server.start()
             self._report_begun(server.address if server is not None else None)
             tell_systemd("READY=1")
-            _ = self._leaving.wait()
+            self._signals.wait()
+            self._leaving.set()
             return self._leave(scheduler)
+
+    @contextmanager
+    def _closing(self, server: Server | None) -> Generator[None]:
+        try:
+            yield
         finally:
-            for number, handler in before.items():
-                _ = signal.signal(number, handler)
             if server is not None:
                 server.close()
             for one in self._generations():
@@ -239,9 +242,9 @@ class Service(ABC):
     # -- the configuration ---------------------------------------------------------------------
 
     def _look_at_file(self) -> None:
-        mark = self._watched.mark()
-        if mark != self._seen or self._reload.is_set():
-            self._reload.clear()
+        mark, hangups = self._watched.mark(), self._signals.hangups
+        if mark != self._seen or hangups != self._hangups:
+            self._hangups = hangups
             self._seen = mark
             before = self._watched
             self._read_again()
@@ -288,22 +291,6 @@ class Service(ABC):
         return settings.targets[chosen.target].plugin if chosen is not None else "?"
 
     # -- leaving -------------------------------------------------------------------------------
-
-    def _listen_to_signals(self) -> Mapping[int, Any]:
-        before: dict[int, Any] = {}
-        for number in (signal.SIGTERM, signal.SIGINT):
-            before[number] = signal.signal(number, self._on_leave)
-        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_hangup)
-        return before
-
-    def _on_leave(self, number: int, _frame: FrameType | None) -> None:
-        if self._leaving.is_set():
-            # What is under way is in the journal: the next process goes on with it.
-            os._exit(128 + number)
-        self._leaving.set()
-
-    def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
-        self._reload.set()
 
     def _under_way(self) -> int:
         return sum(one.under_way for one in self._generations())
