@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 
+from rotator.core.printable import printable
 from rotator.core.secret import MASK, Secret, scrub
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ def set_up(*, level: str = "info", human: bool | None = None) -> None:
         _exceptions,
         _scrubbed,
     ]
-    render = _renderer(human=sys.stderr.isatty() if human is None else human)
+    for_people = sys.stderr.isatty() if human is None else human
+    if for_people:
+        # JSON escapes them itself.
+        shared.append(_printables)
+    render = _renderer(human=for_people)
     structlog.configure(
         processors=[*shared, render, _scrubbed_line],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -124,6 +129,14 @@ def _route_libraries(shared: list[Processor], render: Processor, level: int) -> 
     # SQLAlchemy echoes statements with their parameters when somebody has turned that on.
     for name in ("sqlalchemy", "alembic", "psycopg.pool", "urllib3"):
         logging.getLogger(name).setLevel(level)
+
+
+def _printables(_: object, __: str, event: EventDict) -> EventDict:
+    """Escape what a terminal would obey; only a traceback has lines."""
+    return {
+        key: printable(value, lines=key == "exception") if isinstance(value, str) else value
+        for key, value in event.items()
+    }
 
 
 def _exceptions(_: object, __: str, event: EventDict) -> EventDict:

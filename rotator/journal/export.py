@@ -31,6 +31,8 @@ MANIFEST: Final = "manifest.json"
 SIGNATURE: Final = "manifest.sig"
 _FORMAT: Final = "rotator journal export 1"
 _CHECKPOINT_COLUMNS: Final = tuple(column.name for column in tables.checkpoints.columns)
+# Spreadsheets compute what begins so, in full width too.
+_GUARDED: Final = tuple("\\=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
 _NUMBERS: Final = frozenset({"seq", "fence", "number"})
 _BATCH: Final = 10_000
 
@@ -201,11 +203,11 @@ def _writer(
 
 
 def _cell(value: object) -> object:
-    # CSV has no null: a backslash and N, as PostgreSQL's COPY writes it; a text that begins with
-    # a backslash gets another one.
+    # CSV has no null: a backslash and N, as PostgreSQL's COPY writes it. A text that begins with a
+    # backslash gets another one, and so does what a spreadsheet would take for a formula.
     if value is None:
         return "\\N"
-    return "\\" + value if isinstance(value, str) and value.startswith("\\") else value
+    return "\\" + value if isinstance(value, str) and value.startswith(_GUARDED) else value
 
 
 def _read(path: Path, form: str) -> Iterator[dict[str, Any]]:

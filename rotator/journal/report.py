@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rotator.core.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -45,7 +47,8 @@ class AuditReport:
 
     def add(self, where: str, what: str, *, restore: str | None = None) -> None:
         """Note one place."""
-        found = Damage(where=_printable(where), what=_printable(what), restore=restore)
+        # What was tampered with may hold anything.
+        found = Damage(where=printable(where), what=printable(what), restore=restore)
         self.damage.append(found)
 
     def acknowledge(self, reasons: Mapping[str, str]) -> None:
@@ -53,8 +56,3 @@ class AuditReport:
         known = [one for one in self.damage if one.restore in reasons]
         self.acknowledged += [(one, reasons[one.restore or ""]) for one in known]
         self.damage = [one for one in self.damage if one.restore not in reasons]
-
-
-def _printable(text: str) -> str:
-    # What was tampered with may hold anything, also what would steer a terminal.
-    return text if text.isprintable() else text.encode("unicode_escape").decode()

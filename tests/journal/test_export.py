@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
 import json
 from collections.abc import Callable
@@ -126,3 +127,20 @@ def test_a_folder_in_use_is_not_written_into(filled: SqlJournal, tmp_path: Path)
     (tmp_path / "mine").write_text("mine")
     with pytest.raises(UsageError, match="not empty"):
         export(filled, tmp_path, "csv", now=NOW)
+
+
+@pytest.mark.parametrize(
+    "begins", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\\", "\\="], ids=ascii
+)
+def test_no_cell_of_a_csv_file_is_a_formula(journal: SqlJournal, tmp_path: Path, begins: str):
+    """A spreadsheet computes what begins so: it gets a backslash, which verification takes away."""
+    name = f'{begins}HYPERLINK("http://127.0.0.1/")'
+    rotate(journal, name, 1)
+    _ = export(journal, tmp_path / "out", "csv", now=NOW, signing_key=KEY)
+    with (tmp_path / "out" / "events.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["secret"] for row in rows} == {f"\\{name}"}
+    assert not [
+        cell for row in rows for cell in row.values() if cell[:1] in tuple("=+-@\t\r\n\uff1d")
+    ]
+    assert verify_export(tmp_path / "out", chain.public_key(KEY)).damage == []

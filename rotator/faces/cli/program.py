@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn, cast
 import typer
 
 from rotator import __version__
+from rotator.core.printable import printable
 from rotator.faces.cli import (
     adoption,
     auditing,
@@ -92,7 +93,7 @@ def run(arguments: Sequence[str]) -> NoReturn:
     except Exception as error:  # noqa: BLE001 # the last border: told without its text, as a bug
         code = exits.FAILED
         for fault in envelope.faults(error):
-            sys.stderr.write(f"{fault.what}\n  {fault.hint}\n")
+            sys.stderr.write(f"{printable(fault.what, lines=True)}\n  {fault.hint}\n")
         if "--debug" in arguments:
             from rotator.observe import plain_traceback  # noqa: PLC0415
 
@@ -149,5 +150,5 @@ def _misused(error: BaseException, arguments: Sequence[str]) -> int:
         answer = envelope.envelope(command, ok=False, data={}, errors=[fault])
         sys.stdout.write(envelope.dumped(answer, pretty=False) + "\n")
     else:
-        sys.stderr.write(f"{what}\n  {fault.hint}\n")
+        sys.stderr.write(f"{printable(what, lines=True)}\n  {fault.hint}\n")
     return exits.MISUSE

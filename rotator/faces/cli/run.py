@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import UsageError
 from rotator.faces.cli import envelope, exits
-from rotator.faces.cli.screen import BAD, QUIET, Screen, indented, silence
+from rotator.faces.cli.screen import BAD, QUIET, Screen, further, indented, silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -207,7 +207,7 @@ def _told(screen: Screen, found: Sequence[envelope.Fault]) -> list[RenderableTyp
     for one in found:
         where = ", ".join(part for part in (one.secret, one.step and f"step {one.step}") if part)
         head = Text.assemble(screen.sign("bad"), " ", (f"{where}: " if where else "", "bold"))
-        lines.append(Text.assemble(head, one.what))
+        lines.append(Text.assemble(head, further(one.what)))
         lines += [indented(Text(one.safety))] if one.safety else []
         lines += [indented(Text.assemble(("Next: ", "bold"), one.hint))] if one.hint else []
     return lines

@@ -12,13 +12,15 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from rotator.core.printable import printable
 from rotator.core.secret import scrub
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from rich.console import RenderableType
+    from rich.console import ConsoleOptions, RenderableType
+    from rich.segment import Segment
 
 GOOD: Final = "green"
 BAD: Final = "bold red"
@@ -45,10 +47,21 @@ class _Scrubbed:
 
 
 class _Console(Console):
-    """A console that falls silent when whoever read it has gone (`| head`)."""
+    """A console that prints nothing which a terminal would obey, and falls silent without a reader.
+
+    Names, reasons and errors come from databases, backends and journals that others may write to.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Return what is drawn, in characters that print."""
+        for one in super().render(renderable, options):
+            # What steers the terminal is rich's own here, and has no text of others.
+            yield one if one.control else one._replace(text=printable(one.text, lines=True))
 
     def on_broken_pipe(self) -> None:
-        """Go on without a reader: a rotation does not end because nobody looks any more."""
+        """Go on without a reader (`| head`): a rotation does not end because nobody looks."""
         self.quiet = True
         silence(self.file)
 
@@ -86,13 +99,26 @@ def table(screen: Screen, columns: Sequence[str], rows: Iterable[Sequence[str | 
     for column in columns:
         made.add_column(Text(column), overflow="fold", no_wrap=piped)
     for row in rows:
-        made.add_row(*(one if isinstance(one, Text) else Text(scrub(one)) for one in row))
+        made.add_row(*(one if isinstance(one, Text) else Text(cell(one)) for one in row))
     return made
+
+
+def cell(text: str) -> str:
+    """Return what may stand in a table: no secret, and escaped before its width is counted."""
+    return printable(scrub(text), lines=True)
 
 
 def line(sign: Text, name: str, text: str) -> Text:
     """Return `sign name: text`."""
-    return Text.assemble(sign, " ", (f"{name}: ", "bold"), scrub(text))
+    return Text.assemble(sign, " ", (f"{printable(name)}: ", "bold"), further(text))
+
+
+def further(text: str) -> str:
+    """Return a text without secrets whose second and later lines are indented.
+
+    So no line of it can be taken for one of ours.
+    """
+    return scrub(text).replace("\n", "\n    ")
 
 
 def indented(what: RenderableType, by: int = 2) -> Padding:

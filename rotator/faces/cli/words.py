@@ -9,7 +9,7 @@ from rich.text import Text
 from rotator.core.commands import unpark_command
 from rotator.core.model import Outcome, Step
 from rotator.faces.cli import exits
-from rotator.faces.cli.screen import at, indented, relative
+from rotator.faces.cli.screen import at, further, indented, relative
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -41,7 +41,7 @@ def told(screen: Screen, result: Result, command: str, now: datetime) -> list[Re
     error = result.error
     if error is not None and (code != exits.DONE or exits.failing(result)):
         what = f"step {error.step}: {error.what}" if error.step else error.what
-        lines.append(indented(Text(what)))
+        lines.append(indented(Text(further(what))))
         lines += [indented(Text(error.safety))] if error.safety else []
     following = _next(result, command)
     if following:
