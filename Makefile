@@ -7,7 +7,7 @@ DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fleet bench idle growth lambda lambda-bench lambda-chaos mysql aws-cli profiles schema clean
+.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fleet bench idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -74,6 +74,14 @@ growth: $(STAMP) ## what a look and a day cost over 1,000, 100,000 and 1,000,000
 
 lambda: $(DEMO) ## the zips of the AWS Lambda rotation function, into dist/
 	$(PY) deploy/lambda/build.py $(ARGS)
+
+release: $(STAMP) ## the wheel, its source, its bill of materials and their checksums, into dist/
+	@test -x $(VENV)/.release/bin/cyclonedx-py || { $(PYTHON) -m venv $(VENV)/.release && $(VENV)/.release/bin/python -m pip install --quiet --disable-pip-version-check 'cyclonedx-bom>=7,<8'; }
+	$(PY) deploy/release.py $(ARGS)
+
+lock: $(STAMP) ## pin the packages of the image by their hashes, by constraints.txt
+	@test -x $(VENV)/.lock/bin/uv || { $(PYTHON) -m venv $(VENV)/.lock && $(VENV)/.lock/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'; }
+	$(VENV)/.lock/bin/uv pip compile --quiet pyproject.toml --extra all --constraints constraints.txt --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --output-file deploy/docker/requirements.txt
 
 lambda-chaos: $(STAMP) ## AWS rotates, and the function is killed at random, 200 times
 	$(PY) -m tests.lambda_chaos $(ARGS)

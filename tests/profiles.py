@@ -33,9 +33,12 @@ def main(arguments: list[str] | None = None) -> int:
     engine = importlib.import_module(ENGINES[given.engine])
     failed = 0
     with engine.servers() as servers:
-        for version, server in servers.items():
-            if not version.startswith(given.version):
-                continue
+        chosen = {one: servers[one] for one in servers if one.startswith(given.version)}
+        if not chosen:
+            parser.error(
+                f"no server {given.version!r} is to be had here, only: {', '.join(servers)}."
+            )
+        for version, server in chosen.items():
             begun, bad = time.monotonic(), 0
             for number in range(given.count):
                 seed = given.seed + number

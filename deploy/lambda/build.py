@@ -47,6 +47,7 @@ UNUSED = (
     "rotator/faces/cli/",
     "rotator/faces/daemon.py",
     "rotator/faces/service.py",
+    "rotator/faces/signals.py",
     "rotator/faces/web.py",
     "rotator/faces/worker.py",
     "rotator/backends/local.py",
