@@ -305,6 +305,20 @@ def test_the_unit_is_what_systemd_takes(tmp_path: Path):
     assert done.stderr.strip() == ""
 
 
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed here")
+@pytest.mark.parametrize("narrowed", [False, True], ids=["as delivered", "addresses filled in"])
+def test_the_unit_exposes_little(tmp_path: Path, *, narrowed: bool):
+    """The measure of systemd itself, from 0 (nothing) to 10; 1.0 with the addresses that it may reach."""
+    text = (DEPLOY / "systemd" / "rotator.service").read_text()
+    unit = tmp_path / "rotator.service"
+    unit.write_text(re.sub(r"(?m)^# (?=IPAddress)", "", text) if narrowed else text)
+    command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = re.search(r"Overall exposure level for \S+: (\d+\.\d)", done.stdout)
+    assert found is not None, done.stderr
+    assert float(found[1]) <= (1.0 if narrowed else 1.1)
+
+
 def test_the_image_runs_as_nobody_who_matters_and_without_a_shell():
     """Nothing here can build it; what can be read of it holds."""
     lines = (DEPLOY / "docker" / "Dockerfile").read_text().splitlines()

@@ -267,8 +267,8 @@ class Dispatcher:
         if due < now - _OVERDUE and one.name not in self._told_overdue:
             self._told_overdue.add(one.name)
             self._tell(Topic.OVERDUE, one.name, {"due": due.isoformat()})
-        if one.next_due < self._awake_since - self._duty.catch_up:
-            to = caught_up(policy, now, self._duty.catch_up, one.name)
+        missed = one.next_due < self._awake_since - self._duty.catch_up
+        if missed and (to := caught_up(policy, now, self._duty.catch_up, one.name)) != now:
             self._postpone(one.name, to, "missed while no daemon ran")
         elif (opens := policy.windows.next_open(now)) != now:
             self._postpone(one.name, opens, "its window is closed")

@@ -68,6 +68,16 @@ def test_a_bad_event_is_refused(world: World, given: Mapping[str, Any], said: st
     assert "PutSecretValue" not in world.aws.requests
 
 
+def test_a_sweep_of_another_accounts_secret_is_refused(world: World):
+    """As each step of its rotation is: nothing is even asked about it."""
+    before = len(world.aws.requests)
+    with pytest.raises(UsageError, match="999999999999"):
+        world.sweep(
+            SecretId="arn:aws:secretsmanager:eu-central-1:999999999999:secret:app-abcdef", now=True
+        )
+    assert len(world.aws.requests) == before
+
+
 @pytest.mark.parametrize("event", [None, [], "createSecret", {"detail-type": "Scheduled Event"}])
 def test_what_is_no_event_of_a_rotation_is_refused(world: World, event: Any):
     """Such as a schedule that was pointed at the handler."""

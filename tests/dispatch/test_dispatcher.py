@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rotator.core.errors import Conflict, Denied, JournalError, Transient, Unavailable
-from rotator.core.model import Kind, Outcome, Policy
+from rotator.core.model import Kind, Outcome, Policy, Step
 from rotator.core.observations import ObservationKind
 from rotator.core.serving import Breaking, Duty, Limits, Partners, Topic
 from rotator.dispatch.breaker import Breaker
@@ -323,6 +323,19 @@ def test_the_open_rotation_of_a_secret_that_left_the_file_is_finished(
     place.live(daemon, place.clock.at + 60 * _DAY)
     assert _done(place) == ["db-0"]
     assert place.journal.open_rotation("db-0") is None
+
+
+def test_without_a_time_for_catching_up_what_was_missed_is_rotated_at_once():
+    """Not when the agenda is looked through again, a minute later."""
+    place, _ = _place({"db": 3}, duty=Duty(verify_every=None, catch_up=timedelta(0)))
+    place.clock.at += _DAY
+    place.live(place.daemon(), place.clock.at + timedelta(seconds=10))
+    published = [
+        one.secret
+        for one in place.written
+        if one.kind is Kind.FINISHED and one.step is Step.PUBLISH
+    ]
+    assert sorted(published) == ["db-0", "db-1", "db-2"]
 
 
 def test_what_is_overdue_for_a_day_is_told_once():

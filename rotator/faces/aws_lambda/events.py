@@ -96,11 +96,14 @@ def is_secret(arn: str) -> bool:
     )
 
 
-def require_account(asked: Event, context: Any) -> None:
+def require_account(asked: Event | Sweep, context: Any) -> None:
     """Refuse the secret of another account, unless AWS gave a token for just that."""
+    if asked.arn is None:
+        return
     ours = str(getattr(context, "invoked_function_arn", "")).split(":")
     account = asked.arn.split(":")[_ACCOUNT]
-    if len(ours) > _ACCOUNT and ours[_ACCOUNT] != account and asked.rotation_token is None:
+    entrusted = isinstance(asked, Event) and asked.rotation_token is not None
+    if len(ours) > _ACCOUNT and ours[_ACCOUNT] != account and not entrusted:
         raise UsageError(
             f"the secret is in account {account}, and this function in {ours[_ACCOUNT]}.",
             safety="Nothing was changed.",

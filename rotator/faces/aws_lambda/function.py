@@ -163,6 +163,7 @@ class Function:
     def sweep(self, event: object, context: Any) -> dict[str, Any]:
         """End what is due: revoke old logins whose grace is over, finish what was interrupted."""
         asked, call = swept(event), self._call(context)
+        require_account(asked, context)
         self._backend.begin()
         found: dict[str, Any] = {"ended": 0, "waiting": 0, "failed": []}
         for arn in [asked.arn] if asked.arn else self._to_sweep(context):
