@@ -517,17 +517,19 @@ def _grants(case: Case) -> list[Change]:
     if old is None:
         return []
     lacks, excess = _unlike_grants(case)
-    found = [
-        Change(
-            what=f"lacks {one.privilege} on {one.kind.lower()} {one.object} in {one.database}",
-            statement=_grant(one, case.name),
-            database=one.database,
-            roles=(one.owner,),
-        )
-        for one in lacks
+    theirs = [one for one in case.holdings.grants if one.grantee == old.name]
+    wanted = {_what(one) for one in theirs}
+    # What is revoked on a table is revoked on its columns too: first that, then what is given.
+    lost = {_what(one) for one in excess if one.column is None}
+    again = [
+        one
+        for one in theirs
+        if one not in lacks
+        and one.column is not None
+        and _what(replace(one, column=None)) in lost
+        and not case.has_old
     ]
-    wanted = {_what(one) for one in case.holdings.grants if one.grantee == old.name}
-    return found + [
+    found = [
         Change(
             what=f"has {one.privilege} on {one.kind.lower()} {one.object} in {one.database}",
             statement=_grant(one, case.name, revoke=True, option_only=_what(one) in wanted),
@@ -535,6 +537,15 @@ def _grants(case: Case) -> list[Change]:
             roles=(one.owner,),
         )
         for one in excess
+    ]
+    return found + [
+        Change(
+            what=f"lacks {one.privilege} on {one.kind.lower()} {one.object} in {one.database}",
+            statement=_grant(one, case.name),
+            database=one.database,
+            roles=(one.owner,),
+        )
+        for one in (*lacks, *again)
     ]
 
 

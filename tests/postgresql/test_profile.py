@@ -434,6 +434,50 @@ def test_a_waiting_login_is_brought_fully_in_line(shop: Shop):
     turns.rotate()
 
 
+@pytest.mark.parametrize("server", ["newest"], indirect=True)
+@pytest.mark.parametrize(
+    ("has", "wants"),
+    [
+        ("SELECT ON own", 'SELECT ("Odd") ON own'),
+        ('SELECT ON own; SELECT ("Odd") ON own', 'SELECT ("Odd") ON own'),
+        ("ALL ON own", 'INSERT (id), UPDATE ("Odd") ON own'),
+        ("SELECT ON own +", 'SELECT ON own; SELECT ("Odd") ON own +'),
+        ('SELECT ON own +; SELECT ("Odd") ON own +', 'SELECT ("Odd", id) ON own +'),
+        ('SELECT ("Odd") ON own +', "SELECT ON own"),
+        ('SELECT ("Odd", id) ON own', "INSERT ON own"),
+    ],
+)
+def test_what_is_taken_from_a_table_leaves_what_is_given_on_its_columns(
+    shop: Shop, has: str, wants: str
+):
+    """`REVOKE` on a table takes the rights on its columns along; `+` is WITH GRANT OPTION."""
+    a, b = f"{shop.name}_a", f"{shop.name}_b"
+    shop.sql(
+        f"CREATE TABLE own (id int, \"Odd\" int); CREATE ROLE {b} LOGIN IN ROLE {shop.name}_grp PASSWORD 'b'"
+    )
+    for login, given in ((a, wants), (b, has)):
+        for one in given.split("; "):
+            option = " WITH GRANT OPTION" if one.endswith("+") else ""
+            shop.sql(f"GRANT {one.rstrip(' +')} TO {login}{option}")
+
+    def rights(login: str) -> list[tuple[Any, ...]]:
+        return shop.sql(
+            """SELECT c, p, has_column_privilege(%s, 'own', c, p), has_table_privilege(%s, 'own', p)
+            FROM unnest('{id,Odd}'::text[]) c, unnest('{SELECT,INSERT,UPDATE}'::text[]) q,
+                 unnest(ARRAY[q, q || ' WITH GRANT OPTION']) p
+            ORDER BY c, p""",
+            login,
+            login,
+        )
+
+    before = rights(a)
+    turns = shop.turns("alternating-users (group)", adopted=frozenset({b}))
+    new = turns.create()
+    assert turns.verify(new).ok
+    assert new.username == b
+    assert rights(b) == before
+
+
 @pytest.mark.parametrize("count", [50, pytest.param(300, marks=pytest.mark.slow)])
 def test_random_profiles_differ_in_nothing_but_the_name(count: int):
     """Of every five one for each strategy; a part of them on each server that is to be had here."""
