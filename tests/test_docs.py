@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _ROOT = Path(__file__).parents[1]
-_PAGES = sorted([_ROOT / "README.md", *(_ROOT / "docs").glob("*.md")])
+_PAGES = sorted([_ROOT / "README.md", _ROOT / "SECURITY.md", *(_ROOT / "docs").glob("*.md")])
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -60,3 +60,15 @@ def test_pages_show_the_rights_that_init_prints(page: str, engine: str):
     options = plugin.info.target_options(host="db.example.org")
     lines = plugin.grants(options, engine=engine, admin="rotator_admin", login="shop")
     assert "\n".join(lines) in (_ROOT / "docs" / f"{page}.md").read_text()
+
+
+def test_every_test_that_a_page_names_is_there():
+    """So that what is claimed can be looked up."""
+    named = {
+        (page.name, found)
+        for page in _PAGES
+        if page.name != "plugins.md"  # which speaks of an author's own
+        for found in re.findall(r"`(tests/[\w/*.]+)`", page.read_text())
+    }
+    assert named
+    assert [one for one in sorted(named) if not list(_ROOT.glob(one[1]))] == []
