@@ -22,6 +22,7 @@ from rotator.core.errors import (
     Unavailable,
     UsageError,
 )
+from rotator.core.frames import forget_variables
 from rotator.core.history import text, texts
 from rotator.core.model import (
     LONGEST_LEASE,
@@ -159,6 +160,8 @@ class App:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None:
+            forget_variables(error)
         self.close()
 
     def close(self) -> None:

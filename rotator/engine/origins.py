@@ -1,4 +1,7 @@
-"""Marks errors with where they came from, and notes who answered: a host that is away is held back."""
+"""Marks errors with where they came from, and notes who answered: a host that is away is held back.
+
+This is the border of plugins and backends: no error brings a variable of theirs along.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from rotator.core.errors import RotatorError
+from rotator.core.frames import forget_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,8 +51,10 @@ class _Marked:
         def marked(*args: object, **given: object) -> object:
             try:
                 result = call(*args, **given)
-            except RotatorError as error:
-                error.origin = error.origin or self._origin
+            except Exception as error:
+                forget_variables(error)
+                if isinstance(error, RotatorError):
+                    error.origin = error.origin or self._origin
                 raise
             if self._contacts is not None and name not in _PURE:
                 self._contacts.answered.add(self._origin)

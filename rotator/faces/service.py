@@ -6,6 +6,7 @@ way end; a second one leaves at once, which is as safe: what is under way is in 
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import threading
@@ -20,6 +21,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from rotator.bootstrap import App, load_settings
 from rotator.config.model import ConfigError
 from rotator.core.errors import JournalError, RotatorError
+from rotator.core.frames import forget_variables
 from rotator.core.model import Kind
 from rotator.core.observations import Observation, ObservationKind
 from rotator.core.serving import Topic
@@ -157,10 +159,10 @@ class Service(ABC):
         listen = self._listen()
         server = Server(listen, self._answer) if listen != "none" else None
         scheduler = BackgroundScheduler(job_defaults=_SCHEDULER, timezone="UTC")
-        _ = scheduler.add_job(self._look_at_file, "interval", seconds=_LOOK_AT_FILE)
-        _ = scheduler.add_job(self._report_alive, "interval", seconds=_ALIVE_EVERY)
+        _ = scheduler.add_job(_bordered(self._look_at_file), "interval", seconds=_LOOK_AT_FILE)
+        _ = scheduler.add_job(_bordered(self._report_alive), "interval", seconds=_ALIVE_EVERY)
         for work, seconds in self._timed().items():
-            _ = scheduler.add_job(work, "interval", seconds=seconds)
+            _ = scheduler.add_job(_bordered(work), "interval", seconds=seconds)
         with self._signals, self._closing(server):
             self._begin(self._made)
             self._report_alive()
@@ -330,6 +332,20 @@ class Service(ABC):
             why = "leaving" if self._leaving.is_set() else self._ready()
             return Answer.text(200, "ready") if why is None else Answer.text(503, why)
         return Answer.text(404, "not found; there are /healthz, /readyz and /metrics")
+
+
+def _bordered(work: Callable[[], None]) -> Callable[[], None]:
+    """Return work whose errors, which the scheduler logs, bring no variables along."""
+
+    @functools.wraps(work)
+    def bordered() -> None:
+        try:
+            work()
+        except Exception as error:
+            forget_variables(error)
+            raise
+
+    return bordered
 
 
 def _process() -> str:

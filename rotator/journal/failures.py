@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from rotator.core.errors import Busy, JournalError
+from rotator.core.frames import forget_variables
 
 if TYPE_CHECKING:
     import sqlite3
@@ -68,6 +69,8 @@ def translated(place: str) -> Generator[None]:
             hint="Somebody may be tampering with it: rotator audit verify",
         ) from error
     except SQLAlchemyError as error:
+        # Frames of the driver hold the journal's password.
+        forget_variables(error)
         what, hint = _meaning(error)
         raise JournalError(f"the journal {place} {what}.", safety=_SAFE, hint=hint) from error
 

@@ -15,6 +15,7 @@ from rotator import world
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _NAME_AND_WAIT = """
 import sys
@@ -171,3 +172,33 @@ def test_chance_stays_below_its_limit():
     assert {entropy.below(3) for _ in range(500)} == {0, 1, 2}
     assert len(entropy.token(16)) == 16
     assert entropy.token(16) != entropy.token(16)
+
+
+_LOOK = """
+import resource, sys
+from unittest import mock
+from rotator.faces.cli import command, program
+
+def look(*_):
+    import ctypes
+    dumpable = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
+    print(resource.getrlimit(resource.RLIMIT_CORE), dumpable)
+    raise SystemExit(0)
+
+resource.setrlimit(resource.RLIMIT_CORE, (0, resource.RLIM_INFINITY))
+with mock.patch.object(command, "set_up_logs", look):
+    program.run(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+def test_a_process_leaves_no_image_of_its_memory(tmp_path: Path):
+    """No core file, and nothing that a debugger of the same user could read."""
+    done = subprocess.run(
+        [sys.executable, "-c", _LOOK, "daemon"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "(0, 0) 0\n"

@@ -6,16 +6,22 @@ is raised, as AWS wants it: the type says what kind of trouble it is, the text w
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
+from rotator.core.frames import forget_variables
 from rotator.faces.aws_lambda.function import function
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 __all__ = ["handler", "sweep"]
 
 
 def handler(event: dict[str, Any], context: Any) -> None:
     """Do one step of a rotation that Secrets Manager leads. Raises `RotatorError`."""
-    function().handle(event, context)
+    with _border():
+        function().handle(event, context)
 
 
 def sweep(event: object, context: Any) -> dict[str, Any]:
@@ -25,4 +31,15 @@ def sweep(event: object, context: Any) -> dict[str, Any]:
     its grace period or its sessions. Returns how many rotations were ended and how many are still
     waiting; raises when one failed.
     """
-    return function().sweep(event, context)
+    with _border():
+        return function().sweep(event, context)
+
+
+@contextmanager
+def _border() -> Generator[None]:
+    """Let no error bring variables along: the runtime and its extensions may print them."""
+    try:
+        yield
+    except Exception as error:
+        forget_variables(error)
+        raise

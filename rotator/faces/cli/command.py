@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
+from rotator.core.frames import forget_variables
 from rotator.faces.cli import exits
 from rotator.faces.cli.help_words import PlainCommand
 from rotator.faces.cli.run import CONFIG_VARIABLE, DEFAULT_CONFIG, Run, Shared, show_traceback
 from rotator.faces.cli.screen import Screen
+from rotator.world import forbid_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -159,11 +161,13 @@ def _carry_out(
 ) -> int:
     run = Run(command=name, shared=shared, screen=Screen(color=False if shared.no_color else None))
     try:
+        forbid_dumps()
         set_up_logs(shared, name)
         function(run, **given)
     except (KeyboardInterrupt, typer.Abort, EOFError):
         run.fail(_interrupted(), code=exits.INTERRUPTED)
     except Exception as error:  # noqa: BLE001 # the outermost border: told, with the way to report it
+        forget_variables(error)
         run.fail(error)
         if shared.debug:
             show_traceback(run, error)

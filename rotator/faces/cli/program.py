@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn, cast
 import typer
 
 from rotator import __version__
+from rotator.core.frames import forget_variables
 from rotator.core.printable import printable
 from rotator.faces.cli import (
     adoption,
@@ -91,6 +92,7 @@ def run(arguments: Sequence[str]) -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         code = exits.INTERRUPTED
     except Exception as error:  # noqa: BLE001 # the last border: told without its text, as a bug
+        forget_variables(error)
         code = exits.FAILED
         for fault in envelope.faults(error):
             sys.stderr.write(f"{printable(fault.what, lines=True)}\n  {fault.hint}\n")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import UsageError
+from rotator.core.frames import forget_variables
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.screen import BAD, QUIET, Screen, further, indented, silence
 
@@ -176,6 +177,7 @@ def each(run: Run, app: App, names: Sequence[str], do: Callable[[ManagedSecret],
         try:
             do(app.secret(name))
         except Exception as error:  # noqa: BLE001 # told as a fault of this secret, never swallowed
+            forget_variables(error)
             run.fail(error, secret=name)
             if run.shared.debug:
                 show_traceback(run, error)
