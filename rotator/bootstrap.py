@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from rotator import plugins, world
+from rotator import plugins, trusted_files, world
 from rotator.backends.sealing import create_key_file
 from rotator.config import load, remembered
 from rotator.core import durations
@@ -1061,6 +1061,7 @@ def initialise(config: Path, text: str) -> None:
             f"{config} is there already.", hint="Choose another folder, or edit that file."
         )
     config.parent.mkdir(parents=True, exist_ok=True)
+    trusted_files.require_folder(config.parent, "the configuration")
     with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         _ = file.write(text)
     settings = load(config)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from rotator import trusted_files
 from rotator.core.errors import UsageError
 from rotator.core.model import Credential
 from rotator.core.ports import KeepsValues
@@ -23,7 +23,6 @@ _REFERENCE: Final = re.compile(
     r"(?P<scheme>[a-z][a-z0-9_-]{0,62}):(?P<path>[^#\s][^#\n]{0,1023}?)(?:#(?P<field>[\w.-]{1,255}))?"
 )
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_OTHERS_READ: Final = 0o077
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,25 +95,18 @@ class Resolver:
     def _from_file(self, reference: Reference) -> Secret:
         path = self._base / reference.path
         try:
-            mode, owner = path.stat().st_mode, path.stat().st_uid
-            # A file that root or we own and others can read is somebody's mistake.
-            if mode & _OTHERS_READ and owner in (0, os.geteuid()):
-                raise UsageError(
-                    f"{path} holds a secret and can be read or written by others (mode {mode & 0o7777:04o}).",
-                    hint=f"Close it: chmod 600 {path}",
-                )
-            return Secret(path.read_text(encoding="utf-8").rstrip("\r\n"))
-        except UnicodeDecodeError:
-            # Its own error holds the bytes.
-            raise UsageError(
-                f"{path} is not a text in UTF-8.",
-                hint=f"Write the secret into it as text, or change the reference {reference}.",
-            ) from None
+            secret = _text(trusted_files.read(path, "the secret file", secret=True))
         except OSError as error:
             raise UsageError(
                 f"{path} cannot be read ({error.strerror}).",
                 hint=f"Make it, or change the reference {reference}.",
             ) from error
+        if secret is None:
+            raise UsageError(
+                f"{path} is not a text in UTF-8.",
+                hint=f"Write the secret into it as text, or change the reference {reference}.",
+            )
+        return secret
 
     def _from_backend(self, reference: Reference) -> Secret:
         backend = self._backend(reference.scheme)
@@ -136,3 +128,12 @@ class Resolver:
             f"backend {reference.scheme!r} holds no {reference.field!r} at {reference.path!r}.",
             hint="Look at the path and the field of the reference.",
         )
+
+
+def _text(read: bytes) -> Secret | None:
+    """Return a text without the line break at its end; None where it is none."""
+    try:
+        return Secret(read.decode().rstrip("\r\n"))
+    except UnicodeDecodeError:
+        # Its arguments hold the bytes: no other error may come of it.
+        return None

@@ -8,7 +8,6 @@ import resource
 import secrets
 import socket
 import sys
-import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -20,8 +19,6 @@ _SEPARATOR: Final = "/"
 _START_TIME_FIELD: Final = 19
 # Its number, see the manual page prctl(2).
 _PR_SET_DUMPABLE: Final = 4
-# No thread opens a file that another one has just made and is about to close.
-_CREATING: Final = threading.Lock()
 
 
 class SystemClock:
@@ -91,23 +88,6 @@ def actor(face: str) -> str:
     except (OSError, KeyError):
         user = f"uid {os.getuid()}"
     return f"{face}:{user}@{socket.gethostname()}"
-
-
-def create_private(file: Path) -> bool:
-    """Make an empty file that only its owner can open; False when there is one already.
-
-    One that is there is not even opened: closing it would give up every lock that this process
-    holds on it, and another process would take an SQLite database that is in use here for one
-    that is not (https://sqlite.org/howtocorrupt.html, 2.2). Raises `OSError`.
-    """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with _CREATING:
-        try:
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return False
-        os.close(descriptor)
-    return True
 
 
 def forbid_dumps() -> None:

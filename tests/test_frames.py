@@ -29,6 +29,7 @@ from rotator.faces.cli.run import Run, Shared
 from rotator.faces.service import _bordered
 from rotator.journal.sql import SqlJournal
 from rotator.plugins import rotation_plugin
+from rotator.references import Resolver
 from rotator.testing.fakes import step_context
 from rotator.testing.frames import secrets_behind
 from rotator.world import SystemClock
@@ -309,3 +310,14 @@ def test_no_frame_behind_an_error_of_the_journal_holds_its_password(port: int):
             password=_secret("journal"),
         )
     assert secrets_behind(raised.value, [_CANARY]) == []
+
+
+def test_no_frame_behind_an_error_of_a_reference_holds_what_is_not_utf_8(tmp_path: Path):
+    """Nor do the arguments of an error."""
+    file = tmp_path / "secret"
+    file.write_bytes(b"\xff" + _CANARY.encode())
+    file.chmod(0o600)
+    with pytest.raises(RotatorError) as raised:
+        Resolver(lambda _name: pytest.fail("none"), tmp_path, {}).secret("file:secret")
+    assert secrets_behind(raised.value, [_CANARY]) == []
+    assert raised.value.__context__ is None

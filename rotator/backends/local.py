@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
+from rotator import trusted_files
 from rotator.api import (
     Conflict,
     Credential,
@@ -28,8 +29,7 @@ from rotator.api import (
     abilities_of_backend,
     seconds_left,
 )
-from rotator.backends.sealing import Keys, Sealed, check_private
-from rotator.world import create_private
+from rotator.backends.sealing import Keys, Sealed
 
 if find_spec("cryptography") is None:
     # It is imported when a value is sealed or opened: too late to say what is missing.
@@ -364,13 +364,13 @@ class LocalBackend:
         try:
             # Made before SQLite makes it, so that it is never open to others; SQLite gives its
             # -wal and -shm files the mode of the database.
-            _ = create_private(self._file)
+            called = f"the file of backend {self._name!r},"
+            _ = trusted_files.create(self._file, called, secret=True)
         except OSError as error:
             raise UsageError(
                 f"backend {self._name!r}: {self._file} cannot be opened ({error.strerror}).",
                 hint="Look at the folder's owner and mode, and at the free space.",
             ) from error
-        check_private(self._file, f"the file of backend {self._name!r},")
         with self._translated(), self._guard:
             db = sqlite3.connect(self._file, timeout=_WAIT_FOR_LOCK, isolation_level=None)
             try:

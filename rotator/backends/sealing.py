@@ -7,7 +7,6 @@ import binascii
 import hashlib
 import os
 import secrets
-import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 _KEY_BYTES: Final = 32
 # 96 bits, as NIST SP 800-38D recommends for a random nonce.
 _NONCE_BYTES: Final = 12
-_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,21 +86,6 @@ def create_key_file(path: Path) -> None:
         raise UsageError(f"{path} is there already and may be in use.") from error
     with os.fdopen(descriptor, "w") as file:
         _ = file.write(new_key().reveal() + "\n")
-
-
-def check_private(path: Path, what: str) -> None:
-    """Raise `UsageError` when others than the owner may read or write a secret file."""
-    status = path.stat()
-    if status.st_mode & _OTHERS:
-        raise UsageError(
-            f"{what} {path} can be read or written by others (mode {stat.S_IMODE(status.st_mode):04o}).",
-            hint=f"Close it: chmod 600 {path}",
-        )
-    if status.st_uid not in (os.geteuid(), 0):
-        raise UsageError(
-            f"{what} {path} belongs to another user (uid {status.st_uid}).",
-            hint="Make it your own, or run as that user.",
-        )
 
 
 def _decode(key: Secret) -> bytes:

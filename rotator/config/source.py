@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, cast
 
 import yaml
 
+from rotator import trusted_files
 from rotator.config.model import Problem
 from rotator.config.parsing import MERGE, NotYamlError, loader, parse
+from rotator.core.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -168,7 +170,11 @@ def read(path: Path, name: str, problems: list[Problem] | None = None) -> Source
     """Read a file; `name` is what its problems call it. Whatever is wrong is in `problems`."""
     source = Source(file=name, problems=[] if problems is None else problems)
     try:
-        source.text = path.read_bytes().decode("utf-8-sig")
+        read = trusted_files.read(path, "the configuration", secret=False)
+        source.text = read.decode("utf-8-sig")
+    except UsageError as error:
+        source.problem_at((0, 0), (), error.what, error.hint)
+        return source
     except OSError as error:
         remedy = "`rotator init` writes one." if isinstance(error, FileNotFoundError) else ""
         source.problem_at((0, 0), (), f"it cannot be read ({error.strerror}).", remedy)

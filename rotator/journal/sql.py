@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from rotator import trusted_files
 from rotator.core.errors import Busy, JournalError, LeaseLost, UsageError
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
 from rotator.core.model import LONGEST_LEASE, Event, Kind, Lease
@@ -24,7 +25,6 @@ from rotator.journal.chain import START, canonical, event_hash
 from rotator.journal.event_key import KEYED, broken, introducing, require_chain
 from rotator.journal.failures import is_without_room, translated
 from rotator.journal.statements import Statements
-from rotator.world import create_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -611,7 +611,7 @@ def _url(text: str, password: Secret | None, base: Path) -> URL:
         case "sqlite":
             if not url.database or url.database == ":memory:":
                 raise UsageError("the journal needs a file: a record in memory proves nothing.")
-            return url.set(drivername="sqlite", database=str((base / url.database).resolve()))
+            return url.set(drivername="sqlite", database=str((base / url.database).absolute()))
         case "postgresql":
             url = url.set(drivername="postgresql+psycopg")
             return url if password is None else url.set(password=password.reveal())
@@ -624,7 +624,7 @@ def _create_private(url: URL) -> bool:
     file = Path(url.database or "")
     try:
         # SQLite gives its -wal and -shm files the mode of the database.
-        return create_private(file) or not file.stat().st_size
+        return trusted_files.create(file, "the journal", secret=False) or not file.stat().st_size
     except OSError as error:
         raise JournalError(
             f"the journal {file} cannot be opened ({error.strerror}).",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import csv
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from rotator import trusted_files
 from rotator.core.errors import UsageError
 from rotator.core.secret import Secret
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _COLUMNS: Final = ("name", "username", "password_from", "password", "second_password_from")
 _NEEDED: Final = "name"
 _PLAIN: Final = "password"
-_OTHERS_READ: Final = 0o077
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,13 +73,11 @@ def _head(file: Path, number: int, values: Iterable[str]) -> list[str]:
 
 def _require_closed(file: Path) -> None:
     """Refuse plain passwords in a file that others can read."""
-    found = file.stat()
-    if found.st_mode & _OTHERS_READ or found.st_uid not in (0, os.geteuid()):
-        raise UsageError(
-            f"{file} holds passwords and others can read or write it (mode {found.st_mode & 0o7777:04o}).",
-            hint=f"Close it: chmod 600 {file}. Better: a column password_from with references.",
-            safety="Nothing was changed.",
-        )
+    try:
+        _ = trusted_files.read(file, "the list with passwords", secret=True)
+    except UsageError as error:
+        hint = f"{error.hint} Better: a column password_from with references."
+        raise UsageError(error.what, hint=hint, safety="Nothing was changed.") from None
 
 
 def _row(file: Path, number: int, values: Mapping[str, str]) -> tuple[str, Row]:
