@@ -14,6 +14,7 @@ from rotator.config import load, remembered
 from rotator.core import durations
 from rotator.core.errors import (
     RETRIED,
+    Denied,
     JournalBroken,
     JournalError,
     RotatorError,
@@ -28,6 +29,7 @@ from rotator.core.model import (
     LONGEST_LEASE,
     NO_ROTATION,
     Credential,
+    Event,
     Finding,
     Kind,
     NewEvent,
@@ -37,6 +39,7 @@ from rotator.core.model import (
 from rotator.core.observations import Observation, ObservationKind
 from rotator.core.ports import (
     Access,
+    DetectsRestores,
     Examines,
     ExaminesBackend,
     ExaminesTarget,
@@ -80,7 +83,7 @@ if TYPE_CHECKING:
 
     from rotator.config import Settings
     from rotator.config.model import AdminSettings, SecretSettings
-    from rotator.core.model import Event, Json
+    from rotator.core.model import Json
     from rotator.core.ports import Right, SecretBackend, Target
     from rotator.dispatch.hands import Hands, Pool
     from rotator.dispatch.queue import Queue
@@ -480,12 +483,20 @@ class App:
             except JournalBroken as error:
                 spoilt = error.what
         seen: dict[str, set[str]] = {}
+        put_back: list[audit.PutBack] = []
+        damaged: list[tuple[str, str]] = []
         for chosen in self.settings.secrets.values():
             if chosen.backend in without:
                 continue
             backend = self.keeper(chosen)
-            if isinstance(backend, TellsRotations):
-                seen[chosen.name] = backend.rotation_ids(chosen.path)
+            try:
+                if isinstance(backend, TellsRotations):
+                    seen[chosen.name] = backend.rotation_ids(chosen.path)
+                found = self._put_back(chosen, backend)
+            except Denied as error:
+                damaged.append((f"backend {chosen.backend}, {chosen.path}", error.what))
+            else:
+                put_back += [found] if found is not None else []
         report = audit.verify(
             self.journal,
             public_key=public_key,
@@ -493,10 +504,41 @@ class App:
             seen=seen,
             key=key,
             witnessed=seen_by_witness,
+            put_back=put_back,
         )
         if spoilt is not None:
             report.add("anchor", spoilt)
+        for where, what in damaged:
+            report.add(where, what)
         return report
+
+    def _put_back(self, secret: SecretSettings, backend: SecretBackend) -> audit.PutBack | None:
+        """Return what shows that a backend was put back to an older copy of itself."""
+        if not isinstance(backend, DetectsRestores):
+            return None
+        served = backend.served(secret.path)
+        try:
+            record, events = self.journal.secret(secret.name), list[Event]()
+            if record is not None and record.version not in (None, served):
+                events = self.journal.events(secret.name, _MANY)
+        except JournalBroken:
+            return None
+        if record is None or record.version is None or not events:
+            return None
+        place = (secret.backend, secret.path)
+        made = [text(one.data, "version") for one in events if _makes_current(one)]
+        # Asked again: meanwhile another process may have made another version current.
+        if (
+            made[-1:] != [record.version]
+            or (served is not None and served not in made)
+            or _place_of(events, record.version) != place
+            or (events[-1].step is Step.RESTORE and events[-1].kind is not Kind.FINISHED)
+            or backend.served(secret.path) != served
+        ):
+            return None
+        return audit.PutBack(
+            backend=secret.backend, path=secret.path, served=served, recorded=record.version
+        )
 
     def acknowledge(self, reason: str) -> AuditReport:
         """Write down, signed where there is a key, that the journal was put back to an older state.
@@ -840,7 +882,13 @@ class App:
         else:
             found.append(_finding(Severity.OK, subject, f"login {credential.username!r} works"))
         found += _guarded(subject, lambda: self._examine_second(secret, credential))
-        if current is not None and (record is None or record.version != current.id):
+        chosen = self.entry(name)
+        restored = self._put_back(chosen, secret.backend)
+        if restored is not None:
+            message = f"backend {restored.backend}, {restored.path}: {restored}"
+            remedy = f"Put its newest copy back. If that is lost and the login works: rotator adopt {name}"
+            found.append(_finding(Severity.ERROR, subject, message, remedy))
+        elif current is not None and (record is None or record.version != current.id):
             message = f"the journal does not know version {current.id}, which the backend serves"
             remedy = f"Take it over: rotator adopt {name}"
             if record is not None and is_led(secret):
@@ -932,6 +980,25 @@ class App:
             remedy = "Set journal.signing_key; `rotator init` shows how."
             found.append(_finding(Severity.WARNING, "journal", message, remedy))
         return found
+
+
+def _makes_current(event: Event) -> bool:
+    """Return whether an event tells of a version that became current."""
+    if event.kind is Kind.ADOPTED:
+        return event.data.get("served") is not False
+    is_step = event.kind is Kind.FINISHED and event.step in (Step.PUBLISH, Step.RESTORE)
+    return is_step or event.kind is Kind.FOLLOWED
+
+
+def _place_of(events: Sequence[Event], version: str) -> tuple[str | None, str | None]:
+    """Return the backend and path where a version became current: the entry may have been changed."""
+    last = next(
+        one for one in events[::-1] if _makes_current(one) and text(one.data, "version") == version
+    )
+    # An adoption names the place, and so does a rotation's first event.
+    named = [last, *(one for one in events if one.rotation_id == last.rotation_id)]
+    data = next((one.data for one in named if "path" in one.data), {})
+    return text(data, "backend"), text(data, "path")
 
 
 def _folder_of(file: object, base: Path) -> Path:

@@ -18,6 +18,7 @@ from rotator import trusted_files
 from rotator.api import (
     Conflict,
     Credential,
+    Denied,
     Finding,
     PluginInfo,
     Secret,
@@ -29,6 +30,8 @@ from rotator.api import (
     abilities_of_backend,
     seconds_left,
 )
+from rotator.backends import manifest
+from rotator.backends.manifest import KeptEntry, Manifest, VersionEntry
 from rotator.backends.sealing import Keys, Sealed
 
 if find_spec("cryptography") is None:
@@ -39,19 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from datetime import timedelta
 
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS versions (
-    path TEXT NOT NULL, id INTEGER NOT NULL, rotation_id TEXT NOT NULL, stage TEXT,
-    created TEXT NOT NULL, key_id TEXT NOT NULL, box BLOB NOT NULL,
-    PRIMARY KEY (path, id));
-CREATE UNIQUE INDEX IF NOT EXISTS one_version_a_rotation ON versions (path, rotation_id);
-CREATE UNIQUE INDEX IF NOT EXISTS one_version_a_stage ON versions (path, stage)
-    WHERE stage IN ('current', 'previous');
-CREATE TABLE IF NOT EXISTS counters (path TEXT PRIMARY KEY, last INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS kept (
-    path TEXT NOT NULL, field TEXT NOT NULL, key_id TEXT NOT NULL, box BLOB NOT NULL,
-    PRIMARY KEY (path, field));
-"""
 _WAIT_FOR_LOCK: Final = 30.0
 # By the beginning of SQLite's error names. All values of the file wait for these.
 _WRITABLE: Final = (
@@ -83,7 +73,6 @@ _CAUSES: Final[Mapping[str, tuple[type[Transient], str, str]]] = {
 }
 # As many digits as SQLite's integers hold for certain.
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
-_ROW: Final = "id, rotation_id, created, key_id, box"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,182 +127,213 @@ class LocalBackend:
 
     def current(self, path: str) -> Version | None:
         """Return the published version."""
-        query = f"SELECT {_ROW} FROM versions WHERE path = ? AND stage = 'current'"  # noqa: S608 # a constant list of columns
-        with self._reading() as db:
-            return self._version(path, _one(db, query, path))
+        return self._read(path, lambda found: found.staged("current"))
 
     def read(self, path: str, version: str) -> Version | None:
         """Return that very version."""
-        query = f"SELECT {_ROW} FROM versions WHERE path = ? AND id = ?"  # noqa: S608
-        with self._reading() as db:
-            return self._version(path, _one(db, query, path, _number(version)))
+        return self._read(path, lambda found: found.version(_number(version)))
 
     def previous(self, path: str) -> Version | None:
         """Return what was published before the current version."""
-        query = f"SELECT {_ROW} FROM versions WHERE path = ? AND stage = 'previous'"  # noqa: S608
-        with self._reading() as db:
-            return self._version(path, _one(db, query, path))
+        return self._read(path, lambda found: found.staged("previous"))
 
     def staged(self, path: str, rotation_id: str) -> Credential | None:
         """Return what this rotation has staged."""
-        query = (
-            f"SELECT {_ROW} FROM versions WHERE path = ? AND rotation_id = ? AND stage = 'pending'"  # noqa: S608
-        )
-        with self._reading() as db:
-            found = self._version(path, _one(db, query, path, rotation_id))
-        return found.credential if found else None
+
+        def pending(found: Manifest) -> VersionEntry | None:
+            ours = found.of_rotation(rotation_id)
+            return ours if ours is not None and ours.stage == "pending" else None
+
+        version = self._read(path, pending)
+        return version.credential if version else None
 
     def stage(self, path: str, rotation_id: str, new: Credential) -> Credential:
         """Keep `new` as pending; the first write wins."""
-        query = f"SELECT {_ROW} FROM versions WHERE path = ? AND rotation_id = ?"  # noqa: S608
         with self._writing() as db:
-            found = self._version(path, _one(db, query, path, rotation_id))
-            if found is not None:
-                return found.credential
-            number = cast(
-                "int",
-                db.execute(
-                    "INSERT INTO counters VALUES (?, 1)"
-                    " ON CONFLICT (path) DO UPDATE SET last = last + 1 RETURNING last",
-                    (path,),
-                ).fetchone()[0],
+            before = self._manifest(db, path)
+            ours = before.of_rotation(rotation_id)
+            if ours is not None:
+                return self._version(db, path, ours).credential
+            entry = VersionEntry(
+                id=before.last + 1,
+                rotation_id=rotation_id,
+                stage="pending",
+                created=datetime.now(UTC).isoformat(timespec="microseconds"),
+                origin=manifest.WRITTEN,
             )
-            sealed = self._keys.seal(_encode(new), _place(path, number))
-            created = datetime.now(UTC).isoformat(timespec="microseconds")
+            sealed = self._keys.seal(manifest.pad(_encode(new)), entry.bound(path))
             db.execute(
-                "INSERT INTO versions VALUES (?, ?, ?, 'pending', ?, ?, ?)",
-                (path, number, rotation_id, created, sealed.key_id, sealed.box),
+                "INSERT INTO versions VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    path,
+                    entry.id,
+                    rotation_id,
+                    entry.stage,
+                    entry.created,
+                    sealed.key_id,
+                    sealed.box,
+                    entry.origin,
+                ),
             )
+            manifest.save(db, self._keys, before, last=entry.id)
             return new
 
     def publish(self, path: str, rotation_id: str, *, expect: str | None) -> str:
         """Make the staged value current, if `expect` still is."""
         with self._writing() as db:
-            ours = _one(
-                db,
-                "SELECT id, stage FROM versions WHERE path = ? AND rotation_id = ?",
-                path,
-                rotation_id,
-            )
-            current = _one(db, "SELECT id FROM versions WHERE path = ? AND stage = 'current'", path)
-            now = str(current[0]) if current else None
-            if ours is not None and str(ours[0]) == now:
-                return str(ours[0])
+            before = self._manifest(db, path)
+            ours, now = before.of_rotation(rotation_id), _current(before)
+            if ours is not None and str(ours.id) == now:
+                return str(ours.id)
             if now != expect:
                 raise self._conflict(path, now, expect)
-            if ours is None or ours[1] != "pending":
+            if ours is None or ours.stage != "pending":
                 raise Conflict(
                     f"nothing is staged for this rotation at {path!r} in backend {self._name!r}."
                 )
-            self._promote(db, path, cast("int", ours[0]))
-            return str(ours[0])
+            self._promote(db, before, ours.id)
+            return str(ours.id)
 
     def discard(self, path: str, rotation_id: str) -> None:
         """Forget what this rotation has staged."""
         with self._writing() as db:
-            db.execute(
-                "DELETE FROM versions WHERE path = ? AND rotation_id = ? AND stage = 'pending'",
-                (path, rotation_id),
-            )
+            before = self._manifest(db, path)
+            ours = before.of_rotation(rotation_id)
+            if ours is not None and ours.stage == "pending":
+                db.execute("DELETE FROM versions WHERE path = ? AND id = ?", (path, ours.id))
+                manifest.save(db, self._keys, before)
 
     def remove(self, path: str, *, expect: str | None) -> None:
         """Remove every version at `path`, if `expect` still is the current one."""
         with self._writing() as db:
-            current = _one(db, "SELECT id FROM versions WHERE path = ? AND stage = 'current'", path)
-            now = str(current[0]) if current else None
+            before = self._manifest(db, path)
+            now = _current(before)
             if now is not None and now != expect:
                 raise self._conflict(path, now, expect)
-            db.execute("DELETE FROM versions WHERE path = ?", (path,))
+            if before.versions:
+                db.execute("DELETE FROM versions WHERE path = ?", (path,))
+                manifest.save(db, self._keys, before)
 
     def restore(self, path: str, *, expect: str, to: str) -> str:
         """Make version `to` current again, if `expect` still is."""
         with self._writing() as db:
-            current = _one(db, "SELECT id FROM versions WHERE path = ? AND stage = 'current'", path)
-            now = str(current[0]) if current else None
+            before = self._manifest(db, path)
+            now = _current(before)
             if now == to:
                 return to
             if now != expect:
                 raise self._conflict(path, now, expect)
-            number = _number(to)
-            wanted = _one(db, "SELECT stage FROM versions WHERE path = ? AND id = ?", path, number)
-            if wanted is None or wanted[0] == "pending":
+            wanted = before.version(_number(to))
+            if wanted is None or wanted.stage == "pending":
                 raise Conflict(f"backend {self._name!r} no longer holds version {to} of {path!r}.")
-            self._promote(db, path, number)
+            self._promote(db, before, wanted.id)
             return to
 
     # -- values beside credentials -------------------------------------------------------------
 
     def get_value(self, path: str, field: str) -> Secret | None:
         """Return one kept value."""
+        query = "SELECT key_id, box FROM kept WHERE path = ? AND field = ?"
         with self._reading() as db:
-            row = _one(db, "SELECT key_id, box FROM kept WHERE path = ? AND field = ?", path, field)
-        if row is None:
-            return None
-        sealed = Sealed(key_id=cast("str", row[0]), box=cast("bytes", row[1]))
-        return Secret(self._keys.open(sealed, _place(path, field)).decode())
+            entry = self._manifest(db, path).value(field)
+            if entry is None:
+                return None
+            plain = self._opened(path, entry, db.execute(query, (path, field)).fetchone())
+        text = plain.decode()
+        return Secret(text if entry.origin == manifest.UNOPENED else json.loads(text))
 
     def put_value(self, path: str, field: str, value: Secret) -> None:
         """Keep one value, replacing what was there."""
-        sealed = self._keys.seal(value.reveal().encode(), _place(path, field))
         with self._writing() as db:
+            before = self._manifest(db, path)
+            entry = KeptEntry(field=field, number=before.counter + 1, origin=manifest.WRITTEN)
+            plain = manifest.pad(json.dumps(value.reveal()).encode())
+            sealed = self._keys.seal(plain, entry.bound(path))
             db.execute(
-                "INSERT INTO kept VALUES (?, ?, ?, ?) ON CONFLICT (path, field)"
-                " DO UPDATE SET key_id = excluded.key_id, box = excluded.box",
-                (path, field, sealed.key_id, sealed.box),
+                "INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?, ?, ?)",
+                (path, field, sealed.key_id, sealed.box, entry.number, entry.origin),
             )
+            manifest.save(db, self._keys, before)
 
     # -- care ----------------------------------------------------------------------------------
 
     def rotation_ids(self, path: str) -> set[str]:
         """Return the rotations that wrote the versions held at `path`, pending ones too."""
         with self._reading() as db:
-            rows = db.execute("SELECT rotation_id FROM versions WHERE path = ?", (path,)).fetchall()
-        return {cast("str", row[0]) for row in rows}
+            return {one.rotation_id for one in self._manifest(db, path).versions}
+
+    def served(self, path: str) -> str | None:
+        """Return the id of the current version."""
+        with self._reading() as db:
+            return _current(self._manifest(db, path))
 
     def reseal(self) -> int:
-        """Encrypt everything anew under the newest key; return how many values that were."""
+        """Encrypt everything anew under the newest key; return how many values that were.
+
+        What was encrypted under older keys, or was thrown away, is in the file no more afterwards.
+        """
         count = 0
         with self._writing() as db:
-            for table, name in (("versions", "id"), ("kept", "field")):
-                query = f"SELECT path, {name}, key_id, box FROM {table} WHERE key_id <> ?"  # noqa: S608
-                for path, part, old, box in db.execute(query, (self._keys.newest,)).fetchall():
-                    place = _place(path, part)
-                    sealed = self._keys.seal(
-                        self._keys.open(Sealed(key_id=old, box=box), place), place
-                    )
-                    update = f"UPDATE {table} SET key_id = ?, box = ? WHERE path = ? AND {name} = ?"  # noqa: S608
-                    db.execute(update, (sealed.key_id, sealed.box, path, part))
-                    count += 1
+            for path in manifest.paths(db):
+                before = self._manifest(db, path)
+                entries = (*before.versions, *before.kept)
+                count += sum(
+                    manifest.reseal(db, self._keys, path, one, self._where) for one in entries
+                )
+                manifest.save(db, self._keys, before)
+        with self._translated(), self._own_turn():
+            if not _compacted(self._in_time(self._connection())):
+                raise Transient(
+                    f"{self._where} was encrypted anew, but another process reads it: older values are still in the file.",
+                    hint=f"Stop that process (fuser -v {self._file}), then: rotator reseal {self._name}",
+                )
         return count
 
     def examine(self, paths: Mapping[str, timedelta | None]) -> list[Finding]:
         """Write and read a value, and look for pending values that were left behind."""
         probe = Secret(datetime.now(UTC).isoformat())
+        with self._writing() as db:
+            # Also one that was written under another key by mistake.
+            for table in ("kept", "manifests"):
+                db.execute(f"DELETE FROM {table} WHERE path = '.doctor'")  # noqa: S608 # constants
         self.put_value(".doctor", "probe", probe)
         works = self.get_value(".doctor", "probe") == probe
-        findings = [
-            Finding(
-                severity=Severity.OK if works else Severity.ERROR,
-                subject=f"backend {self._name}",
-                message=f"{self._file} can be written and read"
-                if works
-                else "what was written could not be read back",
-            )
-        ]
+        message = f"{self._file} can be written and read"
+        if not works:
+            message = "what was written could not be read back"
+        severity = Severity.OK if works else Severity.ERROR
+        findings = [_finding(severity, f"backend {self._name}", message, "")]
         for path in paths:
-            query = "SELECT count(*) FROM versions WHERE path = ? AND stage = 'pending'"
-            with self._reading() as db:
-                pending = cast("int", db.execute(query, (path,)).fetchone()[0])
-            if pending:
-                findings.append(
-                    Finding(
-                        severity=Severity.WARNING,
-                        subject=f"backend {self._name}, {path}",
-                        message=f"{pending} pending value(s), from a rotation that is not over",
-                        remedy="rotator resume --all",
-                    )
-                )
+            findings += self._examine_path(path)
         return findings
+
+    def _examine_path(self, path: str) -> list[Finding]:
+        """Read everything at a path; what is damaged there hides nothing of other paths."""
+        subject, found = f"backend {self._name}, {path}", list[Finding]()
+        with self._reading() as db:
+            try:
+                held = self._manifest(db, path)
+            except Denied as error:
+                return [_finding(Severity.ERROR, subject, error.what, error.hint)]
+            for entry in held.versions:
+                try:
+                    _ = self._version(db, path, entry)
+                except (Denied, Unavailable) as error:
+                    worse = Severity.WARNING if entry.stage is None else Severity.ERROR
+                    found.append(_finding(worse, subject, error.what, error.hint))
+        pending = sum(one.stage == "pending" for one in held.versions)
+        if pending:
+            message = f"{pending} pending value(s), from a rotation that is not over"
+            found.append(_finding(Severity.WARNING, subject, message, "rotator resume --all"))
+        current = held.staged("current")
+        if current is not None and current.origin != manifest.WRITTEN:
+            message = (
+                f"version {current.id} was written before this file had manifests: nobody can tell whether"
+                " another version was current before it was upgraded"
+            )
+            remedy = "The next rotation of the secret ends that."
+            found.append(_finding(Severity.WARNING, subject, message, remedy))
+        return found
 
     def close(self) -> None:
         """Close every connection."""
@@ -325,14 +345,16 @@ class LocalBackend:
 
     # -- below the contract --------------------------------------------------------------------
 
-    def _promote(self, db: sqlite3.Connection, path: str, number: int) -> None:
+    def _manifest(self, db: sqlite3.Connection, path: str) -> Manifest:
+        return manifest.load(db, self._keys, path, self._where)
+
+    def _promote(self, db: sqlite3.Connection, before: Manifest, number: int) -> None:
         """Current becomes previous, `number` becomes current, and what is too old goes."""
-        db.execute(
-            "UPDATE versions SET stage = NULL WHERE path = ? AND stage = 'previous'", (path,)
-        )
-        db.execute(
-            "UPDATE versions SET stage = 'previous' WHERE path = ? AND stage = 'current'", (path,)
-        )
+        path = before.path
+        for new, old in ((None, "previous"), ("previous", "current")):
+            db.execute(
+                "UPDATE versions SET stage = ? WHERE path = ? AND stage = ?", (new, path, old)
+            )
         db.execute(
             "UPDATE versions SET stage = 'current' WHERE path = ? AND id = ?", (path, number)
         )
@@ -341,18 +363,32 @@ class LocalBackend:
             "SELECT id FROM versions WHERE path = ?1 AND stage IS NULL ORDER BY id DESC LIMIT ?2)",
             (path, self._keep - 1),
         )
+        manifest.save(db, self._keys, before)
 
-    def _version(self, path: str, row: tuple[object, ...] | None) -> Version | None:
-        if row is None:
-            return None
-        number, rotation_id, created, key, box = cast("tuple[int, str, str, str, bytes]", row)
-        plain = self._keys.open(Sealed(key_id=key, box=box), _place(path, number))
+    def _read(self, path: str, choose: Callable[[Manifest], VersionEntry | None]) -> Version | None:
+        with self._reading() as db:
+            entry = choose(self._manifest(db, path))
+            return None if entry is None else self._version(db, path, entry)
+
+    def _version(self, db: sqlite3.Connection, path: str, entry: VersionEntry) -> Version:
+        query = "SELECT key_id, box FROM versions WHERE path = ? AND id = ?"
+        plain = self._opened(path, entry, db.execute(query, (path, entry.id)).fetchone())
+        try:
+            created = datetime.fromisoformat(entry.created)
+        except (TypeError, ValueError):
+            what = manifest.called(path, entry, self._where)
+            raise Denied(f"{what} was changed or moved: its time is none.") from None
         return Version(
-            id=str(number),
+            id=str(entry.id),
             credential=_decode(plain),
-            rotation_id=rotation_id,
-            created=datetime.fromisoformat(created),
+            rotation_id=entry.rotation_id,
+            created=created,
         )
+
+    def _opened(self, path: str, entry: VersionEntry | KeptEntry, row: tuple[str, bytes]) -> bytes:
+        sealed = Sealed(key_id=row[0], box=row[1])
+        what = manifest.called(path, entry, self._where)
+        return self._keys.open(sealed, entry.bound(path), what)
 
     def _conflict(self, path: str, now: str | None, expect: str | None) -> Conflict:
         return Conflict(
@@ -375,8 +411,10 @@ class LocalBackend:
             db = sqlite3.connect(self._file, timeout=_WAIT_FOR_LOCK, isolation_level=None)
             try:
                 db.execute("PRAGMA journal_mode = WAL").fetchone()
-                if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'kept'").fetchone():
-                    db.executescript(_SCHEMA)
+                db.text_factory = _lenient
+                if manifest.prepare(db, self._keys, self._where):
+                    # What was written before is in the file no more, unless it is in use.
+                    _ = _compacted(db)
             finally:
                 db.close()
 
@@ -391,6 +429,9 @@ class LocalBackend:
             )
             # Durable before we say so: a password must not be lost to a power cut.
             db.execute("PRAGMA synchronous = FULL")
+            # What is thrown away is overwritten.
+            db.execute("PRAGMA secure_delete = ON")
+            db.text_factory = _lenient
             self._local.db = db
             with self._guard:
                 self._open.append(db)
@@ -399,7 +440,14 @@ class LocalBackend:
     @contextmanager
     def _reading(self) -> Generator[sqlite3.Connection]:
         with self._translated():
-            yield self._in_time(self._connection())
+            db = self._in_time(self._connection())
+            # A manifest and what it is of are read from one state of the file.
+            db.execute("BEGIN")
+            try:
+                yield db
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
 
     @contextmanager
     def _writing(self) -> Generator[sqlite3.Connection]:
@@ -434,6 +482,11 @@ class LocalBackend:
     def _translated(self) -> Generator[None]:
         try:
             yield
+        except UnicodeEncodeError:
+            raise Denied(
+                f"{self._where} holds a name that is no text: it was changed from outside.",
+                hint="Restore the file from a copy.",
+            ) from None
         except sqlite3.Error as error:
             code = error.sqlite_errorname if hasattr(error, "sqlite_errorname") else ""
             cause = next((one for start, one in _CAUSES.items() if code.startswith(start)), None)
@@ -467,17 +520,35 @@ class _LocalPlugin:
 PLUGIN: Final = _LocalPlugin()
 
 
-def _one(db: sqlite3.Connection, query: str, *values: object) -> tuple[object, ...] | None:
-    return cast("tuple[object, ...] | None", db.execute(query, values).fetchone())
-
-
 def _number(version: str) -> int:
     """Return a version's number; -1, which no version has, for what is none of ours."""
     return int(version) if _VERSION.fullmatch(version) else -1
 
 
-def _place(path: str, part: object) -> str:
-    return json.dumps([path, str(part)])
+def _current(found: Manifest) -> str | None:
+    current = found.staged("current")
+    return None if current is None else str(current.id)
+
+
+def _compacted(db: sqlite3.Connection) -> bool:
+    """Write the file anew without what was thrown away; return False while another process reads it."""
+    try:
+        db.execute("VACUUM")
+        busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError as error:
+        if not error.sqlite_errorname.startswith("SQLITE_BUSY"):
+            raise
+        return False
+    return not busy
+
+
+def _lenient(text: bytes) -> str:
+    # Bytes that are no text were not written by us; the manifest does not fit them.
+    return text.decode(errors="surrogateescape")
+
+
+def _finding(severity: Severity, subject: str, message: str, remedy: str) -> Finding:
+    return Finding(severity=severity, subject=subject, message=message, remedy=remedy)
 
 
 def _encode(credential: Credential) -> bytes:

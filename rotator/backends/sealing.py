@@ -1,12 +1,14 @@
-"""Encryption of the embedded backend: AES-256-GCM, with keys that can be changed."""
+"""Encryption of the embedded backend: AES-256-GCM and HMAC-SHA-256, with keys that can be changed."""
 
 from __future__ import annotations
 
 import base64
 import binascii
 import hashlib
+import hmac
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -17,13 +19,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _KEY_BYTES: Final = 32
-# 96 bits, as NIST SP 800-38D recommends for a random nonce.
+# So many different bytes any random key has; one of zeros, or of one repeated letter, has not.
+_FEWEST_DIFFERENT: Final = 8
+# 96 bits, as NIST SP 800-38D recommends for a random nonce, and the tag.
 _NONCE_BYTES: Final = 12
+_TAG_BYTES: Final = 16
+# HKDF-Expand (RFC 5869) with one block; the key is random, so nothing is extracted first.
+_DERIVE_MAC_KEY: Final = b"rotator embedded backend: manifests\x01"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sealed:
-    """An encrypted value with the id of the key that opens it."""
+    """An encrypted value, or an authentication code, with the id of the key that made it."""
 
     key_id: str
     box: bytes
@@ -35,36 +42,67 @@ class Keys:
     def __init__(self, keys: Sequence[Secret]) -> None:
         """`keys`: newest first, each 32 bytes as URL-safe base64. Raises `UsageError`."""
         raw = [_decode(key) for key in keys]
+        if len(set(raw[0])) < _FEWEST_DIFFERENT:
+            raise UsageError(
+                "the backend's key is not random.",
+                hint="Make a new one: (umask 077; openssl rand -base64 32 | tr '+/' '-_' > new.key)."
+                " If values were written with this one, name it under `old_keys`, then: rotator reseal BACKEND",
+            )
         self._keys: dict[str, bytes] = {key_id(one): one for one in raw}
         self.newest: str = key_id(raw[0])
 
-    def seal(self, plain: bytes, place: str) -> Sealed:
-        """Encrypt under the newest key. `place` is bound to it: the box opens nowhere else."""
+    def __contains__(self, name: object) -> bool:
+        return name in self._keys
+
+    def seal(self, plain: bytes, bound: str) -> Sealed:
+        """Encrypt under the newest key. The box opens only with the same `bound`."""
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415 # 40 ms to import
 
         nonce = secrets.token_bytes(_NONCE_BYTES)
-        box = AESGCM(self._keys[self.newest]).encrypt(nonce, plain, place.encode())
+        box = AESGCM(self._keys[self.newest]).encrypt(nonce, plain, bound.encode())
         return Sealed(key_id=self.newest, box=nonce + box)
 
-    def open(self, sealed: Sealed, place: str) -> bytes:
-        """Decrypt. Raises `Unavailable` when the key is missing, `Denied` when the box was tampered with."""
+    def open(self, sealed: Sealed, bound: str, what: str) -> bytes:
+        """Decrypt. Raises `Unavailable` when the key is missing, `Denied` when the box was tampered with.
+
+        `what`: how the errors call the value.
+        """
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM  # noqa: PLC0415
 
-        key = self._keys.get(sealed.key_id)
+        key = self._key(sealed.key_id, what)
+        box = sealed.box
+        if isinstance(box, bytes) and len(box) >= _NONCE_BYTES + _TAG_BYTES:  # pyright: ignore[reportUnnecessaryIsInstance] # a column takes anything
+            with suppress(InvalidTag):
+                return AESGCM(key).decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], bound.encode())
+        raise Denied(
+            f"{what} does not decrypt: it was changed or moved.",
+            hint="Restore the backend's file from a copy.",
+        )
+
+    def mac(self, text: str) -> Sealed:
+        """Return the authentication code of a text, made with the newest key."""
+        return Sealed(key_id=self.newest, box=_mac(self._keys[self.newest], text))
+
+    def require(self, code: Sealed, text: str, what: str) -> None:
+        """Raise `Denied` unless `code` is that of the text, `Unavailable` when its key is missing."""
+        key = self._key(code.key_id, what)
+        made = isinstance(code.box, bytes) and hmac.compare_digest(_mac(key, text), code.box)  # pyright: ignore[reportUnnecessaryIsInstance] # as above
+        if not made:
+            raise Denied(
+                f"{what} is not as rotator wrote it: a version, stage or time was changed or moved.",
+                hint="Find out who can write to the backend's file, and restore it from a copy.",
+            )
+
+    def _key(self, name: str, what: str) -> bytes:
+        key = self._keys.get(name)
         if key is None:
+            shown = name if isinstance(name, str) and name.isalnum() else "?"  # pyright: ignore[reportUnnecessaryIsInstance] # as above
             raise Unavailable(
-                f"the value at {place} was encrypted with key {sealed.key_id}, which is not among the keys given.",
+                f"{what} was encrypted with key {shown}, which is not among the keys given.",
                 hint="Put that key back, as `key` or under `old_keys`.",
             )
-        nonce, box = sealed.box[:_NONCE_BYTES], sealed.box[_NONCE_BYTES:]
-        try:
-            return AESGCM(key).decrypt(nonce, box, place.encode())
-        except InvalidTag as error:
-            raise Denied(
-                f"the value at {place} does not decrypt: it was changed or moved.",
-                hint="Restore the backend's file from a copy.",
-            ) from error
+        return key
 
 
 def key_id(raw: bytes) -> str:
@@ -86,6 +124,10 @@ def create_key_file(path: Path) -> None:
         raise UsageError(f"{path} is there already and may be in use.") from error
     with os.fdopen(descriptor, "w") as file:
         _ = file.write(new_key().reveal() + "\n")
+
+
+def _mac(key: bytes, text: str) -> bytes:
+    return hmac.digest(hmac.digest(key, _DERIVE_MAC_KEY, "sha256"), text.encode(), "sha256")
 
 
 def _decode(key: Secret) -> bytes:

@@ -8,6 +8,7 @@ from typing import Final
 from rotator.core.ports import (
     ClosesLogins,
     CountsSessions,
+    DetectsRestores,
     Examines,
     ExaminesBackend,
     Explains,
@@ -38,6 +39,7 @@ OF_BACKENDS: Final[tuple[type, ...]] = (
     RotatesItself,
     Reseals,
     TellsRotations,
+    DetectsRestores,
     ExaminesBackend,
 )
 

@@ -425,6 +425,18 @@ class TellsRotations(Protocol):
 
 
 @runtime_checkable
+class DetectsRestores(Protocol):
+    """A backend that only rotator can write to.
+
+    Where it serves what the journal knows to be superseded, an older copy of it was put back.
+    """
+
+    def served(self, path: str) -> str | None:
+        """Return the id of the current version, without opening its value."""
+        ...
+
+
+@runtime_checkable
 class ExaminesBackend(Protocol):
     """A backend that can tell whether it would work for these paths."""
 

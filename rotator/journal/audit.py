@@ -8,7 +8,7 @@ with their signatures, and what was kept outside the database.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -59,6 +59,20 @@ _TELLING_FACTS: Final = ('"next_due"', '"next_try"', '"current_accepted"')
 _LENIENT: Final = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PutBack:
+    """A backend that serves a version, or none, which the journal knows to be superseded by `recorded`."""
+
+    backend: str
+    path: str
+    served: str | None
+    recorded: str
+
+    def __str__(self) -> str:
+        served = "nothing" if self.served is None else f"version {self.served}"
+        return f"it serves {served}, and the journal recorded version {self.recorded} after that: an older copy of the backend was put back"
+
+
 def verify(
     journal: SqlJournal,
     *,
@@ -67,6 +81,7 @@ def verify(
     seen: Mapping[str, set[str]] | None = None,
     key: EventKey | None = None,
     witnessed: Sequence[Anchor] = (),
+    put_back: Sequence[PutBack] = (),
 ) -> AuditReport:
     """Check the whole journal.
 
@@ -112,6 +127,9 @@ def verify(
                 "was the database put back to an older state?",
                 restore=f"rotation {secret} {unknown}",
             )
+    for one in put_back:
+        where = f"backend {one.backend}, {one.path}"
+        report.add(where, str(one), restore=f"{where}, version {one.recorded}")
     signed = None if public_key is None else heads.signed(JOURNAL)
     report.acknowledge(folded.acknowledged(signed))
     return report

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
 
+from rotator.bootstrap import open_app
+from rotator.core.model import Kind, Step
 from rotator.core.secret import Secret
 from rotator.journal import rows, tables
 from tests.journal.attacker import drop_triggers, rewrite
@@ -16,6 +20,7 @@ from tests.journal.attacker import drop_triggers, rewrite
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rotator.core.model import Event
     from tests.cli.conftest import Cli
 
 
@@ -94,6 +99,86 @@ def test_a_forged_record_is_found_by_a_look_and_never_acted_on(cli: Cli, name: s
     assert "rotator audit verify" in error["hint"]
     cli("check")
     assert "secrets, row app" in cli("audit", "verify", code=1).out
+
+
+# -- the embedded backend ----------------------------------------------------------------------------
+
+
+def _copied(cli: Cli, name: str = "secrets.db") -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in cli.folder.glob(f"{name}*")}
+
+
+def _put_back(cli: Cli, copy: dict[str, bytes], name: str = "secrets.db") -> None:
+    for file in cli.folder.glob(f"{name}*"):
+        file.unlink()
+    for file, held in copy.items():
+        (cli.folder / file).write_bytes(held)
+        (cli.folder / file).chmod(0o600)
+
+
+def test_an_older_copy_of_the_backend_alone_is_found(cli: Cli):
+    """Also one that was made in the middle of a rotation, which had its next version already."""
+    cli("rotate", "app")
+    older: dict[str, bytes] = {}
+
+    def copy(event: Event) -> None:
+        if event.kind is Kind.STARTED and event.step is Step.PUBLISH:
+            older.update(_copied(cli))
+
+    with open_app(cli.config, observer=copy) as app:
+        app.engine.rotate(app.secret("app"))
+    cli("rotate", "web")
+    cli("audit", "verify")
+    newest = _copied(cli)
+    _put_back(cli, older)
+    found = cli.json("audit", "verify", code=1).data["damage"]
+    places = [one["where"] for one in found if "older copy of the backend" in one["what"]]
+    assert places == ["backend local, app", "backend local, web"]
+    findings = cli.json("doctor", "app", code=1).data["findings"]
+    (told,) = [
+        one for one in findings if one["subject"] == "secret app" and "older copy" in one["message"]
+    ]
+    assert "rotator adopt app" in told["remedy"]
+    _put_back(cli, newest)
+    cli("audit", "verify")
+
+
+def test_an_older_copy_from_before_a_rollback_is_found_and_can_be_acknowledged(cli: Cli):
+    """Its newest version is newer than what the journal made current again."""
+    cli("rotate", "app")
+    cli("rotate", "app")
+    older = _copied(cli)
+    cli("rollback", "app")
+    with cli.app() as app:
+        assert app.verify_journal().damage == []
+    _put_back(cli, older)
+    found = cli.json("audit", "verify", code=1).data["damage"]
+    assert "backend local, app" in [one["where"] for one in found]
+    cli("audit", "acknowledge", "--reason", "the disk was lost")
+    cli("audit", "verify")
+
+
+def test_a_secret_that_has_moved_is_not_taken_for_an_older_copy(cli: Cli):
+    """Its versions begin anew at the other path."""
+    cli("rotate", "app")
+    cli("rotate", "app")
+    cli.edit("app: {target: main,", "app: {target: main, path: elsewhere/app,")
+    with cli.app() as app:
+        assert app.verify_journal().damage == []
+
+
+def test_a_damaged_path_hides_no_other_from_verify_and_doctor(cli: Cli):
+    """Each is named; what is sound is looked at all the same."""
+    cli("rotate", "app", "web")
+    with closing(sqlite3.connect(cli.folder / "secrets.db")) as db, db:
+        db.execute("UPDATE versions SET rotation_id = 'x' WHERE path = 'app'")
+    found = cli.json("audit", "verify", code=1).data["damage"]
+    assert [one["where"] for one in found] == ["backend local, app"]
+    findings = cli.json("doctor", code=1).data["findings"]
+    wrong = {one["subject"] for one in findings if one["severity"] == "error"}
+    assert "backend local, app" in wrong
+    assert not any("web" in one for one in wrong)
+    assert "login 'web" in " ".join(one["message"] for one in findings)
 
 
 # -- a witness -------------------------------------------------------------------------------------
