@@ -390,6 +390,12 @@ class LocalBackend:
         what = manifest.called(path, entry, self._where)
         return self._keys.open(sealed, entry.bound(path), what)
 
+    def _not_ours(self) -> Denied:
+        return Denied(
+            f"{self._where} holds what is no text: it was changed or moved.",
+            hint="Find out who can write to the file, and restore it from a copy.",
+        )
+
     def _conflict(self, path: str, now: str | None, expect: str | None) -> Conflict:
         return Conflict(
             f"backend {self._name!r} holds version {now or 'none'} of {path!r}, not {expect or 'none'}: somebody else wrote.",
@@ -411,7 +417,6 @@ class LocalBackend:
             db = sqlite3.connect(self._file, timeout=_WAIT_FOR_LOCK, isolation_level=None)
             try:
                 db.execute("PRAGMA journal_mode = WAL").fetchone()
-                db.text_factory = _lenient
                 if manifest.prepare(db, self._keys, self._where):
                     # What was written before is in the file no more, unless it is in use.
                     _ = _compacted(db)
@@ -431,7 +436,6 @@ class LocalBackend:
             db.execute("PRAGMA synchronous = FULL")
             # What is thrown away is overwritten.
             db.execute("PRAGMA secure_delete = ON")
-            db.text_factory = _lenient
             self._local.db = db
             with self._guard:
                 self._open.append(db)
@@ -483,11 +487,11 @@ class LocalBackend:
         try:
             yield
         except UnicodeEncodeError:
-            raise Denied(
-                f"{self._where} holds a name that is no text: it was changed from outside.",
-                hint="Restore the file from a copy.",
-            ) from None
+            raise self._not_ours() from None
         except sqlite3.Error as error:
+            if str(error).startswith("Could not decode"):
+                # Python's own, of bytes that are no text where we have only ever written text.
+                raise self._not_ours() from None
             code = error.sqlite_errorname if hasattr(error, "sqlite_errorname") else ""
             cause = next((one for start, one in _CAUSES.items() if code.startswith(start)), None)
             if cause is None:
@@ -540,11 +544,6 @@ def _compacted(db: sqlite3.Connection) -> bool:
             raise
         return False
     return not busy
-
-
-def _lenient(text: bytes) -> str:
-    # Bytes that are no text were not written by us; the manifest does not fit them.
-    return text.decode(errors="surrogateescape")
 
 
 def _finding(severity: Severity, subject: str, message: str, remedy: str) -> Finding:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from rotator.api import Denied, RotatorError, Unavailable
 from rotator.backends.sealing import Sealed
@@ -52,11 +52,12 @@ _UPGRADE: Final = (
 )
 # Lengths of passwords and logins are not seen in lengths of boxes.
 _BLOCK: Final = 256
+# What is neither text nor number was not written by us: it only has to be different.
+_JSON: Final = json.JSONEncoder(default=repr)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VersionEntry:
-    """What is known of a version but its value."""
+class VersionEntry(NamedTuple):
+    """What is known of a version but its value, as in the table."""
 
     id: int
     rotation_id: str
@@ -71,8 +72,7 @@ class VersionEntry:
         return _text(["version", path, self.id, self.rotation_id, self.created, self.origin])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptEntry:
+class KeptEntry(NamedTuple):
     """What is known of a single value but the value. `number`: the counter when it was written."""
 
     field: str
@@ -114,11 +114,7 @@ class Manifest:
 
     def text(self) -> str:
         """Return what the authentication code is made over."""
-        versions = [
-            [one.id, one.rotation_id, one.stage, one.created, one.origin] for one in self.versions
-        ]
-        kept = [[one.field, one.number, one.origin] for one in self.kept]
-        return _text(["manifest", self.path, self.counter, self.last, versions, kept])
+        return _text(["manifest", self.path, self.counter, self.last, self.versions, self.kept])
 
 
 def load(db: sqlite3.Connection, keys: Keys, path: str, where: str) -> Manifest:
@@ -234,7 +230,7 @@ def reseal(
     plain = keys.open(Sealed(key_id=key_id, box=box), one.bound(path), called(path, one, where))
     if is_unopened and not is_version:
         plain = json.dumps(plain.decode()).encode()
-    new = replace(one, origin=UPGRADED) if is_unopened else one
+    new = one._replace(origin=UPGRADED) if is_unopened else one
     sealed = keys.seal(pad(plain) if is_unopened else plain, new.bound(path))
     update = f"UPDATE {table} SET key_id = ?, box = ?, origin = ? WHERE path = ? AND {name} = ?"  # noqa: S608
     db.execute(update, (sealed.key_id, sealed.box, new.origin, path, part))
@@ -259,11 +255,8 @@ def _entries(db: sqlite3.Connection, path: str, counter: int, last: int) -> Mani
         path=path,
         counter=counter,
         last=last,
-        versions=tuple(
-            VersionEntry(id=row[0], rotation_id=row[1], stage=row[2], created=row[3], origin=row[4])
-            for row in versions
-        ),
-        kept=tuple(KeptEntry(field=row[0], number=row[1], origin=row[2]) for row in kept),
+        versions=tuple(map(VersionEntry._make, versions)),
+        kept=tuple(map(KeptEntry._make, kept)),
     )
 
 
@@ -276,8 +269,7 @@ def _require_any_key(db: sqlite3.Connection, keys: Keys, where: str) -> None:
 
 
 def _text(parts: list[object]) -> str:
-    # What is neither text nor number was not written by us: it only has to be different.
-    return json.dumps(parts, default=repr)
+    return _JSON.encode(parts)
 
 
 def _format(db: sqlite3.Connection) -> int:

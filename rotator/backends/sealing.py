@@ -49,6 +49,9 @@ class Keys:
                 " If values were written with this one, name it under `old_keys`, then: rotator reseal BACKEND",
             )
         self._keys: dict[str, bytes] = {key_id(one): one for one in raw}
+        self._mac_keys: dict[str, bytes] = {
+            name: hmac.digest(one, _DERIVE_MAC_KEY, "sha256") for name, one in self._keys.items()
+        }
         self.newest: str = key_id(raw[0])
 
     def __contains__(self, name: object) -> bool:
@@ -82,17 +85,22 @@ class Keys:
 
     def mac(self, text: str) -> Sealed:
         """Return the authentication code of a text, made with the newest key."""
-        return Sealed(key_id=self.newest, box=_mac(self._keys[self.newest], text))
+        return Sealed(key_id=self.newest, box=self._mac(self.newest, text))
 
     def require(self, code: Sealed, text: str, what: str) -> None:
         """Raise `Denied` unless `code` is that of the text, `Unavailable` when its key is missing."""
-        key = self._key(code.key_id, what)
-        made = isinstance(code.box, bytes) and hmac.compare_digest(_mac(key, text), code.box)  # pyright: ignore[reportUnnecessaryIsInstance] # as above
+        _ = self._key(code.key_id, what)
+        made = isinstance(code.box, bytes)  # pyright: ignore[reportUnnecessaryIsInstance] # as above
+        if made:
+            made = hmac.compare_digest(self._mac(code.key_id, text), code.box)
         if not made:
             raise Denied(
                 f"{what} is not as rotator wrote it: a version, stage or time was changed or moved.",
                 hint="Find out who can write to the backend's file, and restore it from a copy.",
             )
+
+    def _mac(self, name: str, text: str) -> bytes:
+        return hmac.digest(self._mac_keys[name], text.encode(), "sha256")
 
     def _key(self, name: str, what: str) -> bytes:
         key = self._keys.get(name)
@@ -124,10 +132,6 @@ def create_key_file(path: Path) -> None:
         raise UsageError(f"{path} is there already and may be in use.") from error
     with os.fdopen(descriptor, "w") as file:
         _ = file.write(new_key().reveal() + "\n")
-
-
-def _mac(key: bytes, text: str) -> bytes:
-    return hmac.digest(hmac.digest(key, _DERIVE_MAC_KEY, "sha256"), text.encode(), "sha256")
 
 
 def _decode(key: Secret) -> bytes:
