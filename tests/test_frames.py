@@ -22,6 +22,7 @@ from rotator.backends.vault.options import VaultOptions
 from rotator.backends.vault.session import Session
 from rotator.core.errors import JournalError
 from rotator.core.frames import forget_variables
+from rotator.dispatch.queue import Queue
 from rotator.engine.origins import marked
 from rotator.faces import aws_lambda
 from rotator.faces.cli import command
@@ -310,6 +311,18 @@ def test_no_frame_behind_an_error_of_the_journal_holds_its_password(port: int):
             password=_secret("journal"),
         )
     assert secrets_behind(raised.value, [_CANARY]) == []
+
+
+def test_no_frame_behind_an_error_of_the_queue_holds_its_password():
+    """It is in the journal's database."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    connecting = {"host": "127.0.0.1", "port": port, "user": "rotator", "connect_timeout": 2}
+    queue = Queue({**connecting, "password": f"{_CANARY}-queue"}, "the journal")
+    with pytest.raises(JournalError) as raised:
+        queue.check()
+    assert secrets_behind(raised.value, [_CANARY]) == []
+    queue.close()
 
 
 def test_no_frame_behind_an_error_of_a_reference_holds_what_is_not_utf_8(tmp_path: Path):

@@ -20,6 +20,7 @@ from procrastinate.jobs import Status
 from procrastinate.schema import SchemaManager
 
 from rotator.core.errors import JournalError
+from rotator.core.frames import forget_variables
 from rotator.core.stopping import Stopped
 from rotator.dispatch.lanes import Job, Task
 from rotator.dispatch.worker import Done
@@ -263,6 +264,8 @@ class Queue:
         try:
             yield
         except (psycopg.Error, exceptions.ConnectorException, OSError) as error:
+            # Frames of the driver hold the password.
+            forget_variables(error)
             cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
             kind = getattr(cause, "sqlstate", None) or type(cause).__name__
             raise JournalError(
