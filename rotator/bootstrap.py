@@ -983,7 +983,7 @@ class App:
 
 
 def _makes_current(event: Event) -> bool:
-    """Return whether an event tells of a version that became current."""
+    """Return whether an event records that a version became current."""
     if event.kind is Kind.ADOPTED:
         return event.data.get("served") is not False
     is_step = event.kind is Kind.FINISHED and event.step in (Step.PUBLISH, Step.RESTORE)

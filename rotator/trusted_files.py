@@ -1,7 +1,7 @@
 """Files that rotator relies on: only root or the user that it runs as may be able to change them.
 
-As ssh does it: whoever can write a file, replace it in its folder, or move a folder above it, decides
-what rotator does. Links are followed where only root or we could have made them, so that the links of
+As ssh does it: who can write a file, replace it in its folder, or move a folder above it, controls
+rotator. Links are followed where only root or we could have made them, so that the links of
 a Kubernetes volume work.
 """
 

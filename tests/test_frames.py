@@ -123,7 +123,7 @@ def test_nothing_leaves_a_plugin_or_backend_with_an_error(method: str):
 
 
 def test_nothing_leaves_a_command_with_an_error(monkeypatch: pytest.MonkeyPatch):
-    """What is told of it is made when the variables are gone."""
+    """Its report is made once the variables are gone."""
     told: list[BaseException] = []
     monkeypatch.setattr(Run, "fail", lambda _run, error, **_: told.append(error))
     monkeypatch.setattr(command, "forbid_dumps", lambda: None)

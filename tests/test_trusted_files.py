@@ -136,7 +136,7 @@ def test_only_what_is_secret_may_not_be_read_by_others(
 def test_a_folder_that_others_can_write_is_refused_with_all_that_is_in_it(
     reader: tuple[Callable[[Path], Path], bool, bool], folder: Path, mode: int, up: int
 ):
-    """Whoever can write it, or one above it, can put another file there. A sticky one is safe."""
+    """Who can write it, or one above it, can put another file there. A sticky one is safe."""
     read, _, _ = reader
     read(folder)
     where = (folder, folder.parent)[up]

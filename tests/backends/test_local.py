@@ -300,7 +300,7 @@ def _filled(backend: LocalBackend) -> None:
 def test_what_was_changed_from_outside_is_neither_served_nor_written_over(
     backend: LocalBackend, tmp_path: Path, name: str
 ):
-    """Whoever can write the file, without the key, decides nothing; other paths work."""
+    """Without the key, a writer of the file decides nothing; other paths work."""
     _filled(backend)
     _forge(tmp_path, *_ATTACKS[name])
     for ask in (
