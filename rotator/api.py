@@ -16,6 +16,7 @@ from rotator.core.errors import (
     UsageError,
 )
 from rotator.core.hosts import is_local
+from rotator.core.json_text import TooLarge, json_object
 from rotator.core.led import Followed, SelfRotating
 from rotator.core.logins import (
     candidate,
@@ -149,6 +150,7 @@ __all__ = [
     "TakesTurns",
     "Target",
     "TellsRotations",
+    "TooLarge",
     "Transient",
     "TriesLogins",
     "Unavailable",
@@ -167,6 +169,7 @@ __all__ = [
     "counted_rights",
     "fit",
     "is_local",
+    "json_object",
     "next_of_pair",
     "not_ours",
     "passed",

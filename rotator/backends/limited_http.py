@@ -1,7 +1,8 @@
-"""Connections whose requests end in time as a whole.
+"""Connections whose requests end in time as a whole, and whose answers are not endless.
 
 The timeouts of urllib3 are those of one read: a server that sends a byte now and then passes them
-for ever. Here each read gets what `time_limit` leaves, and so do connecting and sending.
+for ever. Here each read gets what `time_limit` leaves, and so do connecting and sending. An answer's
+bytes are counted as they come from the network, headers and interim answers included.
 """
 
 from __future__ import annotations
@@ -9,18 +10,60 @@ from __future__ import annotations
 import io
 import socket
 import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from urllib3.connection import HTTPConnection
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
-from rotator.api import seconds_left
+from rotator.api import seconds_left, time_limit
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from _typeshed import ReadableBuffer, WriteableBuffer
 
 # Of a call that neither a limit nor a timeout of urllib3's is around.
 _LONGEST: Final = 60.0
+# Of one answer. Vault and OpenBao take values of 1 MiB at most, AWS of 64 KiB.
+MOST_BYTES: Final = 3 * 2**20
+# Of all answers to one call of a backend.
+_MOST_IN_ALL: Final = 32 * 2**20
+_LEFT: Final[ContextVar[list[int] | None]] = ContextVar("bytes left", default=None)
+
+
+class TooLong(OSError):  # as sockets raise them, so that libraries end the connection
+    """The answer has more bytes than it may."""
+
+
+@contextmanager
+def budget(seconds: float) -> Generator[None]:
+    """Let what is called inside take so many seconds and 32 MiB of answers; outer limits still hold."""
+    token = _LEFT.set([_MOST_IN_ALL]) if _LEFT.get() is None else None
+    try:
+        with time_limit(seconds):
+            yield
+    finally:
+        if token is not None:
+            _LEFT.reset(token)
+
+
+def is_too_long(error: BaseException) -> bool:
+    """Return whether an error of a library comes of an answer that was too long."""
+    todo, seen = [error], list[BaseException]()
+    while todo:
+        one = todo.pop()
+        if isinstance(one, TooLong):
+            return True
+        seen.append(one)
+        below = (one.__cause__, one.__context__, getattr(one, "reason", None), *one.args)
+        todo += [
+            other
+            for other in below
+            if isinstance(other, BaseException) and not any(other is known for known in seen)
+        ]
+    return False
 
 
 class Limited(HTTPConnection):
@@ -107,13 +150,22 @@ class _Answers(io.RawIOBase):
         self._sock: socket.socket = sock
         self._longest: float | None = longest
         self._raw: socket.SocketIO = sock.makefile("rb", buffering=0)
+        # Each answer is read from one of these.
+        self._left: int = MOST_BYTES
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: WriteableBuffer) -> int | None:
         self._sock.settimeout(_left(self._longest))
-        return self._raw.readinto(buffer)
+        count = self._raw.readinto(buffer)
+        self._left -= count or 0
+        in_all = _LEFT.get()
+        if in_all is not None:
+            in_all[0] -= count or 0
+        if self._left < 0 or (in_all is not None and in_all[0] < 0):
+            raise TooLong("the answer is too long")
+        return count
 
     def close(self) -> None:
         self._raw.close()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from rotator.api import (
@@ -26,9 +27,11 @@ from rotator.api import (
     UsageError,
     Version,
     abilities_of_backend,
+    json_object,
     seconds_left,
 )
 from rotator.backends import templates
+from rotator.backends.answers import Malformed, part, table, texts
 from rotator.backends.aws import policy
 from rotator.backends.aws.client import Answer, Client
 from rotator.backends.aws.options import AwsOptions
@@ -61,6 +64,10 @@ _LATELY: Final = 10.0
 # A version can be visible late (aws-sdk-js-v3 issue 7701).
 _LATE: Final = (0.1, 0.3, 0.6)
 _Found = TypeVar("_Found")
+
+
+class NoObject(Denied):
+    """A version holds something else than a JSON object."""
 
 
 class AwsBackend:
@@ -233,7 +240,10 @@ class AwsBackend:
                 f"AWS refuses to rotate {path!r} ({answered.code}).",
                 hint="Has it a rotation function? aws secretsmanager describe-secret shows RotationLambdaARN. Without one: cancel-rotate-secret, and rotator does it.",
             ) from None
-        return str(answer["VersionId"])
+        try:
+            return part(answer, "VersionId", kind=str)
+        except Malformed as error:
+            raise self._client.malformed(error, writing=True) from error
 
     # -- values beside credentials -------------------------------------------------------------
 
@@ -270,7 +280,11 @@ class AwsBackend:
         about = self._describe(path)
         ids: set[str] = set()
         for version in (about or {}).get("VersionIdsToStages", {}):
-            found = self._read(path, VersionId=version)
+            try:
+                found = self._read(path, VersionId=version)
+            except NoObject:
+                # No value of ours, whatever it is.
+                continue
             if found is not None and isinstance(one := found["data"].get(MARK), str):
                 ids.add(one)
         return ids
@@ -351,25 +365,36 @@ class AwsBackend:
             if answered.code == "ResourceNotFoundException" or "VersionId" in which:
                 return None
             raise self._refused(path, answered) from None
-        if "VersionStage" in which and which["VersionStage"] not in answer["VersionStages"]:
+        try:
+            # A version that has lost its last label comes without any.
+            stages = texts(answer, "VersionStages") if "VersionStages" in answer else []
+            number = part(answer, "VersionId", kind=str)
+            created = part(answer, "CreatedDate", kind=datetime)
+            value = answer.get("SecretString")
+            text = None if value is None else part(answer, "SecretString", kind=str)
+        except Malformed as error:
+            raise self._client.malformed(error) from error
+        if "VersionStage" in which and which["VersionStage"] not in stages:
             return None
-        return {
-            "id": answer["VersionId"],
-            "data": self._parsed(path, answer.get("SecretString")),
-            "stages": answer.get("VersionStages", []),
-            "created": answer["CreatedDate"],
-        }
+        data = self._parsed(path, text)
+        return {"id": number, "data": data, "stages": stages, "created": created}
 
     def _staged_in_time(self, path: str, rotation_id: str) -> dict[str, Any] | None:
         return in_time(lambda: self._read(path, VersionStage=_LABEL + rotation_id), _LATE)
 
     def _describe(self, path: str) -> dict[str, Any] | None:
         try:
-            return self._client.ask("describe_secret", path, SecretId=path)
+            found = self._client.ask("describe_secret", path, SecretId=path)
         except Answer as answer:
             if answer.code == "ResourceNotFoundException":
                 return None
             raise self._refused(path, answer) from None
+        try:
+            for version in table(found.get("VersionIdsToStages", {})):
+                _ = texts(found, "VersionIdsToStages", version)
+        except Malformed as error:
+            raise self._client.malformed(error) from error
+        return found
 
     def _described_lately(self, path: str) -> dict[str, Any] | None:
         """Return what was found a moment ago, before the rotation began: one call less for each."""
@@ -472,15 +497,13 @@ class AwsBackend:
 
     def _parsed(self, path: str, text: str | None) -> dict[str, Any]:
         try:
-            data = json.loads(text or "")
-        except ValueError:
-            data = None
-        if not isinstance(data, dict):
-            raise Denied(
-                f"{path!r} in backend {self._name!r} does not hold a JSON object.",
-                hint="Keep login and password as a JSON object, as AWS's console does.",
-            ) from None
-        return cast("dict[str, Any]", data)
+            return json_object(text or "")
+        except ValueError as error:
+            why = str(error)
+        raise NoObject(
+            f"{path!r} in backend {self._name!r} does not hold a JSON object with login and password: {why}.",
+            hint="Keep them as a JSON object, as AWS's console does.",
+        )
 
     def _conflict(self, path: str, now: str | None, expect: str | None) -> Conflict:
         return Conflict(

@@ -21,17 +21,21 @@ from botocore.credentials import (
     AssumeRoleCredentialFetcher,
     DeferredRefreshableCredentials,
 )
+from botocore.parsers import ResponseParserError
+from urllib3.connectionpool import HTTPConnectionPool
 
 from rotator.api import (
     Denied,
+    StepError,
     Transient,
     Unavailable,
     Unknown,
     UsageError,
+    json_object,
     seconds_left,
-    time_limit,
 )
-from rotator.backends.limited_http import Limited
+from rotator.backends.answers import Malformed
+from rotator.backends.limited_http import Limited, budget, is_too_long
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,9 +79,24 @@ _NO_ANSWERS: Final = (
 )
 # HTTP's, as botocore's standard mode has them.
 _PASSING: Final = frozenset({500, 502, 503, 504})
+_ERROR_STATUS: Final = 300
 _LONG: Final = 3600.0
 _NO_WAY: Final = (
     "Is there a route to it, or a VPC endpoint for Secrets Manager whose security group lets us in?"
+)
+
+
+_FOREIGN: Final = "Is `endpoint` that of Secrets Manager, or does a proxy answer in its place? Unset it, or mend it."
+# What botocore's parsers raise of an answer that is not as AWS's model of it says.
+UNREADABLE: Final = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    ResponseParserError,
 )
 
 
@@ -91,6 +110,10 @@ class NotAllowed(Denied):
 
 class KeyUnusable(Denied):
     """The KMS key cannot be used."""
+
+
+class Foreign(Unavailable):
+    """What answers is not AWS."""
 
 
 class Answer(Exception):  # an answer, not an error: the caller finds out what it means
@@ -133,6 +156,7 @@ class Client:
                     config=self._config,
                 )
             )
+            self._client.meta.events.register("before-parse.secrets-manager", _require_object)
         except exceptions.NoRegionError as error:
             raise UsageError(
                 "no AWS region is known.", hint="Set `region`, or AWS_REGION."
@@ -215,14 +239,25 @@ class Client:
             ) from error
         except exceptions.ParamValidationError as error:
             raise Answer("ValidationException") from error
+        except (Malformed, *UNREADABLE) as error:
+            raise self.malformed(error, writing=writing) from error
         except exceptions.BotoCoreError as error:
             what = f"{self.where} did not answer at {self.endpoint} ({type(error).__name__})."
+            if is_too_long(error):
+                what = f"{self.where} sent more than any answer has, at {self.endpoint}."
             kind = Unknown if writing else Transient
             raise kind(what, hint=_NO_WAY) from error
 
+    def malformed(self, error: Exception, *, writing: bool = False) -> StepError:
+        """Return the error for an answer that is not AWS's."""
+        why = str(error) if isinstance(error, Malformed) else type(error).__name__
+        kind = Unknown if writing else Foreign
+        what = f"{self.where} does not answer as AWS does, at {self.endpoint} ({why})."
+        return kind(what, hint=_FOREIGN)
+
     def limit(self) -> AbstractContextManager[None]:
         """Let what is called inside take no longer than the backend's timeout, tries again included."""
-        return time_limit(self._options.timeout.total_seconds())
+        return budget(self._options.timeout.total_seconds())
 
     def _tried(self, call: Callable[..., dict[str, Any]], given: dict[str, Any]) -> dict[str, Any]:
         """Call, and again while AWS does not answer and there is time.
@@ -235,7 +270,7 @@ class Client:
             try:
                 return call(**given)
             except (*_NO_ANSWERS, exceptions.ClientError) as error:
-                if not _may_pass(error) or seconds_left(_LONG) <= pause:
+                if is_too_long(error) or not _may_pass(error) or seconds_left(_LONG) <= pause:
                     raise
             time.sleep(pause)
         return call(**given)
@@ -291,11 +326,19 @@ class _Https(Limited, AWSHTTPSConnection):
     """Over TLS."""
 
 
-class _HttpPool(AWSHTTPConnectionPool):
+class _StayingPool(HTTPConnectionPool):
+    """Follows no redirect: a signed request is for the endpoint that it was signed for."""
+
+    def urlopen(self, *args: Any, **given: Any) -> Any:
+        """Send a request."""
+        return super().urlopen(*args, **{**given, "redirect": False})
+
+
+class _HttpPool(_StayingPool, AWSHTTPConnectionPool):
     ConnectionCls: type[Any] = _Http
 
 
-class _HttpsPool(AWSHTTPSConnectionPool):
+class _HttpsPool(_StayingPool, AWSHTTPSConnectionPool):
     ConnectionCls: type[Any] = _Https
 
 
@@ -305,6 +348,19 @@ def _limited(client: Any) -> Any:
     pools = {"http": _HttpPool, "https": _HttpsPool}
     http._pool_classes_by_scheme = http._manager.pool_classes_by_scheme = pools  # noqa: SLF001
     return client
+
+
+def _require_object(response_dict: dict[str, Any], **_: Any) -> None:
+    """Let botocore parse JSON objects only. An error's status says enough without its body."""
+    try:
+        _found = json_object(response_dict["body"] or b"{}")
+    except ValueError as error:
+        failed = Malformed(str(error))
+    else:
+        return
+    if response_dict["status_code"] < _ERROR_STATUS:
+        raise failed
+    response_dict["body"] = b"{}"
 
 
 def _may_pass(error: Exception) -> bool:

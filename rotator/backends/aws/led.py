@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from rotator.api import StepError, Unknown, Version
+from rotator.api import StepError, Unavailable, Unknown, Version
 from rotator.backends.aws.backend import MARK, PENDING, AwsBackend, in_time
 from rotator.backends.aws.client import Answer
 
@@ -24,6 +24,8 @@ PREVIOUS: Final = "AWSPREVIOUS"
 # Where the journal is a log: the end of the secret's chain of events, and what its last rotation was.
 HEAD_TAG: Final = "rotator-journal"
 STATE_TAG: Final = "rotator-state"
+# AWS keeps 500,000 secrets in a region, and lists 100 a page.
+_MOST_PAGES: Final = 5_000
 # What createSecret has written may be visible late (aws-sdk-js-v3 issue 7701).
 _LATE: Final = (0.1, 0.3, 0.6, 1.0)
 
@@ -107,16 +109,19 @@ class LedBackend(AwsBackend):
         """Return the ARNs of the secrets that this function rotates, by whatever name of it."""
         found: list[str] = []
         given: dict[str, Any] = {}
-        while True:
+        for _ in range(_MOST_PAGES):
             answer = self._client.ask("list_secrets", "*", MaxResults=100, **given)
             found += [
-                str(one["ARN"])
-                for one in answer["SecretList"]
+                str(one.get("ARN"))
+                for one in answer.get("SecretList", ())
                 if _unqualified(one.get("RotationLambdaARN")) == _unqualified(function)
             ]
             if not answer.get("NextToken"):
                 return found
             given = {"NextToken": answer["NextToken"]}
+        raise Unavailable(
+            f"{self._client.where} lists secrets without an end; {_MOST_PAGES} pages of them were read."
+        )
 
     # -- below ---------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from botocore import exceptions
 
 from rotator.api import Denied, Transient
+from rotator.backends.aws.client import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,6 +103,8 @@ class _Rds:
                 f"RDS does not say which hosts belong together ({code}).",
                 hint="Allow rds:DescribeDBInstances and rds:DescribeDBClusters to the function's role.",
             ) from None
+        except UNREADABLE as error:
+            raise self._client.malformed(error) from error
         except exceptions.BotoCoreError as error:
             raise Transient(
                 f"RDS did not answer at {self._rds.meta.endpoint_url} ({type(error).__name__}).",

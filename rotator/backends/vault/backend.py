@@ -27,6 +27,7 @@ from rotator.api import (
     abilities_of_backend,
 )
 from rotator.backends import templates
+from rotator.backends.answers import Malformed, part, table, texts
 from rotator.backends.limits import within_timeout
 from rotator.backends.vault import policy
 from rotator.backends.vault.failures import (
@@ -53,6 +54,9 @@ _MARK: Final = "rotator_rotation_id"
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 _TRIES: Final = 8
 _MOST_SKEW: Final = timedelta(seconds=30)
+# The year 9999, in seconds since 1970.
+_LATEST: Final = 253_000_000_000
+_LONGEST_LIFE: Final = 315_360_000
 _FEWEST_VERSIONS: Final = 3
 
 
@@ -167,6 +171,7 @@ class VaultBackend:
                 f"metadata/{beside}",
                 "delete",
                 writing=True,
+                optional=True,
             )
         except exceptions.InvalidPath as error:
             self._require_mount(error)
@@ -188,6 +193,7 @@ class VaultBackend:
                 f"metadata/{path}",
                 "delete",
                 writing=True,
+                optional=True,
             )
         except exceptions.InvalidPath as error:
             self._require_mount(error)
@@ -260,11 +266,11 @@ class VaultBackend:
         subject = f"backend {self._name}"
         self._check_mount()
         found = [*self._examine_token(subject), *self._examine_clock(subject)]
-        mount: dict[str, Any] = self._ask(
-            lambda client: client.secrets.kv.v2.read_configuration(mount_point=self._mount),
+        mount = self._ask(
+            lambda client: _about(client.secrets.kv.v2.read_configuration(mount_point=self._mount)),
             "config",
             "read",
-        )["data"]
+        )
         for path, period in paths.items():
             found += self._examine_path(path, period, mount)
             found += self._examine_rights(path)
@@ -296,7 +302,8 @@ class VaultBackend:
         except NotAllowed:
             return []
         found: list[Finding] = []
-        if "root" in token.get("policies", []):
+        policies = token.get("policies")
+        if isinstance(policies, list) and "root" in policies:
             found.append(
                 _warning(
                     subject,
@@ -305,8 +312,9 @@ class VaultBackend:
                 )
             )
         # Other methods log in again.
-        if token.get("ttl") and self._options.auth.method == "token":
-            left = timedelta(seconds=int(token["ttl"]))
+        ttl = token.get("ttl")
+        if isinstance(ttl, int) and ttl and self._options.auth.method == "token":
+            left = timedelta(seconds=min(abs(ttl), _LONGEST_LIFE))
             if not token.get("renewable"):
                 message = f"the token expires in {left} and cannot be renewed"
                 remedy = "Use an auth method that can log in again, or a periodic token."
@@ -320,13 +328,14 @@ class VaultBackend:
         return found
 
     def _examine_clock(self, subject: str) -> list[Finding]:
-        answer: Any = self._session.ask(
+        told = self._session.ask(
             # A standby may answer too: its clock counts as well.
-            lambda client: client.adapter.get("/v1/sys/health", params={"standbyok": "true"}),
+            lambda client: _clock(
+                client.adapter.get("/v1/sys/health", params={"standbyok": "true"})
+            ),
             path="sys/health",
             capability="read",
         )
-        told = datetime.fromtimestamp(float(answer["server_time_utc"]), UTC)
         skew = abs(datetime.now(UTC) - told)
         if skew <= _MOST_SKEW:
             return []
@@ -372,8 +381,10 @@ class VaultBackend:
         wanted = policy.needed(self._mount, self._options.pending.strip("/"), path)
         where = "sys/capabilities-self"
         try:
-            answer: Any = self._session.ask(
-                lambda client: client.adapter.post(f"/v1/{where}", json={"paths": list(wanted)}),
+            answer = self._session.ask(
+                lambda client: table(
+                    client.adapter.post(f"/v1/{where}", json={"paths": list(wanted)}), "data"
+                ),
                 path=where,
                 capability="update",
             )
@@ -382,7 +393,8 @@ class VaultBackend:
             return []
         found: list[Finding] = []
         for place, needed in wanted.items():
-            may = answer["data"].get(place) or []
+            may = answer.get(place)
+            may = may if isinstance(may, list) else []
             missing = [one for one in needed if one not in may and "root" not in may]
             if missing:
                 message = f"the token lacks {' and '.join(missing)} on {place}"
@@ -420,28 +432,36 @@ class VaultBackend:
             raise self._conflict(path, _number(current), expect) from None
 
     def _write(self, path: str, data: Mapping[str, Any], *, cas: int) -> str:
-        answer = self._ask(
-            lambda client: client.secrets.kv.v2.create_or_update_secret(
-                path, dict(data), cas=cas, mount_point=self._mount
+        number = self._ask(
+            lambda client: part(
+                client.secrets.kv.v2.create_or_update_secret(
+                    path, dict(data), cas=cas, mount_point=self._mount
+                ),
+                "data",
+                "version",
+                kind=int,
             ),
             f"data/{path}",
             "create and update",
             writing=True,
         )
-        return str(answer["data"]["version"])
+        return str(number)
 
     def _read(self, path: str, version: int | None = None) -> dict[str, Any] | None:
         """Return `data` and `metadata`; None when there is nothing, and never was."""
         try:
-            answer = self._ask(
-                lambda client: client.secrets.kv.v2.read_secret_version(
-                    path,
-                    version=version,
-                    mount_point=self._mount,
-                    raise_on_deleted_version=True,
+            return self._ask(
+                lambda client: _held(
+                    client.secrets.kv.v2.read_secret_version(
+                        path,
+                        version=version,
+                        mount_point=self._mount,
+                        raise_on_deleted_version=True,
+                    )
                 ),
                 f"data/{path}",
                 "read",
+                optional=True,
             )
         except exceptions.InvalidPath as error:
             gone = metadata(error)
@@ -454,7 +474,6 @@ class VaultBackend:
                 f"version {number} of {path!r} in backend {self._name!r} was {how}.",
                 hint=f"Bring it back: bao kv undelete -mount={self._mount} -versions={number} {path}",
             ) from None
-        return answer["data"]
 
     def _pending(self, path: str, rotation_id: str) -> dict[str, Any] | None:
         try:
@@ -465,31 +484,36 @@ class VaultBackend:
 
     def _metadata(self, path: str) -> dict[str, Any] | None:
         try:
-            answer = self._ask(
-                lambda client: client.secrets.kv.v2.read_secret_metadata(
-                    path, mount_point=self._mount
+            return self._ask(
+                lambda client: _about(
+                    client.secrets.kv.v2.read_secret_metadata(path, mount_point=self._mount)
                 ),
                 f"metadata/{path}",
                 "read",
+                optional=True,
             )
         except exceptions.InvalidPath as error:
             self._require_mount(error)
             return None
-        return answer["data"]
 
     def _list_pending(self, path: str) -> list[str]:
         folder = f"{self._options.pending.strip('/')}/{path}"
         try:
-            answer = self._ask(
-                lambda client: client.secrets.kv.v2.list_secrets(folder, mount_point=self._mount),
+            names = self._ask(
+                lambda client: texts(
+                    client.secrets.kv.v2.list_secrets(folder, mount_point=self._mount),
+                    "data",
+                    "keys",
+                ),
                 f"metadata/{folder}/",
                 "list",
+                optional=True,
             )
         except exceptions.InvalidPath as error:
             self._require_mount(error)
             return []
         # A name with a slash is a folder: another secret, whose path begins with this one's.
-        return [one for one in answer["data"]["keys"] if not one.endswith("/")]
+        return [one for one in names if not one.endswith("/")]
 
     def _ask(
         self,
@@ -498,8 +522,9 @@ class VaultBackend:
         capability: str,
         *,
         writing: bool = False,
+        optional: bool = False,
     ) -> Any:
-        """Call the API below the mount."""
+        """Call the API below the mount; see `Session.ask`."""
         if not self._checked:
             self._check_mount()
         # As a policy would say it: rotations come and go.
@@ -507,24 +532,30 @@ class VaultBackend:
         if staged and not below.endswith("/"):
             below = f"{below.rpartition('/')[0]}/+"
         path = f"{self._mount}/{below}"
-        return self._session.ask(do, path=path, capability=capability, writing=writing)
+        return self._session.ask(
+            do, path=path, capability=capability, writing=writing, optional=optional
+        )
 
     def _check_mount(self) -> None:
         """Refuse a mount that is not versioned, before anything is written into it."""
         path = f"sys/internal/ui/mounts/{self._mount}"
         try:
-            answer = self._session.ask(
-                lambda client: client.adapter.get(f"/v1/{path}"), path=path, capability="read"
+            found = self._session.ask(
+                lambda client: table(client.adapter.get(f"/v1/{path}"), "data"),
+                path=path,
+                capability="read",
+                optional=True,
             )
         except NotAllowed:
             # What it says of a mount that is not there, too; the requests themselves will tell.
-            answer = None
+            found = None
         except exceptions.InvalidPath as error:
             self._require_mount(error)
-            answer = None
-        if answer is not None:
-            found = answer["data"]
-            if found.get("type") != "kv" or (found.get("options") or {}).get("version") != "2":
+            found = None
+        if found is not None:
+            options = found.get("options")
+            version = options.get("version") if isinstance(options, dict) else None
+            if found.get("type") != "kv" or version != "2":
                 raise NotVersioned(
                     f"the mount {self._mount!r} is not a key-value store of version 2.",
                     hint="Without versions there is no check-and-set: bao kv enable-versioning, or name another mount.",
@@ -548,7 +579,7 @@ class VaultBackend:
             id=str(about["version"]),
             credential=self._credential(path, data),
             rotation_id=mark if isinstance(mark, str) else None,
-            created=datetime.fromisoformat(_micro(about["created_time"])),
+            created=about["created"],
         )
 
     def _credential(self, path: str, data: Mapping[str, Any]) -> Credential:
@@ -617,11 +648,44 @@ def _number(found: dict[str, Any] | None) -> str | None:
     return None if found is None else str(found["metadata"]["version"])
 
 
+def _held(answer: object) -> dict[str, Any]:
+    """Return `data` of a version, and of its `metadata` its `version` and when it was `created`."""
+    number = part(answer, "data", "metadata", "version", kind=int)
+    stamp = part(answer, "data", "metadata", "created_time", kind=str)
+    try:
+        created = datetime.fromisoformat(_micro(stamp))
+    except ValueError:
+        created = None
+    if created is None or created.tzinfo is None:
+        raise Malformed("created_time is no time")
+    data = table(answer, "data", "data")
+    return {"data": data, "metadata": {"version": number, "created": created}}
+
+
+def _about(answer: object) -> dict[str, Any]:
+    """Return the metadata of a key, or the configuration of a mount."""
+    found = table(answer, "data")
+    if found.get("max_versions") is not None:
+        _ = part(found, "max_versions", kind=int)
+    if found.get("versions") is not None and not all(
+        _VERSION.fullmatch(one) for one in table(found, "versions")
+    ):
+        raise Malformed("versions have no numbers")
+    return {key: one for key, one in found.items() if one is not None}
+
+
+def _clock(answer: object) -> datetime:
+    seconds = part(answer, "server_time_utc", kind=(int, float))
+    if not 0 <= seconds < _LATEST:
+        raise Malformed("server_time_utc is no time")
+    return datetime.fromtimestamp(seconds, UTC)
+
+
 def _span(about: Mapping[str, Any]) -> timedelta | None:
     """Return `delete_version_after` of a key or mount: Go's way of writing a duration."""
     units = {"h": "hours", "m": "minutes", "s": "seconds"}
     text = str(about.get("delete_version_after") or "")
-    parts = re.findall(r"([\d.]+)([hms])", text)
+    parts = re.findall(r"(\d{1,9}(?:\.\d{1,9})?)([hms])", text, re.ASCII)
     return timedelta(**{units[unit]: float(number) for number, unit in parts}) if parts else None
 
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import requests
 from hvac import exceptions
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from rotator.api import Conflict, Denied, Transient, Unavailable, Unknown
+from rotator.backends.answers import Excessive, Malformed, part, table
+from rotator.backends.limited_http import is_too_long
+from rotator.backends.vault.adapter import RedirectRefused
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+
+
+# As Go writes it; empty where there is none.
+_TIME: Final = re.compile(r"[0-9TZ:.+-]{0,40}")
 
 
 class Sealed(Unavailable):
@@ -39,6 +47,10 @@ class NotVersioned(Unavailable):
     """The mount is KV version 1."""
 
 
+class Foreign(Unavailable):
+    """What answers is no Vault, or redirects to a place that the configuration does not name."""
+
+
 class VersionGone(Conflict):
     """The newest version was deleted or destroyed."""
 
@@ -62,6 +74,27 @@ def translated(where: str, path: str, capability: str, *, writing: bool = False)
         raise _answered(error, where, path, capability, writing=writing) from error
     except requests.exceptions.RequestException as error:
         raise _unanswered(error, where, writing=writing) from error
+    except RedirectRefused as error:
+        raise Foreign(
+            f"{where} redirects to a place that the configuration does not name; nothing was sent there.",
+            hint="If other nodes of this Vault answer there, name them in the backend's `nodes`, or the active node as `address`. A redirect from https to http is never followed.",
+        ) from error
+    except Malformed as error:
+        raise _malformed(error, where, path, writing=writing) from error
+
+
+def _malformed(error: Malformed, where: str, path: str, *, writing: bool) -> Exception:
+    if writing:
+        return Unknown(f"{where} did not answer as a Vault does: {error}.")
+    if isinstance(error, Excessive):
+        return Denied(
+            f"what {where} holds at {path!r} cannot be read: {error}.",
+            hint="Keep login and password there, and no more than a page beside them.",
+        )
+    return Foreign(
+        f"{where} does not answer as a Vault does: {error}.",
+        hint="Is it the address of a proxy, or of another service? curl ADDRESS/v1/sys/health shows what answers.",
+    )
 
 
 def _answered(
@@ -108,6 +141,8 @@ def _unanswered(
     # Not even connected: nothing was sent.
     if _caused_by(error, (NewConnectionError, ConnectTimeoutError)):
         return Transient(f"{where} cannot be reached.", hint="It is tried again.")
+    if is_too_long(error):
+        return _lost(f"{where} sent more than any answer has.", writing=writing)
     return _lost(f"{where} did not answer ({type(error).__name__}).", writing=writing)
 
 
@@ -123,12 +158,12 @@ def said(error: exceptions.VaultError) -> str:
 
 def metadata(error: exceptions.InvalidPath) -> dict[str, Any] | None:
     """Return the metadata in a 404: that of a version that was deleted or destroyed."""
-    body: Any = error.json
     try:
-        found = body["data"]["metadata"]
-    except (KeyError, TypeError):
+        found = table(error.json, "data", "metadata")
+        _ = part(found, "version", kind=int), part(found, "deletion_time", kind=str)
+    except Malformed:
         return None
-    return found if isinstance(found, dict) else None
+    return found if _TIME.fullmatch(found["deletion_time"]) else None
 
 
 def _lost(what: str, *, writing: bool) -> Transient | Unknown:

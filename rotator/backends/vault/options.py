@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
-from rotator.api import UsageError, is_local
+from rotator.api import UsageError, is_local, split_address
 from rotator.backends import templates
 
 Method = Literal["token", "approle", "kubernetes", "jwt", "aws", "userpass"]
@@ -80,6 +80,10 @@ class VaultOptions:
     address: str = field(
         default="https://127.0.0.1:8200", metadata=_help("Where its API is: https://HOST:PORT.")
     )
+    nodes: tuple[str, ...] = field(
+        default=(),
+        metadata=_help("Other nodes that it may redirect to, HOST or HOST:PORT. Default: none."),
+    )
     mount: str = field(
         default="secret", metadata=_help("The KV version 2 mount that holds the secrets.")
     )
@@ -134,6 +138,8 @@ class VaultOptions:
                 "`address` is not encrypted: every secret would cross the network in the clear.",
                 hint="Use https://, with `ca` where the authority is your own.",
             )
+        for node in self.nodes:
+            _ = split_address(node, 1)
         if not self.mount.strip("/") or not self.pending.strip("/"):
             raise UsageError("`mount` and `pending` are not empty.")
         if self.username_field == self.password_field:

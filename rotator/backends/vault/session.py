@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 import threading
 import time
@@ -12,9 +13,11 @@ import hvac
 import requests
 from hvac import exceptions
 
-from rotator.api import Answer, Secret, Transient, Unavailable, seconds_left, time_limit
-from rotator.backends.vault.adapter import LimitedAdapter
-from rotator.backends.vault.failures import MountAbsent, is_mount_absent, said, translated
+from rotator.api import Answer, Secret, Transient, Unavailable, seconds_left
+from rotator.backends.answers import Malformed, part, table
+from rotator.backends.limited_http import budget
+from rotator.backends.vault.adapter import RedirectRefused, VaultAdapter, VaultSession
+from rotator.backends.vault.failures import Foreign, MountAbsent, is_mount_absent, said, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -22,9 +25,11 @@ if TYPE_CHECKING:
 
     from rotator.backends.vault.options import VaultOptions
 
-_POOL: Final = 32
 # A token is renewed when two thirds of its life are over, as Vault's own agent does.
 _RENEW_AT: Final = 2 / 3
+# Ten years, in seconds: a server may say anything.
+_LONGEST_LIFE: Final = 315_360_000
+_TOKEN: Final = re.compile(r"[!-~]{1,65536}")
 _NO_LOGIN: Final = "Make a new token with the policy that `rotator policy BACKEND` prints (bao token create -policy=rotator -period=768h), and put it where the backend's `auth.token` is kept. Or use an auth method that logs in again, such as AppRole."
 
 
@@ -54,20 +59,17 @@ class Session:
         # The token, known to the scrubber, and what a wrapping token held.
         self._held: Secret | None = None
         self._unwrapped: Secret | None = None
-        http = requests.Session()
-        # Retries are the engine's business, which knows what may be sent twice.
-        http.mount(options.address, LimitedAdapter(pool_maxsize=_POOL, max_retries=0))
+        http = VaultSession(options.address, options.nodes)
         http.verify = str(options.ca) if options.ca is not None else _authorities()
         if options.client_cert is not None and options.client_key is not None:
             http.cert = (str(options.client_cert), str(options.client_key))
-        # No proxy and no other authority by chance of the environment.
-        http.trust_env = False
         self._client: Any = hvac.Client(
             url=options.address,
             namespace=options.namespace,
             timeout=max(1, round(options.timeout.total_seconds())),
             session=http,
             allow_redirects=True,
+            adapter=VaultAdapter,
         )
         # hvac takes VAULT_TOKEN or ~/.vault-token by itself: only what is configured counts.
         self._client.token = None
@@ -83,13 +85,25 @@ class Session:
         path: str,
         capability: str,
         writing: bool = False,
+        optional: bool = False,
     ) -> Any:
         """Call `do` with a client that is logged in; after a 403 once more with a new login.
 
-        `path` and `capability` say what a policy must allow. Raises our errors, `CasMismatch`, and
-        `hvac.exceptions.InvalidPath` for what is not there. All of it takes no longer than the
-        backend's timeout.
+        `path` and `capability` say what a policy must allow. Raises our errors, `CasMismatch`, and,
+        where what is asked for is `optional`, `hvac.exceptions.InvalidPath` when it is not there. All
+        of it takes no longer than the backend's timeout.
         """
+        try:
+            return self._ask(do, path, capability, writing=writing)
+        except exceptions.InvalidPath:
+            if optional:
+                raise
+        raise Foreign(
+            f"{self.where} knows no {path!r} (404).",
+            hint="Is it the address of another service, or was the mount removed just now?",
+        )
+
+    def _ask(self, do: Callable[[Any], Any], path: str, capability: str, *, writing: bool) -> Any:
         with self.limit():
             token = self._token()
             if not seconds_left(1):
@@ -106,7 +120,7 @@ class Session:
 
     def limit(self) -> AbstractContextManager[None]:
         """Let what is asked inside take no longer than the backend's timeout, all requests together."""
-        return time_limit(self._options.timeout.total_seconds())
+        return budget(self._options.timeout.total_seconds())
 
     def call(
         self, method: str, path: str, body: Mapping[str, object] | None, *, capability: str
@@ -126,13 +140,14 @@ class Session:
                 return Answer(status=400, said=said(error))
             except exceptions.InternalServerError as error:
                 return Answer(status=500, said=said(error))
-            # 204 comes as what requests made of it.
-            data: Any = found.get("data") if isinstance(found, dict) else None
-            return Answer(status=204 if data is None else 200, data=data or {})
+            # 204 comes as an empty object.
+            if found.get("data") is None:
+                return Answer(status=204)
+            return Answer(status=200, data=table(found, "data"))
 
         writing = capability in ("update", "create")
         try:
-            return self.ask(send, path=path, capability=capability, writing=writing)
+            return self.ask(send, path=path, capability=capability, writing=writing, optional=True)
         except exceptions.InvalidPath:
             mount = path.partition("/")[0]
             raise MountAbsent(
@@ -142,12 +157,11 @@ class Session:
 
     def lookup(self) -> dict[str, Any]:
         """Return what the server knows of our own token."""
-        found = self.ask(
-            lambda client: client.auth.token.lookup_self(),
+        return self.ask(
+            lambda client: table(client.auth.token.lookup_self(), "data"),
             path="auth/token/lookup-self",
             capability="read",
         )
-        return found["data"]
 
     # -- the login -----------------------------------------------------------------------------
 
@@ -193,16 +207,16 @@ class Session:
         if not self._renewable:
             return False
         try:
-            answer = self._client.auth.token.renew_self()
-        except (exceptions.VaultError, requests.RequestException):
+            answer = table(self._client.auth.token.renew_self(), "auth")
+            before = self._renew_at
+            self._take(answer)
+        except (exceptions.VaultError, requests.RequestException, RedirectRefused, Malformed):
             return False
-        before = self._renew_at
-        self._take(answer["auth"])
         # Near its greatest age a token is renewed by less each time: then log in anew.
         return self._renew_at is None or before is None or self._renew_at > self._monotonic() + 1
 
     def _take(self, auth: dict[str, Any]) -> None:
-        life = float(auth.get("lease_duration") or 0)
+        life = min(part(auth, "lease_duration", kind=(int, float)), _LONGEST_LIFE)
         self._renewable = bool(auth.get("renewable"))
         self._renew_at = self._monotonic() + life * _RENEW_AT if life else None
 
@@ -216,7 +230,9 @@ class Session:
             return
         with translated(self.where, path, "update"):
             try:
-                answer = self._methods()[auth.method](mount)
+                answer = table(self._methods()[auth.method](mount), "auth")
+                token = part(answer, "client_token", kind=str)
+                self._take(answer)
             except (exceptions.InvalidRequest, exceptions.Forbidden, exceptions.Unauthorized):
                 raise Unavailable(
                     f"{self.where} refuses the login by {auth.method} (at auth/{mount}).",
@@ -227,9 +243,7 @@ class Session:
                     f"{self.where} has no auth method at auth/{mount}.",
                     hint="Set `auth.mount` to where it is.",
                 ) from None
-        self._client.token = answer["auth"]["client_token"]
-        self._held = Secret(answer["auth"]["client_token"])
-        self._take(answer["auth"])
+        self._client.token = self._sendable(Secret(token))
 
     def _given_token(self) -> str:
         auth = self._options.auth
@@ -244,7 +258,17 @@ class Session:
             self._held = Secret(text)
         else:
             self._held = self._resolve(auth.token or "env:VAULT_TOKEN")
-        return self._held.reveal()
+        return self._sendable(self._held)
+
+    def _sendable(self, token: Secret) -> str:
+        """Return a token for a header. Raises `Unavailable` where it holds what no header may."""
+        self._held = token
+        if not _TOKEN.fullmatch(token.reveal()):
+            raise Unavailable(
+                f"the token for {self.where} is empty, or holds characters that no token has.",
+                hint="Look at the backend's `auth`: was something else put where its token is kept?",
+            )
+        return token.reveal()
 
     def _methods(self) -> dict[str, Callable[[str], Any]]:
         auth, client = self._options.auth, self._client
@@ -256,7 +280,7 @@ class Session:
                 answer = client.adapter.post(
                     "/v1/sys/wrapping/unwrap", headers={"X-Vault-Token": secret_id.reveal()}
                 )
-                secret_id = self._unwrapped = Secret(answer["data"]["secret_id"])
+                secret_id = self._unwrapped = Secret(part(answer, "data", "secret_id", kind=str))
             return client.auth.approle.login(
                 auth.role_id, secret_id.reveal(), use_token=False, mount_point=mount
             )
