@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rotations.valkey.failures import grant
+from rotations.valkey.failures import grant, translated
 from rotations.valkey.login import all_users
 from rotations.valkey.wire import Said
 from rotator.api import Finding, Severity, StepError, Unavailable, is_local
@@ -106,10 +106,11 @@ def _missing(node: Node) -> list[str]:
     """Return the grants that the admin lacks. Redis 6 cannot be asked: it has no ACL DRYRUN."""
     lacking: list[str] = []
     for command in RIGHTS:
-        try:
-            said = node.link.call("ACL", "DRYRUN", node.link.user, *command)
-        except Said as error:
-            return [grant("ACL", "DRYRUN")] if error.code == "NOPERM" else []
+        with translated(str(node), "asking what the admin may do"):
+            try:
+                said = node.link.call("ACL", "DRYRUN", node.link.user, *command)
+            except Said as error:
+                return [grant("ACL", "DRYRUN")] if error.code == "NOPERM" else []
         if said != "OK":
             lacking.append(grant(*command))
     return lacking

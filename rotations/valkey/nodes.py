@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from rotations.valkey.failures import TOO_OLD, brief, translated
 from rotations.valkey.options import DEFAULT, Place
 from rotations.valkey.users import User, Users, hash_of
-from rotations.valkey.wire import Said, pairs, texts
+from rotations.valkey.wire import NotRespError, Said, number, pairs, texts
 from rotator.api import Session, Transient, Unavailable
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 _SINCE: Final = 6
 _ANYBODY: Final = "0.0.0.0"  # noqa: S104 # what a node says that does not know its own address
 _CLUSTER_FIELDS: Final = 3
+_LAST_PORT: Final = 65_535
+_HOST: Final = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
+# What is shown of a version, in characters.
+_VERSION: Final = 40
 _SAVE: Final = ("ACL", "SAVE")
 _REWRITE: Final = ("CONFIG", "REWRITE")
 
@@ -49,7 +54,7 @@ class Client:
             user=facts.get("user", ""),
             address=facts.get("addr", "?"),
             name=facts.get("name", ""),
-            age=int(facts.get("age") or 0),
+            age=number(facts.get("age") or "0"),
             flags=facts.get("flags", ""),
             library=facts.get("lib-name", ""),
         )
@@ -98,7 +103,7 @@ class Node:
         lines = (line.partition(":") for line in _lines(said) if not line.startswith("#"))
         self.info = {key: value for key, _, value in lines if key}
         version = self.info.get("redis_version", "0").partition(".")[0]
-        if not version.isdecimal() or int(version) < _SINCE:
+        if not re.fullmatch(r"[0-9]{1,4}", version) or int(version) < _SINCE:
             raise Unavailable(f"{self} has no users.", hint=TOO_OLD, safety="Nothing was changed.")
         if self.info.get("loading", "0") != "0":
             raise Transient(f"{self} is still loading its data.")
@@ -108,8 +113,8 @@ class Node:
     def product(self) -> str:
         """The server's name and version, as people say them."""
         if "valkey_version" in self.info:
-            return f"Valkey {self.info['valkey_version']}"
-        return f"Redis {self.info.get('redis_version', '')}".strip()
+            return f"Valkey {self.info['valkey_version'][:_VERSION]}"
+        return f"Redis {self.info.get('redis_version', '')[:_VERSION]}".strip()
 
     @property
     def run_id(self) -> str:
@@ -135,27 +140,31 @@ class Node:
         """Return the nodes that it knows: its cluster's, or its replicas; those that are down too."""
         if self.is_clustered:
             said = self._ask("asking for its cluster", "CLUSTER", "NODES")
-            found = [_cluster_place(line) for line in _lines(said)]
+            with translated(str(self), "reading its cluster"):
+                found = [_cluster_place(line) for line in _lines(said)]
             return [one for one in found if one is not None]
         lines = [
             value
             for key, value in self.info.items()
             if key.startswith("slave") and key.removeprefix("slave").isdecimal()
         ]
-        return [Place(host=facts["ip"], port=int(facts["port"])) for facts in map(_facts, lines)]
+        with translated(str(self), "reading its replicas"):
+            return [place_of(facts) for facts in map(_facts, lines)]
 
     # -- its users -----------------------------------------------------------------------------
 
     def users(self) -> Users:
         """Return all users as they are now."""
-        return Users(texts(self._ask("reading its users", "ACL", "LIST")))
+        said = texts(self._ask("reading its users", "ACL", "LIST"))
+        with translated(str(self), "reading its users"):
+            return Users(said)
 
     def is_read_only(self, command: str, sub: str) -> bool:
         """Return whether a command can change nothing."""
         names = [command, f"{command}|{sub}"] if sub else [command]
         said = self._ask("asking what a command does", "COMMAND", "INFO", *names)
         known = [one for one in said if isinstance(one, list)] if isinstance(said, list) else []
-        return command == "ping" or any("readonly" in texts(one[2]) for one in known)
+        return command == "ping" or any("readonly" in texts(one[2]) for one in known if one[2:])
 
     def let_in(self, name: str, password: Secret, ctx: StepContext) -> None:
         """Let one more password in."""
@@ -256,7 +265,8 @@ class Node:
     def clients(self, user: str) -> list[Client]:
         """Return the connections of a user, ours excepted."""
         said, ours = self._ask("looking for sessions", "CLIENT", "LIST"), self._ours(self.place)
-        found = map(Client.parse, _lines(said))
+        with translated(str(self), "looking for sessions"):
+            found = list(map(Client.parse, _lines(said)))
         return [one for one in found if one.user == user and not {one.id, one.address} & ours]
 
     def session(self, client: Client, ctx: StepContext, *, among: int) -> Session:
@@ -311,6 +321,15 @@ def _facts(line: str, between: str = ",") -> dict[str, str]:
     return {name: value for name, _, value in parts}
 
 
+def place_of(facts: Mapping[str, str]) -> Place:
+    """Return where a node is said to be. Raises `NotRespError` where that is no place."""
+    host, port = facts.get("ip", ""), number(facts.get("port", ""))
+    # What begins with a slash would be a file of this machine.
+    if not _HOST.fullmatch(host) or port > _LAST_PORT:
+        raise NotRespError
+    return Place(host=host, port=port)
+
+
 def _cluster_place(line: str) -> Place | None:
     """Return where a node of CLUSTER NODES is: `id ip:port@bus[,hostname] flags ...`."""
     fields = line.split(" ")
@@ -321,4 +340,6 @@ def _cluster_place(line: str) -> Place | None:
     address, *names = fields[1].split(",")
     host, _, port = address.partition("@")[0].rpartition(":")
     name = names[0] if names and "=" not in names[0] else ""
-    return Place(host=name or host, port=int(port)) if name or host not in ("", _ANYBODY) else None
+    if not name and host in ("", _ANYBODY):
+        return None
+    return place_of({"ip": name or host, "port": port})

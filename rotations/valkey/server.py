@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from rotations.valkey.failures import brief, is_refusal, translated, unreachable
-from rotations.valkey.nodes import Node
+from rotations.valkey.nodes import Node, place_of
 from rotations.valkey.options import Place
 from rotations.valkey.wire import Limit, Link, NoTlsError, NotRespError, Said, pairs
 from rotator.api import Transient, Unavailable
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from rotator.api import Credential, StepContext
 
 _IDLE: Final = 8
+# The servers recommend no larger clusters.
+_MOST_NODES: Final = 1_000
 _GONE: Final = "If a node is gone for good, take it out of `nodes`, the cluster (CLUSTER FORGET) or the Sentinels (SENTINEL RESET)."
 
 
@@ -128,6 +130,12 @@ class Server:
             if place in seen:
                 continue
             seen.add(place)
+            if len(seen) > _MOST_NODES:
+                raise Unavailable(
+                    f"target {self.name!r}: its nodes name more than {_MOST_NODES} others.",
+                    hint="Name them in `nodes`, and set discover: false.",
+                    safety="Nothing was changed.",
+                )
             try:
                 node = self._reach(place, also, limit)
             except Transient as error:
@@ -186,7 +194,8 @@ class Server:
         finally:
             link.close()
         found = [primary, *(replicas if isinstance(replicas, list) else [])]
-        return [Place(host=one["ip"], port=int(one["port"])) for one in map(pairs, found)]
+        with translated(where, "asking for the nodes"):
+            return [place_of(pairs(one)) for one in found]
 
     def _told(self, link: Link, where: str, what: str, service: str) -> Reply:
         """Ask; log in as the admin where a Sentinel tells nothing to strangers."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from rotations.valkey.options import MARK
-from rotations.valkey.wire import encoded
+from rotations.valkey.wire import NotRespError, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,8 +79,12 @@ class Users:
     """All users of one node at one moment."""
 
     def __init__(self, lines: Iterable[str]) -> None:
-        """`lines` are those of ACL LIST."""
+        """`lines` are those of ACL LIST. Raises `NotRespError` for others."""
         self.lines: list[str] = list(lines)
+        if not all(
+            line.startswith("user ") and line.count(" ") >= _LINE - 1 for line in self.lines
+        ):
+            raise NotRespError
 
     def get(self, name: str) -> User | None:
         """Return the user of this name."""

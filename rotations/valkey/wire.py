@@ -6,12 +6,15 @@ a command had gone out when its connection broke.
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import threading
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from rotator.api import scrub
 
 if TYPE_CHECKING:
     import ssl
@@ -28,6 +31,10 @@ _KIND: Final = 1
 _CHUNK: Final = 65_536
 # No answer of a server nests deeper than this.
 _DEPTH: Final = 16
+# CLIENT LIST of 20,000 connections, and ACL LIST of 100,000 users, are shorter.
+_MOST_BYTES: Final = 8 * 2**20
+_MOST_PARTS: Final = 200_000
+_NUMBER: Final = re.compile(rb"-?[0-9]{1,18}")
 # A TLS record of an alert: the node speaks TLS, and got none.
 _ALERT: Final = b"\x15"
 # Closing discards what was not sent yet, and resets the connection.
@@ -38,6 +45,8 @@ class Said(Exception):
     """The node answered with an error. `code` is its first word in capitals, such as NOPERM."""
 
     def __init__(self, text: str) -> None:
+        # A node may repeat what it was sent.
+        text = scrub(text)
         first, _, rest = text.partition(" ")
         self.code: str = first if first.isupper() else "ERR"
         self.text: str = rest if first.isupper() else text
@@ -50,6 +59,13 @@ class NotRespError(ConnectionError):
     def __init__(self, *, speaks_tls: bool = False) -> None:
         self.speaks_tls: bool = speaks_tls
         super().__init__("the answer is not in the protocol of Valkey and Redis")
+
+
+class TooLongError(ConnectionError):
+    """The answer is longer than any that a server has."""
+
+    def __init__(self) -> None:
+        super().__init__("it sent more than any answer has")
 
 
 class NoTlsError(ConnectionError):
@@ -94,6 +110,9 @@ class Link:
         # Whether a command was sent whose answer has not come.
         self.is_waiting: bool = False
         self._buffer: bytearray = bytearray()
+        # What the answer that is being read may still have.
+        self._bytes_left: int = 0
+        self._parts_left: int = 0
         raw = _connected(place, limit)
         try:
             if tls is not None:
@@ -142,6 +161,10 @@ class Link:
         # Half, so that a node that does not answer leaves the time to undo what others have done.
         limit = self.limit.within(min(_SECONDS, self.limit.left() / 2))
         self._socket.settimeout(limit.left())
+        if self._buffer:
+            # Answers that nobody asked for: the next one would be taken for that of another command.
+            raise NotRespError
+        self._bytes_left, self._parts_left = _MOST_BYTES, _MOST_PARTS
         self.is_waiting = True
         # A node that refuses a connection says why and closes it: that is read even so.
         try:
@@ -157,32 +180,47 @@ class Link:
         return answer
 
     def _read(self, limit: Limit, depth: int = 0) -> Reply | Said:
+        self._parts_left -= 1
+        if self._parts_left < 0:
+            raise TooLongError
         line = self._line(limit)
         kind, text = line[:_KIND], line[_KIND:]
         if kind == b"+":
             return _text(text)
         if kind == b"-":
             return Said(_text(text))
-        try:
-            number = int(text)
-        except ValueError:
-            raise NotRespError(speaks_tls=kind == _ALERT) from None
+        if _NUMBER.fullmatch(text) is None:
+            raise NotRespError(speaks_tls=kind == _ALERT)
+        number = int(text)
         if kind == b":":
             return number
         if kind == b"$":
-            return None if number < 0 else _text(self._bytes(number + 2, limit)[:-2])
+            return None if number < 0 else self._text(number, limit)
         if kind == b"*" and depth < _DEPTH:
             return self._array(number, limit, depth + 1)
         raise NotRespError
 
-    def _array(self, length: int, limit: Limit, depth: int) -> Reply:
+    def _array(self, length: int, limit: Limit, depth: int) -> Reply | Said:
+        if length > self._parts_left:
+            raise TooLongError
         found: list[Reply] = []
+        failed: Said | None = None
+        # To its end, whatever it holds: what was left would be taken for the next answer.
         for _ in range(length):
             one = self._read(limit, depth)
             if isinstance(one, Said):
-                raise one
-            found.append(one)
-        return None if length < 0 else found
+                failed = failed or one
+            else:
+                found.append(one)
+        return failed or (None if length < 0 else found)
+
+    def _text(self, length: int, limit: Limit) -> str:
+        if length > self._bytes_left + len(self._buffer):
+            raise TooLongError
+        found = self._bytes(length + 2, limit)
+        if not found.endswith(b"\r\n"):
+            raise NotRespError
+        return _text(found[:-2])
 
     def _line(self, limit: Limit) -> bytes:
         while (end := self._buffer.find(b"\r\n")) < 0:
@@ -204,12 +242,22 @@ class Link:
         found = self._socket.recv(_CHUNK)
         if not found:
             raise ConnectionResetError("the node closed the connection")
+        self._bytes_left -= len(found)
+        if self._bytes_left < 0:
+            raise TooLongError
         self._buffer += found
 
 
 def texts(reply: Reply) -> list[str]:
     """Return the texts of an array."""
     return [one for one in reply if isinstance(one, str)] if isinstance(reply, list) else []
+
+
+def number(text: str) -> int:
+    """Return a whole number of 9 digits at most. Raises `NotRespError` for anything else."""
+    if re.fullmatch(r"[0-9]{1,9}", text) is None:
+        raise NotRespError
+    return int(text)
 
 
 def pairs(reply: Reply) -> dict[str, str]:
