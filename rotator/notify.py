@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import http.client
 import json
 import queue
 import socket
@@ -16,6 +17,7 @@ import threading
 import urllib.parse
 import urllib.request
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -35,7 +37,9 @@ if TYPE_CHECKING:
 _MOST_WAITING: Final = 10_000
 _TRIES: Final = 6
 _FIRST_WAIT: Final = 1.0
+# Of one try as a whole, in seconds; a service may need several requests.
 _TIMEOUT: Final = 10.0
+_SERVICE_TIMEOUT: Final = 30.0
 _SAYS: Final[Mapping[Topic, str]] = {
     Topic.ROTATED: "was rotated",
     Topic.FAILED: "could not be rotated, and what was begun is undone",
@@ -111,7 +115,11 @@ class Notifier:
         self._log: Log = log
         self._first_wait: float = first_wait
         self._queue: queue.Queue[Notice | None] = queue.Queue(_MOST_WAITING)
+        # No notice is accepted any more; then: none is sent any more.
+        self._closing: threading.Event = threading.Event()
         self._leaving: threading.Event = threading.Event()
+        # By subscriber: the call of a service's library that has not come back.
+        self._hanging: dict[int, threading.Thread] = {}
         self._thread: threading.Thread = threading.Thread(
             target=self._work, name="notify", daemon=True
         )
@@ -127,6 +135,9 @@ class Notifier:
         notice = Notice(
             id=str(uuid.uuid4()), topic=topic, secret=secret, at=datetime.now(UTC), data=data
         )
+        if self._closing.is_set():
+            self._log.error("notice lost", topic=topic.value, secret=secret, why="it is closed")
+            return
         try:
             self._queue.put_nowait(notice)
         except queue.Full:
@@ -135,16 +146,26 @@ class Notifier:
             )  # it says everything
 
     def close(self, timeout: float = 5.0) -> None:
-        """Send what is left, for at most `timeout` seconds."""
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join(timeout)
-            self._leaving.set()
+        """Send what is left, for at most `timeout` seconds, whatever the receivers do."""
+        if not self._thread.is_alive():
+            return
+        self._closing.set()
+        # It wakes who waits for a notice; where the queue is full, nobody does.
+        with suppress(queue.Full):
+            self._queue.put_nowait(None)
+        self._thread.join(timeout)
+        self._leaving.set()
+        left = sum(1 for one in list(self._queue.queue) if one is not None)
+        if left:
+            self._log.error("notices lost", count=left, why="the time to close was up")
 
     def _work(self) -> None:
-        while (notice := self._queue.get()) is not None:
+        while not self._leaving.is_set():
+            if self._closing.is_set() and self._queue.empty():
+                return
+            notice = self._queue.get()
             for one in self._settings:
-                if notice.topic in one.topics:
+                if notice is not None and notice.topic in one.topics:
                     self._send(one, notice)
 
     def test(self, to: Subscriber) -> str | None:
@@ -198,13 +219,28 @@ class Notifier:
         if to.secret is not None:
             headers |= signature(self._resolve(to.secret), notice.id, datetime.now(UTC), body)
         request = urllib.request.Request(to.url or "", data=body, headers=headers)  # noqa: S310 # checked with the configuration
-        with _OPENER.open(request, timeout=_TIMEOUT) as answer:
+        with _Watch(_TIMEOUT), _OPENER.open(request, timeout=_TIMEOUT) as answer:
             _ = answer.read(1)
 
     def _apprise(self, to: Subscriber, notice: Notice) -> None:
         service = self._service(to)
-        if not service.notify(title=f"rotator: {notice.topic.value}", body=notice.line()):
+        given = {"title": f"rotator: {notice.topic.value}", "body": notice.line()}
+        if not self._in_time(to, lambda: bool(service.notify(**given))):
             raise UsageError("the service did not take the notice.")
+
+    def _in_time(self, to: Subscriber, send: Callable[[], bool]) -> bool:
+        """Call a service's library, which knows limits of single reads only, and leave it at our limit."""
+        before = self._hanging.get(id(to))
+        if before is not None and before.is_alive():
+            raise TimeoutError
+        taken: list[bool] = []
+        thread = threading.Thread(target=lambda: taken.append(send()), daemon=True)
+        thread.start()
+        thread.join(_SERVICE_TIMEOUT)
+        if thread.is_alive():
+            self._hanging[id(to)] = thread
+            raise TimeoutError
+        return taken == [True]
 
     def _service(self, to: Subscriber) -> Any:
         try:
@@ -254,4 +290,76 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return
 
 
-_OPENER: Final = urllib.request.build_opener(_NoRedirect)
+class _Watch:
+    """Shuts what is connected inside of it after its time: timeouts of sockets are those of single reads."""
+
+    current: threading.local = threading.local()
+
+    def __init__(self, seconds: float) -> None:
+        """The time begins with the `with` block."""
+        self._links: list[socket.socket] = []
+        self._timer: threading.Timer = threading.Timer(seconds, self._shut)
+        self._timer.daemon = True
+        self._is_over: bool = False
+
+    def add(self, link: socket.socket) -> None:
+        """Watch a connection too. TLS takes the socket over; a copy of it shuts both."""
+        self._links.append(link.dup())
+        if self._is_over:
+            self._shut()
+
+    def __enter__(self) -> None:
+        self.current.watch = self
+        self._timer.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.current.watch = None
+        self._timer.cancel()
+        self._timer.join()
+        for link in self._links:
+            link.close()
+
+    def _shut(self) -> None:
+        self._is_over = True
+        for link in self._links:
+            with suppress(OSError):
+                link.shutdown(socket.SHUT_RDWR)
+
+
+class _Timed(http.client.HTTPConnection):
+    """A connection that is watched."""
+
+    def __init__(self, *args: Any, **given: Any) -> None:
+        super().__init__(*args, **given)
+        self._create_connection: Callable[..., socket.socket] = _watched
+
+
+def _watched(*args: Any, **given: Any) -> socket.socket:
+    made = socket.create_connection(*args, **given)
+    watch: _Watch | None = getattr(_Watch.current, "watch", None)
+    if watch is not None:
+        watch.add(made)
+    return made
+
+
+class _TimedTls(http.client.HTTPSConnection, _Timed):
+    """The same over TLS."""
+
+
+class _Http(urllib.request.HTTPHandler):
+    """Opens URLs of http."""
+
+    def http_open(self, req: urllib.request.Request) -> Any:
+        """Open one."""
+        return self.do_open(_Timed, req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    """Opens URLs of https."""
+
+    def https_open(self, req: urllib.request.Request) -> Any:
+        """Open one."""
+        return self.do_open(_TimedTls, req)
+
+
+_OPENER: Final = urllib.request.build_opener(_NoRedirect, _Http, _Https)

@@ -12,11 +12,15 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from rotator import notify
 from rotator.core.errors import UsageError
 from rotator.core.secret import Secret
 from rotator.core.serving import Subscriber, Topic
 from rotator.notify import Notifier, signature
 from rotator.testing.fakes import ListLog
+from rotator.testing.hostile import HTTP, HostileServer, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -187,3 +191,59 @@ def test_apprise_is_given_the_line_and_the_services_address():
     sent = json.loads(hook.met[0][1])
     assert sent["title"] == "rotator: drift"
     assert sent["message"] == "app was changed by somebody else."
+
+
+# -- receivers that do what they like -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", HTTP)
+def test_a_try_ends_in_its_time_whatever_the_receiver_does(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+):
+    """Also where it sends a byte now and then; then the next notice has its turn."""
+    monkeypatch.setattr(notify, "_TIMEOUT", 0.2)
+    with HostileServer(HTTP[kind]) as server:
+        url = f"http://127.0.0.1:{server.port}/hook"
+        notifier = _notifier(url, ListLog())
+        (to,) = notifier._settings
+        with within(seconds=0.2):
+            _ = notifier.test(to)
+
+
+def test_closing_ends_in_its_time_with_a_full_queue_and_a_dead_receiver(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """What is lost is counted in the log."""
+    monkeypatch.setattr(notify, "_MOST_WAITING", 3)
+    log = ListLog()
+    with HostileServer(HTTP["never answers"]) as server:
+        notifier = _notifier(f"http://127.0.0.1:{server.port}/hook", log)
+        notifier.start()
+        for _ in range(9):
+            notifier.tell(Topic.PARKED, "app", {})
+        with within(seconds=0.2):
+            notifier.close(timeout=0.2)
+        notifier.tell(Topic.PARKED, "app", {})
+    lines = [(event, facts.get("count"), facts.get("why")) for _, event, facts in log.lines]
+    assert ("notices lost", 3, "the time to close was up") in lines
+    assert ("notice lost", None, "it is closed") in lines
+
+
+def test_a_service_that_hangs_is_left_and_not_asked_again(monkeypatch: pytest.MonkeyPatch):
+    """Its library knows limits of single reads only."""
+    monkeypatch.setattr(notify, "_SERVICE_TIMEOUT", 0.1)
+    hangs, asked = threading.Event(), list[str]()
+
+    class Service:
+        def notify(self, title: str, body: str) -> bool:
+            asked.append(title)
+            return hangs.wait()
+
+    monkeypatch.setattr(Notifier, "_service", lambda *_: Service())
+    to = Subscriber(type="apprise", topics=frozenset(Topic), secret="file:key")
+    notifier = Notifier([to], lambda _: _KEY, ListLog())
+    for _ in range(3):
+        with within(seconds=0.1):
+            assert notifier.test(to) == "TimeoutError"
+    assert len(asked) == 1
+    hangs.set()
