@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from rotator.config.watched import Watched
 from rotator.core.errors import UsageError
@@ -14,6 +14,9 @@ from rotator.plugins import near
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
+
+# Of one configuration: a key that is wrong in every entry of a long file is understood by then.
+_MOST_PROBLEMS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,13 +175,16 @@ class Problem:
 
 @final
 class ConfigError(UsageError):
-    """The configuration cannot be used. `problems` holds everything that is wrong with it.
+    """The configuration cannot be used. `problems` holds what is wrong with it: the first hundred, at most.
 
     `watched` as of `Settings`: where a correction would be made.
     """
 
     def __init__(self, problems: Sequence[Problem], *, watched: Watched | None = None) -> None:
         count = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
+        if len(problems) > _MOST_PROBLEMS:
+            count += f", of which these are the first {_MOST_PROBLEMS}"
+            problems = problems[:_MOST_PROBLEMS]
         lines = "\n".join(f"  {problem}" for problem in problems)
         super().__init__(
             f"the configuration has {count}:\n{lines}\n",

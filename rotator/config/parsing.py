@@ -33,6 +33,9 @@ _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?
 # An excerpt in quotes may be the start of a password that stood there unquoted.
 _EXCERPT: Final = re.compile(r"\s*'(?!<[a-z ]+>')[^']{2,}'|\s*\"[^\"]{2,}\"")
 _DEEPEST: Final = 32
+# How many values all aliases together may stand for, and for each that is written out how many more.
+_ALIASED: Final = 100_000
+_ALIASED_EACH: Final = 10
 _LOOK: Final = "Look for a missing quote or colon, and at the indentation, here and just above."
 
 
@@ -116,6 +119,10 @@ class _Builder:
         self._flaws: list[Flaw] = flaws
         self._anchors: dict[str, Data] = {}
         self._open: set[str] = set()
+        # By anchor, how many values it stands for; how many are written out, and how many by aliases.
+        self._sizes: dict[str, int] = {}
+        self._written: int = 0
+        self._aliases: int = 0
 
     def document(self) -> Data:
         """Return the data of the whole; None for an empty one."""
@@ -134,6 +141,8 @@ class _Builder:
                 said = "this is not YAML: two anchors have one name."
                 raise NotYamlError(_place(event.start_mark), said, "Rename one of them.")
             self._open.add(event.anchor)
+        before = self._written + self._aliases
+        self._written += 1
         if isinstance(event, yaml.ScalarEvent):
             data = self._scalar(event, keys)
         else:
@@ -141,10 +150,15 @@ class _Builder:
         if event.anchor is not None:
             self._open.discard(event.anchor)
             self._anchors[event.anchor] = data
+            self._sizes[event.anchor] = self._written + self._aliases - before
         return data
 
     def _aliased(self, event: Any, keys: Keys) -> Data:
         if event.anchor in self._anchors:
+            self._aliases += self._sizes[event.anchor]
+            if self._aliases > _ALIASED + _ALIASED_EACH * self._written:
+                said = "its aliases (`*...`) stand for too many values."
+                raise NotYamlError(_place(event.start_mark), said, "Write values out.")
             return self._anchors[event.anchor]
         if event.anchor not in self._open:
             said = "this is not YAML: an alias (`*...`) stands here without its anchor (`&...`)."

@@ -23,6 +23,8 @@ _Entries: TypeAlias = "dict[str | int, tuple[yaml.Node, yaml.Node]]"
 # What looks unlike a name is not repeated as part of a key.
 _SHOWN: Final = re.compile(r"[A-Za-z0-9_.@/+:-]{1,128}|<<")
 _HIDDEN: Final = "?"
+# 100,000 secrets with ten lines each are shorter.
+_MOST_BYTES: Final = 64 * 2**20
 
 
 class Places(Protocol):
@@ -170,8 +172,12 @@ def read(path: Path, name: str, problems: list[Problem] | None = None) -> Source
     """Read a file; `name` is what its problems call it. Whatever is wrong is in `problems`."""
     source = Source(file=name, problems=[] if problems is None else problems)
     try:
-        read = trusted_files.read(path, "the configuration", secret=False)
-        source.text = read.decode("utf-8-sig")
+        text = trusted_files.read(path, "the configuration", secret=False)
+        if len(text) > _MOST_BYTES:
+            said = f"it is longer than {_MOST_BYTES // 2**20} MiB."
+            source.problem_at((0, 0), (), said, "Split it: `include` names further files.")
+            return source
+        source.text = text.decode("utf-8-sig")
     except UsageError as error:
         source.problem_at((0, 0), (), error.what, error.hint)
         return source

@@ -225,7 +225,7 @@ def test_closing_ends_in_its_time_with_a_full_queue_and_a_dead_receiver(
             notifier.close(timeout=0.2)
         notifier.tell(Topic.PARKED, "app", {})
     lines = [(event, facts.get("count"), facts.get("why")) for _, event, facts in log.lines]
-    assert ("notices lost", 3, "the time to close was up") in lines
+    assert {("notices lost", left, "the time to close was up") for left in (2, 3)} & set(lines)
     assert ("notice lost", None, "it is closed") in lines
 
 
