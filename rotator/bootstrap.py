@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from rotator import plugins, trusted_files, world
@@ -97,6 +100,20 @@ _WRITING: Final = timedelta(seconds=60)
 _RETRIED: Final = "tried again"
 # So much of one secret is looked at where all of it is meant.
 _MANY: Final = 10_000
+# After so many paths at which a backend did not answer it is not asked for any more.
+_SILENT: Final = 3
+# Of names in one line.
+_SHOWN: Final = 5
+
+
+@dataclass(slots=True, kw_only=True)
+class _Held:
+    """What backends hold, to be compared with the journal; by secret why one cannot be read."""
+
+    seen: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    put_back: list[audit.PutBack] = field(default_factory=list[audit.PutBack])
+    damaged: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    unread: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class App:
@@ -482,35 +499,55 @@ class App:
                 anchor = self._anchor(place)
             except JournalBroken as error:
                 spoilt = error.what
-        seen: dict[str, set[str]] = {}
-        put_back: list[audit.PutBack] = []
-        damaged: list[tuple[str, str]] = []
-        for chosen in self.settings.secrets.values():
-            if chosen.backend in without:
-                continue
-            backend = self.keeper(chosen)
-            try:
-                if isinstance(backend, TellsRotations):
-                    seen[chosen.name] = backend.rotation_ids(chosen.path)
-                found = self._put_back(chosen, backend)
-            except Denied as error:
-                damaged.append((f"backend {chosen.backend}, {chosen.path}", error.what))
-            else:
-                put_back += [found] if found is not None else []
+        held = self._held_by_backends(without)
         report = audit.verify(
             self.journal,
             public_key=public_key,
             anchor=anchor,
-            seen=seen,
+            seen=held.seen,
             key=key,
             witnessed=seen_by_witness,
-            put_back=put_back,
+            put_back=held.put_back,
         )
         if spoilt is not None:
             report.add("anchor", spoilt)
-        for where, what in damaged:
+        for where, what in held.damaged:
             report.add(where, what)
+        for name, why in held.unread.items():
+            report.skip(f"secret {name}", why)
         return report
+
+    def _held_by_backends(self, without: Collection[str]) -> _Held:
+        """Ask the backends of all secrets what they hold.
+
+        What somebody has written at one path keeps nobody from comparing the others. A backend that is
+        away is not asked for each of its secrets.
+        """
+        held, away = _Held(), dict[str, str]()
+        silent: Counter[str] = Counter()
+        for chosen in self.settings.secrets.values():
+            if chosen.backend in without:
+                continue
+            if chosen.backend in away:
+                held.unread[chosen.name] = away[chosen.backend]
+                continue
+            backend = self.keeper(chosen)
+            try:
+                if isinstance(backend, TellsRotations):
+                    held.seen[chosen.name] = backend.rotation_ids(chosen.path)
+                found = self._put_back(chosen, backend)
+            except StepError as error:
+                if isinstance(error, Denied) and isinstance(backend, DetectsRestores):
+                    # It authenticates what it holds.
+                    held.damaged.append((f"backend {chosen.backend}, {chosen.path}", error.what))
+                    continue
+                held.unread[chosen.name] = error.what
+                silent[chosen.backend] += isinstance(error, Transient)
+                if isinstance(error, Unavailable) or silent[chosen.backend] == _SILENT:
+                    away[chosen.backend] = error.what
+            else:
+                held.put_back += [found] if found is not None else []
+        return held
 
     def _put_back(self, secret: SecretSettings, backend: SecretBackend) -> audit.PutBack | None:
         """Return what shows that a backend was put back to an older copy of itself."""
@@ -739,10 +776,18 @@ class App:
         backend = self.backend(name)
         chosen = [self.settings.secrets[one] for one in names]
         paths = {path: one.policy.every for one in chosen for path in one.paths(name)}
-        if isinstance(backend, ExaminesBackend):
+        if not isinstance(backend, ExaminesBackend):
+            _ = [backend.current(path) for path in paths]
+            return [_finding(Severity.OK, f"backend {name}", "can be read")]
+        try:
             return backend.examine(paths)
-        _ = [backend.current(path) for path in paths]
-        return [_finding(Severity.OK, f"backend {name}", "can be read")]
+        except Unavailable:
+            raise
+        except StepError:
+            # What is wrong at one path says nothing of the others.
+            looks = {path: partial(backend.examine, {path: every}) for path, every in paths.items()}
+        subject = f"backend {name}"
+        return [one for path, look in looks.items() for one in _guarded(f"{subject}, {path}", look)]
 
     def _examine_keeper(self, kept: SecretSettings) -> list[Finding]:
         """Let a target that keeps this secret itself look at it."""
@@ -795,7 +840,8 @@ class App:
         records = {one.name: one for one in self.journal.secrets()}
         served = {one.login for one in records.values()}
         names = list(dict.fromkeys([*(one.name for one in secrets), *records]))
-        known: dict[str, set[str]] = {}
+        # None where the backend cannot be read: it may serve any login.
+        known: dict[str, set[str] | None] = {}
         orphans: list[Observation] = []
         for one in target.marked(ctx):
             if not one.can_login or one.login in served:
@@ -804,8 +850,9 @@ class App:
             if owner is None:
                 continue
             if owner not in known:
-                known[owner] = self._known_logins(owner) | self._served(owner)
-            if one.login not in known[owner]:
+                known[owner] = self._answered_for(owner)
+            answered_for = known[owner]
+            if answered_for is not None and one.login not in answered_for:
                 what = f"login {one.login!r} bears the mark of secret {owner}, and the journal does not know it."
                 hint = f"If nothing uses it, on {name}: {one.remove}"
                 subject = f"{name}/{one.login}"
@@ -824,6 +871,14 @@ class App:
             )
             for one in orphans
         ]
+
+    def _answered_for(self, name: str) -> set[str] | None:
+        """Return the logins that are no orphans; None where the backend cannot say what it serves."""
+        try:
+            return self._known_logins(name) | self._served(name)
+        except StepError:
+            # The look at that secret reports it.
+            return None
 
     def _served(self, name: str) -> set[str]:
         """Return the login that the backend serves, made by us or not: an application may use it."""
@@ -956,8 +1011,10 @@ class App:
         report = self.verify_journal(without=away)
         if report.ok:
             message = f"{report.events} events, sound"
-            if away:
-                message += f"; not compared with {', '.join(sorted(away))}"
+            missed = [*sorted(away), *(one.where for one in report.unread)]
+            if missed:
+                message += f"; not compared with {', '.join(missed[:_SHOWN])}"
+                message += f" and {len(missed) - _SHOWN} more" if len(missed) > _SHOWN else ""
             if report.acknowledged:
                 reasons = ", ".join(sorted({why for _, why in report.acknowledged}))
                 message += f"; restores acknowledged: {reasons}"

@@ -37,6 +37,8 @@ class AuditReport:
     authenticated: bool = True
     unsigned_events: int = 0
     damage: list[Damage] = field(default_factory=list[Damage])
+    # The secrets that could not be compared with their backends, with the reason.
+    unread: list[Damage] = field(default_factory=list[Damage])
     # What an operator has acknowledged, with the reason.
     acknowledged: list[tuple[Damage, str]] = field(default_factory=list[tuple[Damage, str]])
 
@@ -50,6 +52,10 @@ class AuditReport:
         # What was tampered with may hold anything.
         found = Damage(where=printable(where), what=printable(what), restore=restore)
         self.damage.append(found)
+
+    def skip(self, where: str, why: str) -> None:
+        """Note what could not be looked at."""
+        self.unread.append(Damage(where=printable(where), what=printable(why)))
 
     def acknowledge(self, reasons: Mapping[str, str]) -> None:
         """Take what is acknowledged out of the damage. `reasons`: by what stays the same of a place."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rotator.core.model import Event
     from rotator.journal.checkpoints import Anchor
     from rotator.journal.report import AuditReport
+
+# Of secrets that could not be compared, on a screen.
+_MOST_UNREAD: Final = 20
 
 _PANEL = "Journal"
 # So many events are shown where neither a number nor a time is given.
@@ -334,6 +337,7 @@ def _tell(run: Run, report: AuditReport) -> None:
         "authenticated": report.authenticated,
         "events_after_last_checkpoint": report.unsigned_events,
         "damage": [{"where": one.where, "what": one.what} for one in report.damage],
+        "not_compared": [{"where": one.where, "what": one.what} for one in report.unread],
         "acknowledged": [
             {"where": one.where, "what": one.what, "reason": why}
             for one, why in report.acknowledged
@@ -359,6 +363,19 @@ def _tell(run: Run, report: AuditReport) -> None:
         if all(one.restore is not None for one in report.damage):
             hint = "After a restore that you know of: rotator audit acknowledge --reason WHY"
             run.say(indented(Text.assemble(("Next: ", "bold"), hint)))
+    if report.unread:
+        head = f" {plural(len(report.unread), 'secret')} not compared with the backend:"
+        run.say(Text.assemble(run.screen.sign("bad"), head))
+        run.say(
+            *(
+                indented(Text.assemble((one.where, "bold"), f": {one.what}"))
+                for one in report.unread[:_MOST_UNREAD]
+            )
+        )
+        if len(report.unread) > _MOST_UNREAD:
+            run.say(indented(f"and {len(report.unread) - _MOST_UNREAD} more: --json has all."))
+        if report.ok:
+            run.ended(exits.STUCK)
     for one, why in report.acknowledged:
         run.say(indented(Text(f"acknowledged ({why}): {one.where}: {one.what}")))
     if not report.signatures:
