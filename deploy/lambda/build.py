@@ -51,6 +51,7 @@ UNUSED = (
     "rotator/faces/web.py",
     "rotator/faces/worker.py",
     "rotator/backends/local.py",
+    "rotator/backends/manifest.py",
     "rotator/backends/sealing.py",
     "rotator/backends/vault/",
     "rotator/core/serving.py",
