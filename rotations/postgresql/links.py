@@ -94,7 +94,9 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
             wanted = next(gen)
             while True:
                 ready = yield wanted
-                if not ready and time.monotonic() >= self.until:
+                # A server that sends without an end is ready at every look.
+                grace = self.grace if ready else 0.0
+                if time.monotonic() >= self.until + grace:
                     self._end_call()
                 wanted = gen.send(ready)
         except StopIteration as end:
@@ -143,7 +145,9 @@ def _negotiated(conninfo: str, until: float) -> pq.abc.PGconn:
         reading = status == pq.PollingStatus.READING
         poll = select.poll()
         poll.register(pgconn.socket, select.POLLIN if reading else select.POLLOUT)
-        if not poll.poll(max(0.0, until - time.monotonic()) * 1000):
+        left = until - time.monotonic()
+        # A server that sends without an end is ready at every look.
+        if left <= 0 or not poll.poll(left * 1000):
             pgconn.finish()
             raise NotConnected("no answer in time", late=True)
     raise _failure(pgconn)
