@@ -7,7 +7,7 @@ DEMO := $(VENV)/.demo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fleet bench idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema clean
+.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet bench idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ vault-chaos: $(STAMP) ## SIGKILL at random while a real OpenBao rotates, and of 
 
 profiles: $(STAMP) ## logins drawn at random, rotated and compared: ENGINE=postgresql COUNT=2000
 	$(PY) -m tests.profiles --engine $(or $(ENGINE),postgresql) --count $(or $(COUNT),2000) $(ARGS)
+
+fuzz: $(STAMP) ## outside data, spoilt at random, through every parser of it: COUNT=10000000
+	$(PY) -m tests.fuzz --count $(or $(COUNT),10000000) $(ARGS)
 
 fleet: $(STAMP) ## three daemons and two workers that share the work, one killed every second
 	$(PY) -m tests.fleet $(ARGS)

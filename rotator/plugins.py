@@ -30,6 +30,8 @@ _OF_EXTRA: Final = re.compile(
 # Extras that bring everything, or what only a developer needs.
 _WHOLE: Final = ("all", "demo", "dev")
 _NOUN: Final = {ROTATIONS: "rotation plugin", BACKENDS: "backend"}
+# No name of a plugin, strategy or option is longer.
+_LONGEST_WORD: Final = 100
 # The method that a plugin of this group must have, besides `info`.
 _METHOD: Final = {ROTATIONS: "target", BACKENDS: "open"}
 
@@ -112,6 +114,9 @@ def near(word: str, known: Iterable[str]) -> str:
     """Return 'Did you mean ...?' when `word` resembles one of `known`, else an empty text."""
     import difflib  # noqa: PLC0415 # only a mistake needs it
 
+    # To compare takes time by the square of the length.
+    if len(word) > _LONGEST_WORD:
+        return ""
     matches = difflib.get_close_matches(word, list(known), n=3)
     scores = [difflib.SequenceMatcher(a=word, b=one).ratio() for one in matches]
     # A match that is clearly worse than the best one only distracts.

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from rotator.core.errors import UsageError
 from rotator.journal import chain, rows, tables
+from rotator.journal.heads import UNREADABLE
 from rotator.journal.report import AuditReport
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ _FORMAT: Final = "rotator journal export 1"
 _CHECKPOINT_COLUMNS: Final = tuple(column.name for column in tables.checkpoints.columns)
 # Spreadsheets compute what begins so, in full width too.
 _GUARDED: Final = tuple("\\=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+# In characters: a manifest names each secret, an event holds what one step found.
+_LONGEST_MANIFEST: Final = 64 * 2**20
+_LONGEST_LINE: Final = 4 * 2**20
 _NUMBERS: Final = frozenset({"seq", "fence", "number"})
 _BATCH: Final = 10_000
 
@@ -97,14 +101,15 @@ def verify_export(folder: Path, public_key: str | None = None) -> AuditReport:
     """
     report = AuditReport(signatures=public_key is not None)
     try:
-        text = (folder / MANIFEST).read_text(encoding="utf-8")
-        manifest = json.loads(text)
-        known = manifest["format"] == _FORMAT
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        with (folder / MANIFEST).open(encoding="utf-8") as file:
+            text = file.read(_LONGEST_MANIFEST + 1)
+        manifest = json.loads(text if len(text) <= _LONGEST_MANIFEST else "")
+        said, named = manifest["format"], manifest["public_key"]
+    except (OSError, *UNREADABLE) as error:
         raise UsageError(f"{folder} holds no {MANIFEST} that can be read.") from error
-    if not known:
-        raise UsageError(f"{folder}: this rotator does not know the format {manifest['format']!r}.")
-    key = public_key or manifest["public_key"]
+    if said != _FORMAT:
+        raise UsageError(f"{folder}: this rotator does not know the format of its {MANIFEST}.")
+    key = public_key or (named if isinstance(named, str) else None)
     if key is not None:
         _check_signature(folder, text, key, report)
     try:
@@ -130,7 +135,7 @@ def verify_export(folder: Path, public_key: str | None = None) -> AuditReport:
         _check_chains(folder / name, form, heads, report)
         name = f"checkpoints.{form}"
         _check_checkpoints(folder / name, form, key, report)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, csv.Error, *UNREADABLE):
         report.add(name, f"cannot be read after {report.events} events")
     return report
 
@@ -213,11 +218,19 @@ def _cell(value: object) -> object:
 def _read(path: Path, form: str) -> Iterator[dict[str, Any]]:
     with path.open(encoding="utf-8", newline="") as file:
         if form == "jsonl":
-            for line in file:
+            for line in _lines(file):
                 yield json.loads(line)
             return
-        for row in csv.DictReader(file):
+        for row in csv.DictReader(_lines(file)):
             yield {name: _value(name, cell) for name, cell in row.items()}
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    """Yield the lines of a file. Raises `ValueError` for one that has no end."""
+    while line := file.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise ValueError("a line is too long")
+        yield line
 
 
 def _value(name: str, cell: str) -> object:

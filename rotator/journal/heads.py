@@ -12,7 +12,14 @@ if TYPE_CHECKING:
 # called so. Its value is the checkpoint's number and the id of the key.
 KEY: Final = "(key)"
 # What a value that somebody has tampered with may do to code that reads it.
-UNREADABLE: Final = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 
 
 class SignedHeads:

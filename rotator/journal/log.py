@@ -17,7 +17,7 @@ from rotator.journal.memory import Book, MemoryJournal
 from rotator.journal.report import AuditReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from rotator.core.model import NewEvent
     from rotator.core.ports import Clock
@@ -29,6 +29,15 @@ _COLUMNS: Final = (
     *("secret", "seq", "at", "actor", "fence", "kind", "rotation_id", "step", "data"),
     *("prev_hash", "hash"),
 )
+
+
+_TYPES: Final[Mapping[str, type]] = {"seq": int, "fence": int}
+# A rotation or step may be missing.
+_TYPED: Final = tuple(one for one in _COLUMNS if one not in ("rotation_id", "step"))
+_DIGITS: Final = 18
+# Of a line, in characters; and how many of its braces may be where ours begins.
+_LONGEST: Final = 4 * 2**20
+_BRACES: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +55,12 @@ class Head:
     def parse(text: str | None) -> Head | None:
         """Read what `text` returned; None for anything else."""
         seq, _, hashed = (text or "").partition(" ")
-        sound = seq.isdecimal() and len(hashed) == len(START) and hashed.isalnum()
+        sound = (
+            seq.isdecimal()
+            and len(seq) <= _DIGITS
+            and len(hashed) == len(START)
+            and hashed.isalnum()
+        )
         return Head(seq=int(seq), hash=hashed) if sound else None
 
 
@@ -237,10 +251,12 @@ def _cut_off(place: str, chain: _Chain, start: str, going_on: str, report: Audit
 def _event_in(line: str) -> tuple[dict[str, Any], str] | None:
     """Return our event in a line of a log, bare, after a time stamp, or as another's message."""
     start = line.find("{")
-    while start >= 0:
+    for _ in range(_BRACES):
+        if start < 0 or len(line) > _LONGEST:
+            return None
         try:
             data, _ = json.JSONDecoder().raw_decode(line, start)
-        except ValueError:
+        except (ValueError, RecursionError):
             start = line.find("{", start + 1)
             continue
         for one in _nested(data):
@@ -263,7 +279,7 @@ def _nested(data: object) -> Iterator[dict[str, Any]]:
     elif isinstance(message, str):
         try:
             inner = json.loads(message)
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         if isinstance(inner, dict):
             yield cast("dict[str, Any]", inner)
@@ -272,6 +288,8 @@ def _nested(data: object) -> Iterator[dict[str, Any]]:
 def _is_sound(row: dict[str, Any]) -> bool:
     """Return whether the hash of a row is that of its content."""
     try:
-        return event_hash(*(row[one] for one in _COLUMNS[:-1])) == row["hash"]
-    except (TypeError, AttributeError):
+        # Who writes a log can compute a hash of anything.
+        is_typed = all(type(row[one]) is _TYPES.get(one, str) for one in _TYPED)
+        return is_typed and event_hash(*(row[one] for one in _COLUMNS[:-1])) == row["hash"]
+    except (TypeError, AttributeError, ValueError):
         return False

@@ -169,7 +169,7 @@ def _target_options(
         raise _wrong("ssl", "is true or false", "true")
     if sslrootcert is not None:
         given["sslrootcert"] = sslrootcert
-    return info.target_options(**{key: one for key, one in given.items() if key in names})
+    return _made(info.target_options, {key: one for key, one in given.items() if key in names})
 
 
 def _secret_options(
@@ -201,7 +201,19 @@ def _secret_options(
                 hint=f"Set it where only operators write, and take it out of the value: the secret's tag {tag}, or {OPTIONS_VARIABLE} of the function for all its secrets.",
             )
     given |= theirs
-    return info.secret_options(**{key: one for key, one in given.items() if key in known})
+    return _made(info.secret_options, {key: one for key, one in given.items() if key in known})
+
+
+def _made(kind: type[Any], given: Mapping[str, Any]) -> object:
+    """Return options; they come from JSON, where a value may be of any kind."""
+    try:
+        return kind(**given)
+    except (TypeError, AttributeError, ValueError) as error:
+        raise UsageError(
+            f"an option of the secret is of another kind than it must be: {', '.join(given)}.",
+            safety="Nothing was changed.",
+            hint=f"Look at the secret's keys, the key {OURS!r} among them, and at its tags.",
+        ) from error
 
 
 def _operators_options(info: PluginInfo, operators: Operators) -> dict[str, object]:

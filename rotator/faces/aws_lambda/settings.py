@@ -6,16 +6,16 @@ mean the same here.
 
 from __future__ import annotations
 
-import json
 import string
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from rotator.backends.aws.options import AwsOptions
 from rotator.core import durations
 from rotator.core.errors import UsageError
+from rotator.core.json_text import json_object
 from rotator.core.model import DrainThen, Policy
 from rotator.core.passwords import MINIMUM_BITS, PasswordPolicy
 from rotator.faces.aws_lambda.described import OPTIONS_VARIABLE
@@ -106,14 +106,12 @@ def _options(environ: Mapping[str, str]) -> Mapping[str, object]:
     if not given:
         return {}
     try:
-        found: object = json.loads(given)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise UsageError(
-            f"{OPTIONS_VARIABLE} is no JSON object.", hint='Such as {"group": "app_owner"}'
-        )
-    return cast("Mapping[str, object]", found)
+        return json_object(given)
+    except ValueError as error:
+        why = str(error)
+    raise UsageError(
+        f"{OPTIONS_VARIABLE} is no JSON object: {why}.", hint='Such as {"group": "app_owner"}'
+    )
 
 
 def _authorities(environ: Mapping[str, str]) -> Path | None:
