@@ -180,8 +180,11 @@ def inspect(
         report.locked_out.append(where)
     left = ground.logins() - {serves(app, one).username for one in ground.names.values()}
     report.orphans += [f"{where}: {one}" for one in sorted(left)]
-    if ground.rights(serves(app, name).username) != before[name]:
-        report.changed_rights.append(where)
+    rights = ground.rights(serves(app, name).username)
+    if rights != before[name]:
+        lost, gained = sorted(before[name] - rights), sorted(rights - before[name])
+        report.changed_rights.append(f"{where}: lost {lost}, gained {gained}")
+        before[name] = rights  # each change once
 
 
 def finish(app: App, name: str, *, at_once: bool = False) -> str:

@@ -220,7 +220,11 @@ def obstacles(case: Case) -> list[Obstacle]:
 
 
 def to_others(case: Case) -> list[Change]:
-    """Return what keeps what others have through the old login, before that is dropped."""
+    """Return what keeps what others have through the old login, before that is dropped.
+
+    Nothing is taken from the new login: what the old one lacks may have been taken from it by an
+    earlier try of this step, which was interrupted.
+    """
     old = case.source
     if old is None:
         return []
@@ -242,7 +246,10 @@ def to_others(case: Case) -> list[Change]:
         for one in old.granted
         if one.member != case.name
     ]
-    return [*_members(case), *_policies(case), *_grants(case), *kept]
+    lacks, _ = _unlike_grants(case)
+    given = [_given(case, one) for one in lacks]
+    joins, _ = _unlike_policies(case)
+    return [*_members(case), *joins, *given, *kept]
 
 
 # -- attributes, limits, settings ------------------------------------------------------------------
@@ -538,15 +545,16 @@ def _grants(case: Case) -> list[Change]:
         )
         for one in excess
     ]
-    return found + [
-        Change(
-            what=f"lacks {one.privilege} on {one.kind.lower()} {one.object} in {one.database}",
-            statement=_grant(one, case.name),
-            database=one.database,
-            roles=(one.owner,),
-        )
-        for one in (*lacks, *again)
-    ]
+    return found + [_given(case, one) for one in (*lacks, *again)]
+
+
+def _given(case: Case, one: Grant) -> Change:
+    return Change(
+        what=f"lacks {one.privilege} on {one.kind.lower()} {one.object} in {one.database}",
+        statement=_grant(one, case.name),
+        database=one.database,
+        roles=(one.owner,),
+    )
 
 
 def _what(one: Grant) -> tuple[str, str, str, str | None, str]:
@@ -668,20 +676,26 @@ def _defaults_refused(case: Case) -> list[tuple[str, str]]:
 
 
 def _policies(case: Case) -> list[Change]:
+    joins, leaves = _unlike_policies(case)
+    return [*joins, *leaves]
+
+
+def _unlike_policies(case: Case) -> tuple[list[Change], list[Change]]:
+    """Return how the next login joins the policies that it lacks, and leaves those that it has too much."""
+    joins: list[Change] = []
+    leaves: list[Change] = []
     old = case.source
     if old is None:
-        return []
-    found: list[Change] = []
+        return joins, leaves
     for one in case.holdings.policies:
         theirs, mine = old.name in one.roles, case.name in one.roles
         if theirs and not mine and not case.has_old:
-            found.append(
-                _policy(one, [*one.roles, case.name], f"is not in policy {one.name} on {one.table}")
-            )
+            what = f"is not in policy {one.name} on {one.table}"
+            joins.append(_policy(one, [*one.roles, case.name], what))
         elif mine and not theirs and not case.old_has_new and len(one.roles) > 1:
             rest = [role for role in one.roles if role != case.name]
-            found.append(_policy(one, rest, f"is in policy {one.name} on {one.table}"))
-    return found
+            leaves.append(_policy(one, rest, f"is in policy {one.name} on {one.table}"))
+    return joins, leaves
 
 
 def _policies_refused(case: Case) -> list[tuple[str, str]]:

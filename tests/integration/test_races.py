@@ -97,10 +97,10 @@ def _answer(racer: subprocess.Popen[str]) -> int:
 @pytest.mark.parametrize(
     ("plugin", "journal", "backend"),
     [
-        ("postgresql", "sqlite", "local"),
+        pytest.param("postgresql", "sqlite", "local", marks=pytest.mark.slow),
         ("postgresql", "postgresql", "local"),
         ("postgresql", "sqlite", "openbao"),
-        ("postgresql", "sqlite", "aws"),
+        pytest.param("postgresql", "sqlite", "aws", marks=pytest.mark.slow),
         ("mysql", "sqlite", "local"),
         ("valkey", "sqlite", "local"),
     ],

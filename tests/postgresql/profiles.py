@@ -6,7 +6,10 @@ import random
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
+from unittest import mock
+
+import psycopg
 
 from rotator.api import RotatorError
 from rotator.testing.postgres import ScratchPostgres
@@ -14,7 +17,7 @@ from tests.postgresql import oracle
 from tests.postgresql.turns import FIRST, Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Generator, Iterator
 
 DATABASES: Final = ("one", "two")
 _SHARED: Final = ("x1", "x2", "x3", "owner1", "carol", "dave")
@@ -31,6 +34,8 @@ _SHAPES: Final = (
 # Both kinds of hash log in by it.
 _HBA: Final = ("host all all 127.0.0.1/32 md5",)
 _OPTIONS_SINCE: Final = 160_000
+# How many steps have their connection cut.
+_CUT: Final = 0.5
 
 _SCHEMA: Final = """
 CREATE SCHEMA s1 AUTHORIZATION owner1; CREATE SCHEMA s2; GRANT USAGE ON SCHEMA s1 TO PUBLIC;
@@ -258,15 +263,43 @@ def _rotated(server: ScratchPostgres, profile: Profile, turns: Turns) -> list[st
                 }
         return found
 
-    before = facts()
+    before, chance = facts(), random.Random(profile.name)
     for turn in (1, 2, 3):
-        turns.rotate(revoke=False)
+        new = turns.propose()
+        again(lambda new=new: turns.create(new), chance)
+        turns.verify(new)
+        turns.publish(new)
         if unlike := oracle.unlike(before, facts()):
             return [f"rotation {turn}, before revoke: {one}" for one in unlike]
-        turns.revoke()
+        again(turns.revoke, chance)
         if unlike := oracle.unlike(before, facts()):
             return [f"rotation {turn}, after revoke: {one}" for one in unlike]
     return []
+
+
+def again(step: Callable[[], object], chance: random.Random) -> None:
+    """Do a step; every second time its connection is cut before one of its statements first."""
+    if chance.random() < _CUT:
+        with suppress(RotatorError), cut_before(1 + int(chance.expovariate(1 / 12))):
+            step()
+    step()
+
+
+@contextmanager
+def cut_before(number: int) -> Generator[list[str]]:
+    """Close the connection of the statement of that number instead of sending it; yield what came."""
+    came: list[str] = []
+    whole = psycopg.Cursor.execute
+
+    def execute(cursor: psycopg.Cursor[Any], *given: Any, **more: Any) -> Any:
+        came.append(str(given[0]))
+        if len(came) == number:
+            cursor.connection.close()
+            raise psycopg.OperationalError("the connection was cut")
+        return whole(cursor, *given, **more)
+
+    with mock.patch.object(psycopg.Cursor, "execute", execute):
+        yield came
 
 
 def _clean(server: ScratchPostgres, profile: Profile) -> None:

@@ -51,10 +51,14 @@ class Turns:
     def close(self) -> None:
         self._target.close()
 
-    def create(self) -> Credential:
-        """Propose and create the next login; nothing is published yet."""
+    def propose(self) -> Credential:
+        """Begin a rotation."""
         self._ctx = self._next()
-        new = self.rotation.propose(self.current, self._ctx)
+        return self.rotation.propose(self.current, self._ctx)
+
+    def create(self, proposed: Credential | None = None) -> Credential:
+        """Create the next login, a proposed one or one of its own; nothing is published yet."""
+        new = proposed or self.propose()
         self.rotation.create(new, self._ctx)
         return new
 
