@@ -303,14 +303,32 @@ VALUES: Final[Mapping[str, str]] = {
 # One byte for the kind, four for the length, which counts itself.
 _PG_OK: Final = b"R" + struct.pack(">II", 8, 0)
 _PG_ERROR: Final = b"E" + struct.pack(">I", 2**30)
-POSTGRESQL: Final[Mapping[str, Script]] = {
+_PG_TLS: Final = struct.pack(">I", 80_877_103)
+
+
+def _without_tls(script: Script) -> Script:
+    """Return a script whose server has no TLS, which a client asks for first."""
+
+    def asked(request: bytes) -> Iterator[bytes]:
+        if request[4:8] == _PG_TLS:
+            yield from (b"N", ANOTHER)
+        else:
+            yield from script(request)
+
+    return asked
+
+
+_PG_SCRIPTS: Final[Mapping[str, Script]] = {
     "never answers": _for_ever(then=_SILENCE),
     "drips": _dripping(_PG_ERROR, then=b"x"),
     "floods an error": _for_ever(_PG_ERROR, then=b"x" * _CHUNK),
-    "floods notices": _for_ever(_PG_OK, then=(b"N" + struct.pack(">I", 11) + b"Mhello\0") * 1000),
+    "floods notices": _for_ever(_PG_OK, then=(b"N" + struct.pack(">I", 12) + b"Mhello\0\0") * 1000),
     "floods settings": _for_ever(_PG_OK, then=(b"S" + struct.pack(">I", 8) + b"a\0b\0") * 1000),
     "hangs up": _once(),
     "sends noise": _noise,
+}
+POSTGRESQL: Final[Mapping[str, Script]] = {
+    kind: _without_tls(script) for kind, script in _PG_SCRIPTS.items()
 }
 
 # Three bytes for the length, one for the number, then the packet. The server speaks first.
