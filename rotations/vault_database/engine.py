@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
@@ -10,7 +11,7 @@ from rotations.vault_database.failures import Failure, kind
 from rotator.api import Denied, StepError, Transient, Unknown, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from rotations.vault_database.options import TargetOptions
     from rotator.api import Answer, CallsServer, Others, Secret, TriesLogins
@@ -79,11 +80,12 @@ class Engine:
     def role(self, name: str) -> Role:
         """Return how a static role is set up."""
         found = self._read("static-roles", name)
+        period = str(found.get("rotation_period"))
         return Role(
             name=name,
             login=str(found.get("username")),
             connection=str(found.get("db_name")),
-            period=int(period) if (period := found.get("rotation_period")) else None,
+            period=int(period) or None if re.fullmatch(r"[0-9]{1,10}", period) else None,
             schedule=str(schedule) if (schedule := found.get("rotation_schedule")) else None,
         )
 
@@ -93,7 +95,7 @@ class Engine:
         answer = self._server.call("LIST", path, capability="list")
         if answer.status == 404:  # noqa: PLR2004 # how an empty list is answered
             return []
-        return [str(one) for one in cast("Iterable[object]", answer.data.get("keys") or ())]
+        return [str(one) for one in _items(answer.data.get("keys"))]
 
     def rotate_role(self, name: str) -> None:
         """Have the engine draw, set and keep another password."""
@@ -104,8 +106,8 @@ class Engine:
     def root_login(self, connection: str) -> str:
         """Return the login by which the engine works on a database."""
         found = self._read("config", connection)
-        details = cast("dict[str, object]", found.get("connection_details") or {})
-        login = details.get("username")
+        details = found.get("connection_details")
+        login = details.get("username") if isinstance(details, dict) else None
         if not isinstance(login, str) or not login:
             raise Denied(
                 f"connection {connection!r} of {self.where} names no username, so it has no root password of its own.",
@@ -143,7 +145,7 @@ class Engine:
         except (Denied, Unknown):
             return  # a token without the policy `default`; the work itself will tell
         for path, needed in wanted.items():
-            may = cast("list[str]", answer.data.get(path) or [])
+            may = _items(answer.data.get(path))
             lacks = [one for one in needed if one not in may and "root" not in may]
             if lacks:
                 yield path, lacks
@@ -219,3 +221,8 @@ class Engine:
                     f"{head} failed; its own log says why.",
                     hint="It is not known whether the password was changed: rotator looks, and asks again where it was not.",
                 )
+
+
+def _items(found: object) -> list[Any]:
+    """Return a list of an answer; an empty one where it is something else."""
+    return cast("list[Any]", found) if isinstance(found, list) else []
