@@ -81,7 +81,7 @@ def test_a_call_ends_within_its_time_and_memory_whatever_answers(opened: str, ki
     """A read, and a write whose value it may echo."""
     with HostileServer(HTTP[kind]) as server:
         backend = _OPENED[opened](server.port)
-        for name in ("current", "put_value"):
+        for name in ("current", "put_value") if kind == "echoes" else ("current",):
             with within(seconds=_TIMEOUT), pytest.raises(StepError) as raised:
                 _ = _CALLS[name](backend)
             said = "".join(traceback.format_exception(raised.value))
