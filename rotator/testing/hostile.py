@@ -11,6 +11,7 @@ yields what it gets: bytes, `b""` for a moment's silence. After its end the conn
 from __future__ import annotations
 
 import functools
+import os
 import random
 import socket
 import struct
@@ -31,7 +32,7 @@ Script: TypeAlias = Callable[[bytes], Iterator[bytes]]
 _CHUNK: Final = 65_536
 _MOMENT: Final = 0.02
 _LOT: Final = 2**40
-# What a busy machine takes to wake a thread.
+# What a machine takes to wake a thread.
 _SLACK: Final = 0.4
 _SILENCE: Final = b""
 
@@ -122,7 +123,9 @@ def within(*, seconds: float, megabytes: float = 50) -> Generator[None]:
     before, begun = _memory("VmRSS"), time.monotonic()
     yield
     took, more = time.monotonic() - begun, _memory("VmHWM") - before
-    assert took <= seconds * 1.1 + _SLACK, f"it took {took:.2f} s, and may take {seconds} s"
+    # Where others are at work, a thread is woken late.
+    slack = _SLACK * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert took <= seconds * 1.1 + slack, f"it took {took:.2f} s, and may take {seconds} s"
     assert more <= megabytes, f"it took {more:.0f} MB, and may take {megabytes} MB"
 
 
