@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import csv
+import functools
 import io
 import json
 import os
@@ -34,6 +35,7 @@ from rotations.valkey.nodes import Client as ValkeyClient
 from rotations.valkey.nodes import Node
 from rotations.valkey.options import Place
 from rotations.valkey.wire import Limit, Link, NotRespError
+from rotator import plugins
 from rotator.api import Credential, RotatorError, Secret, Version, json_object
 from rotator.backends.aws.backend import AwsBackend
 from rotator.backends.aws.client import Client
@@ -598,6 +600,8 @@ def main(arguments: list[str] | None = None) -> int:
         "AWS_SECRET_ACCESS_KEY": "x",
         "AWS_CONFIG_FILE": "/none",
     }
+    # To look for the plugin of an unknown engine reads the metadata of every installed package.
+    plugins._points = functools.cache(plugins._points)
     failed = 0
     with tempfile.TemporaryDirectory() as folder:
         chosen = {
