@@ -182,11 +182,16 @@ from rotator.faces.cli import command, program
 def look(*_):
     import ctypes
     dumpable = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)
-    print(resource.getrlimit(resource.RLIMIT_CORE), dumpable)
+    print(limits[resource.RLIMIT_CORE], dumpable)
     raise SystemExit(0)
 
-resource.setrlimit(resource.RLIMIT_CORE, (0, resource.RLIM_INFINITY))
-with mock.patch.object(command, "set_up_logs", look):
+# Only a process that may do more can raise a limit again, which a test before may have lowered.
+limits = {resource.RLIMIT_CORE: (1024, resource.RLIM_INFINITY)}
+with (
+    mock.patch.object(resource, "getrlimit", limits.__getitem__),
+    mock.patch.object(resource, "setrlimit", limits.__setitem__),
+    mock.patch.object(command, "set_up_logs", look),
+):
     program.run(sys.argv[1:])
 """
 
