@@ -327,7 +327,8 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(
-    ("kind", "strategy"), [(kind, one) for kind, row in REFUSED.items() for one in row[1]]
+    ("kind", "strategy"),
+    sampled([pytest.param(kind, one) for kind, row in REFUSED.items() for one in row[1]], of=2),
 )
 def test_what_cannot_be_carried_is_refused_before_the_first_statement(
     shop: Shop, kind: str, strategy: str
@@ -479,7 +480,10 @@ def test_what_is_taken_from_a_table_leaves_what_is_given_on_its_columns(
 
 
 @pytest.mark.parametrize("server", ["newest"], indirect=True)
-def test_a_revoke_that_is_cut_at_any_statement_takes_nothing_from_the_served_login(shop: Shop):
+@pytest.mark.parametrize("each", [4, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_revoke_that_is_cut_at_any_statement_takes_nothing_from_the_served_login(
+    shop: Shop, each: int
+):
     """What the old one holds no more, when the step is tried again, is no excess of the new one."""
     a = f"{shop.name}_a"
     shop.sql(
@@ -510,7 +514,7 @@ def test_a_revoke_that_is_cut_at_any_statement_takes_nothing_from_the_served_log
 
         before, number, came = rights(), 0, [""]
         while len(came) >= number:
-            number += 1
+            number += each
             turns.rotate(revoke=False)
             with profiles.cut_before(number) as came, suppress(RotatorError):
                 turns.revoke()
