@@ -84,7 +84,7 @@ release: $(STAMP) ## the wheel, its source, its bill of materials and their chec
 
 lock: $(STAMP) ## pin the packages of the image by their hashes, by constraints.txt
 	@test -x $(VENV)/.lock/bin/uv || { $(PYTHON) -m venv $(VENV)/.lock && $(VENV)/.lock/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.5'; }
-	$(VENV)/.lock/bin/uv pip compile --quiet pyproject.toml --extra all --constraints constraints.txt --generate-hashes --no-header --no-annotate --no-emit-index-url --universal --output-file deploy/docker/requirements.txt
+	$(VENV)/.lock/bin/uv pip compile --quiet pyproject.toml --extra all --constraints constraints.txt --generate-hashes --no-header --no-annotate --universal --output-file deploy/docker/requirements.txt
 
 lambda-chaos: $(STAMP) ## AWS rotates, and the function is killed at random, 200 times
 	$(PY) -m tests.lambda_chaos $(ARGS)

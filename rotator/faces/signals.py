@@ -1,4 +1,4 @@
-"""SIGTERM, SIGINT and SIGHUP, for a process that runs until it is told to leave.
+"""SIGTERM, SIGINT and SIGHUP, for a process that runs until it is stopped.
 
 A signal may strike at any line of the main thread, also one that holds a lock, and inside the handler
 of another signal: the handlers here wait for nothing. And it may strike just before the main thread
@@ -20,7 +20,7 @@ _LEAVE: Final = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
 class Signals:
-    """What this process was told, from `with` on; only in the main thread. A second leave exits at once."""
+    """The signals that came, from `with` on; only in the main thread. A second one to stop exits at once."""
 
     def __init__(self) -> None:
         """Listen to nothing yet."""

@@ -6,6 +6,7 @@ import json
 import traceback
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,13 +16,9 @@ from hypothesis import strategies as st
 
 from rotator.api import Credential, Denied, Secret, StepError, TooLarge, Unavailable, json_object
 from rotator.backends.aws.backend import AwsBackend
-from rotator.backends.aws.client import Client
-from rotator.backends.aws.options import AwsOptions
-from rotator.backends.vault.backend import VaultBackend
 from rotator.backends.vault.failures import Foreign
-from rotator.backends.vault.options import AuthOptions, VaultOptions
-from rotator.backends.vault.session import Session
 from rotator.testing.hostile import HTTP, HostileServer, http_answer, http_saying, saying, within
+from tests.backends.opened import aws, vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,23 +35,8 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_CONFIG_FILE", "/nonexistent")
 
 
-def _vault(port: int, token: str = _TOKEN, **given: Any) -> VaultBackend:
-    options = VaultOptions(
-        address=f"http://127.0.0.1:{port}",
-        timeout=timedelta(seconds=_TIMEOUT),
-        auth=AuthOptions(token="env:T"),
-        **given,
-    )
-    return VaultBackend("vault", options, Session(options, lambda _: Secret(token)))
-
-
-def _aws(port: int) -> AwsBackend:
-    options = AwsOptions(
-        region="eu-central-1",
-        endpoint=f"http://127.0.0.1:{port}",
-        timeout=timedelta(seconds=_TIMEOUT),
-    )
-    return AwsBackend("aws", options, Client(options))
+_vault = partial(vault, seconds=_TIMEOUT, token=_TOKEN)
+_aws = partial(aws, seconds=_TIMEOUT)
 
 
 _OPENED: Final[dict[str, Callable[[int], Any]]] = {"vault": _vault, "aws": _aws}
@@ -198,7 +180,7 @@ def test_a_value_that_is_too_deep_concerns_its_own_path_only():
 def test_a_token_that_no_header_may_hold_is_refused_and_not_repeated(token: str):
     """Something else lies where the token is kept; nothing is sent."""
     with HostileServer(http_saying(b"{}")) as server:
-        backend = _vault(server.port, token)
+        backend = _vault(server.port, token=token)
         with pytest.raises(Unavailable, match="no token has") as raised:
             backend.current("p")
         said = "".join(traceback.format_exception(raised.value, chain=True))

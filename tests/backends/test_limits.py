@@ -8,22 +8,18 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from rotator.api import Conflict, Secret, StepError, Transient, Unknown, seconds_left, time_limit
 from rotator.backends.aws.backend import AwsBackend
-from rotator.backends.aws.client import Client
-from rotator.backends.aws.options import AwsOptions
 from rotator.backends.local import LocalBackend
 from rotator.backends.sealing import Keys, new_key
-from rotator.backends.vault.backend import VaultBackend
-from rotator.backends.vault.options import AuthOptions, VaultOptions
-from rotator.backends.vault.session import Session
 from rotator.testing.backend_suite import credential, publish
 from rotator.testing.certificates import make_certificates
+from tests.backends.opened import aws, vault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -103,23 +99,8 @@ def _hanging(answer: Callable[[socket.socket, threading.Event], None]) -> Genera
             thread.join()
 
 
-def _vault(port: int, scheme: str = "http", **more: Any) -> VaultBackend:
-    options = VaultOptions(
-        address=f"{scheme}://127.0.0.1:{port}",
-        timeout=timedelta(seconds=_TIMEOUT),
-        auth=AuthOptions(token="env:T"),
-        **more,
-    )
-    return VaultBackend("vault", options, Session(options, lambda _: Secret("a-token")))
-
-
-def _aws(port: int) -> AwsBackend:
-    options = AwsOptions(
-        region="eu-central-1",
-        endpoint=f"http://127.0.0.1:{port}",
-        timeout=timedelta(seconds=_TIMEOUT),
-    )
-    return AwsBackend("aws", options, Client(options))
+_vault = partial(vault, seconds=_TIMEOUT, token="a-token")
+_aws = partial(aws, seconds=_TIMEOUT)
 
 
 def _version(backend: Any) -> str:
@@ -171,7 +152,9 @@ def test_a_tls_handshake_that_drips_ends_in_time(tmp_path: Path):
             link.sendall(b"\x00")
 
     with _hanging(drip) as port:
-        seconds, error = _time_of(_CALLS["current"], _vault(port, "https", ca=tmp_path / "ca.crt"))
+        seconds, error = _time_of(
+            _CALLS["current"], _vault(port, scheme="https", ca=tmp_path / "ca.crt")
+        )
     assert isinstance(error, Transient)
     assert seconds <= _TIMEOUT * 1.1 + 0.4
 

@@ -410,7 +410,7 @@ def test_no_change_of_any_column_brings_another_answer(backend: LocalBackend, tm
 def test_a_damaged_box_is_named_and_hides_no_other(
     backend: LocalBackend, tmp_path: Path, box: object
 ):
-    """Its path and version are told; other versions of the path are read, and `doctor` goes on."""
+    """Its path and version are named; other versions of the path are read, and `doctor` goes on."""
     _filled(backend)
     with sqlite3.connect(tmp_path / "secrets.db") as db:
         db.execute("UPDATE versions SET box = ? WHERE path = ? AND id = 1", (box, _PATH))
