@@ -940,7 +940,7 @@ class App:
         chosen = self.entry(name)
         restored = self._put_back(chosen, secret.backend)
         if restored is not None:
-            message = f"backend {restored.backend}, {restored.path}: {restored}"
+            message = f"{restored.where}: {restored}"
             remedy = f"Put its newest copy back. If that is lost and the login works: rotator adopt {name}"
             found.append(_finding(Severity.ERROR, subject, message, remedy))
         elif current is not None and (record is None or record.version != current.id):

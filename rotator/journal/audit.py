@@ -68,6 +68,11 @@ class PutBack:
     served: str | None
     recorded: str
 
+    @property
+    def where(self) -> str:
+        """The place, as a report names it."""
+        return f"backend {self.backend}, {self.path}"
+
     def __str__(self) -> str:
         served = "nothing" if self.served is None else f"version {self.served}"
         return f"it serves {served}, and the journal recorded version {self.recorded} after that: an older copy of the backend was put back"
@@ -128,8 +133,7 @@ def verify(
                 restore=f"rotation {secret} {unknown}",
             )
     for one in put_back:
-        where = f"backend {one.backend}, {one.path}"
-        report.add(where, str(one), restore=f"{where}, version {one.recorded}")
+        report.add(one.where, str(one), restore=f"{one.where}, version {one.recorded}")
     signed = None if public_key is None else heads.signed(JOURNAL)
     report.acknowledge(folded.acknowledged(signed))
     return report
