@@ -1,7 +1,8 @@
 """The one door for authors of plugins and backends: types, protocols, errors. SemVer holds here."""
 
-from rotator.core.abilities import abilities_of_backend, abilities_of_rotation
+from rotator.core.capabilities import abilities_of_backend, abilities_of_rotation
 from rotator.core.deadline import seconds_left, time_limit
+from rotator.core.delegated import Followed, SelfRotating
 from rotator.core.errors import (
     Conflict,
     Denied,
@@ -15,19 +16,8 @@ from rotator.core.errors import (
     Unprovable,
     UsageError,
 )
-from rotator.core.hosts import is_local
+from rotator.core.identifiers import POSTGRESQL_NAME_BYTES, fit, successor
 from rotator.core.json_text import TooLarge, json_object
-from rotator.core.led import Followed, SelfRotating
-from rotator.core.logins import (
-    candidate,
-    counted_rights,
-    next_of_pair,
-    not_ours,
-    passed,
-    require_not_current,
-    require_pair,
-    same_login,
-)
 from rotator.core.model import (
     UNEXPLAINED,
     Check,
@@ -40,7 +30,7 @@ from rotator.core.model import (
     Step,
     Version,
 )
-from rotator.core.naming import POSTGRESQL_NAME_BYTES, fit, successor
+from rotator.core.net import is_local
 from rotator.core.passwords import PasswordPolicy
 from rotator.core.plugin import Plugin
 from rotator.core.ports import (
@@ -89,6 +79,16 @@ from rotator.core.ports import (
 from rotator.core.replicas import agree_within, split_address
 from rotator.core.secret import MASK, Secret, scrub
 from rotator.core.session import Session
+from rotator.core.strategies import (
+    candidate,
+    counted_rights,
+    next_of_pair,
+    not_ours,
+    passed,
+    require_not_current,
+    require_pair,
+    same_login,
+)
 
 __all__ = [
     "MASK",

@@ -11,10 +11,11 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from rotator import plugins, trusted_files, world
-from rotator.backends.sealing import create_key_file
-from rotator.config import load, remembered
+from rotator import plugins, system, trusted_files
+from rotator.backends.encryption import create_key_file
+from rotator.config import load, snapshot
 from rotator.core import durations
+from rotator.core.daemon_settings import Dispatch, Topic
 from rotator.core.errors import (
     RETRIED,
     Denied,
@@ -58,26 +59,25 @@ from rotator.core.ports import (
 )
 from rotator.core.schedule import ROTATION_TAKES, is_due, room, timing
 from rotator.core.secret import Secret
-from rotator.core.serving import Dispatch, Topic
 from rotator.dispatch.dispatcher import Dispatcher
-from rotator.dispatch.faults import Faults
-from rotator.dispatch.hands import Threads
+from rotator.dispatch.executor import Threads
+from rotator.dispatch.outages import Faults
 from rotator.dispatch.worker import Worker
 from rotator.engine import Copy, Engine, ManagedSecret
-from rotator.engine.following import is_led
+from rotator.engine.delegated import is_led
 from rotator.engine.steps import require_wrong_password_rejected
 from rotator.journal import audit, chain, definitions, migrate
-from rotator.journal.agenda import SqlAgenda
 from rotator.journal.checkpoints import Anchor, checkpoint, introduce, require
 from rotator.journal.event_key import EventKey
 from rotator.journal.export import export
 from rotator.journal.observations import SqlObservations
 from rotator.journal.sql import SqlJournal
-from rotator.neighbours import Neighbours
+from rotator.journal.worklist import SqlAgenda
+from rotator.linked_resources import Neighbours
 from rotator.notify import Notifier
 from rotator.observe import get_log
 from rotator.references import Resolver, parse
-from rotator.standing import Overview, State
+from rotator.secret_state import Overview, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -88,8 +88,8 @@ if TYPE_CHECKING:
     from rotator.config.model import AdminSettings, SecretSettings
     from rotator.core.model import Json
     from rotator.core.ports import Right, SecretBackend, Target
-    from rotator.dispatch.hands import Hands, Pool
-    from rotator.dispatch.queue import Queue
+    from rotator.dispatch.executor import Hands, Pool
+    from rotator.dispatch.job_queue import Queue
     from rotator.engine.steps import Steps
     from rotator.journal.report import AuditReport
 
@@ -135,8 +135,8 @@ class App:
         """
         self.settings: Settings = settings
         self._admins: Mapping[str, Credential] = admins or {}
-        self.clock: world.SystemClock = world.SystemClock()
-        self.entropy: world.SystemEntropy = world.SystemEntropy()
+        self.clock: system.SystemClock = system.SystemClock()
+        self.entropy: system.SystemEntropy = system.SystemEntropy()
         self._guard: threading.RLock = threading.RLock()
         self._backends: dict[str, SecretBackend] = {}
         self._targets: dict[str, Target] = {}
@@ -148,9 +148,9 @@ class App:
         self.journal: SqlJournal = SqlJournal(
             settings.journal.url,
             clock=self.clock,
-            actor=world.actor(face),
+            actor=system.actor(face),
             password=self.resolve(settings.journal.password) if settings.journal.password else None,
-            is_dead=world.is_dead,
+            is_dead=system.is_dead,
             base=settings.base,
             upgrade=upgrade,
             check=check,
@@ -167,7 +167,7 @@ class App:
             clock=self.clock,
             entropy=self.entropy,
             log=get_log(),
-            holder=world.holder,
+            holder=system.holder,
             observer=observer,
         )
 
@@ -201,7 +201,7 @@ class App:
                     secrets=self.settings.secrets,
                     now=self.clock.now,
                     default_policy=self.settings.default_policy,
-                    is_dead=world.is_dead,
+                    is_dead=system.is_dead,
                 )
             return self._overview
 
@@ -260,7 +260,7 @@ class App:
                 Copy(backend_name=one.backend, backend=self.backend(one.backend), path=one.path)
                 for one in chosen.copies
             ),
-            entry=remembered.entry(chosen),
+            entry=snapshot.entry(chosen),
         )
 
     def entry(self, name: str) -> SecretSettings:
@@ -287,9 +287,7 @@ class App:
                 hint=f"Put its entry back, or end its management: rotator retire {name}",
                 safety="Nothing was changed.",
             )
-        return remembered.remembered(
-            name, self.journal.history(newest[0].id)[0].data, self.settings
-        )
+        return snapshot.remembered(name, self.journal.history(newest[0].id)[0].data, self.settings)
 
     def backend(self, name: str) -> SecretBackend:
         """Return a backend by its name in the configuration; opened once."""
@@ -395,7 +393,7 @@ class App:
                 return None
             if self._queue is None:
                 try:
-                    from rotator.dispatch.queue import Queue  # noqa: PLC0415 # needs an extra
+                    from rotator.dispatch.job_queue import Queue  # noqa: PLC0415 # needs an extra
                 except ImportError as error:
                     raise UsageError(
                         f"daemon.dispatch: procrastinate needs a package that is not there: {error.name}.",
@@ -417,7 +415,7 @@ class App:
             journal=self.journal,
             clock=self.clock,
             log=get_log(),
-            holder=world.holder,
+            holder=system.holder,
             secret=self.secret,
             partners=self.settings.partners,
             tell=tell,
@@ -432,7 +430,7 @@ class App:
         if queue is None:
             hands: Hands = Threads(pool, self.worker(tell=tell))
         else:
-            from rotator.dispatch.queue import Queued  # noqa: PLC0415 # as above
+            from rotator.dispatch.job_queue import Queued  # noqa: PLC0415 # as above
 
             hands = Queued(queue, self.clock)
         return Dispatcher(
@@ -601,7 +599,7 @@ class App:
             },
         )
         self._restoring = True
-        lease = self.journal.acquire(audit.JOURNAL, world.holder(), _WRITING)
+        lease = self.journal.acquire(audit.JOURNAL, system.holder(), _WRITING)
         try:
             _ = self.journal.append(lease, [event], _WRITING)
         finally:

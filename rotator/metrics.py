@@ -10,14 +10,14 @@ from prometheus_client.core import GaugeMetricFamily
 from rotator.core.errors import JournalError
 from rotator.core.history import text
 from rotator.core.model import Kind
-from rotator.standing import ORPHAN, State
+from rotator.secret_state import ORPHAN, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from datetime import datetime, timedelta
 
-    from rotator.core.agenda import Agenda, Counts
     from rotator.core.model import Event
+    from rotator.core.worklist import Agenda, Counts
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

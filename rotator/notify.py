@@ -22,17 +22,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from rotator.core.daemon_settings import Topic
 from rotator.core.errors import RotatorError, UsageError
 from rotator.core.secret import scrub
-from rotator.core.serving import Topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from rotator.core.daemon_settings import Subscriber
     from rotator.core.model import Json
     from rotator.core.ports import Log
     from rotator.core.secret import Secret
-    from rotator.core.serving import Subscriber
 
 _MOST_WAITING: Final = 10_000
 _TRIES: Final = 6

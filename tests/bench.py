@@ -24,18 +24,18 @@ from uuid import uuid4
 
 from rotations.postgresql import PLUGIN
 from rotations.postgresql.options import SecretOptions, TargetOptions
-from rotator import observe, world
+from rotator import observe, system
 from rotator.api import Credential, Secret, StepContext
 from rotator.backends.aws.backend import AwsBackend
 from rotator.backends.aws.client import Client
 from rotator.backends.aws.options import AwsOptions
+from rotator.backends.encryption import Keys, new_key
 from rotator.backends.local import LocalBackend
-from rotator.backends.sealing import Keys, new_key
 from rotator.backends.vault.backend import VaultBackend
 from rotator.backends.vault.options import VaultOptions
 from rotator.backends.vault.session import Session
+from rotator.core.identifiers import new_id
 from rotator.core.model import Outcome, Policy
-from rotator.core.naming import new_id
 from rotator.engine import Engine, ManagedSecret
 from rotator.journal import audit, chain
 from rotator.journal.checkpoints import checkpoint
@@ -56,7 +56,7 @@ with SecretsManager() as service:
     sys.stdin.read()
 """
 POLICY = Policy(grace=timedelta(0))
-CLOCK, ENTROPY = world.SystemClock(), world.SystemEntropy()
+CLOCK, ENTROPY = system.SystemClock(), system.SystemEntropy()
 
 
 class Place:
@@ -217,7 +217,7 @@ def engines(
                 clock=CLOCK,
                 entropy=ENTROPY,
                 log=observe.get_log(),
-                holder=world.holder,
+                holder=system.holder,
             )
 
             def run(secret: ManagedSecret, engine: Engine = engine) -> None:

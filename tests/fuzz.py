@@ -45,14 +45,14 @@ from rotator.backends.vault.options import AuthOptions, VaultOptions
 from rotator.backends.vault.session import Session
 from rotator.config import load
 from rotator.core import durations
-from rotator.faces.aws_lambda import described, events
+from rotator.faces.aws_lambda import events, secret_json
 from rotator.faces.aws_lambda.settings import settings
 from rotator.journal import chain, rows
 from rotator.journal.checkpoints import Anchor, witnessed
 from rotator.journal.export import verify_export
-from rotator.journal.heads import SignedHeads
 from rotator.journal.log import KEY, Head, verify_log
 from rotator.journal.report import AuditReport
+from rotator.journal.signed_heads import SignedHeads
 from rotator.plugins import backend_plugin, rotation_plugin
 from rotator.references import parse
 
@@ -439,10 +439,10 @@ def _lambda(chance: random.Random) -> None:
             version = Version(id="1", credential=credential, rotation_id=None, created=_NOW)
             # Tags come in answers of AWS, which hold no halves of characters.
             tag = str(chance.choice(_VALUES)).replace("\ud800", "?")
-            tags = {described.OPTION_TAG + "prefix": tag}
-            operators = described.Operators(tags=tags if chance.random() < 0.3 else {})
-            about = described.described(version, operators, None)
-            described.check_pending(about, credential, credential)
+            tags = {secret_json.OPTION_TAG + "prefix": tag}
+            operators = secret_json.Operators(tags=tags if chance.random() < 0.3 else {})
+            about = secret_json.described(version, operators, None)
+            secret_json.check_pending(about, credential, credential)
 
 
 _NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)

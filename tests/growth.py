@@ -19,17 +19,17 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from rotator import observe
+from rotator.core.daemon_settings import Duty
 from rotator.core.history import SecretRecord
 from rotator.core.model import Policy
 from rotator.core.schedule import timing
-from rotator.core.serving import Duty
 from rotator.dispatch.dispatcher import Dispatcher
-from rotator.dispatch.hands import Threads
+from rotator.dispatch.executor import Threads
 from rotator.dispatch.worker import Worker
 from rotator.engine import Engine, ManagedSecret
 from rotator.journal import rows, tables
-from rotator.journal.agenda import SqlAgenda
 from rotator.journal.sql import SqlJournal
+from rotator.journal.worklist import SqlAgenda
 from rotator.testing.fake_backend import FakeBackend
 from rotator.testing.fake_rotations import fake_rotation
 from rotator.testing.fake_target import FakeTarget

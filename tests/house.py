@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from rotator import world
+from rotator import system
 from rotator.api import Credential, Secret
+from rotator.backends.encryption import Keys, new_key
 from rotator.backends.local import LocalBackend
-from rotator.backends.sealing import Keys, new_key
 from rotator.core.model import Policy
 from rotator.engine import Engine, ManagedSecret
 from rotator.journal.sql import SqlJournal
@@ -92,10 +92,10 @@ class AnyHouse:
 def parts(folder: Path) -> dict[str, Any]:
     """Return what a house is made of, kept in a folder, which is made."""
     folder.mkdir(exist_ok=True)
-    clock, entropy, log = world.SystemClock(), world.SystemEntropy(), ListLog()
+    clock, entropy, log = system.SystemClock(), system.SystemEntropy(), ListLog()
     journal = SqlJournal(f"sqlite:///{folder}/j.db", clock=clock, actor="test")
     backend = LocalBackend("local", folder / "s.db", Keys([new_key()]))
-    engine = Engine(journal=journal, clock=clock, entropy=entropy, log=log, holder=world.holder)
+    engine = Engine(journal=journal, clock=clock, entropy=entropy, log=log, holder=system.holder)
     return {
         "engine": engine,
         "journal": journal,

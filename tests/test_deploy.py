@@ -20,7 +20,7 @@ from rotator.backends.aws.options import AwsOptions
 from rotator.config import load
 from rotator.core.model import Severity
 from rotator.metrics import Metrics, Standing
-from rotator.standing import ORPHAN, SEVERITY
+from rotator.secret_state import ORPHAN, SEVERITY
 from rotator.testing.fake_journal import MemoryJournal
 from rotator.testing.fakes import START, ManualClock
 

@@ -15,15 +15,15 @@ from rotator.api import Credential, RotatorError, Secret, StepError
 from rotator.backends.aws.backend import AwsBackend
 from rotator.backends.aws.client import Client
 from rotator.backends.aws.options import AwsOptions
+from rotator.backends.encryption import Keys, new_key
 from rotator.backends.local import LocalBackend
-from rotator.backends.sealing import Keys, new_key
 from rotator.backends.vault.backend import VaultBackend
 from rotator.backends.vault.options import VaultOptions
 from rotator.backends.vault.session import Session
 from rotator.core.errors import JournalError
 from rotator.core.frames import forget_variables
-from rotator.dispatch.queue import Queue
-from rotator.engine.origins import marked
+from rotator.dispatch.job_queue import Queue
+from rotator.engine.error_origin import marked
 from rotator.faces import aws_lambda
 from rotator.faces.cli import command
 from rotator.faces.cli.run import Run, Shared
@@ -31,9 +31,9 @@ from rotator.faces.service import _bordered
 from rotator.journal.sql import SqlJournal
 from rotator.plugins import rotation_plugin
 from rotator.references import Resolver
+from rotator.system import SystemClock
 from rotator.testing.fakes import step_context
 from rotator.testing.frames import secrets_behind
-from rotator.world import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

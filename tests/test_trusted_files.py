@@ -12,15 +12,15 @@ import pytest
 
 from rotator import trusted_files
 from rotator.api import Secret, UsageError
+from rotator.backends.encryption import Keys, create_key_file, new_key
 from rotator.backends.local import LocalBackend
-from rotator.backends.sealing import Keys, create_key_file, new_key
 from rotator.bootstrap import initialise
 from rotator.config.loader import load_file
 from rotator.config.model import ConfigError
 from rotator.journal.sql import SqlJournal
 from rotator.plugins import backend_plugin, rotation_plugin
 from rotator.references import Resolver
-from rotator.world import SystemClock
+from rotator.system import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -26,7 +26,7 @@ from rotator import observe
 from rotator.api import RotatorError
 from rotator.bootstrap import initialise, open_app
 from rotator.core.model import Kind
-from rotator.engine.requests import pending
+from rotator.engine.delegated_requests import pending
 from rotator.testing.openbao import ScratchOpenBao
 from rotator.testing.postgres import ScratchPostgres
 from tests.vault_database.worlds import MOUNT, Shop

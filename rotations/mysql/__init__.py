@@ -18,9 +18,9 @@ __all__ = ["PLUGIN"]
 
 def _examine(server: Server, _ctx: StepContext) -> list[Finding]:
     """Look at the server with the admin's eyes, whichever logins are rotated there."""
-    from rotations.mysql import examine  # noqa: PLC0415 # only `doctor` and `init` need it
+    from rotations.mysql import doctor  # noqa: PLC0415 # only `doctor` and `init` need it
 
-    return examine.findings(server, None, lambda _: (), drops=False)
+    return doctor.findings(server, None, lambda _: (), drops=False)
 
 
 PLUGIN: Final = Plugin(

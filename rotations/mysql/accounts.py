@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import pymysql
 
-from rotations.mysql.failures import is_about_rights
+from rotations.mysql.errors import is_about_rights
 from rotations.mysql.profile import (
     Profile,
     attribute_facts,

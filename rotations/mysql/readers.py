@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rotations.mysql.rejections import rejection
+from rotations.mysql.failure_causes import rejection
 from rotations.mysql.server import AtLimit
 from rotator.api import UNEXPLAINED, Denied, agree_within
 

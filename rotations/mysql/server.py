@@ -16,7 +16,7 @@ import pymysql
 import pymysql.connections
 
 from rotations.mysql.accounts import digest_of
-from rotations.mysql.failures import (
+from rotations.mysql.errors import (
     brief,
     is_refusal,
     number,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 
 import pymysql
 
-from rotations.mysql import obstacles, readers
+from rotations.mysql import preconditions, readers
 from rotations.mysql.accounts import Mark, quoted
-from rotations.mysql.failures import brief, translated
+from rotations.mysql.errors import brief, translated
+from rotations.mysql.failure_causes import rejection
 from rotations.mysql.options import check_name
 from rotations.mysql.profile import KINDS
-from rotations.mysql.rejections import rejection
 from rotations.mysql.server import AtLimit
 from rotator.api import (
     UNEXPLAINED,
@@ -140,7 +140,7 @@ class _Login:
         """Return the statements that a rotation would send, in words where they depend on it."""
         new = self.propose(current, ctx)
         with self._server.admin("planning", ctx) as accounts:
-            obstacles.require_none(self._foreseen(accounts, new.username, current))
+            preconditions.require_none(self._foreseen(accounts, new.username, current))
             created = self._plan(accounts, new, current)
             revoked = self._farewell(accounts, current.username) if current else []
         planned = [Planned(step=Step.CREATE, text=one) for one in created]
@@ -153,15 +153,15 @@ class _Login:
 
     def examine(self, current: Credential | None, ctx: StepContext) -> list[Finding]:
         """Look whether the admin can do what this strategy needs."""
-        from rotations.mysql import examine  # noqa: PLC0415 # only `doctor` needs it
+        from rotations.mysql import doctor  # noqa: PLC0415 # only `doctor` needs it
 
         def look(accounts: Accounts) -> list[Obstacle]:
             return self._foreseen(accounts, None, current)
 
         login = current.username if current else None
-        found = examine.findings(self._server, login, look, drops=self.drops)
+        found = doctor.findings(self._server, login, look, drops=self.drops)
         return found + [
-            examine.of_reader(one, self._server, current, ctx) for one in self._server.readers
+            doctor.of_reader(one, self._server, current, ctx) for one in self._server.readers
         ]
 
     # -- what a strategy says ------------------------------------------------------------------
@@ -253,8 +253,8 @@ class _Login:
         if made:
             self._require_ours(mark, new.username, ctx)
         closes = ctx.current is not None and ctx.current.username == like
-        obstacles.require_none(
-            obstacles.to_another(accounts, like or "", new.username, closes=closes)
+        preconditions.require_none(
+            preconditions.to_another(accounts, like or "", new.username, closes=closes)
         )
         mark = mark or Mark.make(ctx.secret, new.username, ctx.rotation_id)
         hosts = {one.host for one in made}
@@ -342,10 +342,10 @@ class DualPassword(_Login):
                 return
             self._require_found(found, new.username)
             self._require_ours(mark, new.username, ctx)
-            obstacles.require_none(
+            preconditions.require_none(
                 [
                     *self._obstacles(accounts, new.username, ctx.current),
-                    *obstacles.second_passwords(accounts, found, ctx.current, new),
+                    *preconditions.second_passwords(accounts, found, ctx.current, new),
                 ]
             )
             for account in found:
@@ -417,7 +417,7 @@ class DualPassword(_Login):
         name = new or (current.username if current else self._options.username)
         if not name:
             return []
-        return obstacles.in_place(accounts, name)
+        return preconditions.in_place(accounts, name)
 
     def _foreseen(
         self, accounts: Accounts, new: str | None, current: Credential | None
@@ -426,7 +426,10 @@ class DualPassword(_Login):
         name = new or (current.username if current else None)
         if name is None or name == accounts.admin.user:
             return found
-        return [*found, *obstacles.second_passwords(accounts, accounts.look(name), current, None)]
+        return [
+            *found,
+            *preconditions.second_passwords(accounts, accounts.look(name), current, None),
+        ]
 
     def _plan(self, accounts: Accounts, new: Credential, current: Credential | None) -> list[str]:
         doing = "beside" if current and self.overlaps else "only"
@@ -470,7 +473,7 @@ class SingleUser(DualPassword):
         try:
             with self._writing(f"setting the password of {new.username!r}", ctx) as accounts:
                 self._require_ours(None, new.username, ctx)
-                obstacles.require_none(obstacles.own(accounts))
+                preconditions.require_none(preconditions.own(accounts))
                 self._require_provable(ctx)
                 accounts.set_own(new.password, ctx)
         except Unavailable:
@@ -513,7 +516,7 @@ class SingleUser(DualPassword):
     ) -> list[Obstacle]:
         name = new or (current.username if current else self._options.username)
         if name == accounts.admin.user:
-            return obstacles.own(accounts)
+            return preconditions.own(accounts)
         return super()._obstacles(accounts, new, current)
 
     def _farewell(self, accounts: Accounts, old: str) -> list[str]:
@@ -575,7 +578,7 @@ class AlternatingUsers(_Login):
         if like is None:
             return []
         closes = current is not None
-        return obstacles.to_another(accounts, like, new or self._next(current), closes=closes)
+        return preconditions.to_another(accounts, like, new or self._next(current), closes=closes)
 
     def _next(self, current: Credential | None) -> str:
         return next_of_pair(self._options.users, current)

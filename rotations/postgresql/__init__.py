@@ -18,9 +18,9 @@ __all__ = ["PLUGIN"]
 
 def _examine(server: Server, ctx: StepContext) -> list[Finding]:
     """Look at the server with the admin's eyes, whichever logins are rotated there."""
-    from rotations.postgresql import examine  # noqa: PLC0415 # only `doctor` and `init` need it
+    from rotations.postgresql import doctor  # noqa: PLC0415 # only `doctor` and `init` need it
 
-    return examine.findings(server, SecretOptions(), None, ctx, in_place=None)
+    return doctor.findings(server, SecretOptions(), None, ctx, in_place=None)
 
 
 PLUGIN: Final = Plugin(

@@ -10,7 +10,7 @@ from rotator.api import StepError, Transient, Unavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rotations.postgresql.links import Link
+    from rotations.postgresql.connection import Link
     from rotations.postgresql.server import Server
 
 _SERVER: Final = """

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from rotations.postgresql import links
-from rotations.postgresql.failures import translated
-from rotations.postgresql.links import Link, NotConnected
+from rotations.postgresql import connection
+from rotations.postgresql.connection import Link, NotConnected
+from rotations.postgresql.errors import translated
 from rotator.api import Transient, Unavailable, Unknown, split_address
 
 if TYPE_CHECKING:
@@ -455,10 +455,10 @@ class Server:
             link.close()
 
     def _admin_rejected(self, name: str, failed: NotConnected, limits: Limits) -> Transient:
-        from rotations.postgresql import causes  # noqa: PLC0415 # which imports this module
+        from rotations.postgresql import failure_causes  # noqa: PLC0415 # which imports this module
 
-        cause = causes.of_failure(self, failed, name, limits)
-        kind = Transient if cause.cause in causes.PASSING else Unavailable
+        cause = failure_causes.of_failure(self, failed, name, limits)
+        kind = Transient if cause.cause in failure_causes.PASSING else Unavailable
         if kind is Transient:
             return Transient(f"{self.where} {cause.text}.", hint=cause.hint)
         return Unavailable(
@@ -486,7 +486,7 @@ class Server:
         if certificate is not None:
             require_private(certificate)
         nothing = "/dev/null/none"  # a file that cannot be
-        return links.connect(
+        return connection.connect(
             {
                 "host": options.host,
                 "port": options.port,

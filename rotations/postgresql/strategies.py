@@ -9,20 +9,20 @@ import psycopg
 from psycopg import sql
 
 from rotations.postgresql import (
-    cases,
-    ending,
-    inheritance,
-    parity,
+    comparison,
+    drop_role,
+    effective_rights,
+    login_check,
+    login_pair,
     passwords,
     preflight,
     profile,
-    proving,
-    reach,
+    profile_transfer,
 )
-from rotations.postgresql.failures import brief
-from rotations.postgresql.links import Link, NotConnected
-from rotations.postgresql.obstacles import require_none
+from rotations.postgresql.connection import Link, NotConnected
+from rotations.postgresql.errors import brief
 from rotations.postgresql.options import check_name, parse_privileges
+from rotations.postgresql.preconditions import require_none
 from rotations.postgresql.roles import Mark, look, sessions
 from rotations.postgresql.server import NO_STANDBY, Lost
 from rotator.api import (
@@ -56,10 +56,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from rotations.postgresql.inheritance import Case
-    from rotations.postgresql.obstacles import Obstacle
     from rotations.postgresql.options import SecretOptions
+    from rotations.postgresql.preconditions import Obstacle
     from rotations.postgresql.profile import Profile
+    from rotations.postgresql.profile_transfer import Case
     from rotations.postgresql.roles import Role
     from rotations.postgresql.server import Connection, Server
     from rotator.api import Rejection, Session, StepContext
@@ -81,20 +81,20 @@ class _Login:
 
     def probe(self, credential: Credential, ctx: StepContext) -> bool:
         """Log in once and hang up."""
-        accepted = proving.accepts(self._server, credential, self._options, ctx)
+        accepted = login_check.accepts(self._server, credential, self._options, ctx)
         for reader in self._server.readers:
-            proving.follow(reader, credential, self._options, ctx, wanted=accepted)
+            login_check.follow(reader, credential, self._options, ctx, wanted=accepted)
         return accepted
 
     def rejection(self, credential: Credential, ctx: StepContext) -> Rejection | None:
         """Return why the server rejects a login, by its answer and its catalog."""
-        return proving.rejection(self._server, credential, self._options, ctx)
+        return login_check.rejection(self._server, credential, self._options, ctx)
 
     def verify(self, new: Credential, ctx: StepContext) -> Evidence:
         """Log in as `new`, try its work, compare it with the current login."""
         evidence = self._proof(new, ctx)
         for reader in self._server.readers:
-            proving.follow(reader, new, self._options, ctx, wanted=True)
+            login_check.follow(reader, new, self._options, ctx, wanted=True)
         on_readers = [
             Check(name=f"login at {reader.options.host}", ok=True, detail="authenticated")
             for reader in self._server.readers
@@ -102,18 +102,20 @@ class _Login:
         return Evidence(checks=(*evidence.checks, *on_readers))
 
     def _proof(self, new: Credential, ctx: StepContext) -> Evidence:
-        connection = proving.log_in(self._server, new, self._options, ctx)
+        connection = login_check.log_in(self._server, new, self._options, ctx)
         old = ctx.current.username if ctx.current else None
         try:
             with self._server.admin("comparing the new login with the old one", ctx) as admin:
                 case = self._case(admin, new.username, old)
                 kind = passwords.wanted(self._options, case.old)
                 names = [one for one in (new.username, old, self._options.group) if one]
-                rights = reach.proof(
-                    case, reach.read(admin, names), handed_over=new.username in ctx.adopted
+                rights = effective_rights.proof(
+                    case,
+                    effective_rights.read(admin, names),
+                    handed_over=new.username in ctx.adopted,
                 )
-                checks = parity.compare(connection, case, kind, rights)
-            checks += parity.try_work(
+                checks = comparison.compare(connection, case, kind, rights)
+            checks += comparison.try_work(
                 connection, self._server.where, self._privileges, self._options.probes
             )
         finally:
@@ -143,7 +145,7 @@ class _Login:
                     step=Step.CREATE,
                     text=f"in database {one.database}: {one.statement.as_string(admin)}",
                 )
-                for one in inheritance.changes(case)
+                for one in profile_transfer.changes(case)
                 if one.database is not None
             ]
             rehashed = passwords.change(self._options, case.old)
@@ -162,11 +164,11 @@ class _Login:
 
     def examine(self, current: Credential | None, ctx: StepContext) -> list[Finding]:
         """Look whether the admin can do what this strategy needs."""
-        from rotations.postgresql import examine  # noqa: PLC0415 # only `doctor` needs it
+        from rotations.postgresql import doctor  # noqa: PLC0415 # only `doctor` needs it
 
         login = None if self.overlaps or current is None else current.username
         return [
-            *examine.findings(self._server, self._options, current, ctx, in_place=login),
+            *doctor.findings(self._server, self._options, current, ctx, in_place=login),
             *self._foreseen(current, ctx),
         ]
 
@@ -204,7 +206,9 @@ class _Login:
             if role is None:
                 return
             self._require_ours(role, ctx)
-            ending.close(self._server, admin, role, ctx, end_sessions=ctx.end_sessions, stays=True)
+            drop_role.close(
+                self._server, admin, role, ctx, end_sessions=ctx.end_sessions, stays=True
+            )
 
     # -- what a strategy says ------------------------------------------------------------------
 
@@ -240,8 +244,8 @@ class _Login:
             statements = self._statements(case, passwords.verifier(admin, new, kind), ctx)
             ctx.require_time()
             self._change(admin, statements, case, new, ctx)
-            inside = [one for one in inheritance.changes(case) if one.database is not None]
-            cases.carry(self._server, admin, inside, ctx, doing)
+            inside = [one for one in profile_transfer.changes(case) if one.database is not None]
+            login_pair.carry(self._server, admin, inside, ctx, doing)
 
     def _change(
         self,
@@ -260,7 +264,7 @@ class _Login:
         preflight.require_ready(self._server, admin, in_place, dbname=self._options.login_dbname)
 
     def _case(self, admin: Connection, new: str, old: str | None) -> Case:
-        return cases.read(
+        return login_pair.read(
             self._server,
             admin,
             name=new,
@@ -273,7 +277,7 @@ class _Login:
 
     def _obstacles(self, case: Case) -> list[Obstacle]:
         """Return what keeps a rotation from ending well, known before its first statement."""
-        return inheritance.obstacles(case)
+        return profile_transfer.obstacles(case)
 
     def _require_ours(self, role: Role | Profile | None, ctx: StepContext) -> None:
         """P9: what rotator did not create or adopt is not touched."""
@@ -290,7 +294,7 @@ class _Login:
 
     def _inherited(self, case: Case) -> list[sql.Composed]:
         """Return the statements that make the next login equal the old one, in the cluster as a whole."""
-        return [one.statement for one in inheritance.changes(case) if one.database is None]
+        return [one.statement for one in profile_transfer.changes(case) if one.database is None]
 
     def _password(
         self, case: Case, verifier: Secret, ctx: StepContext, *, may_log_in: bool = False
@@ -315,9 +319,9 @@ class _Login:
         if current is not None:
             case = self._case(admin, current, old.name)
             if case.new is not None:
-                kept = inheritance.to_others(case)
-                cases.carry(self._server, admin, kept, ctx, f"revoking login {old.name!r}")
-        ending.drop(self._server, admin, old, ctx, heir=group)
+                kept = profile_transfer.to_others(case)
+                login_pair.carry(self._server, admin, kept, ctx, f"revoking login {old.name!r}")
+        drop_role.drop(self._server, admin, old, ctx, heir=group)
 
 
 class NewUser(_Login):
@@ -346,7 +350,9 @@ class NewUser(_Login):
             self._require_ours(role, ctx)
             require_not_current(role.name, ctx)
             stays = role.name == self._options.group
-            ending.close(self._server, admin, role, ctx, end_sessions=ctx.end_sessions, stays=stays)
+            drop_role.close(
+                self._server, admin, role, ctx, end_sessions=ctx.end_sessions, stays=stays
+            )
             if not stays:
                 self._end(admin, role, ctx)
 
@@ -357,8 +363,8 @@ class NewUser(_Login):
             if role is None or role.mark != Mark(secret=ctx.secret, rotation=ctx.rotation_id):
                 return
             require_not_current(role.name, ctx)
-            ending.close(self._server, admin, role, ctx, end_sessions=True, stays=False)
-            ending.drop(self._server, admin, role, ctx, heir=self._options.group)
+            drop_role.close(self._server, admin, role, ctx, end_sessions=True, stays=False)
+            drop_role.drop(self._server, admin, role, ctx, heir=self._options.group)
 
     def _check(self, options: SecretOptions) -> None:
         if options.group is None:
@@ -412,7 +418,9 @@ class AlternatingUsers(_Login):
                 return
             self._require_ours(role, ctx)
             require_not_current(role.name, ctx)
-            ending.close(self._server, admin, role, ctx, end_sessions=ctx.end_sessions, stays=True)
+            drop_role.close(
+                self._server, admin, role, ctx, end_sessions=ctx.end_sessions, stays=True
+            )
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Put the other login back to waiting; drop it when this rotation made it."""
@@ -424,10 +432,10 @@ class AlternatingUsers(_Login):
             )
             if role is None or not ours or (ctx.current and ctx.current.username == role.name):
                 return
-            ending.close(self._server, admin, role, ctx, end_sessions=True, stays=True)
+            drop_role.close(self._server, admin, role, ctx, end_sessions=True, stays=True)
             if role.mark == Mark(secret=ctx.secret, rotation=ctx.rotation_id):
                 heir = self._options.group or (ctx.current.username if ctx.current else None)
-                ending.drop(self._server, admin, role, ctx, heir=heir)
+                drop_role.drop(self._server, admin, role, ctx, heir=heir)
 
     def _check(self, options: SecretOptions) -> None:
         require_pair(options.users)
@@ -512,7 +520,7 @@ class SingleUser(_Login):
         if isinstance(connection, NotConnected):
             return  # what is served is rejected already: that is why somebody rotates
         try:
-            checks = parity.try_work(
+            checks = comparison.try_work(
                 connection, self._server.where, self._privileges, self._options.probes
             )
         finally:
@@ -547,7 +555,7 @@ class SingleUser(_Login):
         return passed(new.username, [Check(name="login", ok=True, detail=detail)])
 
     def _accepts(self, credential: Credential, ctx: StepContext) -> bool:
-        return proving.accepts(self._server, credential, self._options, ctx)
+        return login_check.accepts(self._server, credential, self._options, ctx)
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Set the current password again; drop the login when this rotation made it."""
@@ -567,8 +575,8 @@ class SingleUser(_Login):
                         _set_password(role.name, verifier, exists=True, may_log_in=role.can_login)
                     )
             elif role.mark == Mark(secret=ctx.secret, rotation=ctx.rotation_id):
-                ending.close(self._server, admin, role, ctx, end_sessions=True, stays=False)
-                ending.drop(self._server, admin, role, ctx, heir=self._options.group)
+                drop_role.close(self._server, admin, role, ctx, end_sessions=True, stays=False)
+                drop_role.drop(self._server, admin, role, ctx, heir=self._options.group)
 
     def _check(self, options: SecretOptions) -> None:
         _ = options

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from rotations.valkey.failures import brief, translated
+from rotations.valkey.errors import brief, translated
 from rotations.valkey.users import Mark, User, Users, hash_of
 from rotations.valkey.wire import Said
 from rotator.api import (
@@ -135,9 +135,9 @@ class Login:
 
     def examine(self, current: Credential | None, ctx: StepContext) -> list[Finding]:
         """Look whether a rotation could begin, and what would not last. It saves the users as they are."""
-        from rotations.valkey import examine  # noqa: PLC0415 # only `doctor` needs it
+        from rotations.valkey import doctor  # noqa: PLC0415 # only `doctor` needs it
 
-        return examine.findings(self, self._server, current, self._probes, ctx)
+        return doctor.findings(self, self._server, current, self._probes, ctx)
 
     def obstacles(
         self,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from rotations.valkey.failures import TOO_OLD, brief, translated
+from rotations.valkey.errors import TOO_OLD, brief, translated
 from rotations.valkey.options import DEFAULT, Place
 from rotations.valkey.users import User, Users, hash_of
 from rotations.valkey.wire import NotRespError, Said, number, pairs, texts

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from rotations.valkey.failures import brief, is_refusal, translated, unreachable
+from rotations.valkey.errors import brief, is_refusal, translated, unreachable
 from rotations.valkey.nodes import Node, place_of
 from rotations.valkey.options import Place
 from rotations.valkey.wire import Limit, Link, NoTlsError, NotRespError, Said, pairs

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
-from rotations.vault_database.failures import Failure, kind
+from rotations.vault_database.errors import Failure, kind
 from rotator.api import Denied, StepError, Transient, Unknown, UsageError
 
 if TYPE_CHECKING:

@@ -31,8 +31,8 @@ from rotator.api import (
     seconds_left,
 )
 from rotator.backends import manifest
+from rotator.backends.encryption import Keys, Sealed
 from rotator.backends.manifest import KeptEntry, Manifest, VersionEntry
-from rotator.backends.sealing import Keys, Sealed
 
 if find_spec("cryptography") is None:
     # It is imported when a value is sealed or opened: too late to say what is missing.

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 from rotator.api import Denied, RotatorError, Unavailable
-from rotator.backends.sealing import Sealed
+from rotator.backends.encryption import Sealed
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from rotator.backends.sealing import Keys
+    from rotator.backends.encryption import Keys
 
 # SQLite's `user_version`: 0 in files without manifests, of rotator 0.1 before its release.
 _FORMAT: Final = 1

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, WithJsonSchema
 
-from rotator.config.wording import wrong
+from rotator.config.errors import wrong
 
 _EXAMPLE: Final = (
     "Five fields: minute, hour, day of month, month, day of week; such as `0 3 * * 6`."

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rotator.config.document import DefaultsDocument
-from rotator.config.wording import validated
+from rotator.config.errors import validated
 
 if TYPE_CHECKING:
-    from rotator.config.fields import Names
     from rotator.config.parsing import Data, Keys
-    from rotator.config.source import Source
+    from rotator.config.positions import Source
+    from rotator.config.types import Names
 
     Entry: TypeAlias = dict[str, Data]
 

@@ -21,7 +21,16 @@ from pydantic import (
 
 from rotator.config import journal_url
 from rotator.config.calendars import CronLine, Day, Zone
-from rotator.config.fields import (
+from rotator.config.daemon_sections import (
+    BreakerDocument,
+    DaemonDocument,
+    LimitsDocument,
+    NotificationDocument,
+    PartnersDocument,
+    Strict,
+)
+from rotator.config.errors import wrong
+from rotator.config.types import (
     BackendName,
     Duration,
     Every,
@@ -31,15 +40,6 @@ from rotator.config.fields import (
     SigningKey,
     known,
 )
-from rotator.config.serving import (
-    BreakerDocument,
-    DaemonDocument,
-    LimitsDocument,
-    NotificationDocument,
-    PartnersDocument,
-    Strict,
-)
-from rotator.config.wording import wrong
 from rotator.core.model import DrainThen, Policy
 
 VERSION: Final = 1

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, Final
 from rotator.config import defaults
 from rotator.config.defaults import Defaults
 from rotator.config.document import VERSION, IncludedDocument
-from rotator.config.fields import NAME
-from rotator.config.source import Source, read
-from rotator.config.watched import Watched, matching
-from rotator.config.wording import validated
+from rotator.config.errors import validated
+from rotator.config.positions import Source, read
+from rotator.config.types import NAME
+from rotator.config.watch import Watched, matching
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rotator.config.fields import Names
     from rotator.config.model import Problem
     from rotator.config.parsing import Data, Keys
+    from rotator.config.types import Names
 
 # Sections whose entries are read one at a time; any of the files may have some of them.
 SECTIONS: Final = ("backends", "targets", "policies", "secrets")

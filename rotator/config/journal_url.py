@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from rotator.config.wording import wrong
+from rotator.config.errors import wrong
 from rotator.core.errors import UsageError
 from rotator.journal import address
 

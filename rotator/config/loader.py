@@ -6,17 +6,17 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotator.config import assembling
 from rotator.config.defaults import KEY, Defaults
 from rotator.config.document import DEFAULT_POLICY, VERSION, Document, JournalDocument
-from rotator.config.entries import Reader
-from rotator.config.fields import BACKEND_NAME, Names
+from rotator.config.errors import validated
 from rotator.config.files import SECTIONS, Files
 from rotator.config.model import ConfigError, JournalSettings, Settings
 from rotator.config.policies import Policies
-from rotator.config.source import read
-from rotator.config.watched import Watched
-from rotator.config.wording import validated
+from rotator.config.positions import read
+from rotator.config.reader import Reader
+from rotator.config.sections import daemon, notifications, partners
+from rotator.config.types import BACKEND_NAME, Names
+from rotator.config.watch import Watched
 from rotator.core.model import Policy
 from rotator.journal import address
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rotator.config.parsing import Data
-    from rotator.config.source import Places
+    from rotator.config.positions import Places
     from rotator.core.ports import BackendPlugin, RotationPlugin
 
 
@@ -53,12 +53,10 @@ def load_file(
     if document is None:
         raise _error(files)
     journal = document.journal or JournalDocument()
-    serving = (
-        assembling.daemon(files, document, journal.url),
-        # A secret that is wrong itself is not missing.
-        assembling.partners(files, document, names_of_secrets),
-        assembling.notifications(files, document),
-    )
+    daemon_settings = daemon(files, document, journal.url)
+    # A secret that is wrong itself is not missing.
+    spacing = partners(files, document, names_of_secrets)
+    subscribers = notifications(files, document)
     if files.problems:
         raise _error(files)
     return Settings(
@@ -75,9 +73,9 @@ def load_file(
         targets=found_targets,
         secrets=found_secrets,
         default_policy=policies.chosen(DEFAULT_POLICY, ("policies",)) or Policy(),
-        daemon=serving[0],
-        partners=serving[1],
-        notifications=serving[2],
+        daemon=daemon_settings,
+        partners=spacing,
+        notifications=subscribers,
     )
 
 

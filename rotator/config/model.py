@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
-from rotator.config.watched import Watched
+from rotator.config.watch import Watched
+from rotator.core.daemon_settings import Duty, Partners, Subscriber
 from rotator.core.errors import UsageError
 from rotator.core.model import Policy
-from rotator.core.serving import Duty, Partners, Subscriber
 from rotator.plugins import near
 
 if TYPE_CHECKING:

@@ -31,13 +31,13 @@ from typing import (
 from pydantic import Field, create_model
 
 from rotator.config.document import Strict
-from rotator.config.fields import Duration, Names, Reference, known
-from rotator.config.wording import validated
+from rotator.config.errors import validated
+from rotator.config.types import Duration, Names, Reference, known
 from rotator.core.errors import UsageError
 
 if TYPE_CHECKING:
     from rotator.config.parsing import Data, Keys
-    from rotator.config.source import Places
+    from rotator.config.positions import Places
 
 _LIKE_A_SECRET: Final = re.compile(
     r"(^|_)(password|passwd|passphrase|token|secret|secret_id|private_key|key|keys)$"

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from rotator.config.calendars import Cron, end_of, start_of
 from rotator.config.document import DEFAULT_POLICY, PolicyDocument, PolicyOverride, WindowDocument
-from rotator.config.fields import Names
-from rotator.config.wording import name_fits, validated
+from rotator.config.errors import name_fits, validated
+from rotator.config.types import Names
 from rotator.core import durations
 from rotator.core.errors import UsageError
 from rotator.core.model import DrainThen, Policy
@@ -21,7 +21,7 @@ from rotator.core.windows import Blackout, Window, Windows
 
 if TYPE_CHECKING:
     from rotator.config.parsing import Data, Keys
-    from rotator.config.source import Places
+    from rotator.config.positions import Places
 
 M = TypeVar("M", bound=BaseModel)
 # How many moments of a cron line are looked at for the shortest period: more than a year of days.

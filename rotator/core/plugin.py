@@ -6,7 +6,7 @@ import inspect
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rotator.core.abilities import abilities_of_rotation
+from rotator.core.capabilities import abilities_of_rotation
 from rotator.core.errors import UsageError
 from rotator.core.ports import ListsMarked, PluginInfo, StrategyInfo
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from rotator.core.serving import Breaking
+    from rotator.core.daemon_settings import Breaking
 
 
 class Breaker:

@@ -14,27 +14,27 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+from rotator.core.daemon_settings import Topic
 from rotator.core.errors import JournalError, RotatorError, Unavailable
 from rotator.core.history import text
-from rotator.core.machine import WaitUntil, decide
 from rotator.core.model import Kind
 from rotator.core.schedule import caught_up, next_due, stable_part, timing
-from rotator.core.serving import Topic
-from rotator.dispatch.faults import Fault
-from rotator.dispatch.lanes import JOURNAL, Job, Lanes, Task, hosts
+from rotator.core.state_machine import WaitUntil, decide
+from rotator.dispatch.outages import Fault
+from rotator.dispatch.ready_queue import JOURNAL, Job, Lanes, Task, hosts
 from rotator.dispatch.worker import Done
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from rotator.core.agenda import Agenda, Opened, Reckoned
+    from rotator.core.daemon_settings import Duty
     from rotator.core.model import Json, Policy
     from rotator.core.ports import Clock, Journal, Log
-    from rotator.core.serving import Duty
-    from rotator.dispatch.faults import Faults
-    from rotator.dispatch.hands import Hands
-    from rotator.dispatch.lanes import Lane
+    from rotator.core.worklist import Agenda, Opened, Reckoned
+    from rotator.dispatch.executor import Hands
+    from rotator.dispatch.outages import Faults
+    from rotator.dispatch.ready_queue import Lane
     from rotator.engine import Engine, ManagedSecret
 
 # How often everything is asked for again, also what should not have changed.

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from rotator.core.daemon_settings import Topic
+from rotator.core.delegated import Followed
 from rotator.core.errors import (
     RETRIED,
     Busy,
@@ -19,21 +21,19 @@ from rotator.core.errors import (
     Unavailable,
     UsageError,
 )
-from rotator.core.led import Followed
 from rotator.core.model import Kind, Outcome, Step
 from rotator.core.schedule import after_partners
-from rotator.core.serving import Topic
 from rotator.core.stopping import Stopped
-from rotator.dispatch.lanes import JOURNAL, Task
+from rotator.dispatch.ready_queue import JOURNAL, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from rotator.core.daemon_settings import Partners
     from rotator.core.model import Json
     from rotator.core.ports import Clock, Journal, Log
-    from rotator.core.serving import Partners
-    from rotator.dispatch.lanes import Job
+    from rotator.dispatch.ready_queue import Job
     from rotator.engine import Engine, Health, ManagedSecret, Result
 
 # After which a secret that another process works on is looked at again.

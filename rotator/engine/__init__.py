@@ -6,20 +6,20 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.commands import unpark_command
+from rotator.core.delegated import Followed
 from rotator.core.durations import write
 from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
-from rotator.core.led import Followed
-from rotator.core.machine import progress
 from rotator.core.model import NO_ROTATION, Kind, NewEvent, Outcome, Planned, Step
 from rotator.core.ports import Explains, TakesTurns
 from rotator.core.schedule import as_data, is_due, retry_data
+from rotator.core.state_machine import progress
 from rotator.engine.copies import Copy
-from rotator.engine.following import Following, is_led
-from rotator.engine.requests import pending
+from rotator.engine.delegated import Following, is_led
+from rotator.engine.delegated_requests import pending
 from rotator.engine.results import Health, Plan, Result, Second, UnprovenSecond
-from rotator.engine.retiring import Retired, Retirement, let_go, renamed, retire
+from rotator.engine.retirement import Retired, Retirement, let_go, renamed, retire
+from rotator.engine.runner import Work, World
 from rotator.engine.steps import ManagedSecret, Steps
-from rotator.engine.work import Work, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,8 +9,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.history import text
-from rotator.core.machine import Direction, progress
 from rotator.core.model import Kind, Step
+from rotator.core.state_machine import Direction, progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

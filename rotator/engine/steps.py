@@ -26,14 +26,14 @@ from rotator.core.errors import (
     UsageError,
 )
 from rotator.core.history import text
-from rotator.core.machine import Direction, progress
+from rotator.core.identifiers import successor
 from rotator.core.model import UNEXPLAINED, Credential, Kind, Policy, Step
-from rotator.core.naming import successor
 from rotator.core.ports import CountsSessions, ExplainsRejections, LocksAccounts, StepContext
 from rotator.core.schedule import as_data, next_due
 from rotator.core.secret import Secret
+from rotator.core.state_machine import Direction, progress
 from rotator.engine.copies import Copies, Copy, same
-from rotator.engine.origins import Contacts, marked
+from rotator.engine.error_origin import Contacts, marked
 from rotator.engine.safety import NOT_SAFE
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
 from rotator.bootstrap import App
+from rotator.core.daemon_settings import Dispatch, Topic
 from rotator.core.errors import JournalBroken, RotatorError
-from rotator.core.serving import Dispatch, Topic
 from rotator.faces.service import SILENT, Generation, Service, tell_systemd
 from rotator.metrics import Standing
 from rotator.notify import Notifier

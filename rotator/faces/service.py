@@ -20,11 +20,11 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from rotator.bootstrap import App, load_settings
 from rotator.config.model import ConfigError
+from rotator.core.daemon_settings import Topic
 from rotator.core.errors import JournalError, RotatorError
 from rotator.core.frames import forget_variables
 from rotator.core.model import Kind
 from rotator.core.observations import Observation, ObservationKind
-from rotator.core.serving import Topic
 from rotator.core.stopping import Stopped
 from rotator.dispatch.worker import topic_of
 from rotator.faces.signals import Signals
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rotator.config import Settings
-    from rotator.config.watched import Watched
-    from rotator.core.agenda import Reckoned
+    from rotator.config.watch import Watched
     from rotator.core.model import Event, Json
     from rotator.core.ports import Log
+    from rotator.core.worklist import Reckoned
 
 _LOOK_AT_FILE: Final = 2.0
 # How often a process reports that it is alive, and after how much silence it is taken for dead.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rotator.config import Settings
-    from rotator.dispatch.lanes import Job
+    from rotator.dispatch.ready_queue import Job
     from rotator.dispatch.worker import Done, Worker
     from rotator.faces.service import Begun
 

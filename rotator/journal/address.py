@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from rotator.core.errors import UsageError
-from rotator.core.hosts import is_local
+from rotator.core.net import is_local
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -28,8 +28,8 @@ from rotator.core.history import (
 from rotator.core.model import Kind
 from rotator.journal import chain, definitions, rows, tables
 from rotator.journal.event_key import KEYED
-from rotator.journal.heads import UNREADABLE, SignedHeads, span
 from rotator.journal.report import AuditReport
+from rotator.journal.signed_heads import UNREADABLE, SignedHeads, span
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from rotator.core.errors import JournalBroken, JournalError
 from rotator.journal import audit, chain, rows, tables
 from rotator.journal.event_key import EventKey, broken, require_chain
-from rotator.journal.heads import KEY, UNREADABLE
+from rotator.journal.signed_heads import KEY, UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from rotator.core.errors import JournalBroken
 from rotator.journal import chain, rows, tables
-from rotator.journal.heads import KEY
+from rotator.journal.signed_heads import KEY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

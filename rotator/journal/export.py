@@ -14,8 +14,8 @@ import sqlalchemy as sa
 
 from rotator.core.errors import UsageError
 from rotator.journal import chain, rows, tables
-from rotator.journal.heads import UNREADABLE
 from rotator.journal.report import AuditReport
+from rotator.journal.signed_heads import UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -7,10 +7,10 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from rotator.core.agenda import Counts, Opened, Reckoned
 from rotator.core.errors import Busy, JournalError, LeaseLost
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
 from rotator.core.model import Event, Kind, Lease
+from rotator.core.worklist import Counts, Opened, Reckoned
 from rotator.journal.chain import canonical, event_hash, stamp
 
 if TYPE_CHECKING:

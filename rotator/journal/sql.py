@@ -22,8 +22,8 @@ from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fo
 from rotator.core.model import LONGEST_LEASE, Event, Kind, Lease
 from rotator.journal import migrate, rows, tables
 from rotator.journal.chain import START, canonical, event_hash
+from rotator.journal.errors import is_without_room, translated
 from rotator.journal.event_key import KEYED, broken, introducing, require_chain
-from rotator.journal.failures import is_without_room, translated
 from rotator.journal.statements import Statements
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from rotator.testing.backend_suite import BackendSuite
     from rotator.testing.crash import Effects, World, assert_survives_crashes
+    from rotator.testing.delegated_suite import LedSuite
     from rotator.testing.fakes import ManualClock, SeededEntropy, step_context
-    from rotator.testing.led_suite import LedSuite
     from rotator.testing.rotation_suite import RotationSuite
 
 __all__ = [

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rotator.core.delegated import Followed, SelfRotating
 from rotator.core.errors import Refused
-from rotator.core.led import Followed, SelfRotating
 from rotator.core.model import Check, Credential, Evidence, Version
 from rotator.core.secret import Secret
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import Conflict, InUse, Refused
-from rotator.core.logins import candidate, next_of_pair, require_not_current, same_login
+from rotator.core.identifiers import successor
 from rotator.core.model import Check, Evidence
-from rotator.core.naming import successor
+from rotator.core.strategies import candidate, next_of_pair, require_not_current, same_login
 
 if TYPE_CHECKING:
     from rotator.core.model import Credential

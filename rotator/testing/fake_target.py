@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import Conflict, Refused
-from rotator.core.naming import POSTGRESQL_NAME_BYTES
+from rotator.core.identifiers import POSTGRESQL_NAME_BYTES
 from rotator.core.session import Session
 
 if TYPE_CHECKING:

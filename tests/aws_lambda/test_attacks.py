@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rotations.postgresql import strategies
-from rotator.backends.aws import led
+from rotator.backends.aws import aws_driven
 from rotator.core.errors import Transient
-from rotator.faces.aws_lambda.memory import Memory, State
+from rotator.faces.aws_lambda.state_tag import Memory, State
 from rotator.journal.log import verify_log
 from rotator.testing.secrets_manager import CURRENT, PENDING, STEPS
 
@@ -261,7 +261,7 @@ def test_in_whatever_order_the_steps_come_what_is_current_logs_in(
     monkeypatch: pytest.MonkeyPatch,
 ):
     """One order after the other; each ends when AWS comes with the right one at last."""
-    monkeypatch.setattr(led, "_LATE", ())
+    monkeypatch.setattr(aws_driven, "_LATE", ())
     if journal == "postgresql":
         world.keep_journal_in(world.server)
     world.secret(masterarn=world.master() if masterarn else None)

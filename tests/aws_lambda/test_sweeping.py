@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.backends.aws.led import STATE_TAG
+from rotator.backends.aws.aws_driven import STATE_TAG
 from rotator.core.errors import Transient, UsageError
-from rotator.faces.aws_lambda.memory import Memory
+from rotator.faces.aws_lambda.state_tag import Memory
 from rotator.testing.secrets_manager import PENDING
 
 if TYPE_CHECKING:

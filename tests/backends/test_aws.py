@@ -25,9 +25,9 @@ from rotator.api import (
     Transient,
     UsageError,
 )
+from rotator.backends.aws.aws_driven import HEAD_TAG, STATE_TAG
 from rotator.backends.aws.backend import PLUGIN, AwsBackend
 from rotator.backends.aws.client import Client
-from rotator.backends.aws.led import HEAD_TAG, STATE_TAG
 from rotator.backends.aws.options import AwsOptions
 from rotator.testing.backend_suite import BackendSuite, credential, publish
 from rotator.testing.secrets_manager import SecretsManager

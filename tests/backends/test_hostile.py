@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from rotator.api import Credential, Denied, Secret, StepError, TooLarge, Unavailable, json_object
 from rotator.backends.aws.backend import AwsBackend
-from rotator.backends.vault.failures import Foreign
+from rotator.backends.vault.errors import Foreign
 from rotator.testing.hostile import HTTP, HostileServer, http_answer, http_saying, saying, within
 from tests.backends.opened import aws, vault
 

@@ -15,8 +15,8 @@ import pytest
 
 from rotator.api import Conflict, Secret, StepError, Transient, Unknown, seconds_left, time_limit
 from rotator.backends.aws.backend import AwsBackend
+from rotator.backends.encryption import Keys, new_key
 from rotator.backends.local import LocalBackend
-from rotator.backends.sealing import Keys, new_key
 from rotator.testing.backend_suite import credential, publish
 from rotator.testing.certificates import make_certificates
 from tests.backends.opened import aws, vault

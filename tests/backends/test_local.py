@@ -30,8 +30,8 @@ from rotator.api import (
     time_limit,
 )
 from rotator.backends import manifest
+from rotator.backends.encryption import Keys, create_key_file, new_key
 from rotator.backends.local import PLUGIN, LocalBackend, LocalOptions
-from rotator.backends.sealing import Keys, create_key_file, new_key
 from rotator.references import Resolver
 from rotator.testing.backend_suite import BackendSuite, credential, publish
 
@@ -671,7 +671,7 @@ import sys
 from pathlib import Path
 from rotator.api import Secret
 from rotator.backends.local import LocalBackend
-from rotator.backends.sealing import Keys
+from rotator.backends.encryption import Keys
 from rotator.testing.backend_suite import publish
 
 backend = LocalBackend("local", Path(sys.argv[1]), Keys([Secret(sys.stdin.readline())]))

@@ -32,7 +32,7 @@ from rotator.api import (
     UsageError,
 )
 from rotator.backends.vault.backend import PLUGIN, VaultBackend
-from rotator.backends.vault.failures import (
+from rotator.backends.vault.errors import (
     MountAbsent,
     NotAllowed,
     NotVersioned,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.config.insertion import line_of
+from rotator.config.editing import line_of
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.core.agenda import Reckoned
+from rotator.core.worklist import Reckoned
 from rotator.faces.cli.serving import describe
 from rotator.faces.service import Begun
 

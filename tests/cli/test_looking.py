@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.backends.sealing import create_key_file
+from rotator.backends.encryption import create_key_file
 from rotator.bootstrap import open_app
 from rotator.core.model import Credential
 from rotator.core.secret import Secret

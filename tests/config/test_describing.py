@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from rotator.config.describing import options_of
+from rotator.config.option_help import options_of
 
 
 class _Colour(Enum):

@@ -61,9 +61,9 @@ def test_only_the_first_hundred_problems_are_shown(tmp_path: Path):
 
 def test_a_file_that_is_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Before it is parsed."""
-    from rotator.config import source
+    from rotator.config import positions
 
-    monkeypatch.setattr(source, "_MOST_BYTES", 2**20)
+    monkeypatch.setattr(positions, "_MOST_BYTES", 2**20)
     file = tmp_path / "rotator.yaml"
     file.write_text("version: 1\n" + "# longer\n" * 200_000)
     with pytest.raises(ConfigError, match="longer than 1 MiB"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rotator.api import Secret
-from rotator.core import machine
+from rotator.core import state_machine
 from rotator.core.model import Credential, Step
 from rotator.engine.steps import Steps
 from rotator.testing.crash import (
@@ -230,15 +230,15 @@ def test_an_engine_that_does_not_look_after_a_lost_answer_is_found(
     monkeypatch: pytest.MonkeyPatch,
 ):
     """Taking a publish whose answer was lost for undone withdraws what consumers read."""
-    failed = machine._failed
+    failed = state_machine._failed
 
-    def careless(state: machine.Progress, event: Event) -> None:
+    def careless(state: state_machine.Progress, event: Event) -> None:
         failed(state, event)
         if event.step is Step.PUBLISH:
             state.maybe_published = False
-            machine._turn_back(state, event)
+            state_machine._turn_back(state, event)
 
-    monkeypatch.setattr(machine, "_failed", careless)
+    monkeypatch.setattr(state_machine, "_failed", careless)
     report = explore_failures(_scenario(partial(fake_world, "new-user")))
     assert "Unknown after backend.publish" in _found(report)
 

@@ -15,8 +15,8 @@ from rotator.api import Credential, Secret
 from rotator.backends.aws.backend import AwsBackend
 from rotator.backends.aws.client import Client
 from rotator.backends.aws.options import AwsOptions
+from rotator.backends.encryption import Keys, new_key
 from rotator.backends.local import LocalBackend
-from rotator.backends.sealing import Keys, new_key
 from rotator.backends.vault.backend import VaultBackend
 from rotator.backends.vault.options import VaultOptions
 from rotator.backends.vault.session import Session

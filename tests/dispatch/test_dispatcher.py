@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rotator.core.daemon_settings import Breaking, Duty, Limits, Partners, Topic
 from rotator.core.errors import Conflict, Denied, JournalError, Transient, Unavailable
 from rotator.core.model import Kind, Outcome, Policy, Step
 from rotator.core.observations import ObservationKind
-from rotator.core.serving import Breaking, Duty, Limits, Partners, Topic
 from rotator.dispatch.breaker import Breaker
 from rotator.dispatch.worker import topic_of
 from rotator.testing.fakes import START

@@ -14,9 +14,9 @@ import pytest
 from rotator.bootstrap import open_app
 from rotator.core.errors import JournalError
 from rotator.core.stopping import Stopped
-from rotator.dispatch import queue as queues
-from rotator.dispatch.lanes import Job, Task
-from rotator.dispatch.queue import Queue, Queued
+from rotator.dispatch import job_queue as queues
+from rotator.dispatch.job_queue import Queue, Queued
+from rotator.dispatch.ready_queue import Job, Task
 from rotator.dispatch.worker import Done
 from rotator.testing.fakes import ListLog, ManualClock
 from rotator.testing.postgres import ScratchPostgres

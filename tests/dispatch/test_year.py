@@ -10,8 +10,8 @@ from itertools import combinations, pairwise
 import pytest
 
 from rotator.config.calendars import Cron
+from rotator.core.daemon_settings import Partners
 from rotator.core.model import Kind, Policy, Step
-from rotator.core.serving import Partners
 from rotator.core.windows import Blackout, Window, Windows
 from rotator.testing.fakes import START
 from tests.dispatch.worlds import Entry, Place

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from rotator.core.daemon_settings import Duty, Partners, Topic
 from rotator.core.model import Policy
-from rotator.core.serving import Duty, Partners, Topic
 from rotator.dispatch.dispatcher import Dispatcher
-from rotator.dispatch.faults import Faults
-from rotator.dispatch.hands import Threads
+from rotator.dispatch.executor import Threads
+from rotator.dispatch.outages import Faults
 from rotator.dispatch.worker import Worker
 from rotator.engine import Engine, ManagedSecret
 from rotator.testing.fake_backend import FakeBackend

@@ -8,9 +8,9 @@ import pytest
 
 from rotations import mysql, postgresql
 from rotator.api import Credential, Secret, StepError
+from rotator.system import SystemClock
 from rotator.testing.fakes import step_context
 from rotator.testing.hostile import MYSQL, POSTGRESQL, HostileServer, within
-from rotator.world import SystemClock
 
 _SECONDS: Final = 0.4
 _ADMIN: Final = Credential(username="admin", password=Secret("a-password-of-the-admin"))

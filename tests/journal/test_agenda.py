@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from rotator.core.agenda import Agenda, Opened
 from rotator.core.model import Kind, NewEvent, Outcome, Step
+from rotator.core.worklist import Agenda, Opened
 from rotator.journal import rows, tables
-from rotator.journal.agenda import SqlAgenda
+from rotator.journal.worklist import SqlAgenda
 from rotator.testing.fake_journal import MemoryJournal
 from rotator.testing.fakes import START
 

@@ -10,10 +10,10 @@ import sqlalchemy as sa
 
 from rotator.core.secret import Secret
 from rotator.journal import audit, chain, definitions
-from rotator.journal.agenda import SqlAgenda
 from rotator.journal.checkpoints import checkpoint
 from rotator.journal.report import AuditReport
 from rotator.journal.sql import SqlJournal
+from rotator.journal.worklist import SqlAgenda
 from rotator.testing.fakes import ManualClock
 from rotator.testing.postgres import ScratchPostgres
 from tests.journal.conftest import NOW, rotate

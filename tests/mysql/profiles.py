@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rotations.mysql import PLUGIN
 from rotations.mysql.options import SecretOptions, TargetOptions
-from rotator import world
+from rotator import system
 from rotator.api import Credential, Secret, StepError
 from rotator.testing.certificates import make_certificates
 from rotator.testing.fakes import ListLog, step_context
@@ -99,8 +99,8 @@ class Ground:
             current=current,
             adopted=frozenset({self.name, self.other}),
             log=self.log,
-            entropy=world.SystemEntropy(),
-            clock=world.SystemClock(),
+            entropy=system.SystemEntropy(),
+            clock=system.SystemClock(),
         )
 
     def examined(self, strategy: str) -> list[Finding]:

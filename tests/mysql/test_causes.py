@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rotations.mysql import PLUGIN
+from rotations.mysql.failure_causes import is_for
 from rotations.mysql.options import SecretOptions, TargetOptions
-from rotations.mysql.rejections import is_for
 from rotator.api import (
     Credential,
     Denied,

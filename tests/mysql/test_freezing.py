@@ -8,7 +8,7 @@ import pytest
 
 from rotations.mysql.server import Connection
 from rotator.testing.crash import explore_frozen, scenarios
-from rotator.testing.holding import HoldingProxy
+from rotator.testing.holding_proxy import HoldingProxy
 from tests.mysql.worlds import STRATEGIES, effects, worlds
 from tests.sampling import sampled
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from rotator.api import Credential, Secret, StepError
+from rotator.system import SystemClock
 from rotator.testing.fakes import step_context
-from rotator.world import SystemClock
 from tests.house import FIRST, QUICK
 from tests.mysql.dialects import MYSQL, dialect_of, is_let_in
 from tests.mysql.houses import House

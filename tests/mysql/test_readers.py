@@ -10,8 +10,8 @@ import pytest
 from rotations.mysql import PLUGIN
 from rotations.mysql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret, Severity, Transient, UsageError
+from rotator.system import SystemClock
 from rotator.testing.fakes import step_context
-from rotator.world import SystemClock
 from tests.mysql.dialects import MARIADB, MYSQL, Dialect, is_let_in
 
 if TYPE_CHECKING:

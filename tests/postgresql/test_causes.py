@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from rotations.postgresql import PLUGIN
-from rotations.postgresql.failures import meaning
+from rotations.postgresql.errors import meaning
 from rotations.postgresql.options import SecretOptions, TargetOptions
 from rotator.api import (
     Conflict,
@@ -26,10 +26,10 @@ from rotator.api import (
     Unknown,
     UsageError,
 )
+from rotator.system import SystemClock
 from rotator.testing.certificates import make_certificates
 from rotator.testing.fakes import step_context
 from rotator.testing.postgres import ScratchPostgres
-from rotator.world import SystemClock
 from tests.postgresql.test_servers import DEBIAN, needs_debian
 
 if TYPE_CHECKING:

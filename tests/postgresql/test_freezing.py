@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from rotator.testing.crash import explore_frozen, scenarios
-from rotator.testing.holding import HoldingProxy
+from rotator.testing.holding_proxy import HoldingProxy
 from tests.postgresql.worlds import STRATEGIES, effects, worlds
 from tests.sampling import sampled_pairs
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from rotations.postgresql import links
-from rotations.postgresql.links import Link
+from rotations.postgresql import connection
+from rotations.postgresql.connection import Link
 from rotations.postgresql.options import TargetOptions
 from rotations.postgresql.server import Server
 from rotator.api import Credential, Secret, Unavailable
@@ -103,8 +103,8 @@ def test_a_pooler_that_drops_what_the_login_asks_for_changes_nothing(
 ):
     """The first statement asks for it again."""
     house.sql(f"ALTER DATABASE {house.dbname} OWNER TO {house.group}")
-    admin, real = admins["super"], links.connect
-    monkeypatch.setattr(links, "connect", lambda given, seconds: real({k: v for k, v in given.items() if k != "options"}, seconds))  # fmt: skip
+    admin, real = admins["super"], connection.connect
+    monkeypatch.setattr(connection, "connect", lambda given, seconds: real({k: v for k, v in given.items() if k != "options"}, seconds))  # fmt: skip
     planted = plants.plant(house.server, house.dbname, admin.username, owner=house.group)
     try:
         rotate_all(house, admin, ["new-user"])

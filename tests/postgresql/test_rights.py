@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from rotations.postgresql import reach
+from rotations.postgresql import effective_rights
 from rotator.core.model import Kind, Outcome, Step
 from tests.postgresql.conftest import House
 
@@ -66,6 +66,6 @@ def test_what_is_reached_follows_the_options_of_each_grant(
     house.sql(f"CREATE ROLE {far}; CREATE ROLE {between}; CREATE ROLE {login} IN ROLE {between}")
     house.sql(f"GRANT {far} TO {between} {granted}")
     with house.server.connect(house.dbname) as admin:
-        found = reach.read(admin, [login])[login]  # type: ignore[arg-type] # of another kind
+        found = effective_rights.read(admin, [login])[login]  # type: ignore[arg-type] # of another kind
     assert {kind for kind, role in found if role == far} == expected
     assert {kind for kind, role in found if role == between} == {"rights of", "may act as"}

@@ -15,10 +15,10 @@ import pytest
 from rotations.postgresql import PLUGIN
 from rotations.postgresql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret, Transient, Unavailable, Unknown
+from rotator.system import SystemClock
 from rotator.testing.fakes import step_context
-from rotator.testing.holding import HoldingProxy
+from rotator.testing.holding_proxy import HoldingProxy
 from rotator.testing.postgres import ScratchPostgres
-from rotator.world import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -142,9 +142,9 @@ def test_a_name_server_that_is_silent_costs_no_more_than_the_step(
     rotation: Callable[..., Rotation], monkeypatch: pytest.MonkeyPatch
 ):
     """The look-up of a host's name is outside of every limit of libpq's."""
-    from rotations.postgresql import links
+    from rotations.postgresql import connection
 
-    monkeypatch.setattr(links.socket, "getaddrinfo", lambda *_, **__: time.sleep(6) or [])
+    monkeypatch.setattr(connection.socket, "getaddrinfo", lambda *_, **__: time.sleep(6) or [])
     with _within(_MOST), pytest.raises(Transient):
         _ = rotation(host="db.example.org", sslmode="disable").probe(_NEW, _ctx())
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from rotations.postgresql import PLUGIN
 from rotations.postgresql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret
+from rotator.system import SystemClock, SystemEntropy
 from rotator.testing.fakes import step_context
-from rotator.world import SystemClock, SystemEntropy
 
 if TYPE_CHECKING:
     from rotator.api import Evidence, Finding, Planned, StepContext

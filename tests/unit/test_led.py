@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rotator.core.daemon_settings import Duty, Topic
 from rotator.core.errors import Denied, NotDue, Transient
 from rotator.core.model import Credential, Kind, Policy, Version
 from rotator.core.secret import Secret
-from rotator.core.serving import Duty, Topic
 from rotator.dispatch.worker import topic_of
 from rotator.engine import Engine, ManagedSecret
 from rotator.testing.crash import (
@@ -24,9 +24,9 @@ from rotator.testing.crash import (
     led_scenarios,
     led_world,
 )
+from rotator.testing.delegated_suite import LedSuite
 from rotator.testing.fake_engine import FakeEngine, FakeFollowed
 from rotator.testing.fakes import ListLog, SeededEntropy
-from rotator.testing.led_suite import LedSuite
 from tests.dispatch.worlds import Entry, Place
 
 if TYPE_CHECKING:

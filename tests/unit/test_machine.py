@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.core.machine import Finish, Run, WaitUntil, decide
 from rotator.core.model import Event, Kind, Outcome, Policy, Step
+from rotator.core.state_machine import Finish, Run, WaitUntil, decide
 from rotator.engine.safety import after_failure, after_undo
 from rotator.testing.fakes import START
 
 if TYPE_CHECKING:
-    from rotator.core.machine import Decision
     from rotator.core.model import Json
+    from rotator.core.state_machine import Decision
 
 _POLICY = Policy(
     attempts=4, cycles=3, backoff=timedelta(seconds=1), backoff_cap=timedelta(minutes=5)

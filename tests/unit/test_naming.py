@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rotator.core.naming import POSTGRESQL_NAME_BYTES, fit, new_id, successor
+from rotator.core.identifiers import POSTGRESQL_NAME_BYTES, fit, new_id, successor
+from rotator.system import SystemEntropy
 from rotator.testing.fakes import SeededEntropy
-from rotator.world import SystemEntropy
 
 _BASES = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=0, max_size=80)
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rotator import notify
+from rotator.core.daemon_settings import Subscriber, Topic
 from rotator.core.errors import UsageError
 from rotator.core.secret import Secret
-from rotator.core.serving import Subscriber, Topic
 from rotator.notify import Notifier, signature
 from rotator.testing.fakes import ListLog
 from rotator.testing.hostile import HTTP, HostileServer, within

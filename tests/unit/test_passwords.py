@@ -21,8 +21,8 @@ from rotator.core.passwords import (
     MINIMUM_BITS,
     PasswordPolicy,
 )
+from rotator.system import SystemEntropy
 from rotator.testing.fakes import SeededEntropy
-from rotator.world import SystemEntropy
 
 _TINY_ALPHABETS = st.text(alphabet="abAB12-_!", min_size=1, max_size=5)
 _CLASSES = (string.ascii_lowercase, string.ascii_uppercase, string.digits)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator import world
+from rotator import system
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,12 +47,12 @@ def _name(child: subprocess.Popen[str]) -> str:
 
 def test_a_living_process_is_not_dead(child: subprocess.Popen[str]):
     """Its lease is respected."""
-    assert not world.is_dead(_name(child))
+    assert not system.is_dead(_name(child))
 
 
 def test_this_process_is_not_dead():
     """Two engines in one process do not take each other's lease."""
-    assert not world.is_dead(world.holder())
+    assert not system.is_dead(system.holder())
 
 
 def test_a_process_that_was_killed_is_dead(child: subprocess.Popen[str]):
@@ -60,7 +60,7 @@ def test_a_process_that_was_killed_is_dead(child: subprocess.Popen[str]):
     name = _name(child)
     child.kill()
     child.wait()
-    assert world.is_dead(name)
+    assert system.is_dead(name)
 
 
 def test_a_zombie_is_dead(child: subprocess.Popen[str]):
@@ -69,14 +69,14 @@ def test_a_zombie_is_dead(child: subprocess.Popen[str]):
     child.kill()
     # Waits for the end and leaves the zombie where it is.
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    assert world.is_dead(name)
+    assert system.is_dead(name)
 
 
 def test_a_reused_process_number_is_told_apart(child: subprocess.Popen[str]):
     """Another process with the number of a dead one has another start time."""
     boot, namespace, pid, start, drawn = _name(child).split("/")
     earlier = "/".join((boot, namespace, pid, str(int(start) - 1), drawn))
-    assert world.is_dead(earlier)
+    assert system.is_dead(earlier)
 
 
 @pytest.mark.parametrize("part", [0, 1], ids=["another boot or machine", "another container"])
@@ -86,7 +86,7 @@ def test_a_process_elsewhere_is_never_known_to_be_dead(child: subprocess.Popen[s
     child.kill()
     child.wait()
     parts[part] = "elsewhere"
-    assert not world.is_dead("/".join(parts))
+    assert not system.is_dead("/".join(parts))
 
 
 @pytest.mark.parametrize(
@@ -95,15 +95,15 @@ def test_a_process_elsewhere_is_never_known_to_be_dead(child: subprocess.Popen[s
 )
 def test_a_name_that_we_did_not_make_is_never_dead(name: str):
     """Anything else that is found in a journal is left in peace."""
-    assert not world.is_dead(name)
+    assert not system.is_dead(name)
 
 
 def test_a_number_that_is_none_is_never_dead():
     """Right machine, nonsense for a process number."""
-    boot, namespace, _, start, drawn = world.holder().split("/")
-    assert not world.is_dead(f"{boot}/{namespace}/-1/{start}/{drawn}")
-    assert not world.is_dead(f"{boot}/{namespace}/{10**30}/{start}/{drawn}")
-    assert not world.is_dead(f"{boot}/{namespace}/²/{start}/{drawn}")
+    boot, namespace, _, start, drawn = system.holder().split("/")
+    assert not system.is_dead(f"{boot}/{namespace}/-1/{start}/{drawn}")
+    assert not system.is_dead(f"{boot}/{namespace}/{10**30}/{start}/{drawn}")
+    assert not system.is_dead(f"{boot}/{namespace}/²/{start}/{drawn}")
 
 
 def test_a_process_that_proc_hides_is_not_dead(
@@ -111,27 +111,27 @@ def test_a_process_that_proc_hides_is_not_dead(
 ):
     """With `hidepid` another user's process is not to be seen in /proc, and lives all the same."""
     name = _name(child)
-    monkeypatch.setattr(world, "_start_time", lambda _pid: None)
-    assert not world.is_dead(name)
+    monkeypatch.setattr(system, "_start_time", lambda _pid: None)
+    assert not system.is_dead(name)
     child.kill()
     child.wait()
-    assert world.is_dead(name)
+    assert system.is_dead(name)
 
 
 def test_where_the_machine_cannot_be_told_nobody_is_dead(monkeypatch: pytest.MonkeyPatch):
     """Without a pid namespace or a start time, a process number means nothing."""
-    boot, namespace, pid, _, drawn = world.holder().split("/")
-    monkeypatch.setattr(world, "_namespace", lambda: "?")
-    assert not world.is_dead(f"{boot}/?/{pid}/1/{drawn}")
-    monkeypatch.setattr(world, "_start_time", lambda _pid: None)
-    assert world.holder().split("/")[3] == "?"
-    assert not world.is_dead(f"{boot}/{namespace}/{pid}/?/{drawn}")
+    boot, namespace, pid, _, drawn = system.holder().split("/")
+    monkeypatch.setattr(system, "_namespace", lambda: "?")
+    assert not system.is_dead(f"{boot}/?/{pid}/1/{drawn}")
+    monkeypatch.setattr(system, "_start_time", lambda _pid: None)
+    assert system.holder().split("/")[3] == "?"
+    assert not system.is_dead(f"{boot}/{namespace}/{pid}/?/{drawn}")
 
 
 def test_every_holder_has_a_name_of_its_own():
     """Also two threads of one process."""
     names: list[str] = []
-    threads = [threading.Thread(target=lambda: names.append(world.holder())) for _ in range(20)]
+    threads = [threading.Thread(target=lambda: names.append(system.holder())) for _ in range(20)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -141,7 +141,7 @@ def test_every_holder_has_a_name_of_its_own():
 
 def test_the_actor_names_the_face_and_the_host():
     """What the journal tells of who did it."""
-    said = world.actor("cli")
+    said = system.actor("cli")
     assert said.startswith("cli:")
     assert "@" in said
 
@@ -152,13 +152,13 @@ def test_an_actor_without_a_user_is_told_by_number(monkeypatch: pytest.MonkeyPat
     def nobody() -> str:
         raise KeyError
 
-    monkeypatch.setattr(world.getpass, "getuser", nobody)
-    assert world.actor("daemon").startswith(f"daemon:uid {os.getuid()}@")
+    monkeypatch.setattr(system.getpass, "getuser", nobody)
+    assert system.actor("daemon").startswith(f"daemon:uid {os.getuid()}@")
 
 
 def test_the_clock_is_in_utc_and_goes_on():
     """Aware, in UTC, and monotonic."""
-    clock = world.SystemClock()
+    clock = system.SystemClock()
     assert clock.now().tzinfo is UTC
     assert abs(clock.now() - datetime.now(UTC)).total_seconds() < 5
     before = clock.monotonic()
@@ -168,7 +168,7 @@ def test_the_clock_is_in_utc_and_goes_on():
 
 def test_chance_stays_below_its_limit():
     """Every number below the limit comes up, none at or above it."""
-    entropy = world.SystemEntropy()
+    entropy = system.SystemEntropy()
     assert {entropy.below(3) for _ in range(500)} == {0, 1, 2}
     assert len(entropy.token(16)) == 16
     assert entropy.token(16) != entropy.token(16)

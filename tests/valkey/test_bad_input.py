@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rotations.valkey import PLUGIN
-from rotations.valkey.failures import NEEDED
+from rotations.valkey.errors import NEEDED
 from rotations.valkey.options import Place, SecretOptions, TargetOptions
 from rotator.api import Conflict, Credential, Denied, Secret, UsageError
 from rotator.core.model import Outcome, Severity

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rotations.valkey.failures import translated
+from rotations.valkey.errors import translated
 from rotations.valkey.wire import Said
 from rotator.api import Credential, Secret, StepError, Transient, Unavailable
 from rotator.testing.fakes import step_context

@@ -10,10 +10,10 @@ import pytest
 
 from rotations.valkey.wire import Link
 from rotator.api import Credential, Secret, StepError
+from rotator.system import SystemClock
 from rotator.testing.crash import explore_frozen, scenarios
 from rotator.testing.fakes import step_context
-from rotator.testing.holding import HoldingProxy
-from rotator.world import SystemClock
+from rotator.testing.holding_proxy import HoldingProxy
 from tests.sampling import sampled
 from tests.valkey.house import House
 from tests.valkey.worlds import STRATEGIES, effects, worlds

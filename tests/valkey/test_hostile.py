@@ -12,9 +12,9 @@ from rotations.valkey import PLUGIN
 from rotations.valkey.options import Place, SecretOptions, TargetOptions
 from rotations.valkey.wire import Limit, Link, NotRespError, Said
 from rotator.api import Credential, RotatorError, Secret, StepError
+from rotator.system import SystemClock
 from rotator.testing.fakes import step_context
 from rotator.testing.hostile import ANOTHER, RESP, HostileServer, saying, within
-from rotator.world import SystemClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rotator.testing.crash import World, explore, explore_failures, led_scenarios
-from rotator.testing.led_suite import LedSuite
+from rotator.testing.delegated_suite import LedSuite
 from tests.vault_database.worlds import OPTIONS, Shop, target
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rotations.vault_database.failures import Failure, kind
+from rotations.vault_database.errors import Failure, kind
 from rotator.api import Answer
 
 _RETRIES = "unable to finish rotating credentials; retries will continue in the background but it is also safe to retry manually: "

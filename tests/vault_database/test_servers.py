@@ -18,7 +18,7 @@ from rotator.backends.vault import PLUGIN as VAULT
 from rotator.backends.vault.options import AuthOptions, VaultOptions
 from rotator.bootstrap import initialise
 from rotator.testing.crash import World
-from rotator.testing.led_suite import LedSuite
+from rotator.testing.delegated_suite import LedSuite
 from rotator.testing.mariadb import PACKAGES, ScratchMariaDB, is_installed
 from tests.cli.real import Real
 from tests.vault_database.worlds import (

@@ -31,11 +31,11 @@ from rotator.api import (
     seconds_left,
 )
 from rotator.backends import templates
-from rotator.backends.answers import Malformed, part, table, texts
 from rotator.backends.aws import policy
 from rotator.backends.aws.client import Answer, Client
 from rotator.backends.aws.options import AwsOptions
-from rotator.backends.limits import within_timeout
+from rotator.backends.responses import Malformed, part, table, texts
+from rotator.backends.timeouts import within_timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -34,8 +34,8 @@ from rotator.api import (
     json_object,
     seconds_left,
 )
-from rotator.backends.answers import Malformed
-from rotator.backends.limited_http import Limited, budget, is_too_long
+from rotator.backends.bounded_http import Limited, budget, is_too_long
+from rotator.backends.responses import Malformed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,8 +14,8 @@ from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from rotator.api import TooLarge, json_object, split_address
-from rotator.backends.answers import Excessive, Malformed, part
-from rotator.backends.limited_http import Limited
+from rotator.backends.bounded_http import Limited
+from rotator.backends.responses import Excessive, Malformed, part
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

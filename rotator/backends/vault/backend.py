@@ -27,10 +27,10 @@ from rotator.api import (
     abilities_of_backend,
 )
 from rotator.backends import templates
-from rotator.backends.answers import Malformed, part, table, texts
-from rotator.backends.limits import within_timeout
+from rotator.backends.responses import Malformed, part, table, texts
+from rotator.backends.timeouts import within_timeout
 from rotator.backends.vault import policy
-from rotator.backends.vault.failures import (
+from rotator.backends.vault.errors import (
     CasMismatch,
     MountAbsent,
     NotAllowed,

@@ -14,10 +14,10 @@ import requests
 from hvac import exceptions
 
 from rotator.api import Answer, Secret, Transient, Unavailable, seconds_left
-from rotator.backends.answers import Malformed, part, table
-from rotator.backends.limited_http import budget
+from rotator.backends.bounded_http import budget
+from rotator.backends.responses import Malformed, part, table
 from rotator.backends.vault.adapter import RedirectRefused, VaultAdapter, VaultSession
-from rotator.backends.vault.failures import Foreign, MountAbsent, is_mount_absent, said, translated
+from rotator.backends.vault.errors import Foreign, MountAbsent, is_mount_absent, said, translated
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from rotator import world
+from rotator import system
 from rotator.core.errors import UsageError
 from rotator.core.model import Step
 from rotator.core.secret import Secret
@@ -113,4 +113,4 @@ def require_account(asked: Event | Sweep, context: Any) -> None:
 
 def request_of(context: Any) -> str:
     """Return what tells this invocation from every other."""
-    return str(getattr(context, "aws_request_id", "") or world.holder())
+    return str(getattr(context, "aws_request_id", "") or system.holder())

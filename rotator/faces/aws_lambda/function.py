@@ -9,24 +9,24 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from rotator import world
-from rotator.backends.aws import led
+from rotator import system
+from rotator.backends.aws import aws_driven
+from rotator.backends.aws.aws_driven import LedBackend
 from rotator.backends.aws.backend import CURRENT, PENDING
 from rotator.backends.aws.client import Client, NotAllowed
-from rotator.backends.aws.led import LedBackend
 from rotator.backends.aws.options import AwsOptions
 from rotator.core.errors import Denied, NotDue, RotatorError, Transient, UsageError
 from rotator.core.model import Kind, Outcome, Step
 from rotator.core.ports import StepContext
 from rotator.engine import Engine, ManagedSecret
-from rotator.faces.aws_lambda import lines
+from rotator.faces.aws_lambda import json_log
 from rotator.faces.aws_lambda import settings as environment
-from rotator.faces.aws_lambda.admins import Master, Own, tags_of
-from rotator.faces.aws_lambda.described import Described, Operators, check_pending, described
+from rotator.faces.aws_lambda.credentials import Master, Own, tags_of
 from rotator.faces.aws_lambda.events import Event, request_of, require_account, sound, swept
-from rotator.faces.aws_lambda.memory import Memory
-from rotator.faces.aws_lambda.reader import on_reader
-from rotator.faces.aws_lambda.recalled import REASON, recall
+from rotator.faces.aws_lambda.read_replica import on_reader
+from rotator.faces.aws_lambda.replay import REASON, recall
+from rotator.faces.aws_lambda.secret_json import Described, Operators, check_pending, described
+from rotator.faces.aws_lambda.state_tag import Memory
 from rotator.journal.log import Head, LogJournal
 
 if TYPE_CHECKING:
@@ -110,11 +110,11 @@ class Function:
         )
         self._settings: Settings = settings
         self._environ: Mapping[str, str] = environ
-        self._clock: world.SystemClock = world.SystemClock()
+        self._clock: system.SystemClock = system.SystemClock()
         self._client: Client = Client(options)
         self._backend: LedBackend = LedBackend(_BACKEND, options, self._client)
-        self._line: Callable[[str], None] = line or lines.write
-        self._log: Log = log or lines.Lines(environ.get("ROTATOR_LOG_LEVEL") or "info")
+        self._line: Callable[[str], None] = line or json_log.write
+        self._log: Log = log or json_log.Lines(environ.get("ROTATOR_LOG_LEVEL") or "info")
         self._sql: SqlJournal | None = None
         self._engine: Engine | None = None
         self._event_key: EventKey | None = None
@@ -199,7 +199,7 @@ class Function:
                 safety="Nothing was changed.",
                 hint="Ask for another rotation: aws secretsmanager rotate-secret",
             )
-        if led.PREVIOUS in labels:
+        if aws_driven.PREVIOUS in labels:
             # Its password was replaced since; perhaps because somebody knew it.
             self._backend.discard(asked.arn, asked.token)
             raise UsageError(
@@ -325,7 +325,7 @@ class Function:
             return None
         known = self._known(arn, about)
         opened, under_way = self._opened(known), known.under_way()
-        if under_way is not None and led.PREVIOUS in known.stages[under_way]:
+        if under_way is not None and aws_driven.PREVIOUS in known.stages[under_way]:
             # Somebody has made another one current since. AWS would begin no rotation any more.
             self._backend.discard(arn, under_way)
             under_way = None
@@ -496,7 +496,7 @@ class Function:
             if closing := closes(events[-1]):
                 longest = min(secret.policy.step_timeout, timedelta(seconds=self._left(call)))
                 memory = replace(memory, busy_until=self._clock.now() + longest + _LOCK)
-            tags = {led.HEAD_TAG: head.text(), led.STATE_TAG: memory.text()}
+            tags = {aws_driven.HEAD_TAG: head.text(), aws_driven.STATE_TAG: memory.text()}
             self._backend.keep_tags(known.arn, tags)
             if closing and self._began(known.arn, token):
                 raise Transient(
@@ -536,15 +536,15 @@ class Function:
         return Engine(
             journal=journal,
             clock=self._clock,
-            entropy=world.SystemEntropy(),
+            entropy=system.SystemEntropy(),
             log=self._log,
-            holder=world.holder,
+            holder=system.holder,
             controlled=self._controlled,
         )
 
     def _look(self, known: _Known, call: _Call) -> StepContext:
         """Return the context of a login that is only tried."""
-        policy, entropy = self._settings.policy, world.SystemEntropy()
+        policy, entropy = self._settings.policy, system.SystemEntropy()
         return StepContext(
             secret=known.name,
             rotation_id="",
@@ -570,7 +570,7 @@ class Function:
                 clock=self._clock,
                 actor=self._actor(),
                 password=self._resolved(password) if password else None,
-                is_dead=world.is_dead,
+                is_dead=system.is_dead,
                 alone=True,
                 key=self._introduced if self._settings.signing_key else None,
             )
@@ -616,8 +616,8 @@ class Function:
             name=str(about["Name"]),
             stages=cast("Mapping[str, list[str]]", about.get("VersionIdsToStages", {})),
             current=current,
-            head=Head.parse(tags.get(led.HEAD_TAG)),
-            memory=Memory.parse(tags.get(led.STATE_TAG)) if self._is_log else None,
+            head=Head.parse(tags.get(aws_driven.HEAD_TAG)),
+            memory=Memory.parse(tags.get(aws_driven.STATE_TAG)) if self._is_log else None,
             about=described(
                 current,
                 Operators(
@@ -631,7 +631,7 @@ class Function:
         """Return the version with the other login of a pair that AWS's template has made."""
         if known.about.strategy != "alternating-users":
             return ()
-        names = (name for name, labels in known.stages.items() if led.PREVIOUS in labels)
+        names = (name for name, labels in known.stages.items() if aws_driven.PREVIOUS in labels)
         version = next(names, None)
         try:
             previous = self._backend.read(known.arn, version) if version else None

@@ -18,7 +18,7 @@ from rotator.core.errors import UsageError
 from rotator.core.json_text import json_object
 from rotator.core.model import DrainThen, Policy
 from rotator.core.passwords import MINIMUM_BITS, PasswordPolicy
-from rotator.faces.aws_lambda.described import OPTIONS_VARIABLE
+from rotator.faces.aws_lambda.secret_json import OPTIONS_VARIABLE
 from rotator.journal import address
 from rotator.plugins import require_strategy
 

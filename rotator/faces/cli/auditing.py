@@ -287,7 +287,7 @@ def _verify_log(run: Run, file: Path, ends: list[str], *, authenticate: bool) ->
             last = "has no event of it" if found is None else f"ends at event {found.seq}"
             report.add(f"secret {name}", f"the log {last}, and its tag says {wanted.seq}")
     _tell(run, report)
-    from rotator.backends.aws.led import HEAD_TAG  # noqa: PLC0415
+    from rotator.backends.aws.aws_driven import HEAD_TAG  # noqa: PLC0415
 
     run.say(f"The end of each chain; the secret's tag {HEAD_TAG} must say the same:")
     run.say(*(f"  {name}: {one.text()}" for name, one in sorted(heads.items())))

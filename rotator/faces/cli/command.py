@@ -15,7 +15,7 @@ from rotator.faces.cli import exits
 from rotator.faces.cli.help_words import PlainCommand
 from rotator.faces.cli.run import CONFIG_VARIABLE, DEFAULT_CONFIG, Run, Shared, show_traceback
 from rotator.faces.cli.screen import Screen
-from rotator.world import forbid_dumps
+from rotator.system import forbid_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -129,7 +129,7 @@ def add(
 def write(run: Run, file: Path, sections: dict[str, dict[str, Entry]]) -> None:
     """Write entries and show the lines."""
     from rotator.config import load  # noqa: PLC0415
-    from rotator.config.insertion import insert, line_of  # noqa: PLC0415
+    from rotator.config.editing import insert, line_of  # noqa: PLC0415
 
     insert(file, sections, load)
     lines = [

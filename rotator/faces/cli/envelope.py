@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rotator.core.history import RotationRecord
     from rotator.core.model import Event, Finding
     from rotator.engine import Health, Plan, Result
-    from rotator.standing import Fleet, Standing
+    from rotator.secret_state import Fleet, Standing
 
 VERSION: Final = 1
 

@@ -141,7 +141,7 @@ def _abilities(plugin: RotationPlugin | BackendPlugin) -> Sequence[type]:
 def _options(declared: type) -> list[envelope.Data]:
     from dataclasses import asdict  # noqa: PLC0415
 
-    from rotator.config.describing import options_of  # noqa: PLC0415 # pydantic takes 100 ms
+    from rotator.config.option_help import options_of  # noqa: PLC0415 # pydantic takes 100 ms
 
     return [asdict(one) for one in options_of(declared)]
 
@@ -220,7 +220,7 @@ def _default(value: object) -> str:
 
 
 def _words(abilities: Iterable[type]) -> str:
-    from rotator.core.abilities import words  # noqa: PLC0415
+    from rotator.core.capabilities import words  # noqa: PLC0415
 
     return ", ".join(words(one) for one in abilities)
 

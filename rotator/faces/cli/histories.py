@@ -9,7 +9,7 @@ from rich.text import Text
 
 from rotator.core.history import text
 from rotator.core.model import Kind
-from rotator.engine.requests import is_led, outcomes
+from rotator.engine.delegated_requests import is_led, outcomes
 from rotator.faces.cli import envelope
 from rotator.faces.cli.screen import at, indented, table
 

@@ -6,11 +6,11 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from rotator.core.daemon_settings import Breaking
 from rotator.core.errors import RETRIED, JournalError, RotatorError, Unavailable
-from rotator.core.serving import Breaking
 from rotator.dispatch.breaker import Breaker
-from rotator.dispatch.faults import Fault, ended_by_command, noted_by_command
-from rotator.dispatch.lanes import JOURNAL, hosts
+from rotator.dispatch.outages import Fault, ended_by_command, noted_by_command
+from rotator.dispatch.ready_queue import JOURNAL, hosts
 from rotator.faces.cli.screen import plural
 
 if TYPE_CHECKING:

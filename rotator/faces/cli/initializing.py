@@ -224,7 +224,7 @@ def _tell_written(run: Run, config: Path, before: set[Path]) -> None:
 def _add_target(run: Run, config: Path, wanted: _Wanted) -> None:
     from rotator.bootstrap import App  # noqa: PLC0415
     from rotator.config import load  # noqa: PLC0415
-    from rotator.config.insertion import preview  # noqa: PLC0415
+    from rotator.config.editing import preview  # noqa: PLC0415
     from rotator.faces.cli.entries import write  # noqa: PLC0415
     from rotator.faces.cli.preparing import findings  # noqa: PLC0415
 
@@ -313,7 +313,7 @@ def _place(settings: Settings, wanted: _Wanted) -> _Place:
 def _sections(config: Path, wanted: _Wanted, place: _Place) -> dict[str, dict[str, Entry]]:
     """Return the entries of the target and of its first secret."""
     from rotator.config import load  # noqa: PLC0415
-    from rotator.config.insertion import preview  # noqa: PLC0415
+    from rotator.config.editing import preview  # noqa: PLC0415
     from rotator.faces.cli.entries import completed  # noqa: PLC0415
 
     url = wanted.url

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rotator.core.led import Followed
+from rotator.core.delegated import Followed
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.command import command
 from rotator.faces.cli.options import Everything, Names, Since, Tags, complete_targets, since_when
 from rotator.faces.cli.run import Run, each
-from rotator.standing import State
+from rotator.secret_state import State
 
 if TYPE_CHECKING:
     from rotator.engine import Health, ManagedSecret

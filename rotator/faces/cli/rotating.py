@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rotator.core.schedule import is_due
-from rotator.engine.requests import pending
+from rotator.engine.delegated_requests import pending
 from rotator.faces.cli import envelope
 from rotator.faces.cli.command import command
 from rotator.faces.cli.driving import drive

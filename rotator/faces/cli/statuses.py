@@ -12,7 +12,7 @@ from rotator.core.model import Severity
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.screen import BAD, at, indented, plural, relative, span, table
 from rotator.plugins import near
-from rotator.standing import State
+from rotator.secret_state import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rotator.bootstrap import App
     from rotator.faces.cli.run import Run
-    from rotator.standing import Fleet, Process, Standing
+    from rotator.secret_state import Fleet, Process, Standing
 
 _SIGNS: Final = {
     **dict.fromkeys((State.GRACE, State.DRAINING, State.ROTATING), "wait"),

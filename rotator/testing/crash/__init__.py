@@ -11,7 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from rotator.testing.crash.exploring import (
+from rotator.testing.crash.delegated import led_scenarios
+from rotator.testing.crash.explorer import (
     explore,
     explore_failures,
     explore_outages,
@@ -19,13 +20,12 @@ from rotator.testing.crash.exploring import (
     explore_strangers,
     explore_takeovers,
 )
-from rotator.testing.crash.freezing import Hold, explore_frozen
-from rotator.testing.crash.led import led_scenarios
+from rotator.testing.crash.frozen_server import Hold, explore_frozen
 from rotator.testing.crash.points import Crash, Point, When
 from rotator.testing.crash.process import POLICY, Process
 from rotator.testing.crash.report import Report, Violation
+from rotator.testing.crash.sandbox import Effects, Tapped, World, fake_world, led_world
 from rotator.testing.crash.scenarios import Scenario, scenarios
-from rotator.testing.crash.worlds import Effects, Tapped, World, fake_world, led_world
 
 __all__ = [
     "POLICY",

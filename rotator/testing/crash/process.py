@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rotator.testing.crash.promises import Promises
-    from rotator.testing.crash.worlds import World
+    from rotator.testing.crash.sandbox import World
 
 # Short, so that waiting in the middle of a call is a handful of lease renewals.
 POLICY: Final = Policy(

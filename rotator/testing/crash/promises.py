@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rotator.core.history import newest_step
 from rotator.core.model import Kind, Outcome, Step
-from rotator.engine.requests import pending
+from rotator.engine.delegated_requests import pending
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rotator.core.history import RotationRecord
     from rotator.core.model import Credential, Event, NewEvent, Policy
     from rotator.testing.crash.points import Point
-    from rotator.testing.crash.worlds import World
+    from rotator.testing.crash.sandbox import World
 
 _LEAVE_THE_TARGET = frozenset({"journal", "backend", "copy"})
 _RESULTS = (Kind.FINISHED, Kind.FAILED, Kind.WAITING)

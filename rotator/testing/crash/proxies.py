@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rotator.core.led import Followed
+from rotator.core.delegated import Followed
 from rotator.core.model import Step
 from rotator.core.ports import CountsSessions, RotatesItself
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from rotator.core.identifiers import new_id
 from rotator.core.model import DrainThen, Outcome, Policy, Step
-from rotator.core.naming import new_id
 from rotator.testing.crash.points import Crash, Point, When
 from rotator.testing.crash.process import POLICY, Process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rotator.testing.crash.worlds import World
+    from rotator.testing.crash.sandbox import World
 
 _DONE: Final = frozenset({Outcome.DONE})
 

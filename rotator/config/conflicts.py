@@ -1,0 +1,115 @@
+"""Secrets that would get in each other's way: one place for two values, one login for two."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from rotator.config.types import PLAIN_SCHEMES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rotator.config.parsing import Data, Keys
+    from rotator.config.positions import Places
+
+_FIXED: Final = tuple(f"{scheme}:" for scheme in PLAIN_SCHEMES)
+# What an option names on the target, where the plugin's metadata does not say so by `claims`.
+_CLAIMS: Final = {"username": "login", "users": "login"}
+
+
+class Collisions:
+    """What the secrets seen so far have taken."""
+
+    def __init__(self, source: Places) -> None:
+        """Problems go to `source`."""
+        self._source: Places = source
+        self._places: dict[tuple[str, ...], tuple[str, Keys]] = {}
+        self._claims: dict[tuple[str, str, str], str] = {}
+
+    def place(self, name: str, entry: dict[str, Data], keeper: str | None = None) -> None:
+        """Note when a secret, or a copy of one, is already kept at the same path of a backend.
+
+        `keeper`: the target that keeps it, where that is its own backend.
+        """
+        if keeper is not None:
+            self._take_within(name, entry, keeper)
+        else:
+            self._take(name, entry, ("secrets", name))
+        copies = entry.get("copies")
+        for number, copy in enumerate(copies if isinstance(copies, list) else ()):
+            if isinstance(copy, dict):
+                self._take(name, copy, ("secrets", name, "copies", number))
+
+    def _take_within(self, name: str, entry: dict[str, Data], keeper: str) -> None:
+        """Note when another secret is the same one of this target: by strategy and path."""
+        place = ("target", keeper, str(entry.get("strategy")), str(entry.get("path", name)))
+        keys = ("secrets", name)
+        first = self._places.setdefault(place, (name, keys))
+        if first[1] != keys:
+            self._source.problem(
+                (*keys, "path") if "path" in entry else keys,
+                f"secret `{first[0]}` is the same one of target `{keeper}`.",
+                "Manage it once: two would rotate it in turn.",
+                at_key=True,
+            )
+
+    def _take(self, name: str, entry: dict[str, Data], keys: Keys) -> None:
+        backend, path = entry.get("backend"), entry.get("path", name)
+        if not isinstance(backend, str) or not isinstance(path, str):
+            return
+        first = self._places.setdefault((backend, path.strip("/")), (name, keys))
+        if first[1] != keys:
+            at = (*keys, "path")
+            self._source.problem(
+                at if self._source.has(at) else keys,
+                f"secret `{first[0]}` is kept at the same path of the same backend.",
+                "Give each secret, and each copy of one, a `path` of its own.",
+                at_key=True,
+            )
+
+    def claim(self, name: str, target: str, options: object, admin: Data) -> None:
+        """Note when another secret, or the target's `admin`, has a login of this secret."""
+        for option, kind, value in _claimed(options):
+            keys = ("secrets", name, "options", option)
+            first = self._claims.setdefault((target, kind, value), name)
+            if first != name:
+                self._source.problem(
+                    keys,
+                    f"secret `{first}` has the same {kind} on target `{target}`: rotating one would"
+                    " break the other.",
+                    f"Give each secret a {kind} of its own.",
+                    at_key=True,
+                )
+            if kind == "login" and value == _fixed_login(admin):
+                self._source.problem(
+                    keys,
+                    f"this login is the admin of target `{target}`, whose password would still be"
+                    " taken from where it is now: rotator would lock itself out.",
+                    "Keep the admin's credential in a backend and name that place under `admin`,"
+                    " or rotate another login.",
+                )
+
+
+def _fixed_login(admin: Data) -> Data:
+    """Return the admin's login if its password comes from where no rotation can change it.
+
+    An admin whose password is taken from a backend may be rotated: the next look finds the new one.
+    """
+    if not isinstance(admin, dict):
+        return None
+    password = admin.get("password")
+    fixed = isinstance(password, str) and password.startswith(_FIXED)
+    return admin.get("username") if fixed else None
+
+
+def _claimed(options: object) -> Iterator[tuple[str, str, str]]:
+    if not dataclasses.is_dataclass(options):
+        return
+    for one in dataclasses.fields(options):
+        kind = cast("str | None", one.metadata.get("claims", _CLAIMS.get(one.name)))
+        value: Any = getattr(options, one.name)
+        if kind:
+            for text in value if isinstance(value, (tuple, list)) else (value,):
+                if isinstance(text, str) and text:
+                    yield one.name, kind, text

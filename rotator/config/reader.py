@@ -1,0 +1,258 @@
+"""Backends, targets and secrets, one entry at a time, with the options that plugins declare.
+
+Each is read as far as it goes even where something else is wrong, so that everything is told at
+once; what is wrong becomes a problem of the source, and the entry is then missing from the result.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeGuard
+
+from rotator.config import options
+from rotator.config.conflicts import Collisions
+from rotator.config.document import (
+    DEFAULT_POLICY,
+    AdminDocument,
+    BackendDocument,
+    SecretDocument,
+    TargetDocument,
+)
+from rotator.config.errors import name_fits, validated
+from rotator.config.model import (
+    AdminSettings,
+    BackendSettings,
+    CopySettings,
+    SecretSettings,
+    TargetSettings,
+)
+from rotator.config.types import NAME, Names
+from rotator.core.errors import UsageError
+from rotator.plugins import near
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from typing import TypeAlias
+
+    from rotator.config.files import Files
+    from rotator.config.parsing import Data, Keys
+    from rotator.config.policies import Policies
+    from rotator.core.model import Credential
+    from rotator.core.ports import BackendPlugin, PluginInfo, RotationPlugin, Target
+
+    Section: TypeAlias = dict[str, Data]
+    Entry: TypeAlias = dict[str, Data]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What a target's plugin declares, and the target itself where its options are right."""
+
+    info: PluginInfo
+    target: Target | None
+
+
+class Reader:
+    """Reads the entries of a configuration."""
+
+    def __init__(self, source: Files, names: Names, base: Path) -> None:
+        """Problems go to `source`; relative paths in options start at `base`."""
+        self._source: Files = source
+        self._names: Names = names
+        self._base: Path = base
+
+    def backends(
+        self, section: Section, find: Callable[[str], BackendPlugin]
+    ) -> dict[str, BackendSettings]:
+        """Return the backends that are right."""
+        found: dict[str, BackendSettings] = {}
+        for name, entry in section.items():
+            keys = ("backends", name)
+            # A backend is opened before any backend is: its own secrets come from elsewhere.
+            right = name_fits(self._source, keys)
+            document = validated(self._source, keys, entry, BackendDocument, Names())
+            kind, rest = _split(entry, "type")
+            info = self._ask(find, kind, (*keys, "type"))
+            chosen = info and self._options(keys, rest, info.target_options, Names())
+            if right and document and chosen is not None:
+                found[name] = BackendSettings(name=name, type=document.type, options=chosen)
+        return found
+
+    def targets(
+        self, section: Section, find: Callable[[str], RotationPlugin]
+    ) -> tuple[dict[str, TargetSettings], dict[str, Kind]]:
+        """Return the targets that are right, and the kinds of those whose plugin is there."""
+        found: dict[str, TargetSettings] = {}
+        kinds: dict[str, Kind] = {}
+        for name, entry in section.items():
+            keys = ("targets", name)
+            right = name_fits(self._source, keys)
+            document = validated(self._source, keys, entry, TargetDocument, self._names)
+            kind, rest = _split(entry, "plugin", "admin")
+            info = self._ask(find, kind, (*keys, "plugin"))
+            if info is None:
+                continue
+            chosen = self._options(keys, rest, info.target_options, self._names)
+            right = self._has_admin(keys, entry, info) and right
+            made = None if chosen is None else find(info.name).target(name, chosen, _nobody)
+            kinds[name] = Kind(info=info, target=made)
+            if right and document and chosen is not None:
+                admin = _admin(document.admin)
+                found[name] = TargetSettings(
+                    name=name, plugin=document.plugin, admin=admin, options=chosen
+                )
+        return found, kinds
+
+    def secrets(
+        self, section: Section, targets: Section, kinds: dict[str, Kind], policies: Policies
+    ) -> dict[str, SecretSettings]:
+        """Return the secrets that are right, taking each out of `section`.
+
+        Ten thousand secrets are thus never held in two forms.
+        """
+        found: dict[str, SecretSettings] = {}
+        collisions = Collisions(self._source)
+        for name in list(section):
+            keys = ("secrets", name)
+            given = section.pop(name)
+            data = self._source.defaults_of(name).under(given, name)
+            right = name_fits(self._source, keys)
+            entry = data if isinstance(data, dict) else {}
+            target = str(entry.get("target"))
+            kind = kinds.get(target)
+            keeps = kind is not None and kind.info.keeps_secrets
+            if keeps:
+                _leave_out_places(entry, given)
+            document = validated(self._source, keys, data, SecretDocument, self._names)
+            collisions.place(name, entry, target if keeps else None)
+            right = self._has_place(keys, entry, kind) and right
+            chosen = kind and self._secret_options(keys, entry, kind)
+            policy = policies.chosen(entry.get("policy", DEFAULT_POLICY), (*keys, "policy"))
+            if chosen is not None:
+                admin = targets.get(target)
+                collisions.claim(
+                    name, target, chosen, admin.get("admin") if isinstance(admin, dict) else None
+                )
+            if right and document and chosen is not None and policy is not None:
+                # Interned, because thousands of secrets name the same few.
+                found[name] = SecretSettings(
+                    name=name,
+                    target=sys.intern(document.target),
+                    backend=sys.intern(document.backend or document.target),
+                    path=document.path or name,
+                    strategy=sys.intern(document.strategy),
+                    options=chosen,
+                    policy=policy,
+                    tags=tuple(map(sys.intern, document.tags)),
+                    copies=tuple(
+                        CopySettings(backend=sys.intern(one.backend), path=one.path or name)
+                        for one in document.copies
+                    ),
+                    kept_by_target=keeps,
+                )
+        return found
+
+    def _has_admin(self, keys: Keys, entry: Data, info: PluginInfo) -> bool:
+        """Return whether there is an `admin` where one is needed, and none elsewhere."""
+        given = isinstance(entry, dict) and entry.get("admin") is not None
+        if info.needs_admin and not given:
+            said = "this key is missing."
+            remedy = (
+                "How rotator logs in: a reference to a credential, or `username` and `password`."
+            )
+            self._source.problem((*keys, "admin"), said, remedy)
+        elif given and not info.needs_admin:
+            said = f"the plugin `{info.name}` has no admin of its own."
+            remedy = "Remove it: nothing would use it."
+            self._source.problem((*keys, "admin"), said, remedy, at_key=True)
+        return given is info.needs_admin
+
+    def _has_place(self, keys: Keys, entry: Entry, kind: Kind | None) -> bool:
+        """Return whether a backend is named where one is needed, and none where the target keeps it."""
+        if kind is None:
+            return False
+        if not kind.info.keeps_secrets:
+            given = entry.get("backend") is not None
+            if not given:
+                said, remedy = "this key is missing.", "Which of `backends` keeps it."
+                self._source.problem((*keys, "backend"), said, remedy)
+            return given
+        for key in ("backend", "copies"):
+            if key in entry:
+                said = f"the target keeps this secret itself (plugin `{kind.info.name}`)."
+                remedy = f"Remove `{key}`: consumers read it where the target serves it."
+                self._source.problem((*keys, key), said, remedy, at_key=True)
+        return not {"backend", "copies"} & set(entry)
+
+    def _secret_options(self, keys: Keys, entry: Entry, kind: Kind) -> object | None:
+        info, strategy = kind.info, entry.get("strategy")
+        known = [one.name for one in info.strategies]
+        if _is_name(strategy) and strategy not in known:
+            self._source.problem(
+                (*keys, "strategy"),
+                f"the plugin `{info.name}` has no such strategy.",
+                f"{near(strategy, known)} It has {', '.join(known) or 'none'}.".strip(),
+            )
+        keys = (*keys, "options")
+        chosen = self._options(keys, entry.get("options", {}), info.secret_options, self._names)
+        if chosen is not None and kind.target is not None and strategy in known:
+            # Only the plugin knows which options a strategy needs; it connects to nothing for it.
+            try:
+                _ = kind.target.rotation(str(strategy), chosen)
+            except UsageError as error:
+                at = keys if "options" in entry else keys[:-1]
+                self._source.problem(at, error.what, error.hint, at_key=True)
+        return chosen
+
+    def _options(self, keys: Keys, data: Data, declared: type, names: Names) -> object | None:
+        """Return a plugin's options; what is no mapping has been reported with its entry."""
+        if not isinstance(data, dict):
+            return None
+        return options.read(self._source, keys, data, declared, names=names, base=self._base)
+
+    def _ask(
+        self,
+        find: Callable[[str], RotationPlugin] | Callable[[str], BackendPlugin],
+        name: Data,
+        keys: Keys,
+    ) -> PluginInfo | None:
+        """Return what a plugin declares; None, and a problem, when it is not there."""
+        if not _is_name(name):
+            return None
+        try:
+            return find(name).info
+        except UsageError as error:
+            self._source.problem(keys, error.what, error.hint)
+            return None
+
+
+def _leave_out_places(entry: Entry, given: Data) -> None:
+    """Take out of a secret that its target keeps what the defaults say of backends."""
+    for key in ("backend", "copies"):
+        if key in entry and not (isinstance(given, dict) and key in given):
+            del entry[key]
+
+
+def _nobody() -> Credential:
+    raise UsageError("the configuration is only read: nothing is connected to.")
+
+
+def _split(entry: Data, *own: str) -> tuple[Data, Data]:
+    """Return the first of an entry's own keys, and what is left for the plugin."""
+    if not isinstance(entry, dict):
+        return None, None
+    return entry.get(own[0]), {key: one for key, one in entry.items() if key not in own}
+
+
+def _is_name(value: Data) -> TypeGuard[str]:
+    """Return whether this can be a name; what cannot has been reported, without repeating it."""
+    return isinstance(value, str) and re.fullmatch(NAME, value) is not None
+
+
+def _admin(given: AdminDocument | str | None) -> AdminSettings | None:
+    if isinstance(given, AdminDocument):
+        return AdminSettings(username=given.username, password=given.password)
+    return None if given is None else AdminSettings(reference=given)

@@ -1,0 +1,89 @@
+"""The sections for the daemon as settings, refused where their parts do not agree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rotator.config.daemon_sections import DaemonDocument
+from rotator.core.daemon_settings import Breaking, Dispatch, Duty, Limits, Partners, Subscriber
+from rotator.plugins import near
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rotator.config.document import Document
+    from rotator.config.positions import Places
+
+
+def daemon(source: Places, document: Document, journal: str) -> Duty:
+    """Return how the daemon works. `journal`: the URL of its database."""
+    given = document.daemon or DaemonDocument()
+    limits = Limits(**given.limits.model_dump())
+    if limits.per_target >= limits.total and limits.total > 1:
+        source.problem(
+            ("daemon", "limits"),
+            f"one target may take all of the {limits.total} places: when it hangs, all others wait.",
+            "Make `per_target` smaller than `total`.",
+        )
+    if given.breaker.longest < given.breaker.wait:
+        source.problem(
+            ("daemon", "breaker", "longest"),
+            "the longest wait is shorter than the first.",
+            "Raise `longest` or lower `wait`.",
+        )
+    if given.dispatch is Dispatch.PROCRASTINATE and not journal.startswith("postgres"):
+        source.problem(
+            ("daemon", "dispatch"),
+            "the queue lies beside the journal, and this one is not in PostgreSQL.",
+            "Keep the journal in PostgreSQL, or write `dispatch: threads`.",
+        )
+    return Duty(
+        dispatch=given.dispatch,
+        limits=limits,
+        catch_up=given.catch_up,
+        verify_every=given.verify_every,
+        checkpoint_every=given.checkpoint_every,
+        listen=given.listen,
+        shutdown=given.shutdown,
+        breaker=Breaking(**given.breaker.model_dump()),
+    )
+
+
+def partners(source: Places, document: Document, secrets: Iterable[str]) -> dict[str, Partners]:
+    """Return the group of each secret that has partners."""
+    known, found = set(secrets), dict[str, Partners]()
+    for name, given in (document.partners or {}).items():
+        group = Partners(name=name, apart=given.apart, secrets=tuple(given.secrets))
+        for number, one in enumerate(given.secrets):
+            keys = ("partners", name, "secrets", number)
+            if one not in known:
+                source.problem(keys, f"there is no secret `{one}`.", near(one, known) or "Add it.")
+            elif one in found:
+                said = f"secret `{one}` is in group `{found[one].name}` already."
+                source.problem(keys, said, "A secret has one group at most.")
+            found.setdefault(one, group)
+    return found
+
+
+def notifications(source: Places, document: Document) -> tuple[Subscriber, ...]:
+    """Return who is told."""
+    found: list[Subscriber] = []
+    for number, given in enumerate(document.notifications or []):
+        keys = ("notifications", number)
+        if given.type == "webhook" and given.url is None:
+            source.problem(keys, "a webhook needs `url`.", "Write `url: https://HOST/PATH`.")
+        if given.type == "apprise" and (given.secret is None or given.url is not None):
+            source.problem(
+                keys,
+                "Apprise needs `secret`, and no `url`: its URLs hold passwords.",
+                "Keep the URL in a file: `secret: file:apprise-url`.",
+            )
+        found.append(
+            Subscriber(
+                type=given.type,
+                topics=frozenset(given.events),
+                url=given.url,
+                secret=given.secret,
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,138 @@
+"""What single values may be: names, references, durations. Nothing that is refused is repeated."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Final, Literal, TypeAlias, cast
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+)
+
+from rotator import references
+from rotator.config.errors import BACKEND_NAME, NAME, wrong
+from rotator.core import durations
+from rotator.core.errors import UsageError
+from rotator.plugins import near
+
+# The scheme of a reference is a backend's name or one of these two.
+PLAIN_SCHEMES: Final = ("env", "file")
+
+REFERENCE: Final = r"^[a-z][a-z0-9_-]{0,62}:[^#\s][^#\n]*(#[\w.-]+)?$"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What the file defines: the context in which its parts are checked."""
+
+    backends: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
+
+
+def _names(info: ValidationInfo) -> Names:
+    return info.context if isinstance(info.context, Names) else Names()
+
+
+def check_reference(text: str, backends: tuple[str, ...]) -> str:
+    """Return `text` if it is a reference that can be followed. Its text is never repeated."""
+    known = (*PLAIN_SCHEMES, *backends)
+    forms = ", ".join(("`env:NAME`", "`file:PATH`", *(f"`{name}:PATH#FIELD`" for name in backends)))
+    try:
+        scheme = references.parse(text).scheme
+    except UsageError:
+        scheme = ""
+    if scheme in known:
+        return text
+    meant = near(scheme, known) if scheme else ""
+    raise wrong(
+        "a reference belongs here, not a value (what stands here is not repeated).",
+        f"{meant} Keep the value elsewhere and name the place: {forms}.".strip(),
+    )
+
+
+def _check_reference(text: str, info: ValidationInfo) -> str:
+    return check_reference(text, _names(info).backends)
+
+
+def _check_signing_key(text: str, info: ValidationInfo) -> str:
+    check_reference(text, _names(info).backends)
+    if references.parse(text).scheme in PLAIN_SCHEMES:
+        raise wrong(
+            "the signing key is kept in a backend, beside the number of the newest checkpoint.",
+            "Write `BACKEND:PATH#FIELD`, such as `local:rotator/audit#private_key`.",
+        )
+    return text
+
+
+def _duration(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str):
+        raise wrong("a duration belongs here.", f"Write a number and a unit: {durations.EXAMPLES}.")
+    try:
+        return durations.parse(value)
+    except ValueError as error:
+        raise wrong(f"{error}.", f"Write {durations.EXAMPLES}, for example.") from None
+
+
+def _positive(value: timedelta) -> timedelta:
+    if value <= timedelta():
+        raise wrong("this must be longer than nothing.", f"Write {durations.EXAMPLES}.")
+    return value
+
+
+def _every(value: object) -> object:
+    return None if value == "never" else _positive(cast("timedelta", _duration(value)))
+
+
+def known(kind: Literal["backends", "targets", "policies"]) -> AfterValidator:
+    """Return a check that a name is one of those that the file defines."""
+
+    def check(name: str, info: ValidationInfo) -> str:
+        defined = cast("tuple[str, ...]", getattr(_names(info), kind))
+        if name in defined:
+            return name
+        # Only what looks like a name is repeated.
+        said = f" `{name}`" if re.fullmatch(NAME, name) else ""
+        one = {"backends": "backend", "targets": "target", "policies": "policy"}[kind]
+        listed = f"Defined under `{kind}`: {', '.join(defined) or 'nothing'}."
+        raise wrong(f"there is no {one}{said}.", f"{near(name, defined)} {listed}".strip())
+
+    return AfterValidator(check)
+
+
+_DURATION_SCHEMA: Final = {"type": "string", "pattern": durations.PATTERN}
+
+Duration: TypeAlias = Annotated[
+    timedelta, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)
+]
+Positive: TypeAlias = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    AfterValidator(_positive),
+    WithJsonSchema(_DURATION_SCHEMA),
+]
+Every: TypeAlias = Annotated[
+    timedelta | None,
+    BeforeValidator(_every),
+    WithJsonSchema({"anyOf": [{"const": "never"}, _DURATION_SCHEMA]}),
+]
+Reference: TypeAlias = Annotated[
+    str,
+    AfterValidator(_check_reference),
+    WithJsonSchema({"type": "string", "pattern": REFERENCE}),
+]
+SigningKey: TypeAlias = Annotated[
+    str,
+    AfterValidator(_check_signing_key),
+    WithJsonSchema({"type": "string", "pattern": REFERENCE}),
+]
+Name: TypeAlias = Annotated[str, Field(pattern=NAME)]
+BackendName: TypeAlias = Annotated[str, Field(pattern=BACKEND_NAME)]

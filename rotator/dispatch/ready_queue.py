@@ -1,0 +1,149 @@
+"""Work that is ready, in lanes of one target and backend each, let out within the limits."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from rotator.dispatch.breaker import Breaker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from rotator.core.daemon_settings import Breaking, Limits
+
+Lane: TypeAlias = "tuple[str, str]"
+# The audit database, which all work needs.
+JOURNAL: Final = "journal"
+
+
+class Task(StrEnum):
+    """What is to be done with a secret."""
+
+    ROTATE = "rotate"
+    RESUME = "resume"
+    CHECK = "check"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One thing to do, `due` since then.
+
+    `at_once`: what failed before is tried now, not after its own wait. `away`: the host that was
+    away when this was let out, so that it is the one try.
+    """
+
+    secret: str
+    task: Task
+    due: datetime
+    at_once: bool = False
+    away: str | None = None
+
+
+@dataclass(slots=True)
+class _Queue:
+    """The jobs of one lane: what was begun goes before what is due, that before what is looked at."""
+
+    jobs: dict[Task, deque[Job]] = field(default_factory=lambda: {one: deque() for one in _ORDER})
+
+    def __len__(self) -> int:
+        return sum(map(len, self.jobs.values()))
+
+    def take(self) -> Job:
+        return next(one for one in self.jobs.values() if one).popleft()
+
+
+_ORDER = (Task.RESUME, Task.ROTATE, Task.CHECK)
+
+
+class Lanes:
+    """Every job is in one lane until it is let out, and counts against the limits until it is back.
+
+    Not for use by several threads at once.
+    """
+
+    def __init__(self, limits: Limits, breaking: Breaking) -> None:
+        self.limits: Limits = limits
+        self._breaking: Breaking = breaking
+        self._waiting: dict[Lane, _Queue] = {}
+        self._waiting_for: set[str] = set()
+        self._running: dict[str, Lane] = {}
+        self._targets: Counter[str] = Counter()
+        self._backends: Counter[str] = Counter()
+        self.breakers: dict[str, Breaker] = {}
+
+    def __contains__(self, secret: str) -> bool:
+        return secret in self._waiting_for or secret in self._running
+
+    def __len__(self) -> int:
+        return len(self._waiting_for)
+
+    @property
+    def running(self) -> int:
+        """How many jobs are out."""
+        return len(self._running)
+
+    def add(self, job: Job, lane: Lane) -> None:
+        """Put a job into its lane; a secret has one job at a time."""
+        if job.secret in self:
+            return
+        self._waiting_for.add(job.secret)
+        self._waiting.setdefault(lane, _Queue()).jobs[job.task].append(job)
+
+    def out(self, now: datetime) -> Iterator[Job]:
+        """Yield what may be started now, one from each lane in turn."""
+        going = True
+        while going:
+            going = False
+            for lane in list(self._waiting):
+                if len(self._running) >= self.limits.total:
+                    return
+                if self._allows(lane, now):
+                    going = True
+                    yield self._let(lane)
+
+    def back(self, secret: str) -> Lane | None:
+        """Take note that a job has ended; return its lane."""
+        lane = self._running.pop(secret, None)
+        if lane is not None:
+            self._targets[lane[0]] -= 1
+            self._backends[lane[1]] -= 1
+        return lane
+
+    def breaker(self, host: str) -> Breaker:
+        """Return the breaker of `target NAME` or `backend NAME`."""
+        if host not in self.breakers:
+            self.breakers[host] = Breaker(self._breaking)
+        return self.breakers[host]
+
+    def _allows(self, lane: Lane, now: datetime) -> bool:
+        target, backend = lane
+        return (
+            self._targets[target] < self.limits.per_target
+            and self._backends[backend] < self.limits.per_backend
+            and all(self.breaker(host).allows(now) for host in hosts(lane))
+        )
+
+    def _let(self, lane: Lane) -> Job:
+        queue = self._waiting[lane]
+        job = queue.take()
+        if not len(queue):
+            del self._waiting[lane]
+        self._waiting_for.discard(job.secret)
+        self._running[job.secret] = lane
+        self._targets[lane[0]] += 1
+        self._backends[lane[1]] += 1
+        away: str | None = None
+        for host in hosts(lane):
+            breaker = self.breaker(host)
+            breaker.started()
+            away = host if away is None and breaker.is_open else away
+        return job if away is None else replace(job, at_once=True, away=away)
+
+
+def hosts(lane: Lane) -> tuple[str, str, str]:
+    """Return the hosts that work in a lane needs, as errors name them."""
+    return f"target {lane[0]}", f"backend {lane[1]}", JOURNAL

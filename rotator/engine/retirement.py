@@ -1,0 +1,235 @@
+"""The end of management, and a change of name: what leaves a chain, and what goes on in another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from rotator.core.errors import Conflict, InUse, Unprovable, UsageError
+from rotator.core.model import Kind, NewEvent, Outcome
+from rotator.core.ports import ClosesLogins, CountsSessions, RemovesSecrets
+from rotator.core.state_machine import progress
+from rotator.engine.error_origin import marked
+from rotator.engine.steps import strangers_told
+
+if TYPE_CHECKING:
+    from rotator.core.history import RotationRecord, SecretRecord
+    from rotator.core.model import Json, Version
+    from rotator.core.ports import Journal
+    from rotator.engine.results import Result
+    from rotator.engine.runner import Work
+    from rotator.engine.steps import ManagedSecret
+
+_ID = "retire"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retirement:
+    """How the end of management is asked for.
+
+    `drop_login`: the login that is served is ended, and a login with it is tried. `remove_value`: the
+    backend's versions are removed. `end_sessions`: open sessions are ended rather than refused.
+    """
+
+    reason: str = ""
+    drop_login: bool = False
+    remove_value: bool = False
+    end_sessions: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retired:
+    """What came of it. `still_open`: the rotation that is in the way; then nothing was retired.
+
+    `refused` True: a login with the credential was tried afterwards and was rejected.
+    """
+
+    secret: str
+    login: str | None = None
+    dropped: bool = False
+    refused: bool | None = None
+    removed: bool = False
+    still_open: Result | None = None
+
+
+def retire(work: Work, journal: Journal, secret: ManagedSecret, asked: Retirement) -> Retired:
+    """End the management of a secret: complete or undo what is open, then what was asked for."""
+    record = journal.secret(secret.name)
+    if record is None or (record.retired is not None and record.retiring is None):
+        raise UsageError(
+            f"there is nothing to retire: {secret.name} is not under management.",
+            safety="Nothing was changed.",
+        )
+    _require_abilities(secret, asked)
+    opened = journal.open_rotation(secret.name)
+    if opened is not None:
+        result = _end_open(work, journal, opened, asked)
+        if result.outcome is None or result.outcome is Outcome.PARKED or result.parked:
+            return Retired(secret=secret.name, still_open=result)
+        record = journal.secret(secret.name) or record
+    current = _current(secret, record) if asked.drop_login or asked.remove_value else None
+    login = current.credential.username if current is not None else record.login
+    if current is not None and asked.drop_login and not asked.end_sessions:
+        _require_no_sessions(work, record, secret, current)
+    intent: dict[str, Json] = {
+        "reason": asked.reason,
+        "login": login,
+        "drop_login": asked.drop_login,
+        "remove_value": asked.remove_value,
+    }
+    _ = work.record(NewEvent(kind=Kind.RETIRE_REQUESTED, data=intent))
+    refused = None
+    if current is not None and asked.drop_login:
+        refused = _drop(work, secret, current, end_sessions=asked.end_sessions)
+    if current is not None and asked.remove_value:
+        keeper = cast("RemovesSecrets", marked(secret.backend, f"backend {secret.backend_name}"))
+        with strangers_told(work.log, secret.name, _ID, "remove"):
+            keeper.remove(secret.path, expect=current.id)
+    done: dict[str, Json] = {
+        "reason": asked.reason,
+        "login": login,
+        "version": record.version,
+        "dropped": asked.drop_login and current is not None,
+        "refused": refused,
+        "removed": asked.remove_value and current is not None,
+    }
+    _ = work.record(NewEvent(kind=Kind.RETIRED, data=done))
+    return Retired(
+        secret=secret.name,
+        login=login,
+        dropped=asked.drop_login and current is not None,
+        refused=refused,
+        removed=asked.remove_value and current is not None,
+    )
+
+
+def let_go(record: SecretRecord, opened: RotationRecord | None, reason: str) -> list[NewEvent]:
+    """Return the events that end the management of what nobody can work on any more.
+
+    What is open is left as it is, and the journal says which logins may be valid.
+    """
+    left = [one for one in (opened.old_login, opened.new_login) if one] if opened else []
+    events: list[NewEvent] = []
+    if opened is not None:
+        what = (
+            f"left open by its retirement; these logins may be valid: {', '.join(left) or 'none'}"
+        )
+        ended: dict[str, Json] = {
+            "outcome": Outcome.UNDONE.value,
+            "cause": "aborted",
+            "what": what,
+            "reason": reason,
+        }
+        events.append(NewEvent(kind=Kind.ENDED, rotation_id=opened.id, data=ended))
+    data: dict[str, Json] = {
+        "reason": reason,
+        "login": record.login,
+        "version": record.version,
+        "dropped": False,
+        "refused": None,
+        "removed": False,
+        **({"logins_left": list(left)} if left else {}),
+    }
+    return [*events, NewEvent(kind=Kind.RETIRED, data=data)]
+
+
+def renamed(record: SecretRecord, to: str, reason: str) -> tuple[NewEvent, NewEvent]:
+    """Return what the chain of the new name begins with, and what the old one ends with.
+
+    The first names the end of the old chain, so that the two are read as one.
+    """
+    data: dict[str, Json] = {
+        "reason": reason,
+        "from": record.name,
+        "from_seq": record.seq,
+        "from_hash": record.head,
+        "former_names": [*record.former_names, record.name],
+        "version": record.version,
+        "login": record.login,
+        "adopted": list(record.adopted),
+        "rotated_at": record.rotated_at.isoformat() if record.rotated_at else None,
+        "since": record.since.isoformat() if record.since else None,
+        "next_due": record.next_due.isoformat() if record.next_due else None,
+        "timing": record.timing,
+    }
+    begins = NewEvent(kind=Kind.RENAMED, data=data)
+    return begins, NewEvent(kind=Kind.RENAMED, data={"reason": reason, "to": to})
+
+
+def _require_abilities(secret: ManagedSecret, asked: Retirement) -> None:
+    if asked.drop_login and not isinstance(secret.rotation, ClosesLogins):
+        raise UsageError(
+            f"the plugin `{secret.plugin}` cannot end a login that is served.",
+            hint=f"End it on {secret.target_name} yourself, then: rotator retire {secret.name}",
+            safety="Nothing was changed.",
+        )
+    if asked.remove_value and not isinstance(secret.backend, RemovesSecrets):
+        raise UsageError(
+            f"backend {secret.backend_name!r} cannot remove a secret.",
+            hint=f"Remove {secret.path!r} there yourself, then: rotator retire {secret.name}",
+            safety="Nothing was changed.",
+        )
+
+
+def _end_open(work: Work, journal: Journal, opened: RotationRecord, asked: Retirement) -> Result:
+    """Complete a rotation that is published, undo any other."""
+    state = progress(journal.history(opened.id))
+    data: dict[str, Json] = {"reason": asked.reason or "retired"}
+    if state.can_turn_back:
+        data |= {"kind": "aborted", "what": "its secret is being retired"}
+        kind = Kind.ROLLBACK_REQUESTED
+    else:
+        data |= {"end_sessions": asked.end_sessions}
+        kind = Kind.REVOKE_REQUESTED
+    _ = work.record(NewEvent(kind=kind, rotation_id=opened.id, data=data))
+    work.unpark_if_parked(opened, asked.reason or "retired")
+    return work.drive(opened.id, resumed=True)
+
+
+def _current(secret: ManagedSecret, record: SecretRecord) -> Version | None:
+    """Return what is served, which must be what the journal knows: anything else is not ours to end."""
+    current = marked(secret.backend, f"backend {secret.backend_name}").current(secret.path)
+    known = current is not None and (current.id, current.credential.username)
+    if current is not None and known != (record.version, record.login):
+        raise Conflict(
+            f"somebody else wrote to the backend: it holds version {current.id} for login {current.credential.username!r}, the journal knows {record.version} for {record.login!r}.",
+            hint=f"If the version that is there is yours: rotator adopt {secret.name}",
+            safety="Nothing was changed.",
+        )
+    return current
+
+
+def _require_no_sessions(
+    work: Work, record: SecretRecord, secret: ManagedSecret, current: Version
+) -> None:
+    if not isinstance(secret.rotation, CountsSessions):
+        return
+    rotation = cast("CountsSessions", marked(secret.rotation, f"target {secret.target_name}"))
+    login = current.credential.username
+    with strangers_told(work.log, secret.name, _ID, "drain"):
+        ctx = work.steps(_ID, record).context(None)
+        sessions = rotation.sessions(login, ctx)
+    if sessions:
+        used = ", ".join(sorted({f"{one.client} ({one.application})" for one in sessions}))
+        raise InUse(
+            f"login {login!r} has {len(sessions)} open session(s), from {used}.",
+            sessions=sessions,
+            hint=f"Stop what uses it, or end them: rotator retire {secret.name} --drop-login --terminate",
+        )
+
+
+def _drop(work: Work, secret: ManagedSecret, current: Version, *, end_sessions: bool) -> bool:
+    """End the login that is served; return that a login with it was rejected."""
+    target = marked(secret.rotation, f"target {secret.target_name}")
+    steps = work.steps_now(_ID)
+    steps.control(current.credential.username)
+    ctx = steps.context(None, end_sessions=end_sessions)
+    with strangers_told(work.log, secret.name, _ID, "revoke"):
+        cast("ClosesLogins", target).close_login(current.credential, ctx)
+        accepted = target.probe(current.credential, ctx)
+    if accepted:
+        raise Unprovable(
+            f"login {current.credential.username!r} is still accepted after it was ended.",
+            hint="Look for another way in, such as `trust` in pg_hba.conf, and close it.",
+        )
+    return True

@@ -1,0 +1,564 @@
+"""How a secret, a target and the fleet are: the one answer for status, doctor, metrics and notices.
+
+It reads the journal and the observations beside it, and nothing else. Each state has its cause and, where
+somebody must act, a hint: a command that can be pasted as it is printed.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, Protocol
+
+from rotator.core.errors import Unavailable
+from rotator.core.history import text
+from rotator.core.model import Kind, Severity
+from rotator.core.observations import ObservationKind
+from rotator.core.schedule import is_due
+from rotator.core.state_machine import Direction, Finish, WaitUntil, decide, progress
+from rotator.engine.delegated_requests import pending
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from datetime import datetime
+
+    from rotator.core.history import RotationRecord, SecretRecord
+    from rotator.core.model import Event, Json, Policy
+    from rotator.core.observations import Observation, Observations
+    from rotator.core.ports import Journal
+
+# A process that has given no observation for so long is not alive.
+SILENT: Final = timedelta(seconds=30)
+
+
+class State(StrEnum):
+    """The state of a secret, in the order in which an operator should look at them."""
+
+    REFUSED = "refused"
+    FORGOTTEN = "forgotten"
+    PARKED = "parked"
+    DRIFT = "drift"
+    WAITING = "waiting"
+    INTERRUPTED = "interrupted"
+    RETRYING = "retrying"
+    DUE = "due"
+    UNKNOWN = "unknown"
+    RETIRED = "retired"
+    ROTATING = "rotating"
+    DRAINING = "draining"
+    GRACE = "grace"
+    OK = "ok"
+
+
+# The name of the state of logins that bear our mark and that the journal does not know.
+ORPHAN: Final = "orphan"
+SEVERITY: Final = {
+    **dict.fromkeys(
+        (State.REFUSED, State.FORGOTTEN, State.PARKED, State.DRIFT, State.WAITING), Severity.ERROR
+    ),
+    **dict.fromkeys((State.INTERRUPTED, State.RETRYING, State.RETIRED), Severity.WARNING),
+}
+_ORDER: Final = {state: number for number, state in enumerate(State)}
+
+
+class Managed(Protocol):
+    """What the configuration says of a secret."""
+
+    @property
+    def target(self) -> str:
+        """The name of its target."""
+        ...
+
+    @property
+    def backend(self) -> str:
+        """The name of its backend."""
+        ...
+
+    @property
+    def policy(self) -> Policy:
+        """How it is rotated."""
+        ...
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """By which it can be chosen."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A session that still used the old login at the last count."""
+
+    login: str
+    client: str
+    application: str = ""
+    since: str | None = None
+
+    def line(self) -> str:
+        """Return it for an operator."""
+        program = f" ({self.application})" if self.application else ""
+        since = f", since {self.since}" if self.since else ""
+        return f"{self.login} is used from {self.client}{program}{since}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One secret. `cause` says why it is in its state, `hint` what to do, where somebody must act.
+
+    `rotated_at`: when the credential that the backend serves was made. `due_since`: since when it has
+    been due; `next_try`: when it is tried again after a failure.
+    """
+
+    name: str
+    state: State
+    now: datetime
+    cause: str = ""
+    hint: str = ""
+    target: str | None = None
+    backend: str | None = None
+    login: str | None = None
+    version: str | None = None
+    rotated_at: datetime | None = None
+    next_due: datetime | None = None
+    due_since: datetime | None = None
+    next_try: datetime | None = None
+    until: datetime | None = None
+    last_outcome: str | None = None
+    failures: int = 0
+    parked: str | None = None
+    open_rotation: str | None = None
+    sessions: tuple[User, ...] = ()
+    tags: tuple[str, ...] = ()
+
+    @property
+    def severity(self) -> Severity:
+        """How much the state matters: an error needs an operator."""
+        return SEVERITY.get(self.state, Severity.OK)
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether an operator must act, or a target must come back."""
+        return self.severity is Severity.ERROR
+
+    @property
+    def age(self) -> timedelta | None:
+        """How old the served credential is; None when that is not known."""
+        return self.now - self.rotated_at if self.rotated_at else None
+
+    @property
+    def says(self) -> str:
+        """Cause and hint in one text."""
+        return " ".join(part for part in (self.cause, self.hint) if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """A daemon or worker, as it was last seen."""
+
+    name: str
+    face: str
+    seen_at: datetime
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A target or backend that cannot be used: `subject` is `target NAME` or `backend NAME`."""
+
+    subject: str
+    since: datetime
+    until: datetime | None = None
+    what: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Orphan:
+    """A login on a target that bears the mark of one of our secrets and that the journal does not know."""
+
+    target: str
+    login: str
+    seen_at: datetime
+    what: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """All that was asked for, trouble first."""
+
+    now: datetime
+    secrets: tuple[Standing, ...] = ()
+    processes: tuple[Process, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    orphans: tuple[Orphan, ...] = ()
+
+    def counts(self) -> dict[str, int]:
+        """Return how many secrets are in which state, and how many logins are orphans."""
+        found = Counter(one.state for one in self.secrets)
+        counted = {state.value: found[state] for state in State if found[state]}
+        return counted | ({ORPHAN: len(self.orphans)} if self.orphans else {})
+
+    @property
+    def is_trouble(self) -> bool:
+        """Whether an operator must look."""
+        return bool(self.orphans) or any(one.is_trouble for one in self.secrets)
+
+
+@dataclass(slots=True, kw_only=True)
+class Overview:
+    """Answers for secrets. Keeps the histories of open rotations, which are read once for each event.
+
+    `secrets`: the configuration's. `is_dead` tells whether a holder is known to be gone.
+    """
+
+    journal: Journal
+    observations: Observations
+    secrets: Mapping[str, Managed]
+    now: Callable[[], datetime]
+    default_policy: Policy
+    is_dead: Callable[[str], bool] = lambda _holder: False
+    _histories: dict[str, tuple[int, list[Event]]] = field(
+        default_factory=dict[str, tuple[int, "list[Event]"]]
+    )
+
+    def secret(self, name: str) -> Standing:
+        """Return how one secret is."""
+        return self._standing(name, self.journal.secret(name), self.faults(), self.now())
+
+    def fleet(self, names: Iterable[str] | None = None) -> Fleet:
+        """Return how these secrets are, or all: those of the configuration and of the journal."""
+        now, faults = self.now(), self.faults()
+        # One query for all, rather than one for each.
+        records = {one.name: one for one in self.journal.secrets()}
+        if names is None:
+            left = [one.name for one in records.values() if self.is_forgotten(one)]
+            names = [*self.secrets, *left]
+        found = [self._standing(name, records.get(name), faults, now) for name in names]
+        return Fleet(
+            now=now,
+            secrets=tuple(sorted(found, key=_looked_at)),
+            processes=tuple(self.processes()),
+            faults=tuple(faults.values()),
+            orphans=tuple(self.orphans()),
+        )
+
+    def is_forgotten(self, record: SecretRecord) -> bool:
+        """Return whether the journal knows a login or an open rotation that the file no longer names."""
+        left = record.retired is not None or record.renamed_to is not None
+        kept = record.open_rotation is not None or record.login is not None
+        return record.name not in self.secrets and kept and not left
+
+    def faults(self) -> dict[str, Fault]:
+        """Return the targets and backends that cannot be used, by subject."""
+        return {one.subject: _fault(one) for one in self.observations.all(ObservationKind.FAULT)}
+
+    def processes(self) -> list[Process]:
+        """Return the daemons and workers that were seen, the newest observation first."""
+        now = self.now()
+        found = [
+            Process(
+                name=str(one.data.get("name") or one.subject),
+                face=str(one.data.get("face") or "daemon"),
+                seen_at=one.at,
+                alive=now - one.at < SILENT and not self.is_dead(one.subject),
+            )
+            for one in self.observations.all(ObservationKind.PROCESS)
+        ]
+        return sorted(found, key=lambda one: one.seen_at, reverse=True)
+
+    def orphans(self) -> list[Orphan]:
+        """Return the orphans that `rotator doctor` saw last."""
+        return [_orphan(one) for one in self.observations.all(ObservationKind.ORPHAN)]
+
+    # -- one secret ----------------------------------------------------------------------------
+
+    def _standing(
+        self,
+        name: str,
+        record: SecretRecord | None,
+        faults: Mapping[str, Fault],
+        now: datetime,
+    ) -> Standing:
+        managed = self.secrets.get(name)
+        target, backend = (managed.target, managed.backend) if managed else (None, None)
+        tags = managed.tags if managed else ()
+        if record is None or (record.version is None and record.open_rotation is None):
+            return self._without_login(name, record, now, (target, backend, tags))
+        events = self._events(record)
+        if events and managed is None:
+            target, backend = text(events[0].data, "target"), text(events[0].data, "backend")
+        policy = managed.policy if managed else self.default_policy
+        look = _Look(name=name, state=State.OK)
+        if events:
+            look = _open(name, events, now, policy)
+        elif managed is not None and is_due(record, now):
+            look = self._due(name, managed)
+        look = self._waiting(look, record, faults, (target, backend), now)
+        look = _trouble(record, look, forgotten=self.is_forgotten(record))
+        due_since = record.due_since
+        retrying = due_since is not None and due_since != record.next_due
+        next_try = record.next_due if retrying else None
+        if events:
+            next_try = look.until if look.state in (State.RETRYING, State.WAITING) else None
+        return Standing(
+            name=name,
+            state=look.state,
+            now=now,
+            cause=look.cause,
+            hint=look.hint,
+            target=target,
+            backend=backend,
+            login=record.login,
+            version=record.version,
+            rotated_at=record.rotated_at,
+            next_due=record.next_due,
+            due_since=due_since,
+            next_try=next_try,
+            until=look.until,
+            last_outcome=record.last_outcome.value if record.last_outcome else None,
+            failures=record.failures,
+            parked=record.parked,
+            open_rotation=record.open_rotation,
+            sessions=_users(events),
+            tags=tags,
+        )
+
+    def _without_login(
+        self,
+        name: str,
+        record: SecretRecord | None,
+        now: datetime,
+        place: tuple[str | None, str | None, tuple[str, ...]],
+    ) -> Standing:
+        """Return a secret that serves nothing that we know: not adopted yet, or retired."""
+        state = State.UNKNOWN
+        cause = "not rotated or adopted yet:"
+        hint = f"rotator adopt {name}, or rotator rotate {name}"
+        if record is not None and record.renamed_to is not None:
+            state, cause = State.RETIRED, f"renamed to {record.renamed_to}."
+            hint = "Remove its entry from the configuration."
+        elif record is not None and record.retired is not None:
+            state, cause = State.RETIRED, f"retired{_because(record.retired)}."
+            hint = (
+                f"Remove its entry from the configuration, or manage it again: rotator adopt {name}"
+            )
+        elif record is not None and record.parked is not None:
+            look = _trouble(record, _Look(name=name, state=state), forgotten=False)
+            state, cause, hint = look.state, look.cause, look.hint
+        return Standing(
+            name=name,
+            state=state,
+            now=now,
+            cause=cause,
+            hint=hint,
+            target=place[0],
+            backend=place[1],
+            tags=place[2],
+            last_outcome=record.last_outcome.value if record and record.last_outcome else None,
+            failures=record.failures if record else 0,
+            parked=record.parked if record else None,
+        )
+
+    def _due(self, name: str, managed: Managed) -> _Look:
+        if pending(self.journal, name) is None:
+            return _Look(name=name, state=State.DUE)
+        cause = f"{managed.backend} was asked to rotate it; complete it:"
+        return _Look(name=name, state=State.ROTATING, cause=cause, hint=f"rotator resume {name}")
+
+    def _events(self, record: SecretRecord) -> list[Event]:
+        if record.open_rotation is None:
+            _ = self._histories.pop(record.name, None)
+            return []
+        known = self._histories.get(record.name)
+        if known is None or known[0] != record.seq:
+            known = record.seq, self.journal.history(record.open_rotation)
+            self._histories[record.name] = known
+        return known[1]
+
+    def _waiting(
+        self,
+        look: _Look,
+        record: SecretRecord,
+        faults: Mapping[str, Fault],
+        places: tuple[str | None, str | None],
+        now: datetime,
+    ) -> _Look:
+        """Return `waiting` where a target or backend that cannot be used holds up what is to be done."""
+        ahead = look.state in (State.DUE, State.RETRYING, State.INTERRUPTED, State.WAITING)
+        if not ahead and not is_due(record, now):
+            return look
+        for subject in (f"target {places[0]}", f"backend {places[1]}"):
+            if (fault := faults.get(subject)) is not None:
+                until = fault.until or look.until
+                cause = (
+                    f"{subject} is unavailable: {fault.what}"
+                    if fault.what
+                    else f"{subject} is unavailable."
+                )
+                return _Look(
+                    name=look.name, state=State.WAITING, cause=cause, hint=fault.hint, until=until
+                )
+        return look
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    """A state with its words, while it is being found out."""
+
+    name: str
+    state: State
+    cause: str = ""
+    hint: str = ""
+    until: datetime | None = None
+    published: bool = False
+    rolling_back: bool = False
+
+
+def _open(name: str, events: list[Event], now: datetime, policy: Policy) -> _Look:
+    """Return how an open rotation is."""
+    state = progress(events)
+    decision = decide(events, now, policy)
+    back, published = state.direction is Direction.ROLLBACK, state.published
+
+    def look(found: State, cause: str, hint: str, until: datetime | None = None) -> _Look:
+        return _Look(
+            name=name,
+            state=found,
+            cause=cause,
+            hint=hint,
+            until=until,
+            published=published,
+            rolling_back=back,
+        )
+
+    if isinstance(decision, WaitUntil):
+        if state.failed is not None:
+            what = text(state.failed.data, "what") or "a step failed."
+            if text(state.failed.data, "kind") == Unavailable.kind:
+                hint = text(state.failed.data, "hint") or f"rotator resume {name}"
+                return look(State.WAITING, what, hint, decision.at)
+            retry = f"It is tried again, or now: rotator resume {name}"
+            return look(State.RETRYING, what, retry, decision.at)
+        if state.waited is not None:
+            count = f"counted again by: rotator resume {name}"
+            return look(State.DRAINING, f"{decision.why};", count, decision.at)
+        if back:
+            cause = "rolled back; the newer login is valid until that ends, or:"
+            return look(State.GRACE, cause, f"rotator revoke {name}", decision.at)
+        end = f"end it now: rotator revoke {name}"
+        return look(State.GRACE, f"{decision.why};", end, decision.at)
+    resume = f"rotator resume {name}"
+    if isinstance(decision, Finish):
+        return look(State.INTERRUPTED, "its rotation is over but for its last word:", resume)
+    if events[-1].kind is Kind.STARTED:
+        step = events[-1].step.value if events[-1].step else ""
+        cause = f"at step {step}, or interrupted there; if no process works on it:"
+        return look(State.ROTATING, cause, resume)
+    return look(State.ROTATING, f"next is step {decision.step.value}:", resume)
+
+
+def _trouble(record: SecretRecord, look: _Look, *, forgotten: bool) -> _Look:
+    """Return the worst that is known of a secret; `look` where there is no trouble."""
+    name = record.name
+
+    def worse(state: State, cause: str, hint: str) -> _Look:
+        return _Look(name=name, state=state, cause=cause, hint=hint, until=look.until)
+
+    if record.refused is not None:
+        return worse(State.REFUSED, record.refused, _cure(record, look))
+    if record.retiring is not None:
+        again = f"rotator retire {name}" + record.retiring
+        return worse(State.FORGOTTEN, "its retirement was interrupted.", again)
+    if forgotten and record.open_rotation is not None:
+        cause = f"rotation {record.open_rotation} is open, and the configuration no longer names {name}."
+        hint = f"Complete it: rotator resume {name}. Then: rotator retire {name}"
+        return worse(State.FORGOTTEN, cause, hint)
+    if forgotten:
+        cause = f"the configuration no longer names it, and login {record.login!r} was not revoked."
+        hint = f"End its management: rotator retire {name} (--drop-login also ends the login)"
+        return worse(State.FORGOTTEN, cause, hint)
+    if record.parked is not None:
+        verb = "resume" if record.open_rotation else "rotate"
+        unpark = f"rotator unpark {name} --reason WHY && rotator {verb} {name}"
+        remedy = f"{record.parked_hint} Then: {unpark}" if record.parked_hint else unpark
+        return worse(State.PARKED, record.parked, remedy)
+    if record.drift is not None:
+        cause = f"the backend serves version {record.drift}, which the journal does not know; it logs in."
+        return worse(State.DRIFT, cause, f"If that is intended: rotator adopt {name}")
+    if record.stale:
+        cause = f"copies do not hold what the backend serves: {', '.join(record.stale)}."
+        return worse(State.DRIFT, cause, f"rotator rotate {name}")
+    return look
+
+
+def _cure(record: SecretRecord, look: _Look) -> str:
+    """Return what makes an application log in again: the cause's remedy, or another credential."""
+    name = record.name
+    if record.refused_hint:
+        return record.refused_hint
+    if record.open_rotation is not None:
+        known = look.published and not look.rolling_back and look.state is State.GRACE
+        command = f"rotator {'rollback' if known else 'resume'} {name}"
+    else:
+        command = f"rotator rotate {name}"
+    if record.parked is not None:
+        return f"rotator unpark {name} --reason WHY && {command}"
+    return command
+
+
+def proven_dead(record: RotationRecord) -> str | None:
+    """Return the login that a rotation has proven to be rejected; None for none."""
+    return record.old_login if record.old_refused else None
+
+
+def _users(events: list[Event]) -> tuple[User, ...]:
+    """Return the sessions of the old login at the last count, if it is not gone since."""
+    waited = progress(events).waited if events else None
+    found = waited.data.get("sessions") if waited is not None else None
+    return (
+        tuple(_user(one) for one in found if isinstance(one, dict))
+        if isinstance(found, list)
+        else ()
+    )
+
+
+def _user(data: dict[str, Json]) -> User:
+    return User(
+        login=str(data.get("login", "")),
+        client=str(data.get("client", "")),
+        application=str(data.get("application") or ""),
+        since=str(data["since"]) if data.get("since") else None,
+    )
+
+
+def _fault(observation: Observation) -> Fault:
+    return Fault(
+        subject=observation.subject,
+        since=observation.at,
+        until=observation.until,
+        what=text(observation.data, "what") or "",
+        hint=text(observation.data, "hint") or "",
+    )
+
+
+def _orphan(observation: Observation) -> Orphan:
+    target, _, login = observation.subject.partition("/")
+    return Orphan(
+        target=target,
+        login=login,
+        seen_at=observation.at,
+        what=text(observation.data, "what") or "",
+        hint=text(observation.data, "hint") or "",
+    )
+
+
+def _because(reason: str | None) -> str:
+    return f" ({reason})" if reason else ""
+
+
+def _looked_at(one: Standing) -> int:
+    # Trouble first; what is well keeps the order of the configuration.
+    return _ORDER[one.state] if one.severity is not Severity.OK else len(_ORDER)
