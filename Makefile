@@ -46,34 +46,34 @@ freeze: $(STAMP) ## each statement frozen on the server, and thawed at each late
 	$(PY) -m pytest -m slow tests/postgresql/test_freezing.py $(ARGS)
 
 chaos: $(STAMP) ## SIGKILL at random over a real server, 200 times
-	$(PY) -m tests.chaos $(ARGS)
+	$(PY) -m tests.load.chaos $(ARGS)
 
 many: $(STAMP) ## from nothing to 200 managed logins: commands, seconds, lines of YAML
-	$(PY) -m tests.many $(ARGS)
+	$(PY) -m tests.load.many $(ARGS)
 
 gaps: $(STAMP) ## how long single-user leaves an application outside, beside a thousand troubles
-	$(PY) -m tests.gaps $(ARGS)
+	$(PY) -m tests.load.gaps $(ARGS)
 
 vault-chaos: $(STAMP) ## SIGKILL at random while a real OpenBao rotates, and of that OpenBao, 100 times
-	$(PY) -m tests.vault_chaos $(ARGS)
+	$(PY) -m tests.load.vault_chaos $(ARGS)
 
 profiles: $(STAMP) ## logins drawn at random, rotated and compared: ENGINE=postgresql COUNT=2000
-	$(PY) -m tests.profiles --engine $(or $(ENGINE),postgresql) --count $(or $(COUNT),2000) $(ARGS)
+	$(PY) -m tests.load.profiles --engine $(or $(ENGINE),postgresql) --count $(or $(COUNT),2000) $(ARGS)
 
 fuzz: $(STAMP) ## outside data, spoilt at random, through every parser of it: COUNT=10000000
-	$(PY) -m tests.fuzz --count $(or $(COUNT),10000000) $(ARGS)
+	$(PY) -m tests.load.fuzz --count $(or $(COUNT),10000000) $(ARGS)
 
 fleet: $(STAMP) ## three daemons and two workers that share the work, one killed every second
-	$(PY) -m tests.fleet $(ARGS)
+	$(PY) -m tests.load.fleet $(ARGS)
 
 bench: $(STAMP) ## the engine against a bare loop
-	$(PY) -m tests.bench $(ARGS)
+	$(PY) -m tests.load.bench $(ARGS)
 
 idle: $(STAMP) ## what the daemon costs over 100,000 secrets, ten minutes long
-	$(PY) -m tests.idle $(ARGS)
+	$(PY) -m tests.load.idle $(ARGS)
 
 growth: $(STAMP) ## what a look and a day cost over 1,000, 100,000 and 1,000,000 secrets
-	$(PY) -m tests.growth
+	$(PY) -m tests.load.growth
 
 lambda: $(DEMO) ## the zips of the AWS Lambda rotation function, into dist/
 	$(PY) deploy/lambda/build.py $(ARGS)
@@ -87,10 +87,10 @@ lock: $(STAMP) ## pin the packages of the image by their hashes, by constraints.
 	$(VENV)/.lock/bin/uv pip compile --quiet pyproject.toml --extra all --constraints constraints.txt --generate-hashes --no-header --no-annotate --universal --output-file deploy/docker/requirements.txt
 
 lambda-chaos: $(STAMP) ## AWS rotates, and the function is killed at random, 200 times
-	$(PY) -m tests.lambda_chaos $(ARGS)
+	$(PY) -m tests.load.lambda_chaos $(ARGS)
 
 lambda-bench: $(STAMP) ## what a cold start of the rotation function costs
-	$(PY) -m tests.lambda_bench $(ARGS)
+	$(PY) -m tests.load.lambda_bench $(ARGS)
 
 mysql: ## a real MySQL for the tests, into a cache folder: nothing is installed
 	@.ci/mysql

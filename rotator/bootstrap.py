@@ -53,18 +53,18 @@ from rotator.core.ports import (
     StepContext,
     TellsRotations,
     TriesLogins,
-    UsesOthers,
+    UsesLinkedResources,
     WorksThrough,
     WritesPolicy,
 )
 from rotator.core.schedule import ROTATION_TAKES, is_due, room, timing
 from rotator.core.secret import Secret
 from rotator.dispatch.dispatcher import Dispatcher
-from rotator.dispatch.executor import Threads
-from rotator.dispatch.outages import Faults
+from rotator.dispatch.executor import ThreadExecutor
+from rotator.dispatch.outages import Outages
 from rotator.dispatch.worker import Worker
 from rotator.engine import Copy, Engine, ManagedSecret
-from rotator.engine.delegated import is_led
+from rotator.engine.delegated import is_delegated
 from rotator.engine.steps import require_wrong_password_rejected
 from rotator.journal import audit, chain, definitions, migrate
 from rotator.journal.checkpoints import Anchor, checkpoint, introduce, require
@@ -72,8 +72,8 @@ from rotator.journal.event_key import EventKey
 from rotator.journal.export import export
 from rotator.journal.observations import SqlObservations
 from rotator.journal.sql import SqlJournal
-from rotator.journal.worklist import SqlAgenda
-from rotator.linked_resources import Neighbours
+from rotator.journal.worklist import SqlWorklist
+from rotator.linked_resources import TargetLinks
 from rotator.notify import Notifier
 from rotator.observe import get_log
 from rotator.references import Resolver, parse
@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     from rotator.config.model import AdminSettings, SecretSettings
     from rotator.core.model import Json
     from rotator.core.ports import Right, SecretBackend, Target
-    from rotator.dispatch.executor import Hands, Pool
+    from rotator.dispatch.executor import Executor, Pool
     from rotator.dispatch.job_queue import Queue
     from rotator.engine.steps import Steps
     from rotator.journal.report import AuditReport
@@ -160,7 +160,7 @@ class App:
         _ = self._closing.callback(self.journal.close)
         if upgrade and self.queue is not None:
             self.queue.prepare()
-        self.agenda: SqlAgenda = SqlAgenda(self.journal)
+        self.agenda: SqlWorklist = SqlWorklist(self.journal)
         self.observations: SqlObservations = SqlObservations(self.journal)
         self.engine: Engine = Engine(
             journal=self.journal,
@@ -330,8 +330,8 @@ class App:
                 if chosen.admin is not None:
                     _ = self._admin_of(name)
                 made = plugin.target(name, chosen.options, lambda: self._admin_of(name))
-                if isinstance(made, UsesOthers):
-                    made.use(Neighbours(self, name))
+                if isinstance(made, UsesLinkedResources):
+                    made.use(TargetLinks(self, name))
                 self._targets[name] = made
                 _ = self._closing.callback(made.close)
             return self._targets[name]
@@ -428,11 +428,11 @@ class App:
         settings, log, queue = self.settings, get_log(), self.queue
         self.check_queue()
         if queue is None:
-            hands: Hands = Threads(pool, self.worker(tell=tell))
+            hands: Executor = ThreadExecutor(pool, self.worker(tell=tell))
         else:
-            from rotator.dispatch.job_queue import Queued  # noqa: PLC0415 # as above
+            from rotator.dispatch.job_queue import QueueExecutor  # noqa: PLC0415 # as above
 
-            hands = Queued(queue, self.clock)
+            hands = QueueExecutor(queue, self.clock)
         return Dispatcher(
             secrets=settings.secrets,
             secret=self.secret,
@@ -444,7 +444,7 @@ class App:
             clock=self.clock,
             log=log,
             tell=tell,
-            faults=Faults(observations=self.observations, log=log, tell=tell),
+            faults=Outages(observations=self.observations, log=log, tell=tell),
             forgotten=self.forgotten,
         )
 
@@ -929,7 +929,7 @@ class App:
             remedy = (
                 why.hint or f"Put the right password into the backend, or: rotator rotate {name}"
             )
-            if is_led(secret):
+            if is_delegated(secret):
                 remedy = f"Have another one made: rotator rotate {name}"
             found.append(_finding(Severity.ERROR, subject, message, remedy))
         else:
@@ -944,7 +944,7 @@ class App:
         elif current is not None and (record is None or record.version != current.id):
             message = f"the journal does not know version {current.id}, which the backend serves"
             remedy = f"Take it over: rotator adopt {name}"
-            if record is not None and is_led(secret):
+            if record is not None and is_delegated(secret):
                 message += ": it was rotated by itself"
                 remedy = f"Have that written down: rotator verify {name}"
             found.append(_finding(Severity.WARNING, subject, message, remedy))

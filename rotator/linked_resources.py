@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from rotator.core.errors import UsageError
 from rotator.core.ports import CallsServer, SetsPasswords, TriesLogins
-from rotator.engine.error_origin import marked
+from rotator.engine.error_origin import tag_errors
 
 if TYPE_CHECKING:
     from rotator.config import Settings
@@ -36,8 +36,8 @@ class _App(Protocol):
         ...
 
 
-class Neighbours:
-    """What one target may use of the rest of the configuration: `rotator.api.Others`."""
+class TargetLinks:
+    """What one target may use of the rest of the configuration: `rotator.api.LinkedResources`."""
 
     def __init__(self, app: _App, name: str) -> None:
         self._app: _App = app
@@ -62,7 +62,7 @@ class Neighbours:
                 f"no login can be tried on target {target!r}.",
                 hint="Name a target of a plugin whose target has `probe()`, such as postgresql.",
             )
-        return marked(found, f"target {target}")
+        return tag_errors(found, f"target {target}")
 
     def passwords(self, target: str) -> SetsPasswords:
         """Return a target to set a password on; its errors say that they are of it."""
@@ -72,7 +72,7 @@ class Neighbours:
                 f"no password can be set on target {target!r} for another login.",
                 hint="Name a target of a plugin whose target has `set_password()`, such as postgresql.",
             )
-        return marked(found, f"target {target}")
+        return tag_errors(found, f"target {target}")
 
     def admins(self, target: str) -> frozenset[str]:
         """Return the admin logins of this target, and of others on the same server."""

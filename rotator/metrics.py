@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from rotator.core.model import Event
-    from rotator.core.worklist import Agenda, Counts
+    from rotator.core.worklist import Counts, Worklist
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -105,12 +105,12 @@ class Metrics:
         return Counter(name, said, labels, registry=self.registry)
 
 
-class Standing:
+class StateCollector:
     """How things are, asked when Prometheus comes by: a collector."""
 
     def __init__(
         self,
-        agenda: Callable[[], Agenda],
+        agenda: Callable[[], Worklist],
         now: Callable[[], datetime],
         overdue_after: timedelta,
         jobs: Callable[[], Mapping[str, int]],
@@ -119,7 +119,7 @@ class Standing:
     ) -> None:
         """`states`: how many secrets are in which state, as `rotator status` shows them."""
         self._states: Callable[[], Mapping[str, int]] = states
-        self._agenda: Callable[[], Agenda] = agenda
+        self._agenda: Callable[[], Worklist] = agenda
         self._now: Callable[[], datetime] = now
         self._overdue_after: timedelta = overdue_after
         self._jobs: Callable[[], Mapping[str, int]] = jobs

@@ -88,7 +88,7 @@ class Managed(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class User:
+class OpenSession:
     """A session that still used the old login at the last count."""
 
     login: str
@@ -104,7 +104,7 @@ class User:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class SecretState:
     """One secret. `cause` says why it is in its state, `hint` what to do, where somebody must act.
 
     `rotated_at`: when the credential that the backend serves was made. `due_since`: since when it has
@@ -129,7 +129,7 @@ class Standing:
     failures: int = 0
     parked: str | None = None
     open_rotation: str | None = None
-    sessions: tuple[User, ...] = ()
+    sessions: tuple[OpenSession, ...] = ()
     tags: tuple[str, ...] = ()
 
     @property
@@ -164,7 +164,7 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class Outage:
     """A target or backend that cannot be used: `subject` is `target NAME` or `backend NAME`."""
 
     subject: str
@@ -190,9 +190,9 @@ class Fleet:
     """All that was asked for, trouble first."""
 
     now: datetime
-    secrets: tuple[Standing, ...] = ()
+    secrets: tuple[SecretState, ...] = ()
     processes: tuple[Process, ...] = ()
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Outage, ...] = ()
     orphans: tuple[Orphan, ...] = ()
 
     def counts(self) -> dict[str, int]:
@@ -224,7 +224,7 @@ class Overview:
         default_factory=dict[str, tuple[int, "list[Event]"]]
     )
 
-    def secret(self, name: str) -> Standing:
+    def secret(self, name: str) -> SecretState:
         """Return how one secret is."""
         return self._standing(name, self.journal.secret(name), self.faults(), self.now())
 
@@ -251,7 +251,7 @@ class Overview:
         kept = record.open_rotation is not None or record.login is not None
         return record.name not in self.secrets and kept and not left
 
-    def faults(self) -> dict[str, Fault]:
+    def faults(self) -> dict[str, Outage]:
         """Return the targets and backends that cannot be used, by subject."""
         return {one.subject: _fault(one) for one in self.observations.all(ObservationKind.FAULT)}
 
@@ -279,9 +279,9 @@ class Overview:
         self,
         name: str,
         record: SecretRecord | None,
-        faults: Mapping[str, Fault],
+        faults: Mapping[str, Outage],
         now: datetime,
-    ) -> Standing:
+    ) -> SecretState:
         managed = self.secrets.get(name)
         target, backend = (managed.target, managed.backend) if managed else (None, None)
         tags = managed.tags if managed else ()
@@ -303,7 +303,7 @@ class Overview:
         next_try = record.next_due if retrying else None
         if events:
             next_try = look.until if look.state in (State.RETRYING, State.WAITING) else None
-        return Standing(
+        return SecretState(
             name=name,
             state=look.state,
             now=now,
@@ -332,7 +332,7 @@ class Overview:
         record: SecretRecord | None,
         now: datetime,
         place: tuple[str | None, str | None, tuple[str, ...]],
-    ) -> Standing:
+    ) -> SecretState:
         """Return a secret that serves nothing that we know: not adopted yet, or retired."""
         state = State.UNKNOWN
         cause = "not rotated or adopted yet:"
@@ -348,7 +348,7 @@ class Overview:
         elif record is not None and record.parked is not None:
             look = _trouble(record, _Look(name=name, state=state), forgotten=False)
             state, cause, hint = look.state, look.cause, look.hint
-        return Standing(
+        return SecretState(
             name=name,
             state=state,
             now=now,
@@ -382,7 +382,7 @@ class Overview:
         self,
         look: _Look,
         record: SecretRecord,
-        faults: Mapping[str, Fault],
+        faults: Mapping[str, Outage],
         places: tuple[str | None, str | None],
         now: datetime,
     ) -> _Look:
@@ -514,7 +514,7 @@ def proven_dead(record: RotationRecord) -> str | None:
     return record.old_login if record.old_refused else None
 
 
-def _users(events: list[Event]) -> tuple[User, ...]:
+def _users(events: list[Event]) -> tuple[OpenSession, ...]:
     """Return the sessions of the old login at the last count, if it is not gone since."""
     waited = progress(events).waited if events else None
     found = waited.data.get("sessions") if waited is not None else None
@@ -525,8 +525,8 @@ def _users(events: list[Event]) -> tuple[User, ...]:
     )
 
 
-def _user(data: dict[str, Json]) -> User:
-    return User(
+def _user(data: dict[str, Json]) -> OpenSession:
+    return OpenSession(
         login=str(data.get("login", "")),
         client=str(data.get("client", "")),
         application=str(data.get("application") or ""),
@@ -534,8 +534,8 @@ def _user(data: dict[str, Json]) -> User:
     )
 
 
-def _fault(observation: Observation) -> Fault:
-    return Fault(
+def _fault(observation: Observation) -> Outage:
+    return Outage(
         subject=observation.subject,
         since=observation.at,
         until=observation.until,
@@ -559,6 +559,6 @@ def _because(reason: str | None) -> str:
     return f" ({reason})" if reason else ""
 
 
-def _looked_at(one: Standing) -> int:
+def _looked_at(one: SecretState) -> int:
     # Trouble first; what is well keeps the order of the configuration.
     return _ORDER[one.state] if one.severity is not Severity.OK else len(_ORDER)

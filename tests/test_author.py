@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rotator.api import Credential, Secret
-from rotator.testing import RotationSuite, World
+from rotator.testing import RotationSuite, Sandbox
 from rotator.testing.templates import FILES, text_of, write_template
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def test_the_templates_own_tests_pass_and_checkers_find_nothing(tmp_path: Path):
     _run("ruff", "format", "--check", *ruff, folder=tmp_path)
 
 
-# -- with all that a world can be told -------------------------------------------------------------
+# -- with all that a sandbox can be told -------------------------------------------------------------
 
 
 @pytest.fixture
@@ -98,11 +98,11 @@ class TestExample(RotationSuite):
     sample = 100
 
     @pytest.fixture
-    def make_world(self, tmp_path: Path, example: Any) -> Callable[[], World]:
+    def make_sandbox(self, tmp_path: Path, example: Any) -> Callable[[], Sandbox]:
         """Return what makes a file of its own."""
         names = iter(range(10_000))
 
-        def make() -> World:
+        def make() -> Sandbox:
             file = tmp_path / f"{next(names)}.db"
             _ask(file, _TABLE)
 
@@ -116,7 +116,7 @@ class TestExample(RotationSuite):
                 query = "SELECT 1 FROM logins WHERE name = ? AND hash = ?"
                 return bool(_ask(file, query, one.username, example.hashed(one)))
 
-            return World.of(
+            return Sandbox.of(
                 example.PLUGIN,
                 "new-user",
                 target_options=example.Options(path=file),

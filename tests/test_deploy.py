@@ -19,7 +19,7 @@ from rotator.backends.aws.backend import PLUGIN
 from rotator.backends.aws.options import AwsOptions
 from rotator.config import load
 from rotator.core.model import Severity
-from rotator.metrics import Metrics, Standing
+from rotator.metrics import Metrics, StateCollector
 from rotator.secret_state import ORPHAN, SEVERITY
 from rotator.testing.fake_journal import MemoryJournal
 from rotator.testing.fakes import START, ManualClock
@@ -34,7 +34,7 @@ def _metrics() -> set[str]:
     """Return the names of everything that the daemon offers to Prometheus."""
     metrics = Metrics(lambda _secret: "postgresql")
     journal = MemoryJournal(clock=ManualClock())
-    standing = Standing(
+    standing = StateCollector(
         lambda: journal,
         lambda: START,
         timedelta(days=1),

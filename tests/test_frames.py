@@ -19,11 +19,11 @@ from rotator.backends.encryption import Keys, new_key
 from rotator.backends.local import LocalBackend
 from rotator.backends.vault.backend import VaultBackend
 from rotator.backends.vault.options import VaultOptions
-from rotator.backends.vault.session import Session
+from rotator.backends.vault.session import VaultClient
 from rotator.core.errors import JournalError
 from rotator.core.frames import forget_variables
 from rotator.dispatch.job_queue import Queue
-from rotator.engine.error_origin import marked
+from rotator.engine.error_origin import tag_errors
 from rotator.faces import aws_lambda
 from rotator.faces.cli import command
 from rotator.faces.cli.run import Run, Shared
@@ -118,7 +118,7 @@ class _Adapter:
 def test_nothing_leaves_a_plugin_or_backend_with_an_error(method: str):
     """Whether the error is ours or a bug's."""
     with pytest.raises((StepError, ZeroDivisionError)) as raised:
-        getattr(marked(_Adapter(), "backend local"), method)()
+        getattr(tag_errors(_Adapter(), "backend local"), method)()
     assert secrets_behind(raised.value, [_CANARY]) == []
 
 
@@ -249,7 +249,7 @@ def _provoke(one: object, calls: dict[str, Callable[[Any], object]]) -> None:
     errors: dict[str, Exception] = {}
     for name, call in calls.items():
         try:
-            call(marked(one, "it"))
+            call(tag_errors(one, "it"))
         except Exception as error:  # noqa: BLE001 # of any kind
             errors[name] = error
     assert errors
@@ -268,7 +268,7 @@ def test_no_frame_behind_an_error_of_a_plugin_holds_a_password(name: str, port: 
 def test_no_frame_behind_an_error_of_vault_holds_a_token(http_port: int):
     """Nor the values that were sent."""
     options = VaultOptions(address=f"http://127.0.0.1:{http_port}", timeout=timedelta(seconds=1))
-    session = Session(options, lambda _reference: _secret("token"))
+    session = VaultClient(options, lambda _reference: _secret("token"))
     _provoke(VaultBackend("vault", options, session), _OF_BACKENDS)
 
 
@@ -296,7 +296,7 @@ def test_no_frame_behind_an_error_of_the_embedded_backend_holds_a_value(tmp_path
         db.execute("DROP TABLE kept")
     for name, call in _OF_BACKENDS.items():
         with pytest.raises(RotatorError) as raised:
-            call(marked(backend, "backend local"))
+            call(tag_errors(backend, "backend local"))
         assert secrets_behind(raised.value, [_CANARY, key.reveal()]) == [], name
     backend.close()
 

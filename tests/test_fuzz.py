@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fuzz import bugs, parsers
+from tests.load.fuzz import bugs, parsers
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -53,7 +53,7 @@ _STATIC: Final = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class ProfileItem:
     """One kind of fact. `group`: the check of `verify` that compares it."""
 
     name: str
@@ -61,26 +61,28 @@ class Kind:
     group: str
 
 
-KINDS: Final[Sequence[Kind]] = (
-    Kind(name="global privileges", carried="GRANT, REVOKE", group="grants"),
-    Kind(name="dynamic privileges", carried="GRANT, REVOKE", group="grants"),
-    Kind(name="database privileges", carried="GRANT, REVOKE", group="grants"),
-    Kind(name="table privileges", carried="GRANT, REVOKE", group="grants"),
-    Kind(name="column privileges", carried="GRANT, REVOKE", group="grants"),
-    Kind(name="routine privileges", carried="GRANT, REVOKE", group="grants"),
-    Kind(name="grant options", carried="GRANT ... WITH GRANT OPTION", group="grants"),
-    Kind(name="partial revokes", carried="REVOKE, GRANT", group="grants"),
-    Kind(name="proxies", carried="GRANT PROXY", group="grants"),
-    Kind(name="roles", carried="GRANT role [WITH ADMIN OPTION]", group="grants"),
-    Kind(name="default roles", carried="SET DEFAULT ROLE", group="grants"),
-    Kind(name="TLS requirement", carried="ALTER USER ... REQUIRE", group="limits"),
-    Kind(name="resource limits", carried="ALTER USER ... WITH MAX_...", group="limits"),
-    Kind(name="password expiry", carried="ALTER USER ... PASSWORD EXPIRE", group="limits"),
-    Kind(name="password history", carried="ALTER USER ... PASSWORD HISTORY", group="limits"),
-    Kind(name="password reuse", carried="ALTER USER ... PASSWORD REUSE INTERVAL", group="limits"),
-    Kind(name="current password", carried="ALTER USER ... REQUIRE CURRENT", group="limits"),
-    Kind(name="lock after failures", carried="FAILED_LOGIN_ATTEMPTS", group="limits"),
-    Kind(name="comment and attributes", carried="ALTER USER ... ATTRIBUTE", group="limits"),
+KINDS: Final[Sequence[ProfileItem]] = (
+    ProfileItem(name="global privileges", carried="GRANT, REVOKE", group="grants"),
+    ProfileItem(name="dynamic privileges", carried="GRANT, REVOKE", group="grants"),
+    ProfileItem(name="database privileges", carried="GRANT, REVOKE", group="grants"),
+    ProfileItem(name="table privileges", carried="GRANT, REVOKE", group="grants"),
+    ProfileItem(name="column privileges", carried="GRANT, REVOKE", group="grants"),
+    ProfileItem(name="routine privileges", carried="GRANT, REVOKE", group="grants"),
+    ProfileItem(name="grant options", carried="GRANT ... WITH GRANT OPTION", group="grants"),
+    ProfileItem(name="partial revokes", carried="REVOKE, GRANT", group="grants"),
+    ProfileItem(name="proxies", carried="GRANT PROXY", group="grants"),
+    ProfileItem(name="roles", carried="GRANT role [WITH ADMIN OPTION]", group="grants"),
+    ProfileItem(name="default roles", carried="SET DEFAULT ROLE", group="grants"),
+    ProfileItem(name="TLS requirement", carried="ALTER USER ... REQUIRE", group="limits"),
+    ProfileItem(name="resource limits", carried="ALTER USER ... WITH MAX_...", group="limits"),
+    ProfileItem(name="password expiry", carried="ALTER USER ... PASSWORD EXPIRE", group="limits"),
+    ProfileItem(name="password history", carried="ALTER USER ... PASSWORD HISTORY", group="limits"),
+    ProfileItem(
+        name="password reuse", carried="ALTER USER ... PASSWORD REUSE INTERVAL", group="limits"
+    ),
+    ProfileItem(name="current password", carried="ALTER USER ... REQUIRE CURRENT", group="limits"),
+    ProfileItem(name="lock after failures", carried="FAILED_LOGIN_ATTEMPTS", group="limits"),
+    ProfileItem(name="comment and attributes", carried="ALTER USER ... ATTRIBUTE", group="limits"),
 )
 
 

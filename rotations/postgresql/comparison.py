@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rotations.postgresql.options import Privilege
-    from rotations.postgresql.profile_transfer import Case
+    from rotations.postgresql.profile_transfer import LoginPair
     from rotations.postgresql.server import Connection
 
 
-def compare(connection: Connection, case: Case, kind_of_hash: str, rights: Check) -> list[Check]:
+def compare(
+    connection: Connection, case: LoginPair, kind_of_hash: str, rights: Check
+) -> list[Check]:
     """Compare both logins, lack and excess, kind by kind. `connection` is one of the next login.
 
     `rights`: the proof that it can do no more than before.
@@ -64,7 +66,7 @@ def try_work(
         ]
 
 
-def _acts_as(case: Case, database: str) -> str:
+def _acts_as(case: LoginPair, database: str) -> str:
     # Of the same login, or the first one, whatever its settings say.
     if case.source is None and case.new is not None:
         return case.new.acts_as(database)

@@ -64,7 +64,7 @@ class NotConnected(psycopg.OperationalError):
         self.late: bool = late
 
 
-class Link(psycopg.Connection[tuple[Any, ...]]):
+class BoundedConnection(psycopg.Connection[tuple[Any, ...]]):
     """A connection whose calls end at `until` (on `time.monotonic`), whatever the server does.
 
     At `until` the server is asked to cancel; `grace` seconds later the call raises `TimeUp`.
@@ -111,7 +111,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
             self.cancel_safe(timeout=self.grace)
 
 
-def connect(parameters: Mapping[str, Any], seconds: float) -> Link:
+def connect(parameters: Mapping[str, Any], seconds: float) -> BoundedConnection:
     """Log in. Raises `NotConnected`, within so many seconds."""
     until = time.monotonic() + seconds
     failed: NotConnected | None = None
@@ -123,7 +123,7 @@ def connect(parameters: Mapping[str, Any], seconds: float) -> Link:
             if error.state:
                 break
             continue
-        link = Link(pgconn)  # pyright: ignore[reportArgumentType] # its default is for any kind of row
+        link = BoundedConnection(pgconn)  # pyright: ignore[reportArgumentType] # its default is for any kind of row
         link.autocommit = True
         link.prepare_threshold = None
         link.until = until

@@ -10,7 +10,7 @@ from rotations.postgresql.roles import look
 from rotator.api import Finding, Severity, StepError
 
 if TYPE_CHECKING:
-    from rotations.postgresql.connection import Link
+    from rotations.postgresql.connection import BoundedConnection
     from rotations.postgresql.options import SecretOptions
     from rotations.postgresql.server import Server
     from rotator.api import Credential, StepContext
@@ -61,7 +61,7 @@ def _tls(server: Server, subject: str) -> list[Finding]:
     ]
 
 
-def _version(admin: Link, subject: str) -> list[Finding]:
+def _version(admin: BoundedConnection, subject: str) -> list[Finding]:
     version = admin.info.server_version
     if version >= _OLDEST:
         return []
@@ -69,7 +69,7 @@ def _version(admin: Link, subject: str) -> list[Finding]:
     return [_error(subject, what, "Upgrade the server.")]
 
 
-def _rights(admin: Link, subject: str) -> list[Finding]:
+def _rights(admin: BoundedConnection, subject: str) -> list[Finding]:
     row = admin.execute(
         "SELECT rolsuper, rolcreaterole, rolname FROM pg_catalog.pg_roles WHERE rolname = current_user"
     ).fetchone()
@@ -82,7 +82,11 @@ def _rights(admin: Link, subject: str) -> list[Finding]:
 
 
 def _ready(
-    server: Server, admin: Link, subject: str, options: SecretOptions, in_place: str | None
+    server: Server,
+    admin: BoundedConnection,
+    subject: str,
+    options: SecretOptions,
+    in_place: str | None,
 ) -> list[Finding]:
     return [
         _error(subject, error.what, error.hint)
@@ -91,7 +95,11 @@ def _ready(
 
 
 def _group(
-    server: Server, admin: Link, subject: str, options: SecretOptions, current: Credential | None
+    server: Server,
+    admin: BoundedConnection,
+    subject: str,
+    options: SecretOptions,
+    current: Credential | None,
 ) -> list[Finding]:
     group = options.group
     # While nothing is published, an application may use the group as its login.

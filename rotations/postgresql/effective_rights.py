@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rotations.postgresql.profile import Profile
-    from rotations.postgresql.profile_transfer import Case
+    from rotations.postgresql.profile_transfer import LoginPair
     from rotations.postgresql.server import Connection
 
 # A right: of which kind, and to what.
@@ -54,7 +54,7 @@ FROM reach WHERE role <> login GROUP BY 1, 2
 """  # noqa: S608 # of two texts of ours
 
 
-def proof(case: Case, reach: Reach, *, handed_over: bool) -> Check:
+def proof(case: LoginPair, reach: Reach, *, handed_over: bool) -> Check:
     """Return the check that the next login has no right beyond the old one's and the group's.
 
     Where it follows no other login: beyond the group's, and those that it was handed over with. The
@@ -77,7 +77,7 @@ def proof(case: Case, reach: Reach, *, handed_over: bool) -> Check:
     return Check(name="rights", ok=False, detail=f"more than before: {shown}{rest}")
 
 
-def _allowed(case: Case, reach: Reach) -> frozenset[Right]:
+def _allowed(case: LoginPair, reach: Reach) -> frozenset[Right]:
     """Return all that the old login and the group can do, and to be a member of either."""
     mine = _rights(case, reach, case.new)
     allowed: set[Right] = set()
@@ -99,7 +99,7 @@ def _allowed(case: Case, reach: Reach) -> frozenset[Right]:
     return frozenset(allowed)
 
 
-def _rights(case: Case, reach: Reach, profile: Profile | None) -> frozenset[Right]:
+def _rights(case: LoginPair, reach: Reach, profile: Profile | None) -> frozenset[Right]:
     if profile is None:
         return frozenset()
     name = profile.name

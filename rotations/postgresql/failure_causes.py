@@ -13,7 +13,7 @@ from psycopg import sql
 from rotator.api import Rejection, StepError, scrub
 
 if TYPE_CHECKING:
-    from rotations.postgresql.connection import Link, NotConnected
+    from rotations.postgresql.connection import BoundedConnection, NotConnected
     from rotations.postgresql.server import Limits, Server
     from rotator.api import StepContext
 
@@ -131,7 +131,7 @@ def of_login(
 
 
 def _in_catalog(  # noqa: PLR0911 # a table: one row for each thing that the catalog may show
-    admin: Link, failed: NotConnected, user: str, cause: Rejection
+    admin: BoundedConnection, failed: NotConnected, user: str, cause: Rejection
 ) -> Rejection:
     row = admin.execute(_ROLE, [user]).fetchone()
     name = _quoted(user)
@@ -193,7 +193,7 @@ def _not_in_hba(server: Server, failed: NotConnected) -> Rejection:
     )
 
 
-def _by_rules(admin: Link, failed: NotConnected, cause: Rejection) -> Rejection:
+def _by_rules(admin: BoundedConnection, failed: NotConnected, cause: Rejection) -> Rejection:
     """Tell a missing client certificate or missing TLS from a missing line, where the admin may look."""
     try:
         row = admin.execute(_RULES).fetchone()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rotations.postgresql import failure_causes
-from rotations.postgresql.connection import Link, NotConnected
+from rotations.postgresql.connection import BoundedConnection, NotConnected
 from rotations.postgresql.server import Certificate, Limits
 from rotator.api import Denied, Refused, Rejection, StepError, Transient, agree_within
 
@@ -20,7 +20,7 @@ def accepts(
 ) -> bool:
     """Log in once and hang up. Raises what hinders it, where that is not the credential."""
     outcome = _tried(server, credential, options, ctx)
-    if isinstance(outcome, Link):
+    if isinstance(outcome, BoundedConnection):
         outcome.close()
         return True
     cause = failure_causes.of_failure(
@@ -43,10 +43,12 @@ def is_full(failed: NotConnected, cause: Rejection) -> bool:
     return cause.cause == failure_causes.LIMITED and failed.password_sent
 
 
-def log_in(server: Server, new: Credential, options: SecretOptions, ctx: StepContext) -> Link:
+def log_in(
+    server: Server, new: Credential, options: SecretOptions, ctx: StepContext
+) -> BoundedConnection:
     """Return a connection of the new login. Raises `Refused`, with the cause, when it is rejected."""
     outcome = _tried(server, new, options, ctx)
-    if isinstance(outcome, Link):
+    if isinstance(outcome, BoundedConnection):
         return outcome
     raise _hindered(server, outcome, new.username, options, ctx)
 
@@ -56,7 +58,7 @@ def rejection(
 ) -> Rejection | None:
     """Return why a login is rejected; None where it is not."""
     outcome = _tried(server, credential, options, ctx)
-    if isinstance(outcome, Link):
+    if isinstance(outcome, BoundedConnection):
         outcome.close()
         return None
     return failure_causes.of_login(
@@ -84,7 +86,7 @@ def follow(
 
 def _tried(
     server: Server, credential: Credential, options: SecretOptions, ctx: StepContext
-) -> Link | NotConnected:
+) -> BoundedConnection | NotConnected:
     own = None
     if options.sslcert is not None and options.sslkey is not None:
         own = Certificate(certificate=options.sslcert, key=options.sslkey)

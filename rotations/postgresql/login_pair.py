@@ -12,7 +12,7 @@ from psycopg import sql
 from rotations.postgresql import hba, privileges, profile
 from rotations.postgresql.drop_role import acting_as
 from rotations.postgresql.profile import PARAMETER_GRANTS
-from rotations.postgresql.profile_transfer import UNLISTED, Case
+from rotations.postgresql.profile_transfer import UNLISTED, LoginPair
 from rotations.postgresql.roles import split_names
 from rotator.api import Denied
 
@@ -43,12 +43,12 @@ def read(
     stays: bool,
     overlaps: bool,
     new_expiry: bool,
-) -> Case:
+) -> LoginPair:
     """Read all that decides how login `name` follows login `old`."""
     names = [one for one in (name, old, group) if one]
     profiles = profile.read(admin, names, group=group)
     own = next(one for one in profiles.values() if one.is_admin)
-    case = Case(
+    case = LoginPair(
         name=name,
         new=profiles.get(name),
         old=profiles.get(old or ""),
@@ -108,7 +108,7 @@ def _in_database(
     return found
 
 
-def _databases(case: Case, place: str) -> list[str]:
+def _databases(case: LoginPair, place: str) -> list[str]:
     """Return where to look: where the logins hold something, and where `"$user"` may matter."""
     old, new = case.source, case.new
     if old is None:
@@ -127,7 +127,7 @@ def _databases(case: Case, place: str) -> list[str]:
     return sorted(found)
 
 
-def _looks_up_user(case: Case, old: Profile, database: str) -> bool:
+def _looks_up_user(case: LoginPair, old: Profile, database: str) -> bool:
     """Whether `"$user"` may be another schema for the next login than for the old one."""
     if old.acts_as(database) == case.acts_as(database):
         return False
@@ -135,7 +135,7 @@ def _looks_up_user(case: Case, old: Profile, database: str) -> bool:
     return path is None or "$user" in split_names(path)
 
 
-def _unsettable(admin: Connection, case: Case) -> frozenset[str]:
+def _unsettable(admin: Connection, case: LoginPair) -> frozenset[str]:
     settings = [*(case.old.settings if case.old else ()), *(case.new.settings if case.new else ())]
     names = sorted({one.name for one in settings} - UNLISTED)
     if case.superuser or not names:

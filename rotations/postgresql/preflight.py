@@ -10,7 +10,7 @@ from rotator.api import StepError, Transient, Unavailable
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rotations.postgresql.connection import Link
+    from rotations.postgresql.connection import BoundedConnection
     from rotations.postgresql.server import Server
 
 _SERVER: Final = """
@@ -47,7 +47,7 @@ _STANDBYS: Final = re.compile(r"\s*(?:first|any)?\s*(\d+)\s*\(", re.IGNORECASE)
 
 
 def require_ready(
-    server: Server, admin: Link, in_place: str | None, *, dbname: str | None = None
+    server: Server, admin: BoundedConnection, in_place: str | None, *, dbname: str | None = None
 ) -> None:
     """Raise the first of what hinders a rotation now. Nothing has been sent then.
 
@@ -58,14 +58,16 @@ def require_ready(
 
 
 def hindrances(
-    server: Server, admin: Link, in_place: str | None, *, dbname: str | None = None
+    server: Server, admin: BoundedConnection, in_place: str | None, *, dbname: str | None = None
 ) -> Iterator[StepError]:
     """Return everything that hinders a rotation now, each with its cause and its remedy."""
     yield from _of_server(server, admin, in_place)
     yield from _of_limits(server, admin, in_place, dbname or server.options.dbname)
 
 
-def _of_server(server: Server, admin: Link, in_place: str | None) -> Iterator[StepError]:
+def _of_server(
+    server: Server, admin: BoundedConnection, in_place: str | None
+) -> Iterator[StepError]:
     row = admin.execute(_SERVER).fetchone()
     if row is None:
         return
@@ -99,7 +101,9 @@ def _of_server(server: Server, admin: Link, in_place: str | None) -> Iterator[St
         )
 
 
-def _of_limits(server: Server, admin: Link, login: str | None, dbname: str) -> Iterator[StepError]:
+def _of_limits(
+    server: Server, admin: BoundedConnection, login: str | None, dbname: str
+) -> Iterator[StepError]:
     row = admin.execute(_LIMITS, {"dbname": dbname, "login": login}).fetchone()
     if row is None:
         return

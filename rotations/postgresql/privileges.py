@@ -61,7 +61,7 @@ class RowPolicy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Thing:
+class OwnedObject:
     """An object that a login owns, or its user mapping, in the server's words."""
 
     database: str
@@ -82,7 +82,7 @@ class Holdings:
     grants: tuple[Grant, ...] = ()
     defaults: tuple[DefaultPrivilege, ...] = ()
     policies: tuple[RowPolicy, ...] = ()
-    things: tuple[Thing, ...] = ()
+    things: tuple[OwnedObject, ...] = ()
     schemas: frozenset[tuple[str, str]] = frozenset()
     search_paths: tuple[tuple[str, str], ...] = ()
     unreadable: tuple[tuple[str, str], ...] = ()
@@ -116,7 +116,7 @@ def read(connection: Connection, database: str, names: Iterable[str], *, shared:
         policies=tuple(
             replace(one, roles=tuple(one.roles)) for one in _all(RowPolicy, database, policies)
         ),
-        things=_all(Thing, database, things),
+        things=_all(OwnedObject, database, things),
         schemas=frozenset((database, name) for name in schemas),
         search_paths=((database, search_path),) if search_path is not None else (),
     )

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from rotations.postgresql import hba
 from rotations.postgresql.preconditions import Obstacle
-from rotations.postgresql.privileges import PUBLIC, Grant, Holdings, RowPolicy, Thing
+from rotations.postgresql.privileges import PUBLIC, Grant, Holdings, OwnedObject, RowPolicy
 from rotations.postgresql.profile import (
     DEFAULT_ATTRIBUTES,
     OPTIONS_OF_MEMBERSHIPS,
@@ -51,7 +51,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class LoginPair:
     """Two logins, and all that was read of them. Pure data.
 
     `name` is the next login's, `new` its profile where it exists already. `stays`: the role of the
@@ -192,7 +192,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class ProfileItem:
     """One kind of thing that makes a login what it is.
 
     `changes`: what the next login lacks and what it has too much, with the statements that carry it
@@ -201,16 +201,16 @@ class Kind:
     """
 
     name: str
-    changes: Callable[[Case], list[Change]] = lambda _: []
-    obstacles: Callable[[Case], list[tuple[str, str]]] = lambda _: []
+    changes: Callable[[LoginPair], list[Change]] = lambda _: []
+    obstacles: Callable[[LoginPair], list[tuple[str, str]]] = lambda _: []
 
 
-def changes(case: Case) -> list[Change]:
+def changes(case: LoginPair) -> list[Change]:
     """Return all that the next login differs in."""
     return [change for kind in KINDS for change in kind.changes(case)]
 
 
-def obstacles(case: Case) -> list[Obstacle]:
+def obstacles(case: LoginPair) -> list[Obstacle]:
     """Return all that keeps the next login from equalling the current one."""
     return [
         Obstacle(kind=kind.name, cause=cause, remedy=remedy)
@@ -219,7 +219,7 @@ def obstacles(case: Case) -> list[Obstacle]:
     ]
 
 
-def to_others(case: Case) -> list[Change]:
+def to_others(case: LoginPair) -> list[Change]:
     """Return what keeps what others have through the old login, before that is dropped.
 
     Nothing is taken from the new login: what the old one lacks may have been taken from it by an
@@ -255,7 +255,7 @@ def to_others(case: Case) -> list[Change]:
 # -- attributes, limits, settings ------------------------------------------------------------------
 
 
-def _attributes(case: Case) -> list[Change]:
+def _attributes(case: LoginPair) -> list[Change]:
     unlike = _unlike_attributes(case)
     if not unlike:
         return []
@@ -266,7 +266,7 @@ def _attributes(case: Case) -> list[Change]:
     ]  # of CREATE ROLE's own words
 
 
-def _unlike_attributes(case: Case) -> list[str]:
+def _unlike_attributes(case: LoginPair) -> list[str]:
     old = case.source
     if old is None:
         return []
@@ -276,7 +276,7 @@ def _unlike_attributes(case: Case) -> list[str]:
     return sorted(wanted ^ has)
 
 
-def _attributes_refused(case: Case) -> list[tuple[str, str]]:
+def _attributes_refused(case: LoginPair) -> list[tuple[str, str]]:
     if case.superuser:
         return []
     found: list[tuple[str, str]] = []
@@ -295,7 +295,7 @@ def _attributes_refused(case: Case) -> list[tuple[str, str]]:
     return found
 
 
-def _limit(case: Case) -> list[Change]:
+def _limit(case: LoginPair) -> list[Change]:
     old, has = case.source, case.new.connection_limit if case.new else -1
     if old is None or old.connection_limit == has:
         return []
@@ -309,7 +309,7 @@ def _limit(case: Case) -> list[Change]:
     return [_alter(case, f"{has} in place of {old.connection_limit}", limit)]
 
 
-def _expiry(case: Case) -> list[Change]:
+def _expiry(case: LoginPair) -> list[Change]:
     old, has = case.source, case.new.valid_until if case.new else None
     if old is None or case.new_expiry or old.valid_until == has:
         return []
@@ -317,7 +317,7 @@ def _expiry(case: Case) -> list[Change]:
     return [_alter(case, f"{has or 'none'} in place of {old.valid_until or 'none'}", until)]
 
 
-def _expired(case: Case) -> list[tuple[str, str]]:
+def _expired(case: LoginPair) -> list[tuple[str, str]]:
     old = case.old
     if old is None or not old.expired or case.new_expiry:
         return []
@@ -329,7 +329,7 @@ def _expired(case: Case) -> list[tuple[str, str]]:
     ]
 
 
-def _settings(case: Case) -> list[Change]:
+def _settings(case: LoginPair) -> list[Change]:
     lacks, excess = _unlike_settings(case)
     return [
         *(
@@ -343,7 +343,7 @@ def _settings(case: Case) -> list[Change]:
     ]
 
 
-def _unlike_settings(case: Case) -> tuple[list[Setting], list[Setting]]:
+def _unlike_settings(case: LoginPair) -> tuple[list[Setting], list[Setting]]:
     """Return the settings that the next login lacks, and those that it has too much."""
     has = case.new.settings if case.new else ()
     wanted = case.wanted_settings()
@@ -356,7 +356,7 @@ def _unlike_settings(case: Case) -> tuple[list[Setting], list[Setting]]:
     )
 
 
-def _settings_refused(case: Case) -> list[tuple[str, str]]:
+def _settings_refused(case: LoginPair) -> list[tuple[str, str]]:
     lacks, excess = _unlike_settings(case)
     names = sorted({one.name for one in (*lacks, *excess)} & case.unsettable)
     admin = _name(case.admin.name)
@@ -374,7 +374,7 @@ def _settings_refused(case: Case) -> list[tuple[str, str]]:
 # -- memberships -----------------------------------------------------------------------------------
 
 
-def _memberships(case: Case) -> list[Change]:
+def _memberships(case: LoginPair) -> list[Change]:
     has = _options(case.new.memberships, lambda one: one.role) if case.new else {}
     wanted = case.wanted_memberships()
     found: list[Change] = []
@@ -394,7 +394,7 @@ def _memberships(case: Case) -> list[Change]:
     return found
 
 
-def _unlike_memberships(case: Case) -> set[str]:
+def _unlike_memberships(case: LoginPair) -> set[str]:
     has = _options(case.new.memberships, lambda one: one.role) if case.new else {}
     wanted = case.wanted_memberships()
     old = case.source
@@ -411,7 +411,7 @@ def _unlike_memberships(case: Case) -> set[str]:
     return lacks | excess
 
 
-def _revoked(case: Case, role: str) -> list[Change]:
+def _revoked(case: LoginPair, role: str) -> list[Change]:
     rows = [one for one in (case.new.memberships if case.new else ()) if one.role == role]
     by = sql.SQL(" GRANTED BY {}")
     # One row for each grantor since PostgreSQL 16.
@@ -430,7 +430,7 @@ def _revoked(case: Case, role: str) -> list[Change]:
     ]
 
 
-def _memberships_refused(case: Case) -> list[tuple[str, str]]:
+def _memberships_refused(case: LoginPair) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     if case.group_name is not None and case.group is None and case.group_name != case.name:
         found.append(
@@ -474,7 +474,7 @@ def _memberships_refused(case: Case) -> list[tuple[str, str]]:
     return found
 
 
-def _members(case: Case) -> list[Change]:
+def _members(case: LoginPair) -> list[Change]:
     old = case.source
     if old is None or case.old_is_group:
         return []
@@ -492,7 +492,7 @@ def _members(case: Case) -> list[Change]:
     ]
 
 
-def _members_refused(case: Case) -> list[tuple[str, str]]:
+def _members_refused(case: LoginPair) -> list[tuple[str, str]]:
     old = case.source
     if old is None or case.old_is_group:
         return []
@@ -519,7 +519,7 @@ def _members_refused(case: Case) -> list[tuple[str, str]]:
 # -- inside databases --------------------------------------------------------------------------------
 
 
-def _grants(case: Case) -> list[Change]:
+def _grants(case: LoginPair) -> list[Change]:
     old = case.source
     if old is None:
         return []
@@ -548,7 +548,7 @@ def _grants(case: Case) -> list[Change]:
     return found + [_given(case, one) for one in (*lacks, *again)]
 
 
-def _given(case: Case, one: Grant) -> Change:
+def _given(case: LoginPair, one: Grant) -> Change:
     return Change(
         what=f"lacks {one.privilege} on {one.kind.lower()} {one.object} in {one.database}",
         statement=_grant(one, case.name),
@@ -561,7 +561,7 @@ def _what(one: Grant) -> tuple[str, str, str, str | None, str]:
     return one.database, one.kind, one.object, one.column, one.privilege
 
 
-def _unlike_grants(case: Case) -> tuple[list[Grant], list[Grant]]:
+def _unlike_grants(case: LoginPair) -> tuple[list[Grant], list[Grant]]:
     """Return the grants that the next login lacks, and those that it has too much."""
     old = case.source
     if old is None:
@@ -589,7 +589,7 @@ def _unlike_grants(case: Case) -> tuple[list[Grant], list[Grant]]:
     return lacks, excess
 
 
-def _grants_refused(case: Case) -> list[tuple[str, str]]:
+def _grants_refused(case: LoginPair) -> list[tuple[str, str]]:
     lacks, excess = _unlike_grants(case)
     found = [
         _may_not_act(case, one.owner, f"{one.kind.lower()} {one.object}")
@@ -613,7 +613,7 @@ def _grants_refused(case: Case) -> list[tuple[str, str]]:
     ]
 
 
-def _defaults(case: Case) -> list[Change]:
+def _defaults(case: LoginPair) -> list[Change]:
     old = case.source
     if old is None or case.old_is_group:
         return []
@@ -640,7 +640,7 @@ def _defaults(case: Case) -> list[Change]:
     ]
 
 
-def _default(case: Case, one: tuple[str | None, ...], *, undo: bool) -> Change:
+def _default(case: LoginPair, one: tuple[str | None, ...], *, undo: bool) -> Change:
     owner, grantee, database, schema, objects, privilege, verb, option = one
     grants = (verb == "GRANT") is not undo
     role = sql.Identifier(grantee or case.name) if grantee != PUBLIC else sql.SQL(PUBLIC)
@@ -662,7 +662,7 @@ def _default(case: Case, one: tuple[str | None, ...], *, undo: bool) -> Change:
     )
 
 
-def _defaults_refused(case: Case) -> list[tuple[str, str]]:
+def _defaults_refused(case: LoginPair) -> list[tuple[str, str]]:
     old = case.source
     if old is None or case.old_is_group:
         return []
@@ -675,12 +675,12 @@ def _defaults_refused(case: Case) -> list[tuple[str, str]]:
     ]
 
 
-def _policies(case: Case) -> list[Change]:
+def _policies(case: LoginPair) -> list[Change]:
     joins, leaves = _unlike_policies(case)
     return [*joins, *leaves]
 
 
-def _unlike_policies(case: Case) -> tuple[list[Change], list[Change]]:
+def _unlike_policies(case: LoginPair) -> tuple[list[Change], list[Change]]:
     """Return how the next login joins the policies that it lacks, and leaves those that it has too much."""
     joins: list[Change] = []
     leaves: list[Change] = []
@@ -698,7 +698,7 @@ def _unlike_policies(case: Case) -> tuple[list[Change], list[Change]]:
     return joins, leaves
 
 
-def _policies_refused(case: Case) -> list[tuple[str, str]]:
+def _policies_refused(case: LoginPair) -> list[tuple[str, str]]:
     old = case.source
     if old is None:
         return []
@@ -720,7 +720,7 @@ def _policies_refused(case: Case) -> list[tuple[str, str]]:
     return found
 
 
-def _owned(case: Case) -> list[Change]:
+def _owned(case: LoginPair) -> list[Change]:
     """Hand what a login of ours made while it acted as itself to the group, which both inherit."""
     old = case.source
     if old is None or not _hands_over(case) or case.acts_as_group:
@@ -740,7 +740,7 @@ def _owned(case: Case) -> list[Change]:
     ]
 
 
-def _owned_refused(case: Case) -> list[tuple[str, str]]:
+def _owned_refused(case: LoginPair) -> list[tuple[str, str]]:
     old = case.source
     if old is None:
         return []
@@ -772,7 +772,7 @@ def _owned_refused(case: Case) -> list[tuple[str, str]]:
     return found
 
 
-def _mappings_refused(case: Case) -> list[tuple[str, str]]:
+def _mappings_refused(case: LoginPair) -> list[tuple[str, str]]:
     old = case.source
     if old is None or case.old_is_group:
         return []
@@ -801,7 +801,7 @@ def _mappings_refused(case: Case) -> list[tuple[str, str]]:
 # -- the rest ----------------------------------------------------------------------------------------
 
 
-def _labels_refused(case: Case) -> list[tuple[str, str]]:
+def _labels_refused(case: LoginPair) -> list[tuple[str, str]]:
     old = case.source
     has = case.new.labels if case.new else ()
     if old is None or old.labels == has:
@@ -818,7 +818,7 @@ def _labels_refused(case: Case) -> list[tuple[str, str]]:
     ]
 
 
-def _comment(case: Case) -> list[Change]:
+def _comment(case: LoginPair) -> list[Change]:
     old, new = case.source, case.new
     if old is None or new is None or new.note == old.note:
         return []
@@ -836,7 +836,7 @@ def _comment(case: Case) -> list[Change]:
     ]
 
 
-def _files_refused(case: Case) -> list[tuple[str, str]]:
+def _files_refused(case: LoginPair) -> list[tuple[str, str]]:
     old = case.source
     if old is None:
         return []
@@ -862,20 +862,20 @@ def _files_refused(case: Case) -> list[tuple[str, str]]:
 
 
 KINDS: Final = (
-    Kind(name="attributes", changes=_attributes, obstacles=_attributes_refused),
-    Kind(name="connection limit", changes=_limit),
-    Kind(name="expiry", changes=_expiry, obstacles=_expired),
-    Kind(name="settings", changes=_settings, obstacles=_settings_refused),
-    Kind(name="memberships", changes=_memberships, obstacles=_memberships_refused),
-    Kind(name="members", changes=_members, obstacles=_members_refused),
-    Kind(name="ownership", changes=_owned, obstacles=_owned_refused),
-    Kind(name="grants", changes=_grants, obstacles=_grants_refused),
-    Kind(name="default privileges", changes=_defaults, obstacles=_defaults_refused),
-    Kind(name="row policies", changes=_policies, obstacles=_policies_refused),
-    Kind(name="user mappings", obstacles=_mappings_refused),
-    Kind(name="security labels", obstacles=_labels_refused),
-    Kind(name="comment", changes=_comment),
-    Kind(name="pg_hba and pg_ident", obstacles=_files_refused),
+    ProfileItem(name="attributes", changes=_attributes, obstacles=_attributes_refused),
+    ProfileItem(name="connection limit", changes=_limit),
+    ProfileItem(name="expiry", changes=_expiry, obstacles=_expired),
+    ProfileItem(name="settings", changes=_settings, obstacles=_settings_refused),
+    ProfileItem(name="memberships", changes=_memberships, obstacles=_memberships_refused),
+    ProfileItem(name="members", changes=_members, obstacles=_members_refused),
+    ProfileItem(name="ownership", changes=_owned, obstacles=_owned_refused),
+    ProfileItem(name="grants", changes=_grants, obstacles=_grants_refused),
+    ProfileItem(name="default privileges", changes=_defaults, obstacles=_defaults_refused),
+    ProfileItem(name="row policies", changes=_policies, obstacles=_policies_refused),
+    ProfileItem(name="user mappings", obstacles=_mappings_refused),
+    ProfileItem(name="security labels", obstacles=_labels_refused),
+    ProfileItem(name="comment", changes=_comment),
+    ProfileItem(name="pg_hba and pg_ident", obstacles=_files_refused),
 )
 
 
@@ -902,13 +902,13 @@ def _covers(group: Profile, old: Profile) -> bool:
     )
 
 
-def _hands_over(case: Case) -> bool:
+def _hands_over(case: LoginPair) -> bool:
     """Whether what the old login owns goes to the group: it is ours, and has the group's rights."""
     old = case.source
     return old is not None and old.mark is not None and case.group_name is not None
 
 
-def _things(case: Case, owner: str) -> list[Thing]:
+def _things(case: LoginPair, owner: str) -> list[OwnedObject]:
     return [
         one
         for one in case.holdings.things
@@ -929,11 +929,11 @@ def _options(
     return found
 
 
-def _same(case: Case, one: _Options, other: _Options) -> bool:
+def _same(case: LoginPair, one: _Options, other: _Options) -> bool:
     return one == other if case.version >= OPTIONS_OF_MEMBERSHIPS else one[0] == other[0]
 
 
-def _membership(case: Case, role: str, member: str, options: _Options) -> sql.Composed:
+def _membership(case: LoginPair, role: str, member: str, options: _Options) -> sql.Composed:
     if case.version >= OPTIONS_OF_MEMBERSHIPS:
         words = zip(("ADMIN", "INHERIT", "SET"), options, strict=True)
         given = " WITH " + ", ".join(f"{word} {str(on).upper()}" for word, on in words)
@@ -971,7 +971,7 @@ def _policy(one: RowPolicy, roles: list[str], what: str) -> Change:
     )
 
 
-def _alter(case: Case, what: str, words: sql.Composable) -> Change:
+def _alter(case: LoginPair, what: str, words: sql.Composable) -> Change:
     return Change(
         what=what, statement=sql.SQL("ALTER ROLE {} {}").format(sql.Identifier(case.name), words)
     )
@@ -982,14 +982,14 @@ def _words(text: str) -> sql.SQL:
     return sql.SQL(cast("LiteralString", text))
 
 
-def _may_not_act(case: Case, owner: str, what: str) -> tuple[str, str]:
+def _may_not_act(case: LoginPair, owner: str, what: str) -> tuple[str, str]:
     return (
         f"the admin {case.admin.name!r} may not change the {what} of {owner!r}",
         f"Run as a superuser: GRANT {_name(owner)} TO {_name(case.admin.name)};",
     )
 
 
-def _with_admin(case: Case, role: str) -> str:
+def _with_admin(case: LoginPair, role: str) -> str:
     return f"Run as a superuser: GRANT {_name(role)} TO {_name(case.admin.name)} WITH ADMIN OPTION;"
 
 

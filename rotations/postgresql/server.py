@@ -14,7 +14,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from rotations.postgresql import connection
-from rotations.postgresql.connection import Link, NotConnected
+from rotations.postgresql.connection import BoundedConnection, NotConnected
 from rotations.postgresql.errors import translated
 from rotator.api import Transient, Unavailable, Unknown, split_address
 
@@ -163,7 +163,7 @@ class Server:
         self._admin: Callable[[], Credential] = admin
         # The step that this thread is at work on, for connections to other databases inside it.
         self._at_work: threading.local = threading.local()
-        self._idle: list[Link] = []
+        self._idle: list[BoundedConnection] = []
         self._guard: threading.Lock = threading.Lock()
         # Whether the admin is known to be a superuser where event triggers can be turned off.
         self._without_triggers: bool = False
@@ -183,7 +183,7 @@ class Server:
             return marked(admin)
 
     @contextmanager
-    def admin(self, doing: str, ctx: StepContext | None = None) -> Generator[Link]:
+    def admin(self, doing: str, ctx: StepContext | None = None) -> Generator[BoundedConnection]:
         """Lend an admin connection for reading, in autocommit mode. Errors inside come out as ours."""
         link = self._take(Limits.of(ctx), APPLICATION)
         try:
@@ -195,7 +195,9 @@ class Server:
         self._give(link)
 
     @contextmanager
-    def step(self, doing: str, ctx: StepContext, dbname: str | None = None) -> Generator[Link]:
+    def step(
+        self, doing: str, ctx: StepContext, dbname: str | None = None
+    ) -> Generator[BoundedConnection]:
         """Lend an admin connection for a step's effects, once no earlier try of it can act any more.
 
         `Lost` leaves it when an effect may have happened, and also when it was committed here but not
@@ -224,7 +226,7 @@ class Server:
             self._give(link)
 
     @contextmanager
-    def admin_in(self, dbname: str, doing: str) -> Generator[Link]:
+    def admin_in(self, dbname: str, doing: str) -> Generator[BoundedConnection]:
         """Lend an admin connection to a database, for what this thread is at work on.
 
         Inside `step`, as part of that step; else for reading.
@@ -266,7 +268,7 @@ class Server:
         dbname: str | None,
         ctx: StepContext | None,
         certificate: Certificate | None = None,
-    ) -> Link | NotConnected:
+    ) -> BoundedConnection | NotConnected:
         """Try to log in once: the connection, or why there is none."""
         password = credential.password.reveal()
         # An empty password would make libpq look for one elsewhere.
@@ -293,7 +295,7 @@ class Server:
 
     def _take(
         self, limits: Limits, label: str, dbname: str | None = None, *, spared: tuple[int, ...] = ()
-    ) -> Link:
+    ) -> BoundedConnection:
         while dbname is None:
             with self._guard:
                 link = self._idle.pop() if self._idle else None
@@ -316,7 +318,9 @@ class Server:
             link.close()
             raise
 
-    def _prepared(self, link: Link, limits: Limits, label: str, spared: tuple[int, ...]) -> Link:
+    def _prepared(
+        self, link: BoundedConnection, limits: Limits, label: str, spared: tuple[int, ...]
+    ) -> BoundedConnection:
         row = link.execute(
             _PREPARE,
             {
@@ -339,7 +343,7 @@ class Server:
             self._end(link, left_behind, label, limits.call / 3)
         return link
 
-    def _give(self, link: Link) -> None:
+    def _give(self, link: BoundedConnection) -> None:
         if link.info.transaction_status is TransactionStatus.IDLE:
             try:
                 # While it waits here, it is not at work on anything that somebody may have to end.
@@ -355,7 +359,7 @@ class Server:
                     return
         link.close()
 
-    def _require_confirmed(self, link: Link, doing: str) -> None:
+    def _require_confirmed(self, link: BoundedConnection, doing: str) -> None:
         if link.cancelled:
             raise Unknown(
                 f"{self.where}: {doing}: it was committed there, but no standby confirmed it in time.",
@@ -380,7 +384,9 @@ class Server:
         finally:
             link.close()
 
-    def _end(self, link: Link, processes: list[int], label: str, seconds: float) -> None:
+    def _end(
+        self, link: BoundedConnection, processes: list[int], label: str, seconds: float
+    ) -> None:
         """End server processes of an earlier try, and wait until they are gone."""
         ends = time.monotonic() + seconds
         while link.execute(_END, [processes, label]).fetchall():
@@ -392,7 +398,7 @@ class Server:
                 )
             _ = link.execute("SELECT pg_catalog.pg_sleep(%s)", [_POLL_SECONDS])
 
-    def _connect_admin(self, dbname: str | None, limits: Limits) -> Link:
+    def _connect_admin(self, dbname: str | None, limits: Limits) -> BoundedConnection:
         admin = self._admin()
         try:
             return self._hermetic(self._connect_as(admin, dbname, limits), limits)
@@ -404,7 +410,9 @@ class Server:
                     return self._hermetic(self._connect_as(again, dbname, limits), limits)
             raise self._admin_rejected(again.username, failed, limits) from None
 
-    def _connect_as(self, admin: Credential, dbname: str | None, limits: Limits) -> Link:
+    def _connect_as(
+        self, admin: Credential, dbname: str | None, limits: Limits
+    ) -> BoundedConnection:
         """Log in as the admin, in a session that only the server's superusers have a say in."""
         triggers = (_NO_TRIGGERS,) if self._without_triggers else ()
         try:
@@ -417,7 +425,7 @@ class Server:
                 return self._connect(admin, dbname, limits, settings=_HERMETIC)
             raise
 
-    def _hermetic(self, link: Link, limits: Limits) -> Link:
+    def _hermetic(self, link: BoundedConnection, limits: Limits) -> BoundedConnection:
         """See that no name of others can be found, whatever became of what was asked for."""
         link.limit(limits.call, limits.grace)
         superuser = link.info.parameter_status("is_superuser") == "on"
@@ -476,7 +484,7 @@ class Server:
         certificate: Certificate | None = None,
         *,
         settings: tuple[str, ...] = (),
-    ) -> Link:
+    ) -> BoundedConnection:
         """Log in once. `settings`: what the session begins with, before those of the server."""
         options = self.options
         given = (f"statement_timeout={limits.milliseconds}", *settings)

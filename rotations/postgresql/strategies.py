@@ -19,7 +19,7 @@ from rotations.postgresql import (
     profile,
     profile_transfer,
 )
-from rotations.postgresql.connection import Link, NotConnected
+from rotations.postgresql.connection import BoundedConnection, NotConnected
 from rotations.postgresql.errors import brief
 from rotations.postgresql.options import check_name, parse_privileges
 from rotations.postgresql.preconditions import require_none
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from rotations.postgresql.options import SecretOptions
     from rotations.postgresql.preconditions import Obstacle
     from rotations.postgresql.profile import Profile
-    from rotations.postgresql.profile_transfer import Case
+    from rotations.postgresql.profile_transfer import LoginPair
     from rotations.postgresql.roles import Role
     from rotations.postgresql.server import Connection, Server
     from rotator.api import Rejection, Session, StepContext
@@ -219,7 +219,9 @@ class _Login:
     def _check(self, options: SecretOptions) -> None:
         raise NotImplementedError
 
-    def _statements(self, case: Case, verifier: Secret, ctx: StepContext) -> list[sql.Composed]:
+    def _statements(
+        self, case: LoginPair, verifier: Secret, ctx: StepContext
+    ) -> list[sql.Composed]:
         raise NotImplementedError
 
     def _farewell(self, old: str) -> list[str]:
@@ -249,9 +251,9 @@ class _Login:
 
     def _change(
         self,
-        admin: Link,
+        admin: BoundedConnection,
         statements: Sequence[sql.Composed],
-        case: Case,
+        case: LoginPair,
         new: Credential,
         ctx: StepContext,
     ) -> None:
@@ -259,11 +261,11 @@ class _Login:
         _ = case, new, ctx
         _ = admin.execute(sql.SQL("; ").join(statements))
 
-    def _require_ready(self, admin: Link, new: Credential) -> None:
+    def _require_ready(self, admin: BoundedConnection, new: Credential) -> None:
         in_place = None if self.overlaps else new.username
         preflight.require_ready(self._server, admin, in_place, dbname=self._options.login_dbname)
 
-    def _case(self, admin: Connection, new: str, old: str | None) -> Case:
+    def _case(self, admin: Connection, new: str, old: str | None) -> LoginPair:
         return login_pair.read(
             self._server,
             admin,
@@ -275,7 +277,7 @@ class _Login:
             new_expiry=self._options.valid_days is not None,
         )
 
-    def _obstacles(self, case: Case) -> list[Obstacle]:
+    def _obstacles(self, case: LoginPair) -> list[Obstacle]:
         """Return what keeps a rotation from ending well, known before its first statement."""
         return profile_transfer.obstacles(case)
 
@@ -292,12 +294,12 @@ class _Login:
             raise not_ours(f"role {role.name!r}", role.name, ctx, owner=role.mark.secret)
         return False
 
-    def _inherited(self, case: Case) -> list[sql.Composed]:
+    def _inherited(self, case: LoginPair) -> list[sql.Composed]:
         """Return the statements that make the next login equal the old one, in the cluster as a whole."""
         return [one.statement for one in profile_transfer.changes(case) if one.database is None]
 
     def _password(
-        self, case: Case, verifier: Secret, ctx: StepContext, *, may_log_in: bool = False
+        self, case: LoginPair, verifier: Secret, ctx: StepContext, *, may_log_in: bool = False
     ) -> sql.Composed:
         days = self._options.valid_days
         return _set_password(
@@ -308,7 +310,7 @@ class _Login:
             until=ctx.clock.now() + timedelta(days=days) if days is not None else None,
         )
 
-    def _mark(self, case: Case, ctx: StepContext) -> sql.Composed:
+    def _mark(self, case: LoginPair, ctx: StepContext) -> sql.Composed:
         note = case.source.note if case.source is not None else None
         mark = Mark(secret=ctx.secret, rotation=ctx.rotation_id, note=note)
         return _comment(case.name, mark)
@@ -373,7 +375,9 @@ class NewUser(_Login):
                 hint="An existing login can become it: name that login, and adopt the secret.",
             )
 
-    def _statements(self, case: Case, verifier: Secret, ctx: StepContext) -> list[sql.Composed]:
+    def _statements(
+        self, case: LoginPair, verifier: Secret, ctx: StepContext
+    ) -> list[sql.Composed]:
         return [
             self._password(case, verifier, ctx),
             self._mark(case, ctx),
@@ -440,7 +444,9 @@ class AlternatingUsers(_Login):
     def _check(self, options: SecretOptions) -> None:
         require_pair(options.users)
 
-    def _statements(self, case: Case, verifier: Secret, ctx: StepContext) -> list[sql.Composed]:
+    def _statements(
+        self, case: LoginPair, verifier: Secret, ctx: StepContext
+    ) -> list[sql.Composed]:
         made = [self._mark(case, ctx)] if case.new is None else []
         return [self._password(case, verifier, ctx), *made, *self._inherited(case)]
 
@@ -481,9 +487,9 @@ class SingleUser(_Login):
 
     def _change(
         self,
-        admin: Link,
+        admin: BoundedConnection,
         statements: Sequence[sql.Composed],
-        case: Case,
+        case: LoginPair,
         new: Credential,
         ctx: StepContext,
     ) -> None:
@@ -531,7 +537,9 @@ class SingleUser(_Login):
                 f"login {current.username!r} fails its checks with the current password too, so it was not changed: {missing}."
             )
 
-    def _unproven(self, admin: Link, new: Credential, ctx: StepContext) -> StepError | None:
+    def _unproven(
+        self, admin: BoundedConnection, new: Credential, ctx: StepContext
+    ) -> StepError | None:
         """Return why the new password cannot be proven right after it was set; None where it was."""
         if admin.cancelled:
             return Unavailable(
@@ -581,7 +589,9 @@ class SingleUser(_Login):
     def _check(self, options: SecretOptions) -> None:
         _ = options
 
-    def _statements(self, case: Case, verifier: Secret, ctx: StepContext) -> list[sql.Composed]:
+    def _statements(
+        self, case: LoginPair, verifier: Secret, ctx: StepContext
+    ) -> list[sql.Composed]:
         if case.new is not None:
             return [self._password(case, verifier, ctx, may_log_in=case.new.can_login)]
         if ctx.current is not None and ctx.current.username == case.name:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rotations.valkey.errors import grant, translated
 from rotations.valkey.login import all_users
-from rotations.valkey.wire import Said
+from rotations.valkey.wire import ErrorReply
 from rotator.api import Finding, Severity, StepError, Unavailable, is_local
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _missing(node: Node) -> list[str]:
         with translated(str(node), "asking what the admin may do"):
             try:
                 said = node.link.call("ACL", "DRYRUN", node.link.user, *command)
-            except Said as error:
+            except ErrorReply as error:
                 return [grant("ACL", "DRYRUN")] if error.code == "NOPERM" else []
         if said != "OK":
             lacking.append(grant(*command))

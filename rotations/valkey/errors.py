@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rotations.valkey.wire import NoTlsError, NotRespError, Said
+from rotations.valkey.wire import ErrorReply, NoTlsError, NotRespError
 from rotator.api import Denied, StepError, Transient, Unavailable, Unknown, scrub
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ _FOREIGN_CA: Final = (
 )
 
 
-def is_refusal(error: Said) -> bool:
+def is_refusal(error: ErrorReply) -> bool:
     """Return whether a failed AUTH means that these credentials are not accepted."""
     return error.code == _REFUSED
 
@@ -172,7 +172,7 @@ def unreachable(where: str, error: Exception) -> StepError:
     """Return what a failed connection means when it was not about the credentials."""
     if isinstance(error, ssl.SSLError):
         return _tls(where, error)
-    if isinstance(error, Said):
+    if isinstance(error, ErrorReply):
         return _said(where, "logging in", error)
     if isinstance(error, NotRespError):
         return _foreign(where, error)
@@ -194,7 +194,7 @@ def translated(
     """
     try:
         yield
-    except Said as error:
+    except ErrorReply as error:
         raise _said(where, doing, error, user, *command) from error
     except ssl.SSLError as error:
         raise _tls(where, error) from error
@@ -221,7 +221,7 @@ def brief(error: Exception) -> str:
     return scrub(_HASH.sub("#***", shown))[:300]
 
 
-def _said(where: str, doing: str, error: Said, user: str = "", *command: str) -> StepError:
+def _said(where: str, doing: str, error: ErrorReply, user: str = "", *command: str) -> StepError:
     if error.code == "NOPERM":
         right = grant(*command) if command else ""
         given = right or "the rights that docs/valkey.md lists"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from rotations.valkey.errors import brief, translated
 from rotations.valkey.users import Mark, User, Users, hash_of
-from rotations.valkey.wire import Said
+from rotations.valkey.wire import ErrorReply
 from rotator.api import (
     Check,
     Conflict,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from rotations.valkey.nodes import Node
     from rotations.valkey.options import SecretOptions
     from rotations.valkey.server import Nodes, Server
-    from rotations.valkey.wire import Link
+    from rotations.valkey.wire import WireConnection
     from rotator.api import StepContext
 
 _POLL_SECONDS: Final = 0.02
@@ -50,7 +50,7 @@ SAFE: Final = "The application is safe: nothing was changed."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class NodeChange:
     """What is to be done on one node, how it is proven at once, and how it is taken back."""
 
     node: Node
@@ -210,9 +210,9 @@ class Login:
                 f"What let {of.username!r} in is still alive there; the nodes that are up are done."
             )
 
-    def _apply(self, changes: list[Change], ctx: StepContext) -> None:
+    def _apply(self, changes: list[NodeChange], ctx: StepContext) -> None:
         """Make a change on each node and save it; where one fails, take back all that was done."""
-        begun: list[Change] = []
+        begun: list[NodeChange] = []
         try:
             for change in changes:
                 begun.append(change)
@@ -250,7 +250,7 @@ class Login:
         self, places: list[tuple[Node, Users]], new: Credential, like: str | None, ctx: StepContext
     ) -> None:
         """Make a login like another one on all nodes, once all of them can."""
-        changes: list[Change] = []
+        changes: list[NodeChange] = []
         for node, users in places:
             source = users.get(like) if like is not None else None
             if source is None:
@@ -258,7 +258,7 @@ class Login:
             mark = users.mark(ctx.names, new.username)
             mark = mark or Mark.make(ctx.secret, new.username, ctx.rotation_id)
             changes.append(
-                Change(
+                NodeChange(
                     node=node,
                     do=partial(node.make, new.username, source, new.password, mark, ctx),
                     undo=partial(_unmake, node, new.username, ctx),
@@ -335,7 +335,7 @@ class Login:
             link.close()
         return checks
 
-    def _work(self, node: Node, link: Link) -> Iterator[Check]:
+    def _work(self, node: Node, link: WireConnection) -> Iterator[Check]:
         """Choose the database and run the user's own commands."""
         if self._options.database is not None:
             command = ["SELECT", str(self._options.database)]
@@ -424,7 +424,7 @@ def without_source(node: Node, like: str | None) -> StepError:
     )
 
 
-def _taken_back(change: Change, ctx: StepContext) -> bool:
+def _taken_back(change: NodeChange, ctx: StepContext) -> bool:
     """Return whether a change could be taken back, in memory at least."""
     try:
         change.undo()
@@ -465,12 +465,12 @@ def _require_read_only(node: Node, command: list[str]) -> None:
         )
 
 
-def _tried(link: Link, name: str, command: list[str]) -> Check:
+def _tried(link: WireConnection, name: str, command: list[str]) -> Check:
     try:
         with translated(str(link.place), name):
             try:
                 _ = link.call(*command)
-            except Said as error:
+            except ErrorReply as error:
                 if error.code not in _ELSEWHERE:
                     return Check(name=name, ok=False, detail=brief(error))
     except Transient as error:

@@ -8,9 +8,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rotations.valkey.errors import TOO_OLD, brief, translated
-from rotations.valkey.options import DEFAULT, Place
+from rotations.valkey.options import DEFAULT, Endpoint
 from rotations.valkey.users import User, Users, hash_of
-from rotations.valkey.wire import NotRespError, Said, number, pairs, texts
+from rotations.valkey.wire import ErrorReply, NotRespError, number, pairs, texts
 from rotator.api import Session, Transient, Unavailable
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rotations.valkey.options import Persist
     from rotations.valkey.users import Mark
-    from rotations.valkey.wire import Link, Reply
+    from rotations.valkey.wire import Reply, WireConnection
     from rotator.api import Secret, StepContext
 
 # Access control lists: Redis 6.0.
@@ -82,13 +82,13 @@ class Node:
     """One node. `ours`: the ids or addresses of this process's own connections to a place."""
 
     def __init__(
-        self, link: Link, persist: Persist, ours: Callable[[Place], frozenset[str]]
+        self, link: WireConnection, persist: Persist, ours: Callable[[Endpoint], frozenset[str]]
     ) -> None:
         """Nothing is asked yet."""
-        self.link: Link = link
-        self.place: Place = link.place
+        self.link: WireConnection = link
+        self.place: Endpoint = link.place
         self._persist: Persist = persist
-        self._ours: Callable[[Place], frozenset[str]] = ours
+        self._ours: Callable[[Endpoint], frozenset[str]] = ours
         self._store: Store | None = None
         self.info: Mapping[str, str] = {}
 
@@ -136,7 +136,7 @@ class Node:
         """Whether it is one of a cluster."""
         return self.info.get("cluster_enabled") == "1"
 
-    def peers(self) -> list[Place]:
+    def peers(self) -> list[Endpoint]:
         """Return the nodes that it knows: its cluster's, or its replicas; those that are down too."""
         if self.is_clustered:
             said = self._ask("asking for its cluster", "CLUSTER", "NODES")
@@ -214,7 +214,7 @@ class Node:
         ctx.require_time()
         try:
             _ = self.link.call(*store.command)
-        except Said as error:
+        except ErrorReply as error:
             with translated(str(self), "saving its users", self.link.user, *store.command):
                 if error.code != "ERR":
                     raise
@@ -321,16 +321,16 @@ def _facts(line: str, between: str = ",") -> dict[str, str]:
     return {name: value for name, _, value in parts}
 
 
-def place_of(facts: Mapping[str, str]) -> Place:
+def place_of(facts: Mapping[str, str]) -> Endpoint:
     """Return where a node is said to be. Raises `NotRespError` where that is no place."""
     host, port = facts.get("ip", ""), number(facts.get("port", ""))
     # What begins with a slash would be a file of this machine.
     if not _HOST.fullmatch(host) or port > _LAST_PORT:
         raise NotRespError
-    return Place(host=host, port=port)
+    return Endpoint(host=host, port=port)
 
 
-def _cluster_place(line: str) -> Place | None:
+def _cluster_place(line: str) -> Endpoint | None:
     """Return where a node of CLUSTER NODES is: `id ip:port@bus[,hostname] flags ...`."""
     fields = line.split(" ")
     if len(fields) < _CLUSTER_FIELDS or {"noaddr", "handshake", "myself"} & set(

@@ -23,7 +23,7 @@ def _help(text: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Place:
+class Endpoint:
     """Where one node listens. `port` says nothing where `host` is a socket's path."""
 
     host: str
@@ -34,7 +34,7 @@ class Place:
         return host if host.startswith("/") else f"{host}:{self.port}"
 
     @staticmethod
-    def parse(text: str, port: int) -> Place:
+    def parse(text: str, port: int) -> Endpoint:
         """Read `host`, `host:port` or `[address]:port`. Raises `UsageError`."""
         host, given = text, str(port)
         if text.startswith("["):
@@ -46,7 +46,7 @@ class Place:
             raise UsageError(
                 f"{text!r} is no host and port.", hint="Such as valkey-1.example.org:6379."
             )
-        return Place(host=host, port=int(given))
+        return Endpoint(host=host, port=int(given))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,15 +110,15 @@ class TargetOptions:
             raise UsageError("`sslcert` and `sslkey` go together.")
         _ = self.named(), self.sentinel_places()
 
-    def named(self) -> list[Place]:
+    def named(self) -> list[Endpoint]:
         """Return the nodes that the options name, each once."""
-        places = [Place.parse(one, self.port) for one in self.nodes]
-        first = [] if self.sentinels else [Place(host=self.host, port=self.port)]
+        places = [Endpoint.parse(one, self.port) for one in self.nodes]
+        first = [] if self.sentinels else [Endpoint(host=self.host, port=self.port)]
         return list(dict.fromkeys([*first, *places]))
 
-    def sentinel_places(self) -> list[Place]:
+    def sentinel_places(self) -> list[Endpoint]:
         """Return where the Sentinels listen."""
-        return [Place.parse(one, 26379) for one in self.sentinels]
+        return [Endpoint.parse(one, 26379) for one in self.sentinels]
 
     def tls(self, host: str) -> SslMode:
         """Return the mode in force for one node."""

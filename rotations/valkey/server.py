@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from rotations.valkey.errors import brief, is_refusal, translated, unreachable
 from rotations.valkey.nodes import Node, place_of
-from rotations.valkey.options import Place
-from rotations.valkey.wire import Limit, Link, NoTlsError, NotRespError, Said, pairs
+from rotations.valkey.options import Endpoint
+from rotations.valkey.wire import ErrorReply, Limit, NoTlsError, NotRespError, WireConnection, pairs
 from rotator.api import Transient, Unavailable
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Nodes:
     """The nodes of a target: those that answer, and why the others do not."""
 
     up: list[Node] = field(default_factory=list[Node])
-    down: dict[Place, Transient] = field(default_factory=dict[Place, Transient])
+    down: dict[Endpoint, Transient] = field(default_factory=dict[Endpoint, Transient])
 
     def require_all(self, then: str) -> None:
         """Raise `Transient` for the nodes that are down. `then` says what that means here."""
@@ -53,10 +53,10 @@ class Server:
         self.name: str = name
         self.options: TargetOptions = options
         self._admin: Callable[[], Credential] = admin
-        self._idle: dict[Place, list[Link]] = {}
-        self._open: set[Link] = set()
+        self._idle: dict[Endpoint, list[WireConnection]] = {}
+        self._open: set[WireConnection] = set()
         # Logged in as the login that is being rotated, so that its next password can be tried at once.
-        self._ready: dict[tuple[Place, str], Link] = {}
+        self._ready: dict[tuple[Endpoint, str], WireConnection] = {}
         # By a node's run id: connections that we gave up on before a command was answered.
         self._given_up: dict[str, set[str]] = {}
         self._tls: dict[str, ssl.SSLContext | None] = {}
@@ -80,21 +80,23 @@ class Server:
         for node in found.up:
             self._give(node.link)
 
-    def log_in(self, place: Place, credential: Credential, ctx: StepContext) -> Link | None:
+    def log_in(
+        self, place: Endpoint, credential: Credential, ctx: StepContext
+    ) -> WireConnection | None:
         """Log in to one node: the connection, or None when these credentials are refused.
 
         Raises `Transient` or `Unavailable` when that is not known.
         """
         return self._log_in(place, credential, Limit(ctx.seconds_left()))
 
-    def make_ready(self, place: Place, credential: Credential, ctx: StepContext) -> bool:
+    def make_ready(self, place: Endpoint, credential: Credential, ctx: StepContext) -> bool:
         """Log in and keep the connection, for `log_in` to use; False when that is refused."""
         link = self.log_in(place, credential, ctx)
         if link is not None:
             self.keep_ready(link)
         return link is not None
 
-    def keep_ready(self, link: Link) -> None:
+    def keep_ready(self, link: WireConnection) -> None:
         """Keep a connection of the login that is being rotated."""
         with self._guard:
             self._open.add(link)
@@ -123,7 +125,7 @@ class Server:
 
     def _find(self, found: Nodes, also: Credential | None, limit: Limit) -> None:
         """Reach every node that somebody knows, and whom those know in turn."""
-        todo, seen = [*self.options.named(), *self._from_sentinels(limit)], set[Place]()
+        todo, seen = [*self.options.named(), *self._from_sentinels(limit)], set[Endpoint]()
         runs = set[str]()
         while todo:
             place = todo.pop(0)
@@ -164,7 +166,7 @@ class Server:
             safety="Nothing was changed.",
         )
 
-    def _from_sentinels(self, limit: Limit) -> Iterable[Place]:
+    def _from_sentinels(self, limit: Limit) -> Iterable[Endpoint]:
         """Ask the first Sentinel that answers for the primary and its replicas."""
         failed: list[str] = []
         for place in self.options.sentinel_places():
@@ -180,7 +182,7 @@ class Server:
             )
         return []
 
-    def _ask_sentinel(self, place: Place, limit: Limit) -> list[Place]:
+    def _ask_sentinel(self, place: Endpoint, limit: Limit) -> list[Endpoint]:
         where, service = f"Sentinel at {place}", str(self.options.service)
         try:
             link = self._connect(place, limit)
@@ -197,11 +199,11 @@ class Server:
         with translated(where, "asking for the nodes"):
             return [place_of(pairs(one)) for one in found]
 
-    def _told(self, link: Link, where: str, what: str, service: str) -> Reply:
+    def _told(self, link: WireConnection, where: str, what: str, service: str) -> Reply:
         """Ask; log in as the admin where a Sentinel tells nothing to strangers."""
         try:
             return link.call("SENTINEL", what, service)
-        except Said as error:
+        except ErrorReply as error:
             if error.code == "NOAUTH":
                 admin = self._admin()
                 with translated(where, "logging in as the admin"):
@@ -216,7 +218,7 @@ class Server:
 
     # -- the admin's connections ---------------------------------------------------------------
 
-    def _reach(self, place: Place, also: Credential | None, limit: Limit) -> Node:
+    def _reach(self, place: Endpoint, also: Credential | None, limit: Limit) -> Node:
         """Return a node that has said what it is. One that hung up while idle is called again."""
         while True:
             with self._guard:
@@ -239,7 +241,9 @@ class Server:
                 continue
             return node
 
-    def _log_in_admin(self, place: Place, also: Credential | None, limit: Limit) -> Link:
+    def _log_in_admin(
+        self, place: Endpoint, also: Credential | None, limit: Limit
+    ) -> WireConnection:
         admin = self._admin()
         link = self._log_in(place, admin, limit)
         if link is None:
@@ -263,7 +267,9 @@ class Server:
             self._open.add(link)
         return link
 
-    def _log_in(self, place: Place, credential: Credential, limit: Limit) -> Link | None:
+    def _log_in(
+        self, place: Endpoint, credential: Credential, limit: Limit
+    ) -> WireConnection | None:
         # An empty password would let in as a user that needs none.
         if not credential.password.reveal():
             return None
@@ -290,7 +296,7 @@ class Server:
                     link = None
                     continue
                 return link
-        except Said as error:
+        except ErrorReply as error:
             if link is not None:
                 self._hang_up(link)
             if is_refusal(error):
@@ -299,19 +305,19 @@ class Server:
         except (OSError, ssl.SSLError) as error:
             raise unreachable(where, error) from error
 
-    def _wants_tls(self, place: Place, limit: Limit) -> bool:
+    def _wants_tls(self, place: Endpoint, limit: Limit) -> bool:
         """Return whether a node that hung up on us speaks TLS. Nothing secret is sent."""
         if self.options.tls(place.host) != "disable" or place.host.startswith("/"):
             return False
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
-            Link(place, context, limit.within(1)).close()
+            WireConnection(place, context, limit.within(1)).close()
         except OSError:
             return False
         return True
 
-    def _ours(self, place: Place) -> frozenset[str]:
+    def _ours(self, place: Endpoint) -> frozenset[str]:
         """Return how a node knows our own connections: by id, or by address where it returns none."""
         with self._guard:
             return frozenset(
@@ -331,7 +337,7 @@ class Server:
                     self._given_up.setdefault(node.run_id, set()).update(left)
                 raise
 
-    def _give(self, link: Link) -> None:
+    def _give(self, link: WireConnection) -> None:
         with self._guard:
             idle = self._idle.setdefault(link.place, [])
             if len(idle) < _IDLE:
@@ -339,21 +345,21 @@ class Server:
                 return
         self._hang_up(link)
 
-    def _hang_up(self, link: Link) -> None:
+    def _hang_up(self, link: WireConnection) -> None:
         with self._guard:
             self._open.discard(link)
             if link.is_waiting and link.id:
                 self._given_up.setdefault(link.run_id, set()).add(link.id)
         link.close()
 
-    def _connect(self, place: Place, limit: Limit) -> Link:
+    def _connect(self, place: Endpoint, limit: Limit) -> WireConnection:
         with self._guard:
             # Made once for each host: to read the system's authorities takes longer than a login.
             if place.host not in self._tls:
                 self._tls[place.host] = self._context(place.host)
             tls = self._tls[place.host]
         try:
-            link = Link(place, tls, limit.within(self.options.connect_timeout))
+            link = WireConnection(place, tls, limit.within(self.options.connect_timeout))
         except TimeoutError:
             if tls is not None and _speaks_plainly(place, limit.within(1)):
                 raise NoTlsError from None
@@ -382,15 +388,15 @@ class Server:
         return context
 
 
-def _speaks_plainly(place: Place, limit: Limit) -> bool:
+def _speaks_plainly(place: Endpoint, limit: Limit) -> bool:
     """Return whether a node answers without TLS, which it takes for the beginning of a command."""
     try:
-        link = Link(place, None, limit)
+        link = WireConnection(place, None, limit)
     except OSError:
         return False
     try:
         _ = link.call("PING")
-    except Said:
+    except ErrorReply:
         return True
     except OSError:
         return False

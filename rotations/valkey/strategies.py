@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from rotations.valkey.login import (
     SAFE,
-    Change,
     Login,
+    NodeChange,
     closed_or_open,
     foreign,
     require_ours,
@@ -77,14 +77,14 @@ class DualPassword(Login):
                 self._drop(nodes, new.username, ctx, must_save=False)
             self._keep_all(nodes, ctx, must=False)
 
-    def _change(self, node: Node, user: User, new: Credential, ctx: StepContext) -> Change:
+    def _change(self, node: Node, user: User, new: Credential, ctx: StepContext) -> NodeChange:
         wanted = hash_of(new.password)
 
         def do() -> None:
             if wanted not in user.hashes:
                 node.let_in(user.name, new.password, ctx)
 
-        return Change(node=node, do=do, undo=lambda: self._take_back(node, new, ctx))
+        return NodeChange(node=node, do=do, undo=lambda: self._take_back(node, new, ctx))
 
     def _take_back(self, node: Node, new: Credential, ctx: StepContext) -> None:
         """End the new password alone, where it is known; others may have been set by hand."""
@@ -181,7 +181,7 @@ class SingleUser(DualPassword):
         """Nothing is left to do but where a node has missed it: the old one went when the new one was set."""
         super().revoke(old, ctx)
 
-    def _change(self, node: Node, user: User, new: Credential, ctx: StepContext) -> Change:
+    def _change(self, node: Node, user: User, new: Credential, ctx: StepContext) -> NodeChange:
         """Change it while a connection is open on which the new password can be tried at once."""
         for one in (ctx.current, new):
             if one is not None and hash_of(one.password) in user.hashes:
@@ -192,7 +192,7 @@ class SingleUser(DualPassword):
             if not self._server.make_ready(node.place, new, ctx):
                 raise Refused(f"{node} rejects the new password of {new.username!r}.")
 
-        return Change(
+        return NodeChange(
             node=node,
             do=lambda: node.let_in_only(user, new.password, ctx),
             undo=lambda: self._take_back(node, new, ctx),

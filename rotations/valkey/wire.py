@@ -19,7 +19,7 @@ from rotator.api import scrub
 if TYPE_CHECKING:
     import ssl
 
-    from rotations.valkey.options import Place
+    from rotations.valkey.options import Endpoint
     from rotator.api import Secret
 
 # RESP's arrays nest; their parts are told apart where they are used.
@@ -41,7 +41,7 @@ _ALERT: Final = b"\x15"
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
-class Said(Exception):
+class ErrorReply(Exception):
     """The node answered with an error. `code` is its first word in capitals, such as NOPERM."""
 
     def __init__(self, text: str) -> None:
@@ -92,15 +92,15 @@ class Limit:
         return left
 
 
-class Link:
+class WireConnection:
     """A connection that sends one command at a time. Raises `OSError` where it breaks.
 
     All that it does ends by its `limit`, however slowly the node sends.
     """
 
-    def __init__(self, place: Place, tls: ssl.SSLContext | None, limit: Limit) -> None:
+    def __init__(self, place: Endpoint, tls: ssl.SSLContext | None, limit: Limit) -> None:
         """Connect. Nobody is logged in yet."""
-        self.place: Place = place
+        self.place: Endpoint = place
         self.user: str = ""
         # As the node knows it; empty where it does not tell.
         self.id: str = ""
@@ -131,11 +131,11 @@ class Link:
         return f"{found[0]}:{found[1]}" if isinstance(found, tuple) else ""
 
     def call(self, *command: str | int) -> Reply:
-        """Send one command and return its answer. Raises `Said` for an error of the node's."""
+        """Send one command and return its answer. Raises `ErrorReply` for an error of the node's."""
         return self._call([encoded(str(one)) for one in command])
 
     def log_in(self, user: str, password: Secret) -> None:
-        """Say who we are. Raises `Said`, with the code WRONGPASS where that is not believed."""
+        """Say who we are. Raises `ErrorReply`, with the code WRONGPASS where that is not believed."""
         _ = self._call([b"AUTH", encoded(user), encoded(password.reveal())])
         self.user = user
 
@@ -143,7 +143,7 @@ class Link:
         """Ask for this connection's id: every user may, as it is part of a login."""
         try:
             found = self.call("HELLO", "2")
-        except Said:
+        except ErrorReply:
             return
         words = found if isinstance(found, list) else []
         self.id = next((str(value) for name, value in _couples(words) if name == "id"), "")
@@ -175,11 +175,11 @@ class Link:
             pass
         answer = self._read(limit)
         self.is_waiting = False
-        if isinstance(answer, Said):
+        if isinstance(answer, ErrorReply):
             raise answer
         return answer
 
-    def _read(self, limit: Limit, depth: int = 0) -> Reply | Said:
+    def _read(self, limit: Limit, depth: int = 0) -> Reply | ErrorReply:
         self._parts_left -= 1
         if self._parts_left < 0:
             raise TooLongError
@@ -188,7 +188,7 @@ class Link:
         if kind == b"+":
             return _text(text)
         if kind == b"-":
-            return Said(_text(text))
+            return ErrorReply(_text(text))
         if _NUMBER.fullmatch(text) is None:
             raise NotRespError(speaks_tls=kind == _ALERT)
         number = int(text)
@@ -200,15 +200,15 @@ class Link:
             return self._array(number, limit, depth + 1)
         raise NotRespError
 
-    def _array(self, length: int, limit: Limit, depth: int) -> Reply | Said:
+    def _array(self, length: int, limit: Limit, depth: int) -> Reply | ErrorReply:
         if length > self._parts_left:
             raise TooLongError
         found: list[Reply] = []
-        failed: Said | None = None
+        failed: ErrorReply | None = None
         # To its end, whatever it holds: what was left would be taken for the next answer.
         for _ in range(length):
             one = self._read(limit, depth)
-            if isinstance(one, Said):
+            if isinstance(one, ErrorReply):
                 failed = failed or one
             else:
                 found.append(one)
@@ -274,7 +274,7 @@ def encoded(text: str) -> bytes:
         return text.encode(errors="surrogatepass")
 
 
-def _connected(place: Place, limit: Limit) -> socket.socket:
+def _connected(place: Endpoint, limit: Limit) -> socket.socket:
     """Connect to the first address of a host that answers in time."""
     failed: OSError = ConnectionError(f"{place.host!r} has no address")
     for family, address in _addresses(place, limit):
@@ -292,7 +292,7 @@ def _connected(place: Place, limit: Limit) -> socket.socket:
     raise failed
 
 
-def _addresses(place: Place, limit: Limit) -> list[tuple[socket.AddressFamily, Any]]:
+def _addresses(place: Endpoint, limit: Limit) -> list[tuple[socket.AddressFamily, Any]]:
     """Look a host up. The system's resolver knows no limit of ours: it is left behind at the limit."""
     if place.host.startswith("/"):
         return [(socket.AF_UNIX, place.host)]

@@ -14,7 +14,7 @@ from rotator.api import PluginInfo, StrategyInfo, UsageError, abilities_of_rotat
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rotator.api import Credential, Others, Right, Rotation, SecretBackend
+    from rotator.api import Credential, LinkedResources, Right, Rotation, SecretBackend
 
 __all__ = ["PLUGIN"]
 
@@ -30,7 +30,7 @@ class EngineTarget:
         """Nothing is connected yet."""
         self._engine: Engine = engine
 
-    def use(self, others: Others) -> None:
+    def use(self, others: LinkedResources) -> None:
         """Be told where the server's login and the databases are."""
         self._engine.use(others)
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rotations.vault_database.options import TargetOptions
-    from rotator.api import Answer, CallsServer, Others, Secret, TriesLogins
+    from rotator.api import CallsServer, LinkedResources, Secret, ServerResponse, TriesLogins
 
 _NOTHING: Final = "Nothing was changed by it."
 
@@ -45,14 +45,14 @@ class Engine:
         self.name: str = name
         self.mount: str = options.mount.strip("/")
         self.through: str = options.through
-        self._others: Others | None = None
+        self._others: LinkedResources | None = None
 
-    def use(self, others: Others) -> None:
+    def use(self, others: LinkedResources) -> None:
         """Be told where the rest of the configuration is."""
         self._others = others
 
     @property
-    def others(self) -> Others:
+    def others(self) -> LinkedResources:
         """The rest of the configuration. Raises `UsageError` where only a file is being read."""
         if self._others is None:
             raise UsageError("the configuration is only read: nothing is connected to.")
@@ -176,7 +176,7 @@ class Engine:
             safety="Nothing was changed.",
         )
 
-    def _failed(self, answer: Answer, what: str, name: str, doing: str) -> StepError:
+    def _failed(self, answer: ServerResponse, what: str, name: str, doing: str) -> StepError:
         """Return the error for a refusal; the database's own words stay where they are."""
         head = f"{self.where} was asked {doing}, and"
         match kind(answer):

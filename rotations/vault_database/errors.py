@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from rotator.api import Answer
+    from rotator.api import ServerResponse
 
 
 class Failure(Enum):
@@ -75,6 +75,6 @@ _KINDS: Final = {
 }
 
 
-def kind(answer: Answer) -> Failure:
+def kind(answer: ServerResponse) -> Failure:
     """Return why the engine refused."""
     return next((one for one, words in _KINDS.items() if words.search(answer.said)), Failure.ELSE)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Final
 from rotator.api import (
     Check,
     Credential,
+    DelegatedBackend,
+    DelegatedRotation,
     Denied,
     Evidence,
     Finding,
-    Followed,
     Planned,
     Refused,
     Right,
     Secret,
-    SelfRotating,
     Severity,
     Step,
     Unknown,
@@ -36,7 +36,7 @@ SUMMARY: Final = (
 )
 
 
-class StaticRoles(SelfRotating):
+class StaticRoles(DelegatedBackend):
     """What the engine serves. A version is told by the moment of its rotation, to the nanosecond."""
 
     def __init__(self, engine: Engine, options: SecretOptions) -> None:
@@ -132,7 +132,7 @@ class StaticRoles(SelfRotating):
         return admin_in_the_way(self._engine, self._options.logs_in_on, login)
 
 
-class StaticRole(Followed):
+class StaticRole(DelegatedRotation):
     """How what a static role serves is tried: by a login on its database."""
 
     def __init__(self, engine: Engine, options: SecretOptions) -> None:

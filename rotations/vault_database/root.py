@@ -13,15 +13,15 @@ from rotations.vault_database.roles import admin_in_the_way
 from rotator.api import (
     Check,
     Credential,
+    DelegatedBackend,
+    DelegatedRotation,
     Denied,
     Evidence,
     Finding,
-    Followed,
     Planned,
     Refused,
     Right,
     Secret,
-    SelfRotating,
     Severity,
     Step,
     Version,
@@ -42,7 +42,7 @@ _APPLICATIONS: Final = (
 )
 
 
-class RootLogins(SelfRotating):
+class RootLogins(DelegatedBackend):
     """The logins of connections. The engine tells no version of them: each keeps one, without an end."""
 
     def __init__(self, engine: Engine, options: SecretOptions) -> None:
@@ -104,7 +104,7 @@ class RootLogins(SelfRotating):
         return admin_in_the_way(self._engine, self._options.logs_in_on, login)
 
 
-class Root(Followed):
+class Root(DelegatedRotation):
     """How a password is tried that nobody is shown: by the engine itself."""
 
     def __init__(self, engine: Engine, options: SecretOptions) -> None:

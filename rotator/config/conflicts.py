@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rotator.config.parsing import Data, Keys
-    from rotator.config.positions import Places
+    from rotator.config.positions import Positions
 
 _FIXED: Final = tuple(f"{scheme}:" for scheme in PLAIN_SCHEMES)
 # What an option names on the target, where the plugin's metadata does not say so by `claims`.
@@ -21,9 +21,9 @@ _CLAIMS: Final = {"username": "login", "users": "login"}
 class Collisions:
     """What the secrets seen so far have taken."""
 
-    def __init__(self, source: Places) -> None:
+    def __init__(self, source: Positions) -> None:
         """Problems go to `source`."""
-        self._source: Places = source
+        self._source: Positions = source
         self._places: dict[tuple[str, ...], tuple[str, Keys]] = {}
         self._claims: dict[tuple[str, str, str], str] = {}
 

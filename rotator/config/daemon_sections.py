@@ -9,11 +9,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from rotator.config.errors import wrong
 from rotator.config.types import Duration, Every, Name, Positive, Reference
-from rotator.core.daemon_settings import ON_DEMAND, Breaking, Dispatch, Duty, Limits, Topic
+from rotator.core.daemon_settings import (
+    ON_DEMAND,
+    BreakerSettings,
+    DaemonSettings,
+    Dispatch,
+    Limits,
+    Topic,
+)
 
 _LIMITS: Final = Limits()
-_BREAKER: Final = Breaking()
-_DAEMON: Final = Duty()
+_BREAKER: Final = BreakerSettings()
+_DAEMON: Final = DaemonSettings()
 _LISTEN: Final = re.compile(r"none|(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}")
 
 

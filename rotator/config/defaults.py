@@ -11,7 +11,7 @@ from rotator.config.errors import validated
 
 if TYPE_CHECKING:
     from rotator.config.parsing import Data, Keys
-    from rotator.config.positions import Source
+    from rotator.config.positions import SourceFile
     from rotator.config.types import Names
 
     Entry: TypeAlias = dict[str, Data]
@@ -27,7 +27,7 @@ _FILLED: Final = ("path", "options", "copies")
 class Layer:
     """The `defaults` of one file."""
 
-    source: Source
+    source: SourceFile
     entry: Entry
 
 
@@ -37,7 +37,7 @@ class Defaults:
 
     layers: tuple[Layer, ...] = ()
 
-    def over(self, source: Source, data: Data) -> Defaults:
+    def over(self, source: SourceFile, data: Data) -> Defaults:
         """Return these defaults with those of another file laid over them."""
         if not isinstance(data, dict):
             return self
@@ -56,7 +56,7 @@ class Defaults:
             entry = _laid_under(entry, _filled(layer.entry, name))
         return _without_nulls(entry, self.layers)
 
-    def find(self, keys: Keys) -> tuple[Source, Keys] | None:
+    def find(self, keys: Keys) -> tuple[SourceFile, Keys] | None:
         """Return the file and place that a secret's `keys` come from, None where no default says it.
 
         `keys` begin below the secret's name.
@@ -69,7 +69,7 @@ class Defaults:
         )
 
 
-def check(source: Source, data: Data, names: Names) -> None:
+def check(source: SourceFile, data: Data, names: Names) -> None:
     """Note what is wrong with the `defaults` of a file themselves."""
     if data is None:
         return
@@ -84,7 +84,7 @@ def check(source: Source, data: Data, names: Names) -> None:
             _check_path(source, (KEY, "copies", number, "path"), path)
 
 
-def _check_placeholders(source: Source, keys: Keys, data: Data) -> None:
+def _check_placeholders(source: SourceFile, keys: Keys, data: Data) -> None:
     if isinstance(data, str):
         if any(one != NAME for one in _PLACEHOLDER.findall(data)):
             said = "a placeholder stands here that is not known."
@@ -98,7 +98,7 @@ def _check_placeholders(source: Source, keys: Keys, data: Data) -> None:
             _check_placeholders(source, (*keys, number), below)
 
 
-def _check_path(source: Source, keys: Keys, path: Data) -> None:
+def _check_path(source: SourceFile, keys: Keys, path: Data) -> None:
     if isinstance(path, str) and path and not _PLACEHOLDER.search(path):
         said = "all secrets would be kept at this one path."
         source.problem(keys, said, f"Write the secret's name into it, such as `apps/{NAME}`.")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from rotator.config.parsing import Data, Keys
-    from rotator.config.positions import Places
+    from rotator.config.positions import Positions
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -60,7 +60,9 @@ def wrong(message: str, remedy: str = "") -> PydanticCustomError:
     return PydanticCustomError(_OURS, "{message}", {"message": message, "remedy": remedy})  # pyright: ignore[reportArgumentType] # a literal template
 
 
-def validated(source: Places, keys: Keys, data: Data, model: type[M], context: object) -> M | None:
+def validated(
+    source: Positions, keys: Keys, data: Data, model: type[M], context: object
+) -> M | None:
     """Return what stands at `keys` as `model`; None when it is wrong, with what as problems.
 
     Strict and by way of JSON: a list becomes a tuple and a text an enum's member, but no number
@@ -74,7 +76,7 @@ def validated(source: Places, keys: Keys, data: Data, model: type[M], context: o
     return None
 
 
-def name_fits(source: Places, keys: Keys) -> bool:
+def name_fits(source: Positions, keys: Keys) -> bool:
     """Return whether the last of `keys` can be a name; note it when it cannot."""
     backend = keys[0] == "backends"
     fits = re.fullmatch(BACKEND_NAME if backend else NAME, str(keys[-1])) is not None
@@ -84,7 +86,7 @@ def name_fits(source: Places, keys: Keys) -> bool:
     return fits
 
 
-def _report(source: Places, at: Keys, one: ErrorDetails, model: type[BaseModel]) -> None:
+def _report(source: Positions, at: Keys, one: ErrorDetails, model: type[BaseModel]) -> None:
     message, remedy = _say(one, model)
     unknown = one["type"] == "extra_forbidden"
     # `{password:hunter2}`, without a space, is a key without a value.

@@ -15,7 +15,7 @@ from rotator.config import defaults
 from rotator.config.defaults import Defaults
 from rotator.config.document import VERSION, IncludedDocument
 from rotator.config.errors import validated
-from rotator.config.positions import Source, read
+from rotator.config.positions import SourceFile, read
 from rotator.config.types import NAME
 from rotator.config.watch import Watched, matching
 
@@ -39,14 +39,16 @@ _DEEPEST: Final = 8
 class Files:
     """The files of a configuration. `sections` holds the entries of all of them, by section."""
 
-    main: Source
+    main: SourceFile
     sections: dict[str, dict[str, Data]] = field(default_factory=dict[str, "dict[str, Data]"])
     watched: Watched = field(default_factory=Watched)
-    _included: list[tuple[Source, dict[str, Data]]] = field(
-        default_factory=list["tuple[Source, dict[str, Data]]"]
+    _included: list[tuple[SourceFile, dict[str, Data]]] = field(
+        default_factory=list["tuple[SourceFile, dict[str, Data]]"]
     )
     # Which included file an entry is in; those that are missing here are in the main one.
-    _owners: dict[tuple[str, str], Source] = field(default_factory=dict["tuple[str, str]", Source])
+    _owners: dict[tuple[str, str], SourceFile] = field(
+        default_factory=dict["tuple[str, str]", SourceFile]
+    )
     _defaults: dict[str, Defaults] = field(default_factory=dict[str, Defaults])
     _seen: set[Path] = field(default_factory=set[Path])
 
@@ -80,7 +82,7 @@ class Files:
         at_key: bool = False,
         hide_key: bool = False,
     ) -> None:
-        """Note what is wrong, as `Source.problem` does, in the file that says it."""
+        """Note what is wrong, as `SourceFile.problem` does, in the file that says it."""
         owner = self._owner(keys)
         shown = tuple(one for one in keys if not str(one).startswith("<"))
         found = None if owner.has(shown) else self._by_default(shown)
@@ -108,12 +110,12 @@ class Files:
 
     # -- reading -------------------------------------------------------------------------------
 
-    def take(self, source: Source, data: dict[str, Data], path: Path, under: Defaults) -> None:
+    def take(self, source: SourceFile, data: dict[str, Data], path: Path, under: Defaults) -> None:
         """Take in a file, and those that it includes."""
         self._take(source, data, (path,), under)
 
     def _take(
-        self, source: Source, data: dict[str, Data], chain: tuple[Path, ...], under: Defaults
+        self, source: SourceFile, data: dict[str, Data], chain: tuple[Path, ...], under: Defaults
     ) -> None:
         self._seen.add(chain[-1].resolve())
         self._defaults[source.file] = under.over(source, data.get(defaults.KEY))
@@ -123,7 +125,7 @@ class Files:
             for path in self._matching(source, keys, pattern, chain[-1].parent):
                 self._include(source, keys, path, chain)
 
-    def _include(self, source: Source, keys: Keys, path: Path, chain: tuple[Path, ...]) -> None:
+    def _include(self, source: SourceFile, keys: Keys, path: Path, chain: tuple[Path, ...]) -> None:
         resolved = path.resolve()
         if resolved in [one.resolve() for one in chain]:
             said = "this includes the file that it stands in."
@@ -152,7 +154,7 @@ class Files:
         self._included.append((included, data))
         self._take(included, data, (*chain, path), self._defaults[source.file])
 
-    def _matching(self, source: Source, keys: Keys, pattern: str, folder: Path) -> list[Path]:
+    def _matching(self, source: SourceFile, keys: Keys, pattern: str, folder: Path) -> list[Path]:
         """Return the files that a pattern, a folder or a name means, and watch where they are."""
         try:
             return self._found(source, keys, pattern, folder)
@@ -160,7 +162,7 @@ class Files:
             source.problem(keys, "this is not the name of a file.", "Write a path or a pattern.")
             return []
 
-    def _found(self, source: Source, keys: Keys, pattern: str, folder: Path) -> list[Path]:
+    def _found(self, source: SourceFile, keys: Keys, pattern: str, folder: Path) -> list[Path]:
         magic = _MAGIC.search(pattern)
         if magic is None:
             path = folder / Path(pattern).expanduser()
@@ -188,7 +190,7 @@ class Files:
         self.watched += Watched(patterns=tuple((folder, one) for one in patterns))
         return sorted(path for one in patterns for path in matching(folder, one))
 
-    def _merge(self, source: Source, section: str, entries: dict[str, Data]) -> None:
+    def _merge(self, source: SourceFile, section: str, entries: dict[str, Data]) -> None:
         merged = self.sections.setdefault(section, {})
         for name, entry in entries.items():
             if name in merged:
@@ -205,22 +207,22 @@ class Files:
 
     # -- places --------------------------------------------------------------------------------
 
-    def _sources(self) -> Iterator[Source]:
+    def _sources(self) -> Iterator[SourceFile]:
         yield self.main
         yield from (source for source, _ in self._included)
 
-    def _owner(self, keys: Keys) -> Source:
+    def _owner(self, keys: Keys) -> SourceFile:
         section, name = (*keys, "", "")[:2]
         return self._owners.get((str(section), str(name)), self.main)
 
-    def _by_default(self, keys: Keys) -> tuple[Source, Keys] | None:
+    def _by_default(self, keys: Keys) -> tuple[SourceFile, Keys] | None:
         """Return where the defaults say what a secret does not; None where neither says it."""
         if keys[:1] != ("secrets",) or len(keys) < 3:  # noqa: PLR2004 # something below a secret's name
             return None
         return self.defaults_of(str(keys[1])).find(keys[2:])
 
 
-def _named(source: Source, section: str, data: dict[str, Data]) -> dict[str, Data]:
+def _named(source: SourceFile, section: str, data: dict[str, Data]) -> dict[str, Data]:
     """Return a section by names; secrets may be a list of names, each as its defaults have it."""
     below = data.get(section)
     if section != "secrets" or not isinstance(below, list):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rotator.config.parsing import Data
-    from rotator.config.positions import Places
+    from rotator.config.positions import Positions
     from rotator.core.ports import BackendPlugin, RotationPlugin
 
 
@@ -113,7 +113,7 @@ def _without_entries(
     return {key: one for key, one in whole.items() if key != KEY}
 
 
-def _check_journal(source: Places, data: dict[str, Data]) -> None:
+def _check_journal(source: Positions, data: dict[str, Data]) -> None:
     journal = _section(data, "journal")
     url = journal.get("url", "sqlite:")
     if "password" in journal and isinstance(url, str) and url.startswith("sqlite:"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
 from rotator.config.watch import Watched
-from rotator.core.daemon_settings import Duty, Partners, Subscriber
+from rotator.core.daemon_settings import DaemonSettings, SpacingGroup, Subscriber
 from rotator.core.errors import UsageError
 from rotator.core.model import Policy
 from rotator.plugins import near
@@ -117,9 +117,9 @@ class Settings:
     targets: Mapping[str, TargetSettings] = field(default_factory=dict[str, TargetSettings])
     secrets: Mapping[str, SecretSettings] = field(default_factory=dict[str, SecretSettings])
     default_policy: Policy = field(default_factory=Policy)
-    daemon: Duty = field(default_factory=Duty)
+    daemon: DaemonSettings = field(default_factory=DaemonSettings)
     # By the name of each of the secrets.
-    partners: Mapping[str, Partners] = field(default_factory=dict[str, Partners])
+    partners: Mapping[str, SpacingGroup] = field(default_factory=dict[str, SpacingGroup])
     notifications: tuple[Subscriber, ...] = ()
 
     def secret(self, name: str) -> SecretSettings:

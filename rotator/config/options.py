@@ -37,7 +37,7 @@ from rotator.core.errors import UsageError
 
 if TYPE_CHECKING:
     from rotator.config.parsing import Data, Keys
-    from rotator.config.positions import Places
+    from rotator.config.positions import Positions
 
 _LIKE_A_SECRET: Final = re.compile(
     r"(^|_)(password|passwd|passphrase|token|secret|secret_id|private_key|key|keys)$"
@@ -53,7 +53,7 @@ class OptionsModel(Strict):
 
 
 def read(
-    source: Places, keys: Keys, data: dict[str, Data], options: type, *, names: Names, base: Path
+    source: Positions, keys: Keys, data: dict[str, Data], options: type, *, names: Names, base: Path
 ) -> object | None:
     """Return the options that stand at `keys` as the plugin's own dataclass.
 

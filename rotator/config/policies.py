@@ -21,7 +21,7 @@ from rotator.core.windows import Blackout, Window, Windows
 
 if TYPE_CHECKING:
     from rotator.config.parsing import Data, Keys
-    from rotator.config.positions import Places
+    from rotator.config.positions import Positions
 
 M = TypeVar("M", bound=BaseModel)
 # How many moments of a cron line are looked at for the shortest period: more than a year of days.
@@ -31,9 +31,9 @@ _LOOKED_AT: Final = 400
 class Policies:
     """The policies of a file by name, each made once; `default` is always there."""
 
-    def __init__(self, source: Places, data: dict[str, Data], names: Names) -> None:
+    def __init__(self, source: Positions, data: dict[str, Data], names: Names) -> None:
         """Make every policy; what is wrong with one becomes a problem of `source`."""
-        self._source: Places = source
+        self._source: Positions = source
         self._names: Names = names
         self._documents: dict[str, PolicyDocument] = {}
         self._policies: dict[str, Policy] = {}
@@ -71,7 +71,7 @@ class Policies:
         return None if base is None else _policy(self._source, _laid_over(base, override), keys)
 
 
-def _policy(source: Places, document: PolicyDocument, keys: Keys) -> Policy | None:
+def _policy(source: Positions, document: PolicyDocument, keys: Keys) -> Policy | None:
     """Return the policy that a document describes, None when its parts do not go together."""
     before = len(source.problems)
     cron = Cron(line=document.cron, zone=document.timezone) if document.cron else None
@@ -117,7 +117,9 @@ def _policy(source: Places, document: PolicyDocument, keys: Keys) -> Policy | No
     )
 
 
-def _check_period(source: Places, document: PolicyDocument, cron: Cron | None, keys: Keys) -> None:
+def _check_period(
+    source: Positions, document: PolicyDocument, cron: Cron | None, keys: Keys
+) -> None:
     """Note when the next rotation would be due before the last one is over."""
     terminates = document.drain.then is DrainThen.TERMINATE
     ends = document.grace + (document.drain.wait if terminates else timedelta(0))
@@ -176,6 +178,6 @@ def _laid_over(base: M, override: BaseModel) -> M:
     return base.model_copy(update=changes)
 
 
-def _first_of(source: Places, keys: Keys, *names: str) -> Keys:
+def _first_of(source: Positions, keys: Keys, *names: str) -> Keys:
     """Return the place of the first of `names` that the file has below `keys`."""
     return next(((*keys, name) for name in names if source.has((*keys, name))), keys)

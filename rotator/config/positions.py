@@ -27,7 +27,7 @@ _HIDDEN: Final = "?"
 _MOST_BYTES: Final = 64 * 2**20
 
 
-class Places(Protocol):
+class Positions(Protocol):
     """Where the parts of a configuration stand, in one file or in several."""
 
     @property
@@ -44,7 +44,7 @@ class Places(Protocol):
         at_key: bool = False,
         hide_key: bool = False,
     ) -> None:
-        """Note what is wrong with the value at `keys`, see `Source.problem`."""
+        """Note what is wrong with the value at `keys`, see `SourceFile.problem`."""
         ...
 
     def has(self, keys: Keys) -> bool:
@@ -53,7 +53,7 @@ class Places(Protocol):
 
 
 @dataclass(slots=True, kw_only=True)
-class Source:
+class SourceFile:
     """A configuration file: its `data`, and what has been found wrong with it."""
 
     file: str
@@ -168,9 +168,9 @@ class Source:
         return entries
 
 
-def read(path: Path, name: str, problems: list[Problem] | None = None) -> Source:
+def read(path: Path, name: str, problems: list[Problem] | None = None) -> SourceFile:
     """Read a file; `name` is what its problems call it. Whatever is wrong is in `problems`."""
-    source = Source(file=name, problems=[] if problems is None else problems)
+    source = SourceFile(file=name, problems=[] if problems is None else problems)
     try:
         text = trusted_files.read(path, "the configuration", secret=False)
         if len(text) > _MOST_BYTES:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class TargetKind:
     """What a target's plugin declares, and the target itself where its options are right."""
 
     info: PluginInfo
@@ -83,10 +83,10 @@ class Reader:
 
     def targets(
         self, section: Section, find: Callable[[str], RotationPlugin]
-    ) -> tuple[dict[str, TargetSettings], dict[str, Kind]]:
+    ) -> tuple[dict[str, TargetSettings], dict[str, TargetKind]]:
         """Return the targets that are right, and the kinds of those whose plugin is there."""
         found: dict[str, TargetSettings] = {}
-        kinds: dict[str, Kind] = {}
+        kinds: dict[str, TargetKind] = {}
         for name, entry in section.items():
             keys = ("targets", name)
             right = name_fits(self._source, keys)
@@ -98,7 +98,7 @@ class Reader:
             chosen = self._options(keys, rest, info.target_options, self._names)
             right = self._has_admin(keys, entry, info) and right
             made = None if chosen is None else find(info.name).target(name, chosen, _nobody)
-            kinds[name] = Kind(info=info, target=made)
+            kinds[name] = TargetKind(info=info, target=made)
             if right and document and chosen is not None:
                 admin = _admin(document.admin)
                 found[name] = TargetSettings(
@@ -107,7 +107,7 @@ class Reader:
         return found, kinds
 
     def secrets(
-        self, section: Section, targets: Section, kinds: dict[str, Kind], policies: Policies
+        self, section: Section, targets: Section, kinds: dict[str, TargetKind], policies: Policies
     ) -> dict[str, SecretSettings]:
         """Return the secrets that are right, taking each out of `section`.
 
@@ -170,7 +170,7 @@ class Reader:
             self._source.problem((*keys, "admin"), said, remedy, at_key=True)
         return given is info.needs_admin
 
-    def _has_place(self, keys: Keys, entry: Entry, kind: Kind | None) -> bool:
+    def _has_place(self, keys: Keys, entry: Entry, kind: TargetKind | None) -> bool:
         """Return whether a backend is named where one is needed, and none where the target keeps it."""
         if kind is None:
             return False
@@ -187,7 +187,7 @@ class Reader:
                 self._source.problem((*keys, key), said, remedy, at_key=True)
         return not {"backend", "copies"} & set(entry)
 
-    def _secret_options(self, keys: Keys, entry: Entry, kind: Kind) -> object | None:
+    def _secret_options(self, keys: Keys, entry: Entry, kind: TargetKind) -> object | None:
         info, strategy = kind.info, entry.get("strategy")
         known = [one.name for one in info.strategies]
         if _is_name(strategy) and strategy not in known:

@@ -5,17 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rotator.config.daemon_sections import DaemonDocument
-from rotator.core.daemon_settings import Breaking, Dispatch, Duty, Limits, Partners, Subscriber
+from rotator.core.daemon_settings import (
+    BreakerSettings,
+    DaemonSettings,
+    Dispatch,
+    Limits,
+    SpacingGroup,
+    Subscriber,
+)
 from rotator.plugins import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rotator.config.document import Document
-    from rotator.config.positions import Places
+    from rotator.config.positions import Positions
 
 
-def daemon(source: Places, document: Document, journal: str) -> Duty:
+def daemon(source: Positions, document: Document, journal: str) -> DaemonSettings:
     """Return how the daemon works. `journal`: the URL of its database."""
     given = document.daemon or DaemonDocument()
     limits = Limits(**given.limits.model_dump())
@@ -37,7 +44,7 @@ def daemon(source: Places, document: Document, journal: str) -> Duty:
             "the queue lies beside the journal, and this one is not in PostgreSQL.",
             "Keep the journal in PostgreSQL, or write `dispatch: threads`.",
         )
-    return Duty(
+    return DaemonSettings(
         dispatch=given.dispatch,
         limits=limits,
         catch_up=given.catch_up,
@@ -45,15 +52,17 @@ def daemon(source: Places, document: Document, journal: str) -> Duty:
         checkpoint_every=given.checkpoint_every,
         listen=given.listen,
         shutdown=given.shutdown,
-        breaker=Breaking(**given.breaker.model_dump()),
+        breaker=BreakerSettings(**given.breaker.model_dump()),
     )
 
 
-def partners(source: Places, document: Document, secrets: Iterable[str]) -> dict[str, Partners]:
+def partners(
+    source: Positions, document: Document, secrets: Iterable[str]
+) -> dict[str, SpacingGroup]:
     """Return the group of each secret that has partners."""
-    known, found = set(secrets), dict[str, Partners]()
+    known, found = set(secrets), dict[str, SpacingGroup]()
     for name, given in (document.partners or {}).items():
-        group = Partners(name=name, apart=given.apart, secrets=tuple(given.secrets))
+        group = SpacingGroup(name=name, apart=given.apart, secrets=tuple(given.secrets))
         for number, one in enumerate(given.secrets):
             keys = ("partners", name, "secrets", number)
             if one not in known:
@@ -65,7 +74,7 @@ def partners(source: Places, document: Document, secrets: Iterable[str]) -> dict
     return found
 
 
-def notifications(source: Places, document: Document) -> tuple[Subscriber, ...]:
+def notifications(source: Positions, document: Document) -> tuple[Subscriber, ...]:
     """Return who is told."""
     found: list[Subscriber] = []
     for number, given in enumerate(document.notifications or []):

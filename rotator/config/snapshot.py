@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from rotator import plugins
 from rotator.config import options
 from rotator.config.model import CopySettings, SecretSettings
-from rotator.config.positions import Source
+from rotator.config.positions import SourceFile
 from rotator.config.types import Names
 from rotator.core import durations
 from rotator.core.errors import UsageError
@@ -50,7 +50,7 @@ def remembered(name: str, requested: Mapping[str, Json], settings: Settings) -> 
     plugin = plugins.rotation_plugin(settings.targets[target].plugin)
     if backend not in settings.backends and not plugin.info.keeps_secrets:
         raise _gone(f"backend {backend!r} is", name)
-    source, given = Source(file=settings.file.name), kept.get("options")
+    source, given = SourceFile(file=settings.file.name), kept.get("options")
     chosen = options.read(
         source,
         (),

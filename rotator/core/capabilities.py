@@ -18,7 +18,7 @@ from rotator.core.ports import (
     LocksAccounts,
     RemovesSecrets,
     Reseals,
-    RotatesItself,
+    RotatesOnRequest,
     TakesTurns,
     TellsRotations,
 )
@@ -36,7 +36,7 @@ OF_BACKENDS: Final[tuple[type, ...]] = (
     KeepsPrevious,
     KeepsValues,
     RemovesSecrets,
-    RotatesItself,
+    RotatesOnRequest,
     Reseals,
     TellsRotations,
     DetectsRestores,

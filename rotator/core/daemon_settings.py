@@ -47,7 +47,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Breaking:
+class BreakerSettings:
     """After how many failures in a row a host is left alone, and for how long: doubling."""
 
     failures: int = 5
@@ -56,7 +56,7 @@ class Breaking:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Partners:
+class SpacingGroup:
     """Secrets that are not rotated within `apart` of each other."""
 
     name: str
@@ -65,7 +65,7 @@ class Partners:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Duty:
+class DaemonSettings:
     """How a daemon works. `listen` is `HOST:PORT` or `none`; `verify_every` None for never."""
 
     dispatch: Dispatch = Dispatch.THREADS
@@ -75,7 +75,7 @@ class Duty:
     checkpoint_every: timedelta = timedelta(minutes=10)
     listen: str = "127.0.0.1:9464"
     shutdown: timedelta = timedelta(seconds=30)
-    breaker: Breaking = Breaking()
+    breaker: BreakerSettings = BreakerSettings()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

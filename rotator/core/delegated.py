@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from rotator.core.ports import StepContext
 
 
-class SelfRotating(ABC):
+class DelegatedBackend(ABC):
     """The backend of secrets that are rotated where they are kept, and only there.
 
-    The password of a version is empty where it is shown to nobody; see `Followed.probe`.
+    The password of a version is empty where it is shown to nobody; see `DelegatedRotation.probe`.
     """
 
     @abstractmethod
@@ -28,7 +28,7 @@ class SelfRotating(ABC):
 
     @abstractmethod
     def request_rotation(self, path: str, rotation_id: str, *, expect: str | None) -> str:
-        """Ask for a rotation, unless `expect` is no longer current; see `RotatesItself`."""
+        """Ask for a rotation, unless `expect` is no longer current; see `RotatesOnRequest`."""
 
     def rotates_itself(self, path: str) -> bool:
         """Return True: nobody else could."""
@@ -64,7 +64,7 @@ class SelfRotating(ABC):
         raise _refused(path)
 
 
-class Followed(ABC):
+class DelegatedRotation(ABC):
     """How a credential is tried that another system makes, sets and takes back."""
 
     @property

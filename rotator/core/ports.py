@@ -355,7 +355,7 @@ class RemovesSecrets(Protocol):
 
 
 @runtime_checkable
-class RotatesItself(Protocol):
+class RotatesOnRequest(Protocol):
     """A backend that may rotate secrets by itself. Where it does, nobody else stages anything."""
 
     def rotates_itself(self, path: str) -> bool:
@@ -374,7 +374,7 @@ class RotatesItself(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ServerResponse:
     """What a server answered: its HTTP status, its data, and what it said where it refused.
 
     `said` may hold anything, passwords too: tell kinds of failures by it, and repeat nothing of it.
@@ -396,7 +396,7 @@ class CallsServer(Protocol):
 
     def call(
         self, method: str, path: str, body: Mapping[str, object] | None = None, *, capability: str
-    ) -> Answer:
+    ) -> ServerResponse:
         """Send one request, and return the answer: done (200, 204) or refused (400, 404, 500).
 
         `path` is what a policy names, and `capability` what it must allow there. Raises `Transient`
@@ -637,7 +637,7 @@ class KeepsSecrets(Protocol):
         ...
 
 
-class Others(Protocol):
+class LinkedResources(Protocol):
     """What else is configured, for a target that works through it. Looked up when it is needed."""
 
     def server(self, backend: str) -> CallsServer:
@@ -662,10 +662,10 @@ class Others(Protocol):
 
 
 @runtime_checkable
-class UsesOthers(Protocol):
+class UsesLinkedResources(Protocol):
     """A target that works through other targets and backends of the configuration."""
 
-    def use(self, others: Others) -> None:
+    def use(self, others: LinkedResources) -> None:
         """Be told where they are: once, before anything else is asked of it."""
         ...
 

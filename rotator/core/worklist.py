@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reckoned:
+class DueEntry:
     """When a secret is tried next, and by which policy that was reckoned (its fingerprint).
 
     `due`: since when it is due, or will be; after a failure `next_due` is only its next try.
@@ -27,7 +27,7 @@ class Reckoned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened:
+class OpenRotation:
     """A rotation that has not ended. `seq` grows with every event of its secret."""
 
     secret: str
@@ -48,21 +48,21 @@ class Counts:
     oldest: datetime | None
 
 
-class Agenda(Protocol):
+class Worklist(Protocol):
     """The questions. Raises `JournalError` when the journal cannot be asked."""
 
-    def due(self, now: datetime, limit: int, after: datetime | None = None) -> list[Reckoned]:
+    def due(self, now: datetime, limit: int, after: datetime | None = None) -> list[DueEntry]:
         """Return what is due, longest first: nothing that is parked or has a rotation open.
 
         `after`: only what has come due since then.
         """
         ...
 
-    def opened(self) -> list[Opened]:
+    def opened(self) -> list[OpenRotation]:
         """Return the rotations that are open, but for parked ones."""
         ...
 
-    def reckoned(self) -> Iterable[Reckoned]:
+    def reckoned(self) -> Iterable[DueEntry]:
         """Go through every secret that the journal knows, by name."""
         ...
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from rotator.core.daemon_settings import Breaking
+    from rotator.core.daemon_settings import BreakerSettings
 
 
 class Breaker:
@@ -18,8 +18,8 @@ class Breaker:
     once, and only work that needs the host as a whole closes it again.
     """
 
-    def __init__(self, settings: Breaking) -> None:
-        self._settings: Breaking = settings
+    def __init__(self, settings: BreakerSettings) -> None:
+        self._settings: BreakerSettings = settings
         self._failures: int = 0
         self._wait: timedelta = timedelta(0)
         self._until: datetime | None = None

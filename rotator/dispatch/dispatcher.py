@@ -20,20 +20,20 @@ from rotator.core.history import text
 from rotator.core.model import Kind
 from rotator.core.schedule import caught_up, next_due, stable_part, timing
 from rotator.core.state_machine import WaitUntil, decide
-from rotator.dispatch.outages import Fault
-from rotator.dispatch.ready_queue import JOURNAL, Job, Lanes, Task, hosts
-from rotator.dispatch.worker import Done
+from rotator.dispatch.outages import OutageCause
+from rotator.dispatch.ready_queue import JOURNAL, Job, JobKind, ReadyQueue, hosts
+from rotator.dispatch.worker import JobResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from rotator.core.daemon_settings import Duty
+    from rotator.core.daemon_settings import DaemonSettings
     from rotator.core.model import Json, Policy
     from rotator.core.ports import Clock, Journal, Log
-    from rotator.core.worklist import Agenda, Opened, Reckoned
-    from rotator.dispatch.executor import Hands
-    from rotator.dispatch.outages import Faults
+    from rotator.core.worklist import DueEntry, OpenRotation, Worklist
+    from rotator.dispatch.executor import Executor
+    from rotator.dispatch.outages import Outages
     from rotator.dispatch.ready_queue import Lane
     from rotator.engine import Engine, ManagedSecret
 
@@ -79,40 +79,40 @@ class Dispatcher:
         *,
         secrets: Mapping[str, Managed],
         secret: Callable[[str], ManagedSecret],
-        hands: Hands,
+        hands: Executor,
         engine: Engine,
         journal: Journal,
-        agenda: Agenda,
-        duty: Duty,
+        agenda: Worklist,
+        duty: DaemonSettings,
         clock: Clock,
         log: Log,
         tell: Callable[[Topic, str, Mapping[str, Json]], None],
-        faults: Faults,
+        faults: Outages,
         forgotten: Callable[[str], Managed | None] = lambda _name: None,
     ) -> None:
         """`forgotten` returns what the journal knows of a secret that the configuration no longer names:
         its open rotation is completed all the same.
         """
         self._forgotten: Callable[[str], Managed | None] = forgotten
-        self._faults: Faults = faults
+        self._faults: Outages = faults
         self._secrets: Mapping[str, Managed] = secrets
         self._secret: Callable[[str], ManagedSecret] = secret
-        self._hands: Hands = hands
+        self._hands: Executor = hands
         self._engine: Engine = engine
         self._journal: Journal = journal
-        self._agenda: Agenda = agenda
-        self._duty: Duty = duty
+        self._agenda: Worklist = agenda
+        self._duty: DaemonSettings = duty
         self._clock: Clock = clock
         self._log: Log = log
         self._tell: Callable[[Topic, str, Mapping[str, Json]], None] = tell
         self._guard: threading.RLock = threading.RLock()
-        self._lanes: Lanes = Lanes(duty.limits, duty.breaker)
+        self._lanes: ReadyQueue = ReadyQueue(duty.limits, duty.breaker)
         # When to look at a secret again, whatever the journal says.
-        self._wake: list[tuple[datetime, str, Task]] = []
+        self._wake: list[tuple[datetime, str, JobKind]] = []
         self._not_before: dict[str, datetime] = {}
         self._tries: dict[str, int] = {}
         self._seen_open: dict[str, int] = {}
-        self._to_look_into: deque[Opened] = deque()
+        self._to_look_into: deque[OpenRotation] = deque()
         self._to_schedule: deque[tuple[str, Callable[[ManagedSecret], None]]] = deque()
         self._scheduling: set[str] = set()
         self._told_overdue: set[str] = set()
@@ -180,7 +180,7 @@ class Dispatcher:
                 self._look(now)
             except JournalError as error:
                 self._cannot_look = True
-                fault = Fault(host=JOURNAL, kind=error.kind, what=error.what, hint=error.hint)
+                fault = OutageCause(host=JOURNAL, kind=error.kind, what=error.what, hint=error.hint)
                 self._met(fault, now)
             else:
                 self.ticked_at = now
@@ -255,7 +255,7 @@ class Dispatcher:
                 del self._not_before[name]
                 self._ready(name, task, at)
 
-    def _meet(self, one: Reckoned, now: datetime) -> None:
+    def _meet(self, one: DueEntry, now: datetime) -> None:
         """Take in a secret that is due: ready, or to be scheduled anew."""
         managed = self._secrets.get(one.name)
         if managed is None or one.next_due is None or one.name in self._lanes:
@@ -273,7 +273,7 @@ class Dispatcher:
         elif (opens := policy.windows.next_open(now)) != now:
             self._postpone(one.name, opens, "its window is closed")
         else:
-            self._ready(one.name, Task.ROTATE, one.next_due)
+            self._ready(one.name, JobKind.ROTATE, one.next_due)
 
     def _find_open(self) -> None:
         opened = self._agenda.opened()
@@ -297,9 +297,9 @@ class Dispatcher:
             failed = history[-1] if history and history[-1].kind is Kind.FAILED else None
             host = text(failed.data, "origin") if failed is not None else None
             if host is not None and self._lanes.breaker(host).is_open:
-                self._ready(one.secret, Task.RESUME, now, at_once=True)
+                self._ready(one.secret, JobKind.RESUME, now, at_once=True)
             else:
-                self._wake_at(one.secret, Task.RESUME, at)
+                self._wake_at(one.secret, JobKind.RESUME, at)
 
     def _check_some(self, now: datetime) -> None:
         every = self._duty.verify_every
@@ -314,7 +314,7 @@ class Dispatcher:
             self._checks.rotate(-1)
             self._next_check = max(self._next_check + gap, now - timedelta(seconds=1))
             if name in self._secrets and name not in self._not_before:
-                self._ready(name, Task.CHECK, now)
+                self._ready(name, JobKind.CHECK, now)
 
     def _write_schedules(self) -> None:
         for _ in range(min(len(self._to_schedule), _MOST_SCHEDULED)):
@@ -334,7 +334,7 @@ class Dispatcher:
             self._scheduling.add(name)
             self._to_schedule.append((name, write))
 
-    def _ready(self, name: str, task: Task, due: datetime, *, at_once: bool = False) -> None:
+    def _ready(self, name: str, task: JobKind, due: datetime, *, at_once: bool = False) -> None:
         lane = self._lane(name)
         if lane is not None:
             self._lanes.add(Job(secret=name, task=task, due=due, at_once=at_once), lane)
@@ -351,7 +351,7 @@ class Dispatcher:
             self._log.warning("forgotten", secret=name, what=error.what, hint=error.hint)
             return None
 
-    def _wake_at(self, name: str, task: Task, at: datetime) -> None:
+    def _wake_at(self, name: str, task: JobKind, at: datetime) -> None:
         self._not_before[name] = at
         heapq.heappush(self._wake, (at, name, task))
 
@@ -369,16 +369,16 @@ class Dispatcher:
                     self._hands.take(job, tries, partial(self._ended, job))
                 except JournalError as error:
                     self._log.error("queue", what=error.what)
-                    self._ended(job, Done(again=self._clock.now() + _NO_QUEUE))
+                    self._ended(job, JobResult(again=self._clock.now() + _NO_QUEUE))
         finally:
             self._giving_out = False
 
-    def _ended(self, job: Job, done: Done | None) -> None:
+    def _ended(self, job: Job, done: JobResult | None) -> None:
         if done is None:  # it was left between two steps: this process is leaving
             with self._guard:
                 self._lanes.back(job.secret)
             return
-        again = Task.RESUME if done.again is not None and self._is_open(job.secret) else job.task
+        again = JobKind.RESUME if done.again is not None and self._is_open(job.secret) else job.task
         with self._guard:
             lane = self._lanes.back(job.secret)
             self._seen_open.pop(job.secret, None)
@@ -393,16 +393,16 @@ class Dispatcher:
                 self._note(host, done)
             if done.away is not None and done.away in used:
                 self._wait_for(done.away, replace(job, task=again, at_once=True, away=None), done)
-            elif done.again is not None and job.task is not Task.CHECK:
+            elif done.again is not None and job.task is not JobKind.CHECK:
                 self._wake_at(job.secret, again, done.again)
             self._give_out()
 
-    def _wait_for(self, host: str, job: Job, done: Done) -> None:
+    def _wait_for(self, host: str, job: Job, done: JobResult) -> None:
         """Let a secret wait for a host: in its lane while the host is left alone, else for its own time."""
         self._waiting_for.setdefault(host, {})[job.secret] = job
         if self._lanes.breaker(host).is_open:
             self._go_on(host)
-        elif done.again is not None and job.task is not Task.CHECK:
+        elif done.again is not None and job.task is not JobKind.CHECK:
             self._wake_at(job.secret, job.task, done.again)
 
     def _go_on(self, host: str) -> None:
@@ -413,10 +413,10 @@ class Dispatcher:
             if lane is not None:
                 self._lanes.add(job, lane)
 
-    def _note(self, host: str, done: Done) -> None:
+    def _note(self, host: str, done: JobResult) -> None:
         breaker, now = self._lanes.breaker(host), self._clock.now()
         if done.away == host:
-            fault = Fault(host=host, kind=done.kind, what=done.what, hint=done.hint)
+            fault = OutageCause(host=host, kind=done.kind, what=done.what, hint=done.hint)
             self._met(fault, now)
         elif host in done.worked or host in done.answered:
             if breaker.succeeded(worked=host in done.worked):
@@ -424,7 +424,7 @@ class Dispatcher:
         else:
             breaker.released()
 
-    def _met(self, fault: Fault, now: datetime) -> None:
+    def _met(self, fault: OutageCause, now: datetime) -> None:
         """Take note that a host could not be used."""
         breaker = self._lanes.breaker(fault.host)
         whole = fault.kind in (Unavailable.kind, JournalError.kind)

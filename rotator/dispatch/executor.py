@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rotator.dispatch.ready_queue import Job
-    from rotator.dispatch.worker import Done, Worker
+    from rotator.dispatch.worker import JobResult, Worker
 
     # Told once how a job ended; None when it was left because its process is leaving.
-    Ended: TypeAlias = "Callable[[Done | None], None]"
+    Ended: TypeAlias = "Callable[[JobResult | None], None]"
 
 
-class Hands(Protocol):
+class Executor(Protocol):
     """Takes jobs. `here`: whether what is under way ends with this process."""
 
     @property
@@ -41,7 +41,7 @@ class Pool(Protocol):
         ...
 
 
-class Threads:
+class ThreadExecutor:
     """Those of this process."""
 
     here: bool = True
@@ -57,7 +57,7 @@ class Threads:
     def look(self) -> None:
         """Do nothing: a thread tells by itself."""
 
-    def _done(self, job: Job, tries: int) -> Done | None:
+    def _done(self, job: Job, tries: int) -> JobResult | None:
         try:
             return self._worker.do(job, tries)
         except Stopped:

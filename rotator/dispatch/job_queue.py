@@ -22,8 +22,8 @@ from procrastinate.schema import SchemaManager
 from rotator.core.errors import JournalError
 from rotator.core.frames import forget_variables
 from rotator.core.stopping import Stopped
-from rotator.dispatch.ready_queue import Job, Task
-from rotator.dispatch.worker import Done
+from rotator.dispatch.ready_queue import Job, JobKind
+from rotator.dispatch.worker import JobResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -166,7 +166,7 @@ class Queue:
             self._connector.execute_query(_ANSWER, job_id=number, done=done)
 
     def serve(
-        self, do: Callable[[Job, int], Done], *, jobs: int, leaving: threading.Event, log: Log
+        self, do: Callable[[Job, int], JobResult], *, jobs: int, leaving: threading.Event, log: Log
     ) -> None:
         """Do jobs, `jobs` at once, until `leaving` is set; then return when the last has ended.
 
@@ -175,7 +175,7 @@ class Queue:
         asyncio.run(self._serve(do, jobs, leaving, log))
 
     async def _serve(
-        self, do: Callable[[Job, int], Done], jobs: int, leaving: threading.Event, log: Log
+        self, do: Callable[[Job, int], JobResult], jobs: int, leaving: threading.Event, log: Log
     ) -> None:
         leave = asyncio.ensure_future(asyncio.to_thread(leaving.wait))
         while not leave.done():
@@ -215,7 +215,7 @@ class Queue:
             if isinstance(error, Exception):
                 raise error
 
-    def _task(self, do: Callable[[Job, int], Done]) -> Callable[..., None]:
+    def _task(self, do: Callable[[Job, int], JobResult]) -> Callable[..., None]:
         def one(  # a job's facts, as the queue holds them
             context: procrastinate.JobContext,
             *,
@@ -229,7 +229,7 @@ class Queue:
             answer: dict[str, Json] = {"left": True}
             job = Job(
                 secret=secret,
-                task=Task(task),
+                task=JobKind(task),
                 due=datetime.fromisoformat(due),
                 at_once=at_once,
                 away=away,
@@ -275,7 +275,7 @@ class Queue:
             ) from None
 
 
-class Queued:
+class QueueExecutor:
     """Hands that are elsewhere: a job is put into the queue, and its answer is read there."""
 
     here: bool = False
@@ -290,7 +290,7 @@ class Queued:
         """Put it into the queue. Raises `JournalError`."""
         number = self._queue.put(job, tries)
         if number is None:  # another daemon has put it there
-            ended(Done(again=self._clock.now() + _LOCKED))
+            ended(JobResult(again=self._clock.now() + _LOCKED))
             return
         with self._guard:
             self._waiting[number] = ended
@@ -305,14 +305,14 @@ class Queued:
             if ended is not None:
                 ended(self._done(answer))
 
-    def _done(self, answer: dict[str, Json] | None) -> Done:
+    def _done(self, answer: dict[str, Json] | None) -> JobResult:
         now = self._clock.now()
         if answer is None:  # its worker could not say how it went; the journal knows
-            return Done(again=now + _LOCKED)
+            return JobResult(again=now + _LOCKED)
         if answer.get("left"):
-            return Done(again=now)
+            return JobResult(again=now)
         again, away = answer.get("again"), answer.get("away")
-        return Done(
+        return JobResult(
             again=datetime.fromisoformat(str(again)) if again is not None else None,
             away=str(away) if away is not None else None,
             kind=str(answer.get("kind") or ""),
@@ -327,7 +327,7 @@ def _names(found: Json) -> frozenset[str]:
     return frozenset(map(str, found)) if isinstance(found, list) else frozenset()
 
 
-def _as_data(done: Done) -> dict[str, Json]:
+def _as_data(done: JobResult) -> dict[str, Json]:
     again = done.again.isoformat() if done.again is not None else None
     return {
         "again": again,

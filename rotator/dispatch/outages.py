@@ -27,7 +27,7 @@ _FAULT: Final = ObservationKind.FAULT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class OutageCause:
     """Why a host cannot be used, and how to mend it. `kind` is that of the error."""
 
     host: str
@@ -37,7 +37,7 @@ class Fault:
 
 
 @dataclass(slots=True, kw_only=True)
-class Faults:
+class Outages:
     """What is known of hosts that cannot be used. `tell` passes a notice on."""
 
     observations: Observations
@@ -47,7 +47,7 @@ class Faults:
     since: dict[str, datetime] = field(default_factory=dict[str, "datetime"])
     told: set[str] = field(default_factory=set[str])
 
-    def met(self, fault: Fault, now: datetime, until: datetime | None, secrets: int) -> None:
+    def met(self, fault: OutageCause, now: datetime, until: datetime | None, secrets: int) -> None:
         """Note that a host cannot be used, and is left alone until then; tell of it the first time."""
         known = self._known().get(fault.host) if fault.host != JOURNAL else None
         if known is not None:
@@ -110,7 +110,7 @@ class Faults:
         return added or (known is not None and not known.data.get("told"))
 
 
-def noted_by_command(observations: Observations, fault: Fault, now: datetime) -> None:
+def noted_by_command(observations: Observations, fault: OutageCause, now: datetime) -> None:
     """Note a fault that a command line has met: a daemon tells of it when it meets it too."""
     if fault.host == JOURNAL:
         return

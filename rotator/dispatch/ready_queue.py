@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import datetime
 
-    from rotator.core.daemon_settings import Breaking, Limits
+    from rotator.core.daemon_settings import BreakerSettings, Limits
 
 Lane: TypeAlias = "tuple[str, str]"
 # The audit database, which all work needs.
 JOURNAL: Final = "journal"
 
 
-class Task(StrEnum):
+class JobKind(StrEnum):
     """What is to be done with a secret."""
 
     ROTATE = "rotate"
@@ -37,7 +37,7 @@ class Job:
     """
 
     secret: str
-    task: Task
+    task: JobKind
     due: datetime
     at_once: bool = False
     away: str | None = None
@@ -47,7 +47,9 @@ class Job:
 class _Queue:
     """The jobs of one lane: what was begun goes before what is due, that before what is looked at."""
 
-    jobs: dict[Task, deque[Job]] = field(default_factory=lambda: {one: deque() for one in _ORDER})
+    jobs: dict[JobKind, deque[Job]] = field(
+        default_factory=lambda: {one: deque() for one in _ORDER}
+    )
 
     def __len__(self) -> int:
         return sum(map(len, self.jobs.values()))
@@ -56,18 +58,18 @@ class _Queue:
         return next(one for one in self.jobs.values() if one).popleft()
 
 
-_ORDER = (Task.RESUME, Task.ROTATE, Task.CHECK)
+_ORDER = (JobKind.RESUME, JobKind.ROTATE, JobKind.CHECK)
 
 
-class Lanes:
+class ReadyQueue:
     """Every job is in one lane until it is let out, and counts against the limits until it is back.
 
     Not for use by several threads at once.
     """
 
-    def __init__(self, limits: Limits, breaking: Breaking) -> None:
+    def __init__(self, limits: Limits, breaking: BreakerSettings) -> None:
         self.limits: Limits = limits
-        self._breaking: Breaking = breaking
+        self._breaking: BreakerSettings = breaking
         self._waiting: dict[Lane, _Queue] = {}
         self._waiting_for: set[str] = set()
         self._running: dict[str, Lane] = {}

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from rotator.core.daemon_settings import Topic
-from rotator.core.delegated import Followed
+from rotator.core.delegated import DelegatedRotation
 from rotator.core.errors import (
     RETRIED,
     Busy,
@@ -24,13 +24,13 @@ from rotator.core.errors import (
 from rotator.core.model import Kind, Outcome, Step
 from rotator.core.schedule import after_partners
 from rotator.core.stopping import Stopped
-from rotator.dispatch.ready_queue import JOURNAL, Task
+from rotator.dispatch.ready_queue import JOURNAL, JobKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-    from rotator.core.daemon_settings import Partners
+    from rotator.core.daemon_settings import SpacingGroup
     from rotator.core.model import Json
     from rotator.core.ports import Clock, Journal, Log
     from rotator.dispatch.ready_queue import Job
@@ -48,7 +48,7 @@ RETRIED_OR_ASKED: Final = RETRIED | {Refused.kind}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class JobResult:
     """How a job ended. `again`: when to look at the secret once more; None for when the journal says.
 
     `away`: the host that could not be used, with the `kind` of the error, and its cause and cure in
@@ -79,10 +79,10 @@ class Worker:
     log: Log
     holder: Callable[[], str]
     secret: Callable[[str], ManagedSecret]
-    partners: Mapping[str, Partners]
+    partners: Mapping[str, SpacingGroup]
     tell: Callable[[Topic, str, Mapping[str, Json]], None]
 
-    def do(self, job: Job, tries: int) -> Done:
+    def do(self, job: Job, tries: int) -> JobResult:
         """Do it. Nothing but `Stopped` leaves this method: one secret's trouble is not another's.
 
         `tries`: how often in a row it could not even be begun.
@@ -90,15 +90,15 @@ class Worker:
         try:
             secret = self.secret(job.secret)
             match job.task:
-                case Task.ROTATE:
+                case JobKind.ROTATE:
                     return self._rotated(self._rotate(secret, job))
-                case Task.RESUME:
+                case JobKind.RESUME:
                     return self._rotated(
                         self.engine.resume(secret, at_once=job.at_once, away=job.away)
                     )
-                case Task.CHECK if self._is_retired(job.secret):
-                    return Done()
-                case Task.CHECK:
+                case JobKind.CHECK if self._is_retired(job.secret):
+                    return JobResult()
+                case JobKind.CHECK:
                     return self._checked(secret, self.engine.check(secret))
         except Stopped:
             raise
@@ -107,7 +107,7 @@ class Worker:
         except Exception as bug:  # noqa: BLE001 # whatever it is, the daemon goes on with the others
             facts = {"task": job.task.value, "error": type(bug).__name__}
             self.log.error("bug", secret=job.secret, **facts)  # noqa: TRY400 # its text may hold anything
-            return Done(again=self._later(tries))
+            return JobResult(again=self._later(tries))
 
     # -- rotations -----------------------------------------------------------------------------
 
@@ -147,13 +147,15 @@ class Worker:
         opened = self.journal.rotation(rotation_id) if rotation_id else None
         return opened is not None and opened.published_at is None
 
-    def _rotated(self, result: Result | None) -> Done:
+    def _rotated(self, result: Result | None) -> JobResult:
         if result is None:
-            return Done()
+            return JobResult()
         error = result.error
         if result.outcome is None and result.waiting and error is None:
             self._tell_of_drain(result)
-        done = Done(again=result.until, answered=result.answered, worked=result.worked | {JOURNAL})
+        done = JobResult(
+            again=result.until, answered=result.answered, worked=result.worked | {JOURNAL}
+        )
         if error is None or not _is_away(error, result.answered):
             return done
         return replace(done, **_fault(error))
@@ -184,11 +186,11 @@ class Worker:
 
     # -- current credentials -------------------------------------------------------------------
 
-    def _checked(self, secret: ManagedSecret, health: Health) -> Done:
+    def _checked(self, secret: ManagedSecret, health: Health) -> JobResult:
         if health.login is not None and not health.accepted:
             what = f"the target rejects login {health.login!r} with what the backend serves{health.rejection.because}."
             self.tell(Topic.REFUSED, secret.name, {"login": health.login, "what": what})
-            if isinstance(secret.rotation, Followed):
+            if isinstance(secret.rotation, DelegatedRotation):
                 # Whoever keeps it has lost what the target knows: only another rotation mends that.
                 why = "the target refuses what is served"
                 self.engine.schedule(secret, self.clock.now(), reason=why)
@@ -199,46 +201,46 @@ class Worker:
         elif health.stale:
             what = f"these copies hold something else: {', '.join(health.stale)}."
             self.tell(Topic.DRIFT, secret.name, {"login": health.login, "what": what})
-        return Done(answered=health.answered, worked=frozenset({JOURNAL}))
+        return JobResult(answered=health.answered, worked=frozenset({JOURNAL}))
 
     # -- failures ------------------------------------------------------------------------------
 
-    def _failed(self, job: Job, error: RotatorError, tries: int) -> Done:
+    def _failed(self, job: Job, error: RotatorError, tries: int) -> JobResult:
         now = self.clock.now()
         facts: dict[str, object] = {"secret": job.secret, "task": job.task.value}
         match error:
             case NotDue():
-                return Done(again=error.until)
+                return JobResult(again=error.until)
             case Parked():
-                return Done()
+                return JobResult()
             case Busy() | LeaseLost():
                 self.log.debug("locked", **facts)
-                return Done(again=now + _LOCKED)
+                return JobResult(again=now + _LOCKED)
             case JournalError():
                 self.log.debug("journal", **facts, what=error.what)
                 error.origin = JOURNAL
-                return Done(again=now + _NO_JOURNAL, **_fault(error))
+                return JobResult(again=now + _NO_JOURNAL, **_fault(error))
             case Unavailable():
                 self.log.debug("unavailable", **facts, what=error.what, origin=error.origin)
-                return Done(again=self._later(tries), **_fault(error))
+                return JobResult(again=self._later(tries), **_fault(error))
             case _ if error.kind in RETRIED:
                 self.log.warning("unreachable", **facts, what=error.what, origin=error.origin)
-                return Done(again=self._later(tries), **_fault(error))
-            case UsageError() | StepError() if job.task is not Task.CHECK:
+                return JobResult(again=self._later(tries), **_fault(error))
+            case UsageError() | StepError() if job.task is not JobKind.CHECK:
                 return self._park(job, error)
             case _:
                 self.log.warning("refused", **facts, what=error.what)
-                return Done(again=self._later(tries))
+                return JobResult(again=self._later(tries))
 
-    def _park(self, job: Job, error: RotatorError) -> Done:
+    def _park(self, job: Job, error: RotatorError) -> JobResult:
         """Leave it to a person: trying again does not mend what was refused before it began."""
         try:
             reason = f"{error.kind}: {error.what}"
             self.engine.park(self.secret(job.secret), reason=reason, hint=error.hint)
         except RotatorError as again:
             self.log.error("not parked", secret=job.secret, what=error.what, why=again.what)  # noqa: TRY400 # both are said
-            return Done(again=self.clock.now() + _NO_JOURNAL)
-        return Done()
+            return JobResult(again=self.clock.now() + _NO_JOURNAL)
+        return JobResult()
 
     def _later(self, tries: int) -> datetime:
         return self.clock.now() + min(_FIRST_WAIT * 2 ** min(tries, 20), _LONGEST_WAIT)

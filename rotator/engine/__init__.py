@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.commands import unpark_command
-from rotator.core.delegated import Followed
+from rotator.core.delegated import DelegatedRotation
 from rotator.core.durations import write
 from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
 from rotator.core.model import NO_ROTATION, Kind, NewEvent, Outcome, Planned, Step
@@ -14,11 +14,11 @@ from rotator.core.ports import Explains, TakesTurns
 from rotator.core.schedule import as_data, is_due, retry_data
 from rotator.core.state_machine import progress
 from rotator.engine.copies import Copy
-from rotator.engine.delegated import Following, is_led
+from rotator.engine.delegated import DelegatedRunner, is_delegated
 from rotator.engine.delegated_requests import pending
 from rotator.engine.results import Health, Plan, Result, Second, UnprovenSecond
 from rotator.engine.retirement import Retired, Retirement, let_go, renamed, retire
-from rotator.engine.runner import Work, World
+from rotator.engine.runner import EngineContext, Runner
 from rotator.engine.steps import ManagedSecret, Steps
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class Engine:
         that have refused a wrong password in this process; engines may share it.
         """
         self._journal: Journal = journal
-        self._world: World = World(
+        self._context: EngineContext = EngineContext(
             journal=journal,
             clock=clock,
             entropy=entropy,
@@ -104,14 +104,14 @@ class Engine:
         Raises `Busy`, `NotDue` (in its grace period, or not due), `Parked`, `Conflict` (the backend's current version is not the one that the journal knows),
         `JournalError` or `LeaseLost`; what happens inside a step is in the result.
         """
-        if is_led(secret):
+        if is_delegated(secret):
             record = self._refuse_parked(secret)
             if record is None or record.open_rotation is None:
-                following = Following(self._world, secret, patience)
+                following = DelegatedRunner(self._context, secret, patience)
                 return following.rotate(
                     reason, rotation_id, only_if_due=only_if_due, at_once=at_once
                 )
-        with Work(self._world, secret, patience, at_once=at_once, away=away) as work:
+        with Runner(self._context, secret, patience, at_once=at_once, away=away) as work:
             record = self._refuse_parked(secret)
             if record is not None and record.open_rotation is not None:
                 opened = self._journal.rotation(record.open_rotation)
@@ -120,9 +120,9 @@ class Engine:
                     raise _in_grace(result)
                 published = opened is not None and opened.published_at is not None
                 if not published or result.outcome is not Outcome.DONE:
-                    return work.settle(result)
+                    return work.park_if_exhausted(result)
                 record = self._journal.secret(secret.name)
-            if only_if_due and not is_due(record, self._world.clock.now(), at_once=at_once):
+            if only_if_due and not is_due(record, self._context.clock.now(), at_once=at_once):
                 raise NotDue("it is not due.", until=None)
             # A given id allows for one candidate only.
             left = 0 if rotation_id is not None else secret.policy.proposals - 1
@@ -131,7 +131,7 @@ class Engine:
                 left -= 1
                 record = self._journal.secret(secret.name)
                 result = work.start(reason, None, record, more=left > 0)
-            return work.settle(result)
+            return work.park_if_exhausted(result)
 
     def resume(
         self,
@@ -148,15 +148,19 @@ class Engine:
         for `advance`, `at_once` and `away` as for `rotate`.
         """
         if self._journal.open_rotation(secret.name) is None:
-            if pending(self._journal, secret.name) is None or not is_led(secret):
+            if pending(self._journal, secret.name) is None or not is_delegated(secret):
                 return None
             self._refuse_parked(secret)
-            return Following(self._world, secret, patience).resume()
-        work = Work(self._world, secret, patience, ends=ends, at_once=at_once, away=away)
+            return DelegatedRunner(self._context, secret, patience).resume()
+        work = Runner(self._context, secret, patience, ends=ends, at_once=at_once, away=away)
         with work:
             self._refuse_parked(secret)
             opened = self._journal.open_rotation(secret.name)
-            return None if opened is None else work.settle(work.drive(opened.id, resumed=True))
+            return (
+                None
+                if opened is None
+                else work.park_if_exhausted(work.drive(opened.id, resumed=True))
+            )
 
     def advance(
         self,
@@ -178,7 +182,7 @@ class Engine:
         `ends`: when the call must have returned, on the monotonic scale. Raises as `rotate` does,
         and `NotDue` while the earlier rotation's old credential is in its grace period.
         """
-        with Work(self._world, secret, patience, ends=ends) as work:
+        with Runner(self._context, secret, patience, ends=ends) as work:
             known = self._journal.rotation(rotation_id)
             if known is not None:
                 work.unpark_if_parked(known, reason)
@@ -199,7 +203,7 @@ class Engine:
         Before publish this undoes the rotation. After it the previous credential is tried first,
         then published again; the newer one stays valid for the grace period and is then revoked.
         """
-        with Work(self._world, secret, patience, at_once=True) as work:
+        with Runner(self._context, secret, patience, at_once=True) as work:
             opened = self._open(secret, "roll back")
             state = progress(self._journal.history(opened.id))
             if state.published:
@@ -212,7 +216,7 @@ class Engine:
                 )
             )
             work.unpark_if_parked(opened, reason or "rollback")
-            return work.settle(work.drive(opened.id, resumed=True))
+            return work.park_if_exhausted(work.drive(opened.id, resumed=True))
 
     def revoke(
         self,
@@ -223,7 +227,7 @@ class Engine:
         patience: timedelta = _NO_TIME,
     ) -> Result:
         """End the grace period now, and tell whether the old credential is proven dead."""
-        with Work(self._world, secret, patience, at_once=True) as work:
+        with Runner(self._context, secret, patience, at_once=True) as work:
             opened = self._open(secret, "revoke")
             if opened.published_at is None:
                 what = "the open rotation has not published its new credential yet, so the old one is needed."
@@ -231,7 +235,7 @@ class Engine:
             data: dict[str, Json] = {"reason": reason, "end_sessions": end_sessions}
             work.record(NewEvent(kind=Kind.REVOKE_REQUESTED, rotation_id=opened.id, data=data))
             work.unpark_if_parked(opened, reason or "revoke")
-            return work.settle(work.drive(opened.id, resumed=True))
+            return work.park_if_exhausted(work.drive(opened.id, resumed=True))
 
     def adopt(
         self,
@@ -250,7 +254,7 @@ class Engine:
         without it the age is unknown. Raises `UsageError` when there is nothing to adopt, and
         `UnprovenSecond` when only the second login is in the way.
         """
-        with Work(self._world, secret, _NO_TIME) as work:
+        with Runner(self._context, secret, _NO_TIME) as work:
             opened = self._journal.open_rotation(secret.name)
             return work.adopt(first, opened, second, reason, made_at)
 
@@ -261,25 +265,25 @@ class Engine:
         another system has rotated by its own schedule is known from then on.
         """
         try:
-            with Work(self._world, secret, _NO_TIME) as work:
-                if is_led(secret):
-                    Following(self._world, secret, _NO_TIME).notice(work)
+            with Runner(self._context, secret, _NO_TIME) as work:
+                if is_delegated(secret):
+                    DelegatedRunner(self._context, secret, _NO_TIME).notice(work)
                 return work.check(record=True)
         except Busy:
-            return Work(self._world, secret, _NO_TIME).check(record=False)
+            return Runner(self._context, secret, _NO_TIME).check(record=False)
 
     def plan(self, secret: ManagedSecret) -> Plan:
         """Return what a rotation would do. Reads the backend and the target, changes nothing."""
         record = self._journal.secret(secret.name)
         current = secret.backend.current(secret.path)
         credential = current.credential if current else None
-        work = Work(self._world, secret, _NO_TIME)
+        work = Runner(self._context, secret, _NO_TIME)
         ctx = work.steps(_NOT_BEGUN, record).context(credential)
-        led = is_led(secret)
+        led = is_delegated(secret)
         self.require_no_second(secret, credential)
         steps: list[Planned] = []
         if isinstance(secret.rotation, Explains) and not (
-            led and not isinstance(secret.rotation, Followed)
+            led and not isinstance(secret.rotation, DelegatedRotation)
         ):
             steps = secret.rotation.explain(credential, ctx)
         whole = _led_steps if led else _with_engine_steps
@@ -300,7 +304,7 @@ class Engine:
 
     def steps(self, secret: ManagedSecret) -> Steps:
         """Return the steps of no rotation: for looking at a target with the engine's own eyes."""
-        return Work(self._world, secret, _NO_TIME).steps(
+        return Runner(self._context, secret, _NO_TIME).steps(
             NO_ROTATION, self._journal.secret(secret.name)
         )
 
@@ -319,24 +323,24 @@ class Engine:
         data: dict[str, Json] = {"reason": reason, **as_data(secret.policy, again or due)}
         if again is not None:
             data["due_since"] = due.isoformat() if due else None
-        with Work(self._world, secret, _NO_TIME) as work:
+        with Runner(self._context, secret, _NO_TIME) as work:
             _ = work.record(NewEvent(kind=Kind.SCHEDULED, data=data))
 
     def postpone(self, secret: ManagedSecret, until: datetime | None, *, reason: str) -> None:
         """Write down when to rotate a secret that is due: the due date stays."""
         data: dict[str, Json] = {"reason": reason, **retry_data(until)}
-        with Work(self._world, secret, _NO_TIME) as work:
+        with Runner(self._context, secret, _NO_TIME) as work:
             _ = work.record(NewEvent(kind=Kind.SCHEDULED, data=data))
 
     def park(self, secret: ManagedSecret, *, reason: str, hint: str = "") -> None:
         """Stop automatic work on the secret until an operator unparks it."""
-        with Work(self._world, secret, _NO_TIME) as work:
+        with Runner(self._context, secret, _NO_TIME) as work:
             opened = self._journal.open_rotation(secret.name)
             work.park(opened.id if opened else None, reason, hint=hint)
 
     def unpark(self, secret: ManagedSecret, *, reason: str) -> None:
         """Let automatic work go on; failures are counted from zero again."""
-        with Work(self._world, secret, _NO_TIME) as work:
+        with Runner(self._context, secret, _NO_TIME) as work:
             opened = self._journal.open_rotation(secret.name)
             data: dict[str, Json] = {"reason": reason}
             work.record(
@@ -350,7 +354,7 @@ class Engine:
 
         Without `drop_login` its login stays as it is, and the journal says so.
         """
-        with Work(self._world, secret, _NO_TIME) as work:
+        with Runner(self._context, secret, _NO_TIME) as work:
             return retire(work, self._journal, secret, asked)
 
     def let_go(self, name: str, *, reason: str) -> None:
@@ -358,7 +362,7 @@ class Engine:
 
         Nothing is tried or changed; what is open ends as it is, and the journal names its logins.
         """
-        lease = self._journal.acquire(name, self._world.holder(), _LET_GO)
+        lease = self._journal.acquire(name, self._context.holder(), _LET_GO)
         try:
             record = self._journal.secret(name)
             if record is None or record.retired is not None or record.renamed_to is not None:
@@ -374,7 +378,7 @@ class Engine:
 
         Run again after an interruption, it does what was left undone.
         """
-        lease = self._journal.acquire(old, self._world.holder(), _LET_GO)
+        lease = self._journal.acquire(old, self._context.holder(), _LET_GO)
         try:
             record, known = self._journal.secret(old), self._journal.secret(secret.name)
             begun = known is not None and old in known.former_names
@@ -386,7 +390,7 @@ class Engine:
                 self._require_renamable(record, known, secret)
             begins, ends = renamed(record, secret.name, reason)
             if not begun:
-                with Work(self._world, secret, _NO_TIME) as work:
+                with Runner(self._context, secret, _NO_TIME) as work:
                     _ = work.record(begins)
             if record.renamed_to is None:
                 self._observe(self._journal.append(lease, [ends], _LET_GO))
@@ -420,7 +424,7 @@ class Engine:
 
     def _observe(self, events: list[Event]) -> None:
         for event in events:
-            self._world.observer(event)
+            self._context.observer(event)
 
     # -- what is left of the above -------------------------------------------------------------
 

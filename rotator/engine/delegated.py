@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
-from rotator.core.delegated import Followed
+from rotator.core.delegated import DelegatedRotation
 from rotator.core.errors import (
     RETRIED,
     Denied,
@@ -29,55 +29,55 @@ from rotator.core.errors import (
 )
 from rotator.core.identifiers import new_id
 from rotator.core.model import Check, Evidence, Kind, NewEvent, Outcome
-from rotator.core.ports import Repairs, RotatesItself
+from rotator.core.ports import Repairs, RotatesOnRequest
 from rotator.core.schedule import as_data, is_due, next_due, retry_data, retry_due
 from rotator.engine.copies import same
-from rotator.engine.delegated_requests import Request, delegated, failed, outcomes, pending
-from rotator.engine.error_origin import marked
+from rotator.engine.delegated_requests import DelegatedRequest, delegated, failed, outcomes, pending
+from rotator.engine.error_origin import tag_errors
 from rotator.engine.results import Result
-from rotator.engine.runner import Work
+from rotator.engine.runner import Runner
 from rotator.engine.safety import NOT_SAFE, SAFE
-from rotator.engine.steps import failure, strangers_told
+from rotator.engine.steps import failure, wrap_plugin_errors
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from rotator.core.model import Credential, Json, Version
     from rotator.core.ports import Rotation, SecretBackend, StepContext
-    from rotator.engine.runner import World
+    from rotator.engine.runner import EngineContext
     from rotator.engine.steps import ManagedSecret, Steps
 
 _LOOK_EVERY: Final = 2.0
 _STEP: Final = "follow"
 
 
-def is_led(secret: ManagedSecret) -> bool:
+def is_delegated(secret: ManagedSecret) -> bool:
     """Return whether another system rotates this secret."""
     inner = secret.backend
-    if not isinstance(inner, RotatesItself):
+    if not isinstance(inner, RotatesOnRequest):
         return False
-    owner = cast("RotatesItself", marked(inner, f"backend {secret.backend_name}"))
+    owner = cast("RotatesOnRequest", tag_errors(inner, f"backend {secret.backend_name}"))
     return owner.rotates_itself(secret.path)
 
 
-class Following:
+class DelegatedRunner:
     """One request, from asking to proof. The lease is held only while something is done: whoever
     rotates may keep the same journal.
     """
 
-    def __init__(self, world: World, secret: ManagedSecret, patience: timedelta) -> None:
+    def __init__(self, context: EngineContext, secret: ManagedSecret, patience: timedelta) -> None:
         """`patience`: how long waits may last in all, beside at least one step's time to look on."""
         origin = f"backend {secret.backend_name}"
-        self._world: World = world
+        self._context: EngineContext = context
         self._secret: ManagedSecret = secret
-        self._backend: SecretBackend = marked(secret.backend, origin)
-        self._owner: RotatesItself = cast("RotatesItself", marked(secret.backend, origin))
-        self._rotation: Rotation = marked(secret.rotation, f"target {secret.target_name}")
+        self._backend: SecretBackend = tag_errors(secret.backend, origin)
+        self._owner: RotatesOnRequest = cast("RotatesOnRequest", tag_errors(secret.backend, origin))
+        self._rotation: Rotation = tag_errors(secret.rotation, f"target {secret.target_name}")
         self._waits: timedelta = max(patience, secret.policy.step_timeout)
-        now = world.clock.now()
+        now = context.clock.now()
         self._looks_until: datetime = now + self._waits
         self._retries_until: datetime = now + patience
-        self._followed: Request | None = None
+        self._followed: DelegatedRequest | None = None
         self._at_once: bool = False
         # The credential before, and whether it logged in, as this process has seen it.
         self._old: Version | None = None
@@ -96,37 +96,37 @@ class Following:
                 return self._rotate(reason, rotation_id, only_if_due=only_if_due)
             except RotatorError as error:
                 self._tell_where(error)
-                again = self._world.clock.now() + wait
+                again = self._context.clock.now() + wait
                 passes = error.kind in RETRIED and error.kind != Unavailable.kind
                 if not passes or again > self._retries_until:
                     raise
-                self._world.clock.sleep(wait.total_seconds())
+                self._context.clock.sleep(wait.total_seconds())
                 wait = min(2 * wait, self._secret.policy.backoff_cap)
 
     def resume(self) -> Result | None:
         """See through what was asked for; None when nothing was."""
-        if pending(self._world.journal, self._secret.name) is None:
+        if pending(self._context.journal, self._secret.name) is None:
             return None
         result = self.rotate("", None, only_if_due=False)
         return replace(result, resumed=True)
 
-    def notice(self, work: Work) -> bool:
+    def notice(self, work: Runner) -> bool:
         """Write down a rotation that nobody asked for, such as one by the system's own schedule.
 
         What is served then must log in; else nothing is written, and False is returned.
         """
-        record = self._world.journal.secret(self._secret.name)
+        record = self._context.journal.secret(self._secret.name)
         current = self._backend.current(self._secret.path)
         if record is None or record.version is None or current is None:
             return False
-        if record.version == current.id or pending(self._world.journal, self._secret.name):
+        if record.version == current.id or pending(self._context.journal, self._secret.name):
             return False
         steps = work.steps(_STEP, record)
         steps.control(current.credential.username)
         evidence = self._evidence(steps, current.credential)
         if not evidence.ok:
             return False
-        at = min(current.created or self._world.clock.now(), self._world.clock.now())
+        at = min(current.created or self._context.clock.now(), self._context.clock.now())
         data: dict[str, Json] = {
             "request": None,
             "noticed": True,
@@ -141,16 +141,18 @@ class Following:
 
     def _rotate(self, reason: str, rotation_id: str | None, *, only_if_due: bool) -> Result:
         while True:
-            with Work(self._world, self._secret, timedelta(0)) as work:
-                request = pending(self._world.journal, self._secret.name)
+            with Runner(self._context, self._secret, timedelta(0)) as work:
+                request = pending(self._context.journal, self._secret.name)
                 if request is None and self._followed is not None:
                     return self._ended_by_another(self._followed)
                 if request is None:
                     request = self._request(work, reason, rotation_id, only_if_due=only_if_due)
                 self._followed = request
-                steps = work.steps_now(_STEP)
+                steps = work.timed_steps(_STEP)
                 try:
-                    with strangers_told(self._world.log, self._secret.name, request.id, _STEP):
+                    with wrap_plugin_errors(
+                        self._context.log, self._secret.name, request.id, _STEP
+                    ):
                         awaited, current = self._ask(steps, request)
                         if current is not None and current.id == awaited:
                             done = self._prove(work, steps, request, current)
@@ -167,13 +169,13 @@ class Following:
                 return done
 
     def _request(
-        self, work: Work, reason: str, rotation_id: str | None, *, only_if_due: bool
-    ) -> Request:
+        self, work: Runner, reason: str, rotation_id: str | None, *, only_if_due: bool
+    ) -> DelegatedRequest:
         """Write down a new request, if there is to be one."""
-        journal, name = self._world.journal, self._secret.name
+        journal, name = self._context.journal, self._secret.name
         noticed = self.notice(work)
         record = journal.secret(name)
-        if only_if_due and not is_due(record, self._world.clock.now(), at_once=self._at_once):
+        if only_if_due and not is_due(record, self._context.clock.now(), at_once=self._at_once):
             why = ": it was rotated by itself, which is written down now" if noticed else ""
             raise NotDue(f"it is not due{why}.", until=None)
         current = self._backend.current(self._secret.path)
@@ -184,17 +186,17 @@ class Following:
             self._old_accepted = self._rotation.probe(
                 current.credential, steps.context(current.credential)
             )
-        request = Request(
-            id=rotation_id or new_id(self._world.entropy),
+        request = DelegatedRequest(
+            id=rotation_id or new_id(self._context.entropy),
             reason=reason,
             old_version=current.id if current else None,
             old_login=current.credential.username if current else None,
             due=record.due if record else None,
         )
-        _ = work.record(delegated(self._secret, request, self._world.clock.now()))
+        _ = work.record(delegated(self._secret, request, self._context.clock.now()))
         return request
 
-    def _ask(self, steps: Steps, request: Request) -> tuple[str, Version | None]:
+    def _ask(self, steps: Steps, request: DelegatedRequest) -> tuple[str, Version | None]:
         """Ask for it, if it has not happened; return the version to come and what is served now."""
         before = self._backend.current(self._secret.path)
         if self._old is None and before is not None and before.id == request.old_version:
@@ -216,7 +218,7 @@ class Following:
             cast("Repairs", self._rotation).repair(served, ctx)
 
     def _await(self, awaited: str) -> Version | None:
-        clock = self._world.clock
+        clock = self._context.clock
         while (
             current := self._backend.current(self._secret.path)
         ) is None or current.id != awaited:
@@ -225,18 +227,20 @@ class Following:
             clock.sleep(_LOOK_EVERY)
         return current
 
-    def _see(self, request: Request, current: Version) -> Result | None:
+    def _see(self, request: DelegatedRequest, current: Version) -> Result | None:
         """Prove what was waited for, under a lease of its own."""
-        with Work(self._world, self._secret, timedelta(0)) as work:
-            if pending(self._world.journal, self._secret.name) != request:
+        with Runner(self._context, self._secret, timedelta(0)) as work:
+            if pending(self._context.journal, self._secret.name) != request:
                 return self._ended_by_another(request)
             try:
-                with strangers_told(self._world.log, self._secret.name, request.id, _STEP):
-                    return self._prove(work, work.steps_now(_STEP), request, current)
+                with wrap_plugin_errors(self._context.log, self._secret.name, request.id, _STEP):
+                    return self._prove(work, work.timed_steps(_STEP), request, current)
             except StepError as error:
                 raise self._failed(work, request, error) from error
 
-    def _prove(self, work: Work, steps: Steps, request: Request, current: Version) -> Result | None:
+    def _prove(
+        self, work: Runner, steps: Steps, request: DelegatedRequest, current: Version
+    ) -> Result | None:
         """Try what is served now and what was before; None when another rotation is asked for."""
         steps.control(current.credential.username)
         evidence = self._evidence(steps, current.credential)
@@ -244,7 +248,7 @@ class Following:
             self._ask_again(work, request, current, evidence)
             return None
         refused = self._old_refused(steps, current)
-        due = next_due(self._secret.policy, self._world.clock.now(), self._secret.name)
+        due = next_due(self._secret.policy, self._context.clock.now(), self._secret.name)
         data: dict[str, Json] = {
             "request": request.id,
             "asked": request.asked,
@@ -256,8 +260,8 @@ class Following:
             **as_data(self._secret.policy, due),
         }
         _ = work.record(NewEvent(kind=Kind.FOLLOWED, data=data))
-        self._world.log.info("followed", secret=self._secret.name, request=request.id)
-        if refused is False and isinstance(self._secret.rotation, Followed):
+        self._context.log.info("followed", secret=self._secret.name, request=request.id)
+        if refused is False and isinstance(self._secret.rotation, DelegatedRotation):
             raise _StillAccepted(
                 f"the old credential (login {request.old_login!r}) is still accepted after it was rotated.",
                 safety=SAFE,
@@ -265,10 +269,10 @@ class Following:
             )
         return self._result(request, current, refused)
 
-    def _ended_by_another(self, request: Request) -> Result:
+    def _ended_by_another(self, request: DelegatedRequest) -> Result:
         """Return how it ended, as another process has written it down that looked on too."""
         current = self._backend.current(self._secret.path)
-        newest = next(iter(outcomes(self._world.journal, self._secret.name, 1)), None)
+        newest = next(iter(outcomes(self._context.journal, self._secret.name, 1)), None)
         if newest is not None and newest.kind is Kind.FAILED:
             raise failure(newest)
         if current is None or newest is None:
@@ -279,7 +283,7 @@ class Following:
     # -- when it does not go well --------------------------------------------------------------
 
     def _ask_again(
-        self, work: Work, request: Request, current: Version, evidence: Evidence
+        self, work: Runner, request: DelegatedRequest, current: Version, evidence: Evidence
     ) -> None:
         """Write down that the target refuses what is served, and a request for another one."""
         login = current.credential.username
@@ -288,13 +292,13 @@ class Following:
         if request.asked >= self._secret.policy.proposals:
             hint = (
                 f"It was asked for {request.asked} times. Is the login on the server that is named to try it on? See: rotator doctor {self._secret.name}"
-                if isinstance(self._secret.rotation, Followed)
+                if isinstance(self._secret.rotation, DelegatedRotation)
                 else "Look at the log of the function that rotated it."
             )
             raise Denied(f"{what} ({wrong}).", safety=NOT_SAFE, hint=hint)
-        self._world.log.warning("refused", secret=self._secret.name, login=login, what=wrong)
-        again = Request(
-            id=new_id(self._world.entropy),
+        self._context.log.warning("refused", secret=self._secret.name, login=login, what=wrong)
+        again = DelegatedRequest(
+            id=new_id(self._context.entropy),
             reason="the target refuses what is served",
             old_version=current.id,
             old_login=login,
@@ -303,7 +307,7 @@ class Following:
         )
         self._old_accepted = False
         refused = Refused(f"{what} ({wrong}).", safety=NOT_SAFE)
-        now = self._world.clock.now()
+        now = self._context.clock.now()
         _ = work.record_all(
             [
                 failed(request, refused, retry_data(now)),
@@ -311,11 +315,11 @@ class Following:
             ]
         )
 
-    def _failed(self, work: Work, request: Request, error: StepError) -> StepError:
+    def _failed(self, work: Runner, request: DelegatedRequest, error: StepError) -> StepError:
         """Write down what kept it from being done; return what is to be raised."""
         if isinstance(error, _StillAccepted):
             return error
-        record = self._world.journal.secret(self._secret.name)
+        record = self._context.journal.secret(self._secret.name)
         policy = self._secret.policy
         tries = (record.failures if record else 0) + 1
         waits = error.kind == Unavailable.kind
@@ -329,10 +333,10 @@ class Following:
             )
             error.origin = last.origin
         if waits:
-            due: datetime | None = self._world.clock.now() + policy.backoff_cap
+            due: datetime | None = self._context.clock.now() + policy.backoff_cap
         elif error.kind in RETRIED:
             wait = min(policy.backoff * 2 ** min(tries - 1, 20), policy.backoff_cap)
-            due = self._world.clock.now() + wait
+            due = self._context.clock.now() + wait
         else:
             due = self._due_after(request, tries)
         error.safety = error.safety or self._safety(work)
@@ -341,14 +345,14 @@ class Following:
             _ = work.record(failed(request, error, retry_data(due)))
         return error
 
-    def _due_after(self, request: Request, tries: int) -> datetime | None:
+    def _due_after(self, request: DelegatedRequest, tries: int) -> datetime | None:
         """Return when to ask anew by itself: not at once, and never where it never was due."""
         if request.due is None:
             return None
-        again = retry_due(self._secret.policy, self._world.clock.now(), tries, self._secret.name)
+        again = retry_due(self._secret.policy, self._context.clock.now(), tries, self._secret.name)
         return None if again is None else max(again, request.due)
 
-    def _safety(self, work: Work) -> str:
+    def _safety(self, work: Runner) -> str:
         """Return whether what is served logs in, as far as that can be told now."""
         try:
             current = self._backend.current(self._secret.path)
@@ -370,7 +374,7 @@ class Following:
     def _evidence(self, steps: Steps, credential: Credential) -> Evidence:
         """Return what a login with this credential showed."""
         ctx = steps.context(credential)
-        if not isinstance(self._secret.rotation, Followed):
+        if not isinstance(self._secret.rotation, DelegatedRotation):
             accepted = self._rotation.probe(credential, ctx)
             return Evidence(checks=(_logs_in(accepted, "it is refused"),))
         try:
@@ -403,7 +407,7 @@ class Following:
 
     # -- results --------------------------------------------------------------------
 
-    def _still_waiting(self, request: Request) -> Result:
+    def _still_waiting(self, request: DelegatedRequest) -> Result:
         return Result(
             secret=self._secret.name,
             rotation_id=request.id,
@@ -414,7 +418,7 @@ class Following:
             by=self._secret.backend_name,
         )
 
-    def _result(self, request: Request, current: Version, refused: bool | None) -> Result:  # noqa: FBT001 # what was seen, not a switch
+    def _result(self, request: DelegatedRequest, current: Version, refused: bool | None) -> Result:  # noqa: FBT001 # what was seen, not a switch
         return Result(
             secret=self._secret.name,
             rotation_id=current.rotation_id or request.id,

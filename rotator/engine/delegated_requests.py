@@ -23,7 +23,7 @@ _LOOKED_AT: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class DelegatedRequest:
     """A rotation that was asked for and not seen through yet.
 
     `asked`: its number in a row, because the target refused what the ones before it made.
@@ -38,7 +38,7 @@ class Request:
     due: datetime | None = None
 
 
-def pending(journal: Journal, secret: str) -> Request | None:
+def pending(journal: Journal, secret: str) -> DelegatedRequest | None:
     """Return what was asked for and is not over, also by a process that has died since."""
     adopted: str | None = None
     for event in reversed(journal.events(secret, _LOOKED_AT)):
@@ -56,11 +56,11 @@ def pending(journal: Journal, secret: str) -> Request | None:
 
 def outcomes(journal: Journal, secret: str, limit: int) -> list[Event]:
     """Return the newest events of such rotations, oldest first."""
-    found = [one for one in journal.events(secret, limit * 4) if is_led(one)]
+    found = [one for one in journal.events(secret, limit * 4) if is_delegated(one)]
     return found[-limit:]
 
 
-def delegated(secret: ManagedSecret, request: Request, now: datetime) -> NewEvent:
+def delegated(secret: ManagedSecret, request: DelegatedRequest, now: datetime) -> NewEvent:
     """Return the intent. The secret is due from now on: whoever looks next sees it through."""
     data: dict[str, Json] = {
         "request": request.id,
@@ -76,7 +76,7 @@ def delegated(secret: ManagedSecret, request: Request, now: datetime) -> NewEven
     return NewEvent(kind=Kind.DELEGATED, data=data)
 
 
-def failed(request: Request, error: RotatorError, due: dict[str, Json]) -> NewEvent:
+def failed(request: DelegatedRequest, error: RotatorError, due: dict[str, Json]) -> NewEvent:
     """Return what kept it from being done. `due`: when it is looked at again, as events carry it."""
     data: dict[str, Json] = {
         "request": request.id,
@@ -91,22 +91,26 @@ def failed(request: Request, error: RotatorError, due: dict[str, Json]) -> NewEv
     return NewEvent(kind=Kind.FAILED, data=data)
 
 
-def is_led(event: Event) -> bool:
+def is_delegated(event: Event) -> bool:
     """Return whether this event tells of a rotation that another does."""
     own = event.rotation_id is None and event.step is None
     return event.kind in (Kind.DELEGATED, Kind.FOLLOWED) or (event.kind is Kind.FAILED and own)
 
 
 def _is_final(event: Event) -> bool:
-    return event.kind is Kind.FAILED and is_led(event) and text(event.data, "kind") not in RETRIED
+    return (
+        event.kind is Kind.FAILED
+        and is_delegated(event)
+        and text(event.data, "kind") not in RETRIED
+    )
 
 
-def _request(event: Event) -> Request | None:
+def _request(event: Event) -> DelegatedRequest | None:
     asked = event.data.get("asked")
     found = text(event.data, "request")
     if found is None:
         return None
-    return Request(
+    return DelegatedRequest(
         id=found,
         reason=text(event.data, "reason") or "",
         old_version=text(event.data, "old_version"),

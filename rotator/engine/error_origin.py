@@ -48,7 +48,7 @@ class _Marked:
             return found
         call: Callable[..., object] = found
 
-        def marked(*args: object, **given: object) -> object:
+        def tag_errors(*args: object, **given: object) -> object:
             try:
                 result = call(*args, **given)
             except Exception as error:
@@ -62,11 +62,11 @@ class _Marked:
                     self._contacts.worked.add(self._origin)
             return result
 
-        return marked
+        return tag_errors
 
 
-def marked(inner: T, origin: str, contacts: Contacts | None = None) -> T:
-    """Return `inner` with every error that comes out of it marked as from `origin`.
+def tag_errors(inner: T, origin: str, contacts: Contacts | None = None) -> T:
+    """Return `inner` with every error that comes out of it tag_errors as from `origin`.
 
     `origin` is `target NAME` or `backend NAME`. Ask `inner` itself what it is able to do.
     `contacts` collects who has answered.

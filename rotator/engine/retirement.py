@@ -9,15 +9,15 @@ from rotator.core.errors import Conflict, InUse, Unprovable, UsageError
 from rotator.core.model import Kind, NewEvent, Outcome
 from rotator.core.ports import ClosesLogins, CountsSessions, RemovesSecrets
 from rotator.core.state_machine import progress
-from rotator.engine.error_origin import marked
-from rotator.engine.steps import strangers_told
+from rotator.engine.error_origin import tag_errors
+from rotator.engine.steps import wrap_plugin_errors
 
 if TYPE_CHECKING:
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Json, Version
     from rotator.core.ports import Journal
     from rotator.engine.results import Result
-    from rotator.engine.runner import Work
+    from rotator.engine.runner import Runner
     from rotator.engine.steps import ManagedSecret
 
 _ID = "retire"
@@ -52,7 +52,7 @@ class Retired:
     still_open: Result | None = None
 
 
-def retire(work: Work, journal: Journal, secret: ManagedSecret, asked: Retirement) -> Retired:
+def retire(work: Runner, journal: Journal, secret: ManagedSecret, asked: Retirement) -> Retired:
     """End the management of a secret: complete or undo what is open, then what was asked for."""
     record = journal.secret(secret.name)
     if record is None or (record.retired is not None and record.retiring is None):
@@ -82,8 +82,10 @@ def retire(work: Work, journal: Journal, secret: ManagedSecret, asked: Retiremen
     if current is not None and asked.drop_login:
         refused = _drop(work, secret, current, end_sessions=asked.end_sessions)
     if current is not None and asked.remove_value:
-        keeper = cast("RemovesSecrets", marked(secret.backend, f"backend {secret.backend_name}"))
-        with strangers_told(work.log, secret.name, _ID, "remove"):
+        keeper = cast(
+            "RemovesSecrets", tag_errors(secret.backend, f"backend {secret.backend_name}")
+        )
+        with wrap_plugin_errors(work.log, secret.name, _ID, "remove"):
             keeper.remove(secret.path, expect=current.id)
     done: dict[str, Json] = {
         "reason": asked.reason,
@@ -171,7 +173,7 @@ def _require_abilities(secret: ManagedSecret, asked: Retirement) -> None:
         )
 
 
-def _end_open(work: Work, journal: Journal, opened: RotationRecord, asked: Retirement) -> Result:
+def _end_open(work: Runner, journal: Journal, opened: RotationRecord, asked: Retirement) -> Result:
     """Complete a rotation that is published, undo any other."""
     state = progress(journal.history(opened.id))
     data: dict[str, Json] = {"reason": asked.reason or "retired"}
@@ -188,7 +190,7 @@ def _end_open(work: Work, journal: Journal, opened: RotationRecord, asked: Retir
 
 def _current(secret: ManagedSecret, record: SecretRecord) -> Version | None:
     """Return what is served, which must be what the journal knows: anything else is not ours to end."""
-    current = marked(secret.backend, f"backend {secret.backend_name}").current(secret.path)
+    current = tag_errors(secret.backend, f"backend {secret.backend_name}").current(secret.path)
     known = current is not None and (current.id, current.credential.username)
     if current is not None and known != (record.version, record.login):
         raise Conflict(
@@ -200,13 +202,13 @@ def _current(secret: ManagedSecret, record: SecretRecord) -> Version | None:
 
 
 def _require_no_sessions(
-    work: Work, record: SecretRecord, secret: ManagedSecret, current: Version
+    work: Runner, record: SecretRecord, secret: ManagedSecret, current: Version
 ) -> None:
     if not isinstance(secret.rotation, CountsSessions):
         return
-    rotation = cast("CountsSessions", marked(secret.rotation, f"target {secret.target_name}"))
+    rotation = cast("CountsSessions", tag_errors(secret.rotation, f"target {secret.target_name}"))
     login = current.credential.username
-    with strangers_told(work.log, secret.name, _ID, "drain"):
+    with wrap_plugin_errors(work.log, secret.name, _ID, "drain"):
         ctx = work.steps(_ID, record).context(None)
         sessions = rotation.sessions(login, ctx)
     if sessions:
@@ -218,13 +220,13 @@ def _require_no_sessions(
         )
 
 
-def _drop(work: Work, secret: ManagedSecret, current: Version, *, end_sessions: bool) -> bool:
+def _drop(work: Runner, secret: ManagedSecret, current: Version, *, end_sessions: bool) -> bool:
     """End the login that is served; return that a login with it was rejected."""
-    target = marked(secret.rotation, f"target {secret.target_name}")
-    steps = work.steps_now(_ID)
+    target = tag_errors(secret.rotation, f"target {secret.target_name}")
+    steps = work.timed_steps(_ID)
     steps.control(current.credential.username)
     ctx = steps.context(None, end_sessions=end_sessions)
-    with strangers_told(work.log, secret.name, _ID, "revoke"):
+    with wrap_plugin_errors(work.log, secret.name, _ID, "revoke"):
         cast("ClosesLogins", target).close_login(current.credential, ctx)
         accepted = target.probe(current.credential, ctx)
     if accepted:

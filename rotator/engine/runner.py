@@ -27,7 +27,7 @@ from rotator.core.ports import KeepsPrevious, TakesTurns
 from rotator.core.schedule import as_data, next_due, retry_data, retry_due
 from rotator.core.state_machine import GAP, Direction, Finish, Run, WaitUntil, decide, progress
 from rotator.engine.copies import same
-from rotator.engine.error_origin import Contacts, marked
+from rotator.engine.error_origin import Contacts, tag_errors
 from rotator.engine.results import Health, Result, UnprovenSecond
 from rotator.engine.safety import after_failure, after_undo
 from rotator.engine.steps import ManagedSecret, Steps, failure, made_current
@@ -50,7 +50,7 @@ _NOT_OF_A_STEP: Final = frozenset({"lease-lost", "journal", "journal-broken", "b
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class EngineContext:
     """What an engine works with: the ports, and what it has learnt in this process."""
 
     journal: Journal
@@ -62,12 +62,12 @@ class World:
     controlled: set[str]
 
 
-class Work:
+class Runner:
     """One engine at work on one secret, under one lease."""
 
     def __init__(
         self,
-        world: World,
+        context: EngineContext,
         secret: ManagedSecret,
         patience: timedelta,
         *,
@@ -79,10 +79,10 @@ class Work:
         monotonic scale; no step is begun shortly before that. `at_once`: do not wait for the next
         try of what failed before. `away`: a host that is known to be away, and is tried now.
         """
-        self._world: World = world
-        self._journal: Journal = world.journal
-        self._clock: Clock = world.clock
-        self._log: Log = world.log
+        self._context: EngineContext = context
+        self._journal: Journal = context.journal
+        self._clock: Clock = context.clock
+        self._log: Log = context.log
         self._secret: ManagedSecret = secret
         self._patience_ends: datetime = self._clock.now() + patience
         self._ttl: timedelta = secret.policy.step_timeout + _LEASE_MARGIN
@@ -95,10 +95,10 @@ class Work:
         # When the lease was taken or renewed, read before: so that we stop before it ends.
         self._renewed: tuple[float, datetime] = self._clock.monotonic(), self._clock.now()
 
-    def __enter__(self) -> Work:
+    def __enter__(self) -> Runner:
         self._renewed = self._clock.monotonic(), self._clock.now()
         try:
-            holder = self._world.holder()
+            holder = self._context.holder()
             self._lease = self._journal.acquire(self._secret.name, holder, self._ttl)
         except RotatorError as error:
             error.secret = error.secret or self._secret.name
@@ -133,7 +133,7 @@ class Work:
         self._more_candidates = more
         current = self._marked_backend().current(secret.path)
         self._check_known(record, current)
-        rotation_id = rotation_id or new_id(self._world.entropy)
+        rotation_id = rotation_id or new_id(self._context.entropy)
         requested = NewEvent(
             kind=Kind.REQUESTED,
             rotation_id=rotation_id,
@@ -177,7 +177,7 @@ class Work:
                 _ = self.record(NewEvent(kind=kind, rotation_id=rotation_id, data=data))
         return self.drive(rotation_id, resumed=True)
 
-    def settle(self, result: Result) -> Result:
+    def park_if_exhausted(self, result: Result) -> Result:
         """Park the secret when its failures call for an operator."""
         if result.outcome is not Outcome.UNDONE or result.error is None or result.parked:
             return result
@@ -654,7 +654,7 @@ class Work:
         if current is not None:
             steps = self.steps("check", known)
             steps.control(current.credential.username)
-            target = marked(secret.rotation, f"target {secret.target_name}", self.contacts)
+            target = tag_errors(secret.rotation, f"target {secret.target_name}", self.contacts)
             accepted = target.probe(current.credential, steps.context(current.credential))
             why = why if accepted else steps.rejection(current.credential)
         stale = tuple(
@@ -760,9 +760,9 @@ class Work:
             secret=self._secret,
             rotation_id=rotation_id,
             clock=self._clock,
-            entropy=self._world.entropy,
+            entropy=self._context.entropy,
             log=self._log,
-            controlled=self._world.controlled,
+            controlled=self._context.controlled,
             adopted=frozenset(record.adopted if record else ()),
             former_names=frozenset(record.former_names if record else ()),
             wrote=self._wrote,
@@ -770,14 +770,16 @@ class Work:
         )
 
     def _marked_backend(self) -> SecretBackend:
-        return marked(self._secret.backend, f"backend {self._secret.backend_name}", self.contacts)
+        return tag_errors(
+            self._secret.backend, f"backend {self._secret.backend_name}", self.contacts
+        )
 
     @property
     def log(self) -> Log:
         """Where what happens is logged."""
         return self._log
 
-    def steps_now(self, rotation_id: str) -> Steps:
+    def timed_steps(self, rotation_id: str) -> Steps:
         """Return steps that act until their time is up, counted from when the lease was renewed."""
         begun, now = self._renewed
         steps = self.steps(rotation_id, self._journal.secret(self._secret.name))
@@ -799,7 +801,7 @@ class Work:
         self._renewed = self._clock.monotonic(), self._clock.now()
         written = self._journal.append(self._lease, events, self._ttl)
         for event in written:
-            self._world.observer(event)
+            self._context.observer(event)
         return written
 
     def _wait(self, until: datetime) -> None:

@@ -33,7 +33,7 @@ from rotator.core.schedule import as_data, next_due
 from rotator.core.secret import Secret
 from rotator.core.state_machine import Direction, progress
 from rotator.engine.copies import Copies, Copy, same
-from rotator.engine.error_origin import Contacts, marked
+from rotator.engine.error_origin import Contacts, tag_errors
 from rotator.engine.safety import NOT_SAFE
 
 if TYPE_CHECKING:
@@ -122,8 +122,8 @@ class Steps:
         """
         target, backend = f"target {secret.target_name}", f"backend {secret.backend_name}"
         self._secret: ManagedSecret = secret
-        self._rotation: Rotation = marked(secret.rotation, target, contacts)
-        self._backend: SecretBackend = marked(secret.backend, backend, contacts)
+        self._rotation: Rotation = tag_errors(secret.rotation, target, contacts)
+        self._backend: SecretBackend = tag_errors(secret.backend, backend, contacts)
         self._id: str = rotation_id
         self._clock: Clock = clock
         self._entropy: Entropy = entropy
@@ -165,7 +165,7 @@ class Steps:
 
     def run(self, step: Step, history: list[Event], *, end_sessions: bool) -> Mapping[str, Json]:
         """Run one step; return what the journal should know. Raises only `RotatorError`."""
-        told = strangers_told(self._log, self._secret.name, self._id, step.value)
+        told = wrap_plugin_errors(self._log, self._secret.name, self._id, step.value)
         with told, time_limit(max(0.0, self._ends() - self._clock.monotonic())):
             return self._run[step](history, end_sessions)
 
@@ -528,7 +528,7 @@ class Steps:
 
 
 @contextmanager
-def strangers_told(log: Log, secret: str, rotation_id: str, step: str) -> Generator[None]:
+def wrap_plugin_errors(log: Log, secret: str, rotation_id: str, step: str) -> Generator[None]:
     """Let only `RotatorError` out of a plugin or backend."""
     try:
         yield

@@ -14,7 +14,7 @@ from rotator.bootstrap import App
 from rotator.core.daemon_settings import Dispatch, Topic
 from rotator.core.errors import JournalBroken, RotatorError
 from rotator.faces.service import SILENT, Generation, Service, tell_systemd
-from rotator.metrics import Standing
+from rotator.metrics import StateCollector
 from rotator.notify import Notifier
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Daemon(Service):
         self._pool: ThreadPoolExecutor | None = None
         super().__init__(config, begun=begun)
         self._metrics.registry.register(
-            Standing(
+            StateCollector(
                 lambda: self._generation.app.agenda,
                 self._now,
                 _OVERDUE,

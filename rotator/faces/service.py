@@ -28,7 +28,7 @@ from rotator.core.observations import Observation, ObservationKind
 from rotator.core.stopping import Stopped
 from rotator.dispatch.worker import topic_of
 from rotator.faces.signals import Signals
-from rotator.faces.web import Answer, Server
+from rotator.faces.web import HttpResponse, Server
 from rotator.metrics import CONTENT_TYPE, Metrics
 from rotator.notify import Notifier
 from rotator.observe import get_log
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from rotator.config.watch import Watched
     from rotator.core.model import Event, Json
     from rotator.core.ports import Log
-    from rotator.core.worklist import Reckoned
+    from rotator.core.worklist import DueEntry
 
 _LOOK_AT_FILE: Final = 2.0
 # How often a process reports that it is alive, and after how much silence it is taken for dead.
@@ -95,7 +95,7 @@ class Begun:
     secrets: int
     backends: tuple[str, ...]
     address: str | None
-    soonest: Reckoned | None
+    soonest: DueEntry | None
 
 
 class Service(ABC):
@@ -321,17 +321,17 @@ class Service(ABC):
 
     # -- heartbeats -------------------------------------------------------------------------
 
-    def _answer(self, path: str) -> Answer:
+    def _answer(self, path: str) -> HttpResponse:
         if path == "/metrics":
-            return Answer(status=200, content=self._metrics.text(), kind=CONTENT_TYPE)
+            return HttpResponse(status=200, content=self._metrics.text(), kind=CONTENT_TYPE)
         if path == "/healthz":
             if self._alive():
-                return Answer.text(200, "alive")
-            return Answer.text(503, "has not looked lately")
+                return HttpResponse.text(200, "alive")
+            return HttpResponse.text(503, "has not looked lately")
         if path == "/readyz":
             why = "leaving" if self._leaving.is_set() else self._ready()
-            return Answer.text(200, "ready") if why is None else Answer.text(503, why)
-        return Answer.text(404, "not found; there are /healthz, /readyz and /metrics")
+            return HttpResponse.text(200, "ready") if why is None else HttpResponse.text(503, why)
+        return HttpResponse.text(404, "not found; there are /healthz, /readyz and /metrics")
 
 
 def _bordered(work: Callable[[], None]) -> Callable[[], None]:

@@ -16,7 +16,7 @@ _TIMEOUT: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class HttpResponse:
     """What is answered."""
 
     status: int
@@ -24,7 +24,7 @@ class Answer:
     kind: str = "text/plain; charset=utf-8"
 
     @classmethod
-    def text(cls, status: int, said: str) -> Answer:
+    def text(cls, status: int, said: str) -> HttpResponse:
         """Return a line of text."""
         return cls(status=status, content=f"{said}\n".encode())
 
@@ -32,7 +32,7 @@ class Answer:
 class Server:
     """Answers GET requests, by a function of their path."""
 
-    def __init__(self, listen: str, answer: Callable[[str], Answer]) -> None:
+    def __init__(self, listen: str, answer: Callable[[str], HttpResponse]) -> None:
         """Take the port. Raises `UsageError` when it cannot be had."""
         host, _, port = listen.rpartition(":")
         try:
@@ -64,7 +64,7 @@ class Server:
         self._server.server_close()
 
 
-def _made(host: str, port: int, answer: Callable[[str], Answer]) -> ThreadingHTTPServer:
+def _made(host: str, port: int, answer: Callable[[str], HttpResponse]) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         # Who opens a connection and says nothing is not waited for.
         timeout: float | None = _TIMEOUT  # pyright: ignore[reportIncompatibleVariableOverride] # as the library has it

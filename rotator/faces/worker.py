@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rotator.config import Settings
     from rotator.dispatch.ready_queue import Job
-    from rotator.dispatch.worker import Done, Worker
+    from rotator.dispatch.worker import JobResult, Worker
     from rotator.faces.service import Begun
 
 _LOOK: Final = 1.0
@@ -40,7 +40,7 @@ class _Working(Generation):
     def stop(self) -> None:
         pass
 
-    def do(self, job: Job, tries: int) -> Done:
+    def do(self, job: Job, tries: int) -> JobResult:
         with self.guard:
             self.count += 1
         try:
@@ -102,7 +102,7 @@ class WorkerService(Service):
     def _serve(self) -> None:
         self._queue.serve(self._do, jobs=self._jobs, leaving=self._leaving, log=self._log)
 
-    def _do(self, job: Job, tries: int) -> Done:
+    def _do(self, job: Job, tries: int) -> JobResult:
         if self._leaving.is_set():
             raise Stopped
         return cast("_Working", self._made).do(job, tries)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rotator.core.errors import Busy, JournalError, LeaseLost
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
 from rotator.core.model import Event, Kind, Lease
-from rotator.core.worklist import Counts, Opened, Reckoned
+from rotator.core.worklist import Counts, DueEntry, OpenRotation
 from rotator.journal.chain import canonical, event_hash, stamp
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ class MemoryJournal:
 
     # -- the agenda ----------------------------------------------------------------------------
 
-    def due(self, now: datetime, limit: int, after: datetime | None = None) -> list[Reckoned]:
+    def due(self, now: datetime, limit: int, after: datetime | None = None) -> list[DueEntry]:
         """Return what is due, longest first."""
         with self._guard:
             records = [book.record for book in self.books.values()]
@@ -158,15 +158,15 @@ class MemoryJournal:
         ]
         return [_reckoned(one) for _, _, one in sorted(found)[:limit]]
 
-    def opened(self) -> list[Opened]:
+    def opened(self) -> list[OpenRotation]:
         """Return the rotations that are open, but for parked ones."""
         return [
-            Opened(secret=one.name, rotation_id=one.open_rotation, seq=one.seq)
+            OpenRotation(secret=one.name, rotation_id=one.open_rotation, seq=one.seq)
             for one in self.secrets()
             if one.open_rotation is not None and one.parked is None
         ]
 
-    def reckoned(self) -> list[Reckoned]:
+    def reckoned(self) -> list[DueEntry]:
         """Go through every secret."""
         return [_reckoned(one) for one in self.secrets()]
 
@@ -225,8 +225,8 @@ def _was_due(record: SecretRecord, by: datetime) -> bool:
     return record.parked is None and record.due is not None and record.due <= by
 
 
-def _reckoned(record: SecretRecord) -> Reckoned:
-    return Reckoned(
+def _reckoned(record: SecretRecord) -> DueEntry:
+    return DueEntry(
         name=record.name,
         next_due=record.next_due,
         since=record.since,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from rotator.core.worklist import Counts, Opened, Reckoned
+from rotator.core.worklist import Counts, DueEntry, OpenRotation
 from rotator.journal import rows, tables
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ _IDLE = sa.and_(_secrets.c.parked.is_(None), _secrets.c.open_rotation.is_(None))
 _PAGE = 1_000
 
 
-class SqlAgenda:
+class SqlWorklist:
     """The agenda of a journal in an SQL database."""
 
     def __init__(self, journal: SqlJournal) -> None:
@@ -35,7 +35,7 @@ class SqlAgenda:
             .limit(limit)
         )
 
-    def due(self, now: datetime, limit: int, after: datetime | None = None) -> list[Reckoned]:
+    def due(self, now: datetime, limit: int, after: datetime | None = None) -> list[DueEntry]:
         """Return what is due, longest first: nothing that is parked or has a rotation open."""
         since = rows.stamp(after) if after is not None else ""
         given = {"now": rows.stamp(now), "after": since, "limit": limit}
@@ -43,25 +43,25 @@ class SqlAgenda:
             found = db.execute(self._due, given).mappings()
             return [_reckoned(row) for row in found]
 
-    def soonest(self) -> Reckoned | None:
+    def soonest(self) -> DueEntry | None:
         """Return what is due next, or is due already; None where nothing has a date."""
         query = sa.select(_secrets).where(_IDLE, _secrets.c.next_due.is_not(None))
         with self._journal.reading() as db:
             row = db.execute(query.order_by(_secrets.c.next_due).limit(1)).mappings().first()
         return None if row is None else _reckoned(row)
 
-    def opened(self) -> list[Opened]:
+    def opened(self) -> list[OpenRotation]:
         """Return the rotations that are open, but for parked ones."""
         query = sa.select(_secrets.c.name, _secrets.c.open_rotation, _secrets.c.seq).where(
             _secrets.c.open_rotation.is_not(None), _secrets.c.parked.is_(None)
         )
         with self._journal.reading() as db:
             return [
-                Opened(secret=name, rotation_id=rotation, seq=seq)
+                OpenRotation(secret=name, rotation_id=rotation, seq=seq)
                 for name, rotation, seq in db.execute(query)
             ]
 
-    def reckoned(self) -> Iterator[Reckoned]:
+    def reckoned(self) -> Iterator[DueEntry]:
         """Go through every secret that the journal knows, by name, a page at a time."""
         after = ""
         while True:
@@ -114,9 +114,9 @@ class SqlAgenda:
         return sa.func.coalesce(moved, _secrets.c.next_due)
 
 
-def _reckoned(row: rows.Read) -> Reckoned:
+def _reckoned(row: rows.Read) -> DueEntry:
     record = rows.secret_from(row)
-    return Reckoned(
+    return DueEntry(
         name=record.name,
         next_due=record.next_due,
         since=record.since,

@@ -1,6 +1,6 @@
 """What plugin and backend authors test with: contract suites, fakes, the crash harness, real servers.
 
-    from rotator.testing import RotationSuite, World
+    from rotator.testing import RotationSuite, Sandbox
 
 The suites need pytest; nothing is imported before it is asked for.
 """
@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from rotator.testing.backend_suite import BackendSuite
-    from rotator.testing.crash import Effects, World, assert_survives_crashes
-    from rotator.testing.delegated_suite import LedSuite
+    from rotator.testing.crash import Effects, Sandbox, assert_survives_crashes
+    from rotator.testing.delegated_suite import DelegatedSuite
     from rotator.testing.fakes import ManualClock, SeededEntropy, step_context
     from rotator.testing.rotation_suite import RotationSuite
 
 __all__ = [
     "BackendSuite",
+    "DelegatedSuite",
     "Effects",
-    "LedSuite",
     "ManualClock",
     "RotationSuite",
+    "Sandbox",
     "SeededEntropy",
-    "World",
     "assert_survives_crashes",
     "step_context",
 ]
@@ -32,11 +32,11 @@ __all__ = [
 _HOMES: Final = {
     "BackendSuite": "backend_suite",
     "Effects": "crash",
-    "LedSuite": "led_suite",
+    "DelegatedSuite": "delegated_suite",
     "ManualClock": "fakes",
     "RotationSuite": "rotation_suite",
     "SeededEntropy": "fakes",
-    "World": "crash",
+    "Sandbox": "crash",
     "assert_survives_crashes": "crash",
     "step_context": "fakes",
 }

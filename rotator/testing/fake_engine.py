@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.delegated import Followed, SelfRotating
+from rotator.core.delegated import DelegatedBackend, DelegatedRotation
 from rotator.core.errors import Refused
 from rotator.core.model import Check, Credential, Evidence, Version
 from rotator.core.secret import Secret
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _LOGIN: Final = "app"
 
 
-class FakeEngine(SelfRotating):
+class FakeEngine(DelegatedBackend):
     """One login. `rotations` counts how often its password was changed, by whomever."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class FakeEngine(SelfRotating):
         self.kept = (self.rotations, password)
 
 
-class FakeFollowed(Followed):
+class FakeDelegatedRotation(DelegatedRotation):
     """Tries what the fake serves."""
 
     def __init__(self, engine: FakeEngine) -> None:

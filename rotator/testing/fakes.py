@@ -1,4 +1,4 @@
-"""Small real classes in the place of the world: a clock that is set, chance that repeats itself."""
+"""Small real classes in the place of the sandbox: a clock that is set, chance that repeats itself."""
 
 from __future__ import annotations
 

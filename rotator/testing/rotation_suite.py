@@ -3,8 +3,8 @@
 A plugin's strategy proves itself in three lines:
 
     class TestNewUser(RotationSuite):
-        def new_world(self, folder):
-            return World.of(PLUGIN, "new-user", target_options=Options(path=folder / "app.db"))
+        def new_sandbox(self, folder):
+            return Sandbox.of(PLUGIN, "new-user", target_options=Options(path=folder / "app.db"))
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from rotator.api import (
     Transient,
     abilities_of_rotation,
 )
-from rotator.testing.crash import World, assert_survives_crashes
+from rotator.testing.crash import Sandbox, assert_survives_crashes
 from rotator.testing.fakes import ListLog, step_context
 from rotator.testing.sampling import Sampled
 
@@ -40,50 +40,50 @@ if TYPE_CHECKING:
 
 _EMPTY: Final = Secret("")
 _NO_WORLD: Final = """\
-{name} does not say how a world is made: the plugin under test, on a fresh target. Give it
+{name} does not say how a sandbox is made: the plugin under test, on a fresh target. Give it
 
-    def new_world(self, folder):
-        return World.of(PLUGIN, "its-strategy", target_options=..., secret_options=...)
+    def new_sandbox(self, folder):
+        return Sandbox.of(PLUGIN, "its-strategy", target_options=..., secret_options=...)
 
-or, where it takes a server that other fixtures start, a fixture `make_world` that returns such a
+or, where it takes a server that other fixtures start, a fixture `make_sandbox` that returns such a
 function of no arguments."""
 
 
 class RotationSuite(Sampled):
-    """Every test works in a world of its own: a target as it is before the first rotation.
+    """Every test works in a sandbox of its own: a target as it is before the first rotation.
 
-    Whoever uses it says how a world is made: by the method `new_world`, or, where that takes a
-    server that other fixtures start, by a fixture `make_world` that returns a function.
+    Whoever uses it says how a sandbox is made: by the method `new_sandbox`, or, where that takes a
+    server that other fixtures start, by a fixture `make_sandbox` that returns a function.
     """
 
-    def new_world(self, folder: Path) -> World:
-        """Return a fresh world, `folder` being an empty one of its own."""
+    def new_sandbox(self, folder: Path) -> Sandbox:
+        """Return a fresh sandbox, `folder` being an empty one of its own."""
         _ = folder
         name = type(self).__name__
         pytest.fail(_NO_WORLD.format(name=name), pytrace=False)
 
     @pytest.fixture
-    def make_world(self, tmp_path: Path) -> Callable[[], World]:
-        """Return what makes a fresh world."""
+    def make_sandbox(self, tmp_path: Path) -> Callable[[], Sandbox]:
+        """Return what makes a fresh sandbox."""
         numbers = itertools.count(1)
 
-        def make() -> World:
-            folder = tmp_path / f"world-{next(numbers)}"
+        def make() -> Sandbox:
+            folder = tmp_path / f"sandbox-{next(numbers)}"
             folder.mkdir()
-            return self.new_world(folder)
+            return self.new_sandbox(folder)
 
         return make
 
     @pytest.fixture
-    def place(self, make_world: Callable[[], World]) -> Iterator[Place]:
+    def place(self, make_sandbox: Callable[[], Sandbox]) -> Iterator[RotationHarness]:
         """Return a fresh place to work in."""
-        world = make_world()
-        yield Place(world)
-        world.close()
+        sandbox = make_sandbox()
+        yield RotationHarness(sandbox)
+        sandbox.close()
 
     # -- propose -------------------------------------------------------------------------------
 
-    def test_proposing_writes_nothing(self, place: Place) -> None:
+    def test_proposing_writes_nothing(self, place: RotationHarness) -> None:
         """It may look at the target; whatever it draws, it draws anew each time."""
         before = place.state()
         first = place.rotation.propose(None, place.ctx())
@@ -92,7 +92,7 @@ class RotationSuite(Sampled):
         assert first.username
         assert first.password != second.password
 
-    def test_the_password_is_one_that_the_policy_drew(self, place: Place) -> None:
+    def test_the_password_is_one_that_the_policy_drew(self, place: RotationHarness) -> None:
         """Nobody else knows what the target, the policy and its users can bear."""
         drawn: list[Secret] = []
 
@@ -105,7 +105,7 @@ class RotationSuite(Sampled):
 
     # -- create --------------------------------------------------------------------------------
 
-    def test_what_was_created_logs_in(self, place: Place) -> None:
+    def test_what_was_created_logs_in(self, place: RotationHarness) -> None:
         """And nothing else does: not with another password, not under another name."""
         new = place.create()
         assert place.lets_in(new)
@@ -113,7 +113,7 @@ class RotationSuite(Sampled):
         assert not place.probe(replace(new, password=wrong))
         assert not place.probe(replace(new, username=f"{new.username}x"))
 
-    def test_creating_twice_is_creating_once(self, place: Place) -> None:
+    def test_creating_twice_is_creating_once(self, place: RotationHarness) -> None:
         """The first time may have been cut off after it had worked."""
         old = place.create()
         new = place.propose(old)
@@ -124,14 +124,14 @@ class RotationSuite(Sampled):
         assert place.lets_in(new)
         assert place.lets_in(old) is place.rotation.overlaps
 
-    def test_old_and_new_are_valid_together_where_it_says_so(self, place: Place) -> None:
+    def test_old_and_new_are_valid_together_where_it_says_so(self, place: RotationHarness) -> None:
         """`overlaps` is what the engine and the user rely on."""
         old = place.create()
         new = place.create(old)
         assert place.lets_in(new)
         assert place.lets_in(old) is place.rotation.overlaps
 
-    def test_a_login_of_somebody_else_is_not_taken(self, place: Place) -> None:
+    def test_a_login_of_somebody_else_is_not_taken(self, place: RotationHarness) -> None:
         """What bears no mark of ours is not altered, whoever asks for it."""
         theirs = place.foreign()
         before = place.state()
@@ -143,7 +143,7 @@ class RotationSuite(Sampled):
 
     # -- verify, probe -------------------------------------------------------------------------
 
-    def test_verifying_tells_what_was_tried(self, place: Place) -> None:
+    def test_verifying_tells_what_was_tried(self, place: RotationHarness) -> None:
         """Each check by its name; nothing is changed, and no secret is in the evidence."""
         old = place.create()
         new = place.create(old)
@@ -155,7 +155,7 @@ class RotationSuite(Sampled):
         said = repr(evidence)
         assert not any(one.password.reveal() in said for one in (old, new))
 
-    def test_verifying_what_does_not_log_in_is_refused(self, place: Place) -> None:
+    def test_verifying_what_does_not_log_in_is_refused(self, place: RotationHarness) -> None:
         """With the reason, and without the password."""
         new = place.create()
         wrong = replace(new, password=Secret("not-its-password-Aa1+"))
@@ -163,7 +163,7 @@ class RotationSuite(Sampled):
             _ = place.rotation.verify(wrong, place.ctx())
         assert "not-its-password" not in str(raised.value)
 
-    def test_probing_changes_nothing(self, place: Place) -> None:
+    def test_probing_changes_nothing(self, place: RotationHarness) -> None:
         """Neither when it is let in nor when it is refused."""
         new = place.create()
         before = place.state()
@@ -173,7 +173,9 @@ class RotationSuite(Sampled):
 
     # -- revoke --------------------------------------------------------------------------------
 
-    def test_what_was_revoked_is_refused_and_the_current_one_logs_in(self, place: Place) -> None:
+    def test_what_was_revoked_is_refused_and_the_current_one_logs_in(
+        self, place: RotationHarness
+    ) -> None:
         """That is what the word means."""
         old = place.create()
         new = place.create(old)
@@ -181,7 +183,7 @@ class RotationSuite(Sampled):
         assert not place.lets_in(old)
         assert place.lets_in(new)
 
-    def test_revoking_twice_is_revoking_once(self, place: Place) -> None:
+    def test_revoking_twice_is_revoking_once(self, place: RotationHarness) -> None:
         """Gone already is success."""
         old = place.create()
         new = place.create(old)
@@ -190,7 +192,7 @@ class RotationSuite(Sampled):
         place.again().revoke(old, place.ctx(new))
         assert place.state() == before
 
-    def test_revoking_needs_no_old_password(self, place: Place) -> None:
+    def test_revoking_needs_no_old_password(self, place: RotationHarness) -> None:
         """The backend may have forgotten it."""
         old = place.create()
         new = place.create(old)
@@ -198,14 +200,14 @@ class RotationSuite(Sampled):
         assert not place.lets_in(old)
         assert place.lets_in(new)
 
-    def test_the_current_login_is_never_revoked(self, place: Place) -> None:
+    def test_the_current_login_is_never_revoked(self, place: RotationHarness) -> None:
         """Whatever goes wrong above: a call that names it leaves it in."""
         new = place.create()
         with suppress(StepError):
             place.rotation.revoke(new, place.ctx(new))
         assert place.lets_in(new)
 
-    def test_a_login_of_somebody_else_is_not_revoked(self, place: Place) -> None:
+    def test_a_login_of_somebody_else_is_not_revoked(self, place: RotationHarness) -> None:
         """Unless it was handed over to us."""
         theirs = place.foreign()
         new = place.create()
@@ -217,7 +219,7 @@ class RotationSuite(Sampled):
 
     # -- withdraw ------------------------------------------------------------------------------
 
-    def test_withdrawing_leaves_what_was_before(self, place: Place) -> None:
+    def test_withdrawing_leaves_what_was_before(self, place: RotationHarness) -> None:
         """The current one logs in, the new one does not, and no login is left over."""
         old = place.create()
         usable = place.usable()
@@ -227,7 +229,7 @@ class RotationSuite(Sampled):
         assert not place.lets_in(new)
         assert place.usable() == usable
 
-    def test_withdrawing_the_first_one_leaves_nothing(self, place: Place) -> None:
+    def test_withdrawing_the_first_one_leaves_nothing(self, place: RotationHarness) -> None:
         """There is no current one to keep."""
         before = place.usable()
         new = place.create()
@@ -235,7 +237,7 @@ class RotationSuite(Sampled):
         assert not place.lets_in(new)
         assert place.usable() == before
 
-    def test_withdrawing_twice_is_withdrawing_once(self, place: Place) -> None:
+    def test_withdrawing_twice_is_withdrawing_once(self, place: RotationHarness) -> None:
         """And the password is not needed."""
         old = place.create()
         new = place.create(old)
@@ -247,7 +249,7 @@ class RotationSuite(Sampled):
         assert place.lets_in(old)
         assert not place.lets_in(new)
 
-    def test_withdrawing_what_was_never_created_is_success(self, place: Place) -> None:
+    def test_withdrawing_what_was_never_created_is_success(self, place: RotationHarness) -> None:
         """The engine may have died between staging and creating."""
         old = place.create()
         usable = place.usable()
@@ -259,13 +261,13 @@ class RotationSuite(Sampled):
     # -- time, texts ---------------------------------------------------------------------------
 
     @pytest.mark.parametrize("step", ["create", "revoke", "withdraw"])
-    def test_nothing_is_sent_when_the_time_is_up(self, place: Place, step: str) -> None:
+    def test_nothing_is_sent_when_the_time_is_up(self, place: RotationHarness, step: str) -> None:
         """Another engine may be at work by then."""
         old = place.create()
         new = place.propose(old) if step == "create" else place.create(old)
         before = place.state()
         current = new if step == "revoke" else old
-        late = replace(place.ctx(current), deadline=place.world.clock.monotonic() - 1)
+        late = replace(place.ctx(current), deadline=place.sandbox.clock.monotonic() - 1)
         if step == "revoke" and not place.rotation.overlaps:
             # The old one went when the new one was set: there may be nothing left to send.
             with suppress(Transient):
@@ -275,7 +277,7 @@ class RotationSuite(Sampled):
                 getattr(place.rotation, step)(old if step == "revoke" else new, late)
         assert place.state() == before
 
-    def test_no_log_line_holds_a_secret(self, place: Place) -> None:
+    def test_no_log_line_holds_a_secret(self, place: RotationHarness) -> None:
         """Over a whole turn, in event and facts."""
         old = place.create()
         new = place.create(old)
@@ -284,25 +286,25 @@ class RotationSuite(Sampled):
         said = str(place.log.lines)
         assert not any(one.password.reveal() in said for one in (old, new))
 
-    def test_it_is_what_its_plugin_declares(self, place: Place) -> None:
+    def test_it_is_what_its_plugin_declares(self, place: RotationHarness) -> None:
         """Whether old and new overlap, and what it can do beyond the contract: no less, no more."""
-        declared = place.world.declared
+        declared = place.sandbox.declared
         if declared is None:
-            pytest.skip("the world was not made by `World.of`")
+            pytest.skip("the sandbox was not made by `Sandbox.of`")
         assert declared.overlaps is place.rotation.overlaps
         assert set(declared.abilities) == set(abilities_of_rotation(place.rotation))
         assert declared.summary
 
     # -- abilities, where it has them ----------------------------------------------------------
 
-    def test_open_sessions_hold_a_revoke_up(self, place: Place) -> None:
+    def test_open_sessions_hold_a_revoke_up(self, place: RotationHarness) -> None:
         """They are told, and ended only when the policy or a person says so."""
         rotation = place.rotation
-        if not isinstance(rotation, CountsSessions) or place.world.open_session is None:
-            pytest.skip("it does not count sessions, or the world opens none")
+        if not isinstance(rotation, CountsSessions) or place.sandbox.open_session is None:
+            pytest.skip("it does not count sessions, or the sandbox opens none")
         old = place.create()
         assert rotation.sessions(old.username, place.ctx()) == []
-        place.world.open_session(old.username)
+        place.sandbox.open_session(old.username)
         new = place.create(old)
         if new.username == old.username:
             pytest.skip("old and new are one login: its sessions stay open")
@@ -316,7 +318,7 @@ class RotationSuite(Sampled):
         assert not place.lets_in(old)
         assert place.lets_in(new)
 
-    def test_explaining_shows_no_secret_and_changes_nothing(self, place: Place) -> None:
+    def test_explaining_shows_no_secret_and_changes_nothing(self, place: RotationHarness) -> None:
         """A plan may be pasted into a ticket."""
         if not isinstance(place.rotation, Explains):
             pytest.skip("it does not explain itself")
@@ -327,7 +329,7 @@ class RotationSuite(Sampled):
         assert place.state() == before
         assert old.password.reveal() not in str(planned)
 
-    def test_examining_changes_nothing(self, place: Place) -> None:
+    def test_examining_changes_nothing(self, place: RotationHarness) -> None:
         """`doctor` may be run at any time."""
         if not isinstance(place.rotation, Examines):
             pytest.skip("it does not examine the target")
@@ -340,11 +342,11 @@ class RotationSuite(Sampled):
 
     # -- what others have put there ------------------------------------------------------------
 
-    def test_nothing_that_others_planted_runs_as_the_admin(self, place: Place) -> None:
+    def test_nothing_that_others_planted_runs_as_the_admin(self, place: RotationHarness) -> None:
         """Over a whole rotation, its withdrawal, and all that only looks."""
-        if place.world.plant is None:
-            pytest.skip("the world plants nothing")
-        ran = place.world.plant()
+        if place.sandbox.plant is None:
+            pytest.skip("the sandbox plants nothing")
+        ran = place.sandbox.plant()
         try:
             _whole_turn(place)
         finally:
@@ -353,13 +355,13 @@ class RotationSuite(Sampled):
     # -- the harness ---------------------------------------------------------------------------
 
     def test_it_survives_crashes_and_failures(
-        self, make_world: Callable[[], World], tried: int | None
+        self, make_sandbox: Callable[[], Sandbox], tried: int | None
     ) -> None:
-        """Before and after its calls, in every scenario that the world allows, all promises hold."""
-        assert assert_survives_crashes(make_world, sample=tried) > 0
+        """Before and after its calls, in every scenario that the sandbox allows, all promises hold."""
+        assert assert_survives_crashes(make_sandbox, sample=tried) > 0
 
 
-def _whole_turn(place: Place) -> None:
+def _whole_turn(place: RotationHarness) -> None:
     """Rotate, withdraw, and look in every way that the rotation has."""
     old = place.create()
     rotation = place.again()
@@ -376,28 +378,28 @@ def _whole_turn(place: Place) -> None:
     assert place.probe(new)
 
 
-class Place:
-    """One world, and one rotation on it, called as the engine would."""
+class RotationHarness:
+    """One sandbox, and one rotation on it, called as the engine would."""
 
-    def __init__(self, world: World) -> None:
-        self.world: World = world
-        self.rotation: Rotation = world.rotation()
+    def __init__(self, sandbox: Sandbox) -> None:
+        self.sandbox: Sandbox = sandbox
+        self.rotation: Rotation = sandbox.rotation()
         self.log: ListLog = ListLog()
         self._turn: int = 0
 
     def again(self) -> Rotation:
         """Return the rotation as the next process would make it."""
-        self.rotation = self.world.rotation()
+        self.rotation = self.sandbox.rotation()
         return self.rotation
 
     def ctx(self, current: Credential | None = None) -> StepContext:
         """Return the context of a step."""
         return step_context(
-            secret=self.world.secret,
+            secret=self.sandbox.secret,
             rotation_id=f"00000000-0000-4000-8000-{self._turn:012}",
             current=current,
-            clock=self.world.clock,
-            entropy=self.world.entropy,
+            clock=self.sandbox.clock,
+            entropy=self.sandbox.entropy,
             log=self.log,
         )
 
@@ -406,7 +408,7 @@ class Place:
         self._turn += 1
         ctx = self.ctx(current)
         proposed = self.rotation.propose(current, ctx)
-        return self.world.backend.stage(self.world.path, ctx.rotation_id, proposed)
+        return self.sandbox.backend.stage(self.sandbox.path, ctx.rotation_id, proposed)
 
     def create(self, current: Credential | None = None) -> Credential:
         """Propose and create a credential."""
@@ -420,20 +422,20 @@ class Place:
 
     def lets_in(self, credential: Credential) -> bool:
         """Ask the target, and the plugin too: both must say the same."""
-        accepted = self.world.lets_in(credential)
+        accepted = self.sandbox.lets_in(credential)
         assert self.probe(credential) is accepted
         return accepted
 
     def state(self) -> object:
-        """Return what the target holds, where the world can tell."""
-        return self.world.state() if self.world.state is not None else None
+        """Return what the target holds, where the sandbox can tell."""
+        return self.sandbox.state() if self.sandbox.state is not None else None
 
     def usable(self) -> set[str]:
-        """Return the logins that somebody could get into, where the world can tell."""
-        return self.world.usable() if self.world.usable is not None else set()
+        """Return the logins that somebody could get into, where the sandbox can tell."""
+        return self.sandbox.usable() if self.sandbox.usable is not None else set()
 
     def foreign(self) -> Credential:
-        """Return a login that is not ours, where the world can make one."""
-        if self.world.foreign is None:
-            pytest.skip("the world makes no foreign login")
-        return self.world.foreign()
+        """Return a login that is not ours, where the sandbox can make one."""
+        if self.sandbox.foreign is None:
+            pytest.skip("the sandbox makes no foreign login")
+        return self.sandbox.foreign()

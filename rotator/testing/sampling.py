@@ -8,7 +8,7 @@ import pytest
 
 
 class Sampled:
-    """A suite whose test of the harness takes `tried`: how many worlds, None being all.
+    """A suite whose test of the harness takes `tried`: how many sandboxes, None being all.
 
     `sample`: how many crashes and failures a run tries, where trying all of them takes too long.
     All of them are then a test of their own, marked `slow`, if the project has such a marker.

@@ -1,4 +1,4 @@
-"""A function and its world."""
+"""A function and its sandbox."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import botocore.loaders
 import pytest
 
 from rotator.testing.postgres import ScratchPostgres
-from rotator.testing.secrets_manager import SecretsManager
-from tests.aws_lambda.worlds import ROLES, World
+from tests.aws_lambda.sandboxes import ROLES, Sandbox
+from tests.servers.secrets_manager import SecretsManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,7 @@ def postgres() -> Iterator[ScratchPostgres]:
 
 
 @pytest.fixture
-def world(postgres: ScratchPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def sandbox(postgres: ScratchPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """A server as nobody has used it, and a service of the test's own; the journal is the log."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
@@ -46,7 +46,7 @@ def world(postgres: ScratchPostgres, monkeypatch: pytest.MonkeyPatch) -> Iterato
     with SecretsManager() as aws:
         with postgres.connect() as admin:
             admin.execute(ROLES.encode())
-        yield World(server=postgres, aws=aws, dbname="postgres")
+        yield Sandbox(server=postgres, aws=aws, dbname="postgres")
 
 
 def empty(server: ScratchPostgres) -> None:
@@ -72,8 +72,8 @@ def empty(server: ScratchPostgres) -> None:
 
 
 @pytest.fixture(params=["log", "postgresql"])
-def either(request: pytest.FixtureRequest, world: World) -> World:
+def either(request: pytest.FixtureRequest, sandbox: Sandbox) -> Sandbox:
     """With each kind of journal."""
     if request.param == "postgresql":
-        world.keep_journal_in(world.server)
-    return world
+        sandbox.keep_journal_in(sandbox.server)
+    return sandbox

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
-from rotator.testing.secrets_manager import FUNCTION, PatientServer
+from tests.servers.secrets_manager import FUNCTION, PatientServer
 
 
 class InvocationError(Exception):

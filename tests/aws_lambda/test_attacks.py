@@ -17,23 +17,23 @@ import pytest
 from rotations.postgresql import strategies
 from rotator.backends.aws import aws_driven
 from rotator.core.errors import Transient
-from rotator.faces.aws_lambda.state_tag import Memory, State
+from rotator.faces.aws_lambda.state_tag import Phase, StateTag
 from rotator.journal.log import verify_log
-from rotator.testing.secrets_manager import CURRENT, PENDING, STEPS
+from tests.servers.secrets_manager import CURRENT, PENDING, STEPS
 
 if TYPE_CHECKING:
-    from tests.aws_lambda.worlds import World
+    from tests.aws_lambda.sandboxes import Sandbox
 
 # By its name: the package has a function of that name too.
 functions = importlib.import_module("rotator.faces.aws_lambda.function")
 
 
 @pytest.fixture(params=["log", pytest.param("postgresql", marks=pytest.mark.slow)])
-def either(request: pytest.FixtureRequest, world: World) -> World:
+def either(request: pytest.FixtureRequest, sandbox: Sandbox) -> Sandbox:
     """With the journal that has no other memory than tags; with each kind of it in `make test-all`."""
     if request.param == "postgresql":
-        world.keep_journal_in(world.server)
-    return world
+        sandbox.keep_journal_in(sandbox.server)
+    return sandbox
 
 
 TOKEN = "11111111-2222-4333-8444-555555555555"
@@ -43,19 +43,19 @@ class Kill(BaseException):
     """The function's process dies."""
 
 
-def _clean(world: World) -> None:
+def _clean(sandbox: Sandbox) -> None:
     """Take AWSPENDING away, as AWS does after a rotation that ended, and operators do."""
-    for version in world.aws.secret(world.name).versions.values():
+    for version in sandbox.aws.secret(sandbox.name).versions.values():
         version.stages.discard(PENDING)
 
 
-def _by_hand(world: World, **changes: object) -> None:
-    _clean(world)
-    world.aws.by_hand(world.name, json.dumps({**world.served(), **changes}))
+def _by_hand(sandbox: Sandbox, **changes: object) -> None:
+    _clean(sandbox)
+    sandbox.aws.by_hand(sandbox.name, json.dumps({**sandbox.served(), **changes}))
 
 
-def _role(world: World, name: str, password: str) -> dict[str, str]:
-    with world.server.connect() as admin:
+def _role(sandbox: Sandbox, name: str, password: str) -> dict[str, str]:
+    with sandbox.server.connect() as admin:
         admin.execute(
             f"CREATE ROLE {name} LOGIN PASSWORD '{password}';"
             f"GRANT {name} TO master WITH ADMIN OPTION".encode()
@@ -63,15 +63,15 @@ def _role(world: World, name: str, password: str) -> dict[str, str]:
     return {"username": name, "password": password}
 
 
-def _pair(world: World) -> None:
+def _pair(sandbox: Sandbox) -> None:
     """Rotate twice, so that both logins of a pair are under our care."""
-    world.secret(masterarn=world.master())
+    sandbox.secret(masterarn=sandbox.master())
     for _ in range(2):
-        assert world.rotate() == []
-        assert world.sweep()["ended"] == 1
+        assert sandbox.rotate() == []
+        assert sandbox.sweep()["ended"] == 1
 
 
-def _dies_after_create(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def _dies_after_create(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rotate once, by a function that dies once the password is set; AWS gives up."""
 
     def dead(*_: object) -> None:
@@ -79,17 +79,17 @@ def _dies_after_create(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def call(event: dict[str, Any]) -> None:
         try:
-            world.call(event)
+            sandbox.call(event)
         except Kill:
             raise RuntimeError from None
 
-    kept = world.aws.secret(world.name)
+    kept = sandbox.aws.secret(sandbox.name)
     kept.function = call
     with monkeypatch.context() as patch:
         patch.setattr(strategies.SingleUser, "verify", dead)
-        assert world.rotate() != []
-    kept.function = world.call
-    assert not world.accepts(world.served())
+        assert sandbox.rotate() != []
+    kept.function = sandbox.call
+    assert not sandbox.accepts(sandbox.served())
 
 
 # -- who may write the secret, and nothing else ------------------------------------------------------
@@ -97,7 +97,7 @@ def _dies_after_create(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("before", [None, {}, {"username": "nobody_there"}])
 def test_writing_a_login_into_the_secret_gives_nobody_its_rights(
-    either: World, before: dict[str, str] | None
+    either: Sandbox, before: dict[str, str] | None
 ):
     """Only who knows the password of what is current may have it rotated; whatever was current before."""
     _pair(either)
@@ -116,7 +116,7 @@ def test_writing_a_login_into_the_secret_gives_nobody_its_rights(
     assert either.accepts({"username": "payroll", "password": "unknown-to-the-attacker"})
 
 
-def test_a_login_that_was_written_into_the_secret_for_a_while_is_not_closed(either: World):
+def test_a_login_that_was_written_into_the_secret_for_a_while_is_not_closed(either: Sandbox):
     """AWSPREVIOUS names it; that makes it nobody's to revoke."""
     _pair(either)
     victim = _role(either, "victim", "victims-password-1")
@@ -144,41 +144,41 @@ def test_a_login_that_was_written_into_the_secret_for_a_while_is_not_closed(eith
     ],
 )
 def test_who_writes_the_value_gets_no_other_rights_by_it(
-    world: World, strategy: str, option: str, value: object
+    sandbox: Sandbox, strategy: str, option: str, value: object
 ):
     """What chooses groups, logins and limits comes from where only operators write."""
-    with world.server.connect() as admin:
+    with sandbox.server.connect() as admin:
         admin.execute(b"CREATE ROLE dba NOLOGIN; GRANT dba TO master WITH ADMIN OPTION")
         # It holds nothing by itself, as is advised: so nothing that it owns is in the way.
         admin.execute(b"REASSIGN OWNED BY app TO app_owner; DROP OWNED BY app")
     try:
         ours = {"strategy": strategy, "options": {option: value, "prefix": "app"}}
-        world.secret(masterarn=world.master(), rotator=ours)
-        before = world.served()
-        (error, *_) = world.rotate()
+        sandbox.secret(masterarn=sandbox.master(), rotator=ours)
+        before = sandbox.served()
+        (error, *_) = sandbox.rotate()
         tag = f"rotator-option-{option.replace('_', '-')}"
         assert f"sets the option {option!r}" in str(error)
         assert tag in str(error)
         assert "ROTATOR_OPTIONS" in str(error)
-        assert world.served() == before
-        assert world.logins() == {"app"}
-        with world.server.connect() as admin:
+        assert sandbox.served() == before
+        assert sandbox.logins() == {"app"}
+        with sandbox.server.connect() as admin:
             found = "SELECT FROM pg_auth_members WHERE roleid = 'dba'::regrole AND member <> 'master'::regrole"
             assert admin.execute(found).fetchall() == []
     finally:
-        with world.server.connect() as admin:
+        with sandbox.server.connect() as admin:
             admin.execute(b"DROP ROLE dba")
 
 
-def test_what_the_operator_says_may_stay_in_the_value(world: World):
+def test_what_the_operator_says_may_stay_in_the_value(sandbox: Sandbox):
     """While a secret moves from the one to the other."""
     ours = {"strategy": "new-user", "options": {"group": "app_owner"}}
-    world.secret(masterarn=world.master(), rotator=ours)
-    world.tag(group="app_owner")
-    with world.server.connect() as admin:
+    sandbox.secret(masterarn=sandbox.master(), rotator=ours)
+    sandbox.tag(group="app_owner")
+    with sandbox.server.connect() as admin:
         admin.execute(b"REASSIGN OWNED BY app TO app_owner; DROP OWNED BY app")
-    assert world.rotate() == []
-    assert world.served()["username"].startswith("app_owner_")
+    assert sandbox.rotate() == []
+    assert sandbox.served()["username"].startswith("app_owner_")
 
 
 @pytest.mark.parametrize(
@@ -189,36 +189,36 @@ def test_what_the_operator_says_may_stay_in_the_value(world: World):
         ({"rotator-strategy": "new-usr"}, "no strategy 'new-usr'"),
     ],
 )
-def test_a_tag_that_makes_no_sense_is_named(world: World, tags: dict[str, str], said: str):
+def test_a_tag_that_makes_no_sense_is_named(sandbox: Sandbox, tags: dict[str, str], said: str):
     """With what would be right."""
-    world.secret(masterarn=world.master())
-    world.aws.secret(world.name).tags |= tags
-    (error, *_) = world.rotate()
+    sandbox.secret(masterarn=sandbox.master())
+    sandbox.aws.secret(sandbox.name).tags |= tags
+    (error, *_) = sandbox.rotate()
     assert said in str(error)
-    assert world.logins() == {"app"}
+    assert sandbox.logins() == {"app"}
 
 
 @pytest.mark.parametrize(
     "key", ["ssl", "masterarn", "dbname", "rotator", "host", "port", "engine", "extra"]
 )
-def test_what_is_pending_says_what_is_current_says(world: World, key: str):
+def test_what_is_pending_says_what_is_current_says(sandbox: Sandbox, key: str):
     """But for login and password: else the rotation after it would go elsewhere, or in the clear."""
-    world.secret(masterarn=world.master())
-    evil = {**world.served(), "username": "app_clone", "password": "x" * 20, key: "other"}
-    world.aws.answer(
+    sandbox.secret(masterarn=sandbox.master())
+    evil = {**sandbox.served(), "username": "app_clone", "password": "x" * 20, key: "other"}
+    sandbox.aws.answer(
         "PutSecretValue",
         {
-            "SecretId": world.name,
+            "SecretId": sandbox.name,
             "SecretString": json.dumps(evil),
             "ClientRequestToken": TOKEN,
             "VersionStages": [PENDING],
         },
     )
-    world.aws.answer("RotateSecret", {"SecretId": world.name})
-    world.aws.wait()
-    assert f"another {key!r}" in str(world.aws.failures[0])
-    assert world.served()["username"] == "app"
-    assert world.logins() == {"app"}
+    sandbox.aws.answer("RotateSecret", {"SecretId": sandbox.name})
+    sandbox.aws.wait()
+    assert f"another {key!r}" in str(sandbox.aws.failures[0])
+    assert sandbox.served()["username"] == "app"
+    assert sandbox.logins() == {"app"}
 
 
 @pytest.mark.parametrize(
@@ -230,16 +230,16 @@ def test_what_is_pending_says_what_is_current_says(world: World, key: str):
     ],
 )
 def test_the_admins_password_goes_only_where_its_own_secret_says(
-    world: World, child: dict[str, Any], master: dict[str, Any], said: str
+    sandbox: Sandbox, child: dict[str, Any], master: dict[str, Any], said: str
 ):
     """And as it says: whoever writes the application's secret does not choose that."""
-    world.secret(masterarn=world.master(**master), **child)
-    (error, *_) = world.rotate()
+    sandbox.secret(masterarn=sandbox.master(**master), **child)
+    (error, *_) = sandbox.rotate()
     assert type(error).__name__ == "Conflict"
     assert said in str(error)
-    _clean(world)
-    world.secret(masterarn=world.master(ssl="false"), ssl=False)
-    assert world.rotate() == []
+    _clean(sandbox)
+    sandbox.secret(masterarn=sandbox.master(ssl="false"), ssl=False)
+    assert sandbox.rotate() == []
 
 
 # -- AWS's orders ------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ _ORDERS = tuple(itertools.permutations(STEPS))
 @pytest.mark.parametrize("journal", ["log", "postgresql"])
 @pytest.mark.parametrize("masterarn", [False, True])
 def test_in_whatever_order_the_steps_come_what_is_current_logs_in(
-    world: World,
+    sandbox: Sandbox,
     journal: str,
     masterarn: bool,  # noqa: FBT001 # a parameter of pytest's
     orders: tuple[tuple[str, ...], ...],
@@ -263,37 +263,37 @@ def test_in_whatever_order_the_steps_come_what_is_current_logs_in(
     """One order after the other; each ends when AWS comes with the right one at last."""
     monkeypatch.setattr(aws_driven, "_LATE", ())
     if journal == "postgresql":
-        world.keep_journal_in(world.server)
-    world.secret(masterarn=world.master() if masterarn else None)
-    with closing(world.function()) as world.warm:
+        sandbox.keep_journal_in(sandbox.server)
+    sandbox.secret(masterarn=sandbox.master() if masterarn else None)
+    with closing(sandbox.function()) as sandbox.warm:
         for order in orders:
-            failed = _in_order(world, order)
+            failed = _in_order(sandbox, order)
             assert not [one for one in failed if isinstance(one, AssertionError)], failed
-            world.aws.steps = lambda: list(STEPS)
-            if any(PENDING in one and CURRENT not in one for one in world.stages().values()):
-                world.aws.answer("RotateSecret", {"SecretId": world.name})
-                world.aws.wait()
-            world.sweep()
-            served = world.served()
-            assert world.accepts(served), order
-            assert world.logins() == {served["username"]}, order
+            sandbox.aws.steps = lambda: list(STEPS)
+            if any(PENDING in one and CURRENT not in one for one in sandbox.stages().values()):
+                sandbox.aws.answer("RotateSecret", {"SecretId": sandbox.name})
+                sandbox.aws.wait()
+            sandbox.sweep()
+            served = sandbox.served()
+            assert sandbox.accepts(served), order
+            assert sandbox.logins() == {served["username"]}, order
 
 
-def _in_order(world: World, order: tuple[str, ...]) -> list[BaseException]:
+def _in_order(sandbox: Sandbox, order: tuple[str, ...]) -> list[BaseException]:
     """Have AWS rotate once with its steps in this order; what is current logs in after each."""
 
     def call(event: dict[str, Any]) -> None:
         try:
-            world.call(event)
+            sandbox.call(event)
         finally:
-            assert world.accepts(world.served()), (order, event)
+            assert sandbox.accepts(sandbox.served()), (order, event)
 
-    world.aws.secret(world.name).function = call
-    world.aws.steps = lambda: list(order)
-    return world.rotate()
+    sandbox.aws.secret(sandbox.name).function = call
+    sandbox.aws.steps = lambda: list(order)
+    return sandbox.rotate()
 
 
-def test_a_password_that_was_replaced_by_hand_is_not_brought_back(either: World):
+def test_a_password_that_was_replaced_by_hand_is_not_brought_back(either: Sandbox):
     """Perhaps somebody knew it. AWSPENDING was left beside it, so AWS asks for it again."""
     either.secret()
     assert either.rotate() == []
@@ -310,7 +310,7 @@ def test_a_password_that_was_replaced_by_hand_is_not_brought_back(either: World)
     assert either.accepts(either.served())
 
 
-def test_a_value_that_was_corrected_by_hand_is_taken_over(either: World):
+def test_a_value_that_was_corrected_by_hand_is_taken_over(either: Sandbox):
     """The same login, with another field: as our own texts advise."""
     _pair(either)
     _by_hand(either, note="edited by hand")
@@ -321,7 +321,7 @@ def test_a_value_that_was_corrected_by_hand_is_taken_over(either: World):
     assert either.logins() == {either.served()["username"]}
 
 
-def test_an_edit_during_the_grace_period_blocks_nothing(either: World):
+def test_an_edit_during_the_grace_period_blocks_nothing(either: Sandbox):
     """The old login of the rotation before may have to wait for the next one; it does not stay."""
     either.secret(masterarn=either.master())
     assert either.rotate() == []
@@ -335,7 +335,7 @@ def test_an_edit_during_the_grace_period_blocks_nothing(either: World):
         assert either.logins() == {either.served()["username"]}
 
 
-def test_a_current_login_that_does_not_log_in_is_not_rotated(either: World):
+def test_a_current_login_that_does_not_log_in_is_not_rotated(either: Sandbox):
     """AWS's rule; and the last good login is not closed for it."""
     either.environ["ROTATOR_GRACE"] = "1h"
     either.secret(masterarn=either.master())
@@ -351,7 +351,7 @@ def test_a_current_login_that_does_not_log_in_is_not_rotated(either: World):
 
 
 def test_before_the_old_login_goes_what_is_current_is_tried_again(
-    either: World, monkeypatch: pytest.MonkeyPatch
+    either: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):
     """A day has passed since it was published: somebody may have changed its password."""
     from rotator.engine import steps
@@ -367,7 +367,7 @@ def test_before_the_old_login_goes_what_is_current_is_tried_again(
     assert either.accepts(first)
 
 
-def test_other_names_than_the_templates_take_turns(either: World):
+def test_other_names_than_the_templates_take_turns(either: Sandbox):
     """`users` among the operator's options."""
     either.secret(masterarn=either.master())
     either.tag(users="app app_green", group="app_owner")
@@ -383,7 +383,7 @@ def test_other_names_than_the_templates_take_turns(either: World):
 # -- bad days ----------------------------------------------------------------------------------------
 
 
-def test_the_grace_period_counts_from_when_it_was_published(either: World):
+def test_the_grace_period_counts_from_when_it_was_published(either: Sandbox):
     """Not from LastRotatedDate, which is still last month's when the sweep comes at once."""
     _pair(either)
     either.environ["ROTATOR_GRACE"] = "24h"
@@ -403,7 +403,7 @@ def test_the_grace_period_counts_from_when_it_was_published(either: World):
 
 
 def test_what_aws_has_given_up_half_way_is_ended_by_the_sweep(
-    either: World, monkeypatch: pytest.MonkeyPatch
+    either: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):
     """The password was set and never published: until then nobody can log in with what is current."""
     either.secret()
@@ -417,7 +417,7 @@ def test_what_aws_has_given_up_half_way_is_ended_by_the_sweep(
 
 
 def test_where_the_label_of_a_half_done_rotation_was_removed_the_next_one_mends_it(
-    either: World, monkeypatch: pytest.MonkeyPatch
+    either: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):
     """As AWS advises. Only the version without a label has the password that works."""
     either.secret()
@@ -428,7 +428,7 @@ def test_where_the_label_of_a_half_done_rotation_was_removed_the_next_one_mends_
     assert either.accepts(either.served())
 
 
-def test_a_login_of_a_rotation_that_was_cancelled_is_not_left_behind(either: World):
+def test_a_login_of_a_rotation_that_was_cancelled_is_not_left_behind(either: Sandbox):
     """Its label is gone, so nobody comes back to it."""
     either.environ |= {"ROTATOR_STRATEGY": "new-user", "ROTATOR_OPTIONS": '{"group": "app_owner"}'}
     either.secret(masterarn=either.master())
@@ -443,7 +443,7 @@ def test_a_login_of_a_rotation_that_was_cancelled_is_not_left_behind(either: Wor
     assert either.accepts(either.served())
 
 
-def test_what_was_asked_for_too_early_does_not_keep_the_sweep_away(either: World):
+def test_what_was_asked_for_too_early_does_not_keep_the_sweep_away(either: Sandbox):
     """AWSPENDING of a version without a value would stand there until the next rotation."""
     either.environ["ROTATOR_GRACE"] = "1h"
     either.secret(masterarn=either.master())
@@ -455,7 +455,7 @@ def test_what_was_asked_for_too_early_does_not_keep_the_sweep_away(either: World
     assert not either.accepts(old)
 
 
-def test_a_person_may_end_the_grace_period_at_once(either: World):
+def test_a_person_may_end_the_grace_period_at_once(either: Sandbox):
     """By the sweep's own event, for one secret."""
     either.environ["ROTATOR_GRACE"] = "24h"
     arn = either.secret(masterarn=either.master())
@@ -467,7 +467,7 @@ def test_a_person_may_end_the_grace_period_at_once(either: World):
     assert either.accepts(either.served())
 
 
-def test_a_password_is_not_set_where_there_is_no_time_left_to_publish_it(either: World):
+def test_a_password_is_not_set_where_there_is_no_time_left_to_publish_it(either: Sandbox):
     """single-user: between the two nobody can log in."""
     either.secret()
     either.seconds = 6.0
@@ -483,11 +483,11 @@ def test_a_password_is_not_set_where_there_is_no_time_left_to_publish_it(either:
 
 
 def test_a_sweep_that_hangs_does_not_close_what_was_published_meanwhile(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):
     """The next rotation waits until it is certain that the sweep does nothing more."""
-    world.secret(masterarn=world.master())
-    assert world.rotate() == []
+    sandbox.secret(masterarn=sandbox.master())
+    assert sandbox.rotate() == []
     reached, gate = threading.Event(), threading.Event()
     close = strategies.AlternatingUsers.revoke
 
@@ -498,81 +498,81 @@ def test_a_sweep_that_hangs_does_not_close_what_was_published_meanwhile(
         close(*given)
 
     monkeypatch.setattr(strategies.AlternatingUsers, "revoke", hanging)
-    sweeping = threading.Thread(target=world.sweep)
+    sweeping = threading.Thread(target=sandbox.sweep)
     sweeping.start()
     assert reached.wait(30)
-    world.seconds = 20.0
-    failed = world.rotate()
-    world.seconds = 60.0
+    sandbox.seconds = 20.0
+    failed = sandbox.rotate()
+    sandbox.seconds = 60.0
     assert "a sweep is closing" in str(failed[0])
-    assert world.served()["username"] == "app_clone"
+    assert sandbox.served()["username"] == "app_clone"
     gate.set()
     sweeping.join()
-    world.aws.answer("RotateSecret", {"SecretId": world.name})
-    world.aws.wait()
-    assert world.accepts(world.served())
-    assert world.served()["username"] == "app"
-    assert verify_log(world.lines)[0].damage == []
+    sandbox.aws.answer("RotateSecret", {"SecretId": sandbox.name})
+    sandbox.aws.wait()
+    assert sandbox.accepts(sandbox.served())
+    assert sandbox.served()["username"] == "app"
+    assert verify_log(sandbox.lines)[0].damage == []
 
 
 def test_a_sweep_leaves_alone_what_aws_began_to_rotate_while_it_looked(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ):
     """It says that it is busy, then looks again: one of the two sees the other."""
-    world.secret(masterarn=world.master())
-    old = world.served()
-    assert world.rotate() == []
-    keep = functions.LedBackend.keep_tags
+    sandbox.secret(masterarn=sandbox.master())
+    old = sandbox.served()
+    assert sandbox.rotate() == []
+    keep = functions.AwsDrivenBackend.keep_tags
 
     def begun(backend: Any, path: str, tags: Any) -> None:
         keep(backend, path, tags)
-        memory = Memory.parse(tags["rotator-state"])
+        memory = StateTag.parse(tags["rotator-state"])
         if memory is not None and memory.busy_until is not None:
-            world.aws.secret(world.name).function = lambda _event: None
-            world.aws.answer("RotateSecret", {"SecretId": world.name})
-            world.aws.wait()
+            sandbox.aws.secret(sandbox.name).function = lambda _event: None
+            sandbox.aws.answer("RotateSecret", {"SecretId": sandbox.name})
+            sandbox.aws.wait()
 
-    monkeypatch.setattr(functions.LedBackend, "keep_tags", begun)
+    monkeypatch.setattr(functions.AwsDrivenBackend, "keep_tags", begun)
     with pytest.raises(Transient, match="AWS has begun another rotation"):
-        world.sweep()
-    assert world.accepts(old)
+        sandbox.sweep()
+    assert sandbox.accepts(old)
 
 
 @pytest.mark.parametrize(
     "memory",
     [
-        Memory(),
-        Memory(rotation=TOKEN),
-        Memory(
+        StateTag(),
+        StateTag(rotation=TOKEN),
+        StateTag(
             rotation="r" * 36,
             old="o" * 36,
             before="b" * 36,
             earlier="e" * 36,
-            state=State.PUBLISHING,
+            state=Phase.PUBLISHING,
             at=datetime(2026, 11, 25, 23, 59, 59, 123000, UTC),
             busy_until=datetime(2027, 1, 1, tzinfo=UTC),
         ),
-        Memory(
+        StateTag(
             rotation="r" * 64,
             old="o" * 64,
             before="b" * 64,
-            state=State.PUBLISHING,
+            state=Phase.PUBLISHING,
             at=datetime(2026, 11, 25, 23, 59, 59, 123000, UTC),
             busy_until=datetime(2027, 1, 1, tzinfo=UTC),
         ),
     ],
 )
-def test_what_is_remembered_is_read_as_it_was_written(memory: Memory):
+def test_what_is_remembered_is_read_as_it_was_written(memory: StateTag):
     """In one tag, of 256 characters at most."""
-    assert Memory.parse(memory.text()) == memory
+    assert StateTag.parse(memory.text()) == memory
     assert len(memory.text()) <= 256
 
 
 def test_ids_that_somebody_chose_too_long_leave_the_earliest_out():
     """What a rotation goes on from is kept."""
     ids = {key: key[0] * 64 for key in ("rotation", "old", "before", "earlier")}
-    memory = Memory(**ids, state=State.PUBLISHED, at=datetime(2026, 11, 25, tzinfo=UTC))
-    assert Memory.parse(memory.text()) == replace(memory, earlier=None)
+    memory = StateTag(**ids, state=Phase.PUBLISHED, at=datetime(2026, 11, 25, tzinfo=UTC))
+    assert StateTag.parse(memory.text()) == replace(memory, earlier=None)
     assert len(memory.text()) <= 256
 
 
@@ -581,4 +581,4 @@ def test_ids_that_somebody_chose_too_long_leave_the_earliest_out():
 )
 def test_a_tag_of_another_shape_is_no_memory(text: str | None):
     """Somebody may have written it."""
-    assert Memory.parse(text) is None
+    assert StateTag.parse(text) is None

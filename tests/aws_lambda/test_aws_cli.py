@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.aws_lambda.worlds import ACCESS
+from tests.aws_lambda.sandboxes import ACCESS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.aws_lambda.worlds import World
+    from tests.aws_lambda.sandboxes import Sandbox
 
 # In an environment of its own: it wants another botocore than ours.
 _OWN = Path(__file__).parents[2] / ".venv" / ".aws" / "bin" / "aws"
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(_PROGRAM is None, reason="no `aws`: make aws-cli
 
 
 @pytest.fixture
-def aws(world: World) -> Callable[..., subprocess.CompletedProcess[str]]:
+def aws(sandbox: Sandbox) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run `aws secretsmanager ...` on the service."""
     environ = ACCESS | {
         "PATH": os.environ["PATH"],
@@ -37,8 +37,8 @@ def aws(world: World) -> Callable[..., subprocess.CompletedProcess[str]]:
     }
 
     def run(operation: str, *options: str) -> subprocess.CompletedProcess[str]:
-        command = [str(_PROGRAM), "--endpoint-url", world.aws.endpoint, "--output", "json"]
-        command += ["secretsmanager", operation, "--secret-id", world.name, *options]
+        command = [str(_PROGRAM), "--endpoint-url", sandbox.aws.endpoint, "--output", "json"]
+        command += ["secretsmanager", operation, "--secret-id", sandbox.name, *options]
         return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
     return run
@@ -50,15 +50,15 @@ def _said(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def test_a_rotation_that_is_asked_for_is_done_and_can_be_read(
-    world: World, aws: Callable[..., subprocess.CompletedProcess[str]]
+    sandbox: Sandbox, aws: Callable[..., subprocess.CompletedProcess[str]]
 ):
     """By `rotate-secret`, `describe-secret` and `get-secret-value`, with and without a stage."""
-    arn = world.secret(masterarn=world.master())
-    before, old = world.current_id(), world.served()
+    arn = sandbox.secret(masterarn=sandbox.master())
+    before, old = sandbox.current_id(), sandbox.served()
     asked = _said(aws("rotate-secret", "--client-request-token", _TOKEN))
-    assert asked == {"ARN": arn, "Name": world.name, "VersionId": _TOKEN}
-    world.aws.wait()
-    assert world.aws.failures == []
+    assert asked == {"ARN": arn, "Name": sandbox.name, "VersionId": _TOKEN}
+    sandbox.aws.wait()
+    assert sandbox.aws.failures == []
 
     about = _said(aws("describe-secret"))
     assert about["RotationEnabled"] is True
@@ -71,7 +71,7 @@ def test_a_rotation_that_is_asked_for_is_done_and_can_be_read(
     assert current["VersionId"] == _TOKEN
     login = json.loads(current["SecretString"])
     assert login["username"] == "app_clone"
-    assert world.accepts(login)
+    assert sandbox.accepts(login)
     previous = _said(aws("get-secret-value", "--version-stage", "AWSPREVIOUS"))
     assert previous["VersionId"] == before
     assert json.loads(previous["SecretString"]) == old
@@ -79,38 +79,38 @@ def test_a_rotation_that_is_asked_for_is_done_and_can_be_read(
 
 
 def test_a_rotation_that_failed_is_taken_up_again_and_refuses_another_one(
-    world: World, aws: Callable[..., subprocess.CompletedProcess[str]]
+    sandbox: Sandbox, aws: Callable[..., subprocess.CompletedProcess[str]]
 ):
     """In the service's own words; what is current stays."""
-    world.secret()
-    with world.server.connect() as admin:
+    sandbox.secret()
+    with sandbox.server.connect() as admin:
         admin.execute(b"ALTER ROLE app NOLOGIN")
     _said(aws("rotate-secret", "--client-request-token", _TOKEN))
-    world.aws.wait()
-    assert len(world.aws.failures) == 1
+    sandbox.aws.wait()
+    assert len(sandbox.aws.failures) == 1
     empty = aws("get-secret-value", "--version-stage", "AWSPENDING")
     assert empty.returncode != 0
     assert "ResourceNotFoundException" in empty.stderr
-    with world.server.connect() as admin:
+    with sandbox.server.connect() as admin:
         admin.execute(b"ALTER ROLE app LOGIN")
     other = aws("rotate-secret", "--client-request-token", _TOKEN[::-1])
     assert other.returncode != 0
     assert "(InvalidRequestException) when calling the RotateSecret operation" in other.stderr
     assert "A previous rotation isn't complete" in other.stderr
-    world.aws.wait()
+    sandbox.aws.wait()
     assert _said(aws("get-secret-value"))["VersionId"] == _TOKEN
-    assert world.accepts(world.served())
+    assert sandbox.accepts(sandbox.served())
 
 
 def test_rotation_is_tried_out_and_turned_off(
-    world: World, aws: Callable[..., subprocess.CompletedProcess[str]]
+    sandbox: Sandbox, aws: Callable[..., subprocess.CompletedProcess[str]]
 ):
     """`--no-rotate-immediately` changes nothing; after `cancel-rotate-secret` nothing is rotated."""
-    world.secret()
-    before, labels = world.served(), world.stages()
+    sandbox.secret()
+    before, labels = sandbox.served(), sandbox.stages()
     _said(aws("rotate-secret", "--no-rotate-immediately"))
-    world.aws.wait()
-    assert world.aws.failures == []
-    assert (world.served(), world.stages()) == (before, labels)
+    sandbox.aws.wait()
+    assert sandbox.aws.failures == []
+    assert (sandbox.served(), sandbox.stages()) == (before, labels)
     _said(aws("cancel-rotate-secret"))
     assert _said(aws("describe-secret"))["RotationEnabled"] is False

@@ -11,8 +11,8 @@ import pytest
 
 from rotator.core.errors import RotatorError, UsageError
 from rotator.testing.postgres import ScratchPostgres
-from rotator.testing.secrets_manager import SecretsManager
-from tests.aws_lambda.worlds import ACCESS, ROLES, Context, World
+from tests.aws_lambda.sandboxes import ACCESS, ROLES, Context, Sandbox
+from tests.servers.secrets_manager import SecretsManager
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 DEBIAN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
 
 
-def _pending(world: World) -> str:
-    return next(one for one, labels in world.stages().items() if "AWSPENDING" in labels)
+def _pending(sandbox: Sandbox) -> str:
+    return next(one for one, labels in sandbox.stages().items() if "AWSPENDING" in labels)
 
 
 _TOKEN = "11111111-2222-4333-8444-555555555555"
 
 
-def _event(world: World, **more: Any) -> dict[str, Any]:
-    kept = world.aws.secret(world.name)
+def _event(sandbox: Sandbox, **more: Any) -> dict[str, Any]:
+    kept = sandbox.aws.secret(sandbox.name)
     event = {"Step": "createSecret", "SecretId": kept.arn, "ClientRequestToken": _TOKEN, **more}
     return {key: one for key, one in event.items() if one is not None}
 
@@ -58,40 +58,40 @@ def _event(world: World, **more: Any) -> dict[str, Any]:
         ({}, f"no version {_TOKEN}"),
     ],
 )
-def test_a_bad_event_is_refused(world: World, given: Mapping[str, Any], said: str):
+def test_a_bad_event_is_refused(sandbox: Sandbox, given: Mapping[str, Any], said: str):
     """With what is wrong with it."""
-    world.secret()
-    before = world.stages()
+    sandbox.secret()
+    before = sandbox.stages()
     with pytest.raises(UsageError, match=said):
-        world.call(_event(world, **given))
-    assert world.stages() == before
-    assert "PutSecretValue" not in world.aws.requests
+        sandbox.call(_event(sandbox, **given))
+    assert sandbox.stages() == before
+    assert "PutSecretValue" not in sandbox.aws.requests
 
 
-def test_a_sweep_of_another_accounts_secret_is_refused(world: World):
+def test_a_sweep_of_another_accounts_secret_is_refused(sandbox: Sandbox):
     """As each step of its rotation is: nothing is even asked about it."""
-    before = len(world.aws.requests)
+    before = len(sandbox.aws.requests)
     with pytest.raises(UsageError, match="999999999999"):
-        world.sweep(
+        sandbox.sweep(
             SecretId="arn:aws:secretsmanager:eu-central-1:999999999999:secret:app-abcdef", now=True
         )
-    assert len(world.aws.requests) == before
+    assert len(sandbox.aws.requests) == before
 
 
 @pytest.mark.parametrize("event", [None, [], "createSecret", {"detail-type": "Scheduled Event"}])
-def test_what_is_no_event_of_a_rotation_is_refused(world: World, event: Any):
+def test_what_is_no_event_of_a_rotation_is_refused(sandbox: Sandbox, event: Any):
     """Such as a schedule that was pointed at the handler."""
-    world.secret()
+    sandbox.secret()
     with pytest.raises(UsageError, match="names no step"):
-        world.function().handle(event, Context())
+        sandbox.function().handle(event, Context())
 
 
-def test_a_secret_without_rotation_is_left_alone(world: World):
+def test_a_secret_without_rotation_is_left_alone(sandbox: Sandbox):
     """Somebody invoked the function by hand."""
-    world.secret()
-    world.aws.secret(world.name).rotation_enabled = False
+    sandbox.secret()
+    sandbox.aws.secret(sandbox.name).rotation_enabled = False
     with pytest.raises(UsageError, match="not turned on"):
-        world.call(_event(world))
+        sandbox.call(_event(sandbox))
 
 
 @pytest.mark.parametrize(
@@ -113,54 +113,56 @@ def test_a_secret_without_rotation_is_left_alone(world: World):
         ),
     ],
 )
-def test_a_secret_that_makes_no_sense_is_refused(world: World, more: Mapping[str, Any], said: str):
+def test_a_secret_that_makes_no_sense_is_refused(
+    sandbox: Sandbox, more: Mapping[str, Any], said: str
+):
     """With the key that is wrong, and what would be right."""
-    world.secret(**more)
-    before = world.aws.secret(world.name).versions[world.current_id()].value
-    (error,) = world.rotate()
+    sandbox.secret(**more)
+    before = sandbox.aws.secret(sandbox.name).versions[sandbox.current_id()].value
+    (error,) = sandbox.rotate()
     assert isinstance(error, RotatorError)
     assert said in str(error)
-    assert world.logins() == {"app"}
-    assert world.aws.secret(world.name).versions[world.current_id()].value == before
+    assert sandbox.logins() == {"app"}
+    assert sandbox.aws.secret(sandbox.name).versions[sandbox.current_id()].value == before
 
 
-def test_a_secret_that_is_no_json_is_refused(world: World):
+def test_a_secret_that_is_no_json_is_refused(sandbox: Sandbox):
     """As one that was written by hand."""
-    world.secret()
-    world.aws.by_hand(world.name, "just-a-password")
-    (error,) = world.rotate()
+    sandbox.secret()
+    sandbox.aws.by_hand(sandbox.name, "just-a-password")
+    (error,) = sandbox.rotate()
     assert "JSON object" in str(error)
-    assert "just-a-password" not in world.said()
+    assert "just-a-password" not in sandbox.said()
 
 
-def test_the_admins_password_goes_to_its_own_host_only(world: World):
+def test_the_admins_password_goes_to_its_own_host_only(sandbox: Sandbox):
     """Whoever may write the secret could name a host of theirs: the confused deputy."""
-    world.secret(masterarn=world.master(host="db.internal"))
-    (error,) = world.rotate()
+    sandbox.secret(masterarn=sandbox.master(host="db.internal"))
+    (error,) = sandbox.rotate()
     assert type(error).__name__ == "Conflict"
     assert "'127.0.0.1'" in str(error)
     assert "db.internal" in str(error)
-    assert world.aws.secret(world.name).versions[_pending(world)].value is None
-    world.aws.by_hand(
+    assert sandbox.aws.secret(sandbox.name).versions[_pending(sandbox)].value is None
+    sandbox.aws.by_hand(
         "prod/db/master", json.dumps({"username": "master", "password": "password-of-the-master"})
     )
-    world.aws.secret(world.name).versions = {
+    sandbox.aws.secret(sandbox.name).versions = {
         name: one
-        for name, one in world.aws.secret(world.name).versions.items()
+        for name, one in sandbox.aws.secret(sandbox.name).versions.items()
         if one.value is not None
     }
-    (error,) = world.rotate()
+    (error,) = sandbox.rotate()
     assert "no host at all" in str(error)
 
 
-def test_a_pending_value_that_leads_elsewhere_is_refused(world: World):
+def test_a_pending_value_that_leads_elsewhere_is_refused(sandbox: Sandbox):
     """It was not us who wrote it."""
-    world.secret()
-    evil = {**world.served(), "host": "evil.example.org", "password": "x" * 20}
-    world.aws.answer(
+    sandbox.secret()
+    evil = {**sandbox.served(), "host": "evil.example.org", "password": "x" * 20}
+    sandbox.aws.answer(
         "PutSecretValue",
         {
-            "SecretId": world.name,
+            "SecretId": sandbox.name,
             "SecretString": json.dumps(evil),
             "ClientRequestToken": _TOKEN,
             "VersionStages": ["AWSPENDING"],
@@ -168,59 +170,59 @@ def test_a_pending_value_that_leads_elsewhere_is_refused(world: World):
     )
     for step in ("createSecret", "setSecret", "testSecret", "finishSecret"):
         with pytest.raises(RotatorError, match="another 'host'"):
-            world.call(_event(world, Step=step))
-    other = {**world.served(), "username": "postgres", "password": "x" * 20}
+            sandbox.call(_event(sandbox, Step=step))
+    other = {**sandbox.served(), "username": "postgres", "password": "x" * 20}
     token = _TOKEN[::-1]
-    world.aws.secret(world.name).versions.pop(_TOKEN)
-    world.aws.answer(
+    sandbox.aws.secret(sandbox.name).versions.pop(_TOKEN)
+    sandbox.aws.answer(
         "PutSecretValue",
         {
-            "SecretId": world.name,
+            "SecretId": sandbox.name,
             "SecretString": json.dumps(other),
             "ClientRequestToken": token,
             "VersionStages": ["AWSPENDING"],
         },
     )
     with pytest.raises(RotatorError, match="for login 'postgres'"):
-        world.call(_event(world, Step="setSecret", ClientRequestToken=token))
+        sandbox.call(_event(sandbox, Step="setSecret", ClientRequestToken=token))
 
 
-def test_a_host_that_is_silent_is_told_within_its_time(world: World):
+def test_a_host_that_is_silent_is_told_within_its_time(sandbox: Sandbox):
     """By its name, as one that does not answer: not as a wrong password, and not as a timeout."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        world.secret(port=silent.getsockname()[1])
-        world.seconds = 30.0
+        sandbox.secret(port=silent.getsockname()[1])
+        sandbox.seconds = 30.0
         begun = time.monotonic()
-        (error,) = world.rotate()
+        (error,) = sandbox.rotate()
         assert time.monotonic() - begun < 15
     assert type(error).__name__ == "Transient"
     assert "127.0.0.1" in str(error)
 
 
-def test_a_step_that_cannot_end_in_time_is_not_begun(world: World):
+def test_a_step_that_cannot_end_in_time_is_not_begun(sandbox: Sandbox):
     """The function's own time limit is near."""
-    world.secret()
-    world.seconds = 2.0
-    (error,) = world.rotate()
+    sandbox.secret()
+    sandbox.seconds = 2.0
+    (error,) = sandbox.rotate()
     assert "no time left" in str(error)
-    assert "PutSecretValue" not in world.aws.requests
+    assert "PutSecretValue" not in sandbox.aws.requests
 
 
-def test_an_unencrypted_connection_is_made_only_by_the_secrets_own_word(world: World):
+def test_an_unencrypted_connection_is_made_only_by_the_secrets_own_word(sandbox: Sandbox):
     """The server has no TLS: with `ssl: true` nothing goes to it, with false it may."""
-    world.secret(ssl=True)
-    (error,) = world.rotate()
+    sandbox.secret(ssl=True)
+    (error,) = sandbox.rotate()
     assert isinstance(error, RotatorError)
-    assert world.accepts(world.served())
-    world.secret(ssl=False)
-    world.aws.secret(world.name).versions = {
+    assert sandbox.accepts(sandbox.served())
+    sandbox.secret(ssl=False)
+    sandbox.aws.secret(sandbox.name).versions = {
         name: one
-        for name, one in world.aws.secret(world.name).versions.items()
+        for name, one in sandbox.aws.secret(sandbox.name).versions.items()
         if one.value is not None
     }
-    assert world.rotate() == []
+    assert sandbox.rotate() == []
 
 
 @pytest.mark.skipif(DEBIAN is None, reason="needs a server with TLS: apt-get install postgresql")
@@ -238,19 +240,19 @@ def test_a_server_that_another_authority_vouches_for_gets_no_password(
     ):
         with server.connect() as admin:
             admin.execute(ROLES.encode())
-        world = World(server=server, aws=aws, dbname="postgres")
-        world.environ["ROTATOR_SSLROOTCERT"] = str(other.ca_file)
-        world.secret(ssl=True)
-        (error,) = world.rotate()
+        sandbox = Sandbox(server=server, aws=aws, dbname="postgres")
+        sandbox.environ["ROTATOR_SSLROOTCERT"] = str(other.ca_file)
+        sandbox.secret(ssl=True)
+        (error,) = sandbox.rotate()
         assert type(error).__name__ == "Denied"
         assert "certificate" in str(error)
         assert "ROTATOR_SSLROOTCERT" in str(error)
         assert "global-bundle.pem" in str(error)
         assert "user=app" not in server.log_text()
-        world.environ["ROTATOR_SSLROOTCERT"] = str(server.ca_file)
-        world.aws.secret(world.name).versions.pop(_pending(world))
-        assert world.rotate() == []
+        sandbox.environ["ROTATOR_SSLROOTCERT"] = str(server.ca_file)
+        sandbox.aws.secret(sandbox.name).versions.pop(_pending(sandbox))
+        assert sandbox.rotate() == []
         mine = [one for one in server.log_text().splitlines() if "authorized: user=app" in one]
         assert mine
         assert all("SSL enabled" in one for one in mine)
-        assert world.accepts(world.served())
+        assert sandbox.accepts(sandbox.served())

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rotator.journal.log import verify_log
-from rotator.testing.secrets_manager import SecretsManager
-from tests.aws_lambda.worlds import APP_PASSWORD, Client, MariaWorld
+from tests.aws_lambda.sandboxes import APP_PASSWORD, Client, MariaWorld
 from tests.mysql.dialects import DIALECTS
+from tests.servers.secrets_manager import SecretsManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rotator.testing.mysql_like import MySqlLikeServer
+    from tests.servers.mysql_like import MySqlLikeServer
 
 
 @pytest.fixture(scope="module", params=DIALECTS, ids=lambda one: one.product)

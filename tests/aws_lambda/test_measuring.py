@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.aws_lambda.runtime import InvocationError, Killed
-from tests.lambda_bench import over, summary
-from tests.lambda_chaos import ChaosReport, LostError, unexpected
+from tests.load.lambda_bench import over, summary
+from tests.load.lambda_chaos import ChaosReport, LostError, unexpected
 
 
 @pytest.mark.parametrize(

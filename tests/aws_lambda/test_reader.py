@@ -12,9 +12,9 @@ import pytest
 
 from rotator.core.errors import Conflict, Transient
 from rotator.testing.postgres import ScratchPostgres
-from rotator.testing.secrets_manager import SecretsManager
 from tests.aws_lambda.conftest import empty
-from tests.aws_lambda.worlds import ROLES, Client, World
+from tests.aws_lambda.sandboxes import ROLES, Client, Sandbox
+from tests.servers.secrets_manager import SecretsManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,8 +43,8 @@ def servers() -> Iterator[tuple[ScratchPostgres, ScratchPostgres]]:
         yield writer, reader
 
 
-class Read(World):
-    """A world whose application reads from a replica."""
+class Read(Sandbox):
+    """A sandbox whose application reads from a replica."""
 
     reader: ScratchPostgres
 
@@ -60,7 +60,7 @@ class Read(World):
 
 
 @pytest.fixture
-def world(
+def sandbox(
     servers: tuple[ScratchPostgres, ScratchPostgres], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Read]:
     """The secret names the replica, and its admin's secret the primary."""
@@ -102,69 +102,69 @@ def world(
     made.follow(on=True)
 
 
-def test_it_is_changed_on_the_primary_and_proven_on_the_replica(world: Read):
+def test_it_is_changed_on_the_primary_and_proven_on_the_replica(sandbox: Read):
     """Old and new log in there until the sweep; an application never sees a refusal."""
-    with Client(world) as client:
+    with Client(sandbox) as client:
         for expected in ("app_clone", "app", "app_clone"):
-            old = world.served()
-            assert world.rotate() == []
-            new = world.served()
+            old = sandbox.served()
+            assert sandbox.rotate() == []
+            new = sandbox.served()
             assert new["username"] == expected
-            assert (new["host"], new["port"]) == (_READER, world.reader.port)
-            assert world.accepts(new)
-            assert world.accepts(old)
-            assert world.sweep()["ended"] == 1
-            assert not world.accepts(old)
+            assert (new["host"], new["port"]) == (_READER, sandbox.reader.port)
+            assert sandbox.accepts(new)
+            assert sandbox.accepts(old)
+            assert sandbox.sweep()["ended"] == 1
+            assert not sandbox.accepts(old)
     assert client.logins > 10
     assert client.refused == 0
 
 
-def test_nothing_is_published_before_the_replica_has_it(world: Read):
+def test_nothing_is_published_before_the_replica_has_it(sandbox: Read):
     """One that stands still keeps what is current; once it goes on, AWS's next try gets through."""
-    world.follow(on=False)
-    world.seconds = 4.0
-    old = world.served()
-    failed = world.rotate()
+    sandbox.follow(on=False)
+    sandbox.seconds = 4.0
+    old = sandbox.served()
+    failed = sandbox.rotate()
     assert isinstance(failed[-1], Transient)
     assert "still rejected by localhost" in str(failed[-1])
-    assert world.served() == old
-    assert world.accepts(old)
-    world.follow(on=True)
-    world.seconds = 60.0
-    world.again()
-    assert world.served() != old
-    assert world.accepts(world.served())
+    assert sandbox.served() == old
+    assert sandbox.accepts(old)
+    sandbox.follow(on=True)
+    sandbox.seconds = 60.0
+    sandbox.again()
+    assert sandbox.served() != old
+    assert sandbox.accepts(sandbox.served())
 
 
-def test_the_old_login_stays_while_somebody_uses_it_on_the_replica(world: Read):
+def test_the_old_login_stays_while_somebody_uses_it_on_the_replica(sandbox: Read):
     """Only there is it seen; it cannot be ended from the primary."""
-    old, arn = world.served(), world.aws.secret(world.name).arn
-    with world.reader.connect("postgres", old["username"], old["password"]) as session:
-        assert world.rotate() == []
-        assert world.sweep() == {"ended": 0, "waiting": 1, "failed": []}
+    old, arn = sandbox.served(), sandbox.aws.secret(sandbox.name).arn
+    with sandbox.reader.connect("postgres", old["username"], old["password"]) as session:
+        assert sandbox.rotate() == []
+        assert sandbox.sweep() == {"ended": 0, "waiting": 1, "failed": []}
         with pytest.raises(Transient, match="1 open session"):
-            world.sweep(SecretId=arn, now=True)
+            sandbox.sweep(SecretId=arn, now=True)
         assert session.execute(b"SELECT 1").fetchall() == [(1,)]
-        assert world.accepts(old)
-    assert world.sweep(SecretId=arn, now=True)["ended"] == 1
-    assert not world.accepts(old)
+        assert sandbox.accepts(old)
+    assert sandbox.sweep(SecretId=arn, now=True)["ended"] == 1
+    assert not sandbox.accepts(old)
 
 
 @pytest.mark.parametrize("elsewhere", ["other.example.org", "shop"])
-def test_a_host_that_is_no_reader_of_the_admins_gets_no_password(world: Read, elsewhere: str):
+def test_a_host_that_is_no_reader_of_the_admins_gets_no_password(sandbox: Read, elsewhere: str):
     """Whoever writes the secret could else have the admin's password sent anywhere."""
-    arn = world.aws.secret(world.name).arn
-    world.secret(host=elsewhere, masterarn=world.master(port=world.server.port))
-    failed = world.rotate()
+    arn = sandbox.aws.secret(sandbox.name).arn
+    sandbox.secret(host=elsewhere, masterarn=sandbox.master(port=sandbox.server.port))
+    failed = sandbox.rotate()
     assert isinstance(failed[-1], Conflict)
     assert "RDS knows it as no reader of that one" in str(failed[-1])
     assert "Nothing was sent to it" in str(failed[-1])
-    assert arn == world.aws.secret(world.name).arn
+    assert arn == sandbox.aws.secret(sandbox.name).arn
 
 
-def test_an_rds_that_cannot_be_asked_is_said(world: Read, monkeypatch: pytest.MonkeyPatch):
+def test_an_rds_that_cannot_be_asked_is_said(sandbox: Read, monkeypatch: pytest.MonkeyPatch):
     """The hosts differ, and nobody says that they belong together."""
     monkeypatch.setenv("AWS_ENDPOINT_URL_RDS", "http://127.0.0.1:9")
-    failed = world.rotate()
+    failed = sandbox.rotate()
     assert isinstance(failed[-1], Conflict)
     assert "is not known: RDS did not answer at http://127.0.0.1:9" in str(failed[-1])

@@ -13,12 +13,12 @@ import pytest
 from rotator.api import Access, RotatorError
 from rotator.backends.aws.backend import PLUGIN
 from rotator.backends.aws.options import AwsOptions
-from rotator.testing.iam import allows
+from tests.servers.iam import allows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.aws_lambda.worlds import World
+    from tests.aws_lambda.sandboxes import Sandbox
 
 _OPTIONS = AwsOptions(
     region="eu-central-1", account="123456789012", masters=("prod/db/master",), function="rotator"
@@ -35,13 +35,13 @@ _DENIED = "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorRespons
 
 
 @pytest.fixture
-def rds(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def rds(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """RDS, as far as it is asked for the host of a secret that it manages."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             said = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            policy, action = world.aws.policy, f"rds:{said['Action'][0]}"
+            policy, action = sandbox.aws.policy, f"rds:{said['Action'][0]}"
             allowed = policy is None or allows(policy, action, _INSTANCE)
             content = (_ANSWER if allowed else _DENIED).strip().encode()
             self.send_response_only(200 if allowed else 403)
@@ -71,81 +71,81 @@ def _without(policy: str, sid: str) -> str:
     return json.dumps({**read, "Statement": kept})
 
 
-def _rotate_and_sweep(world: World, policies: dict[str, str]) -> None:
+def _rotate_and_sweep(sandbox: Sandbox, policies: dict[str, str]) -> None:
     """With each role as it is printed. Raises what went wrong."""
-    world.aws.policy = policies["lambda"]
-    failed = world.rotate()
-    world.aws.policy = policies["lambda-sweep"]
+    sandbox.aws.policy = policies["lambda"]
+    failed = sandbox.rotate()
+    sandbox.aws.policy = policies["lambda-sweep"]
     if failed:
         raise failed[0]
-    world.sweep()
+    sandbox.sweep()
 
 
-def _ready_again(world: World) -> None:
+def _ready_again(sandbox: Sandbox) -> None:
     """Have AWS give up a rotation that came to nothing; end what may be ended."""
-    world.aws.policy = None
-    versions = world.aws.secret(world.name).versions
+    sandbox.aws.policy = None
+    versions = sandbox.aws.secret(sandbox.name).versions
     for empty in [name for name, one in versions.items() if one.value is None]:
         del versions[empty]
-    world.sweep()
+    sandbox.sweep()
 
 
 def _statements(policy: str) -> dict[str, dict[str, Any]]:
     return {one["Sid"]: one for one in json.loads(policy)["Statement"]}
 
 
-def test_a_single_user_is_rotated_by_its_own_secret_alone(world: World):
+def test_a_single_user_is_rotated_by_its_own_secret_alone(sandbox: Sandbox):
     """No admin, no other secret."""
     policies = _policies(Access(rotated=_APP.rotated))
-    world.secret()
+    sandbox.secret()
     for _ in range(2):
-        old = world.served()
-        _rotate_and_sweep(world, policies)
-        assert world.accepts(world.served())
-        assert not world.accepts(old)
+        old = sandbox.served()
+        _rotate_and_sweep(sandbox, policies)
+        assert sandbox.accepts(sandbox.served())
+        assert not sandbox.accepts(old)
 
 
 @pytest.mark.usefixtures("rds")
 def test_with_the_printed_rights_everything_is_done_and_without_any_statement_it_is_not(
-    world: World,
+    sandbox: Sandbox,
 ):
     """Two users by the admin that RDS manages, whose secret names no host; the log is the journal."""
     policies = _policies(_APP)
-    master = world.master(engine=None, host=None)
-    world.aws.secret("prod/db/master").tags[_MANAGED] = _INSTANCE
-    world.secret(masterarn=master)
+    master = sandbox.master(engine=None, host=None)
+    sandbox.aws.secret("prod/db/master").tags[_MANAGED] = _INSTANCE
+    sandbox.secret(masterarn=master)
     tried: list[tuple[str, str]] = []
     for of, policy in policies.items():
         for sid in _statements(policy):
             if sid == "Read":
                 continue
             with pytest.raises(RotatorError):
-                _rotate_and_sweep(world, policies | {of: _without(policy, sid)})
+                _rotate_and_sweep(sandbox, policies | {of: _without(policy, sid)})
             tried.append((of, sid))
-            _ready_again(world)
+            _ready_again(sandbox)
     assert len(tried) == 9
     for _ in range(2):
-        old = world.served()
-        _rotate_and_sweep(world, policies)
-        assert world.accepts(world.served())
-        assert not world.accepts(old)
+        old = sandbox.served()
+        _rotate_and_sweep(sandbox, policies)
+        assert sandbox.accepts(sandbox.served())
+        assert not sandbox.accepts(old)
 
 
-def test_the_journals_password_may_be_read_where_there_is_one(world: World):
+def test_the_journals_password_may_be_read_where_there_is_one(sandbox: Sandbox):
     """From Secrets Manager; then neither a tag is written nor the list of all secrets read."""
-    world.keep_journal_in(world.server)
-    value = {"username": "postgres", "password": world.environ["JOURNAL_PASSWORD"]}
-    world.aws.by_hand("prod/journal", json.dumps(value))
-    world.environ["ROTATOR_JOURNAL_PASSWORD"] = "aws:prod/journal#password"
+    sandbox.keep_journal_in(sandbox.server)
+    value = {"username": "postgres", "password": sandbox.environ["JOURNAL_PASSWORD"]}
+    sandbox.aws.by_hand("prod/journal", json.dumps(value))
+    sandbox.environ["ROTATOR_JOURNAL_PASSWORD"] = "aws:prod/journal#password"
     policies = _policies(_APP)
-    world.secret(masterarn=world.master())
+    sandbox.secret(masterarn=sandbox.master())
     for of, policy in policies.items():
         with pytest.raises(RotatorError):
-            _rotate_and_sweep(world, policies | {of: _without(policy, "Read")})
-        _ready_again(world)
+            _rotate_and_sweep(sandbox, policies | {of: _without(policy, "Read")})
+        _ready_again(sandbox)
     fewer = {of: _without(policy, "Journal") for of, policy in policies.items()}
     fewer["lambda-sweep"] = _without(fewer["lambda-sweep"], "Find")
-    old = world.served()
-    _rotate_and_sweep(world, fewer)
-    assert world.accepts(world.served())
-    assert not world.accepts(old)
+    old = sandbox.served()
+    _rotate_and_sweep(sandbox, fewer)
+    assert sandbox.accepts(sandbox.served())
+    assert not sandbox.accepts(old)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rotator.journal.log import verify_log
-from rotator.testing.mariadb import PACKAGES, ScratchMariaDB, is_installed
 from rotator.testing.postgres import ScratchPostgres
-from rotator.testing.secrets_manager import SecretsManager
 from tests.aws_lambda.runtime import InvocationError, Killed, Runtime
-from tests.aws_lambda.worlds import ACCESS, APP_PASSWORD, ROLES, MariaWorld, World
+from tests.aws_lambda.sandboxes import ACCESS, APP_PASSWORD, ROLES, MariaWorld, Sandbox
+from tests.servers.mariadb import PACKAGES, ScratchMariaDB, is_installed
+from tests.servers.secrets_manager import SecretsManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,56 +37,58 @@ _OURS = ("rotator.faces.cli", "rotator.faces.daemon", "rotator.faces.web", "rota
 
 
 @pytest.fixture
-def runtime(world: World, tmp_path: Path) -> Iterator[Runtime]:
-    world.environ |= {"SECRETS_MANAGER_ENDPOINT": world.aws.endpoint, "ROTATOR_GRACE": "0s"}
-    with Runtime(environ=world.environ, log=tmp_path / "log") as started:
+def runtime(sandbox: Sandbox, tmp_path: Path) -> Iterator[Runtime]:
+    sandbox.environ |= {"SECRETS_MANAGER_ENDPOINT": sandbox.aws.endpoint, "ROTATOR_GRACE": "0s"}
+    with Runtime(environ=sandbox.environ, log=tmp_path / "log") as started:
         yield started
 
 
-def test_it_rotates_under_the_real_runtime_client(world: World, runtime: Runtime, tmp_path: Path):
+def test_it_rotates_under_the_real_runtime_client(
+    sandbox: Sandbox, runtime: Runtime, tmp_path: Path
+):
     """One process for all steps, and its log is the journal."""
-    world.secret(masterarn=world.master())
-    world.aws.secret(world.name).function = runtime
+    sandbox.secret(masterarn=sandbox.master())
+    sandbox.aws.secret(sandbox.name).function = runtime
     passwords = [APP_PASSWORD]
     for _ in range(3):
-        assert world.rotate() == []
-        passwords.append(world.served()["password"])
-        assert world.accepts(world.served())
+        assert sandbox.rotate() == []
+        passwords.append(sandbox.served()["password"])
+        assert sandbox.accepts(sandbox.served())
     assert runtime.starts == 1
     log = (tmp_path / "log").read_text()
     report, heads = verify_log(log.splitlines())
     assert report.damage == []
     assert report.rotations == 3
-    assert heads[world.name].text() == world.aws.secret(world.name).tags["rotator-journal"]
+    assert heads[sandbox.name].text() == sandbox.aws.secret(sandbox.name).tags["rotator-journal"]
     assert not [one for one in passwords if one in log]
 
 
-def test_the_sweep_runs_under_it_too(world: World, runtime: Runtime, tmp_path: Path):
+def test_the_sweep_runs_under_it_too(sandbox: Sandbox, runtime: Runtime, tmp_path: Path):
     """As a second function of the same zip."""
-    world.secret(masterarn=world.master())
-    world.aws.secret(world.name).function = runtime
-    old = world.served()
-    assert world.rotate() == []
-    assert world.accepts(old)
+    sandbox.secret(masterarn=sandbox.master())
+    sandbox.aws.secret(sandbox.name).function = runtime
+    old = sandbox.served()
+    assert sandbox.rotate() == []
+    assert sandbox.accepts(old)
     sweep = "rotator.faces.aws_lambda.sweep"
-    with Runtime(sweep, environ=world.environ, log=tmp_path / "sweep") as sweeping:
+    with Runtime(sweep, environ=sandbox.environ, log=tmp_path / "sweep") as sweeping:
         assert sweeping({"detail-type": "Scheduled Event"}) == {
             "ended": 1,
             "waiting": 0,
             "failed": [],
         }
-    assert not world.accepts(old)
+    assert not sandbox.accepts(old)
 
 
 def test_what_goes_wrong_reaches_the_log_and_the_payload_without_a_secret(
-    world: World, runtime: Runtime, tmp_path: Path
+    sandbox: Sandbox, runtime: Runtime, tmp_path: Path
 ):
     """Lambda puts the text of an exception into both."""
-    world.secret()
-    world.aws.secret(world.name).function = runtime
-    with world.server.connect() as admin:
+    sandbox.secret()
+    sandbox.aws.secret(sandbox.name).function = runtime
+    with sandbox.server.connect() as admin:
         admin.execute(b"ALTER ROLE app PASSWORD 'somebody-changed-it'")
-    (error,) = world.rotate()
+    (error,) = sandbox.rotate()
     assert isinstance(error, InvocationError)
     assert error.payload["errorType"] == "UsageError"
     assert "rejects login 'app'" in error.payload["errorMessage"]
@@ -95,9 +97,9 @@ def test_what_goes_wrong_reaches_the_log_and_the_payload_without_a_secret(
     assert APP_PASSWORD not in said
 
 
-def test_a_process_that_is_killed_is_followed_by_another(world: World, runtime: Runtime):
+def test_a_process_that_is_killed_is_followed_by_another(sandbox: Sandbox, runtime: Runtime):
     """AWS tries the rotation again from its first step."""
-    world.secret()
+    sandbox.secret()
     calls = 0
 
     def function(event: dict[str, object]) -> object:
@@ -108,40 +110,40 @@ def test_a_process_that_is_killed_is_followed_by_another(world: World, runtime: 
             raise Killed
         return runtime(event)
 
-    world.aws.secret(world.name).function = function
-    world.aws.retries = 1
-    assert [type(one) for one in world.rotate()] == [Killed]
-    assert world.accepts(world.served())
+    sandbox.aws.secret(sandbox.name).function = function
+    sandbox.aws.retries = 1
+    assert [type(one) for one in sandbox.rotate()] == [Killed]
+    assert sandbox.accepts(sandbox.served())
     assert runtime.starts == 2
 
 
 @pytest.fixture(params=["postgresql", "mysql"])
-def served(request: pytest.FixtureRequest) -> Iterator[World]:
+def served(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     """A secret of either kind of server, whose rotation AWS has begun."""
     with ExitStack() as stack:
         aws = stack.enter_context(SecretsManager())
         if request.param == "mysql":
             if not is_installed():
                 pytest.skip(f"no MariaDB server: apt-get install {PACKAGES}")
-            world: World = MariaWorld.on(stack.enter_context(ScratchMariaDB()), aws)
-            world.secret(engine="mysql", dbname="shop")
+            sandbox: Sandbox = MariaWorld.on(stack.enter_context(ScratchMariaDB()), aws)
+            sandbox.secret(engine="mysql", dbname="shop")
         else:
-            world = stack.enter_context(_postgresql(aws))
-        world.aws.secret(world.name).function = lambda _event: None
-        yield world
+            sandbox = stack.enter_context(_postgresql(aws))
+        sandbox.aws.secret(sandbox.name).function = lambda _event: None
+        yield sandbox
 
 
 @contextmanager
-def _postgresql(aws: SecretsManager) -> Iterator[World]:
+def _postgresql(aws: SecretsManager) -> Iterator[Sandbox]:
     with ScratchPostgres() as server:
         with server.connect() as admin:
             admin.execute(ROLES.encode())
-        world = World(server=server, aws=aws, dbname="postgres")
-        world.secret()
-        yield world
+        sandbox = Sandbox(server=server, aws=aws, dbname="postgres")
+        sandbox.secret()
+        yield sandbox
 
 
-def test_it_loads_nothing_of_the_other_faces(served: World):
+def test_it_loads_nothing_of_the_other_faces(served: Sandbox):
     """A cold start and its steps pay for what they need, and for nothing else: not the other driver."""
     assert served.rotate() == []
     (token,) = (one for one, labels in served.stages().items() if labels == ["AWSPENDING"])
@@ -206,7 +208,7 @@ def test_two_builds_of_the_zip_are_the_same_bytes(tmp_path: Path):
     assert one == two
 
 
-def test_it_rotates_from_its_zip_with_nothing_else_installed(world: World, tmp_path: Path):
+def test_it_rotates_from_its_zip_with_nothing_else_installed(sandbox: Sandbox, tmp_path: Path):
     """Built as `make lambda` does, for the Python of this machine.
 
     Also with a journal in a database, and on a MariaDB that the secret calls MySQL.
@@ -225,20 +227,20 @@ def test_it_rotates_from_its_zip_with_nothing_else_installed(world: World, tmp_p
         check=True,
         capture_output=True,
     )
-    world.environ |= {"SECRETS_MANAGER_ENDPOINT": world.aws.endpoint, "ROTATOR_GRACE": "0s"}
-    world.secret(masterarn=world.master())
-    with Runtime(environ=world.environ, task_root=root, log=tmp_path / "log") as runtime:
-        world.aws.secret(world.name).function = runtime
-        assert world.rotate() == [], (tmp_path / "log").read_text()
-        assert world.served()["username"] == "app_clone"
-        assert world.accepts(world.served())
-    world.environ["ROTATOR_SSLROOTCERT"] = "global-bundle.pem"
-    world.keep_journal_in(world.server)
-    with Runtime(environ=world.environ, task_root=root, log=tmp_path / "log") as runtime:
-        world.aws.secret(world.name).function = runtime
-        assert world.rotate() == [], (tmp_path / "log").read_text()
-        assert world.served()["username"] == "app"
-        assert world.accepts(world.served())
+    sandbox.environ |= {"SECRETS_MANAGER_ENDPOINT": sandbox.aws.endpoint, "ROTATOR_GRACE": "0s"}
+    sandbox.secret(masterarn=sandbox.master())
+    with Runtime(environ=sandbox.environ, task_root=root, log=tmp_path / "log") as runtime:
+        sandbox.aws.secret(sandbox.name).function = runtime
+        assert sandbox.rotate() == [], (tmp_path / "log").read_text()
+        assert sandbox.served()["username"] == "app_clone"
+        assert sandbox.accepts(sandbox.served())
+    sandbox.environ["ROTATOR_SSLROOTCERT"] = "global-bundle.pem"
+    sandbox.keep_journal_in(sandbox.server)
+    with Runtime(environ=sandbox.environ, task_root=root, log=tmp_path / "log") as runtime:
+        sandbox.aws.secret(sandbox.name).function = runtime
+        assert sandbox.rotate() == [], (tmp_path / "log").read_text()
+        assert sandbox.served()["username"] == "app"
+        assert sandbox.accepts(sandbox.served())
     if not is_installed():
         pytest.skip(f"the rest needs a MariaDB server: apt-get install {PACKAGES}")
     with ScratchMariaDB() as server, SecretsManager() as aws:

@@ -11,79 +11,79 @@ import pytest
 
 from rotator.backends.aws.aws_driven import STATE_TAG
 from rotator.core.errors import Transient, UsageError
-from rotator.faces.aws_lambda.state_tag import Memory
-from rotator.testing.secrets_manager import PENDING
+from rotator.faces.aws_lambda.state_tag import StateTag
+from tests.servers.secrets_manager import PENDING
 
 if TYPE_CHECKING:
-    from tests.aws_lambda.worlds import World
+    from tests.aws_lambda.sandboxes import Sandbox
 
 _NOTHING = {"ended": 0, "waiting": 0, "failed": []}
 
 
-def _be_busy(world: World, seconds: float) -> None:
+def _be_busy(sandbox: Sandbox, seconds: float) -> None:
     """Leave the secret as a sweep does that is closing its old login just now."""
-    tags = world.aws.secret(world.name).tags
-    memory = Memory.parse(tags[STATE_TAG])
+    tags = sandbox.aws.secret(sandbox.name).tags
+    memory = StateTag.parse(tags[STATE_TAG])
     assert memory is not None
     until = datetime.now(UTC) + timedelta(seconds=seconds)
     tags[STATE_TAG] = replace(memory, busy_until=until).text()
 
 
-def test_an_old_login_is_left_where_somebody_elses_value_is_current(world: World):
+def test_an_old_login_is_left_where_somebody_elses_value_is_current(sandbox: Sandbox):
     """Nobody can tell whether what is current now is that very login."""
-    world.secret(masterarn=world.master())
-    old = world.served()
-    assert world.rotate() == []
-    world.aws.by_hand(world.name, json.dumps(world.served() | {"note": "changed by hand"}))
-    assert world.sweep() == _NOTHING
-    assert world.accepts(old)
+    sandbox.secret(masterarn=sandbox.master())
+    old = sandbox.served()
+    assert sandbox.rotate() == []
+    sandbox.aws.by_hand(sandbox.name, json.dumps(sandbox.served() | {"note": "changed by hand"}))
+    assert sandbox.sweep() == _NOTHING
+    assert sandbox.accepts(old)
     # AWS takes what was current before, and is still AWSPENDING, for a rotation that is not over.
-    assert not any(PENDING in labels for labels in world.stages().values())
-    assert world.rotate() == []
-    (said,) = [facts for _, event, facts in world.log.lines if event == "not swept"]
+    assert not any(PENDING in labels for labels in sandbox.stages().values())
+    assert sandbox.rotate() == []
+    (said,) = [facts for _, event, facts in sandbox.log.lines if event == "not swept"]
     assert "somebody else's value is current" in str(said["why"])
 
 
-def test_two_sweeps_do_not_close_the_same_login_at_once(world: World):
+def test_two_sweeps_do_not_close_the_same_login_at_once(sandbox: Sandbox):
     """The second one comes back."""
-    world.secret(masterarn=world.master())
-    old = world.served()
-    assert world.rotate() == []
-    _be_busy(world, 30)
-    assert world.sweep() == _NOTHING | {"waiting": 1}
-    assert world.accepts(old)
-    _be_busy(world, -1)
-    assert world.sweep() == _NOTHING | {"ended": 1}
+    sandbox.secret(masterarn=sandbox.master())
+    old = sandbox.served()
+    assert sandbox.rotate() == []
+    _be_busy(sandbox, 30)
+    assert sandbox.sweep() == _NOTHING | {"waiting": 1}
+    assert sandbox.accepts(old)
+    _be_busy(sandbox, -1)
+    assert sandbox.sweep() == _NOTHING | {"ended": 1}
 
 
-def test_a_rotation_waits_for_a_sweep_that_closes_the_old_login(world: World):
+def test_a_rotation_waits_for_a_sweep_that_closes_the_old_login(sandbox: Sandbox):
     """So long as its own time allows; it then sees what the sweep has left."""
-    world.secret(masterarn=world.master())
-    assert world.rotate() == []
-    _be_busy(world, 1.5)
+    sandbox.secret(masterarn=sandbox.master())
+    assert sandbox.rotate() == []
+    _be_busy(sandbox, 1.5)
     begun = datetime.now(UTC)
-    assert world.rotate() == []
+    assert sandbox.rotate() == []
     assert datetime.now(UTC) - begun > timedelta(seconds=1)
-    assert world.accepts(world.served())
+    assert sandbox.accepts(sandbox.served())
 
 
-def test_a_rotation_that_cannot_wait_so_long_says_until_when(world: World):
+def test_a_rotation_that_cannot_wait_so_long_says_until_when(sandbox: Sandbox):
     """AWS tries it again by itself."""
-    world.secret(masterarn=world.master())
-    assert world.rotate() == []
-    served = world.served()
-    _be_busy(world, 300)
-    (failed,) = world.rotate()
+    sandbox.secret(masterarn=sandbox.master())
+    assert sandbox.rotate() == []
+    served = sandbox.served()
+    _be_busy(sandbox, 300)
+    (failed,) = sandbox.rotate()
     assert isinstance(failed, Transient)
     assert "a sweep is closing the login that it had before" in str(failed)
     assert "UTC at the latest" in str(failed)
-    assert world.served() == served
-    _be_busy(world, -1)
-    world.again()
-    assert world.served() != served
+    assert sandbox.served() == served
+    _be_busy(sandbox, -1)
+    sandbox.again()
+    assert sandbox.served() != served
 
 
-def test_what_is_left_when_its_time_is_up_is_left_for_the_next_one(either: World):
+def test_what_is_left_when_its_time_is_up_is_left_for_the_next_one(either: Sandbox):
     """And said: a function with little time would else seem to be done."""
     either.secret(masterarn=either.master())
     old = either.served()
@@ -95,19 +95,19 @@ def test_what_is_left_when_its_time_is_up_is_left_for_the_next_one(either: World
     assert either.sweep()["ended"] == 1
 
 
-def test_a_secret_that_is_gone_is_nothing_to_sweep(world: World):
+def test_a_secret_that_is_gone_is_nothing_to_sweep(sandbox: Sandbox):
     """Asked for by name, and where the journal still knows it."""
-    arn = world.secret()
-    assert world.sweep(SecretId=arn.replace("app-", "gone-")) == _NOTHING
+    arn = sandbox.secret()
+    assert sandbox.sweep(SecretId=arn.replace("app-", "gone-")) == _NOTHING
 
 
-def test_a_function_that_rotates_nothing_says_so(world: World):
+def test_a_function_that_rotates_nothing_says_so(sandbox: Sandbox):
     """It may look for another one's secrets: ROTATOR_FUNCTION_ARN."""
-    assert world.sweep() == _NOTHING
-    assert any(event == "nothing to sweep" for _, event, _ in world.log.lines)
+    assert sandbox.sweep() == _NOTHING
+    assert any(event == "nothing to sweep" for _, event, _ in sandbox.log.lines)
 
 
-def test_a_rotation_that_has_just_begun_is_aws_s_own(either: World):
+def test_a_rotation_that_has_just_begun_is_aws_s_own(either: Sandbox):
     """What is staged by AWS has no value yet: nothing is gone on with, and nothing closed."""
     either.secret(masterarn=either.master())
     old = either.served()
@@ -118,43 +118,43 @@ def test_a_rotation_that_has_just_begun_is_aws_s_own(either: World):
     assert either.accepts(old)
 
 
-def test_a_version_that_lost_its_label_is_rotated_to_no_more(world: World):
+def test_a_version_that_lost_its_label_is_rotated_to_no_more(sandbox: Sandbox):
     """Whoever took it away wanted that."""
-    arn = world.secret(masterarn=world.master())
-    world.aws.secret(world.name).function = lambda _event: None
-    assert world.rotate() == []
-    token = next(one for one, labels in world.stages().items() if PENDING in labels)
-    world.call({"Step": "createSecret", "SecretId": arn, "ClientRequestToken": token})
+    arn = sandbox.secret(masterarn=sandbox.master())
+    sandbox.aws.secret(sandbox.name).function = lambda _event: None
+    assert sandbox.rotate() == []
+    token = next(one for one, labels in sandbox.stages().items() if PENDING in labels)
+    sandbox.call({"Step": "createSecret", "SecretId": arn, "ClientRequestToken": token})
     given = {"SecretId": arn, "VersionStage": "MINE", "MoveToVersionId": token}
-    assert world.aws.answer("UpdateSecretVersionStage", given)[0] == 200
+    assert sandbox.aws.answer("UpdateSecretVersionStage", given)[0] == 200
     given = {"SecretId": arn, "VersionStage": PENDING, "RemoveFromVersionId": token}
-    assert world.aws.answer("UpdateSecretVersionStage", given)[0] == 200
-    old = world.served()
+    assert sandbox.aws.answer("UpdateSecretVersionStage", given)[0] == 200
+    old = sandbox.served()
     for step in ("createSecret", "setSecret", "testSecret", "finishSecret"):
         with pytest.raises(UsageError, match="AWSPENDING"):
-            world.call({"Step": step, "SecretId": arn, "ClientRequestToken": token})
-    assert world.served() == old
-    assert world.accepts(old)
+            sandbox.call({"Step": step, "SecretId": arn, "ClientRequestToken": token})
+    assert sandbox.served() == old
+    assert sandbox.accepts(old)
 
 
-def test_a_proof_that_must_wait_does_not_fail_what_is_published(world: World):
+def test_a_proof_that_must_wait_does_not_fail_what_is_published(sandbox: Sandbox):
     """AWS asked for a new current value, and has it; the sweep comes back to the rest."""
-    world.secret(masterarn=world.master())
-    world.environ["ROTATOR_STRATEGY"] = "single-user"
+    sandbox.secret(masterarn=sandbox.master())
+    sandbox.environ["ROTATOR_STRATEGY"] = "single-user"
     calls = {"n": 0}
 
     def step(event: dict[str, str]) -> None:
         calls["n"] += 1
-        world.call(event)
+        sandbox.call(event)
         if calls["n"] == 2:
             # Published already: without overlap that is done at once. No tag can be written now.
-            world.aws.denied["TagResource"] = "not allowed any more"
+            sandbox.aws.denied["TagResource"] = "not allowed any more"
 
-    world.aws.secret(world.name).function = step
-    old = world.served()
-    assert world.rotate() == []
-    assert world.served() != old
-    assert world.accepts(world.served())
-    assert not world.accepts(old)
-    del world.aws.denied["TagResource"]
-    assert world.sweep()["failed"] == []
+    sandbox.aws.secret(sandbox.name).function = step
+    old = sandbox.served()
+    assert sandbox.rotate() == []
+    assert sandbox.served() != old
+    assert sandbox.accepts(sandbox.served())
+    assert not sandbox.accepts(old)
+    del sandbox.aws.denied["TagResource"]
+    assert sandbox.sweep()["failed"] == []

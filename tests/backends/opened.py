@@ -11,7 +11,7 @@ from rotator.backends.aws.client import Client
 from rotator.backends.aws.options import AwsOptions
 from rotator.backends.vault.backend import VaultBackend
 from rotator.backends.vault.options import AuthOptions, VaultOptions
-from rotator.backends.vault.session import Session
+from rotator.backends.vault.session import VaultClient
 
 
 def vault(
@@ -24,7 +24,7 @@ def vault(
         auth=AuthOptions(token="env:T"),
         **options,
     )
-    return VaultBackend("vault", chosen, Session(chosen, lambda _: Secret(token)))
+    return VaultBackend("vault", chosen, VaultClient(chosen, lambda _: Secret(token)))
 
 
 def aws(port: int, *, seconds: float) -> AwsBackend:

@@ -30,7 +30,7 @@ from rotator.backends.aws.backend import PLUGIN, AwsBackend
 from rotator.backends.aws.client import Client
 from rotator.backends.aws.options import AwsOptions
 from rotator.testing.backend_suite import BackendSuite, credential, publish
-from rotator.testing.secrets_manager import SecretsManager
+from tests.servers.secrets_manager import SecretsManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,11 +18,11 @@ from rotator.backends.aws.client import Client
 from rotator.backends.aws.options import AwsOptions
 from rotator.backends.vault.backend import VaultBackend
 from rotator.backends.vault.options import VaultOptions
-from rotator.backends.vault.session import Session
+from rotator.backends.vault.session import VaultClient
 from rotator.testing.backend_suite import credential, publish
-from rotator.testing.faults import FAULTS, LATE, Fault, FaultyProxy
-from rotator.testing.openbao import ScratchOpenBao
-from rotator.testing.secrets_manager import SecretsManager
+from tests.servers.faulty_proxy import FAULTS, LATE, Fault, FaultyProxy
+from tests.servers.openbao import ScratchOpenBao
+from tests.servers.secrets_manager import SecretsManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,7 +47,7 @@ class _Bao:
     def opened(self, address: str) -> VaultBackend:
         options = VaultOptions(address=address, timeout=_SHORT)
         secrets = {"env:VAULT_TOKEN": Secret(self._bao.root_token)}
-        return VaultBackend("vault", options, Session(options, secrets.__getitem__))
+        return VaultBackend("vault", options, VaultClient(options, secrets.__getitem__))
 
     def versions(self, path: str) -> int:
         return len(self._bao.call("GET", f"secret/metadata/{path}")["data"]["versions"])

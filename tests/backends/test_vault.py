@@ -41,10 +41,10 @@ from rotator.backends.vault.errors import (
     VersionGone,
 )
 from rotator.backends.vault.options import AuthOptions, VaultOptions
-from rotator.backends.vault.session import Session
+from rotator.backends.vault.session import VaultClient
 from rotator.testing.backend_suite import BackendSuite, credential, publish
 from rotator.testing.fakes import ManualClock
-from rotator.testing.openbao import ScratchOpenBao
+from tests.servers.openbao import ScratchOpenBao
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -71,7 +71,7 @@ def opened(bao: ScratchOpenBao) -> Iterator[Opener]:
     def open_one(token: str | None = None, **given: Any) -> VaultBackend:
         secrets = {"env:VAULT_TOKEN": Secret(token or bao.root_token)}
         options = VaultOptions(address=bao.address, **given)
-        backends.append(VaultBackend("vault", options, Session(options, secrets.__getitem__)))
+        backends.append(VaultBackend("vault", options, VaultClient(options, secrets.__getitem__)))
         return backends[-1]
 
     yield open_one
@@ -108,7 +108,7 @@ class TestContract(BackendSuite):
 def _rooted(bao: ScratchOpenBao) -> VaultBackend:
     secrets = {"env:VAULT_TOKEN": Secret(bao.root_token)}
     options = VaultOptions(address=bao.address)
-    return VaultBackend("vault", options, Session(options, secrets.__getitem__))
+    return VaultBackend("vault", options, VaultClient(options, secrets.__getitem__))
 
 
 # -- what consumers and operators see -----------------------------------------------------------
@@ -371,7 +371,7 @@ def test_tls_is_verified_by_the_authority_and_the_client_shows_its_certificate()
 
         def opened(**given: Any) -> VaultBackend:
             options = VaultOptions(address=bao.address, **given)
-            return VaultBackend("vault", options, Session(options, secrets.__getitem__))
+            return VaultBackend("vault", options, VaultClient(options, secrets.__getitem__))
 
         backend = opened(ca=bao.folder / "ca.crt", **shown)
         publish(backend, "apps/tls", "r1", "a")
@@ -403,13 +403,13 @@ def logins(bao: ScratchOpenBao) -> ScratchOpenBao:
     return bao
 
 
-def _session(bao: ScratchOpenBao, secrets: dict[str, str], *given: Any, **auth: Any) -> Session:
+def _session(bao: ScratchOpenBao, secrets: dict[str, str], *given: Any, **auth: Any) -> VaultClient:
     options = VaultOptions(address=bao.address, auth=AuthOptions(**auth))
     known = {name: Secret(value) for name, value in secrets.items()}
-    return Session(options, known.__getitem__, *given)
+    return VaultClient(options, known.__getitem__, *given)
 
 
-def _works(session: Session) -> bool:
+def _works(session: VaultClient) -> bool:
     backend = VaultBackend("vault", VaultOptions(address=session._options.address), session)
     publish(backend, f"apps/{uuid4()}", "r1", "a")
     session.close()

@@ -13,7 +13,7 @@ import pytest
 from rotator import plugins
 from rotator.bootstrap import App, initialise, open_app
 from rotator.faces.cli import program
-from tests.cli import paper
+from tests.cli import memory_plugin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,9 +119,9 @@ class Cli:
         return open_app(self.config, face="test")
 
     @property
-    def server(self) -> paper.Server:
+    def server(self) -> memory_plugin.Server:
         """The server in memory."""
-        return paper.SERVERS["main"]
+        return memory_plugin.SERVERS["main"]
 
 
 @pytest.fixture
@@ -144,14 +144,14 @@ def cli(bare: Cli, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
     def points(group: str) -> list[EntryPoint]:
         known = installed(group)
         if group == plugins.ROTATIONS:
-            known.append(EntryPoint("paper", "tests.cli.paper:PLUGIN", group))
+            known.append(EntryPoint("paper", "tests.cli.memory_plugin:PLUGIN", group))
         return sorted(known, key=lambda point: point.name)
 
     monkeypatch.setattr(plugins, "_points", points)
     monkeypatch.setenv("ADMIN_PASSWORD", "admin-password")
-    paper.SERVERS.clear()
-    paper.SERVERS["main"] = paper.Server()
+    memory_plugin.SERVERS.clear()
+    memory_plugin.SERVERS["main"] = memory_plugin.Server()
     initialise(bare.config, textwrap.dedent(_CONFIG))
     yield bare
     plugins._plugin.cache_clear()
-    paper.SERVERS.clear()
+    memory_plugin.SERVERS.clear()

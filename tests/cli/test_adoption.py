@@ -10,10 +10,10 @@ import pytest
 
 from rotator.core.model import Credential
 from rotator.core.secret import Secret
-from rotator.testing import mariadb
-from rotator.testing.mariadb import ScratchMariaDB
-from rotator.testing.valkey import ScratchValkey
-from tests.cli.real import ADMIN_PASSWORD, Real
+from tests.cli.installed_program import ADMIN_PASSWORD, Real
+from tests.servers import mariadb
+from tests.servers.mariadb import ScratchMariaDB
+from tests.servers.valkey import ScratchValkey
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

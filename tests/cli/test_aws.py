@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rotator.testing.postgres import ScratchPostgres
-from rotator.testing.secrets_manager import STEPS, SecretsManager
-from tests.cli.real import APP_PASSWORD, Real, prepare
+from tests.cli.installed_program import APP_PASSWORD, Real, prepare
+from tests.servers.secrets_manager import STEPS, SecretsManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ import pytest
 
 from rotator.testing.fake_target import Account
 from rotator.testing.postgres import ScratchPostgres
-from tests.cli.real import Real, prepare
+from tests.cli.installed_program import Real, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

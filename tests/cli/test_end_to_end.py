@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from rotator.testing.postgres import ScratchPostgres
-from tests.cli.real import APP_PASSWORD, Real, prepare
+from tests.cli.installed_program import APP_PASSWORD, Real, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

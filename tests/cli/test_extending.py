@@ -87,7 +87,7 @@ def test_what_a_rotation_can_do_is_told_by_its_strategies(bare: Cli):
             {
                 "KeepsPrevious",
                 "KeepsValues",
-                "RotatesItself",
+                "RotatesOnRequest",
                 "TellsRotations",
                 "ExaminesBackend",
                 "WritesPolicy",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rotator.testing.hostile import VALUES
-from rotator.testing.secrets_manager import SecretsManager
+from tests.servers.secrets_manager import SecretsManager
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

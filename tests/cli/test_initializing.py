@@ -14,7 +14,7 @@ import pytest
 
 from rotator.bootstrap import open_app
 from rotator.testing.postgres import ScratchPostgres
-from tests.cli.real import ADMIN_PASSWORD, APP_PASSWORD, prepare
+from tests.cli.installed_program import ADMIN_PASSWORD, APP_PASSWORD, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from rotator.testing.postgres import ScratchPostgres
-from tests.cli.real import Real, prepare
+from tests.cli.installed_program import Real, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

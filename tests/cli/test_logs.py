@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.core.worklist import Reckoned
+from rotator.core.worklist import DueEntry
 from rotator.faces.cli.serving import describe
 from rotator.faces.service import Begun
 
@@ -78,7 +78,7 @@ def test_a_log_that_is_asked_for_is_in_the_form_of_the_answer(
 )
 def test_the_start_of_a_daemon_is_described_on_one_line(given: dict[str, object], expected: str):
     """Configuration, secrets, backends, address, what comes next."""
-    soonest = Reckoned(
+    soonest = DueEntry(
         name="app",
         next_due=_NOW + timedelta(days=1),
         since=_NOW,

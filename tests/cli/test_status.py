@@ -203,14 +203,14 @@ def test_nothing_selected_says_so(cli: Cli):
 
 def test_metrics_count_the_same_states(cli: Cli):
     """`rotator_secrets{state}` is what status shows, for what refuses, drifts or was forgotten."""
-    from rotator.metrics import Metrics, Standing
+    from rotator.metrics import Metrics, StateCollector
 
     cli("rotate", "app")
     _by_hand(cli)
     cli("verify", "app", code=1)
     metrics = Metrics(lambda _secret: "paper")
     with cli.app() as app:
-        standing = Standing(
+        standing = StateCollector(
             lambda: app.agenda,
             app.clock.now,
             timedelta(days=1),

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rotator.journal import chain
-from rotator.testing.openbao import ScratchOpenBao, find_bao
 from rotator.testing.postgres import ScratchPostgres
-from tests.cli.real import APP_PASSWORD, Real, prepare
+from tests.cli.installed_program import APP_PASSWORD, Real, prepare
+from tests.servers.openbao import ScratchOpenBao, find_bao
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

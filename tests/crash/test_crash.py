@@ -20,7 +20,7 @@ from rotator.testing.crash import (
     explore_outages,
     explore_strangers,
     explore_takeovers,
-    fake_world,
+    fake_sandbox,
     scenarios,
 )
 from rotator.testing.fake_rotations import STRATEGIES
@@ -43,13 +43,13 @@ def _every_scenario() -> list[Any]:
         pytest.param(scenario, id=f"{strategy}-{kind}-{scenario.name}".replace(" ", "-"))
         for strategy in STRATEGIES
         for kind, copies in (("labels", False), ("copies", True))
-        for scenario in scenarios(partial(fake_world, strategy, copies=copies))
+        for scenario in scenarios(partial(fake_sandbox, strategy, copies=copies))
         if not copies or "rollback" in scenario.name
     ]
     return found + [
         pytest.param(scenario, id=f"{strategy}-two-backends-{scenario.name}".replace(" ", "-"))
         for strategy in STRATEGIES
-        for scenario in scenarios(partial(fake_world, strategy, copied=True))
+        for scenario in scenarios(partial(fake_sandbox, strategy, copied=True))
         if scenario.name in _WITH_COPIES
     ]
 

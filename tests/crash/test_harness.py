@@ -15,13 +15,13 @@ from rotator.core.model import Credential, Step
 from rotator.engine.steps import Steps
 from rotator.testing.crash import (
     Process,
-    World,
+    Sandbox,
     assert_survives_crashes,
     explore,
     explore_failures,
     explore_strangers,
     explore_takeovers,
-    fake_world,
+    fake_sandbox,
     scenarios,
 )
 from rotator.testing.fake_backend import FakeBackend
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
     from rotator.testing.crash import Report, Scenario
 
 
-def _world(make: Callable[[FakeTarget], Rotation], backend: FakeBackend | None = None) -> World:
+def _sandbox(make: Callable[[FakeTarget], Rotation], backend: FakeBackend | None = None) -> Sandbox:
     backend = backend or FakeBackend()
     target = FakeTarget(stored=backend.holds)
-    return World(
+    return Sandbox(
         rotation=lambda: make(target),
         backend=backend,
         usable=target.usable,
@@ -50,8 +50,8 @@ def _world(make: Callable[[FakeTarget], Rotation], backend: FakeBackend | None =
     )
 
 
-def _scenario(make_world: Callable[[], World], name: str = "rotation") -> Scenario:
-    return next(one for one in scenarios(make_world) if one.name == name)
+def _scenario(make_sandbox: Callable[[], Sandbox], name: str = "rotation") -> Scenario:
+    return next(one for one in scenarios(make_sandbox) if one.name == name)
 
 
 def _found(report: Report) -> str:
@@ -63,8 +63,8 @@ def _found(report: Report) -> str:
     ("sample", "least"), [(60, 60), pytest.param(None, 1000, marks=pytest.mark.slow)]
 )
 def test_a_plugin_author_needs_one_call(sample: int | None, least: int):
-    """`assert_survives_crashes` runs every scenario of a sound plugin and returns how many worlds."""
-    assert assert_survives_crashes(partial(fake_world, "single-user"), sample=sample) >= least
+    """`assert_survives_crashes` runs every scenario of a sound plugin and returns how many sandboxes."""
+    assert assert_survives_crashes(partial(fake_sandbox, "single-user"), sample=sample) >= least
 
 
 def test_a_plugin_that_draws_its_own_password_is_found():
@@ -74,7 +74,7 @@ def test_a_plugin_that_draws_its_own_password_is_found():
         def create(self, new: Credential, ctx: StepContext) -> None:
             super().create(replace(new, password=Secret("made up on the spot")), ctx)
 
-    assert "P2: a password was set" in _found(explore(_scenario(lambda: _world(Own))))
+    assert "P2: a password was set" in _found(explore(_scenario(lambda: _sandbox(Own))))
 
 
 def test_a_plugin_that_drops_the_old_login_in_create_is_found():
@@ -86,7 +86,7 @@ def test_a_plugin_that_drops_the_old_login_in_create_is_found():
             if ctx.current is not None:
                 self._drop(ctx.current.username, ctx)
 
-    assert "P1: the current login" in _found(explore(_scenario(lambda: _world(Eager))))
+    assert "P1: the current login" in _found(explore(_scenario(lambda: _sandbox(Eager))))
 
 
 def test_a_plugin_whose_create_is_no_ensure_is_found():
@@ -100,7 +100,7 @@ def test_a_plugin_whose_create_is_no_ensure_is_found():
                 password = new.password.reveal()
                 self._target.set_password(new.username, password, ctx, retain=True)
 
-    assert "P1: the current login" in _found(explore(_scenario(lambda: _world(Forgetful))))
+    assert "P1: the current login" in _found(explore(_scenario(lambda: _sandbox(Forgetful))))
 
 
 def test_a_plugin_that_leaves_the_old_login_behind_is_found():
@@ -110,7 +110,7 @@ def test_a_plugin_that_leaves_the_old_login_behind_is_found():
         def revoke(self, old: Credential, ctx: StepContext) -> None:
             return
 
-    assert "P3: these logins are valid" in _found(explore(_scenario(lambda: _world(Lazy))))
+    assert "P3: these logins are valid" in _found(explore(_scenario(lambda: _sandbox(Lazy))))
 
 
 def test_a_plugin_that_does_not_withdraw_is_found():
@@ -120,7 +120,7 @@ def test_a_plugin_that_does_not_withdraw_is_found():
         def withdraw(self, new: Credential, ctx: StepContext) -> None:
             return
 
-    scenario = _scenario(lambda: _world(Keeping), "rollback before publish")
+    scenario = _scenario(lambda: _sandbox(Keeping), "rollback before publish")
     assert "P3: orphan logins" in _found(explore(scenario))
 
 
@@ -133,7 +133,9 @@ def test_a_plugin_that_writes_while_it_proposes_is_found():
             self._set(new, ctx)
             return new
 
-    assert "rotation.propose changed something" in _found(explore(_scenario(lambda: _world(Hasty))))
+    assert "rotation.propose changed something" in _found(
+        explore(_scenario(lambda: _sandbox(Hasty)))
+    )
 
 
 def test_a_plugin_that_takes_somebody_elses_login_is_found():
@@ -147,7 +149,7 @@ def test_a_plugin_that_takes_somebody_elses_login_is_found():
         target.accounts.setdefault("app", Account(passwords=["theirs"]))
         return Grabbing(target)
 
-    report = explore(_scenario(lambda: _world(make), "first credential"))
+    report = explore(_scenario(lambda: _sandbox(make), "first credential"))
     assert "P9: login 'app' is not ours" in _found(report)
 
 
@@ -158,7 +160,7 @@ def test_a_plugin_that_acts_after_its_deadline_is_found():
         def create(self, new: Credential, ctx: StepContext) -> None:
             super().create(new, replace(ctx, deadline=math.inf))
 
-    report = explore_takeovers(_scenario(lambda: _world(Late)), by=Process.rollback)
+    report = explore_takeovers(_scenario(lambda: _sandbox(Late)), by=Process.rollback)
     assert "overtaken before rotation.create: P1: the current login" in _found(report)
 
 
@@ -170,7 +172,7 @@ def test_a_backend_that_loses_what_was_staged_is_found():
             return new
 
     with pytest.raises(AssertionError, match="P2"):
-        assert_survives_crashes(lambda: _world(NewUser, Losing()))
+        assert_survives_crashes(lambda: _sandbox(NewUser, Losing()))
 
 
 def test_a_backend_that_overwrites_a_stranger_is_found():
@@ -181,7 +183,7 @@ def test_a_backend_that_overwrites_a_stranger_is_found():
             current = self.current(path)
             return super().publish(path, rotation_id, expect=current.id if current else None)
 
-    report = explore_strangers(_scenario(lambda: _world(NewUser, Rude())))
+    report = explore_strangers(_scenario(lambda: _sandbox(NewUser, Rude())))
     assert "what somebody else wrote was overwritten" in _found(report)
 
 
@@ -195,7 +197,7 @@ def test_an_engine_that_publishes_before_it_creates_is_found(monkeypatch: pytest
         return create(self, history, end)
 
     monkeypatch.setattr(Steps, "_create", hasty)
-    found = _found(explore(_scenario(partial(fake_world, "new-user"))))
+    found = _found(explore(_scenario(partial(fake_sandbox, "new-user"))))
     assert "P4: backend.publish with `create started`" in found
     assert "P1: the current login" in found
 
@@ -210,7 +212,7 @@ def test_an_engine_that_skips_the_intent_is_found(monkeypatch: pytest.MonkeyPatc
         return result
 
     monkeypatch.setattr(Steps, "_stage", both)
-    found = _found(explore(_scenario(partial(fake_world, "new-user"))))
+    found = _found(explore(_scenario(partial(fake_sandbox, "new-user"))))
     assert "P4: rotation.create with `stage started`" in found
 
 
@@ -222,7 +224,7 @@ def test_an_engine_that_revokes_without_proof_is_found(monkeypatch: pytest.Monke
         return {**revoke(self, history, end), "refused": None}
 
     monkeypatch.setattr(Steps, "_revoke", unproven)
-    found = _found(explore(_scenario(partial(fake_world, "new-user"))))
+    found = _found(explore(_scenario(partial(fake_sandbox, "new-user"))))
     assert "has no proof that the old one is refused" in found
 
 
@@ -239,7 +241,7 @@ def test_an_engine_that_does_not_look_after_a_lost_answer_is_found(
             state_machine._turn_back(state, event)
 
     monkeypatch.setattr(state_machine, "_failed", careless)
-    report = explore_failures(_scenario(partial(fake_world, "new-user")))
+    report = explore_failures(_scenario(partial(fake_sandbox, "new-user")))
     assert "Unknown after backend.publish" in _found(report)
 
 
@@ -250,7 +252,7 @@ def test_each_finding_names_its_place():
         def revoke(self, old: Credential, ctx: StepContext) -> None:
             return
 
-    report = explore(_scenario(lambda: _world(Lazy)))
+    report = explore(_scenario(lambda: _sandbox(Lazy)))
     undisturbed = report.violations[0]
     assert (undisturbed.scenario, undisturbed.place) == ("rotation", "undisturbed")
     assert "(first seen " in undisturbed.what

@@ -19,11 +19,11 @@ from rotator.backends.encryption import Keys, new_key
 from rotator.backends.local import LocalBackend
 from rotator.backends.vault.backend import VaultBackend
 from rotator.backends.vault.options import VaultOptions
-from rotator.backends.vault.session import Session
+from rotator.backends.vault.session import VaultClient
 from rotator.journal.sql import SqlJournal
 from rotator.testing.crash import (
+    Sandbox,
     Scenario,
-    World,
     explore,
     explore_failures,
     explore_strangers,
@@ -31,10 +31,10 @@ from rotator.testing.crash import (
 )
 from rotator.testing.fake_rotations import fake_rotation
 from rotator.testing.fake_target import Account, FakeTarget
-from rotator.testing.openbao import ScratchOpenBao
-from rotator.testing.secrets_manager import SecretsManager
-from tests.postgresql.worlds import STRATEGIES, effects, worlds
+from tests.postgresql.sandboxes import STRATEGIES, effects, sandboxes
 from tests.sampling import sampled
+from tests.servers.openbao import ScratchOpenBao
+from tests.servers.secrets_manager import SecretsManager
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -47,19 +47,19 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def make_world(
+def make_sandbox(
     request: pytest.FixtureRequest, postgres: ScratchPostgres, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[], World]]:
-    """Make worlds in which every statement of the plugin's admin is a point of its own."""
+) -> Iterator[Callable[[], Sandbox]]:
+    """Make sandboxes in which every statement of the plugin's admin is a point of its own."""
     statements = effects()
     monkeypatch.setattr(
         psycopg.Connection, "execute", statements.through(psycopg.Connection.execute)
     )
-    with worlds(postgres, request.param, statements) as make:
+    with sandboxes(postgres, request.param, statements) as make:
         yield make
 
 
-def _scenario(make: Callable[[], World], name: str) -> Scenario:
+def _scenario(make: Callable[[], Sandbox], name: str) -> Scenario:
     return next(one for one in scenarios(make) if one.name == name)
 
 
@@ -71,12 +71,12 @@ def _expect_none(report: Report) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ["rotation", "rollback before publish"])
-@pytest.mark.parametrize("make_world", STRATEGIES, indirect=True)
+@pytest.mark.parametrize("make_sandbox", STRATEGIES, indirect=True)
 def test_the_postgresql_plugin_survives_a_crash_at_every_statement(
-    make_world: Callable[[], World], name: str
+    make_sandbox: Callable[[], Sandbox], name: str
 ):
     """Killed before and after each statement it sends, it leaves no orphan and no outage."""
-    report = explore(_scenario(make_world, name))
+    report = explore(_scenario(make_sandbox, name))
     _expect_none(report)
     # Statements were points of their own, not only the calls at the plugin's door.
     assert report.inner >= 4
@@ -84,25 +84,25 @@ def test_the_postgresql_plugin_survives_a_crash_at_every_statement(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("make_world", ["new-user", "alternating-users"], indirect=True)
-def test_the_postgresql_plugin_survives_a_crash_in_a_rollback(make_world: Callable[[], World]):
+@pytest.mark.parametrize("make_sandbox", ["new-user", "alternating-users"], indirect=True)
+def test_the_postgresql_plugin_survives_a_crash_in_a_rollback(make_sandbox: Callable[[], Sandbox]):
     """Killed while it goes back to the old login, it gets there all the same."""
-    _expect_none(explore(_scenario(make_world, "rollback in the grace period")))
+    _expect_none(explore(_scenario(make_sandbox, "rollback in the grace period")))
 
 
 # -- storage -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def stored_world(tmp_path: Path) -> Callable[[], World]:
-    """A world with the embedded backend and a journal in SQLite, as `rotator init` sets them up."""
+def stored_sandbox(tmp_path: Path) -> Callable[[], Sandbox]:
+    """A sandbox with the embedded backend and a journal in SQLite, as `rotator init` sets them up."""
     key = new_key()
 
-    def make() -> World:
+    def make() -> Sandbox:
         folder = tmp_path / str(next(_numbers))
         backend = LocalBackend("local", folder / "secrets.db", Keys([key]))
         target = FakeTarget(stored=lambda password: _holds(backend, password))
-        return World(
+        return Sandbox(
             rotation=lambda: fake_rotation("new-user", target),
             backend=backend,
             usable=target.usable,
@@ -134,18 +134,18 @@ def _holds(backend: Any, password: str, path: str = "apps/app") -> bool:
     ],
 )
 def test_the_embedded_backend_and_a_journal_in_sqlite_survive_crashes(
-    stored_world: Callable[[], World], name: str
+    stored_sandbox: Callable[[], Sandbox], name: str
 ):
     """What a newcomer runs keeps every promise, killed at any call."""
-    _expect_none(explore(_scenario(stored_world, name)))
+    _expect_none(explore(_scenario(stored_sandbox, name)))
 
 
 @pytest.mark.slow
 def test_the_embedded_backend_and_a_journal_in_sqlite_survive_failures(
-    stored_world: Callable[[], World],
+    stored_sandbox: Callable[[], Sandbox],
 ):
     """And with any call failing."""
-    _expect_none(explore_failures(_scenario(stored_world, "rotation")))
+    _expect_none(explore_failures(_scenario(stored_sandbox, "rotation")))
 
 
 class _Bao:
@@ -154,7 +154,7 @@ class _Bao:
     def __init__(self, bao: ScratchOpenBao) -> None:
         options = VaultOptions(address=bao.address)
         secrets = {"env:VAULT_TOKEN": Secret(bao.root_token)}
-        self.backend = VaultBackend("vault", options, Session(options, secrets.__getitem__))
+        self.backend = VaultBackend("vault", options, VaultClient(options, secrets.__getitem__))
         self._bao = bao
 
     def write(self, path: str, data: dict[str, Any]) -> str:
@@ -190,10 +190,10 @@ def store(request: pytest.FixtureRequest) -> Iterator[_Bao | _Aws]:
 
 
 @pytest.fixture
-def remote_world(store: _Bao | _Aws) -> Callable[[], World]:
-    """A world that keeps its secrets on another machine, each at a path of its own."""
+def remote_sandbox(store: _Bao | _Aws) -> Callable[[], Sandbox]:
+    """A sandbox that keeps its secrets on another machine, each at a path of its own."""
 
-    def make() -> World:
+    def make() -> Sandbox:
         path = f"apps/{uuid4()}"
         target = FakeTarget(stored=lambda password: _holds(store.backend, password, path))
 
@@ -205,7 +205,7 @@ def remote_world(store: _Bao | _Aws) -> Callable[[], World]:
             target.accounts["legacy"] = Account(passwords=["set-by-hand-long-ago"])
             return Credential(username="legacy", password=Secret("set-by-hand-long-ago"))
 
-        return World(
+        return Sandbox(
             rotation=lambda: fake_rotation("new-user", target),
             backend=store.backend,
             usable=target.usable,
@@ -241,9 +241,9 @@ def remote_world(store: _Bao | _Aws) -> Callable[[], World]:
     indirect=["store"],
 )
 def test_a_remote_backend_survives_crashes_failures_and_other_writers(
-    remote_world: Callable[[], World], name: str, how: Callable[[Scenario], Report]
+    remote_sandbox: Callable[[], Sandbox], name: str, how: Callable[[Scenario], Report]
 ):
     """Killed at any call, refused at any call, and with somebody writing by hand at any point."""
-    report = how(_scenario(remote_world, name))
+    report = how(_scenario(remote_sandbox, name))
     assert not report.violations, str(report)
     assert report.runs > 10, str(report)

@@ -20,7 +20,7 @@ import pytest
 from rotator.bootstrap import open_app
 from rotator.testing.postgres import ScratchPostgres
 from rotator.testing.scratch import free_port
-from tests.cli.real import APP_PASSWORD, Real, prepare
+from tests.cli.installed_program import APP_PASSWORD, Real, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -12,14 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rotator.core.daemon_settings import Breaking, Duty, Limits, Partners, Topic
+from rotator.core.daemon_settings import (
+    BreakerSettings,
+    DaemonSettings,
+    Limits,
+    SpacingGroup,
+    Topic,
+)
 from rotator.core.errors import Conflict, Denied, JournalError, Transient, Unavailable
 from rotator.core.model import Kind, Outcome, Policy, Step
 from rotator.core.observations import ObservationKind
 from rotator.dispatch.breaker import Breaker
 from rotator.dispatch.worker import topic_of
 from rotator.testing.fakes import START
-from tests.dispatch.worlds import Entry, Place
+from tests.dispatch.sandboxes import Entry, Place
 
 if TYPE_CHECKING:
     from rotator.core.ports import Rotation
@@ -118,7 +124,7 @@ def test_a_dead_host_is_tried_now_and_then_and_holds_up_nobody_else():
 
 def test_a_breaker_waits_longer_each_time_up_to_a_limit():
     """And lets one try through at the end of each wait."""
-    breaker = Breaker(Breaking(failures=2, wait=_MINUTE, longest=3 * _MINUTE))
+    breaker = Breaker(BreakerSettings(failures=2, wait=_MINUTE, longest=3 * _MINUTE))
     now, waits = START, list[timedelta]()
     assert not breaker.failed(now)
     assert breaker.allows(now)
@@ -141,7 +147,7 @@ def test_a_breaker_waits_longer_each_time_up_to_a_limit():
 
 def test_failures_of_several_that_were_under_way_count_as_one_wait():
     """They all met the same outage."""
-    breaker = Breaker(Breaking(failures=1, wait=_MINUTE))
+    breaker = Breaker(BreakerSettings(failures=1, wait=_MINUTE))
     for _ in range(8):
         breaker.failed(START)
     assert breaker.until == START + _MINUTE
@@ -150,7 +156,7 @@ def test_failures_of_several_that_were_under_way_count_as_one_wait():
 def test_a_hung_target_delays_nobody_by_more_than_a_second():
     """It may take its own places, and no others."""
     limits = Limits(total=6, per_target=4)
-    duty = Duty(verify_every=None, limits=limits)
+    duty = DaemonSettings(verify_every=None, limits=limits)
     place, weather = _place({"hung": 20, "well": 5}, duty=duty)
     weather.hung["hung"] = threading.Event()
     with ThreadPoolExecutor(limits.total) as pool:
@@ -207,7 +213,7 @@ def test_retries_end_in_a_parked_secret_after_the_cycles():
     """Each of them later than the one before; then a person is told."""
     policy = replace(_POLICY, attempts=2, cycles=3)
     place, weather = _place(
-        {"db": 1}, duty=Duty(verify_every=None, breaker=Breaking(failures=1000))
+        {"db": 1}, duty=DaemonSettings(verify_every=None, breaker=BreakerSettings(failures=1000))
     )
     place.entries["db-0"] = Entry(policy=policy, target="db")
     weather.wrong["db"], weather.only = Transient("locked."), frozenset({"create"})
@@ -259,7 +265,7 @@ def test_two_daemons_rotate_each_secret_once():
 def test_partners_that_come_due_together_are_rotated_apart():
     """Also by two daemons."""
     apart = timedelta(hours=6)
-    group = Partners(name="pair", apart=apart, secrets=("db-0", "db-1"))
+    group = SpacingGroup(name="pair", apart=apart, secrets=("db-0", "db-1"))
     place, _ = _place({"db": 2}, partners={"db-0": group, "db-1": group})
     one, other = place.daemon(), place.daemon()
     for _ in range(60 * 12):
@@ -327,7 +333,7 @@ def test_the_open_rotation_of_a_secret_that_left_the_file_is_finished(
 
 def test_without_a_time_for_catching_up_what_was_missed_is_rotated_at_once():
     """Not when the agenda is looked through again, a minute later."""
-    place, _ = _place({"db": 3}, duty=Duty(verify_every=None, catch_up=timedelta(0)))
+    place, _ = _place({"db": 3}, duty=DaemonSettings(verify_every=None, catch_up=timedelta(0)))
     place.clock.at += _DAY
     place.live(place.daemon(), place.clock.at + timedelta(seconds=10))
     published = [
@@ -340,7 +346,9 @@ def test_without_a_time_for_catching_up_what_was_missed_is_rotated_at_once():
 
 def test_what_is_overdue_for_a_day_is_told_once():
     """Not each time that somebody looks."""
-    place, weather = _place({"dead": 3}, duty=Duty(verify_every=None, catch_up=timedelta(days=9)))
+    place, weather = _place(
+        {"dead": 3}, duty=DaemonSettings(verify_every=None, catch_up=timedelta(days=9))
+    )
     weather.wrong["dead"] = Transient("away.")
     daemon = place.daemon()
     place.live(daemon, place.clock.at + 3 * _DAY)
@@ -352,7 +360,7 @@ def test_limits_are_kept():
     """In all, for each target and for each backend."""
     limits = Limits(total=8, per_target=3, per_backend=5)
     place, weather = _place(
-        {"a": 10, "b": 10, "c": 10}, duty=Duty(verify_every=None, limits=limits)
+        {"a": 10, "b": 10, "c": 10}, duty=DaemonSettings(verify_every=None, limits=limits)
     )
     for name, entry in place.entries.items():
         entry.backend = "one" if name.startswith(("a", "b")) else "two"
@@ -374,7 +382,7 @@ def test_limits_are_kept():
 
 def test_current_credentials_are_tried_one_by_one():
     """All of them within the time for it; a login that is refused is told as an alarm."""
-    place, _ = _place({"db": 48}, duty=Duty(verify_every=_DAY))
+    place, _ = _place({"db": 48}, duty=DaemonSettings(verify_every=_DAY))
     place.clock.at = START + 2 * _DAY
     place.targets["db-7"].accounts.clear()
     daemon = place.daemon()
@@ -480,7 +488,7 @@ def test_a_daemon_that_is_started_again_knows_which_host_is_away():
 
 def test_a_look_that_succeeds_does_not_end_a_fault_of_the_admin():
     """Logins work all the while: notices would go back and forth."""
-    place, weather = _place({"db": 20}, duty=Duty(verify_every=timedelta(hours=1)))
+    place, weather = _place({"db": 20}, duty=DaemonSettings(verify_every=timedelta(hours=1)))
     weather.wrong["db"], weather.only = _ADMIN, frozenset({"create", "revoke", "withdraw"})
     place.live(place.daemon(), place.clock.at + timedelta(hours=6))
     assert _topics(place) == [Topic.UNAVAILABLE]

@@ -15,12 +15,12 @@ from rotator.bootstrap import open_app
 from rotator.core.errors import JournalError
 from rotator.core.stopping import Stopped
 from rotator.dispatch import job_queue as queues
-from rotator.dispatch.job_queue import Queue, Queued
-from rotator.dispatch.ready_queue import Job, Task
-from rotator.dispatch.worker import Done
+from rotator.dispatch.job_queue import Queue, QueueExecutor
+from rotator.dispatch.ready_queue import Job, JobKind
+from rotator.dispatch.worker import JobResult
 from rotator.testing.fakes import ListLog, ManualClock
 from rotator.testing.postgres import ScratchPostgres
-from tests.cli.real import APP_PASSWORD, Real, prepare
+from tests.cli.installed_program import APP_PASSWORD, Real, prepare
 from tests.dispatch.test_daemon import until
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NOW = datetime(2026, 1, 1, tzinfo=UTC)
-_JOB = Job(secret="app", task=Task.ROTATE, due=_NOW)
+_JOB = Job(secret="app", task=JobKind.ROTATE, due=_NOW)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def queue(connecting: dict[str, Any]) -> Iterator[Queue]:
 
 
 @contextmanager
-def working(queue: Queue, do: Callable[[Job, int], Done]) -> Generator[ListLog]:
+def working(queue: Queue, do: Callable[[Job, int], JobResult]) -> Generator[ListLog]:
     """Let a worker work."""
     leaving, log = threading.Event(), ListLog()
     thread = threading.Thread(
@@ -78,27 +78,27 @@ def working(queue: Queue, do: Callable[[Job, int], Done]) -> Generator[ListLog]:
 
 def test_a_job_comes_to_a_worker_and_its_answer_back(queue: Queue):
     """As it was given, with how it ended."""
-    given, answers = list[tuple[Job, int]](), list[Done | None]()
+    given, answers = list[tuple[Job, int]](), list[JobResult | None]()
     again = _NOW + timedelta(hours=1)
 
-    def do(job: Job, tries: int) -> Done:
+    def do(job: Job, tries: int) -> JobResult:
         given.append((job, tries))
-        return Done(again=again, away="target db")
+        return JobResult(again=again, away="target db")
 
-    hands = Queued(queue, ManualClock())
+    hands = QueueExecutor(queue, ManualClock())
     with working(queue, do):
         hands.take(_JOB, 3, answers.append)
         until(lambda: (hands.look(), bool(answers))[1])
     assert given == [(_JOB, 3)]
-    assert answers == [Done(again=again, away="target db")]
+    assert answers == [JobResult(again=again, away="target db")]
     hands.look()
     assert len(answers) == 1
 
 
 def test_a_secret_waits_in_the_queue_once(queue: Queue):
     """Two daemons that find it due at the same time put it there once; the other looks again."""
-    clock, answers = ManualClock(), list[Done | None]()
-    one, other = Queued(queue, clock), Queued(queue, clock)
+    clock, answers = ManualClock(), list[JobResult | None]()
+    one, other = QueueExecutor(queue, clock), QueueExecutor(queue, clock)
     one.take(_JOB, 0, answers.append)
     assert answers == []
     other.take(_JOB, 0, answers.append)
@@ -109,50 +109,50 @@ def test_one_secret_is_never_worked_on_by_two_at_once(queue: Queue):
     """A second job for it waits for the first, whichever worker has room."""
     running, most, ended = list[str](), list[int](), list[str]()
 
-    def do(job: Job, _tries: int) -> Done:
+    def do(job: Job, _tries: int) -> JobResult:
         running.append(job.secret)
         most.append(running.count(job.secret))
         time.sleep(0.3)
         running.remove(job.secret)
         ended.append(job.secret)
-        return Done()
+        return JobResult()
 
     with working(queue, do), working(queue, do):
         assert queue.put(_JOB, 0) is not None
         until(lambda: bool(running))
         assert queue.put(_JOB, 0) is not None
-        assert queue.put(Job(secret="other", task=Task.RESUME, due=_NOW), 0) is not None
+        assert queue.put(Job(secret="other", task=JobKind.RESUME, due=_NOW), 0) is not None
         until(lambda: len(ended) == 3)
     assert max(most) == 1
 
 
 def test_work_that_was_left_is_done_again_at_once(queue: Queue):
     """A worker that leaves between two steps says so; one that fails unseen is found out."""
-    clock, answers = ManualClock(), list[Done | None]()
-    hands = Queued(queue, clock)
+    clock, answers = ManualClock(), list[JobResult | None]()
+    hands = QueueExecutor(queue, clock)
 
-    def leave(_job: Job, _tries: int) -> Done:
+    def leave(_job: Job, _tries: int) -> JobResult:
         raise Stopped
 
     with working(queue, leave):
         hands.take(_JOB, 0, answers.append)
         until(lambda: (hands.look(), bool(answers))[1])
-    assert answers == [Done(again=clock.now())]
+    assert answers == [JobResult(again=clock.now())]
 
 
 def test_a_job_that_is_gone_without_an_answer_is_looked_at_again(
     queue: Queue, connecting: dict[str, Any]
 ):
     """As when the database was put back: the journal says what is to be done."""
-    clock, answers = ManualClock(), list[Done | None]()
-    hands = Queued(queue, clock)
+    clock, answers = ManualClock(), list[JobResult | None]()
+    hands = QueueExecutor(queue, clock)
     hands.take(_JOB, 0, answers.append)
     hands.look()
     assert answers == []
     with psycopg.connect(**connecting, options=f"-c search_path={queues.SCHEMA}") as db:
         db.execute("DELETE FROM procrastinate_jobs")
     hands.look()
-    assert answers == [Done(again=clock.now() + timedelta(seconds=10))]
+    assert answers == [JobResult(again=clock.now() + timedelta(seconds=10))]
 
 
 @pytest.mark.parametrize("another_waits", [False, True])
@@ -162,9 +162,9 @@ def test_the_job_of_a_worker_that_was_killed_is_taken_over(
     """Once it has been silent for long enough, and not before."""
     given = list[Job]()
 
-    def do(job: Job, _tries: int) -> Done:
+    def do(job: Job, _tries: int) -> JobResult:
         given.append(job)
-        return Done()
+        return JobResult()
 
     number = queue.put(_JOB, 0)
     with psycopg.connect(**connecting, options=f"-c search_path={queues.SCHEMA}") as db:
@@ -176,7 +176,7 @@ def test_the_job_of_a_worker_that_was_killed_is_taken_over(
             [number],
         )
     # Meanwhile another daemon has put the next one there, which waits for this one.
-    waiting = Job(secret="app", task=Task.RESUME, due=_NOW)
+    waiting = Job(secret="app", task=JobKind.RESUME, due=_NOW)
     if another_waits:
         assert queue.put(waiting, 0) is not None
     with working(queue, do):
@@ -199,9 +199,9 @@ def test_a_worker_waits_for_a_database_that_goes_away(
     monkeypatch.setattr(queues, "_AGAIN", 0.2)
     given = list[Job]()
 
-    def do(job: Job, _tries: int) -> Done:
+    def do(job: Job, _tries: int) -> JobResult:
         given.append(job)
-        return Done()
+        return JobResult()
 
     with working(queue, do) as log:
         until(lambda: any(event == "working" for _, event, _ in log.lines))

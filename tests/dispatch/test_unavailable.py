@@ -12,7 +12,7 @@ import pytest
 from rotator.bootstrap import open_app
 from rotator.testing.postgres import ScratchPostgres
 from rotator.testing.scratch import free_port
-from tests.cli.real import ADMIN_PASSWORD, Real, prepare
+from tests.cli.installed_program import ADMIN_PASSWORD, Real, prepare
 from tests.dispatch.test_daemon import Daemon, until
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from itertools import combinations, pairwise
 import pytest
 
 from rotator.config.calendars import Cron
-from rotator.core.daemon_settings import Partners
+from rotator.core.daemon_settings import SpacingGroup
 from rotator.core.model import Kind, Policy, Step
 from rotator.core.windows import Blackout, Window, Windows
 from rotator.testing.fakes import START
-from tests.dispatch.worlds import Entry, Place
+from tests.dispatch.sandboxes import Entry, Place
 
 _DAY = timedelta(days=1)
 _APART = timedelta(hours=6)
@@ -46,7 +46,9 @@ def _place(count: int) -> Place:
     }
     names = list(entries)
     groups = [
-        Partners(name=f"g{number}", apart=_APART, secrets=tuple(names[number : number + 10 : 5]))
+        SpacingGroup(
+            name=f"g{number}", apart=_APART, secrets=tuple(names[number : number + 10 : 5])
+        )
         for number in range(0, 200, 10)
     ]
     place = Place(

@@ -12,10 +12,10 @@ import pytest
 
 from rotator.bootstrap import open_app
 from rotator.core.model import Kind
-from rotator.testing import mariadb
 from rotator.testing.postgres import ScratchPostgres
-from tests import chaos
-from tests.grounds import PostgresGround
+from tests.load import chaos
+from tests.load.chaos_targets import PostgresChaosTarget
+from tests.servers import mariadb
 
 # Waits for a line on standard input, so that both begin at the same moment.
 _RACER = """
@@ -40,9 +40,9 @@ def test_of_two_processes_that_rotate_one_secret_at_once_only_one_works(
     """Never two are at work, and the one that is not answers with exit code 4."""
     with ExitStack() as stack:
         server = stack.enter_context(ScratchPostgres())
-        ground = stack.enter_context(PostgresGround(server))
+        chaos_target = stack.enter_context(PostgresChaosTarget(server))
         journal = server if kind == "postgresql" else None
-        config = chaos.configure(tmp_path, ground, journal=journal)
+        config = chaos.configure(tmp_path, chaos_target, journal=journal)
         racers = [
             stack.enter_context(
                 subprocess.Popen(

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from rotator.core.model import Kind, NewEvent, Outcome, Step
-from rotator.core.worklist import Agenda, Opened
+from rotator.core.worklist import OpenRotation, Worklist
 from rotator.journal import rows, tables
-from rotator.journal.worklist import SqlAgenda
+from rotator.journal.worklist import SqlWorklist
 from rotator.testing.fake_journal import MemoryJournal
 from rotator.testing.fakes import START
 
@@ -49,7 +49,7 @@ def _fill(journal: Journal, clock: ManualClock) -> None:
     clock.at = START + 5 * _DAY
 
 
-def _answers(agenda: Agenda, clock: ManualClock) -> list[object]:
+def _answers(agenda: Worklist, clock: ManualClock) -> list[object]:
     now = clock.now()
     return [
         agenda.due(now, 10),
@@ -68,16 +68,16 @@ def test_every_answer_is_the_one_of_the_journal_in_memory(journal: SqlJournal, c
     memory = MemoryJournal(clock=clock)
     _fill(memory, clock)
     _fill(journal, clock)
-    agenda = SqlAgenda(journal)
+    agenda = SqlWorklist(journal)
     found = _answers(agenda, clock)
     assert found == _answers(memory, clock)
     assert [one.name for one in agenda.due(clock.now(), 10)] == ["begun", "late", "later"]
-    assert agenda.opened() == [Opened(secret="open", rotation_id="r-open", seq=2)]
+    assert agenda.opened() == [OpenRotation(secret="open", rotation_id="r-open", seq=2)]
 
 
 def test_asking_costs_by_what_is_due_and_not_by_what_there_is(journal: SqlJournal):
     """Among 20,000 as among 200, with a plan that reads the index."""
-    agenda, spent = SqlAgenda(journal), dict[int, float]()
+    agenda, spent = SqlWorklist(journal), dict[int, float]()
     for count in (200, 20_000):
         _add(journal, count)
         for _ in range(20):
@@ -88,7 +88,7 @@ def test_asking_costs_by_what_is_due_and_not_by_what_there_is(journal: SqlJourna
     assert spent[20_000] < 4 * spent[200], spent
 
 
-def _asked(agenda: Agenda) -> float:
+def _asked(agenda: Worklist) -> float:
     begun = time.perf_counter()
     for _ in range(20):
         assert agenda.due(START, 100) == []

@@ -13,7 +13,7 @@ from rotator.journal import audit, chain, definitions
 from rotator.journal.checkpoints import checkpoint
 from rotator.journal.report import AuditReport
 from rotator.journal.sql import SqlJournal
-from rotator.journal.worklist import SqlAgenda
+from rotator.journal.worklist import SqlWorklist
 from rotator.testing.fakes import ManualClock
 from rotator.testing.postgres import ScratchPostgres
 from tests.journal.conftest import NOW, rotate
@@ -194,7 +194,7 @@ def test_the_documented_login_suffices(limited: SqlJournal, signing_key: Secret)
     assert checkpoint(limited, signing_key, NOW) is not None
     rotate(limited, "web", 2)
     assert checkpoint(limited, signing_key, NOW) is not None
-    assert SqlAgenda(limited).counts(NOW, NOW).known >= 1
+    assert SqlWorklist(limited).counts(NOW, NOW).known >= 1
     report = audit.verify(limited, public_key=chain.public_key(signing_key))
     assert report.damage == []
     with limited.reading() as db:

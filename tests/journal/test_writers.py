@@ -35,7 +35,7 @@ def _provider(signing_key: Secret) -> Callable[[SqlJournal], EventKey]:
 
 
 @dataclass(frozen=True)
-class World:
+class Sandbox:
     """A journal with a key, as it is and as it was before its last events."""
 
     journal: SqlJournal
@@ -75,7 +75,7 @@ class _Inside:
 
 
 @pytest.fixture
-def keyed(make_journal: MakeJournal, signing_key: Secret) -> World:
+def keyed(make_journal: MakeJournal, signing_key: Secret) -> Sandbox:
     """Two secrets, three rotations of which one is open, a parked one; two checkpoints, no triggers."""
     journal = make_journal(key=_provider(signing_key))
     rotate(journal, "web", 1)
@@ -98,10 +98,10 @@ def keyed(make_journal: MakeJournal, signing_key: Secret) -> World:
     anchor = checkpoint(journal, signing_key, NOW)
     assert anchor is not None
     drop_triggers(journal)
-    return World(journal, signing_key, anchor, earlier)
+    return Sandbox(journal, signing_key, anchor, earlier)
 
 
-def test_an_untouched_journal_is_authentic(keyed: World):
+def test_an_untouched_journal_is_authentic(keyed: Sandbox):
     """With its key, its public key and its anchor; and with the public key alone."""
     assert keyed.places() == []
     report = audit.verify(keyed.journal, public_key=chain.public_key(keyed.signing_key))
@@ -112,10 +112,10 @@ def test_an_untouched_journal_is_authentic(keyed: World):
 # -- every single row ------------------------------------------------------------------------------
 
 
-def _acts(world: World) -> Iterator[tuple[str, list[str], Callable[[sa.Connection], object]]]:
+def _acts(sandbox: Sandbox) -> Iterator[tuple[str, list[str], Callable[[sa.Connection], object]]]:
     """Yield what is done, the places of which one must be named, and what does it."""
     for table in tables.AUDITED:
-        found = rows_of(world.journal, table)
+        found = rows_of(sandbox.journal, table)
         numbers = {c.name for c in table.columns if isinstance(c.type, sa.Integer)}
         for row in found:
             place = place_of(table, row)
@@ -132,12 +132,12 @@ def _acts(world: World) -> Iterator[tuple[str, list[str], Callable[[sa.Connectio
                     yield name, [place, place_of(table, new)], _putting(table, row, new)
             if table in (tables.secrets, tables.rotations):
                 yield from _rewritten(table, row)
-        for row in world.earlier[table.name]:
+        for row in sandbox.earlier[table.name]:
             now = next(one for one in found if place_of(table, one) == place_of(table, row))
             if now != row:
                 place = place_of(table, row)
                 yield f"replay an older {place}", [place], _putting(table, now, row)
-    events = rows_of(world.journal, tables.events)
+    events = rows_of(sandbox.journal, tables.events)
     for one, other in itertools.pairwise(events):
         if one["secret"] == other["secret"]:
             yield (
@@ -196,12 +196,12 @@ def _swapping(one: dict[str, Any], other: dict[str, Any]) -> Callable[[sa.Connec
     return swap
 
 
-def _missed(world: World, acts: list[Any]) -> list[str]:
+def _missed(sandbox: Sandbox, acts: list[Any]) -> list[str]:
     missed = []
     for name, places, act in acts:
         try:
-            with world.attacked(act) as journal:
-                found = world.places(journal)
+            with sandbox.attacked(act) as journal:
+                found = sandbox.places(journal)
         except sa.exc.DBAPIError:
             continue  # the database itself refuses it
         if not any(named(place, found) for place in places):
@@ -209,7 +209,7 @@ def _missed(world: World, acts: list[Any]) -> list[str]:
     return missed
 
 
-def test_forged_changed_removed_and_replayed_rows_are_found(keyed: World):
+def test_forged_changed_removed_and_replayed_rows_are_found(keyed: Sandbox):
     """A sample, another one at each run; its seed is printed where one is missed."""
     seed = random.randrange(2**32)
     acts = random.Random(seed).sample(list(_acts(keyed)), _SAMPLE)
@@ -217,7 +217,7 @@ def test_forged_changed_removed_and_replayed_rows_are_found(keyed: World):
 
 
 @pytest.mark.slow
-def test_every_forged_changed_removed_and_replayed_row_is_found(keyed: World):
+def test_every_forged_changed_removed_and_replayed_row_is_found(keyed: Sandbox):
     """All of them."""
     acts = list(_acts(keyed))
     assert len(acts) > 1_000
@@ -270,7 +270,7 @@ _STORIES = {
 
 
 @pytest.mark.parametrize("name", _STORIES)
-def test_a_forgery_is_found_never_signed_and_never_acted_on(keyed: World, name: str):
+def test_a_forgery_is_found_never_signed_and_never_acted_on(keyed: Sandbox, name: str):
     """All that needs no key agrees: hashes, records, plain seals."""
     forge, secret, place = _STORIES[name]
     with keyed.journal.writing() as db:
@@ -287,7 +287,7 @@ def test_a_forgery_is_found_never_signed_and_never_acted_on(keyed: World, name: 
     rotate(keyed.journal, "other", 5)  # everything else goes on
 
 
-def test_the_history_of_an_open_rotation_is_complete(keyed: World):
+def test_the_history_of_an_open_rotation_is_complete(keyed: Sandbox):
     """An event that is removed, changed, or given to another rotation is never left out quietly."""
     events = [row for row in rows_of(keyed.journal, tables.events) if row["secret"] == "batch"]
     journal = keyed.journal
@@ -312,7 +312,7 @@ def test_the_history_of_an_open_rotation_is_complete(keyed: World):
         journal.open_rotation("batch")
 
 
-def test_a_chain_that_was_put_back_is_not_gone_on_with(keyed: World):
+def test_a_chain_that_was_put_back_is_not_gone_on_with(keyed: Sandbox):
     """Older rows have seals of the key, too: the process that wrote the newer ones knows better."""
     with keyed.journal.writing() as db:
         for table in tables.AUDITED:
@@ -325,7 +325,7 @@ def test_a_chain_that_was_put_back_is_not_gone_on_with(keyed: World):
         checkpoint(keyed.journal, keyed.signing_key, NOW, anchor=keyed.anchor)
 
 
-def test_a_checkpoint_that_we_did_not_sign_is_not_followed(keyed: World):
+def test_a_checkpoint_that_we_did_not_sign_is_not_followed(keyed: Sandbox):
     """A forged one would make forged events look as if they were signed."""
     forge, _, _ = _STORIES["never due again"]
     with keyed.journal.writing() as db:
@@ -345,7 +345,7 @@ def test_a_checkpoint_that_we_did_not_sign_is_not_followed(keyed: World):
 # -- the key ---------------------------------------------------------------------------------------
 
 
-def test_a_process_without_the_key_writes_nothing(keyed: World, make_journal: MakeJournal):
+def test_a_process_without_the_key_writes_nothing(keyed: Sandbox, make_journal: MakeJournal):
     """Also not for a secret that is new."""
     for secret in ("web", "new"):
         with pytest.raises(JournalError, match="has no key"):
@@ -353,7 +353,7 @@ def test_a_process_without_the_key_writes_nothing(keyed: World, make_journal: Ma
     assert keyed.places() == []
 
 
-def test_another_key_is_refused(keyed: World, make_journal: MakeJournal):
+def test_another_key_is_refused(keyed: Sandbox, make_journal: MakeJournal):
     """It neither replaces the one that is there, nor writes beside it."""
     other = make_journal(key=_provider(chain.new_signing_key()))
     with pytest.raises(JournalError):
@@ -361,7 +361,7 @@ def test_another_key_is_refused(keyed: World, make_journal: MakeJournal):
     assert keyed.places() == []
 
 
-def test_the_key_is_not_introduced_a_second_time_after_a_cut(keyed: World):
+def test_the_key_is_not_introduced_a_second_time_after_a_cut(keyed: Sandbox):
     """Who takes away every trace of it must not have everything blessed that is there then."""
     with keyed.journal.writing() as db:
         db.execute(sa.delete(tables.checkpoints))

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.mysql.dialects import DIALECTS, MARIADB, MYSQL, Dialect
-from tests.mysql.houses import House, built
+from tests.mysql.harness import Harness, built
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from rotator.testing.mysql_like import MySqlLikeServer
+    from tests.servers.mysql_like import MySqlLikeServer
 
 
 @pytest.fixture(scope="session")
@@ -41,8 +41,8 @@ def server(request: pytest.FixtureRequest, dialect: Dialect) -> MySqlLikeServer:
 
 
 @pytest.fixture
-def house(server: MySqlLikeServer, dialect: Dialect, tmp_path: Path) -> Iterator[House]:
-    """Return a house on that server."""
+def harness(server: MySqlLikeServer, dialect: Dialect, tmp_path: Path) -> Iterator[Harness]:
+    """Return a harness on that server."""
     yield from built(server, dialect, tmp_path)
 
 

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Final
 import pymysql
 
 from rotations.mysql.passwords import is_hash_of, native_hash
-from rotator.testing.mariadb import PACKAGES, ScratchMariaDB
-from rotator.testing.mariadb import is_installed as has_mariadb
-from rotator.testing.mysql import REMEDY, ScratchMySQL
-from rotator.testing.mysql import installed as mysql_folder
+from tests.servers.mariadb import PACKAGES, ScratchMariaDB
+from tests.servers.mariadb import is_installed as has_mariadb
+from tests.servers.mysql import REMEDY, ScratchMySQL
+from tests.servers.mysql import installed as mysql_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rotator.api import Secret
-    from rotator.testing.mysql_like import MySqlLikeServer
+    from tests.servers.mysql_like import MySqlLikeServer
 
 _LOGS: Final = ("--general-log=1", "--general-log-file=general.log", "--log-bin=binlog")
 # Wrong, unknown, locked, expired: with these numbers a server refuses a login.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pymysql
 
 if TYPE_CHECKING:
-    from rotator.testing.mysql_like import MySqlLikeServer
+    from tests.servers.mysql_like import MySqlLikeServer
 
 # Of a row: whose it is, when and by whom it was made, and its password.
 _OF_THE_ROW: Final = frozenset(

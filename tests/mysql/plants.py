@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import pymysql
 
 if TYPE_CHECKING:
-    from rotator.testing.mysql_like import MySqlLikeServer
+    from tests.servers.mysql_like import MySqlLikeServer
 
 _DATABASE: Final = "planted"
 # The server's own functions that statements about accounts may well call.

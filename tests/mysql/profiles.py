@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from rotator.api import Finding, StepContext, Target
-    from rotator.testing.mysql_like import MySqlLikeServer
     from tests.mysql.dialects import Dialect
+    from tests.servers.mysql_like import MySqlLikeServer
 
 FIRST: Final = "There-before-us-1"
 _rotations = itertools.count(1)
@@ -34,7 +34,7 @@ _READY: set[int] = set()
 
 
 @dataclass(slots=True, kw_only=True)
-class Ground:
+class LoginFixture:
     """One application's account on a server, and the plugin to rotate it with, without an engine."""
 
     server: MySqlLikeServer
@@ -262,29 +262,31 @@ def try_one(server: MySqlLikeServer, seed: int, most: int = len(_CHAIN)) -> list
     """Rotate one account by every strategy, or some; return how it, or what it may do, has changed."""
     random, dialect = Random(seed), dialect_of(server)  # the same profile for the same seed
     certificates = _CERTIFICATES.get(server.port)
-    ground = Ground(server=server, dialect=dialect, name=f"p{seed}")
+    fixture = LoginFixture(server=server, dialect=dialect, name=f"p{seed}")
     tls = random.choice(("", "", "SSL", "X509", "SUBJECT '/CN=localhost'")) if certificates else ""
     target: dict[str, Any] = {}
     if tls and certificates:
         pair = (certificates / "server.crt", certificates / "server.key")
         target = {"sslmode": "require", "sslcert": pair[0], "sslkey": pair[1]}
-    current = ground.current
+    current = fixture.current
     found: list[str] = []
     try:
-        ground.run("CREATE USER {0} IDENTIFIED BY '{first}'", *drawn(random, dialect))
-        ground.run(
-            "CREATE USER {0} IDENTIFIED BY 'waiting'", *drawn(random, dialect), login=ground.other
+        fixture.run("CREATE USER {0} IDENTIFIED BY '{first}'", *drawn(random, dialect))
+        fixture.run(
+            "CREATE USER {0} IDENTIFIED BY 'waiting'",
+            *drawn(random, dialect),
+            login=fixture.other,
         )
-        ground.run(f"ALTER USER {{0}} REQUIRE {tls or 'NONE'}")
-        before = ground.profile(ground.name)
-        deeds = {} if tls else oracle.deeds(server, ground.name, FIRST)
+        fixture.run(f"ALTER USER {{0}} REQUIRE {tls or 'NONE'}")
+        before = fixture.profile(fixture.name)
+        deeds = {} if tls else oracle.deeds(server, fixture.name, FIRST)
         for strategy in _CHAIN if most == len(_CHAIN) else random.sample(_CHAIN, most):
-            current = ground.rotate(strategy, current, **target)
-            differ = oracle.differences(ground.profile(current.username), before)
+            current = fixture.rotate(strategy, current, **target)
+            differ = oracle.differences(fixture.profile(current.username), before)
             found += [f"{strategy}: {one}" for one in differ]
         # What is in memory, and what the next start reads.
         server.run("FLUSH PRIVILEGES")
-        differ = oracle.differences(ground.profile(current.username), before)
+        differ = oracle.differences(fixture.profile(current.username), before)
         found += [f"after FLUSH PRIVILEGES: {one}" for one in differ]
         if deeds:
             after = oracle.deeds(server, current.username, current.password.reveal())
@@ -296,7 +298,7 @@ def try_one(server: MySqlLikeServer, seed: int, most: int = len(_CHAIN)) -> list
     except (StepError, AssertionError) as error:
         found.append(f"{type(error).__name__}: {error}")
     finally:
-        ground.end()
+        fixture.end()
     return found
 
 

@@ -26,10 +26,10 @@ from rotator.api import (
 )
 from rotator.testing.certificates import make_certificates
 from rotator.testing.fakes import step_context
-from tests.house import FIRST, parts
+from tests.harness import FIRST, parts
 from tests.mysql.dialects import DIALECTS
-from tests.mysql.profiles import Ground
-from tests.mysql.test_rotating import House
+from tests.mysql.profiles import LoginFixture
+from tests.mysql.test_rotating import Harness
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -66,9 +66,9 @@ def german(request: pytest.FixtureRequest, certificates: Path) -> Iterator[Any]:
 
 
 @pytest.fixture
-def ground(german: Any) -> Iterator[Ground]:
+def fixture(german: Any) -> Iterator[LoginFixture]:
     dialect, server = german
-    made = Ground(server=server, dialect=dialect, name=f"cause{next(_numbers)}")
+    made = LoginFixture(server=server, dialect=dialect, name=f"cause{next(_numbers)}")
     yield made
     made.end()
 
@@ -159,108 +159,123 @@ def _target(row: Row, certificates: Path) -> dict[str, Any]:
     }
 
 
-def _make(ground: Ground, row: Row) -> Credential:
-    account = row.account.format(f"`{ground.name}`")
-    ground.server.run("DO 1", *(one.replace("{0}", account) for one in row.made))
-    return Credential(username=ground.name, password=Secret(row.given))
+def _make(fixture: LoginFixture, row: Row) -> Credential:
+    account = row.account.format(f"`{fixture.name}`")
+    fixture.server.run("DO 1", *(one.replace("{0}", account) for one in row.made))
+    return Credential(username=fixture.name, password=Secret(row.given))
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda one: f"{one.cause} {one.says[:12]}")
 def test_a_rejected_login_is_told_with_its_cause_and_remedy(
-    ground: Ground, certificates: Path, row: Row
+    fixture: LoginFixture, certificates: Path, row: Row
 ):
     """Servers answer most of these alike; the catalog tells them apart."""
-    if ground.dialect.product not in row.on:
-        pytest.skip(f"{ground.dialect.product} has no such thing")
-    credential = _make(ground, row)
-    rotation = ground.rotation("dual-password", **_target(row, certificates))
-    ctx = ground.context(credential)
+    if fixture.dialect.product not in row.on:
+        pytest.skip(f"{fixture.dialect.product} has no such thing")
+    credential = _make(fixture, row)
+    rotation = fixture.rotation("dual-password", **_target(row, certificates))
+    ctx = fixture.context(credential)
     assert rotation.probe(credential, ctx) is False
     found = rotation.rejection(credential, ctx)
     assert found is not None
     assert found.cause == row.cause
     assert row.says in found.text
     assert row.remedy in found.hint
-    ground.server.run(f"DROP USER IF EXISTS `{ground.name}`@'10.20.%'")
+    fixture.server.run(f"DROP USER IF EXISTS `{fixture.name}`@'10.20.%'")
 
 
 @pytest.mark.parametrize("cause", ["host", "tls", "expired", "locked"])
 def test_adopt_tells_the_cause_and_not_a_wrong_password(
-    ground: Ground, certificates: Path, tmp_path: Path, cause: str
+    fixture: LoginFixture, certificates: Path, tmp_path: Path, cause: str
 ):
     """It changes nothing, and its hint is the remedy."""
     row = next(one for one in ROWS if one.cause == cause)
-    credential = _make(ground, row)
-    house = House(
-        server=ground.server, dialect=ground.dialect, name=ground.name, **parts(tmp_path / "h")
+    credential = _make(fixture, row)
+    harness = Harness(
+        server=fixture.server,
+        dialect=fixture.dialect,
+        name=fixture.name,
+        **parts(tmp_path / "h"),
     )
     with pytest.raises(UsageError) as told:
-        house.engine.adopt(house.secret("dual-password"), first=credential)
+        harness.engine.adopt(harness.secret("dual-password"), first=credential)
     assert row.says in told.value.what
     assert row.remedy in told.value.hint
     assert "wrong" not in told.value.what
-    house.end()
-    ground.server.run(f"DROP USER IF EXISTS `{ground.name}`@'10.20.%'")
+    harness.end()
+    fixture.server.run(f"DROP USER IF EXISTS `{fixture.name}`@'10.20.%'")
 
 
-def test_what_is_served_and_rejected_is_told_with_its_cause(ground: Ground, tmp_path: Path):
+def test_what_is_served_and_rejected_is_told_with_its_cause(fixture: LoginFixture, tmp_path: Path):
     """By `verify`, in its record too."""
-    ground.run(MADE)
-    house = House(
-        server=ground.server, dialect=ground.dialect, name=ground.name, **parts(tmp_path / "h")
+    fixture.run(MADE)
+    harness = Harness(
+        server=fixture.server,
+        dialect=fixture.dialect,
+        name=fixture.name,
+        **parts(tmp_path / "h"),
     )
-    secret = house.secret("dual-password")
-    house.adopt(secret)
-    ground.run("ALTER USER {0} ACCOUNT LOCK")
-    health = house.engine.check(secret)
+    secret = harness.secret("dual-password")
+    harness.adopt(secret)
+    fixture.run("ALTER USER {0} ACCOUNT LOCK")
+    health = harness.engine.check(secret)
     assert (health.accepted, health.rejection.cause) == (False, "locked")
-    assert house.journal.events(secret.name)[-1].data["cause"] == "locked"
-    house.end()
+    assert harness.journal.events(secret.name)[-1].data["cause"] == "locked"
+    harness.end()
 
 
-def test_a_blocked_application_is_not_called_safe(ground: Ground, tmp_path: Path):
+def test_a_blocked_application_is_not_called_safe(fixture: LoginFixture, tmp_path: Path):
     """Somebody's wrong passwords have blocked it: whatever rotator did not touch, it does not log in."""
-    ground.run(MADE)
-    house = House(
-        server=ground.server, dialect=ground.dialect, name=ground.name, **parts(tmp_path / "h")
+    fixture.run(MADE)
+    harness = Harness(
+        server=fixture.server,
+        dialect=fixture.dialect,
+        name=fixture.name,
+        **parts(tmp_path / "h"),
     )
-    secret = house.secret("dual-password")
-    house.adopt(secret)
+    secret = harness.secret("dual-password")
+    harness.adopt(secret)
     limit = (
         "ALTER USER {0} FAILED_LOGIN_ATTEMPTS 3 PASSWORD_LOCK_TIME 1"
-        if ground.dialect.product == "MySQL"
+        if fixture.dialect.product == "MySQL"
         else "SET GLOBAL max_password_errors = 3"
     )
-    ground.run(limit)
+    fixture.run(limit)
     for _ in range(3):
         with pytest.raises(Exception):  # noqa: B017, PT011 # whichever the driver's is
-            ground.server.connect(ground.name, "wrong")
-    rotation, ctx = ground.rotation("dual-password"), ground.context(ground.current)
+            fixture.server.connect(fixture.name, "wrong")
+    rotation, ctx = (
+        fixture.rotation("dual-password"),
+        fixture.context(fixture.current),
+    )
     with pytest.raises(Denied, match="has blocked login") as told:
-        rotation.probe(house.serves(secret), ctx)
+        rotation.probe(harness.serves(secret), ctx)
     assert "NOT safe" in told.value.safety
-    assert ("ACCOUNT UNLOCK" if ground.dialect.product == "MySQL" else "FLUSH") in told.value.hint
-    if ground.dialect.product == "MySQL":
-        error = house.engine.rotate(secret).error
+    assert ("ACCOUNT UNLOCK" if fixture.dialect.product == "MySQL" else "FLUSH") in told.value.hint
+    if fixture.dialect.product == "MySQL":
+        error = harness.engine.rotate(secret).error
         assert error is not None
         assert "has blocked login" in error.what
         assert "is safe" not in error.safety
-    ground.run(*(() if ground.dialect.product == "MySQL" else UNBLOCKED))
-    house.end()
+    fixture.run(*(() if fixture.dialect.product == "MySQL" else UNBLOCKED))
+    harness.end()
 
 
-def test_an_account_that_counts_wrong_passwords_is_not_tried_with_one(ground: Ground):
+def test_an_account_that_counts_wrong_passwords_is_not_tried_with_one(fixture: LoginFixture):
     """The engine's negative control asks before."""
-    ground.run(MADE)
-    rotation, ctx = ground.rotation("dual-password"), ground.context(ground.current)
-    assert not rotation.may_lock(ground.name, ctx)
-    if ground.dialect.product == "MySQL":
-        ground.run("ALTER USER {0} FAILED_LOGIN_ATTEMPTS 1 PASSWORD_LOCK_TIME UNBOUNDED")
+    fixture.run(MADE)
+    rotation, ctx = (
+        fixture.rotation("dual-password"),
+        fixture.context(fixture.current),
+    )
+    assert not rotation.may_lock(fixture.name, ctx)
+    if fixture.dialect.product == "MySQL":
+        fixture.run("ALTER USER {0} FAILED_LOGIN_ATTEMPTS 1 PASSWORD_LOCK_TIME UNBOUNDED")
     else:
-        ground.run("SET GLOBAL max_password_errors = 9")
-    assert rotation.may_lock(ground.name, ctx)
-    if ground.dialect.product == "MariaDB":
-        ground.run("SET GLOBAL max_password_errors = DEFAULT")
+        fixture.run("SET GLOBAL max_password_errors = 9")
+    assert rotation.may_lock(fixture.name, ctx)
+    if fixture.dialect.product == "MariaDB":
+        fixture.run("SET GLOBAL max_password_errors = DEFAULT")
 
 
 # -- certificates ------------------------------------------------------------------------------
@@ -268,33 +283,35 @@ def test_an_account_that_counts_wrong_passwords_is_not_tried_with_one(ground: Gr
 
 @pytest.mark.parametrize("strategy", ["dual-password", "new-user"])
 def test_a_login_that_requires_a_certificate_is_rotated_with_one(
-    ground: Ground, certificates: Path, strategy: str
+    fixture: LoginFixture, certificates: Path, strategy: str
 ):
     """The admin shows it too; what replaces the login requires the same."""
-    ground.run(
+    fixture.run(
         f"{MADE} REQUIRE SUBJECT '/CN=localhost' AND ISSUER '/CN=rotator scratch CA'",
     )
-    before = ground.profile(ground.name)
-    new = ground.rotate(
+    before = fixture.profile(fixture.name)
+    new = fixture.rotate(
         strategy,
-        Credential(username=ground.name, password=Secret(FIRST)),
+        Credential(username=fixture.name, password=Secret(FIRST)),
         sslrootcert=certificates / "ca.crt",
         sslcert=certificates / "server.crt",
         sslkey=certificates / "server.key",
     )
-    assert ground.profile(new.username) == before
+    assert fixture.profile(new.username) == before
 
 
-def test_a_key_that_others_can_read_is_refused(ground: Ground, certificates: Path, tmp_path: Path):
+def test_a_key_that_others_can_read_is_refused(
+    fixture: LoginFixture, certificates: Path, tmp_path: Path
+):
     """As SSH refuses it."""
     key = tmp_path / "open.key"
     key.write_bytes((certificates / "server.key").read_bytes())
     key.chmod(0o644)
-    rotation = ground.rotation(
+    rotation = fixture.rotation(
         "dual-password", sslmode="require", sslcert=certificates / "server.crt", sslkey=key
     )
     with pytest.raises(Denied, match="can be read by others") as told:
-        rotation.probe(ground.current, ground.context(ground.current))
+        rotation.probe(fixture.current, fixture.context(fixture.current))
     assert told.value.hint == f"chmod 600 {key}"
 
 
@@ -310,12 +327,12 @@ def test_certificate_and_key_belong_together():
 
 
 def test_a_wrong_authority_and_a_wrong_name_are_told_apart(
-    ground: Ground, certificates: Path, tmp_path: Path
+    fixture: LoginFixture, certificates: Path, tmp_path: Path
 ):
     """They have different remedies."""
     (tmp_path / "other").mkdir()
     make_certificates(tmp_path / "other")
-    with _named(ground.server.port) as (host, port):
+    with _named(fixture.server.port) as (host, port):
         cases: list[tuple[dict[str, Any], str]] = [
             ({"sslrootcert": tmp_path / "other" / "ca.crt"}, "certificate authority"),
             (
@@ -324,9 +341,9 @@ def test_a_wrong_authority_and_a_wrong_name_are_told_apart(
             ),
         ]
         for options, remedy in cases:
-            rotation = ground.rotation("dual-password", sslmode="verify-full", **options)
+            rotation = fixture.rotation("dual-password", sslmode="verify-full", **options)
             with pytest.raises(Unavailable) as told:
-                rotation.probe(ground.current, ground.context(ground.current))
+                rotation.probe(fixture.current, fixture.context(fixture.current))
             assert remedy in told.value.hint
 
 
@@ -358,65 +375,74 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 # -- the server as a whole ---------------------------------------------------------------------
 
 
-def test_a_server_that_wants_tls_is_told_with_the_option_that_gives_it(ground: Ground):
+def test_a_server_that_wants_tls_is_told_with_the_option_that_gives_it(fixture: LoginFixture):
     """All secrets of the target wait; none is parked."""
-    ground.run("CREATE USER {0} IDENTIFIED BY '{first}'")
-    rotation, ctx = ground.rotation("dual-password"), ground.context(ground.current)
-    _ = rotation.may_lock(ground.name, ctx)
-    with ground.server.connect() as root, root.cursor() as cursor:
+    fixture.run("CREATE USER {0} IDENTIFIED BY '{first}'")
+    rotation, ctx = (
+        fixture.rotation("dual-password"),
+        fixture.context(fixture.current),
+    )
+    _ = rotation.may_lock(fixture.name, ctx)
+    with fixture.server.connect() as root, root.cursor() as cursor:
         cursor.execute("SET GLOBAL require_secure_transport = ON")
         try:
-            if ground.dialect.product == "MySQL":
+            if fixture.dialect.product == "MySQL":
                 with pytest.raises(Unavailable, match="TLS only") as told:
-                    rotation.probe(ground.current, ctx)
+                    rotation.probe(fixture.current, ctx)
                 assert "sslmode: require" in told.value.hint
                 return
             # MariaDB answers 1045: whoever is connected already can look why, who is not cannot.
-            assert not rotation.may_lock(ground.name, ctx)
-            assert not rotation.probe(ground.current, ctx)
-            found = rotation.rejection(ground.current, ctx)
+            assert not rotation.may_lock(fixture.name, ctx)
+            assert not rotation.probe(fixture.current, ctx)
+            found = rotation.rejection(fixture.current, ctx)
             assert (found.cause, "sslmode: require" in found.hint) == ("tls", True)
             with pytest.raises(Unavailable) as refused:
-                ground.rotation("dual-password").may_lock(ground.name, ctx)
+                fixture.rotation("dual-password").may_lock(fixture.name, ctx)
             assert "sslmode: require" in refused.value.hint
         finally:
             cursor.execute("SET GLOBAL require_secure_transport = OFF")
 
 
-def test_a_limit_of_the_account_proves_the_password(ground: Ground):
+def test_a_limit_of_the_account_proves_the_password(fixture: LoginFixture):
     """It is looked at after the password."""
-    ground.run(f"{MADE} WITH MAX_USER_CONNECTIONS 1")
-    rotation, ctx = ground.rotation("dual-password"), ground.context(ground.current)
-    credential = Credential(username=ground.name, password=Secret(FIRST))
-    with ground.server.connect(ground.name, FIRST):
+    fixture.run(f"{MADE} WITH MAX_USER_CONNECTIONS 1")
+    rotation, ctx = (
+        fixture.rotation("dual-password"),
+        fixture.context(fixture.current),
+    )
+    credential = Credential(username=fixture.name, password=Secret(FIRST))
+    with fixture.server.connect(fixture.name, FIRST):
         assert rotation.probe(credential, ctx)
         assert not rotation.probe(replace(credential, password=Secret("wrong")), ctx)
 
 
-def test_an_admin_that_is_rejected_makes_all_secrets_of_the_target_wait(ground: Ground):
+def test_an_admin_that_is_rejected_makes_all_secrets_of_the_target_wait(fixture: LoginFixture):
     """With where to look; nothing is parked."""
-    ground.run(MADE)
-    ground.admin = Credential(username="root", password=Secret("not-roots-password"))
-    rotation, ctx = ground.rotation("dual-password"), ground.context(ground.current)
+    fixture.run(MADE)
+    fixture.admin = Credential(username="root", password=Secret("not-roots-password"))
+    rotation, ctx = (
+        fixture.rotation("dual-password"),
+        fixture.context(fixture.current),
+    )
     with pytest.raises(Unavailable, match="rejects the admin login 'root'") as told:
-        rotation.create(ground.current, ctx)
+        rotation.create(fixture.current, ctx)
     assert "`admin` of target 't'" in told.value.hint
 
 
-def test_an_admin_without_create_user_is_told_with_the_grant(ground: Ground):
+def test_an_admin_without_create_user_is_told_with_the_grant(fixture: LoginFixture):
     """What every rotation needs; on MySQL by its name there."""
-    ground.run("CREATE USER {0} IDENTIFIED BY '{first}'", "GRANT SELECT ON mysql.* TO {0}")
-    ground.run(MADE, login=ground.other)
-    ground.admin = ground.current
-    victim = Credential(username=ground.other, password=Secret(FIRST))
-    rotation, ctx = ground.rotation("dual-password"), ground.context(victim)
+    fixture.run("CREATE USER {0} IDENTIFIED BY '{first}'", "GRANT SELECT ON mysql.* TO {0}")
+    fixture.run(MADE, login=fixture.other)
+    fixture.admin = fixture.current
+    victim = Credential(username=fixture.other, password=Secret(FIRST))
+    rotation, ctx = fixture.rotation("dual-password"), fixture.context(victim)
     new = rotation.propose(victim, ctx)
     with pytest.raises(Unavailable) as told:
         rotation.create(new, ctx)
-    ends = "CONNECTION_ADMIN" if ground.dialect.product == "MySQL" else "CONNECTION ADMIN"
+    ends = "CONNECTION_ADMIN" if fixture.dialect.product == "MySQL" else "CONNECTION ADMIN"
     assert (
         told.value.hint
-        == f"As root: GRANT CREATE USER, PROCESS, {ends} ON *.* TO `{ground.name}`@`%`;"
+        == f"As root: GRANT CREATE USER, PROCESS, {ends} ON *.* TO `{fixture.name}`@`%`;"
     )
 
 
@@ -425,27 +451,29 @@ def test_an_admin_without_create_user_is_told_with_the_grant(ground: Ground):
     [("read_only", "Name the primary"), ("transaction_read_only", "")],
 )
 def test_a_server_that_may_not_be_written_is_told_by_its_variables(
-    ground: Ground, variable: str, remedy: str
+    fixture: LoginFixture, variable: str, remedy: str
 ):
     """A default of read-only transactions is no obstacle: rotator's own are not."""
-    if ground.dialect.product == "MariaDB":
+    if fixture.dialect.product == "MariaDB":
         variable = variable.replace("transaction", "tx")
-    ground.run(MADE)
-    ground.run("CREATE USER {0} IDENTIFIED BY '{first}'", login=f"{ground.name}_admin")
-    ground.run("GRANT CREATE USER, PROCESS, SELECT ON *.* TO {0}", login=f"{ground.name}_admin")
-    ground.admin = Credential(username=f"{ground.name}_admin", password=Secret("There-before-us-1"))
-    current = Credential(username=ground.name, password=Secret(FIRST))
-    ground.run(f"SET GLOBAL {variable} = ON")
+    fixture.run(MADE)
+    fixture.run("CREATE USER {0} IDENTIFIED BY '{first}'", login=f"{fixture.name}_admin")
+    fixture.run("GRANT CREATE USER, PROCESS, SELECT ON *.* TO {0}", login=f"{fixture.name}_admin")
+    fixture.admin = Credential(
+        username=f"{fixture.name}_admin", password=Secret("There-before-us-1")
+    )
+    current = Credential(username=fixture.name, password=Secret(FIRST))
+    fixture.run(f"SET GLOBAL {variable} = ON")
     try:
         if not remedy:
-            ground.rotate("dual-password", current)
+            fixture.rotate("dual-password", current)
             return
-        rotation, ctx = ground.rotation("dual-password"), ground.context(current)
+        rotation, ctx = fixture.rotation("dual-password"), fixture.context(current)
         with pytest.raises(Unavailable) as told:
             rotation.create(rotation.propose(current, ctx), ctx)
         assert remedy in told.value.hint
     finally:
-        with ground.server.connect() as root:
+        with fixture.server.connect() as root:
             root.cursor().execute("SET SESSION TRANSACTION READ WRITE")
             root.cursor().execute(f"SET GLOBAL {variable} = OFF")
 

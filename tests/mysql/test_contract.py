@@ -9,26 +9,26 @@ import pytest
 from rotations.mysql.server import Connection
 from rotator.testing.crash import explore, scenarios
 from rotator.testing.rotation_suite import RotationSuite
-from tests.copying import CopiesRights
+from tests.copied_rights import CopiesRights
 from tests.mysql.dialects import MARIADB, MYSQL, Dialect
-from tests.mysql.worlds import STRATEGIES, effects, worlds
+from tests.mysql.sandboxes import STRATEGIES, effects, sandboxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rotator.testing.crash import World
-    from rotator.testing.mysql_like import MySqlLikeServer
+    from rotator.testing.crash import Sandbox
+    from tests.servers.mysql_like import MySqlLikeServer
 
 
 class _Contract(CopiesRights, RotationSuite):
     """All four strategies pass."""
 
     @pytest.fixture(params=STRATEGIES)
-    def make_world(
+    def make_sandbox(
         self, request: pytest.FixtureRequest, server: MySqlLikeServer
-    ) -> Iterator[Callable[[], World]]:
-        """Return what makes accounts of a world's own."""
-        with worlds(server, request.param) as make:
+    ) -> Iterator[Callable[[], Sandbox]]:
+        """Return what makes accounts of a sandbox's own."""
+        with sandboxes(server, request.param) as make:
             yield make
 
 
@@ -64,7 +64,7 @@ def test_it_survives_a_crash_at_every_statement(
     """Killed before and after each one it sends, it leaves no orphan and no outage."""
     statements = effects()
     monkeypatch.setattr(Connection, "run", statements.through(Connection.run))
-    with worlds(server, strategy, statements) as make:
+    with sandboxes(server, strategy, statements) as make:
         scenario = next(one for one in scenarios(make) if one.name == name)
         report = explore(scenario)
     assert not report.violations, str(report)

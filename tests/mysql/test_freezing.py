@@ -9,14 +9,14 @@ import pytest
 from rotations.mysql.server import Connection
 from rotator.testing.crash import explore_frozen, scenarios
 from rotator.testing.holding_proxy import HoldingProxy
-from tests.mysql.worlds import STRATEGIES, effects, worlds
+from tests.mysql.sandboxes import STRATEGIES, effects, sandboxes
 from tests.sampling import sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rotator.testing.crash import Effects
-    from rotator.testing.mysql_like import MySqlLikeServer
+    from tests.servers.mysql_like import MySqlLikeServer
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def _explore(
 ) -> None:
     with (
         HoldingProxy(server.host, server.port) as proxy,
-        worlds(server, strategy, statements, port=proxy.port) as make,
+        sandboxes(server, strategy, statements, port=proxy.port) as make,
     ):
 
         def hold(link: Connection) -> Callable[[], None]:

@@ -11,8 +11,8 @@ from rotator.testing.fakes import step_context
 from tests.mysql.dialects import MARIADB
 
 if TYPE_CHECKING:
-    from rotator.testing.mysql_like import MySqlLikeServer
     from tests.mysql.dialects import Dialect
+    from tests.servers.mysql_like import MySqlLikeServer
 
 
 def test_an_admin_with_the_printed_rights_can_rotate(server: MySqlLikeServer, dialect: Dialect):

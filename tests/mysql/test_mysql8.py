@@ -15,18 +15,18 @@ from rotations.mysql.options import TargetOptions
 from rotations.mysql.passwords import CACHING, NATIVE, caching_hash, is_hash_of, native_hash
 from rotations.mysql.server import Connection
 from rotator.api import Conflict, Credential, Denied, Secret
-from rotator.testing.crash import Effects, World, explore, scenarios
+from rotator.testing.crash import Effects, Sandbox, explore, scenarios
 from rotator.testing.fakes import SeededEntropy, step_context
 from rotator.testing.rotation_suite import RotationSuite
-from tests.mysql.standin import Kept, MySql
-from tests.mysql.worlds import STRATEGIES, effects, secret_options
+from tests.mysql.fake_mysql8 import Kept, MySql
+from tests.mysql.sandboxes import STRATEGIES, effects, secret_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rotator.api import Rotation, StepContext
 
-ADMIN = Credential(username="admin_of_worlds", password=Secret("an-admin-of-the-tests"))
+ADMIN = Credential(username="admin_of_sandboxes", password=Secret("an-admin-of-the-tests"))
 _numbers = itertools.count(1)
 
 
@@ -69,8 +69,8 @@ def _rotation(strategy: str, name: str = "app", admin: Credential = ADMIN) -> Ro
     return PLUGIN.target("t", TargetOptions(), lambda: admin).rotation(strategy, options)
 
 
-def _worlds(mysql: MySql, strategy: str, *tapped: Effects) -> Callable[[], World]:
-    def make() -> World:
+def _sandboxes(mysql: MySql, strategy: str, *tapped: Effects) -> Callable[[], Sandbox]:
+    def make() -> Sandbox:
         name = f"w{next(_numbers)}"
         mysql.accounts[f"{name}_like", "%"] = _kept()
         ours = lambda key: key[0].startswith(f"{name}_")  # noqa: E731 # used twice just below
@@ -94,7 +94,7 @@ def _worlds(mysql: MySql, strategy: str, *tapped: Effects) -> Callable[[], World
             for key in [key for key in mysql.accounts if ours(key)]:
                 del mysql.accounts[key]
 
-        world = World.of(
+        sandbox = Sandbox.of(
             PLUGIN,
             strategy,
             secret_options=secret_options(strategy, name),
@@ -108,9 +108,9 @@ def _worlds(mysql: MySql, strategy: str, *tapped: Effects) -> Callable[[], World
             tapped=tapped,
             secret=name,
         )
-        world.open_session, world.close_sessions = open_session, close_sessions
-        world.foreign = foreign
-        return world
+        sandbox.open_session, sandbox.close_sessions = open_session, close_sessions
+        sandbox.foreign = foreign
+        return sandbox
 
     return make
 
@@ -131,9 +131,9 @@ class TestContract(RotationSuite):
     sample = 16
 
     @pytest.fixture(params=STRATEGIES)
-    def make_world(self, request: pytest.FixtureRequest, mysql: MySql) -> Callable[[], World]:
-        """Return what makes accounts of a world's own."""
-        return _worlds(mysql, request.param)
+    def make_sandbox(self, request: pytest.FixtureRequest, mysql: MySql) -> Callable[[], Sandbox]:
+        """Return what makes accounts of a sandbox's own."""
+        return _sandboxes(mysql, request.param)
 
 
 @pytest.mark.slow
@@ -145,7 +145,7 @@ def test_it_survives_a_crash_at_every_statement(
     """Killed before and after each one it sends, it leaves no orphan and no outage."""
     statements = effects()
     monkeypatch.setattr(Connection, "run", statements.through(Connection.run))
-    make = _worlds(mysql, strategy, statements)
+    make = _sandboxes(mysql, strategy, statements)
     scenario = next(one for one in scenarios(make) if one.name == name)
     report = explore(scenario)
     assert not report.violations, str(report)

@@ -11,76 +11,78 @@ import pytest
 from rotator.api import Conflict, Credential, Secret, StepError, Unavailable
 from rotator.core.model import Outcome
 from rotator.testing.fakes import step_context
-from tests.house import FIRST
+from tests.harness import FIRST
 from tests.mysql.dialects import MARIADB, MYSQL, Dialect, is_let_in
-from tests.mysql.worlds import STRATEGIES
+from tests.mysql.sandboxes import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
     from rotator.api import Rotation, StepContext
-    from rotator.testing.mysql_like import MySqlLikeServer
-    from tests.mysql.houses import House
+    from tests.mysql.harness import Harness
+    from tests.servers.mysql_like import MySqlLikeServer
 
 IN_PLACE: Final = ("dual-password", "single-user")
 
 
-def _current(house: House) -> Credential:
-    return Credential(username=house.name, password=Secret(FIRST))
+def _current(harness: Harness) -> Credential:
+    return Credential(username=harness.name, password=Secret(FIRST))
 
 
-def _ctx(house: House) -> StepContext:
-    return step_context(current=_current(house), secret=house.name, adopted=frozenset({house.name}))
+def _ctx(harness: Harness) -> StepContext:
+    return step_context(
+        current=_current(harness), secret=harness.name, adopted=frozenset({harness.name})
+    )
 
 
-def _refused(house: House, rotation: Rotation, match: str) -> StepError:
+def _refused(harness: Harness, rotation: Rotation, match: str) -> StepError:
     """Create, which is refused; withdraw. Neither writes anything."""
-    before = house.dialect.rows(house.server, house.name)
-    new = rotation.propose(_current(house), _ctx(house))
+    before = harness.dialect.rows(harness.server, harness.name)
+    new = rotation.propose(_current(harness), _ctx(harness))
     with pytest.raises(StepError, match=match) as refused:
-        rotation.create(new, _ctx(house))
-    rotation.withdraw(new, _ctx(house))
-    assert house.dialect.rows(house.server, house.name) == before
+        rotation.create(new, _ctx(harness))
+    rotation.withdraw(new, _ctx(harness))
+    assert harness.dialect.rows(harness.server, harness.name) == before
     return refused.value
 
 
 @pytest.mark.parametrize("strategy", IN_PLACE)
-def test_a_password_that_was_set_by_hand_survives_the_undo(house: House, strategy: str):
+def test_a_password_that_was_set_by_hand_survives_the_undo(harness: Harness, strategy: str):
     """Whoever mended an incident is not thrown out: create wrote nothing, so withdraw does not."""
-    rotation = house.secret(strategy).rotation
-    new = rotation.propose(_current(house), _ctx(house))
-    house.server.run(f"ALTER USER {house.name}@'%' IDENTIFIED BY 'by-hand-now'")
+    rotation = harness.secret(strategy).rotation
+    new = rotation.propose(_current(harness), _ctx(harness))
+    harness.server.run(f"ALTER USER {harness.name}@'%' IDENTIFIED BY 'by-hand-now'")
     if strategy == "dual-password":
         with pytest.raises(Conflict):
-            rotation.create(new, _ctx(house))
-    rotation.withdraw(new, _ctx(house))
-    assert is_let_in(house.server, house.name, "by-hand-now")
+            rotation.create(new, _ctx(harness))
+    rotation.withdraw(new, _ctx(harness))
+    assert is_let_in(harness.server, harness.name, "by-hand-now")
 
 
-def _second(house: House) -> None:
-    if house.dialect is MYSQL:
-        house.server.run(
-            f"ALTER USER {house.name}@'%' IDENTIFIED BY 'by-hand' RETAIN CURRENT PASSWORD"
+def _second(harness: Harness) -> None:
+    if harness.dialect is MYSQL:
+        harness.server.run(
+            f"ALTER USER {harness.name}@'%' IDENTIFIED BY 'by-hand' RETAIN CURRENT PASSWORD"
         )
         return
-    house.server.run(
-        f"ALTER USER {house.name}@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('by-hand')"
+    harness.server.run(
+        f"ALTER USER {harness.name}@'%' IDENTIFIED VIA mysql_native_password USING PASSWORD('by-hand')"
         f" OR mysql_native_password USING PASSWORD('{FIRST}')"
     )
 
 
 @pytest.mark.parametrize("strategy", IN_PLACE)
-def test_a_second_password_that_is_in_use_is_seen_before_create(house: House, strategy: str):
+def test_a_second_password_that_is_in_use_is_seen_before_create(harness: Harness, strategy: str):
     """It is not ended, and doctor and plan name it too."""
-    _second(house)
-    secret = house.secret(strategy)
-    error = _refused(house, secret.rotation, "beside the current one")
-    assert house.name in error.hint
-    assert is_let_in(house.server, house.name, "by-hand")
-    assert is_let_in(house.server, house.name, FIRST)
+    _second(harness)
+    secret = harness.secret(strategy)
+    error = _refused(harness, secret.rotation, "beside the current one")
+    assert harness.name in error.hint
+    assert is_let_in(harness.server, harness.name, "by-hand")
+    assert is_let_in(harness.server, harness.name, FIRST)
     with pytest.raises(StepError, match="beside the current one"):
-        secret.rotation.explain(_current(house), _ctx(house))  # type: ignore[attr-defined]
-    found = secret.rotation.examine(_current(house), _ctx(house))  # type: ignore[attr-defined]
+        secret.rotation.explain(_current(harness), _ctx(harness))  # type: ignore[attr-defined]
+    found = secret.rotation.examine(_current(harness), _ctx(harness))  # type: ignore[attr-defined]
     assert "beside the current one" in str(found)
 
 
@@ -100,34 +102,34 @@ def _global(server: MySqlLikeServer, name: str, value: object) -> Generator[None
 @pytest.mark.parametrize("limit", ["MAX_USER_CONNECTIONS 2", "MAX_CONNECTIONS_PER_HOUR 2"])
 @pytest.mark.parametrize("strategy", IN_PLACE)
 def test_a_limit_of_connections_that_is_used_up_proves_the_password(
-    house: House, strategy: str, limit: str
+    harness: Harness, strategy: str, limit: str
 ):
     """The server asks for the password first. The rotation ends; nobody waits for a pool to shrink."""
-    secret = house.secret(strategy)
-    house.adopt(secret)
+    secret = harness.secret(strategy)
+    harness.adopt(secret)
     with ExitStack() as pool:
-        house.server.run("FLUSH USER_RESOURCES", f"ALTER USER {house.name}@'%' WITH {limit}")
+        harness.server.run("FLUSH USER_RESOURCES", f"ALTER USER {harness.name}@'%' WITH {limit}")
         for _ in range(2):
-            pool.callback(house.server.connect(house.name, FIRST).close)
-        result = house.engine.rotate(secret)
+            pool.callback(harness.server.connect(harness.name, FIRST).close)
+        result = harness.engine.rotate(secret)
         assert (result.outcome, result.error) == (Outcome.DONE, None)
         assert result.old_refused is True
-    house.server.run("FLUSH USER_RESOURCES")
-    served = house.serves(secret)
-    house.server.run(
-        f"ALTER USER {house.name}@'%' WITH MAX_USER_CONNECTIONS 0 MAX_CONNECTIONS_PER_HOUR 0"
+    harness.server.run("FLUSH USER_RESOURCES")
+    served = harness.serves(secret)
+    harness.server.run(
+        f"ALTER USER {harness.name}@'%' WITH MAX_USER_CONNECTIONS 0 MAX_CONNECTIONS_PER_HOUR 0"
     )
-    assert is_let_in(house.server, served.username, served.password.reveal())
+    assert is_let_in(harness.server, served.username, served.password.reveal())
 
 
-def test_a_probe_that_fails_already_is_found_before_the_password_changes(house: House):
+def test_a_probe_that_fails_already_is_found_before_the_password_changes(harness: Harness):
     """single-user: what cannot be proven is not changed."""
-    secret = house.secret("single-user")
-    house.server.run(f"REVOKE reader FROM {house.name}@'%'")
-    house.server.run(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {house.name}@'%'")
-    error = _refused(house, secret.rotation, "could not be proven")
+    secret = harness.secret("single-user")
+    harness.server.run(f"REVOKE reader FROM {harness.name}@'%'")
+    harness.server.run(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {harness.name}@'%'")
+    error = _refused(harness, secret.rotation, "could not be proven")
     assert "safe" in str(error.safety)
-    assert is_let_in(house.server, house.name, FIRST)
+    assert is_let_in(harness.server, harness.name, FIRST)
 
 
 # -- what a login may not do to itself --------------------------------------------------------------
@@ -151,38 +153,38 @@ class TestOwnPasswordOnMySQL:
         ],
     )
     def test_a_password_history_is_refused_since_there_is_no_way_back(
-        self, house: House, account: str, setting: Any
+        self, harness: Harness, account: str, setting: Any
     ):
         """The undo sets the password of before, which the history forbids."""
-        house.server.run(f"ALTER USER {house.name}@'%' {account}")
-        secret = house.secret("single-user", admin=_current(house))
+        harness.server.run(f"ALTER USER {harness.name}@'%' {account}")
+        secret = harness.secret("single-user", admin=_current(harness))
         with ExitStack() as stack:
             if setting:
-                stack.enter_context(_global(house.server, *setting))
-            error = _refused(house, secret.rotation, "may not return")
+                stack.enter_context(_global(harness.server, *setting))
+            error = _refused(harness, secret.rotation, "may not return")
             assert "PASSWORD HISTORY 0" in error.hint
-        assert is_let_in(house.server, house.name, FIRST)
+        assert is_let_in(harness.server, harness.name, FIRST)
 
-    def test_a_change_that_was_cut_off_is_undone_by_the_new_password(self, house: House):
+    def test_a_change_that_was_cut_off_is_undone_by_the_new_password(self, harness: Harness):
         """Another process has no session left: the admin's password is the one that was replaced."""
         first, second = (
-            house.secret("single-user", admin=_current(house)).rotation for _ in range(2)
+            harness.secret("single-user", admin=_current(harness)).rotation for _ in range(2)
         )
-        new = first.propose(_current(house), _ctx(house))
-        first.create(new, _ctx(house))
-        second.create(new, _ctx(house))
-        assert is_let_in(house.server, house.name, new.password.reveal())
-        second.withdraw(new, _ctx(house))
-        assert is_let_in(house.server, house.name, FIRST)
-        assert not is_let_in(house.server, house.name, new.password.reveal())
+        new = first.propose(_current(harness), _ctx(harness))
+        first.create(new, _ctx(harness))
+        second.create(new, _ctx(harness))
+        assert is_let_in(harness.server, harness.name, new.password.reveal())
+        second.withdraw(new, _ctx(harness))
+        assert is_let_in(harness.server, harness.name, FIRST)
+        assert not is_let_in(harness.server, harness.name, new.password.reveal())
 
-    def test_nothing_is_undone_where_the_change_was_refused(self, house: House):
+    def test_nothing_is_undone_where_the_change_was_refused(self, harness: Harness):
         """validate_password or a second password: the served one works all the time."""
-        rotation = house.secret("single-user", admin=_current(house)).rotation
-        new = rotation.propose(_current(house), _ctx(house))
-        before = house.dialect.rows(house.server, house.name)
-        rotation.withdraw(new, _ctx(house))
-        assert house.dialect.rows(house.server, house.name) == before
+        rotation = harness.secret("single-user", admin=_current(harness)).rotation
+        new = rotation.propose(_current(harness), _ctx(harness))
+        before = harness.dialect.rows(harness.server, harness.name)
+        rotation.withdraw(new, _ctx(harness))
+        assert harness.dialect.rows(harness.server, harness.name) == before
 
 
 class TestPasswordValidationOnMariaDB:
@@ -195,20 +197,20 @@ class TestPasswordValidationOnMariaDB:
 
     @pytest.mark.parametrize("plugin", ["simple_password_check", "password_reuse_check"])
     @pytest.mark.parametrize("strategy", STRATEGIES)
-    def test_it_is_named_with_its_cure(self, house: House, strategy: str, plugin: str):
+    def test_it_is_named_with_its_cure(self, harness: Harness, strategy: str, plugin: str):
         """The whole target waits: each of its rotations would fail."""
         try:
-            house.server.run(f"INSTALL SONAME '{plugin}'")
+            harness.server.run(f"INSTALL SONAME '{plugin}'")
         except pymysql.OperationalError:
             pytest.skip(f"no plugin {plugin}: it is in Debian's package mariadb-server")
         try:
-            rotation = house.secret(strategy).rotation
-            error = _refused(house, rotation, plugin)
+            rotation = harness.secret(strategy).rotation
+            error = _refused(harness, rotation, plugin)
             assert isinstance(error, Unavailable)
             assert "SET GLOBAL strict_password_validation = OFF" in error.hint
-            with _global(house.server, "strict_password_validation", 0):
-                secret = house.secret(strategy)
-                house.adopt(secret)
-                assert house.engine.rotate(secret).outcome is Outcome.DONE
+            with _global(harness.server, "strict_password_validation", 0):
+                secret = harness.secret(strategy)
+                harness.adopt(secret)
+                assert harness.engine.rotate(secret).outcome is Outcome.DONE
         finally:
-            house.server.run(f"UNINSTALL SONAME '{plugin}'")
+            harness.server.run(f"UNINSTALL SONAME '{plugin}'")

@@ -18,15 +18,15 @@ from rotations.mysql.passwords import (
 from rotator.api import Credential, Secret, StepError
 from rotator.core.model import Outcome
 from rotator.testing.fakes import SeededEntropy, step_context
-from tests.house import FIRST
+from tests.harness import FIRST
 from tests.mysql.dialects import MYSQL, Dialect, is_let_in
-from tests.mysql.worlds import STRATEGIES
+from tests.mysql.sandboxes import STRATEGIES
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from rotator.testing.mysql_like import MySqlLikeServer
-    from tests.mysql.houses import House
+    from tests.mysql.harness import Harness
+    from tests.servers.mysql_like import MySqlLikeServer
 
 _FORMAT: Final = "caching_sha2_password_storage_format"
 _ENFORCE: Final = "caching_sha2_password_enforce_storage_format"
@@ -52,93 +52,95 @@ def _stores(server: MySqlLikeServer, form: str, enforce: str = "OFF") -> Generat
         )
 
 
-def _kept(house: House, login: str) -> str:
+def _kept(harness: Harness, login: str) -> str:
     return str(
-        house.server.run(f"SELECT authentication_string FROM mysql.user WHERE User = '{login}'")[0][
+        harness.server.run(f"SELECT authentication_string FROM mysql.user WHERE User = '{login}'")[
             0
-        ]
+        ][0]
     )
 
 
 @pytest.mark.parametrize("form", [SHA256_CRYPT, PBKDF2])
 @pytest.mark.parametrize("password", ["plain", "naïve ☃ \U0001d4b3", "x" * 70])
-def test_our_hash_logs_in_and_the_servers_hash_is_known(house: House, form: str, password: str):
+def test_our_hash_logs_in_and_the_servers_hash_is_known(harness: Harness, form: str, password: str):
     """Whoever made it."""
-    login, secret = f"{house.name}_h", Secret(password)
+    login, secret = f"{harness.name}_h", Secret(password)
     made = caching_hash(secret, SeededEntropy(), form=form, rounds=10_000)
     kept = made.replace("\\", "\\\\").replace("'", "\\'")
-    house.server.run(f"CREATE USER {login}@'%' IDENTIFIED WITH caching_sha2_password AS '{kept}'")
-    assert is_let_in(house.server, login, password)
+    harness.server.run(f"CREATE USER {login}@'%' IDENTIFIED WITH caching_sha2_password AS '{kept}'")
+    assert is_let_in(harness.server, login, password)
     name = {SHA256_CRYPT: "CRYPT5", PBKDF2: "PBKDF2_SHA512"}[form]
-    with _stores(house.server, name):
-        house.server.run(f"ALTER USER {login}@'%' IDENTIFIED BY '{password}'")
-    assert _kept(house, login).startswith(f"${form}$")
-    assert is_hash_of(_kept(house, login), secret)
-    assert not is_hash_of(_kept(house, login), Secret("another"))
+    with _stores(harness.server, name):
+        harness.server.run(f"ALTER USER {login}@'%' IDENTIFIED BY '{password}'")
+    assert _kept(harness, login).startswith(f"${form}$")
+    assert is_hash_of(_kept(harness, login), secret)
+    assert not is_hash_of(_kept(harness, login), Secret("another"))
 
 
 @pytest.mark.parametrize("enforce", ["OFF", "ON"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_rotation_keeps_the_servers_format_and_rounds(house: House, strategy: str, enforce: str):
+def test_a_rotation_keeps_the_servers_format_and_rounds(
+    harness: Harness, strategy: str, enforce: str
+):
     """An admin raised the rounds; the CIS benchmark asks for PBKDF2_SHA512 and its enforcement."""
     made = caching_hash(Secret(FIRST), SeededEntropy(), form=PBKDF2, rounds=30_000)
-    house.server.run(
-        f"ALTER USER {house.name}@'%' IDENTIFIED WITH caching_sha2_password AS '{made}'"
+    harness.server.run(
+        f"ALTER USER {harness.name}@'%' IDENTIFIED WITH caching_sha2_password AS '{made}'"
     )
-    secret = house.secret(strategy)
-    house.adopt(secret)
-    with _stores(house.server, "PBKDF2_SHA512", enforce):
+    secret = harness.secret(strategy)
+    harness.adopt(secret)
+    with _stores(harness.server, "PBKDF2_SHA512", enforce):
         for _ in range(2):
-            result = house.engine.rotate(secret)
+            result = harness.engine.rotate(secret)
             assert result.outcome is Outcome.DONE, result.error
-            served = house.serves(secret)
-            assert is_let_in(house.server, served.username, served.password.reveal())
-            assert _kept(house, served.username).startswith(f"${PBKDF2}$")
-            assert rounds_of(_kept(house, served.username)) >= 30_000
+            served = harness.serves(secret)
+            assert is_let_in(harness.server, served.username, served.password.reveal())
+            assert _kept(harness, served.username).startswith(f"${PBKDF2}$")
+            assert rounds_of(_kept(harness, served.username)) >= 30_000
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_hash_of_an_unknown_format_is_refused_and_left_alone(house: House, strategy: str):
+def test_a_hash_of_an_unknown_format_is_refused_and_left_alone(harness: Harness, strategy: str):
     """It is not known whether it lets a password in: that is not 'wrong'."""
     kept = f"$C$00A${'s' * 20}{'d' * 43}"
-    house.server.run(
-        f"UPDATE mysql.user SET authentication_string = '{kept}' WHERE User = '{house.name}'"
+    harness.server.run(
+        f"UPDATE mysql.user SET authentication_string = '{kept}' WHERE User = '{harness.name}'"
         # Without FLUSH PRIVILEGES: a server drops at once what it does not know itself.
     )
     assert not is_known(kept)
-    rotation = house.secret(strategy).rotation
-    current = Credential(username=house.name, password=Secret(FIRST))
-    ctx = step_context(current=current, secret=house.name, adopted=frozenset({house.name}))
+    rotation = harness.secret(strategy).rotation
+    current = Credential(username=harness.name, password=Secret(FIRST))
+    ctx = step_context(current=current, secret=harness.name, adopted=frozenset({harness.name}))
     new = rotation.propose(current, ctx)
     with pytest.raises(StepError, match="format"):
         rotation.create(new, ctx)
     rotation.withdraw(new, ctx)
-    assert _kept(house, house.name) == kept
-    assert list(house.dialect.accounts(house.server, house.name)) == [house.name]
+    assert _kept(harness, harness.name) == kept
+    assert list(harness.dialect.accounts(harness.server, harness.name)) == [harness.name]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("plugin", ["sha256_password", "mysql_native_password", "auth_socket"])
 def test_a_login_by_another_plugin_is_refused_before_anything_is_sent(
-    house: House, strategy: str, plugin: str
+    harness: Harness, strategy: str, plugin: str
 ):
     """By a plugin that we cannot hash for, or that this server has not. Nothing is published, nothing parks late."""
     kept = "*94BDCEBE19083CE2A1F959FD02F964C7AF4CFC29" if "native" in plugin else ""
-    house.server.run(
-        f"ALTER USER {house.name}@'%' IDENTIFIED WITH sha256_password BY '{FIRST}'",
+    harness.server.run(
+        f"ALTER USER {harness.name}@'%' IDENTIFIED WITH sha256_password BY '{FIRST}'",
         f"UPDATE mysql.user SET plugin = '{plugin}', authentication_string ="
         f" IF('{plugin}' = 'sha256_password', authentication_string, '{kept}')"
-        f" WHERE User = '{house.name}'",
+        f" WHERE User = '{harness.name}'",
         "FLUSH PRIVILEGES",
     )
-    before = house.dialect.rows(house.server, house.name)
-    rotation = house.secret(strategy).rotation
-    current = Credential(username=house.name, password=Secret(FIRST))
-    ctx = step_context(current=current, secret=house.name, adopted=frozenset({house.name}))
+    before = harness.dialect.rows(harness.server, harness.name)
+    rotation = harness.secret(strategy).rotation
+    current = Credential(username=harness.name, password=Secret(FIRST))
+    ctx = step_context(current=current, secret=harness.name, adopted=frozenset({harness.name}))
     new = rotation.propose(current, ctx)
     with pytest.raises(StepError, match=plugin) as refused:
         rotation.create(new, ctx)
     assert "caching_sha2_password" in refused.value.hint
     assert "NOT safe" not in str(refused.value.safety)
     rotation.withdraw(new, ctx)
-    assert house.dialect.rows(house.server, house.name) == before
+    assert harness.dialect.rows(harness.server, harness.name) == before

@@ -13,13 +13,13 @@ import pytest
 from rotations.mysql.profile import KINDS
 from rotator.api import Credential, Denied, Refused, Severity
 from tests.mysql.oracle import differences
-from tests.mysql.profiles import Ground, try_one
+from tests.mysql.profiles import LoginFixture, try_one
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rotator.testing.mysql_like import MySqlLikeServer
     from tests.mysql.dialects import Dialect
+    from tests.servers.mysql_like import MySqlLikeServer
 
 _numbers = itertools.count(1)
 BOTH = ("MariaDB", "MySQL")
@@ -203,8 +203,8 @@ ELSEWHERE = {"TLS requirement"}
 
 
 @pytest.fixture
-def ground(server: MySqlLikeServer, dialect: Dialect) -> Iterator[Ground]:
-    made = Ground(server=server, dialect=dialect, name=f"prof{next(_numbers)}")
+def fixture(server: MySqlLikeServer, dialect: Dialect) -> Iterator[LoginFixture]:
+    made = LoginFixture(server=server, dialect=dialect, name=f"prof{next(_numbers)}")
     made.run("CREATE USER {0} IDENTIFIED BY '{first}'")
     yield made
     made.end()
@@ -219,30 +219,30 @@ def test_every_kind_has_a_row():
 
 @pytest.mark.parametrize("strategy", ["new-user", "alternating-users"])
 @pytest.mark.parametrize("row", ROWS, ids=lambda one: one.kind)
-def test_the_next_login_is_what_the_one_before_is(ground: Ground, row: Row, strategy: str):
+def test_the_next_login_is_what_the_one_before_is(fixture: LoginFixture, row: Row, strategy: str):
     """Twice in a row, also where the waiting login was something else; after FLUSH PRIVILEGES too."""
-    if ground.dialect.product not in row.on:
-        pytest.skip(f"{ground.dialect.product} has no such thing")
-    ground.run(*row.has)
+    if fixture.dialect.product not in row.on:
+        pytest.skip(f"{fixture.dialect.product} has no such thing")
+    fixture.run(*row.has)
     if strategy == "alternating-users":
-        ground.run("CREATE USER {0} IDENTIFIED BY 'waiting'", *row.other, login=ground.other)
-    before = ground.profile(ground.name)
-    served = ground.current
+        fixture.run("CREATE USER {0} IDENTIFIED BY 'waiting'", *row.other, login=fixture.other)
+    before = fixture.profile(fixture.name)
+    served = fixture.current
     for _ in range(2):
-        served = ground.rotate(strategy, served)
-        assert differences(ground.profile(served.username), before) == []
-        ground.server.run("FLUSH PRIVILEGES")
-        assert differences(ground.profile(served.username), before) == []
+        served = fixture.rotate(strategy, served)
+        assert differences(fixture.profile(served.username), before) == []
+        fixture.server.run("FLUSH PRIVILEGES")
+        assert differences(fixture.profile(served.username), before) == []
 
 
 # -- what depends on an account ----------------------------------------------------------------
 
 
-def _minimal(ground: Ground, *more: str) -> None:
+def _minimal(fixture: LoginFixture, *more: str) -> None:
     """Let the plugin's admin be one with the rights that the documentation asks for, and more."""
-    name = f"{ground.name}_admin"
-    ends = "CONNECTION_ADMIN" if ground.dialect.product == "MySQL" else "CONNECTION ADMIN"
-    ground.run(
+    name = f"{fixture.name}_admin"
+    ends = "CONNECTION_ADMIN" if fixture.dialect.product == "MySQL" else "CONNECTION ADMIN"
+    fixture.run(
         "CREATE USER {0} IDENTIFIED BY '{first}'",
         f"GRANT CREATE USER, PROCESS, {ends} ON *.* TO {{0}}",
         "GRANT SELECT ON mysql.* TO {0}",
@@ -250,7 +250,7 @@ def _minimal(ground: Ground, *more: str) -> None:
         *more,
         login=name,
     )
-    ground.admin = Credential(username=name, password=ground.current.password)
+    fixture.admin = Credential(username=name, password=fixture.current.password)
 
 
 SEES = {
@@ -259,20 +259,20 @@ SEES = {
 }
 
 
-def test_a_login_whose_objects_the_admin_cannot_see_stays_locked(ground: Ground):
+def test_a_login_whose_objects_the_admin_cannot_see_stays_locked(fixture: LoginFixture):
     """A view in a schema where the admin has nothing would break, and only its users would notice."""
-    _minimal(ground)
-    schema = f"{ground.name}_private"
-    ground.run(
+    _minimal(fixture)
+    schema = f"{fixture.name}_private"
+    fixture.run(
         f"CREATE DATABASE {schema}",
         f"CREATE DEFINER={{0}} VIEW {schema}.v AS SELECT count(*) FROM store.orders",
         "GRANT SELECT ON store.* TO {0}",
     )
-    _ = ground.rotate("new-user", ground.current)
-    assert ground.dialect.accounts(ground.server, ground.name)[ground.name] is True
-    assert "kept" in str(ground.log.lines)
-    assert ground.server.run(f"SELECT * FROM {schema}.v")
-    warnings = [one for one in ground.examined("new-user") if one.severity is Severity.WARNING]
+    _ = fixture.rotate("new-user", fixture.current)
+    assert fixture.dialect.accounts(fixture.server, fixture.name)[fixture.name] is True
+    assert "kept" in str(fixture.log.lines)
+    assert fixture.server.run(f"SELECT * FROM {schema}.v")
+    warnings = [one for one in fixture.examined("new-user") if one.severity is Severity.WARNING]
     assert any("SHOW VIEW, TRIGGER, EVENT ON *.* TO" in one.remedy for one in warnings), warnings
 
 
@@ -286,31 +286,33 @@ def test_a_login_whose_objects_the_admin_cannot_see_stays_locked(ground: Ground)
         "",
     ],
 )
-def test_an_admin_who_sees_all_objects_keeps_those_only_that_define_some(ground: Ground, what: str):
+def test_an_admin_who_sees_all_objects_keeps_those_only_that_define_some(
+    fixture: LoginFixture, what: str
+):
     """With the rights that the documentation names, in a schema where it has nothing else."""
-    _minimal(ground, SEES[ground.dialect.product])
-    schema = f"{ground.name}_private"
+    _minimal(fixture, SEES[fixture.dialect.product])
+    schema = f"{fixture.name}_private"
     made = (what.replace("{schema}", schema),) if what else ()
-    ground.run(f"CREATE DATABASE {schema}", f"CREATE TABLE {schema}.x (i int)", *made)
-    _ = ground.rotate("new-user", ground.current)
-    kept = ground.dialect.accounts(ground.server, ground.name)
-    assert kept.get(ground.name) is (True if what else None)
-    assert not [one for one in ground.examined("new-user") if "does not see" in one.message]
+    fixture.run(f"CREATE DATABASE {schema}", f"CREATE TABLE {schema}.x (i int)", *made)
+    _ = fixture.rotate("new-user", fixture.current)
+    kept = fixture.dialect.accounts(fixture.server, fixture.name)
+    assert kept.get(fixture.name) is (True if what else None)
+    assert not [one for one in fixture.examined("new-user") if "does not see" in one.message]
 
 
 @pytest.mark.parametrize(
     "what", ["GRANT {0} TO bystander@'%'", "GRANT PROXY ON {0} TO bystander@'%'"]
 )
-def test_a_login_that_was_granted_to_others_stays_locked(ground: Ground, what: str):
+def test_a_login_that_was_granted_to_others_stays_locked(fixture: LoginFixture, what: str):
     """As a role, or to act as: they keep what they have."""
-    if what.startswith("GRANT {0}") and ground.dialect.product == "MariaDB":
+    if what.startswith("GRANT {0}") and fixture.dialect.product == "MariaDB":
         pytest.skip("MariaDB grants roles only")
-    ground.run("GRANT SELECT ON store.* TO {0}", what)
-    before = ground.profile("bystander")
-    _ = ground.rotate("new-user", ground.current)
-    assert differences(ground.profile("bystander"), before) == []
-    assert ground.dialect.accounts(ground.server, ground.name)[ground.name] is True
-    ground.server.run("DROP USER bystander@'%'", "CREATE USER bystander@'%'")
+    fixture.run("GRANT SELECT ON store.* TO {0}", what)
+    before = fixture.profile("bystander")
+    _ = fixture.rotate("new-user", fixture.current)
+    assert differences(fixture.profile("bystander"), before) == []
+    assert fixture.dialect.accounts(fixture.server, fixture.name)[fixture.name] is True
+    fixture.server.run("DROP USER bystander@'%'", "CREATE USER bystander@'%'")
 
 
 # -- what cannot be carried --------------------------------------------------------------------
@@ -383,48 +385,51 @@ REFUSALS = (
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=lambda one: one.name)
 def test_what_cannot_be_carried_is_refused_everywhere_and_nothing_is_sent(
-    ground: Ground, refusal: Refusal
+    fixture: LoginFixture, refusal: Refusal
 ):
     """By `create` before its first statement, by `plan`, and by `doctor`, with one text and one remedy."""
-    if ground.dialect.product not in refusal.on:
-        pytest.skip(f"{ground.dialect.product} has no such thing")
-    ground.run(*refusal.has)
-    ground.server.run("DO 1", *(one.replace("{name}", ground.name) for one in refusal.other))
+    if fixture.dialect.product not in refusal.on:
+        pytest.skip(f"{fixture.dialect.product} has no such thing")
+    fixture.run(*refusal.has)
+    fixture.server.run("DO 1", *(one.replace("{name}", fixture.name) for one in refusal.other))
     if refusal.minimal:
-        _minimal(ground)
-    rows = ground.dialect.rows(ground.server, ground.name)
-    rotation, ctx = ground.rotation(refusal.strategy), ground.context(ground.current)
+        _minimal(fixture)
+    rows = fixture.dialect.rows(fixture.server, fixture.name)
+    rotation, ctx = (
+        fixture.rotation(refusal.strategy),
+        fixture.context(fixture.current),
+    )
     with pytest.raises(Denied, match=re.escape(refusal.says)) as planned:
-        rotation.explain(ground.current, ctx)
-    new = rotation.propose(ground.current, ctx)
+        rotation.explain(fixture.current, ctx)
+    new = rotation.propose(fixture.current, ctx)
     with pytest.raises(Denied) as created:
         rotation.create(new, ctx)
     assert (created.value.what, created.value.hint) == (planned.value.what, planned.value.hint)
     assert refusal.remedy in created.value.hint
-    assert ground.dialect.rows(ground.server, ground.name) == rows
-    errors = [one for one in ground.examined(refusal.strategy) if one.severity is Severity.ERROR]
+    assert fixture.dialect.rows(fixture.server, fixture.name) == rows
+    errors = [one for one in fixture.examined(refusal.strategy) if one.severity is Severity.ERROR]
     assert any(refusal.says in one.message and refusal.remedy in one.remedy for one in errors)
-    ground.server.run(f"DROP USER IF EXISTS `{ground.other}`@'10.%'")
+    fixture.server.run(f"DROP USER IF EXISTS `{fixture.other}`@'10.%'")
 
 
-def test_a_long_prefix_is_told_by_doctor(ground: Ground):
+def test_a_long_prefix_is_told_by_doctor(fixture: LoginFixture):
     """MySQL's names are shorter than MariaDB's."""
-    if ground.dialect.product == "MariaDB":
+    if fixture.dialect.product == "MariaDB":
         pytest.skip("MariaDB takes 80 characters")
-    rotation = ground.rotation("new-user", prefix="p" * 21)
-    found = rotation.examine(ground.current, ground.context(ground.current))
+    rotation = fixture.rotation("new-user", prefix="p" * 21)
+    found = rotation.examine(fixture.current, fixture.context(fixture.current))
     assert any("MySQL takes 32" in one.message for one in found)
 
 
 @pytest.mark.parametrize(
     "more", ["GRANT FILE ON *.* TO {0}", "ALTER USER {0} WITH MAX_USER_CONNECTIONS 3"]
 )
-def test_verify_fails_on_what_is_too_much(ground: Ground, more: str):
+def test_verify_fails_on_what_is_too_much(fixture: LoginFixture, more: str):
     """As it does on what is missing: before publish."""
-    rotation, ctx = ground.rotation("new-user"), ground.context(ground.current)
-    new = rotation.propose(ground.current, ctx)
+    rotation, ctx = fixture.rotation("new-user"), fixture.context(fixture.current)
+    new = rotation.propose(fixture.current, ctx)
     rotation.create(new, ctx)
-    ground.run(more, login=new.username)
+    fixture.run(more, login=new.username)
     with pytest.raises(Refused, match="too much"):
         rotation.verify(new, ctx)
 

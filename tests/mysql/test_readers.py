@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rotator.api import Rotation, StepContext
-    from rotator.testing.mysql_like import MySqlLikeServer
+    from tests.servers.mysql_like import MySqlLikeServer
 
 _OLD = Credential(username="app", password=Secret("the-old-password"))
 _NEW = Credential(username="app", password=Secret("the-new-password"))

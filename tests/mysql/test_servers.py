@@ -13,7 +13,7 @@ from rotations.mysql.server import Server
 from rotator.api import Credential, Denied, Secret, Transient, Unavailable, UsageError
 from rotator.testing.certificates import make_certificates
 from rotator.testing.fakes import step_context
-from rotator.testing.mariadb import PACKAGES, ScratchMariaDB, is_installed
+from tests.servers.mariadb import PACKAGES, ScratchMariaDB, is_installed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""A house around the plugin: the real engine, journal and backend over a real PostgreSQL."""
+"""A harness around the plugin: the real engine, journal and backend over a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rotator.api import Credential, Secret
 from rotator.core.model import Policy
 from rotator.engine import ManagedSecret
 from rotator.testing.postgres import ScratchPostgres
-from tests.house import QUICK, AnyHouse, parts
+from tests.harness import QUICK, AnyHarness, parts
 
 _numbers = itertools.count(1)
 
 
 @dataclass(slots=True, kw_only=True)
-class House(AnyHouse):
+class Harness(AnyHarness):
     """One database with a group role and a table of its own, and everything to rotate with."""
 
     server: ScratchPostgres
@@ -39,7 +39,7 @@ class House(AnyHouse):
         target: dict[str, Any] | None = None,
         **options: Any,
     ) -> ManagedSecret:
-        """Return a secret of this house; `options` are the plugin's."""
+        """Return a secret of this harness; `options` are the plugin's."""
         name = name or strategy
         given = {"host": self.server.host, "port": self.server.port, "dbname": self.dbname}
         who = admin or Credential(
@@ -78,7 +78,7 @@ class House(AnyHouse):
 
 
 @pytest.fixture
-def house(postgres: ScratchPostgres, tmp_path: Path) -> Iterator[House]:
+def harness(postgres: ScratchPostgres, tmp_path: Path) -> Iterator[Harness]:
     number = next(_numbers)
     dbname, group = f"shop_{number}", f"owner_{number}"
     with postgres.connect() as admin:
@@ -88,6 +88,8 @@ def house(postgres: ScratchPostgres, tmp_path: Path) -> Iterator[House]:
         admin.execute("CREATE TABLE orders (id int)")
         admin.execute(f"ALTER TABLE orders OWNER TO {group}")
         admin.execute(f"GRANT CREATE ON SCHEMA public TO {group}")
-    made = House(server=postgres, dbname=dbname, group=group, name=group, **parts(tmp_path / group))
+    made = Harness(
+        server=postgres, dbname=dbname, group=group, name=group, **parts(tmp_path / group)
+    )
     yield made
     made.end()

@@ -14,7 +14,7 @@ import psycopg
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    Link = psycopg.Connection[tuple[Any, ...]]
+    BoundedConnection = psycopg.Connection[tuple[Any, ...]]
 
 Facts = dict[str, Any]
 _MEMBERSHIP_OPTIONS: Final = 160_000
@@ -79,7 +79,7 @@ FROM pg_proc f, aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) e WH
 
 
 def as_application(
-    connect: Callable[[str], Link], databases: Iterable[str], roles: list[str]
+    connect: Callable[[str], BoundedConnection], databases: Iterable[str], roles: list[str]
 ) -> Facts:
     """Return what the session of a login sees and may do in each database."""
     facts: Facts = {}
@@ -98,7 +98,7 @@ def as_application(
     return facts
 
 
-def by_catalog(admin: Link, login: str) -> Facts:
+def by_catalog(admin: BoundedConnection, login: str) -> Facts:
     """Return what only an admin sees: the hash's kind, an operator's comment."""
     (row,) = admin.execute(
         "SELECT rolpassword, shobj_description(oid, 'pg_authid') FROM pg_authid WHERE rolname = %s",
@@ -121,7 +121,7 @@ def by_catalog(admin: Link, login: str) -> Facts:
     return {"hash": kind, "comment": comment, "settings": kept}
 
 
-def of_bystanders(admin: Link, database: str, names: Iterable[str]) -> Facts:
+def of_bystanders(admin: BoundedConnection, database: str, names: Iterable[str]) -> Facts:
     """Return the privileges of others: what nobody may take from them, or give to them."""
     facts: Facts = {}
     for name in names:
@@ -139,12 +139,14 @@ def unlike(before: Facts, after: Facts) -> list[str]:
     ]
 
 
-def _privileges(link: Link, database: str, who: str, values: dict[str, str] | None = None) -> Facts:
+def _privileges(
+    link: BoundedConnection, database: str, who: str, values: dict[str, str] | None = None
+) -> Facts:
     rows = link.execute(_PRIVILEGES.format(who=who).encode(), values)
     return {f"{database} {kind} {name} {right}": may for kind, name, right, may in rows}
 
 
-def _tried(link: Link) -> Facts:
+def _tried(link: BoundedConnection) -> Facts:
     """Return how many rows it sees, and what becomes of what it makes; nothing is kept."""
     facts: Facts = {}
     tables = link.execute(

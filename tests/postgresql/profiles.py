@@ -14,7 +14,7 @@ import psycopg
 from rotator.api import RotatorError
 from rotator.testing.postgres import ScratchPostgres
 from tests.postgresql import oracle
-from tests.postgresql.turns import FIRST, Turns
+from tests.postgresql.bare_rotations import FIRST, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator

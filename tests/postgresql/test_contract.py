@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rotator.testing.rotation_suite import RotationSuite
-from tests.copying import CopiesRights
-from tests.postgresql.worlds import STRATEGIES, worlds
+from tests.copied_rights import CopiesRights
+from tests.postgresql.sandboxes import STRATEGIES, sandboxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rotator.testing.crash import World
+    from rotator.testing.crash import Sandbox
     from rotator.testing.postgres import ScratchPostgres
 
 
@@ -24,9 +24,9 @@ class TestContract(CopiesRights, RotationSuite):
     sample = 10
 
     @pytest.fixture(params=STRATEGIES)
-    def make_world(
+    def make_sandbox(
         self, request: pytest.FixtureRequest, postgres: ScratchPostgres
-    ) -> Iterator[Callable[[], World]]:
-        """Return what makes roles of a world's own."""
-        with worlds(postgres, request.param) as make:
+    ) -> Iterator[Callable[[], Sandbox]]:
+        """Return what makes roles of a sandbox's own."""
+        with sandboxes(postgres, request.param) as make:
             yield make

@@ -14,7 +14,7 @@ import pytest
 
 from rotator.testing.crash import explore_frozen, scenarios
 from rotator.testing.holding_proxy import HoldingProxy
-from tests.postgresql.worlds import STRATEGIES, effects, worlds
+from tests.postgresql.sandboxes import STRATEGIES, effects, sandboxes
 from tests.sampling import sampled_pairs
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _explore(
 ) -> None:
     with (
         _HOLDS[how](server) as (port, hold),
-        worlds(server, strategy, statements, port=port) as make,
+        sandboxes(server, strategy, statements, port=port) as make,
     ):
         scenario = next(one for one in scenarios(make) if one.name == name)
         report = explore_frozen(scenario, statements, hold, sample=sample)

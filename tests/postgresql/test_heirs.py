@@ -11,7 +11,7 @@ import pytest
 
 from rotator.api import Denied, InUse
 from rotator.testing.postgres import ScratchPostgres
-from tests.postgresql.turns import FIRST, Turns
+from tests.postgresql.bare_rotations import FIRST, Turns
 
 # Both kinds of hash log in by it.
 _HBA = ("host all all 127.0.0.1/32 md5",)

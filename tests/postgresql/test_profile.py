@@ -15,7 +15,7 @@ import pytest
 from rotator.api import Credential, Denied, RotatorError, Secret, Severity
 from rotator.testing.postgres import ScratchPostgres
 from tests.postgresql import profiles
-from tests.postgresql.turns import FIRST, Turns
+from tests.postgresql.bare_rotations import FIRST, Turns
 from tests.sampling import sampled, sampled_pairs
 
 _OLDER = Path("/usr/lib/postgresql/15/bin")
@@ -96,7 +96,7 @@ OVERLAPPING = [
 ]
 ALL = [*OVERLAPPING, "single-user"]
 
-# A kind: how it is set up ({n} the house, {a} the login, {db} its database), what is asked as the
+# A kind: how it is set up ({n} the harness, {a} the login, {db} its database), what is asked as the
 # application before and after, and where it is set up.
 OBSERVED = {
     "settings of the role": (

@@ -11,7 +11,7 @@ from rotations.postgresql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Denied, Secret
 from rotator.core.model import Outcome
 from rotator.testing.postgres import ScratchPostgres
-from tests.postgresql.conftest import House
+from tests.postgresql.conftest import Harness
 
 DEBIAN = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
 needs_debian = pytest.mark.skipif(
@@ -19,7 +19,7 @@ needs_debian = pytest.mark.skipif(
 )
 
 
-def test_a_server_that_asks_for_no_password_proves_nothing(house: House):
+def test_a_server_that_asks_for_no_password_proves_nothing(harness: Harness):
     """`trust` in pg_hba.conf: the rotation stops before any effect and says why."""
     trusting = [
         "local all all trust",
@@ -29,17 +29,17 @@ def test_a_server_that_asks_for_no_password_proves_nothing(house: House):
     with ScratchPostgres(hba=trusting) as server:
         with server.connect() as admin:
             admin.execute("CREATE ROLE app LOGIN PASSWORD 'x'")
-        secret = house.secret(
+        secret = harness.secret(
             target={"port": server.port, "dbname": "postgres"},
             admin=Credential(username="postgres", password=Secret(server.superuser_password)),
             group="app",
         )
         with pytest.raises(Denied, match="wrong password") as caught:
-            house.engine.adopt(
+            harness.engine.adopt(
                 secret, first=Credential(username="app", password=Secret("anything-at-all"))
             )
         assert "pg_hba.conf" in str(caught.value)
-        assert house.backend.current(secret.path) is None
+        assert harness.backend.current(secret.path) is None
         with server.connect() as admin:
             roles = admin.execute(
                 "SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_'"
@@ -89,13 +89,13 @@ def test_a_remote_host_is_verified_unless_it_says_otherwise():
 
 @needs_debian
 @pytest.mark.parametrize("strategy", ["new-user", "alternating-users", "single-user"])
-def test_an_older_server_rotates_as_well(house: House, strategy: str):
+def test_an_older_server_rotates_as_well(harness: Harness, strategy: str):
     """PostgreSQL 15, where CREATEROLE still means more."""
     with ScratchPostgres(binaries=DEBIAN) as server:
         with server.connect() as superuser:
             superuser.execute("CREATE ROLE app NOLOGIN")
             superuser.execute("CREATE ROLE adm LOGIN CREATEROLE PASSWORD 'admin-password'")
-        secret = house.secret(
+        secret = harness.secret(
             strategy,
             target={"port": server.port, "dbname": "postgres"},
             admin=Credential(username="adm", password=Secret("admin-password")),
@@ -104,5 +104,5 @@ def test_an_older_server_rotates_as_well(house: House, strategy: str):
             username="s",
         )
         for _ in range(3):
-            result = house.engine.rotate(secret)
+            result = harness.engine.rotate(secret)
             assert (result.outcome, result.error) == (Outcome.DONE, None)

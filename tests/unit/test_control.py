@@ -47,7 +47,7 @@ class _Locking:
         return getattr(self._inner, name)
 
 
-def _world(strategy: str, *, locks: bool) -> tuple[Engine, ManagedSecret, _Locking]:
+def _sandbox(strategy: str, *, locks: bool) -> tuple[Engine, ManagedSecret, _Locking]:
     clock, backend = ManualClock(), FakeBackend()
     target = FakeTarget(stored=backend.holds)
     rotation = _Locking(fake_rotation(strategy, target), target, locks=locks)
@@ -75,7 +75,7 @@ def _world(strategy: str, *, locks: bool) -> tuple[Engine, ManagedSecret, _Locki
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_an_account_that_could_lock_is_never_sent_a_wrong_password(strategy: str):
     """By adopt, check and whole rotations; and the answer says what was not tried, and why."""
-    engine, secret, rotation = _world(strategy, locks=True)
+    engine, secret, rotation = _sandbox(strategy, locks=True)
     engine.rotate(secret)
     engine.adopt(secret)
     engine.check(secret)
@@ -89,7 +89,7 @@ def test_an_account_that_could_lock_is_never_sent_a_wrong_password(strategy: str
 @pytest.mark.parametrize("strategy", ["dual-password", "single-user"])
 def test_the_old_password_is_tried_once_after_a_revoke(strategy: str):
     """On the account that goes on: no second wrong password is sent there."""
-    engine, secret, rotation = _world(strategy, locks=False)
+    engine, secret, rotation = _sandbox(strategy, locks=False)
     engine.rotate(secret)
     engine.rotate(secret)
     rotation.wrong.clear()
@@ -100,7 +100,7 @@ def test_the_old_password_is_tried_once_after_a_revoke(strategy: str):
 
 def test_a_call_does_not_wait_for_a_host_that_is_away():
     """Whatever its patience and however short the waits: the rotation stays open, tried once."""
-    engine, secret, rotation = _world("new-user", locks=False)
+    engine, secret, rotation = _sandbox("new-user", locks=False)
     engine.rotate(secret)
     tries: list[str] = []
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.testing.crash import World, fake_world
+from rotator.testing.crash import Sandbox, fake_sandbox
 from rotator.testing.fake_rotations import STRATEGIES
 from rotator.testing.rotation_suite import RotationSuite
 
@@ -22,6 +22,6 @@ class TestContract(RotationSuite):
     sample = 40
 
     @pytest.fixture(params=STRATEGIES)
-    def make_world(self, request: pytest.FixtureRequest) -> Callable[[], World]:
+    def make_sandbox(self, request: pytest.FixtureRequest) -> Callable[[], Sandbox]:
         """Return a server in memory."""
-        return partial(fake_world, request.param)
+        return partial(fake_sandbox, request.param)

@@ -8,40 +8,40 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.core.daemon_settings import Duty, Topic
+from rotator.core.daemon_settings import DaemonSettings, Topic
 from rotator.core.errors import Denied, NotDue, Transient
 from rotator.core.model import Credential, Kind, Policy, Version
 from rotator.core.secret import Secret
 from rotator.dispatch.worker import topic_of
 from rotator.engine import Engine, ManagedSecret
 from rotator.testing.crash import (
+    Sandbox,
     Scenario,
-    World,
+    delegated_sandbox,
+    delegated_scenarios,
     explore,
     explore_failures,
     explore_outages,
     explore_takeovers,
-    led_scenarios,
-    led_world,
 )
-from rotator.testing.delegated_suite import LedSuite
-from rotator.testing.fake_engine import FakeEngine, FakeFollowed
+from rotator.testing.delegated_suite import DelegatedSuite
+from rotator.testing.fake_engine import FakeDelegatedRotation, FakeEngine
 from rotator.testing.fakes import ListLog, SeededEntropy
-from tests.dispatch.worlds import Entry, Place
+from tests.dispatch.sandboxes import Entry, Place
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DAY = timedelta(days=1)
-_SCENARIOS = [one.name for one in led_scenarios(led_world)]
+_SCENARIOS = [one.name for one in delegated_scenarios(delegated_sandbox)]
 
 
-class TestFake(LedSuite):
+class TestFake(DelegatedSuite):
     """The fake keeps the contract that the suite holds plugins to."""
 
     @pytest.fixture
-    def make_world(self) -> Callable[[], World]:
-        return led_world
+    def make_sandbox(self) -> Callable[[], Sandbox]:
+        return delegated_sandbox
 
 
 class _Unseen(FakeEngine):
@@ -58,7 +58,7 @@ class _Unseen(FakeEngine):
 
 def test_the_harness_takes_no_text_for_a_password_that_it_was_not_shown():
     """An empty one is in every text."""
-    found = led_scenarios(lambda: led_world(_Unseen()))
+    found = delegated_scenarios(lambda: delegated_sandbox(_Unseen()))
     report = explore_failures(next(one for one in found if one.name == "request"))
     assert not report.violations, str(report)
 
@@ -66,7 +66,7 @@ def test_the_harness_takes_no_text_for_a_password_that_it_was_not_shown():
 @pytest.mark.parametrize("name", _SCENARIOS)
 def test_it_ends_whatever_happens_on_the_way(name: str):
     """Killed, failing, cut off and overtaken at every point, and between the system's two effects."""
-    scenario = next(one for one in led_scenarios(led_world) if one.name == name)
+    scenario = next(one for one in delegated_scenarios(delegated_sandbox) if one.name == name)
     for look in (explore, explore_failures, explore_outages, explore_takeovers):
         report = look(scenario)
         assert not report.violations, str(report)
@@ -76,7 +76,7 @@ def test_it_ends_whatever_happens_on_the_way(name: str):
 @pytest.mark.parametrize("name", _SCENARIOS)
 def test_it_ends_whatever_happens_twice(name: str):
     """A second death at every point of each recovery."""
-    scenario = next(one for one in led_scenarios(led_world) if one.name == name)
+    scenario = next(one for one in delegated_scenarios(delegated_sandbox) if one.name == name)
     report = explore(scenario, double=True)
     assert not report.violations, str(report)
 
@@ -93,37 +93,37 @@ def _forgets(engine: FakeEngine) -> FakeEngine:
 def test_the_harness_finds_a_backend_that_rotates_twice_for_one_request():
     """Not looking at `expect` is the mistake that is easily made."""
 
-    def make() -> World:
-        world = led_world()
-        assert isinstance(world.backend, FakeEngine)
-        _forgets(world.backend)
-        return world
+    def make() -> Sandbox:
+        sandbox = delegated_sandbox()
+        assert isinstance(sandbox.backend, FakeEngine)
+        _forgets(sandbox.backend)
+        return sandbox
 
-    scenario: Scenario = next(one for one in led_scenarios(make) if one.name == "request")
+    scenario: Scenario = next(one for one in delegated_scenarios(make) if one.name == "request")
     assert "rotations were made for one request" in str(explore(scenario))
 
 
 # -- one engine ------------------------------------------------------------------------------------
 
 
-def _engine(world: World) -> Engine:
+def _engine(sandbox: Sandbox) -> Engine:
     return Engine(
-        journal=world.journal,
-        clock=world.clock,
+        journal=sandbox.journal,
+        clock=sandbox.clock,
         entropy=SeededEntropy(),
         log=ListLog(),
         holder=lambda: "test",
     )
 
 
-def _secret(world: World, policy: Policy) -> ManagedSecret:
+def _secret(sandbox: Sandbox, policy: Policy) -> ManagedSecret:
     return ManagedSecret(
-        name=world.secret,
-        path=world.path,
+        name=sandbox.secret,
+        path=sandbox.path,
         backend_name="engine",
-        backend=world.backend,
+        backend=sandbox.backend,
         target_name="engine",
-        rotation=world.rotation(),
+        rotation=sandbox.rotation(),
         plugin="fake",
         strategy="static-role",
         policy=policy,
@@ -132,49 +132,49 @@ def _secret(world: World, policy: Policy) -> ManagedSecret:
 
 def test_who_comes_second_finds_it_done():
     """Two daemons find it due: the look under the lease leaves one rotation."""
-    world = led_world()
-    engine, secret = _engine(world), _secret(world, Policy(every=_DAY))
+    sandbox = delegated_sandbox()
+    engine, secret = _engine(sandbox), _secret(sandbox, Policy(every=_DAY))
     engine.adopt(secret)
-    world.clock.advance(2 * _DAY)
+    sandbox.clock.advance(2 * _DAY)
     assert engine.rotate(secret, only_if_due=True).old_refused is True
     with pytest.raises(NotDue):
         engine.rotate(secret, only_if_due=True)
-    assert world.rotations is not None
-    assert world.rotations() == 1
+    assert sandbox.rotations is not None
+    assert sandbox.rotations() == 1
 
 
 def test_what_was_rotated_by_itself_is_not_rotated_again_when_due():
     """It is written down, and its own age decides when it is due next."""
-    world = led_world()
-    engine, secret = _engine(world), _secret(world, Policy(every=_DAY))
+    sandbox = delegated_sandbox()
+    engine, secret = _engine(sandbox), _secret(sandbox, Policy(every=_DAY))
     engine.adopt(secret)
-    world.clock.advance(2 * _DAY)
-    assert world.rotate_by_itself is not None
-    world.rotate_by_itself()
+    sandbox.clock.advance(2 * _DAY)
+    assert sandbox.rotate_by_itself is not None
+    sandbox.rotate_by_itself()
     with pytest.raises(NotDue, match="rotated by itself"):
         engine.rotate(secret, only_if_due=True)
-    assert world.rotations is not None
-    assert world.rotations() == 1
-    record = world.journal.secret(world.secret)
+    assert sandbox.rotations is not None
+    assert sandbox.rotations() == 1
+    record = sandbox.journal.secret(sandbox.secret)
     assert record is not None
-    assert record.next_due == world.clock.now() + _DAY
+    assert record.next_due == sandbox.clock.now() + _DAY
 
 
 def test_an_old_credential_that_still_gets_in_is_an_alarm():
     """It was rotated and written down; that it lives on is what a person must hear of."""
-    world = led_world()
-    fake = world.backend
+    sandbox = delegated_sandbox()
+    fake = sandbox.backend
     assert isinstance(fake, FakeEngine)
 
-    class Trusting(FakeFollowed):
+    class Trusting(FakeDelegatedRotation):
         def probe(self, credential, ctx):
             return credential.password.reveal().startswith("password-")
 
-    secret = replace(_secret(world, Policy()), rotation=Trusting(fake))
+    secret = replace(_secret(sandbox, Policy()), rotation=Trusting(fake))
     with pytest.raises(Denied, match="still accepted") as told:
-        _engine(world).rotate(secret)
+        _engine(sandbox).rotate(secret)
     assert "The application is safe" in told.value.safety
-    followed = world.journal.events(world.secret)[-1]
+    followed = sandbox.journal.events(sandbox.secret)[-1]
     assert (followed.kind, followed.data["old_refused"]) == (Kind.FOLLOWED, False)
 
 
@@ -182,11 +182,11 @@ def test_an_old_credential_that_still_gets_in_is_an_alarm():
 
 
 class Kept(Place):
-    """A daemon's world in which another system keeps and rotates the secrets."""
+    """A daemon's sandbox in which another system keeps and rotates the secrets."""
 
     def secret(self, name: str) -> ManagedSecret:
         made = Place.secret(self, name)
-        return replace(made, backend=engines[name], rotation=FakeFollowed(engines[name]))
+        return replace(made, backend=engines[name], rotation=FakeDelegatedRotation(engines[name]))
 
 
 engines: dict[str, FakeEngine] = {}
@@ -196,7 +196,7 @@ engines: dict[str, FakeEngine] = {}
 def place() -> Kept:
     engines["app"] = FakeEngine()
     policy = Policy(every=30 * _DAY, attempts=2, cycles=2)
-    place = Kept(entries={"app": Entry(policy=policy)}, duty=Duty(verify_every=_DAY))
+    place = Kept(entries={"app": Entry(policy=policy)}, duty=DaemonSettings(verify_every=_DAY))
     place.engine.adopt(place.secret("app"))
     return place
 

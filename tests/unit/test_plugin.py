@@ -20,9 +20,9 @@ from rotator.api import (
     TriesLogins,
     UsageError,
 )
-from rotator.testing import World
+from rotator.testing import Sandbox
 from rotator.testing.fakes import step_context
-from rotator.testing.rotation_suite import Place, RotationSuite
+from rotator.testing.rotation_suite import RotationHarness, RotationSuite
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,8 +175,8 @@ def test_a_target_without_one_does_not_say_that_it_could():
 )
 def test_a_declaration_that_is_not_true_fails_the_suite(declared: StrategyInfo):
     """Too little, too much, or the other way round."""
-    world = World.of(_plugin(), "two")
-    RotationSuite().test_it_is_what_its_plugin_declares(Place(world))
-    world.declared = declared
+    sandbox = Sandbox.of(_plugin(), "two")
+    RotationSuite().test_it_is_what_its_plugin_declares(RotationHarness(sandbox))
+    sandbox.declared = declared
     with pytest.raises(AssertionError):
-        RotationSuite().test_it_is_what_its_plugin_declares(Place(world))
+        RotationSuite().test_it_is_what_its_plugin_declares(RotationHarness(sandbox))

@@ -11,7 +11,7 @@ import pytest
 
 import rotator.testing
 from rotator.api import Credential, Plugin, Secret, UsageError
-from rotator.testing import RotationSuite, World, assert_survives_crashes
+from rotator.testing import RotationSuite, Sandbox, assert_survives_crashes
 from rotator.testing.crash.points import Point, When
 from rotator.testing.crash.trials import deaths, drawn, failures
 from rotator.testing.fake_backend import FakeBackend
@@ -41,16 +41,16 @@ def test_everything_comes_from_one_place_and_only_when_it_is_asked_for():
         _ = rotator.testing.Wrold
 
 
-def test_a_suite_without_a_world_says_what_to_write(tmp_path: Path):
+def test_a_suite_without_a_sandbox_says_what_to_write(tmp_path: Path):
     """The class by its name, and the lines that it lacks."""
 
     class TestMine(RotationSuite):
         pass
 
     with pytest.raises(pytest.fail.Exception, match="TestMine does not say how") as failed:
-        TestMine().new_world(tmp_path)
-    assert "def new_world(self, folder):" in str(failed.value)
-    assert "fixture `make_world`" in str(failed.value)
+        TestMine().new_sandbox(tmp_path)
+    assert "def new_sandbox(self, folder):" in str(failed.value)
+    assert "fixture `make_sandbox`" in str(failed.value)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ class _Forgetting(_Fresh):
         return
 
 
-def _world(kind: type) -> World:
+def _sandbox(kind: type) -> Sandbox:
     backend = FakeBackend()
     target = FakeTarget(stored=backend.holds)
     plugin = Plugin(
@@ -135,7 +135,7 @@ def _world(kind: type) -> World:
         strategies={"new-user": kind},
         connect=lambda _name, _options, _admin: _Shared(target),
     )
-    return World.of(
+    return Sandbox.of(
         plugin,
         "new-user",
         backend=backend,
@@ -147,25 +147,25 @@ def _world(kind: type) -> World:
 def test_a_sample_of_crashes_finds_what_is_wrong_at_a_plugins_own_calls():
     """With the seed's own words, so that it can be run again."""
     with pytest.raises(AssertionError, match="P3: orphan logins"):
-        assert_survives_crashes(lambda: _world(_Forgetting), sample=60)
+        assert_survives_crashes(lambda: _sandbox(_Forgetting), sample=60)
 
 
 def test_whatever_the_harness_opens_it_closes():
-    """Thousands of worlds over a real server would leave none of its connections free."""
+    """Thousands of sandboxes over a real server would leave none of its connections free."""
     _Shared.opened = _Shared.closed = 0
-    assert assert_survives_crashes(lambda: _world(_Fresh), sample=20) < 60
+    assert assert_survives_crashes(lambda: _sandbox(_Fresh), sample=20) < 60
     assert _Shared.opened == _Shared.closed > 100
 
 
-def test_a_world_of_no_such_strategy_is_refused():
+def test_a_sandbox_of_no_such_strategy_is_refused():
     """With those that the plugin declares."""
     plugin = Plugin(name="mine", summary="Mine.", strategies={"new-user": _Fresh})
     with pytest.raises(UsageError, match="declares no strategy 'newuser'") as refused:
-        World.of(plugin, "newuser")
+        Sandbox.of(plugin, "newuser")
     assert refused.value.hint == "It has: new-user."
 
 
-def test_a_plugin_that_asks_for_an_admin_gets_the_worlds_or_is_told_how():
+def test_a_plugin_that_asks_for_an_admin_gets_the_sandboxes_or_is_told_how():
     """What the engine would resolve from the configuration."""
     admins: list[Credential] = []
     plugin = Plugin(
@@ -178,8 +178,8 @@ def test_a_plugin_that_asks_for_an_admin_gets_the_worlds_or_is_told_how():
         )[1],
     )
     admin = Credential(username="root", password=Secret("of-the-tests"))
-    World.of(plugin, "new-user", admin=admin).rotation()
+    Sandbox.of(plugin, "new-user", admin=admin).rotation()
     assert admins == [admin]
     with pytest.raises(UsageError, match="asks for an admin") as refused:
-        World.of(plugin, "new-user").rotation()
+        Sandbox.of(plugin, "new-user").rotation()
     assert "admin=Credential(" in refused.value.hint

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.testing.valkey import PACKAGES, ScratchValkey, is_installed, join
-from tests.valkey.house import house_on
-from tests.valkey.worlds import PROGRAMS
+from tests.servers.valkey import PACKAGES, ScratchValkey, is_installed, join
+from tests.valkey.harness import harness_on
+from tests.valkey.sandboxes import PROGRAMS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.valkey.house import House
+    from tests.valkey.harness import Harness
 
 
 @pytest.fixture(scope="session", params=PROGRAMS)
@@ -41,16 +41,16 @@ def pair(program: str) -> Iterator[list[ScratchValkey]]:
 
 
 @pytest.fixture
-def house(server: ScratchValkey, tmp_path: Path) -> Iterator[House]:
+def harness(server: ScratchValkey, tmp_path: Path) -> Iterator[Harness]:
     """An application on a single server."""
-    with house_on([server], tmp_path) as made:
+    with harness_on([server], tmp_path) as made:
         yield made
 
 
 @pytest.fixture
-def house_of_two(pair: list[ScratchValkey], tmp_path: Path) -> Iterator[House]:
+def harness_of_two(pair: list[ScratchValkey], tmp_path: Path) -> Iterator[Harness]:
     """An application on a primary and its replica."""
-    with house_on(pair, tmp_path) as made:
+    with harness_on(pair, tmp_path) as made:
         yield made
 
 

@@ -15,8 +15,8 @@ from rotations.valkey import PLUGIN
 from rotations.valkey.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret
 from rotator.testing.fakes import SeededEntropy, step_context
-from rotator.testing.valkey import ScratchValkey, is_installed
-from tests.valkey.worlds import PROGRAMS, STRATEGIES, admin_of, digest
+from tests.servers.valkey import ScratchValkey, is_installed
+from tests.valkey.sandboxes import PROGRAMS, STRATEGIES, admin_of, digest
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -11,25 +11,25 @@ import pytest
 
 from rotations.valkey import PLUGIN
 from rotations.valkey.errors import NEEDED
-from rotations.valkey.options import Place, SecretOptions, TargetOptions
+from rotations.valkey.options import Endpoint, SecretOptions, TargetOptions
 from rotator.api import Conflict, Credential, Denied, Secret, UsageError
 from rotator.core.model import Outcome, Severity
 from rotator.testing.fakes import step_context
-from tests.house import FIRST
-from tests.valkey.worlds import ADMIN_RULES, STRATEGIES, acl_of, logs_in
+from tests.harness import FIRST
+from tests.valkey.sandboxes import ADMIN_RULES, STRATEGIES, acl_of, logs_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.valkey.house import House
+    from tests.valkey.harness import Harness
 
 OVERLAPPING = [one for one in STRATEGIES if one != "single-user"]
 WEAK = Credential(username="weak-admin", password=Secret("a-weak-admin"))
 
 
-def _weak_admin(house: House, *without: str) -> Credential:
+def _weak_admin(harness: Harness, *without: str) -> Credential:
     kept = [one for one in ADMIN_RULES if one not in without]
-    (server,) = house.servers
+    (server,) = harness.servers
     server.run("ACL SETUSER", WEAK.username, "reset", "on", f">{WEAK.password.reveal()}", *kept)
     return WEAK
 
@@ -46,40 +46,40 @@ def _weak_admin(house: House, *without: str) -> Credential:
         ("dual-password", "+command|info"),
     ],
 )
-def test_an_admin_without_the_right_is_told_which(house: House, strategy: str, lacks: str):
+def test_an_admin_without_the_right_is_told_which(harness: Harness, strategy: str, lacks: str):
     """By the words that give it; the application's login is as before, and nobody can get in besides."""
-    (server,) = house.servers
-    secret = house.secret(strategy, admin=_weak_admin(house))
-    house.adopt(secret)
-    _ = _weak_admin(house, lacks)
-    before = acl_of(server, house.name)
-    result = house.engine.rotate(secret)
+    (server,) = harness.servers
+    secret = harness.secret(strategy, admin=_weak_admin(harness))
+    harness.adopt(secret)
+    _ = _weak_admin(harness, lacks)
+    before = acl_of(server, harness.name)
+    result = harness.engine.rotate(secret)
     assert result.error is not None
     # Without some rights no secret of the target can be rotated: then all of them wait.
     assert result.error.kind == ("unavailable" if lacks in NEEDED else "denied")
     assert f"ACL SETUSER {WEAK.username} {lacks}" in str(result.error)
-    assert logs_in(house.servers, house.serves(secret))
+    assert logs_in(harness.servers, harness.serves(secret))
     if lacks in NEEDED:
-        assert acl_of(server, house.name) == before
-    _ = _weak_admin(house)
-    if house.journal.open_rotation(secret.name) is not None:
-        house.engine.unpark(secret, reason="the right is there")
-        done = house.engine.resume(secret)
+        assert acl_of(server, harness.name) == before
+    _ = _weak_admin(harness)
+    if harness.journal.open_rotation(secret.name) is not None:
+        harness.engine.unpark(secret, reason="the right is there")
+        done = harness.engine.resume(secret)
         assert done is not None
         assert done.outcome in (Outcome.UNDONE, Outcome.DONE)
-    assert logs_in(house.servers, house.serves(secret))
+    assert logs_in(harness.servers, harness.serves(secret))
 
 
 @pytest.mark.parametrize("how", ["off", "nopass"])
-def test_a_user_that_is_off_or_lets_everybody_in_is_not_adopted(house: House, how: str):
+def test_a_user_that_is_off_or_lets_everybody_in_is_not_adopted(harness: Harness, how: str):
     """Off: it does not log in. nopass: a login proves nothing."""
-    (server,) = house.servers
-    server.run("ACL SETUSER", house.name, how)
-    before = acl_of(server, house.name)
-    secret = house.secret("dual-password")
+    (server,) = harness.servers
+    server.run("ACL SETUSER", harness.name, how)
+    before = acl_of(server, harness.name)
+    secret = harness.secret("dual-password")
     with pytest.raises((UsageError, Denied), match=r"rejects login|wrong password"):
-        house.adopt(secret)
-    assert acl_of(server, house.name) == before
+        harness.adopt(secret)
+    assert acl_of(server, harness.name) == before
 
 
 @pytest.mark.parametrize(
@@ -92,46 +92,46 @@ def test_a_user_that_is_off_or_lets_everybody_in_is_not_adopted(house: House, ho
 )
 @pytest.mark.parametrize("strategy", ["dual-password", "single-user"])
 def test_a_user_in_a_state_of_somebody_elses_making_is_left_alone(
-    house: House, strategy: str, how: str, error: Any, said: str
+    harness: Harness, strategy: str, how: str, error: Any, said: str
 ):
     """Switched off, opened or given another password since: told, and not touched."""
-    (server,) = house.servers
-    secret = house.secret(strategy)
-    server.run("ACL SETUSER", house.name, how)
-    before = acl_of(server, house.name)
+    (server,) = harness.servers
+    secret = harness.secret(strategy)
+    server.run("ACL SETUSER", harness.name, how)
+    before = acl_of(server, harness.name)
     with pytest.raises(error, match=said):
         secret.rotation.create(
-            Credential(username=house.name, password=Secret("the-next-password")),
+            Credential(username=harness.name, password=Secret("the-next-password")),
             step_context(
-                current=Credential(username=house.name, password=Secret(FIRST)),
-                adopted=frozenset({house.name}),
+                current=Credential(username=harness.name, password=Secret(FIRST)),
+                adopted=frozenset({harness.name}),
             ),
         )
-    assert acl_of(server, house.name) == before
+    assert acl_of(server, harness.name) == before
 
 
 @pytest.mark.parametrize("strategy", ["new-user", "alternating-users"])
-def test_the_default_user_is_not_replaced(house: House, strategy: str):
+def test_the_default_user_is_not_replaced(harness: Harness, strategy: str):
     """Who sends no name is taken for it: it cannot be dropped."""
-    (server,) = house.servers
-    secret = house.secret(strategy)
+    (server,) = harness.servers
+    secret = harness.secret(strategy)
     before = server.run("ACL LIST")
     current = Credential(username="default", password=Secret(server.password))
     with pytest.raises(Denied, match="dual-password"):
         secret.rotation.create(
-            Credential(username=f"{house.name}_b", password=Secret("x" * 20)),
+            Credential(username=f"{harness.name}_b", password=Secret("x" * 20)),
             step_context(current=current, adopted=frozenset({"default"})),
         )
     assert server.run("ACL LIST") == before
 
 
-def test_doctor_names_what_is_missing(house: House):
+def test_doctor_names_what_is_missing(harness: Harness):
     """Each right by the words that give it; a probe that writes; a user with passwords to spare."""
-    (server,) = house.servers
-    admin = _weak_admin(house, "+acl|setuser", "+client|kill")
-    server.run("ACL SETUSER", house.name, ">one-more", ">another")
-    secret = house.secret("dual-password", admin=admin, probes=("SET cache:x 1",))
-    current = Credential(username=house.name, password=Secret(FIRST))
+    (server,) = harness.servers
+    admin = _weak_admin(harness, "+acl|setuser", "+client|kill")
+    server.run("ACL SETUSER", harness.name, ">one-more", ">another")
+    secret = harness.secret("dual-password", admin=admin, probes=("SET cache:x 1",))
+    current = Credential(username=harness.name, password=Secret(FIRST))
     found = secret.rotation.examine(current, step_context())  # type: ignore[attr-defined]
     wrong = {one.message: one for one in found if one.severity is not Severity.OK}
     said = " ".join([*wrong, *(one.remedy for one in wrong.values())])
@@ -143,28 +143,28 @@ def test_doctor_names_what_is_missing(house: House):
 @pytest.mark.parametrize(
     "probe", ["SET cache:x 1", "CONFIG GET dir", "NOSUCH", "EVAL 'return 1' 0"]
 )
-def test_a_probe_that_may_write_is_not_run(house: House, probe: str):
+def test_a_probe_that_may_write_is_not_run(harness: Harness, probe: str):
     """It is refused, and the rotation undone."""
-    (server,) = house.servers
-    secret = house.secret("dual-password", probes=(probe,))
-    house.adopt(secret)
-    result = house.engine.rotate(secret)
+    (server,) = harness.servers
+    secret = harness.secret("dual-password", probes=(probe,))
+    harness.adopt(secret)
+    result = harness.engine.rotate(secret)
     assert result.outcome is not Outcome.DONE
     assert "only reads" in str(result.error)
     assert server.run("EXISTS", "cache:x") == 0
-    assert logs_in(house.servers, house.serves(secret))
+    assert logs_in(harness.servers, harness.serves(secret))
 
 
-def test_a_probe_that_is_not_allowed_undoes_the_rotation(house: House):
+def test_a_probe_that_is_not_allowed_undoes_the_rotation(harness: Harness):
     """With the server's own words, and without an effect."""
-    secret = house.secret("new-user", probes=("GET elsewhere:x",))
-    house.adopt(secret)
-    before = house.serves(secret)
-    result = house.engine.rotate(secret)
+    secret = harness.secret("new-user", probes=("GET elsewhere:x",))
+    harness.adopt(secret)
+    before = harness.serves(secret)
+    result = harness.engine.rotate(secret)
     assert result.outcome is Outcome.UNDONE
     assert "probe 1" in str(result.error)
-    assert house.serves(secret) == before
-    assert len(acl_of(house.servers[0], house.name)) == 1
+    assert harness.serves(secret) == before
+    assert len(acl_of(harness.servers[0], harness.name)) == 1
 
 
 # -- servers that are none -----------------------------------------------------------------------
@@ -298,11 +298,11 @@ def test_places_are_read_as_people_write_them():
         host="a", port=1, nodes=("b", "c:2", "[::1]:3", "[::1]", "fe80::1", "a:1")
     ).named()
     assert read == [
-        Place(host="a", port=1),
-        Place(host="b", port=1),
-        Place(host="c", port=2),
-        Place(host="::1", port=3),
-        Place(host="::1", port=1),
-        Place(host="fe80::1", port=1),
+        Endpoint(host="a", port=1),
+        Endpoint(host="b", port=1),
+        Endpoint(host="c", port=2),
+        Endpoint(host="::1", port=3),
+        Endpoint(host="::1", port=1),
+        Endpoint(host="fe80::1", port=1),
     ]
     assert [str(one) for one in read[2:4]] == ["c:2", "[::1]:3"]

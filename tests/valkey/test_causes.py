@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rotations.valkey.errors import translated
-from rotations.valkey.wire import Said
+from rotations.valkey.wire import ErrorReply
 from rotator.api import Credential, Secret, StepError, Transient, Unavailable
 from rotator.testing.fakes import step_context
-from rotator.testing.valkey import wait_for
+from tests.servers.valkey import wait_for
 
 if TYPE_CHECKING:
-    from tests.valkey.house import House
+    from tests.valkey.harness import Harness
 
 _TABLE = [
     ("BUSY Valkey is busy running a script.", Transient, "blocks the node", "SCRIPT KILL"),
@@ -51,7 +51,7 @@ def test_each_code_has_a_text_and_a_remedy_of_its_own(
         pytest.raises(StepError, match=text) as raised,
         translated("Valkey at h:1", "ACL SETUSER 'u'", "x", "ACL", "SETUSER", "u"),
     ):
-        raise Said(said)
+        raise ErrorReply(said)
     assert type(raised.value) is kind
     assert hint in raised.value.hint
 
@@ -62,13 +62,13 @@ def test_no_two_codes_share_a_text_and_a_remedy():
     assert len({text for text, _ in hints}) >= len(hints) - 1
 
 
-def test_a_script_that_blocks_a_node_is_named_and_the_remedy_ends_it(house: House):
+def test_a_script_that_blocks_a_node_is_named_and_the_remedy_ends_it(harness: Harness):
     """The command of the hint works as it is printed."""
-    (server,) = house.servers
-    secret = house.secret("dual-password")
-    house.adopt(secret)
-    current = house.serves(secret)
-    ctx = step_context(current=current, adopted=frozenset({house.name}))
+    (server,) = harness.servers
+    secret = harness.secret("dual-password")
+    harness.adopt(secret)
+    current = harness.serves(secret)
+    ctx = step_context(current=current, adopted=frozenset({harness.name}))
     server.run("CONFIG SET", "lua-time-limit", "1")
     client = server.client()
 
@@ -107,17 +107,19 @@ def test_a_script_that_blocks_a_node_is_named_and_the_remedy_ends_it(house: Hous
         (None, "missing", "ACL LIST"),
     ],
 )
-def test_a_login_that_is_rejected_has_a_cause(house: House, how: str | None, cause: str, hint: str):
+def test_a_login_that_is_rejected_has_a_cause(
+    harness: Harness, how: str | None, cause: str, hint: str
+):
     """As the users of the node show it, for one answer means all three."""
-    (server,) = house.servers
-    secret = house.secret("dual-password")
-    house.adopt(secret)
+    (server,) = harness.servers
+    secret = harness.secret("dual-password")
+    harness.adopt(secret)
     if how is None:
-        server.run("ACL DELUSER", house.name)
+        server.run("ACL DELUSER", harness.name)
     else:
-        server.run("ACL SETUSER", house.name, how)
+        server.run("ACL SETUSER", harness.name, how)
     rotation: Any = secret.rotation
-    current = house.serves(secret)
+    current = harness.serves(secret)
     assert not rotation.probe(current, step_context())
     found = rotation.rejection(current, step_context())
     assert found is not None
@@ -125,11 +127,11 @@ def test_a_login_that_is_rejected_has_a_cause(house: House, how: str | None, cau
     assert hint in found.hint
 
 
-def test_an_admin_that_is_rejected_lets_all_secrets_wait(house: House):
+def test_an_admin_that_is_rejected_lets_all_secrets_wait(harness: Harness):
     """With the cure; nothing is changed."""
     wrong = Credential(username="default", password=Secret("not-this-one"))
-    secret = house.secret("dual-password", admin=wrong)
-    current = Credential(username=house.name, password=Secret("x"))
+    secret = harness.secret("dual-password", admin=wrong)
+    current = Credential(username=harness.name, password=Secret("x"))
     with pytest.raises(Unavailable, match="rejects the admin login 'default'") as raised:
         secret.rotation.create(current, step_context(current=current))
     assert "ACL SETUSER default on >PASSWORD" in raised.value.hint

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotations.valkey.wire import Link
+from rotations.valkey.wire import WireConnection
 from rotator.testing.crash import explore, scenarios
 from rotator.testing.rotation_suite import RotationSuite
-from tests.copying import CopiesRights
-from tests.valkey.worlds import STRATEGIES, effects, worlds
+from tests.copied_rights import CopiesRights
+from tests.valkey.sandboxes import STRATEGIES, effects, sandboxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rotator.testing.crash import World
-    from rotator.testing.valkey import ScratchValkey
+    from rotator.testing.crash import Sandbox
+    from tests.servers.valkey import ScratchValkey
 
 
 class TestContract(CopiesRights, RotationSuite):
@@ -26,11 +26,11 @@ class TestContract(CopiesRights, RotationSuite):
     sample = 10
 
     @pytest.fixture(params=STRATEGIES)
-    def make_world(
+    def make_sandbox(
         self, request: pytest.FixtureRequest, server: ScratchValkey
-    ) -> Iterator[Callable[[], World]]:
-        """Return what makes users of a world's own."""
-        with worlds([server], request.param) as make:
+    ) -> Iterator[Callable[[], Sandbox]]:
+        """Return what makes users of a sandbox's own."""
+        with sandboxes([server], request.param) as make:
             yield make
 
 
@@ -40,11 +40,11 @@ class TestContractWithReplica(RotationSuite):
     sample = 10
 
     @pytest.fixture(params=STRATEGIES)
-    def make_world(
+    def make_sandbox(
         self, request: pytest.FixtureRequest, pair: list[ScratchValkey]
-    ) -> Iterator[Callable[[], World]]:
-        """Return what makes users of a world's own."""
-        with worlds(pair, request.param) as make:
+    ) -> Iterator[Callable[[], Sandbox]]:
+        """Return what makes users of a sandbox's own."""
+        with sandboxes(pair, request.param) as make:
             yield make
 
 
@@ -57,8 +57,8 @@ def test_it_survives_a_crash_at_every_command(
 ):
     """Killed before and after each one it sends, it leaves no orphan and no outage."""
     commands = effects()
-    monkeypatch.setattr(Link, "call", commands.through(Link.call))
-    with worlds([server], strategy, commands) as make:
+    monkeypatch.setattr(WireConnection, "call", commands.through(WireConnection.call))
+    with sandboxes([server], strategy, commands) as make:
         scenario = next(one for one in scenarios(make) if one.name == name)
         report = explore(scenario)
     assert not report.violations, str(report)

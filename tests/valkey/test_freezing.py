@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rotations.valkey.wire import Link
+from rotations.valkey.wire import WireConnection
 from rotator.api import Credential, Secret, StepError
 from rotator.system import SystemClock
 from rotator.testing.crash import explore_frozen, scenarios
 from rotator.testing.fakes import step_context
 from rotator.testing.holding_proxy import HoldingProxy
 from tests.sampling import sampled
-from tests.valkey.house import House
-from tests.valkey.worlds import STRATEGIES, effects, worlds
+from tests.valkey.harness import Harness
+from tests.valkey.sandboxes import STRATEGIES, effects, sandboxes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from rotator.testing.crash import Effects, Hold
-    from rotator.testing.valkey import ScratchValkey
+    from tests.servers.valkey import ScratchValkey
 
 
 @pytest.fixture
 def commands(monkeypatch: pytest.MonkeyPatch) -> Effects:
     """Make every command of the plugin's admin a point of its own."""
     tapped = effects()
-    monkeypatch.setattr(Link, "call", tapped.through(Link.call))
+    monkeypatch.setattr(WireConnection, "call", tapped.through(WireConnection.call))
     return tapped
 
 
@@ -38,7 +38,7 @@ def _silent_proxy(server: ScratchValkey) -> Generator[tuple[int, Hold]]:
     """Keep back what the client sends, and deliver it once the client is gone."""
     with HoldingProxy(server.host, server.port) as proxy:
 
-        def hold(link: Link) -> Callable[[], None]:
+        def hold(link: WireConnection) -> Callable[[], None]:
             return proxy.hold(int(link.address.rpartition(":")[2]))
 
         yield proxy.port, hold
@@ -56,7 +56,7 @@ def _explore(
 ) -> None:
     with (
         _silent_proxy(server) as (port, hold),
-        worlds([server], strategy, commands, port=port) as make,
+        sandboxes([server], strategy, commands, port=port) as make,
     ):
         scenario = next(one for one in scenarios(make) if one.name == name)
         report = explore_frozen(scenario, commands, hold, sample=sample, step_seconds=1.5)
@@ -83,44 +83,44 @@ def test_no_command_frozen_at_any_point_breaks_a_promise(
     _explore(server, strategy, name, commands, sample=None)
 
 
-def test_a_command_that_was_given_up_is_never_done_late(house: House):
+def test_a_command_that_was_given_up_is_never_done_late(harness: Harness):
     """It waits in a proxy, its client gone; the next connection ends the server's side before it looks."""
-    (server,) = house.servers
+    (server,) = harness.servers
     with HoldingProxy(server.host, server.port) as proxy:
-        secret = house.secret("dual-password", port=proxy.port)
-        house.adopt(secret)
-        current = house.serves(secret)
-        ctx = step_context(current=current, adopted=frozenset({house.name}), timeout=1.0)
-        late = Credential(username=house.name, password=Secret("this-comes-too-late"))
+        secret = harness.secret("dual-password", port=proxy.port)
+        harness.adopt(secret)
+        current = harness.serves(secret)
+        ctx = step_context(current=current, adopted=frozenset({harness.name}), timeout=1.0)
+        late = Credential(username=harness.name, password=Secret("this-comes-too-late"))
         assert secret.rotation.probe(current, ctx)
-        real, thaws = Link.call, list[Any]()
+        real, thaws = WireConnection.call, list[Any]()
 
-        def call(link: Link, *command: Any) -> Any:
+        def call(link: WireConnection, *command: Any) -> Any:
             if command[:2] == ("ACL", "SETUSER") and not thaws:
                 thaws.append(proxy.hold(int(link.address.rpartition(":")[2])))
             return real(link, *command)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Link, "call", call)
+            patch.setattr(WireConnection, "call", call)
             with pytest.raises(StepError):
                 secret.rotation.create(late, ctx)
         secret.rotation.withdraw(late, step_context(current=current, adopted=ctx.adopted))
         thaws[0]()
-        assert server.lets_in(house.name, current.password.reveal())
-        assert not server.lets_in(house.name, "this-comes-too-late")
+        assert server.lets_in(harness.name, current.password.reveal())
+        assert not server.lets_in(harness.name, "this-comes-too-late")
 
 
 @pytest.mark.parametrize("trouble", ["frozen", "clients paused"])
 @pytest.mark.parametrize("call", ["probe", "create", "verify", "revoke", "withdraw", "sessions"])
-def test_every_call_keeps_the_step_s_time(house: House, trouble: str, call: str):
+def test_every_call_keeps_the_step_s_time(harness: Harness, trouble: str, call: str):
     """To within a second, with a real clock, whatever the server is busy with."""
-    (server,) = house.servers
-    secret = house.secret("dual-password")
-    house.adopt(secret)
-    current = house.serves(secret)
+    (server,) = harness.servers
+    secret = harness.secret("dual-password")
+    harness.adopt(secret)
+    current = harness.serves(secret)
     rotation: Any = secret.rotation
     ctx = step_context(
-        current=current, adopted=frozenset({house.name}), timeout=0.6, clock=SystemClock()
+        current=current, adopted=frozenset({harness.name}), timeout=0.6, clock=SystemClock()
     )
     new = rotation.propose(current, ctx)
     do: dict[str, Callable[[], object]] = {
@@ -129,7 +129,7 @@ def test_every_call_keeps_the_step_s_time(house: House, trouble: str, call: str)
         "verify": lambda: rotation.verify(new, ctx),
         "revoke": lambda: rotation.revoke(new, ctx),
         "withdraw": lambda: rotation.withdraw(new, ctx),
-        "sessions": lambda: rotation.sessions(house.name, ctx),
+        "sessions": lambda: rotation.sessions(harness.name, ctx),
     }
     with _TROUBLES[trouble](server):
         begun = time.monotonic()

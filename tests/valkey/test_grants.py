@@ -10,7 +10,7 @@ from rotator.api import Credential, Secret, Severity
 from rotator.testing.fakes import step_context
 
 if TYPE_CHECKING:
-    from rotator.testing.valkey import ScratchValkey
+    from tests.servers.valkey import ScratchValkey
 
 
 def test_an_admin_with_the_printed_rights_can_rotate(server: ScratchValkey):

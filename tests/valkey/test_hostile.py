@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from rotations.valkey import PLUGIN
-from rotations.valkey.options import Place, SecretOptions, TargetOptions
-from rotations.valkey.wire import Limit, Link, NotRespError, Said
+from rotations.valkey.options import Endpoint, SecretOptions, TargetOptions
+from rotations.valkey.wire import ErrorReply, Limit, NotRespError, WireConnection
 from rotator.api import Credential, RotatorError, Secret, StepError
 from rotator.system import SystemClock
 from rotator.testing.fakes import step_context
@@ -180,8 +180,8 @@ def test_an_error_inside_of_an_array_leaves_nothing_behind():
     """What follows it would be taken for the answer to the next command."""
     answers = [b"*2\r\n-ERR no\r\n+left behind\r\n", b"+PONG\r\n"]
     with HostileServer(lambda _: iter((answers.pop(0), ANOTHER))) as server:
-        link = Link(Place(host="127.0.0.1", port=server.port), None, Limit(2))
-        with pytest.raises(Said, match="no"):
+        link = WireConnection(Endpoint(host="127.0.0.1", port=server.port), None, Limit(2))
+        with pytest.raises(ErrorReply, match="no"):
             link.call("EXEC")
         assert link.call("PING") == "PONG"
         link.close()
@@ -190,7 +190,7 @@ def test_an_error_inside_of_an_array_leaves_nothing_behind():
 def test_an_answer_that_nobody_asked_for_ends_the_connection():
     """It would be taken for the answer to the next command."""
     with HostileServer(saying(b"+OK\r\n+a second one\r\n")) as server:
-        link = Link(Place(host="127.0.0.1", port=server.port), None, Limit(2))
+        link = WireConnection(Endpoint(host="127.0.0.1", port=server.port), None, Limit(2))
         assert link.call("PING") == "OK"
         with pytest.raises(NotRespError):
             link.call("PING")

@@ -9,11 +9,11 @@ import pytest
 from rotator.api import Credential, Denied, Secret
 from rotator.testing.fakes import step_context
 from tests.valkey.profiles import KINDS, Profiles, run
-from tests.valkey.worlds import STRATEGIES, acl_of
+from tests.valkey.sandboxes import STRATEGIES, acl_of
 
 if TYPE_CHECKING:
-    from rotator.testing.valkey import ScratchValkey
-    from tests.valkey.house import House
+    from tests.servers.valkey import ScratchValkey
+    from tests.valkey.harness import Harness
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -36,13 +36,13 @@ def test_users_stay_what_they_are_on_every_node(pair: list[ScratchValkey]):
     assert not run(pair, 8, seed=16).differences
 
 
-def test_what_a_successor_has_in_excess_is_seen(house: House):
+def test_what_a_successor_has_in_excess_is_seen(harness: Harness):
     """Somebody gave the new user more between create and verify."""
-    (server,) = house.servers
-    secret = house.secret("alternating-users")
-    house.adopt(secret)
-    current = house.serves(secret)
-    ctx = step_context(secret=secret.name, current=current, adopted=frozenset({house.name}))
+    (server,) = harness.servers
+    secret = harness.secret("alternating-users")
+    harness.adopt(secret)
+    current = harness.serves(secret)
+    ctx = step_context(secret=secret.name, current=current, adopted=frozenset({harness.name}))
     new = secret.rotation.propose(current, ctx)
     secret.rotation.create(new, ctx)
     server.run("ACL SETUSER", new.username, "+flushall", "~more:*")
@@ -53,16 +53,16 @@ def test_what_a_successor_has_in_excess_is_seen(house: House):
 @pytest.mark.parametrize("how", ["off", "nopass"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_login_that_somebody_closed_or_opened_gets_no_successor(
-    house: House, strategy: str, how: str
+    harness: Harness, strategy: str, how: str
 ):
     """It would be open again, or ask for a password that nobody has; the plan and the doctor say so too."""
-    (server,) = house.servers
-    secret = house.secret(strategy)
-    house.adopt(secret)
-    current = house.serves(secret)
-    server.run("ACL SETUSER", house.name, how)
-    ctx = step_context(secret=secret.name, current=current, adopted=frozenset({house.name}))
-    before = acl_of(server, house.name, "rotator:")
+    (server,) = harness.servers
+    secret = harness.secret(strategy)
+    harness.adopt(secret)
+    current = harness.serves(secret)
+    server.run("ACL SETUSER", harness.name, how)
+    ctx = step_context(secret=secret.name, current=current, adopted=frozenset({harness.name}))
+    before = acl_of(server, harness.name, "rotator:")
     rotation: Any = secret.rotation
     with pytest.raises(Denied, match=r"is off|nopass"):
         rotation.create(rotation.propose(current, ctx), ctx)
@@ -70,41 +70,41 @@ def test_a_login_that_somebody_closed_or_opened_gets_no_successor(
         rotation.explain(current, ctx)
     found = rotation.examine(current, ctx)
     assert any("is off" in one.message or "nopass" in one.message for one in found)
-    assert acl_of(server, house.name, "rotator:") == before
+    assert acl_of(server, harness.name, "rotator:") == before
 
 
 def test_a_password_that_was_set_by_hand_lives_until_the_revoke_that_announces_its_end(
-    house: House,
+    harness: Harness,
 ):
     """An undone rotation leaves it; the plan counts it; in place it is refused, as it would end at once."""
-    (server,) = house.servers
-    server.run("ACL SETUSER", house.name, ">set-by-hand")
-    by_hand = Credential(username=house.name, password=Secret("set-by-hand"))
-    secret = house.secret("dual-password")
-    house.adopt(secret)
-    current = house.serves(secret)
+    (server,) = harness.servers
+    server.run("ACL SETUSER", harness.name, ">set-by-hand")
+    by_hand = Credential(username=harness.name, password=Secret("set-by-hand"))
+    secret = harness.secret("dual-password")
+    harness.adopt(secret)
+    current = harness.serves(secret)
     rotation: Any = secret.rotation
-    ctx = step_context(secret=secret.name, current=current, adopted=frozenset({house.name}))
+    ctx = step_context(secret=secret.name, current=current, adopted=frozenset({harness.name}))
     planned = " ".join(one.text for one in rotation.explain(current, ctx))
     assert "ends 1 more password(s) of this user, set by hand" in planned
     new = rotation.propose(current, ctx)
     rotation.create(new, ctx)
-    assert server.lets_in(house.name, "set-by-hand")
+    assert server.lets_in(harness.name, "set-by-hand")
     rotation.withdraw(new, ctx)
-    assert server.lets_in(house.name, "set-by-hand")
+    assert server.lets_in(harness.name, "set-by-hand")
     assert not rotation.probe(new, ctx)
-    single: Any = house.secret("single-user").rotation
+    single: Any = harness.secret("single-user").rotation
     with pytest.raises(Denied, match="1 more password") as raised:
         single.create(new, ctx)
     assert "dual-password" in raised.value.hint
     assert rotation.probe(by_hand, ctx)
 
 
-def test_the_admin_of_a_target_can_set_any_login_s_password(house: House):
+def test_the_admin_of_a_target_can_set_any_login_s_password(harness: Harness):
     """As another target's secret asks for, whatever the login has now."""
-    (server,) = house.servers
-    secret = house.secret("single-user")
-    new = Credential(username=house.name, password=Secret("what-somebody-else-drew"))
-    ctx = step_context(current=new, adopted=frozenset({house.name}))
+    (server,) = harness.servers
+    secret = harness.secret("single-user")
+    new = Credential(username=harness.name, password=Secret("what-somebody-else-drew"))
+    ctx = step_context(current=new, adopted=frozenset({harness.name}))
     secret.rotation.create(new, ctx)
-    assert server.lets_in(house.name, "what-somebody-else-drew")
+    assert server.lets_in(harness.name, "what-somebody-else-drew")

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from rotations.valkey.nodes import Node
-from rotations.valkey.wire import Link, Said
+from rotations.valkey.wire import ErrorReply, WireConnection
 from rotator.api import Severity, StepError, Unavailable
 from rotator.testing.fakes import step_context
-from rotator.testing.valkey import ScratchValkey
-from tests.valkey.house import House, house_on
-from tests.valkey.worlds import STRATEGIES, acl_of, logs_in, usable
+from tests.servers.valkey import ScratchValkey
+from tests.valkey.harness import Harness, harness_on
+from tests.valkey.sandboxes import STRATEGIES, acl_of, logs_in, usable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -89,9 +89,9 @@ def saving(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 @pytest.fixture
-def kept(saving: ScratchValkey, tmp_path: Path) -> Iterator[House]:
+def kept(saving: ScratchValkey, tmp_path: Path) -> Iterator[Harness]:
     """An application on it."""
-    with house_on([saving], tmp_path) as made:
+    with harness_on([saving], tmp_path) as made:
         yield made
 
 
@@ -99,16 +99,16 @@ def _file(server: ScratchValkey) -> Path:
     return Path(server.run("CONFIG GET", "aclfile")["aclfile"])
 
 
-def _adopted(house: House, strategy: str, **options: Any) -> tuple[ManagedSecret, Any, Any]:
-    secret = house.secret(strategy, **options)
-    house.adopt(secret)
-    served = house.serves(secret)
-    ctx = step_context(secret=secret.name, current=served, adopted=frozenset({house.name}))
+def _adopted(harness: Harness, strategy: str, **options: Any) -> tuple[ManagedSecret, Any, Any]:
+    secret = harness.secret(strategy, **options)
+    harness.adopt(secret)
+    served = harness.serves(secret)
+    ctx = step_context(secret=secret.name, current=served, adopted=frozenset({harness.name}))
     return secret, secret.rotation, ctx
 
 
 @pytest.mark.parametrize("broken", _BROKEN)
-def test_a_file_that_cannot_be_saved_is_found_before_the_first_change(kept: House, broken: str):
+def test_a_file_that_cannot_be_saved_is_found_before_the_first_change(kept: Harness, broken: str):
     """Every strategy waits, with the cure; nothing on the server has changed, and it goes on when mended."""
     (server,) = kept.servers
     file = _file(server)
@@ -138,8 +138,8 @@ def test_a_configuration_that_cannot_be_rewritten_is_found_before_the_first_chan
     program: str, tmp_path: Path
 ):
     """persist: rewrite is tried as an ACL file is."""
-    with ScratchValkey(program, aclfile=False) as server, house_on([server], tmp_path) as house:
-        _, rotation, ctx = _adopted(house, "single-user", persist="rewrite")
+    with ScratchValkey(program, aclfile=False) as server, harness_on([server], tmp_path) as harness:
+        _, rotation, ctx = _adopted(harness, "single-user", persist="rewrite")
         before = server.run("ACL LIST")
         with _folder_in_its_place(server.configuration):
             with pytest.raises(Unavailable, match="cannot save its users in its configuration"):
@@ -154,33 +154,33 @@ class _DiskFull:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, after: int) -> None:
         self.left = after
-        real = Link.call
+        real = WireConnection.call
 
-        def call(link: Link, *command: Any) -> Any:
+        def call(link: WireConnection, *command: Any) -> Any:
             if command in (_SAVE, _REWRITE):
                 self.left -= 1
                 if self.left < 0:
-                    raise Said("ERR There was an error trying to save the ACLs.")
+                    raise ErrorReply("ERR There was an error trying to save the ACLs.")
             return real(link, *command)
 
-        monkeypatch.setattr(Link, "call", call)
+        monkeypatch.setattr(WireConnection, "call", call)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_disk_that_fills_up_in_the_middle_leaves_the_served_login_valid(
-    house: House, strategy: str, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, strategy: str, monkeypatch: pytest.MonkeyPatch
 ):
     """The check before has worked, the save after the change has not: all is as it was, at once."""
-    (server,) = house.servers
-    _, rotation, ctx = _adopted(house, strategy)
+    (server,) = harness.servers
+    _, rotation, ctx = _adopted(harness, strategy)
     new = rotation.propose(ctx.current, ctx)
-    before = acl_of(server, house.name, "rotator:")
+    before = acl_of(server, harness.name, "rotator:")
     disk = _DiskFull(monkeypatch, after=1)
     with pytest.raises(Unavailable, match="cannot save its users"):
         rotation.create(new, ctx)
     assert logs_in([server], ctx.current)
     assert not logs_in([server], new)
-    assert acl_of(server, house.name, "rotator:") == before
+    assert acl_of(server, harness.name, "rotator:") == before
     disk.left = 100
     rotation.create(new, ctx)
     assert logs_in([server], new)
@@ -188,17 +188,17 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_the_served_login_valid(
     rotation.withdraw(new, ctx)
     assert logs_in([server], ctx.current)
     assert not logs_in([server], new)
-    assert usable([server], house.name) == {house.name}
+    assert usable([server], harness.name) == {harness.name}
     said = [facts for level, event, facts in ctx.log.lines if event == "not saved"]
     assert any("restart" in str(one["why"]) for one in said)
 
 
 def test_an_old_login_is_not_called_revoked_before_that_is_saved(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ):
     """A restart would bring it back: the target waits, and says so."""
-    (server,) = house.servers
-    _, rotation, ctx = _adopted(house, "dual-password")
+    (server,) = harness.servers
+    _, rotation, ctx = _adopted(harness, "dual-password")
     new = rotation.propose(ctx.current, ctx)
     rotation.create(new, ctx)
     old, disk = ctx.current, _DiskFull(monkeypatch, after=0)
@@ -214,18 +214,18 @@ def test_an_old_login_is_not_called_revoked_before_that_is_saved(
 
 
 def test_a_node_whose_save_fails_puts_the_other_nodes_back(
-    house_of_two: House, monkeypatch: pytest.MonkeyPatch
+    harness_of_two: Harness, monkeypatch: pytest.MonkeyPatch
 ):
     """In place there is no overlap: the first node must not keep the new password meanwhile."""
-    house = house_of_two
-    _, rotation, ctx = _adopted(house, "single-user")
+    harness = harness_of_two
+    _, rotation, ctx = _adopted(harness, "single-user")
     new = rotation.propose(ctx.current, ctx)
     # Two checks, the first node's save, and then the second's fails.
     _ = _DiskFull(monkeypatch, after=3)
     with pytest.raises(Unavailable, match="cannot save its users"):
         rotation.create(new, ctx)
-    assert logs_in(house.servers, ctx.current)
-    assert not logs_in(house.servers, new)
+    assert logs_in(harness.servers, ctx.current)
+    assert not logs_in(harness.servers, new)
 
 
 @pytest.mark.parametrize("trouble", ["cannot be saved", "no connection left", "probe fails"])
@@ -233,9 +233,9 @@ def test_in_place_the_served_password_is_refused_for_milliseconds_whatever_happe
     saving: ScratchValkey, tmp_path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
 ):
     """What would fail afterwards is tried before, on the connection that is used afterwards."""
-    with house_on([saving], tmp_path) as house:
+    with harness_on([saving], tmp_path) as harness:
         _, rotation, ctx = _adopted(
-            house,
+            harness,
             "single-user",
             probes=("GET other:x",) if trouble == "probe fails" else ("GET cache:one",),
         )

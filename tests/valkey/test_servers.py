@@ -12,14 +12,15 @@ import pytest
 
 from rotations.valkey import PLUGIN
 from rotations.valkey.options import SecretOptions, TargetOptions
-from rotations.valkey.wire import Link
+from rotations.valkey.wire import WireConnection
 from rotator.api import Credential, Secret, Transient, Unavailable
 from rotator.core.model import Outcome
 from rotator.testing.certificates import make_certificates
 from rotator.testing.crash import Crash
 from rotator.testing.fakes import step_context
-from rotator.testing.rotation_suite import Place
-from rotator.testing.valkey import (
+from rotator.testing.rotation_suite import RotationHarness
+from tests.harness import FIRST, QUICK
+from tests.servers.valkey import (
     PACKAGES,
     SERVICE,
     ScratchSentinel,
@@ -27,10 +28,9 @@ from rotator.testing.valkey import (
     is_installed,
     wait_for,
 )
-from tests.house import FIRST, QUICK
 from tests.valkey.conftest import cluster_of_three
-from tests.valkey.house import House, house_on
-from tests.valkey.worlds import STRATEGIES, acl_of, admin_of, logs_in, usable, worlds
+from tests.valkey.harness import Harness, harness_on
+from tests.valkey.sandboxes import STRATEGIES, acl_of, admin_of, logs_in, sandboxes, usable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,32 +47,32 @@ IN_GRACE = replace(
 
 
 @pytest.fixture
-def three(program: str, tmp_path: Path) -> Iterator[House]:
+def three(program: str, tmp_path: Path) -> Iterator[Harness]:
     """A primary and two replicas that a test may stop."""
     with ExitStack() as stack:
         primary = stack.enter_context(ScratchValkey(program))
         replicas = [stack.enter_context(ScratchValkey(program, of=primary)) for _ in range(2)]
-        yield stack.enter_context(house_on([primary, *replicas], tmp_path))
+        yield stack.enter_context(harness_on([primary, *replicas], tmp_path))
 
 
 # -- replicas ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_replicas_are_found_and_done(house_of_two: House, strategy: str):
+def test_replicas_are_found_and_done(harness_of_two: Harness, strategy: str):
     """Nobody has named them; users are not replicated."""
-    house = house_of_two
-    secret = house.secret(strategy)
-    house.adopt(secret)
+    harness = harness_of_two
+    secret = harness.secret(strategy)
+    harness.adopt(secret)
     for _ in range(2):
-        old = house.serves(secret)
-        result = house.engine.rotate(secret)
+        old = harness.serves(secret)
+        result = harness.engine.rotate(secret)
         assert (result.outcome, result.old_refused) == (Outcome.DONE, True), result.error
-        assert logs_in(house.servers, house.serves(secret))
-        assert not logs_in(house.servers, old)
+        assert logs_in(harness.servers, harness.serves(secret))
+        assert not logs_in(harness.servers, old)
 
 
-def test_a_named_replica_that_is_down_holds_everything_up_until_it_is_back(three: House):
+def test_a_named_replica_that_is_down_holds_everything_up_until_it_is_back(three: Harness):
     """Before publish nothing is changed; after it the old password's place of refuge is named."""
     primary, one, other = three.servers
     secret = three.secret("dual-password", policy=IN_GRACE, nodes=(one.place, other.place))
@@ -118,7 +118,7 @@ def test_a_named_replica_that_is_down_holds_everything_up_until_it_is_back(three
 
 
 @pytest.mark.parametrize("strategy", OVERLAPPING)
-def test_a_failover_in_the_middle_loses_nothing(three: House, strategy: str):
+def test_a_failover_in_the_middle_loses_nothing(three: Harness, strategy: str):
     """The old primary dies after publish; a replica is promoted; the old one returns as a replica."""
     primary, heir, other = three.servers
     nodes = (heir.place, other.place)
@@ -139,33 +139,35 @@ def test_a_failover_in_the_middle_loses_nothing(three: House, strategy: str):
     assert not logs_in(three.servers, old)
 
 
-def test_a_node_that_has_lost_its_users_is_named_and_not_taken_for_in_or_out(house_of_two: House):
+def test_a_node_that_has_lost_its_users_is_named_and_not_taken_for_in_or_out(
+    harness_of_two: Harness,
+):
     """One accepts, one refuses: neither yes nor no. A rotation begins on all nodes or on none."""
-    house = house_of_two
-    secret = house.secret("dual-password")
-    house.adopt(secret)
-    house.servers[1].run("ACL DELUSER", house.name)
-    with pytest.raises(Transient, match=rf"let in by .*{house.servers[0].port} and refused by"):
-        secret.rotation.probe(house.serves(secret), step_context())
-    before = house.servers[0].run("ACL LIST")
-    result = house.engine.rotate(secret)
+    harness = harness_of_two
+    secret = harness.secret("dual-password")
+    harness.adopt(secret)
+    harness.servers[1].run("ACL DELUSER", harness.name)
+    with pytest.raises(Transient, match=rf"let in by .*{harness.servers[0].port} and refused by"):
+        secret.rotation.probe(harness.serves(secret), step_context())
+    before = harness.servers[0].run("ACL LIST")
+    result = harness.engine.rotate(secret)
     assert result.outcome is not Outcome.DONE
-    assert house.servers[1].place in str(result.error)
-    assert house.servers[0].run("ACL LIST") == before
+    assert harness.servers[1].place in str(result.error)
+    assert harness.servers[0].run("ACL LIST") == before
 
 
-def test_a_replica_alone_is_refused(house_of_two: House):
+def test_a_replica_alone_is_refused(harness_of_two: Harness):
     """Its primary would go on with the old password."""
-    house = house_of_two
-    replica = house.servers[1]
-    secret = house.secret("dual-password", host=replica.host, port=replica.port)
-    before = [server.run("ACL LIST") for server in house.servers]
-    with pytest.raises(Unavailable, match=rf"replica of .*{house.servers[0].port}.*as `host`"):
+    harness = harness_of_two
+    replica = harness.servers[1]
+    secret = harness.secret("dual-password", host=replica.host, port=replica.port)
+    before = [server.run("ACL LIST") for server in harness.servers]
+    with pytest.raises(Unavailable, match=rf"replica of .*{harness.servers[0].port}.*as `host`"):
         secret.rotation.create(
-            Credential(username=house.name, password=Secret("x" * 20)),
-            step_context(current=Credential(username=house.name, password=Secret(FIRST))),
+            Credential(username=harness.name, password=Secret("x" * 20)),
+            step_context(current=Credential(username=harness.name, password=Secret(FIRST))),
         )
-    assert [server.run("ACL LIST") for server in house.servers] == before
+    assert [server.run("ACL LIST") for server in harness.servers] == before
 
 
 def test_the_login_that_replication_uses_is_refused(program: str, tmp_path: Path):
@@ -173,23 +175,23 @@ def test_the_login_that_replication_uses_is_refused(program: str, tmp_path: Path
     with (
         ScratchValkey(program, aclfile=False) as primary,
         ScratchValkey(program, aclfile=False, of=primary) as replica,
-        house_on([primary, replica], tmp_path) as house,
+        harness_on([primary, replica], tmp_path) as harness,
     ):
-        secret = house.secret("dual-password", username="default", probes=())
-        house.adopt(secret, "default", primary.password)
-        result = house.engine.rotate(secret)
+        secret = harness.secret("dual-password", username="default", probes=())
+        harness.adopt(secret, "default", primary.password)
+        result = harness.engine.rotate(secret)
         assert result.error is not None
         assert result.error.kind == "denied"
         assert "masterauth" in str(result.error)
         assert primary.lets_in("default", primary.password)
-        found = secret.rotation.examine(house.serves(secret), step_context())  # type: ignore[attr-defined]
+        found = secret.rotation.examine(harness.serves(secret), step_context())  # type: ignore[attr-defined]
         assert any("no rotation could revoke" in one.message for one in found)
 
 
 # -- Sentinels and clusters ----------------------------------------------------------------------
 
 
-def test_sentinels_say_where_the_nodes_are_and_a_failover_changes_nothing(three: House):
+def test_sentinels_say_where_the_nodes_are_and_a_failover_changes_nothing(three: Harness):
     """They remember a replica that is down; a failover between publish and revoke is survived."""
     primary, one, other = three.servers
     program = "redis" if primary.run("INFO", "server").get("redis_mode") else "valkey"
@@ -226,13 +228,13 @@ def test_every_node_of_a_cluster_is_done(
     cluster: list[ScratchValkey], tmp_path: Path, strategy: str
 ):
     """One is named, the others are asked for; a probe's key may be another node's."""
-    with house_on(cluster, tmp_path) as house:
-        secret = house.secret(strategy)
-        house.adopt(secret)
-        old = house.serves(secret)
-        result = house.engine.rotate(secret)
+    with harness_on(cluster, tmp_path) as harness:
+        secret = harness.secret(strategy)
+        harness.adopt(secret)
+        old = harness.serves(secret)
+        result = harness.engine.rotate(secret)
         assert (result.outcome, result.old_refused) == (Outcome.DONE, True), result.error
-        assert logs_in(cluster, house.serves(secret))
+        assert logs_in(cluster, harness.serves(secret))
         assert not logs_in(cluster, old)
 
 
@@ -240,17 +242,17 @@ def test_a_node_of_a_cluster_that_is_down_is_known_and_named(program: str, tmp_p
     """The others remember it: no rotation begins, and it is done when it is back."""
     with ExitStack() as stack:
         nodes = cluster_of_three(program, stack)
-        house = stack.enter_context(house_on(nodes, tmp_path))
-        secret = house.secret("dual-password", policy=IN_GRACE)
-        house.adopt(secret)
-        old = house.serves(secret)
-        assert house.engine.rotate(secret).published
+        harness = stack.enter_context(harness_on(nodes, tmp_path))
+        secret = harness.secret("dual-password", policy=IN_GRACE)
+        harness.adopt(secret)
+        old = harness.serves(secret)
+        assert harness.engine.rotate(secret).published
         nodes[2].stop()
-        held = house.engine.revoke(secret)
+        held = harness.engine.revoke(secret)
         assert held.outcome is None
         assert nodes[2].place in str(held.error)
         nodes[2].start()
-        assert house.engine.revoke(secret).outcome is Outcome.DONE
+        assert harness.engine.revoke(secret).outcome is Outcome.DONE
         assert not logs_in(nodes, old)
 
 
@@ -258,20 +260,20 @@ def test_a_node_of_a_cluster_that_is_down_is_known_and_named(program: str, tmp_p
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_what_was_rotated_survives_a_restart_by_the_acl_file(house: House, strategy: str):
+def test_what_was_rotated_survives_a_restart_by_the_acl_file(harness: Harness, strategy: str):
     """Killed right after each step: the current password logs in, the revoked one does not."""
-    (server,) = house.servers
-    secret = house.secret(strategy, policy=IN_GRACE)
-    house.adopt(secret)
-    old = house.serves(secret)
-    result = house.engine.rotate(secret)
+    (server,) = harness.servers
+    secret = harness.secret(strategy, policy=IN_GRACE)
+    harness.adopt(secret)
+    old = harness.serves(secret)
+    result = harness.engine.rotate(secret)
     server.restart()
-    assert logs_in([server], house.serves(secret))
+    assert logs_in([server], harness.serves(secret))
     if result.outcome is None:
         assert logs_in([server], old)
-        assert house.engine.revoke(secret).outcome is Outcome.DONE
+        assert harness.engine.revoke(secret).outcome is Outcome.DONE
         server.restart()
-        assert logs_in([server], house.serves(secret))
+        assert logs_in([server], harness.serves(secret))
     assert not logs_in([server], old)
 
 
@@ -282,18 +284,18 @@ def test_a_step_that_died_before_it_had_saved_is_saved_when_it_is_run_again(
     server: ScratchValkey, strategy: str, step: str, saved: int, monkeypatch: pytest.MonkeyPatch
 ):
     """Though there is nothing left to change: else a restart would undo what the journal says is done."""
-    real, left = Link.call, [1_000_000]
+    real, left = WireConnection.call, [1_000_000]
 
-    def call(link: Link, *command: Any) -> Any:
+    def call(link: WireConnection, *command: Any) -> Any:
         if command[:2] == ("ACL", "SAVE"):
             left[0] -= 1
             if left[0] < 0:
                 raise Crash
         return real(link, *command)
 
-    monkeypatch.setattr(Link, "call", call)
-    with worlds([server], strategy) as make:
-        place = Place(make())
+    monkeypatch.setattr(WireConnection, "call", call)
+    with sandboxes([server], strategy) as make:
+        place = RotationHarness(make())
         old = place.create()
         new = place.propose(old) if step == "create" else place.create(old)
         gone, kept = (new, old) if step == "withdraw" else (old, new)
@@ -316,11 +318,11 @@ def test_without_an_acl_file_no_rotation_begins_unless_others_keep_the_users(
     program: str, tmp_path: Path
 ):
     """A restart would bring the old password back: the doctor, the plan and the rotation say so alike."""
-    with ScratchValkey(program, aclfile=False) as server, house_on([server], tmp_path) as house:
-        secret = house.secret("dual-password", username="default", probes=())
-        house.adopt(secret, "default", server.password)
+    with ScratchValkey(program, aclfile=False) as server, harness_on([server], tmp_path) as harness:
+        secret = harness.secret("dual-password", username="default", probes=())
+        harness.adopt(secret, "default", server.password)
         before = server.run("ACL LIST")
-        refused = house.engine.rotate(secret, patience=timedelta(milliseconds=100))
+        refused = harness.engine.rotate(secret, patience=timedelta(milliseconds=100))
         assert refused.error is not None
         assert refused.error.kind == "unavailable"
         assert "persist: rewrite" in refused.error.hint
@@ -328,17 +330,17 @@ def test_without_an_acl_file_no_rotation_begins_unless_others_keep_the_users(
         rotation: Any = secret.rotation
         ctx = step_context(adopted=frozenset({"default"}))
         with pytest.raises(Unavailable, match="keeps no users"):
-            rotation.explain(house.serves(secret), ctx)
-        found = rotation.examine(house.serves(secret), ctx)
+            rotation.explain(harness.serves(secret), ctx)
+        found = rotation.examine(harness.serves(secret), ctx)
         assert any("keeps no users" in one.message and one.severity == "error" for one in found)
         assert server.run("ACL LIST") == before
-        others = house.secret("dual-password", username="default", probes=(), persist="none")
-        house.engine.unpark(others, reason="others keep them") if refused.parked else None
-        house.engine.resume(others, at_once=True)
-        done = house.engine.rotate(others, patience=timedelta(seconds=2))
+        others = harness.secret("dual-password", username="default", probes=(), persist="none")
+        harness.engine.unpark(others, reason="others keep them") if refused.parked else None
+        harness.engine.resume(others, at_once=True)
+        done = harness.engine.rotate(others, patience=timedelta(seconds=2))
         assert done.outcome is Outcome.DONE, done.error
-        new, first = house.serves(others).password.reveal(), server.password
-        assert "left to others" in str(house.journal.events(others.name))
+        new, first = harness.serves(others).password.reveal(), server.password
+        assert "left to others" in str(harness.journal.events(others.name))
         server.restart()
         assert server.lets_in("default", first)
         assert not server.lets_in("default", new)
@@ -348,13 +350,13 @@ def test_the_default_user_is_rotated_with_its_requirepass_in_the_configuration(
     program: str, tmp_path: Path
 ):
     """persist: rewrite: both passwords survive a restart in the grace period, one afterwards."""
-    with ScratchValkey(program, aclfile=False) as server, house_on([server], tmp_path) as house:
+    with ScratchValkey(program, aclfile=False) as server, harness_on([server], tmp_path) as harness:
 
         def admin() -> Credential:
-            current = house.backend.current(house.name)
+            current = harness.backend.current(harness.name)
             return current.credential if current else admin_of(server)
 
-        secret = house.secret(
+        secret = harness.secret(
             "dual-password",
             policy=IN_GRACE,
             username="default",
@@ -363,37 +365,37 @@ def test_the_default_user_is_rotated_with_its_requirepass_in_the_configuration(
             persist="rewrite",
         )
         first = server.password
-        house.adopt(secret, "default", first)
-        assert house.engine.rotate(secret).published
+        harness.adopt(secret, "default", first)
+        assert harness.engine.rotate(secret).published
         server.restart()
-        new = house.serves(secret).password.reveal()
+        new = harness.serves(secret).password.reveal()
         assert server.lets_in("default", first)
         assert server.lets_in("default", new)
-        assert house.engine.revoke(secret).outcome is Outcome.DONE
+        assert harness.engine.revoke(secret).outcome is Outcome.DONE
         server.password = new
         server.restart()
         assert server.lets_in("default", new)
         assert not server.lets_in("default", first)
-        assert "kept by the configuration file" in str(house.journal.events(secret.name))
+        assert "kept by the configuration file" in str(harness.journal.events(secret.name))
 
 
 def test_a_login_changes_its_own_password_in_place(program: str, tmp_path: Path):
     """Where the only admin is the login itself, as with a bare requirepass; new processes too."""
-    with ScratchValkey(program, aclfile=False) as server, house_on([server], tmp_path) as house:
+    with ScratchValkey(program, aclfile=False) as server, harness_on([server], tmp_path) as harness:
 
         def opened() -> Any:
-            current = house.backend.current(house.name)
+            current = harness.backend.current(harness.name)
             who = current.credential if current else admin_of(server)
-            return house.secret(
+            return harness.secret(
                 "single-user", username="default", probes=(), admin=who, persist="none"
             )
 
         first = server.password
-        house.adopt(opened(), "default", first)
+        harness.adopt(opened(), "default", first)
         for _ in range(2):
-            result = house.engine.rotate(opened())
+            result = harness.engine.rotate(opened())
             assert result.outcome is Outcome.DONE, result.error
-        server.password = house.serves(opened()).password.reveal()
+        server.password = harness.serves(opened()).password.reveal()
         assert server.lets_in("default", server.password)
         assert not server.lets_in("default", first)
 
@@ -402,15 +404,15 @@ def test_a_name_with_a_quote_would_keep_the_server_from_starting_again(
     program: str, tmp_path: Path
 ):
     """CONFIG REWRITE writes what is not read again: so it is not called."""
-    with ScratchValkey(program, aclfile=False) as server, house_on([server], tmp_path) as house:
+    with ScratchValkey(program, aclfile=False) as server, harness_on([server], tmp_path) as harness:
         server.run("ACL SETUSER", 'it"s', "on", ">x")
-        secret = house.secret("dual-password", persist="rewrite")
-        house.adopt(secret)
-        result = house.engine.rotate(secret)
+        secret = harness.secret("dual-password", persist="rewrite")
+        harness.adopt(secret)
+        result = harness.engine.rotate(secret)
         assert result.error is not None
         assert "would not start" in str(result.error)
-        assert logs_in([server], house.serves(secret))
-        assert usable([server], house.name) == {house.name}
+        assert logs_in([server], harness.serves(secret))
+        assert usable([server], harness.name) == {harness.name}
         server.restart()
 
 

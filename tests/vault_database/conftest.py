@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.testing.openbao import ScratchOpenBao
 from rotator.testing.postgres import ScratchPostgres
-from tests.cli.real import Real
-from tests.vault_database.worlds import ADMIN_PASSWORD, MOUNT, Shop
+from tests.cli.installed_program import Real
+from tests.servers.openbao import ScratchOpenBao
+from tests.vault_database.sandboxes import ADMIN_PASSWORD, MOUNT, Shop
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ def shop(bao: ScratchOpenBao, server: ScratchPostgres) -> Shop:
 def rotator(tmp_path: Path, shop: Shop) -> Real:
     """A folder whose configuration drives that role and that connection."""
     from rotator.bootstrap import initialise
-    from tests.vault_database.worlds import ROOT_PASSWORD
+    from tests.vault_database.sandboxes import ROOT_PASSWORD
 
     real = Real(folder=tmp_path, server=shop.server)
     real.environ |= {

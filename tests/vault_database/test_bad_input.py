@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.vault_database.worlds import MOUNT
+from tests.vault_database.sandboxes import MOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.cli.real import Real
-    from tests.vault_database.worlds import Shop
+    from tests.cli.installed_program import Real
+    from tests.vault_database.sandboxes import Shop
 
 
 @pytest.fixture

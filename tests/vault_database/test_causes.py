@@ -13,8 +13,8 @@ from rotations.vault_database.options import SecretOptions, TargetOptions
 from rotator.api import Denied, Secret, StepError, Unavailable, time_limit
 from rotator.backends.vault import PLUGIN as VAULT
 from rotator.backends.vault.options import AuthOptions, VaultOptions
-from rotator.testing.openbao import ScratchOpenBao
-from tests.vault_database.worlds import MOUNT
+from tests.servers.openbao import ScratchOpenBao
+from tests.vault_database.sandboxes import MOUNT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

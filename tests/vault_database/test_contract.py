@@ -6,28 +6,28 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.testing.crash import World, explore, explore_failures, led_scenarios
-from rotator.testing.delegated_suite import LedSuite
-from tests.vault_database.worlds import OPTIONS, Shop, target
+from rotator.testing.crash import Sandbox, delegated_scenarios, explore, explore_failures
+from rotator.testing.delegated_suite import DelegatedSuite
+from tests.vault_database.sandboxes import OPTIONS, Shop, target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from rotator.testing.openbao import ScratchOpenBao
     from rotator.testing.postgres import ScratchPostgres
+    from tests.servers.openbao import ScratchOpenBao
 
 
 @pytest.fixture
 def make_static(
     bao: ScratchOpenBao, server: ScratchPostgres, tmp_path: Path
-) -> Callable[[], World]:
-    """Return what makes worlds with a static role each."""
+) -> Callable[[], Sandbox]:
+    """Return what makes sandboxes with a static role each."""
 
-    def make() -> World:
+    def make() -> Sandbox:
         shop = Shop(bao=bao, server=server).set_up()
         made = target(shop, tmp_path)
-        return World(
+        return Sandbox(
             rotation=lambda: made.rotation("static-role", OPTIONS),
             backend=made.backend("static-role", OPTIONS),
             accepts=shop.lets_in,
@@ -43,13 +43,15 @@ def make_static(
 
 
 @pytest.fixture
-def make_root(bao: ScratchOpenBao, server: ScratchPostgres, tmp_path: Path) -> Callable[[], World]:
-    """Return what makes worlds with a connection each."""
+def make_root(
+    bao: ScratchOpenBao, server: ScratchPostgres, tmp_path: Path
+) -> Callable[[], Sandbox]:
+    """Return what makes sandboxes with a connection each."""
 
-    def make() -> World:
+    def make() -> Sandbox:
         shop = Shop(bao=bao, server=server).set_up()
         made = target(shop, tmp_path)
-        return World(
+        return Sandbox(
             rotation=lambda: made.rotation("root", OPTIONS),
             backend=made.backend("root", OPTIONS),
             state=lambda: shop.verifier(shop.root),
@@ -60,32 +62,32 @@ def make_root(bao: ScratchOpenBao, server: ScratchPostgres, tmp_path: Path) -> C
     return make
 
 
-class TestStaticRole(LedSuite):
+class TestStaticRole(DelegatedSuite):
     """A static role passes."""
 
     # Everything is minutes of logins.
     sample = 8
 
     @pytest.fixture
-    def make_world(self, make_static: Callable[[], World]) -> Callable[[], World]:
+    def make_sandbox(self, make_static: Callable[[], Sandbox]) -> Callable[[], Sandbox]:
         return make_static
 
 
-class TestRoot(LedSuite):
+class TestRoot(DelegatedSuite):
     """The engine's own login passes."""
 
     sample = 8
 
     @pytest.fixture
-    def make_world(self, make_root: Callable[[], World]) -> Callable[[], World]:
+    def make_sandbox(self, make_root: Callable[[], Sandbox]) -> Callable[[], Sandbox]:
         return make_root
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_request_survives_a_crash_and_a_failure_at_every_call(make_static: Callable[[], World]):
+def test_a_request_survives_a_crash_and_a_failure_at_every_call(make_static: Callable[[], Sandbox]):
     """Killed or failing before and after each call, it ends, once, and what is served logs in."""
-    scenario = next(one for one in led_scenarios(make_static) if one.name == "request")
+    scenario = next(one for one in delegated_scenarios(make_static) if one.name == "request")
     for report in (explore(scenario), explore_failures(scenario)):
         assert not report.violations, str(report)
         assert report.runs > 30, str(report)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rotations.vault_database.errors import Failure, kind
-from rotator.api import Answer
+from rotator.api import ServerResponse
 
 _RETRIES = "unable to finish rotating credentials; retries will continue in the background but it is also safe to retry manually: "
 
@@ -50,10 +50,10 @@ _RETRIES = "unable to finish rotating credentials; retries will continue in the 
 )
 def test_what_an_engine_says_is_told_by_kind(said: str, failure: Failure):
     """The first kind that fits, as one saying may be wrapped in another."""
-    assert kind(Answer(status=500, said=said)) is failure
+    assert kind(ServerResponse(status=500, said=said)) is failure
 
 
 def test_an_answer_shows_nothing_of_what_was_said():
     """It may hold a password."""
-    answer = Answer(status=200, said="hunter2", data={"password": "hunter2"})
+    answer = ServerResponse(status=200, said="hunter2", data={"password": "hunter2"})
     assert "hunter2" not in repr(answer)

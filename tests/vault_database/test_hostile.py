@@ -9,7 +9,7 @@ import pytest
 
 from rotations.vault_database.engine import Engine
 from rotations.vault_database.options import TargetOptions
-from rotator.api import Answer, RotatorError
+from rotator.api import RotatorError, ServerResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,8 +33,8 @@ class _Server:
     def server(self, _: str) -> _Server:
         return self
 
-    def call(self, *_: Any, **__: Any) -> Answer:
-        return Answer(status=200, data=self.data)
+    def call(self, *_: Any, **__: Any) -> ServerResponse:
+        return ServerResponse(status=200, data=self.data)
 
 
 @pytest.mark.parametrize("key", _CALLS)

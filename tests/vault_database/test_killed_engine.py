@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.testing.openbao import ScratchOpenBao
-from tests.vault_database.worlds import MOUNT, ROOT_PASSWORD, Shop
+from tests.servers.openbao import ScratchOpenBao
+from tests.vault_database.sandboxes import MOUNT, ROOT_PASSWORD, Shop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from rotator.testing.postgres import ScratchPostgres
-    from tests.cli.real import Real
+    from tests.cli.installed_program import Real
 
 
 @pytest.fixture(scope="module")

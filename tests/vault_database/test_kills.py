@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests import vault_chaos
+from tests.load import vault_chaos
 
 
 @pytest.mark.slow

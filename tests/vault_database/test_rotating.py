@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from rotator.api import Credential, Secret
-from tests.vault_database.worlds import ADMIN_PASSWORD, FIRST, MOUNT, ROOT_PASSWORD
+from tests.vault_database.sandboxes import ADMIN_PASSWORD, FIRST, MOUNT, ROOT_PASSWORD
 
 if TYPE_CHECKING:
-    from tests.cli.real import Real
-    from tests.vault_database.worlds import Shop
+    from tests.cli.installed_program import Real
+    from tests.vault_database.sandboxes import Shop
 
 
 def _events(rotator: Real, name: str) -> list[dict[str, Any]]:

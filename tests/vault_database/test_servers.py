@@ -17,24 +17,24 @@ from rotator.api import Credential, Secret, UsageError
 from rotator.backends.vault import PLUGIN as VAULT
 from rotator.backends.vault.options import AuthOptions, VaultOptions
 from rotator.bootstrap import initialise
-from rotator.testing.crash import World
-from rotator.testing.delegated_suite import LedSuite
-from rotator.testing.mariadb import PACKAGES, ScratchMariaDB, is_installed
-from tests.cli.real import Real
-from tests.vault_database.worlds import (
+from rotator.testing.crash import Sandbox
+from rotator.testing.delegated_suite import DelegatedSuite
+from tests.cli.installed_program import Real
+from tests.servers.mariadb import PACKAGES, ScratchMariaDB, is_installed
+from tests.vault_database.sandboxes import (
     ADMIN_PASSWORD,
     FIRST,
     MOUNT,
     OPTIONS,
     ROOT_PASSWORD,
-    Neighbours,
+    TargetLinks,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from rotator.testing.openbao import ScratchOpenBao
+    from tests.servers.openbao import ScratchOpenBao
 
 _numbers = itertools.count(1)
 _CONFIG = """\
@@ -207,25 +207,25 @@ def valkey() -> Iterator[Valkey]:
         server.stop()
 
 
-class TestValkey(LedSuite):
+class TestValkey(DelegatedSuite):
     """A static role of the engine's Valkey plugin passes."""
 
     sample = 12
 
     @pytest.fixture
-    def make_world(
+    def make_sandbox(
         self, bao: ScratchOpenBao, valkey: Valkey, tmp_path: Path
-    ) -> Callable[[], World]:
+    ) -> Callable[[], Sandbox]:
         admin = Credential(username="rotator", password=Secret(ADMIN_PASSWORD))
         auth = AuthOptions(token="env:BAO_TOKEN")
         options = VaultOptions(address=bao.address, auth=auth)
         server = VAULT.open("vault", options, lambda _: Secret(bao.root_token), tmp_path)
 
-        def make() -> World:
+        def make() -> Sandbox:
             name = _made_role(bao, valkey, admin)
             made = PLUGIN.target("engine", TargetOptions(through="vault"), lambda: admin)
-            made.use(Neighbours(None, server, valkey))  # type: ignore[arg-type]
-            return World(
+            made.use(TargetLinks(None, server, valkey))  # type: ignore[arg-type]
+            return Sandbox(
                 rotation=lambda: made.rotation("static-role", OPTIONS),
                 backend=made.backend("static-role", OPTIONS),
                 accepts=valkey.probe,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rotator.api import StepError, Unavailable, Unknown, Version
 from rotator.backends.aws.backend import MARK, PENDING, AwsBackend, in_time
-from rotator.backends.aws.client import Answer
+from rotator.backends.aws.client import AwsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,7 +30,7 @@ _MOST_PAGES: Final = 5_000
 _LATE: Final = (0.1, 0.3, 0.6, 1.0)
 
 
-class LedBackend(AwsBackend):
+class AwsDrivenBackend(AwsBackend):
     """As `AwsBackend`, but staging and publishing by the labels that AWS's own rotation uses."""
 
     def __init__(self, name: str, options: AwsOptions, client: Client) -> None:
@@ -76,7 +76,7 @@ class LedBackend(AwsBackend):
                 VersionStages=[PENDING],
                 **given,
             )
-        except Answer as answer:
+        except AwsError as answer:
             if answer.code == "ResourceExistsException":
                 first = self.staged_in_time(path, rotation_id)
                 if first is not None:
@@ -102,7 +102,7 @@ class LedBackend(AwsBackend):
         given = [{"Key": key, "Value": value} for key, value in tags.items()]
         try:
             _ = self._client.write("tag_resource", path, SecretId=path, Tags=given)
-        except Answer as answer:
+        except AwsError as answer:
             raise self._refused(path, answer) from None
 
     def rotated_by(self, function: str) -> list[str]:
@@ -141,7 +141,7 @@ class LedBackend(AwsBackend):
     def _unlabel(self, path: str, version: str, label: str) -> None:
         try:
             self._label(path, label, away_from=version)
-        except (Answer, Unknown) as error:
+        except (AwsError, Unknown) as error:
             try:
                 left = label in self._stages(path).get(version, ())
             except StepError as again:

@@ -32,7 +32,7 @@ from rotator.api import (
 )
 from rotator.backends import templates
 from rotator.backends.aws import policy
-from rotator.backends.aws.client import Answer, Client
+from rotator.backends.aws.client import AwsError, Client
 from rotator.backends.aws.options import AwsOptions
 from rotator.backends.responses import Malformed, part, table, texts
 from rotator.backends.timeouts import within_timeout
@@ -143,7 +143,7 @@ class AwsBackend:
                     SecretString=data,
                     VersionStages=[_LABEL + rotation_id],
                 )
-            except Answer as answer:
+            except AwsError as answer:
                 if answer.code == "ResourceExistsException":
                     first = self._read(path, VersionId=token)
                     if first is not None and first["stages"]:
@@ -189,7 +189,7 @@ class AwsBackend:
             return
         try:
             self._label(path, label, away_from=found["id"])
-        except Answer as answer:
+        except AwsError as answer:
             if self._read(path, VersionStage=label) is not None:
                 raise self._refused(path, answer) from None
 
@@ -228,7 +228,7 @@ class AwsBackend:
             answer = self._client.write(
                 "rotate_secret", path, SecretId=path, ClientRequestToken=token
             )
-        except Answer as answered:
+        except AwsError as answered:
             stages = (self._describe(path) or {}).get("VersionIdsToStages", {})
             for version, labels in stages.items():
                 if PENDING in labels and CURRENT not in labels:
@@ -269,7 +269,7 @@ class AwsBackend:
                 SecretString=self._fits(path, {**data, field: value.reveal()}),
                 VersionStages=[CURRENT],
             )
-        except Answer as answer:
+        except AwsError as answer:
             raise self._refused(path, answer) from None
 
     # -- care ----------------------------------------------------------------------------------
@@ -360,7 +360,7 @@ class AwsBackend:
         """Return `id`, `data`, `stages` and `created` of a version; None when there is none."""
         try:
             answer = self._client.ask("get_secret_value", path, SecretId=path, **which)
-        except Answer as answered:
+        except AwsError as answered:
             # AWS answers a version id that could not be one as invalid.
             if answered.code == "ResourceNotFoundException" or "VersionId" in which:
                 return None
@@ -385,7 +385,7 @@ class AwsBackend:
     def _describe(self, path: str) -> dict[str, Any] | None:
         try:
             found = self._client.ask("describe_secret", path, SecretId=path)
-        except Answer as answer:
+        except AwsError as answer:
             if answer.code == "ResourceNotFoundException":
                 return None
             raise self._refused(path, answer) from None
@@ -419,7 +419,7 @@ class AwsBackend:
                 Tags=[{"Key": "managed-by", "Value": "rotator"}],
                 **more,
             )
-        except Answer as answer:
+        except AwsError as answer:
             # Somebody was faster.
             if answer.code != "ResourceExistsException":
                 raise self._refused(path, answer) from None
@@ -427,7 +427,7 @@ class AwsBackend:
     def _move(self, path: str, *, to: str, away_from: str | None, expect: str | None) -> None:
         try:
             self._label(path, CURRENT, to=to, away_from=away_from)
-        except (Answer, Unknown) as error:
+        except (AwsError, Unknown) as error:
             # Moved already, by a try whose answer was lost? The label tells.
             try:
                 now = _id(self._read(path, VersionStage=CURRENT))
@@ -444,7 +444,7 @@ class AwsBackend:
     def _label(
         self, path: str, label: str, *, to: str | None = None, away_from: str | None = None
     ) -> None:
-        """Put a label on a version, take it from one, or move it between two. Raises `Answer`."""
+        """Put a label on a version, take it from one, or move it between two. Raises `AwsError`."""
         given = {"MoveToVersionId": to, "RemoveFromVersionId": away_from}
         _ = self._client.write(
             "update_secret_version_stage",
@@ -517,7 +517,7 @@ class AwsBackend:
             hint="As a secret of its own, `rotator rotate` asks AWS to. Else let one of the two do it: aws secretsmanager cancel-rotate-secret, or take it out of rotator's configuration.",
         )
 
-    def _refused(self, path: str, answer: Answer) -> StepError:
+    def _refused(self, path: str, answer: AwsError) -> StepError:
         return Denied(f"{self._client.where} refuses the request on {path!r} ({answer.code}).")
 
 

@@ -116,7 +116,7 @@ class Foreign(Unavailable):
     """What answers is not AWS."""
 
 
-class Answer(Exception):  # an answer, not an error: the caller finds out what it means
+class AwsError(Exception):  # an answer, not an error: the caller finds out what it means
     """What AWS said, by its code."""
 
     def __init__(self, code: str) -> None:
@@ -186,7 +186,7 @@ class Client:
     def ask(self, action: str, path: str, **given: Any) -> dict[str, Any]:
         """Call `action` (such as `get_secret_value`) on a secret; reading.
 
-        Raises our errors, and `Answer` for what the caller has to understand.
+        Raises our errors, and `AwsError` for what the caller has to understand.
         """
         return self._call(action, path, given, writing=False)
 
@@ -238,7 +238,7 @@ class Client:
                 hint="Is a proxy in between whose authority this machine does not trust? Name it in AWS_CA_BUNDLE.",
             ) from error
         except exceptions.ParamValidationError as error:
-            raise Answer("ValidationException") from error
+            raise AwsError("ValidationException") from error
         except (Malformed, *UNREADABLE) as error:
             raise self.malformed(error, writing=writing) from error
         except exceptions.BotoCoreError as error:
@@ -308,7 +308,7 @@ class Client:
             )
         # Asked to rotate, the service says by this code that it does so already, or cannot.
         if code in _ANSWERS or (code == "InvalidRequestException" and action == "rotate_secret"):
-            return Answer(code)
+            return AwsError(code)
         if code == "InvalidRequestException":
             return Denied(
                 f"{self.where} refuses {operation} on {path!r} in the state that it is in.",

@@ -40,14 +40,14 @@ from rotator.backends.vault.errors import (
     metadata,
 )
 from rotator.backends.vault.options import VaultOptions
-from rotator.backends.vault.session import Session
+from rotator.backends.vault.session import VaultClient
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from rotator.api import Access, Answer
+    from rotator.api import Access, ServerResponse
 
 # Beside the login and the password, for whoever looks: which rotation wrote this version.
 _MARK: Final = "rotator_rotation_id"
@@ -63,11 +63,11 @@ _FEWEST_VERSIONS: Final = 3
 class VaultBackend:
     """Secrets in one KV version 2 mount. Safe between threads, processes and machines."""
 
-    def __init__(self, name: str, options: VaultOptions, session: Session) -> None:
+    def __init__(self, name: str, options: VaultOptions, session: VaultClient) -> None:
         """Nothing is connected yet."""
         self._name: str = name
         self._options: VaultOptions = options
-        self._session: Session = session
+        self._session: VaultClient = session
         self._mount: str = options.mount.strip("/")
         self._checked: bool = False
 
@@ -288,7 +288,7 @@ class VaultBackend:
 
     def call(
         self, method: str, path: str, body: Mapping[str, object] | None = None, *, capability: str
-    ) -> Answer:
+    ) -> ServerResponse:
         """Send one request to another engine of the same server, by the same login."""
         return self._session.call(method, path, body, capability=capability)
 
@@ -524,7 +524,7 @@ class VaultBackend:
         writing: bool = False,
         optional: bool = False,
     ) -> Any:
-        """Call the API below the mount; see `Session.ask`."""
+        """Call the API below the mount; see `VaultClient.ask`."""
         if not self._checked:
             self._check_mount()
         # As a policy would say it: rotations come and go.
@@ -631,7 +631,7 @@ class _VaultPlugin:
         """Open it; nothing is connected yet."""
         _ = base
         chosen = cast("VaultOptions", options)
-        return VaultBackend(name, chosen, Session(chosen, resolve))
+        return VaultBackend(name, chosen, VaultClient(chosen, resolve))
 
     policies: tuple[str, ...] = tuple(policy.MAKERS)
 

@@ -13,7 +13,7 @@ import hvac
 import requests
 from hvac import exceptions
 
-from rotator.api import Answer, Secret, Transient, Unavailable, seconds_left
+from rotator.api import Secret, ServerResponse, Transient, Unavailable, seconds_left
 from rotator.backends.bounded_http import budget
 from rotator.backends.responses import Malformed, part, table
 from rotator.backends.vault.adapter import RedirectRefused, VaultAdapter, VaultSession
@@ -39,7 +39,7 @@ def _authorities() -> str | bool:
     return paths.cafile or paths.capath or True
 
 
-class Session:
+class VaultClient:
     """A client that is logged in. Safe to use from threads: they share one login."""
 
     def __init__(
@@ -124,10 +124,10 @@ class Session:
 
     def call(
         self, method: str, path: str, body: Mapping[str, object] | None, *, capability: str
-    ) -> Answer:
+    ) -> ServerResponse:
         """Send one request to any part of the server; a refusal by that part is an answer too."""
 
-        def send(client: Any) -> Answer:
+        def send(client: Any) -> ServerResponse:
             try:
                 found: Any = client.adapter.request(
                     method.lower(), f"/v1/{quote(path)}", json=dict(body) if body else None
@@ -135,15 +135,15 @@ class Session:
             except exceptions.InvalidPath as error:
                 if is_mount_absent(error):
                     raise
-                return Answer(status=404, said=said(error))
+                return ServerResponse(status=404, said=said(error))
             except exceptions.InvalidRequest as error:
-                return Answer(status=400, said=said(error))
+                return ServerResponse(status=400, said=said(error))
             except exceptions.InternalServerError as error:
-                return Answer(status=500, said=said(error))
+                return ServerResponse(status=500, said=said(error))
             # 204 comes as an empty object.
             if found.get("data") is None:
-                return Answer(status=204)
-            return Answer(status=200, data=table(found, "data"))
+                return ServerResponse(status=204)
+            return ServerResponse(status=200, data=table(found, "data"))
 
         writing = capability in ("update", "create")
         try:

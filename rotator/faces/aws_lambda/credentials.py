@@ -12,7 +12,7 @@ from rotator.faces.aws_lambda.secret_json import NO
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from rotator.backends.aws.aws_driven import LedBackend
+    from rotator.backends.aws.aws_driven import AwsDrivenBackend
     from rotator.backends.aws.client import Client
     from rotator.core.model import Credential
     from rotator.faces.aws_lambda.secret_json import Described
@@ -50,9 +50,9 @@ class Own:
 class Master:
     """The admin of a secret that names its master's secret."""
 
-    def __init__(self, backend: LedBackend, client: Client, about: Described) -> None:
+    def __init__(self, backend: AwsDrivenBackend, client: Client, about: Described) -> None:
         """Nothing is read yet."""
-        self._backend: LedBackend = backend
+        self._backend: AwsDrivenBackend = backend
         self._client: Client = client
         self._about: Described = about
         self._read: list[Credential] = []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from rotator import system
 from rotator.backends.aws import aws_driven
-from rotator.backends.aws.aws_driven import LedBackend
+from rotator.backends.aws.aws_driven import AwsDrivenBackend
 from rotator.backends.aws.backend import CURRENT, PENDING
 from rotator.backends.aws.client import Client, NotAllowed
 from rotator.backends.aws.options import AwsOptions
@@ -26,7 +26,7 @@ from rotator.faces.aws_lambda.events import Event, request_of, require_account, 
 from rotator.faces.aws_lambda.read_replica import on_reader
 from rotator.faces.aws_lambda.replay import REASON, recall
 from rotator.faces.aws_lambda.secret_json import Described, Operators, check_pending, described
-from rotator.faces.aws_lambda.state_tag import Memory
+from rotator.faces.aws_lambda.state_tag import StateTag
 from rotator.journal.log import Head, LogJournal
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class _Known:
     stages: Mapping[str, list[str]]
     current: Version
     head: Head | None
-    memory: Memory | None
+    memory: StateTag | None
     about: Described
 
     def under_way(self, beside: str | None = None) -> str | None:
@@ -112,9 +112,9 @@ class Function:
         self._environ: Mapping[str, str] = environ
         self._clock: system.SystemClock = system.SystemClock()
         self._client: Client = Client(options)
-        self._backend: LedBackend = LedBackend(_BACKEND, options, self._client)
+        self._backend: AwsDrivenBackend = AwsDrivenBackend(_BACKEND, options, self._client)
         self._line: Callable[[str], None] = line or json_log.write
-        self._log: Log = log or json_log.Lines(environ.get("ROTATOR_LOG_LEVEL") or "info")
+        self._log: Log = log or json_log.JsonLog(environ.get("ROTATOR_LOG_LEVEL") or "info")
         self._sql: SqlJournal | None = None
         self._engine: Engine | None = None
         self._event_key: EventKey | None = None
@@ -481,7 +481,7 @@ class Function:
         self, known: _Known, secret: ManagedSecret, call: _Call, token: str | None
     ) -> LogJournal:
         """Return a journal that goes on where the last invocation's ended."""
-        memory, overlaps = known.memory or Memory(), secret.rotation.overlaps
+        memory, overlaps = known.memory or StateTag(), secret.rotation.overlaps
 
         def closes(event: Told) -> bool:
             return overlaps and event.kind is Kind.STARTED and event.step is Step.REVOKE
@@ -617,7 +617,7 @@ class Function:
             stages=cast("Mapping[str, list[str]]", about.get("VersionIdsToStages", {})),
             current=current,
             head=Head.parse(tags.get(aws_driven.HEAD_TAG)),
-            memory=Memory.parse(tags.get(aws_driven.STATE_TAG)) if self._is_log else None,
+            memory=StateTag.parse(tags.get(aws_driven.STATE_TAG)) if self._is_log else None,
             about=described(
                 current,
                 Operators(

@@ -15,7 +15,7 @@ from rotator.core.secret import MASK, Secret, scrub
 _LEVELS: Final = ("debug", "info", "warning", "error")
 
 
-class Lines:
+class JsonLog:
     """Satisfies `Log`. Lambda itself adds the time and the request."""
 
     def __init__(self, least: str) -> None:

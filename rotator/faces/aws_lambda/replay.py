@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rotator.core.model import Kind, NewEvent, Step
-from rotator.faces.aws_lambda.state_tag import State
+from rotator.faces.aws_lambda.state_tag import Phase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rotator.core.model import Credential, Json, Version
     from rotator.engine import ManagedSecret
-    from rotator.faces.aws_lambda.state_tag import Memory
+    from rotator.faces.aws_lambda.state_tag import StateTag
 
 REASON = "AWS Secrets Manager rotates it"
 _Recalled = list[tuple[NewEvent, "datetime"]]
@@ -22,7 +22,7 @@ _Recalled = list[tuple[NewEvent, "datetime"]]
 
 def recall(
     secret: ManagedSecret,
-    memory: Memory,
+    memory: StateTag,
     current: Version,
     *,
     read: Callable[[str], Version | None],
@@ -51,17 +51,17 @@ def recall(
     return found
 
 
-def _without_strangers(memory: Memory, current: Version) -> Memory:
+def _without_strangers(memory: StateTag, current: Version) -> StateTag:
     """Forget a published rotation once somebody else's value is current: nothing of it may be revoked."""
     known = (memory.rotation, memory.old)
     if memory.is_open and memory.may_be_published and current.id not in known:
-        return replace(memory, state=State.ENDED, at=None, busy_until=None)
+        return replace(memory, state=Phase.ENDED, at=None, busy_until=None)
     return memory
 
 
 def _opened(
     secret: ManagedSecret,
-    memory: Memory,
+    memory: StateTag,
     rotation: str,
     old_login: Json,
     current: Version,
@@ -90,20 +90,20 @@ def _opened(
     new = current.credential if is_current else staged(rotation)
     login = new.username if new is not None else None
     both = (Kind.STARTED, Kind.FINISHED)
-    if new is None and memory.state is State.BEGUN:
+    if new is None and memory.state is Phase.BEGUN:
         return found
     told(Step.STAGE, now, *both, login=login)
-    if memory.state is State.BEGUN and not is_current:
+    if memory.state is Phase.BEGUN and not is_current:
         # Perhaps not even begun; withdrawing what was never made does no harm, leaving it does.
         told(Step.CREATE, now, Kind.STARTED)
         return found
     told(Step.CREATE, now, *both, login=login)
-    if memory.state is State.CREATED and not is_current:
+    if memory.state is Phase.CREATED and not is_current:
         return found
     told(Step.VERIFY, now, *both)
     at = memory.at or now
-    if memory.state is State.PUBLISHED:
+    if memory.state is Phase.PUBLISHED:
         told(Step.PUBLISH, at, *both, login=login, version=rotation)
-    elif is_current or memory.state is State.PUBLISHING:
+    elif is_current or memory.state is Phase.PUBLISHING:
         told(Step.PUBLISH, at, Kind.STARTED)
     return found

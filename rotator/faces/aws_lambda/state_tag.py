@@ -24,7 +24,7 @@ _FIELDS: Final = 7
 _MOST: Final = 256
 
 
-class State(Enum):
+class Phase(Enum):
     """How far the last rotation has got, as far as is known for certain."""
 
     BEGUN = "begun"
@@ -37,7 +37,7 @@ class State(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class StateTag:
     """The last rotation. `rotation`: the version that it makes current, and so its own id.
 
     `old`: the version that it replaces; `before` and `earlier`: those before that, of which one may be
@@ -50,57 +50,57 @@ class Memory:
     old: str | None = None
     before: str | None = None
     earlier: str | None = None
-    state: State = State.ENDED
+    state: Phase = Phase.ENDED
     at: datetime | None = None
     busy_until: datetime | None = None
 
     @property
     def is_open(self) -> bool:
         """Whether a rotation has begun and not ended."""
-        return self.rotation is not None and self.state is not State.ENDED
+        return self.rotation is not None and self.state is not Phase.ENDED
 
     @property
     def may_be_published(self) -> bool:
         """Whether what it makes current may be current."""
-        return self.state in (State.PUBLISHING, State.PUBLISHED)
+        return self.state in (Phase.PUBLISHING, Phase.PUBLISHED)
 
-    def after(self, events: Iterable[Event]) -> Memory:
+    def after(self, events: Iterable[Event]) -> StateTag:
         """Return what is to be known after these events."""
         found = self
         for event in events:
             found = found._after(event)
         return found
 
-    def _after(self, event: Event) -> Memory:
+    def _after(self, event: Event) -> StateTag:
         found = self
         match event.kind, event.step:
             case Kind.ADOPTED, _ if (version := str(event.data["version"])) != self.rotation:
-                found = Memory(
+                found = StateTag(
                     rotation=version, old=self.rotation, before=self.old, earlier=self.before
                 )
             case Kind.REQUESTED, _:
                 old = event.data.get("old_version")
                 before = (self.rotation, self.old, self.before)
                 before = before[1:] if old == self.rotation else before[:2]
-                found = Memory(
+                found = StateTag(
                     rotation=event.rotation_id,
                     old=None if old is None else str(old),
                     before=before[0],
                     earlier=before[1],
-                    state=State.BEGUN,
+                    state=Phase.BEGUN,
                 )
             case Kind.FINISHED, Step.CREATE:
-                found = replace(self, state=State.CREATED)
+                found = replace(self, state=Phase.CREATED)
             case Kind.FINISHED, Step.VERIFY:
-                found = replace(self, state=State.VERIFIED)
+                found = replace(self, state=Phase.VERIFIED)
             case Kind.STARTED, Step.PUBLISH:
-                found = replace(self, state=State.PUBLISHING, at=event.at)
+                found = replace(self, state=Phase.PUBLISHING, at=event.at)
             case Kind.FINISHED, Step.PUBLISH:
-                found = replace(self, state=State.PUBLISHED, at=event.at)
+                found = replace(self, state=Phase.PUBLISHED, at=event.at)
             case Kind.ENDED, _ if event.data.get("outcome") == Outcome.UNDONE.value:
-                found = Memory(rotation=self.old, old=self.before, before=self.earlier)
+                found = StateTag(rotation=self.old, old=self.before, before=self.earlier)
             case Kind.ENDED, _:
-                found = replace(self, state=State.ENDED)
+                found = replace(self, state=Phase.ENDED)
             case _:
                 pass
         return found
@@ -117,22 +117,22 @@ class Memory:
         return told if len(told) <= _MOST else replace(self, earlier=None).text()
 
     @staticmethod
-    def parse(text: str | None) -> Memory | None:
+    def parse(text: str | None) -> StateTag | None:
         """Read what `text` returned; None for anything else."""
         said = (text or "").split(" ")
-        if len(said) != _FIELDS or said[4] not in {one.value for one in State}:
+        if len(said) != _FIELDS or said[4] not in {one.value for one in Phase}:
             return None
         rotation, old, before, earlier = (None if one == _NOTHING else one for one in said[:4])
         try:
             at, busy_until = (_moment(one) for one in said[5:])
         except (ValueError, OverflowError, OSError):
             return None
-        return Memory(
+        return StateTag(
             rotation=rotation,
             old=old,
             before=before,
             earlier=earlier,
-            state=State(said[4]),
+            state=Phase(said[4]),
             at=at,
             busy_until=busy_until,
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rotator.core.history import RotationRecord
     from rotator.core.model import Event, Finding
     from rotator.engine import Health, Plan, Result
-    from rotator.secret_state import Fleet, Standing
+    from rotator.secret_state import Fleet, SecretState
 
 VERSION: Final = 1
 
@@ -173,7 +173,7 @@ def of_findings(found: Iterable[Finding]) -> list[Data]:
     return [{key: getattr(one, key) for key in keys} for one in found]
 
 
-def of_standing(one: Standing) -> Data:
+def of_standing(one: SecretState) -> Data:
     """Return how a secret is, as data."""
     return {
         "secret": one.name,

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from rotator.core.history import text
 from rotator.core.model import Kind
-from rotator.engine.delegated_requests import is_led, outcomes
+from rotator.engine.delegated_requests import is_delegated, outcomes
 from rotator.faces.cli import envelope
 from rotator.faces.cli.screen import at, indented, table
 
@@ -159,7 +159,9 @@ def _of_management(event: Event, reason: str | None) -> str:
 
 def _is_beside(event: Event) -> bool:
     refused = event.kind is Kind.CHECKED and not event.data.get("accepted")
-    return not is_led(event) and event.rotation_id is None and (event.kind in _BESIDE or refused)
+    return (
+        not is_delegated(event) and event.rotation_id is None and (event.kind in _BESIDE or refused)
+    )
 
 
 def _show_rotation(run: Run, one: RotationRecord, events: list[Event]) -> None:

@@ -6,10 +6,10 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.daemon_settings import Breaking
+from rotator.core.daemon_settings import BreakerSettings
 from rotator.core.errors import RETRIED, JournalError, RotatorError, Unavailable
 from rotator.dispatch.breaker import Breaker
-from rotator.dispatch.outages import Fault, ended_by_command, noted_by_command
+from rotator.dispatch.outages import OutageCause, ended_by_command, noted_by_command
 from rotator.dispatch.ready_queue import JOURNAL, hosts
 from rotator.faces.cli.screen import plural
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rotator.engine import Result
 
 # A host that did not answer so often in a row is away; one that is unavailable is at once.
-_BREAKING: Final = Breaking(failures=3)
+_BREAKING: Final = BreakerSettings(failures=3)
 
 
 class HostAway(RotatorError):
@@ -31,7 +31,7 @@ class HostAway(RotatorError):
 class Away:
     """A host that cannot be used, and the secrets that wait for it."""
 
-    fault: Fault
+    fault: OutageCause
     secrets: list[str] = field(default_factory=list[str])
 
     def error(self) -> HostAway:
@@ -102,12 +102,12 @@ class Hosts:
         return self._breakers.setdefault(host, Breaker(_BREAKING))
 
 
-def _fault(error: BaseException | None, result: Result | None) -> Fault | None:
+def _fault(error: BaseException | None, result: Result | None) -> OutageCause | None:
     if isinstance(error, JournalError) and error.kind == JournalError.kind:
-        return Fault(host=JOURNAL, kind=error.kind, what=error.what, hint=error.hint)
+        return OutageCause(host=JOURNAL, kind=error.kind, what=error.what, hint=error.hint)
     if not isinstance(error, RotatorError) or error.origin is None or error.kind not in RETRIED:
         return None
     answered = result.answered if result is not None else frozenset[str]()
     if error.kind != Unavailable.kind and error.origin in answered:
         return None
-    return Fault(host=error.origin, kind=error.kind, what=error.what, hint=error.hint)
+    return OutageCause(host=error.origin, kind=error.kind, what=error.what, hint=error.hint)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rotator.core.delegated import Followed
+from rotator.core.delegated import DelegatedRotation
 from rotator.faces.cli import envelope, exits
 from rotator.faces.cli.command import command
 from rotator.faces.cli.options import Everything, Names, Since, Tags, complete_targets, since_when
@@ -205,6 +205,6 @@ def _refused(secret: ManagedSecret, health: Health) -> exits.NotAccepted:
         f"the target rejects login {health.login!r} with the password that the backend serves{health.rejection.because}.",
         safety="The application is NOT safe: new connections fail.",
         hint=health.rejection.hint or f"Have another one made: rotator rotate {secret.name}"
-        if isinstance(secret.rotation, Followed)
+        if isinstance(secret.rotation, DelegatedRotation)
         else f"See what happened: rotator history {secret.name}",
     )

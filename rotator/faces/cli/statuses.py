@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from rotator.bootstrap import App
     from rotator.faces.cli.run import Run
-    from rotator.secret_state import Fleet, Process, Standing
+    from rotator.secret_state import Fleet, Process, SecretState
 
 _SIGNS: Final = {
     **dict.fromkeys((State.GRACE, State.DRAINING, State.ROTATING), "wait"),
@@ -129,7 +129,7 @@ def _seen(one: Process, now: datetime) -> str:
     return f"{one.face} {one.name}, seen {relative(one.seen_at, now)}"
 
 
-def _row(run: Run, one: Standing) -> Sequence[str | Text]:
+def _row(run: Run, one: SecretState) -> Sequence[str | Text]:
     style = BAD if one.is_trouble else ""
     state = Text.assemble(run.screen.sign(_SIGNS.get(one.state, "bad")), (f" {one.state}", style))
     return (
@@ -142,7 +142,7 @@ def _row(run: Run, one: Standing) -> Sequence[str | Text]:
     )
 
 
-def _due(one: Standing) -> str:
+def _due(one: SecretState) -> str:
     """Return when it is due; since when, and when it is tried again, after a failure."""
     if one.next_try is not None and one.next_try > one.now:
         since = f"due {relative(one.due_since, one.now)}, " if one.due_since else ""

@@ -3,7 +3,7 @@
 A plugin's author needs three lines:
 
     def test_it_survives_crashes():
-        assert_survives_crashes(make_world)   # returns a fresh `World` each time
+        assert_survives_crashes(make_sandbox)   # returns a fresh `Sandbox` each time
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from rotator.testing.crash.delegated import led_scenarios
+from rotator.testing.crash.delegated import delegated_scenarios
 from rotator.testing.crash.explorer import (
     explore,
     explore_failures,
@@ -24,7 +24,7 @@ from rotator.testing.crash.frozen_server import Hold, explore_frozen
 from rotator.testing.crash.points import Crash, Point, When
 from rotator.testing.crash.process import POLICY, Process
 from rotator.testing.crash.report import Report, Violation
-from rotator.testing.crash.sandbox import Effects, Tapped, World, fake_world, led_world
+from rotator.testing.crash.sandbox import Effects, Sandbox, Tapped, delegated_sandbox, fake_sandbox
 from rotator.testing.crash.scenarios import Scenario, scenarios
 
 __all__ = [
@@ -35,12 +35,14 @@ __all__ = [
     "Point",
     "Process",
     "Report",
+    "Sandbox",
     "Scenario",
     "Tapped",
     "Violation",
     "When",
-    "World",
     "assert_survives_crashes",
+    "delegated_sandbox",
+    "delegated_scenarios",
     "explore",
     "explore_failures",
     "explore_frozen",
@@ -48,15 +50,13 @@ __all__ = [
     "explore_sample",
     "explore_strangers",
     "explore_takeovers",
-    "fake_world",
-    "led_scenarios",
-    "led_world",
+    "fake_sandbox",
     "scenarios",
 ]
 
 
 def assert_survives_crashes(
-    make_world: Callable[[], World],
+    make_sandbox: Callable[[], Sandbox],
     *,
     sample: int | None = None,
     seed: int = 0,
@@ -64,16 +64,16 @@ def assert_survives_crashes(
 ) -> int:
     """Kill every scenario at every point, let every call fail, and assert that all promises hold.
 
-    `make_world` returns a fresh world each time it is called. `sample` tries only about so many
+    `make_sandbox` returns a fresh sandbox each time it is called. `sample` tries only about so many
     deaths and failures, as many in each scenario, drawn by `seed`. `double` adds a second death at
     every point of each recovery: minutes, for a plugin over a real server hours. Returns how many
-    worlds were tried.
+    sandboxes were tried.
     """
-    first = make_world()
-    found = led_scenarios if first.is_led else scenarios
+    first = make_sandbox()
+    found = delegated_scenarios if first.is_delegated else scenarios
     if first.close is not None:
         first.close()
-    runs, told, every = 0, list[str](), found(make_world)
+    runs, told, every = 0, list[str](), found(make_sandbox)
     for scenario in every:
         if sample is not None:
             reports = [explore_sample(scenario, math.ceil(sample / len(every)), seed=seed)]

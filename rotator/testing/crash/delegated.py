@@ -11,52 +11,52 @@ from rotator.testing.crash.scenarios import Scenario
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rotator.testing.crash.sandbox import World
+    from rotator.testing.crash.sandbox import Sandbox
 
 
-def led_scenarios(make_world: Callable[[], World]) -> list[Scenario]:
-    """Return every scenario of such a secret that this world has the abilities for."""
-    world = make_world()
+def delegated_scenarios(make_sandbox: Callable[[], Sandbox]) -> list[Scenario]:
+    """Return every scenario of such a secret that this sandbox has the abilities for."""
+    sandbox = make_sandbox()
     adopted = (_adopt,)
     found = [
-        Scenario(name="first request", make_world=make_world, act=Process.rotate),
-        Scenario(name="request", make_world=make_world, prepare=adopted, act=Process.rotate),
-        Scenario(name="adoption", make_world=make_world, act=_adopt),
+        Scenario(name="first request", make_sandbox=make_sandbox, act=Process.rotate),
+        Scenario(name="request", make_sandbox=make_sandbox, prepare=adopted, act=Process.rotate),
+        Scenario(name="adoption", make_sandbox=make_sandbox, act=_adopt),
         Scenario(
             name="request that waits inside the call",
-            make_world=make_world,
+            make_sandbox=make_sandbox,
             prepare=adopted,
             act=_rotate_patiently,
         ),
     ]
-    if world.lose_password is not None:
+    if sandbox.lose_password is not None:
         found.append(
             Scenario(
                 name="request for a password that was lost",
-                make_world=make_world,
+                make_sandbox=make_sandbox,
                 prepare=(_adopt, _lose),
                 act=Process.rotate,
             )
         )
-    if world.rotate_by_itself is not None:
+    if sandbox.rotate_by_itself is not None:
         by_itself = Scenario(
             name="request after a rotation that nobody asked for",
-            make_world=make_world,
+            make_sandbox=make_sandbox,
             prepare=(_adopt, _by_itself),
             act=Process.rotate,
         )
         looked = Scenario(
             name="look at a rotation that nobody asked for",
-            make_world=make_world,
+            make_sandbox=make_sandbox,
             prepare=(_adopt, _by_itself),
             act=Process.check,
         )
         found += [by_itself, looked]
-    if world.refuse_next is not None:
+    if sandbox.refuse_next is not None:
         found.append(
             Scenario(
                 name="request whose password is refused",
-                make_world=make_world,
+                make_sandbox=make_sandbox,
                 prepare=(_adopt, _refuse_next),
                 act=Process.rotate,
             )
@@ -73,15 +73,15 @@ def _rotate_patiently(process: Process) -> None:
 
 
 def _lose(process: Process) -> None:
-    assert process.world.lose_password is not None
-    process.world.lose_password()
+    assert process.sandbox.lose_password is not None
+    process.sandbox.lose_password()
 
 
 def _by_itself(process: Process) -> None:
-    assert process.world.rotate_by_itself is not None
-    process.world.rotate_by_itself()
+    assert process.sandbox.rotate_by_itself is not None
+    process.sandbox.rotate_by_itself()
 
 
 def _refuse_next(process: Process) -> None:
-    assert process.world.refuse_next is not None
-    process.world.refuse_next()
+    assert process.sandbox.refuse_next is not None
+    process.sandbox.refuse_next()

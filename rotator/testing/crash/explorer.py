@@ -18,7 +18,7 @@ from rotator.testing.fake_backend import FakeBackend
 
 if TYPE_CHECKING:
     from rotator.testing.crash.promises import Start
-    from rotator.testing.crash.sandbox import World
+    from rotator.testing.crash.sandbox import Sandbox
     from rotator.testing.crash.scenarios import Scenario
     from rotator.testing.crash.trials import Fault
 
@@ -100,12 +100,12 @@ def explore_strangers(scenario: Scenario) -> Report:
     if scenario.takes_over:
         first = next(number for number, one in enumerate(points) if one.name == "stage")
         points = points[first:]
-    world = scenario.make_world()
-    world.close()
+    sandbox = scenario.make_sandbox()
+    sandbox.close()
     for point in points:
         if not point.inner:
             _intrude(scenario, report, point)
-            if world.copies:
+            if sandbox.copies:
                 _intrude_into_copy(scenario, report, point)
     return report
 
@@ -116,8 +116,8 @@ def explore_strangers(scenario: Scenario) -> Report:
 def undisturbed(scenario: Scenario) -> tuple[Report, list[Point]]:
     """Run the scenario as it should go, and count its points."""
     report = Report(scenario=scenario.name)
-    world, promises, start = prepared(scenario, watched=True)
-    process = Process(world, promises, policy=scenario.policy)
+    sandbox, promises, start = prepared(scenario, watched=True)
+    process = Process(sandbox, promises, policy=scenario.policy)
     let(scenario.act, process, promises)
     promises.check_end(start, scenario.outcomes)
     tell(report, scenario, "undisturbed", promises)
@@ -135,36 +135,36 @@ def _run(
     outcomes: frozenset[Outcome] | None = None,
 ) -> list[Point]:
     """Run the act under the first fault, recoveries under the others; return the last one's points."""
-    world, promises, start = prepared(scenario)
-    process = Process(world, promises, policy=scenario.policy, fault=faults[0])
+    sandbox, promises, start = prepared(scenario)
+    process = Process(sandbox, promises, policy=scenario.policy, fault=faults[0])
     let(scenario.act, process, promises)
     process.die()
-    points = recover(scenario, world, promises, faults[1:])
+    points = recover(scenario, sandbox, promises, faults[1:])
     promises.check_end(start, outcomes or scenario.outcomes)
     tell(report, scenario, place, promises)
     return points
 
 
-def prepared(scenario: Scenario, *, watched: bool = False) -> tuple[World, Promises, Start]:
-    """Return a fresh world in the scenario's starting state."""
-    world = scenario.make_world()
-    promises = Promises(world, scenario.policy)
+def prepared(scenario: Scenario, *, watched: bool = False) -> tuple[Sandbox, Promises, Start]:
+    """Return a fresh sandbox in the scenario's starting state."""
+    sandbox = scenario.make_sandbox()
+    promises = Promises(sandbox, scenario.policy)
     promises.resting = not watched
     for prepare in scenario.prepare:
-        process = Process(world, promises, policy=scenario.policy)
+        process = Process(sandbox, promises, policy=scenario.policy)
         let(prepare, process, promises)
         process.die()
     promises.resting = False
-    return world, promises, promises.start()
+    return sandbox, promises, promises.start()
 
 
 def recover(
-    scenario: Scenario, world: World, promises: Promises, faults: list[Fault]
+    scenario: Scenario, sandbox: Sandbox, promises: Promises, faults: list[Fault]
 ) -> list[Point]:
     """Start processes until one is not disturbed; return the points of that one."""
-    process = Process(world, promises, policy=scenario.policy)
+    process = Process(sandbox, promises, policy=scenario.policy)
     for fault in [*faults, None]:
-        process = Process(world, promises, policy=scenario.policy, fault=fault)
+        process = Process(sandbox, promises, policy=scenario.policy, fault=fault)
         let(Process.resume, process, promises)
         process.die()
     return process.points.passed
@@ -185,7 +185,7 @@ def let(act: Callable[[Process], object], process: Process, promises: Promises) 
 
 
 def tell(report: Report, scenario: Scenario, place: str, promises: Promises) -> None:
-    """Add to the report which promises one run broke, and let go of its world."""
+    """Add to the report which promises one run broke, and let go of its sandbox."""
     report.runs += 1
     for what, where in promises.broken.items():
         seen = f"{what} (first seen {where})"
@@ -196,66 +196,66 @@ def tell(report: Report, scenario: Scenario, place: str, promises: Promises) -> 
 def _overtake(
     scenario: Scenario, report: Report, point: Point, by: Callable[[Process], object]
 ) -> None:
-    world, promises, start = prepared(scenario)
+    sandbox, promises, start = prepared(scenario)
     promises.two_at_work = True
     overtaken: list[Point] = []
 
     def overtake(here: Point) -> None:
         if here.number == point.number and not overtaken:
             overtaken.append(here)
-            world.clock.at += 3 * scenario.policy.step_timeout
-            let(by, Process(world, promises, policy=scenario.policy), promises)
-            world.watch(frozen.points)
+            sandbox.clock.at += 3 * scenario.policy.step_timeout
+            let(by, Process(sandbox, promises, policy=scenario.policy), promises)
+            sandbox.watch(frozen.points)
 
-    frozen = Process(world, promises, policy=scenario.policy, fault=overtake)
+    frozen = Process(sandbox, promises, policy=scenario.policy, fault=overtake)
     let(scenario.act, frozen, promises)
     frozen.die()
-    recover(scenario, world, promises, [])
+    recover(scenario, sandbox, promises, [])
     promises.check_end(start, ANY)
     tell(report, scenario, f"overtaken {point}", promises)
 
 
 def _intrude(scenario: Scenario, report: Report, point: Point) -> None:
-    world, promises, _ = prepared(scenario)
-    backend = world.backend
-    write_by_hand = world.write_by_hand
+    sandbox, promises, _ = prepared(scenario)
+    backend = sandbox.backend
+    write_by_hand = sandbox.write_by_hand
     assert write_by_hand is not None
     written: list[str] = []
 
     def write(here: Point) -> None:
-        current = backend.current(world.path)
+        current = backend.current(sandbox.path)
         if here.number == point.number and current is not None:
             same = replace(current.credential, fields={"edited": "by a person"})
             written.append(write_by_hand(same))
 
-    process = Process(world, promises, policy=scenario.policy, fault=write)
+    process = Process(sandbox, promises, policy=scenario.policy, fault=write)
     let(scenario.act, process, promises)
     process.die()
-    recover(scenario, world, promises, [])
-    current = backend.current(world.path)
+    recover(scenario, sandbox, promises, [])
+    current = backend.current(sandbox.path)
     if written and (current is None or current.id != written[0]):
         promises.broken["what somebody else wrote was overwritten"] = str(point)
-    if current is not None and not world.lets_in(current.credential):
+    if current is not None and not sandbox.lets_in(current.credential):
         promises.broken["P1: what somebody else wrote back no longer logs in"] = str(point)
     tell(report, scenario, f"somebody else writes {point}", promises)
 
 
 def _intrude_into_copy(scenario: Scenario, report: Report, point: Point) -> None:
-    world, promises, _ = prepared(scenario)
-    copy = world.copies[0]
+    sandbox, promises, _ = prepared(scenario)
+    copy = sandbox.copies[0]
     assert isinstance(copy, FakeBackend)
     written: list[str] = []
 
     def write(here: Point) -> None:
         if here.number == point.number:
             theirs = Credential(username="somebody", password=Secret("somebody-else's"))
-            written.append(copy.written_by_a_stranger(world.path, theirs))
+            written.append(copy.written_by_a_stranger(sandbox.path, theirs))
 
-    process = Process(world, promises, policy=scenario.policy, fault=write)
+    process = Process(sandbox, promises, policy=scenario.policy, fault=write)
     let(scenario.act, process, promises)
     process.die()
-    recover(scenario, world, promises, [])
-    there = copy.current(world.path)
+    recover(scenario, sandbox, promises, [])
+    there = copy.current(sandbox.path)
     if written and (there is None or there.id != written[0]):
         promises.broken["what somebody else wrote to a copy was overwritten"] = str(point)
     tell(report, scenario, f"somebody else writes to a copy {point}", promises)

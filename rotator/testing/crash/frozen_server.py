@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rotator.core.model import Policy
     from rotator.testing.crash.promises import Promises
     from rotator.testing.crash.report import Report
-    from rotator.testing.crash.sandbox import Effects, World
+    from rotator.testing.crash.sandbox import Effects, Sandbox
     from rotator.testing.crash.scenarios import Scenario
 
 # Stops what the server does for a connection of the plugin's, and returns what lets it go on. That
@@ -78,7 +78,7 @@ def explore_frozen(
 ) -> Report:
     """Freeze each statement in turn, and thaw it at each later call of the engine.
 
-    `effects` taps the plugin's statements, and is one of the world's `tapped`. `hold` is called with
+    `effects` taps the plugin's statements, and is one of the sandbox's `tapped`. `hold` is called with
     the statement's connection. `sample`: only so many statements, drawn by `seed`, each thawed once
     when all is over and once at a point in between. `step_seconds`: the step timeout, in real time.
     """
@@ -110,21 +110,21 @@ def _freeze(
     hold: Hold,
 ) -> int:
     """Run the act with one statement frozen; return at how many points it could have been thawed."""
-    world, promises, start = prepared(scenario)
+    sandbox, promises, start = prepared(scenario)
     promises.two_at_work = True
     trial = _Trial(statement=statement.number, later=later, hold=hold, effects=effects)
     try:
-        process = Process(world, promises, policy=scenario.policy, fault=trial.meet)
+        process = Process(sandbox, promises, policy=scenario.policy, fault=trial.meet)
         let(scenario.act, process, promises)
         process.die()
-        _resume(scenario, world, promises, trial)
-        over = world.journal.open_rotation(world.secret) is None
-        before = world.state() if world.state is not None else None
+        _resume(scenario, sandbox, promises, trial)
+        over = sandbox.journal.open_rotation(sandbox.secret) is None
+        before = sandbox.state() if sandbox.state is not None else None
         trial.release()
-        after = world.state() if world.state is not None else None
+        after = sandbox.state() if sandbox.state is not None else None
         if over and before != after:
             promises.broken["P3: something changed on the server after the end"] = "at the end"
-        _resume(scenario, world, promises, trial)
+        _resume(scenario, sandbox, promises, trial)
         promises.check_end(start, ANY)
     finally:
         effects.before = None
@@ -134,8 +134,8 @@ def _freeze(
     return len(trial.passed)
 
 
-def _resume(scenario: Scenario, world: World, promises: Promises, trial: _Trial) -> None:
-    process = Process(world, promises, policy=scenario.policy, fault=trial.meet)
+def _resume(scenario: Scenario, sandbox: Sandbox, promises: Promises, trial: _Trial) -> None:
+    process = Process(sandbox, promises, policy=scenario.policy, fault=trial.meet)
     let(Process.resume, process, promises)
     process.die()
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from rotator.testing.crash.promises import Promises
-    from rotator.testing.crash.sandbox import World
+    from rotator.testing.crash.sandbox import Sandbox
 
 # Short, so that waiting in the middle of a call is a handful of lease renewals.
 POLICY: Final = Policy(
@@ -39,28 +39,28 @@ class Stuck(AssertionError):
 
 
 class Process:
-    """One process, with its own engine, over a world that outlives it."""
+    """One process, with its own engine, over a sandbox that outlives it."""
 
     def __init__(
         self,
-        world: World,
+        sandbox: Sandbox,
         promises: Promises,
         *,
         policy: Policy = POLICY,
         fault: Callable[[Point], None] | None = None,
     ) -> None:
-        self.world: World = world
+        self.sandbox: Sandbox = sandbox
         self._promises: Promises = promises
         self.points: Points = Points(promises, fault)
-        self.holder: str = f"process-{len(world.dead) + 1}"
+        self.holder: str = f"process-{len(sandbox.dead) + 1}"
         self.log: ListLog = ListLog()
         self.secret: ManagedSecret = ManagedSecret(
-            name=world.secret,
-            path=world.path,
+            name=sandbox.secret,
+            path=sandbox.path,
             backend_name="backend",
-            backend=backend_proxy(world.backend, self.points, promises),
+            backend=backend_proxy(sandbox.backend, self.points, promises),
             target_name="target",
-            rotation=rotation_proxy(world.rotation(), self.points, promises),
+            rotation=rotation_proxy(sandbox.rotation(), self.points, promises),
             plugin="plugin",
             strategy="strategy",
             policy=policy,
@@ -68,25 +68,25 @@ class Process:
                 Copy(
                     backend_name=f"copy-{number}",
                     backend=BackendProxy(one, self.points, promises, copied=True),
-                    path=world.path,
+                    path=sandbox.path,
                 )
-                for number, one in enumerate(world.copies, 1)
+                for number, one in enumerate(sandbox.copies, 1)
             ),
         )
         self.engine: Engine = Engine(
-            journal=JournalProxy(world.journal, self.points, promises),
-            clock=world.clock,
-            entropy=world.entropy,
+            journal=JournalProxy(sandbox.journal, self.points, promises),
+            clock=sandbox.clock,
+            entropy=sandbox.entropy,
             log=self.log,
             holder=lambda: self.holder,
         )
         self._looks: int = 0
-        world.watch(self.points)
+        sandbox.watch(self.points)
 
     def die(self) -> None:
-        """Let the world know that this process is gone."""
+        """Let the sandbox know that this process is gone."""
         self.points.dead = True
-        self.world.dead.add(self.holder)
+        self.sandbox.dead.add(self.holder)
 
     def rotate(self) -> None:
         """Rotate, and see it through."""
@@ -103,11 +103,11 @@ class Process:
     def resume(self) -> None:
         """Go on with whatever is open, and see it through. A person looks at a parked secret."""
         for _ in range(_MOST_UNPARKED):
-            record = self.world.journal.secret(self.secret.name)
+            record = self.sandbox.journal.secret(self.secret.name)
             if record is not None and record.parked is not None:
                 self.engine.unpark(self.secret, reason="somebody looked")
             self.finish(self.engine.resume(self.secret))
-        if self.world.is_led and not self.check():
+        if self.sandbox.is_delegated and not self.check():
             self._promises.looked_again += 1
             self.rotate()
 
@@ -127,7 +127,7 @@ class Process:
     def _wait(self, result: Result) -> None:
         if result.until is None or not result.waiting:
             raise Stuck("open, and it does not say until when or why")
-        self.world.clock.at = max(self.world.clock.at, result.until)
+        self.sandbox.clock.at = max(self.sandbox.clock.at, result.until)
         self._looks += 1
-        if self._looks > _PATIENT_LOOKS and self.world.close_sessions is not None:
-            self.world.close_sessions()
+        if self._looks > _PATIENT_LOOKS and self.sandbox.close_sessions is not None:
+            self.sandbox.close_sessions()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rotator.core.history import RotationRecord
     from rotator.core.model import Credential, Event, NewEvent, Policy
     from rotator.testing.crash.points import Point
-    from rotator.testing.crash.sandbox import World
+    from rotator.testing.crash.sandbox import Sandbox
 
 _LEAVE_THE_TARGET = frozenset({"journal", "backend", "copy"})
 _RESULTS = (Kind.FINISHED, Kind.FAILED, Kind.WAITING)
@@ -35,17 +35,17 @@ class Start:
 
 
 class Promises:
-    """What must be true of one world, across all its processes."""
+    """What must be true of one sandbox, across all its processes."""
 
-    def __init__(self, world: World, policy: Policy) -> None:
-        self._world: World = world
+    def __init__(self, sandbox: Sandbox, policy: Policy) -> None:
+        self._sandbox: Sandbox = sandbox
         self._policy: Policy = policy
-        self._overlaps: bool = world.rotation().overlaps
+        self._overlaps: bool = sandbox.rotation().overlaps
         # Between its two effects only whoever rotates can keep P1: for it the end is what counts.
-        self._is_led: bool = world.is_led
+        self._is_led: bool = sandbox.is_delegated
         self._where: str = "at the start"
         self._tried: dict[tuple[str, str], bool] = {}
-        # While a world is brought to its starting state, for the thousandth time.
+        # While a sandbox is brought to its starting state, for the thousandth time.
         self.resting: bool = False
         self.seen: list[Credential] = []
         self.broken: dict[str, str] = {}
@@ -58,19 +58,19 @@ class Promises:
 
     def start(self) -> Start:
         """Remember how things are now."""
-        current = self._world.backend.current(self._world.path)
+        current = self._sandbox.backend.current(self._sandbox.path)
         if current is not None:
             self.remember(current.credential)
         return Start(
-            rotations=len(self._world.journal.rotations(self._world.secret, 1000)),
+            rotations=len(self._sandbox.journal.rotations(self._sandbox.secret, 1000)),
             version=current.id if current else None,
-            led=self._world.rotations() if self._world.rotations is not None else 0,
-            seq=len(self._world.journal.events(self._world.secret)),
+            led=self._sandbox.rotations() if self._sandbox.rotations is not None else 0,
+            seq=len(self._sandbox.journal.events(self._sandbox.secret)),
         )
 
     def end(self) -> None:
-        """Let go of the world: all was seen."""
-        self._world.close()
+        """Let go of the sandbox: all was seen."""
+        self._sandbox.close()
 
     # -- at every instant ----------------------------------------------------------------------
 
@@ -79,13 +79,13 @@ class Promises:
         if self.resting:
             return
         self._where = str(point)
-        world = self._world
+        sandbox = self._sandbox
         if isinstance(point, str) or point.port not in _LEAVE_THE_TARGET:
             # Only here can what the target accepts have changed; elsewhere a login is spared.
             self._tried.clear()
-        current = world.backend.current(world.path)
-        opened = world.journal.open_rotation(world.secret)
-        history = world.journal.history(opened.id) if opened is not None else []
+        current = sandbox.backend.current(sandbox.path)
+        opened = sandbox.journal.open_rotation(sandbox.secret)
+        history = sandbox.journal.history(opened.id) if opened is not None else []
         if current is not None:
             self.remember(current.credential)
             published_now = opened is not None and current.rotation_id == opened.id
@@ -95,22 +95,22 @@ class Promises:
         self._check_copies(history)
         if opened is not None and opened.old_version is not None and self._overlaps:
             self._check_old(opened, history)
-        for one in world.told():
+        for one in sandbox.told():
             self._break(one)
 
     def check_intent(self, step: Step, point: Point) -> None:
         """P4: an effect of a step needs that step's committed intent, and no result yet."""
         if self.two_at_work:
             return
-        opened = self._world.journal.open_rotation(self._world.secret)
-        last = newest_step(self._world.journal.history(opened.id)) if opened is not None else None
+        opened = self._sandbox.journal.open_rotation(self._sandbox.secret)
+        last = newest_step(self._sandbox.journal.history(opened.id)) if opened is not None else None
         if last is None or last.kind is not Kind.STARTED or last.step is not step:
             said = f"{last.step} {last.kind}" if last is not None else "nothing"
             self._break(f"P4: {point.port}.{point.name} with `{said}` as the newest committed word")
 
     def check_request(self) -> None:
         """P4: another system is asked only for what is written down as asked for."""
-        if pending(self._world.journal, self._world.secret) is None:
+        if pending(self._sandbox.journal, self._sandbox.secret) is None:
             self._break("P4: a rotation was asked for that the journal does not know")
 
     def check_commit(self, events: Sequence[NewEvent]) -> None:
@@ -125,7 +125,7 @@ class Promises:
 
     def check_staged(self, new: Credential, rotation_id: str) -> None:
         """P2: what is about to be set on the target can be read again from the backend."""
-        backend, path = self._world.backend, self._world.path
+        backend, path = self._sandbox.backend, self._sandbox.path
         staged, current = backend.staged(path, rotation_id), backend.current(path)
         kept = [staged] if staged is not None else []
         kept += [current.credential] if current is not None else []
@@ -136,16 +136,16 @@ class Promises:
         """P5: published, the grace period over or ended by a person, nobody logged in."""
         if self.two_at_work:
             return
-        world = self._world
-        current = world.backend.current(world.path)
+        sandbox = self._sandbox
+        current = sandbox.backend.current(sandbox.path)
         if current is None or current.credential.password == old.password:
             self._break(f"P5: {old.username!r} is revoked although it is current")
-        for copy in world.copies:
-            there = copy.current(world.path)
+        for copy in sandbox.copies:
+            there = copy.current(sandbox.path)
             if there is not None and there.credential.password == old.password:
                 self._break(f"P5: {old.username!r} is revoked although a copy holds it")
-        opened = world.journal.open_rotation(world.secret)
-        history = world.journal.history(opened.id) if opened is not None else []
+        opened = sandbox.journal.open_rotation(sandbox.secret)
+        history = sandbox.journal.history(opened.id) if opened is not None else []
         pivots = (Step.PUBLISH, Step.RESTORE)
         done = [one for one in history if one.kind is Kind.FINISHED and one.step in pivots]
         asked = [one for one in history if one.kind is Kind.REVOKE_REQUESTED]
@@ -153,15 +153,15 @@ class Promises:
             self._break(f"P5: {old.username!r} is revoked before anything was published")
             return
         waived = not self._overlaps or (asked and asked[-1].seq > done[-1].seq)
-        if not waived and world.clock.now() < done[-1].at + self._policy.grace:
+        if not waived and sandbox.clock.now() < done[-1].at + self._policy.grace:
             self._break(f"P5: {old.username!r} is revoked in its grace period")
 
     @contextmanager
     def nothing_changes(self, what: str) -> Generator[None]:
         """Require that a call which only looks changes nothing on the target."""
-        before = self._world.state() if self._world.state else None
+        before = self._sandbox.state() if self._sandbox.state else None
         yield
-        after = self._world.state() if self._world.state else None
+        after = self._sandbox.state() if self._sandbox.state else None
         if before != after and not self.two_at_work:
             self._break(f"rotation.{what} changed something on the target")
 
@@ -180,37 +180,37 @@ class Promises:
     def check_end(self, start: Start, allowed: frozenset[Outcome]) -> None:
         """P3, P4 and the last part of P5."""
         self.check("at the end")
-        world = self._world
-        opened = world.journal.open_rotation(world.secret)
+        sandbox = self._sandbox
+        opened = sandbox.journal.open_rotation(sandbox.secret)
         if opened is not None:
-            last = newest_step(world.journal.history(opened.id))
+            last = newest_step(sandbox.journal.history(opened.id))
             at = f"{last.step} {last.kind}" if last is not None else "its beginning"
             self._break(f"P3: the rotation does not end; it is at {at}")
-        current = world.backend.current(world.path)
-        valid = [one for one in self.seen if world.lets_in(one)]
+        current = sandbox.backend.current(sandbox.path)
+        valid = [one for one in self.seen if sandbox.lets_in(one)]
         if [_key(one) for one in valid] != ([_key(current.credential)] if current else []):
             names = [one.username for one in valid]
             self._break(
                 f"P3: these logins are valid: {names}, and {current.credential.username if current else None!r} is current"
             )
-        for copy in world.copies:
-            there = copy.current(world.path)
+        for copy in sandbox.copies:
+            there = copy.current(sandbox.path)
             if current is not None and (
                 there is None or _key(there.credential) != _key(current.credential)
             ):
                 self._break("P3: a copy does not hold what is current")
             pending = getattr(copy, "pending", None)
-            if pending is not None and pending(world.path):
+            if pending is not None and pending(sandbox.path):
                 self._break("P3: a pending value was left behind in a copy")
-        usable = world.usable() if world.usable is not None else None
+        usable = sandbox.usable() if sandbox.usable is not None else None
         if usable is not None and usable != ({current.credential.username} if current else set()):
             self._break(f"P3: orphan logins; usable are {sorted(usable)}")
-        rotations = world.journal.rotations(world.secret, 1000)
+        rotations = sandbox.journal.rotations(sandbox.secret, 1000)
         for one in rotations:
-            if world.backend.staged(world.path, one.id) is not None:
+            if sandbox.backend.staged(sandbox.path, one.id) is not None:
                 self._break(f"P3: rotation {one.id} left its pending value behind")
-        pending = getattr(world.backend, "pending", None)
-        if pending is not None and pending(world.path):
+        pending = getattr(sandbox.backend, "pending", None)
+        if pending is not None and pending(sandbox.path):
             self._break("P3: a pending value was left behind")
         if self._is_led:
             self._check_led(start)
@@ -221,23 +221,23 @@ class Promises:
 
     def _check_led(self, start: Start) -> None:
         """What another system has done is known, once, and was not asked for without need."""
-        world = self._world
-        current = world.backend.current(world.path)
-        record = world.journal.secret(world.secret)
-        if pending(world.journal, world.secret) is not None:
+        sandbox = self._sandbox
+        current = sandbox.backend.current(sandbox.path)
+        record = sandbox.journal.secret(sandbox.secret)
+        if pending(sandbox.journal, sandbox.secret) is not None:
             self._break("P3: what was asked for is never seen through")
         known = record.version if record is not None else None
         if known is not None and known != (current.id if current else None):
             self._break(f"the journal knows version {known}, another is served")
-        events = world.journal.events(world.secret)[start.seq :]
+        events = sandbox.journal.events(sandbox.secret)[start.seq :]
         asked = [one for one in events if one.kind is Kind.DELEGATED]
         followed = [one for one in events if one.kind is Kind.FOLLOWED]
         requests = [one.data["request"] for one in followed if one.data["request"]]
         if len(set(requests)) != len(requests):
             self._break("the journal tells of one rotation twice")
         refused = [one for one in events if one.data.get("kind") == "refused"]
-        if world.rotations is not None:
-            made = world.rotations() - start.led
+        if sandbox.rotations is not None:
+            made = sandbox.rotations() - start.led
             # One that was cut off between its two effects has to be made again.
             cut_off = sum(one.inner for one in self.died_at)
             if made > len(asked) + cut_off or len(asked) > 1 + len(refused) + self.looked_again:
@@ -246,9 +246,9 @@ class Promises:
     def _check_new_rotations(
         self, new: Sequence[RotationRecord], start: Start, allowed: frozenset[Outcome]
     ) -> None:
-        world = self._world
-        current = world.backend.current(world.path)
-        record = world.journal.secret(world.secret)
+        sandbox = self._sandbox
+        current = sandbox.backend.current(sandbox.path)
+        record = sandbox.journal.secret(sandbox.secret)
         known = record.version if record is not None else None
         version = current.id if current else None
         if record is None and version == start.version:
@@ -266,7 +266,7 @@ class Promises:
 
     def _check_events(self) -> None:
         """P4: each result has its intent before it, each intent a result or a repetition after it."""
-        events = self._world.journal.events(self._world.secret)
+        events = self._sandbox.journal.events(self._sandbox.secret)
         for one, other in pairwise(events):
             if other.prev_hash != one.hash or other.seq != one.seq + 1 or other.fence < one.fence:
                 self._break(f"the chain is broken at {other.seq}")
@@ -297,8 +297,8 @@ class Promises:
     def _check_copies(self, history: list[Event]) -> None:
         """P1, for whoever reads a copy: what it holds logs in."""
         in_gap = not self._overlaps and _started(history, Step.CREATE)
-        for copy in self._world.copies:
-            there = copy.current(self._world.path)
+        for copy in self._sandbox.copies:
+            there = copy.current(self._sandbox.path)
             if there is None or there.rotation_id is None:
                 continue  # nothing of ours
             if not in_gap and not self._lets_in(there.credential):
@@ -311,8 +311,8 @@ class Promises:
         rolled_back = any(one.step is Step.RESTORE for one in history)
         if _started(history, Step.REVOKE) or rolled_back or opened.old_version is None:
             return
-        old = self._world.backend.read(self._world.path, opened.old_version)
-        current = self._world.backend.current(self._world.path)
+        old = self._sandbox.backend.read(self._sandbox.path, opened.old_version)
+        current = self._sandbox.backend.current(self._sandbox.path)
         if old is None:
             if current is None or current.rotation_id is None:
                 return  # somebody else wrote, and the backend keeps but one version beside theirs
@@ -323,7 +323,7 @@ class Promises:
     def _lets_in(self, credential: Credential) -> bool:
         key = _key(credential)
         if key not in self._tried:
-            self._tried[key] = self._world.lets_in(credential)
+            self._tried[key] = self._sandbox.lets_in(credential)
         return self._tried[key]
 
     def remember(self, credential: Credential) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rotator.core.delegated import Followed
+from rotator.core.delegated import DelegatedRotation
 from rotator.core.model import Step
-from rotator.core.ports import CountsSessions, RotatesItself
+from rotator.core.ports import CountsSessions, RotatesOnRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,7 +144,7 @@ class BackendProxy:
         )
 
 
-class LedBackendProxy(BackendProxy):
+class DelegatedBackendProxy(BackendProxy):
     """A backend that rotates by itself, call by call."""
 
     def rotates_itself(self, path: str) -> bool:
@@ -161,14 +161,14 @@ class LedBackendProxy(BackendProxy):
         )
 
     @property
-    def _owner(self) -> RotatesItself:
-        assert isinstance(self._inner, RotatesItself)
+    def _owner(self) -> RotatesOnRequest:
+        assert isinstance(self._inner, RotatesOnRequest)
         return self._inner
 
 
 def backend_proxy(inner: SecretBackend, points: Points, promises: Promises) -> BackendProxy:
     """Return a proxy with the abilities of `inner`, and no others."""
-    kind = LedBackendProxy if isinstance(inner, RotatesItself) else BackendProxy
+    kind = DelegatedBackendProxy if isinstance(inner, RotatesOnRequest) else BackendProxy
     return kind(inner, points, promises)
 
 
@@ -241,13 +241,13 @@ class CountingRotationProxy(RotationProxy):
             )
 
 
-class FollowedProxy(RotationProxy, Followed):
+class DelegatedRotationProxy(RotationProxy, DelegatedRotation):
     """How what another system makes is tried, call by call."""
 
 
 def rotation_proxy(inner: Rotation, points: Points, promises: Promises) -> RotationProxy:
     """Return a proxy with the abilities of `inner`, and no others."""
-    if isinstance(inner, Followed):
-        return FollowedProxy(inner, points, promises)
+    if isinstance(inner, DelegatedRotation):
+        return DelegatedRotationProxy(inner, points, promises)
     kind = CountingRotationProxy if isinstance(inner, CountsSessions) else RotationProxy
     return kind(inner, points, promises)

@@ -25,7 +25,7 @@ class Report:
     """What an exploration found.
 
     `points`: places in the undisturbed run, `inner` of them around single effects inside a call;
-    `runs`: worlds tried.
+    `runs`: sandboxes tried.
     """
 
     scenario: str

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from rotator.core.delegated import Followed
+from rotator.core.delegated import DelegatedRotation
 from rotator.core.errors import UsageError
 from rotator.core.model import Credential
 from rotator.core.ports import (
@@ -19,7 +19,7 @@ from rotator.core.ports import (
 )
 from rotator.core.secret import Secret
 from rotator.testing.fake_backend import FakeBackend
-from rotator.testing.fake_engine import FakeEngine, FakeFollowed
+from rotator.testing.fake_engine import FakeDelegatedRotation, FakeEngine
 from rotator.testing.fake_journal import MemoryJournal
 from rotator.testing.fake_rotations import fake_rotation
 from rotator.testing.fake_target import Account, FakeTarget
@@ -71,7 +71,7 @@ class Effects:
         return call
 
 
-_ADMIN: Final = "World.of(..., admin=Credential(username=..., password=Secret(...)))"
+_ADMIN: Final = "Sandbox.of(..., admin=Credential(username=..., password=Secret(...)))"
 
 
 def _memory_journal(clock: Clock, is_dead: Callable[[str], bool]) -> Journal:
@@ -79,8 +79,8 @@ def _memory_journal(clock: Clock, is_dead: Callable[[str], bool]) -> Journal:
 
 
 @dataclass(slots=True, kw_only=True)
-class World:
-    """Everything but the process: a fresh one for each of thousands of runs. See `World.of`.
+class Sandbox:
+    """Everything but the process: a fresh one for each of thousands of runs. See `Sandbox.of`.
 
     `rotation` makes the plugin's rotation, once per process; `close` lets go of all of them.
     `declared` is what the plugin says of the strategy. `copies`: backends that keep a copy, at the
@@ -143,11 +143,11 @@ class World:
         admin: Credential | None = None,
         close: Callable[[], None] | None = None,
         **more: Any,
-    ) -> World:
-        """Return a world whose rotations come from a plugin, through its own door.
+    ) -> Sandbox:
+        """Return a sandbox whose rotations come from a plugin, through its own door.
 
         Each process opens the target anew. Options that are left out are as the plugin's defaults
-        have them. `more` are the fields of a world.
+        have them. `more` are the fields of a sandbox.
         """
         info = plugin.info
         declared = {one.name: one for one in info.strategies}
@@ -173,16 +173,16 @@ class World:
         return cls(rotation=rotation, close=close_all, declared=declared[strategy], **more)
 
     def __post_init__(self) -> None:
-        """Open the journal, over this world's clock and its dead."""
+        """Open the journal, over this sandbox's clock and its dead."""
         backend = self.backend
         if self.write_by_hand is None and isinstance(backend, FakeBackend):
             self.write_by_hand = lambda one: backend.written_by_a_stranger(self.path, one)
         self.journal = self.make_journal(self.clock, self.dead.__contains__)
 
     @property
-    def is_led(self) -> bool:
-        """Whether another system rotates this world's secret."""
-        return isinstance(self.rotation(), Followed)
+    def is_delegated(self) -> bool:
+        """Whether another system rotates this sandbox's secret."""
+        return isinstance(self.rotation(), DelegatedRotation)
 
     def lets_in(self, credential: Credential) -> bool:
         """Return whether the target accepts this credential right now, unseen by the harness."""
@@ -220,14 +220,14 @@ def port_of(fake: Tapped, number: int) -> str:
     return type(fake).__name__.removeprefix("Fake").lower() or str(number)
 
 
-def fake_world(strategy: str, *, copies: bool = False, copied: bool = False) -> World:
-    """Return a world of fakes for one of the four strategies.
+def fake_sandbox(strategy: str, *, copies: bool = False, copied: bool = False) -> Sandbox:
+    """Return a sandbox of fakes for one of the four strategies.
 
     `copies`: restoring writes a copy. `copied`: another backend keeps a copy of the secret.
     """
     backend, other = FakeBackend(copies=copies), FakeBackend(copies=not copies)
     target = FakeTarget(stored=backend.holds)
-    return World(
+    return Sandbox(
         rotation=lambda: fake_rotation(strategy, target),
         backend=backend,
         copies=(other,) if copied else (),
@@ -245,15 +245,15 @@ def fake_world(strategy: str, *, copies: bool = False, copied: bool = False) -> 
 
 def _admin(admin: Credential | None) -> Credential:
     if admin is None:
-        raise UsageError("the plugin asks for an admin, and this world has none.", hint=_ADMIN)
+        raise UsageError("the plugin asks for an admin, and this sandbox has none.", hint=_ADMIN)
     return admin
 
 
-def led_world(engine: FakeEngine | None = None) -> World:
-    """Return a world whose secret a fake engine rotates."""
+def delegated_sandbox(engine: FakeEngine | None = None) -> Sandbox:
+    """Return a sandbox whose secret a fake engine rotates."""
     engine = engine or FakeEngine()
-    return World(
-        rotation=lambda: FakeFollowed(engine),
+    return Sandbox(
+        rotation=lambda: FakeDelegatedRotation(engine),
         backend=engine,
         accepts=engine.accepts,
         state=lambda: engine.set,

@@ -14,7 +14,7 @@ from rotator.testing.crash.process import POLICY, Process
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rotator.testing.crash.sandbox import World
+    from rotator.testing.crash.sandbox import Sandbox
 
 _DONE: Final = frozenset({Outcome.DONE})
 
@@ -23,13 +23,13 @@ _DONE: Final = frozenset({Outcome.DONE})
 class Scenario:
     """One act in one starting state.
 
-    `prepare` brings a fresh world there, one well-behaved process for each of its entries. `act`
+    `prepare` brings a fresh sandbox there, one well-behaved process for each of its entries. `act`
     is what is crashed, again and again. `outcomes`: how the rotations of a crashed act may end.
     `takes_over`: what somebody else wrote before the act has staged anything is what it rotates.
     """
 
     name: str
-    make_world: Callable[[], World]
+    make_sandbox: Callable[[], Sandbox]
     act: Callable[[Process], object]
     prepare: tuple[Callable[[Process], object], ...] = ()
     outcomes: frozenset[Outcome] = _DONE
@@ -37,89 +37,89 @@ class Scenario:
     takes_over: bool = False
 
 
-def scenarios(make_world: Callable[[], World]) -> list[Scenario]:
-    """Return every scenario that this world has the abilities for."""
-    world = make_world()
+def scenarios(make_sandbox: Callable[[], Sandbox]) -> list[Scenario]:
+    """Return every scenario that this sandbox has the abilities for."""
+    sandbox = make_sandbox()
     rotated = (Process.rotate, Process.rotate)
     in_grace = (Process.rotate, Process.rotate, _leave_in_grace)
     half_way = (Process.rotate, _dies(When.BEFORE, "rotation", "verify"))
     in_doubt = (Process.rotate, _dies(When.AFTER, "backend", "publish"))
     found = [
-        Scenario(name="first credential", make_world=make_world, act=Process.rotate),
-        Scenario(name="rotation", make_world=make_world, prepare=rotated, act=Process.rotate),
+        Scenario(name="first credential", make_sandbox=make_sandbox, act=Process.rotate),
+        Scenario(name="rotation", make_sandbox=make_sandbox, prepare=rotated, act=Process.rotate),
         Scenario(
             name="rotation that waits inside the call",
-            make_world=make_world,
+            make_sandbox=make_sandbox,
             prepare=rotated,
             act=_rotate_patiently,
         ),
         Scenario(
             name="rotation that somebody else leads",
-            make_world=make_world,
+            make_sandbox=make_sandbox,
             prepare=rotated,
             act=_is_led,
             takes_over=True,
         ),
         Scenario(
             name="rotation that somebody else leads after an interrupted one",
-            make_world=make_world,
+            make_sandbox=make_sandbox,
             prepare=half_way,
             act=_is_led,
             takes_over=True,
         ),
         Scenario(
             name="rollback before publish",
-            make_world=make_world,
+            make_sandbox=make_sandbox,
             prepare=half_way,
             act=Process.rollback,
             outcomes=_DONE | {Outcome.UNDONE},
         ),
         Scenario(
             name="rollback with publish in doubt",
-            make_world=make_world,
+            make_sandbox=make_sandbox,
             prepare=in_doubt,
             act=Process.rollback,
             outcomes=_DONE | {Outcome.ROLLED_BACK},
         ),
     ]
-    overlaps = world.rotation().overlaps
-    world.close()
+    overlaps = sandbox.rotation().overlaps
+    sandbox.close()
     if overlaps:
         found += [
             Scenario(
                 name="rollback in the grace period",
-                make_world=make_world,
+                make_sandbox=make_sandbox,
                 prepare=in_grace,
                 act=Process.rollback,
                 outcomes=_DONE | {Outcome.ROLLED_BACK},
             ),
             Scenario(
-                name="early revoke", make_world=make_world, prepare=in_grace, act=Process.revoke
+                name="early revoke", make_sandbox=make_sandbox, prepare=in_grace, act=Process.revoke
             ),
         ]
-    if world.open_session is not None and world.close_sessions is not None:
+    if sandbox.open_session is not None and sandbox.close_sessions is not None:
         drain = Scenario(
             name="drain that waits",
-            make_world=make_world,
+            make_sandbox=make_sandbox,
             prepare=(*rotated, _log_in),
             act=Process.rotate,
         )
         ends = replace(POLICY, drain_then=DrainThen.TERMINATE, drain_wait=timedelta(seconds=90))
         found += [drain, replace(drain, name="drain that ends sessions", policy=ends)]
-    if world.foreign is not None and world.write_by_hand is not None:
+    if sandbox.foreign is not None and sandbox.write_by_hand is not None:
         adopted = Scenario(
             name="rotation of an adopted login",
-            make_world=make_world,
+            make_sandbox=make_sandbox,
             prepare=(_hand_over, _adopt),
             act=Process.rotate,
         )
         adopting = replace(adopted, name="adoption", prepare=(_hand_over,), act=_adopt)
         found += [adopted, adopting]
-    if world.refuse_next is not None:
+    if sandbox.refuse_next is not None:
         found.append(
             Scenario(
                 name="refused candidate",
-                make_world=make_world,
+                make_sandbox=make_sandbox,
                 prepare=(*rotated, _refuse_next),
                 act=Process.rotate,
                 outcomes=_DONE | {Outcome.UNDONE},
@@ -134,7 +134,7 @@ def _rotate_patiently(process: Process) -> None:
 
 def _is_led(process: Process) -> None:
     """Do each step in a call of its own, twice, as AWS's rotation does."""
-    rotation_id = new_id(process.world.entropy)
+    rotation_id = new_id(process.sandbox.entropy)
     for step in (Step.STAGE, Step.CREATE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.PUBLISH):
         result = process.engine.advance(process.secret, rotation_id=rotation_id, to=step)
         if result.outcome is not None or result.error is not None:
@@ -162,19 +162,19 @@ def _dies(when: When, port: str, name: str) -> Callable[[Process], object]:
 
 
 def _log_in(process: Process) -> None:
-    world = process.world
-    current = world.backend.current(world.path)
+    sandbox = process.sandbox
+    current = sandbox.backend.current(sandbox.path)
     assert current is not None
-    assert world.open_session is not None
-    world.open_session(current.credential.username)
+    assert sandbox.open_session is not None
+    sandbox.open_session(current.credential.username)
 
 
 def _hand_over(process: Process) -> None:
     """Put a login that others made where consumers read it, as others would have."""
-    world = process.world
-    assert world.foreign is not None
-    assert world.write_by_hand is not None
-    _ = world.write_by_hand(world.foreign())
+    sandbox = process.sandbox
+    assert sandbox.foreign is not None
+    assert sandbox.write_by_hand is not None
+    _ = sandbox.write_by_hand(sandbox.foreign())
 
 
 def _adopt(process: Process) -> None:
@@ -182,5 +182,5 @@ def _adopt(process: Process) -> None:
 
 
 def _refuse_next(process: Process) -> None:
-    assert process.world.refuse_next is not None
-    process.world.refuse_next()
+    assert process.sandbox.refuse_next is not None
+    process.sandbox.refuse_next()

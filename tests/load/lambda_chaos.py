@@ -26,11 +26,11 @@ from rotator.journal import audit
 from rotator.journal.log import verify_log
 from rotator.journal.sql import SqlJournal
 from rotator.testing.fakes import ManualClock
-from rotator.testing.mariadb import ScratchMariaDB
 from rotator.testing.postgres import ScratchPostgres
-from rotator.testing.secrets_manager import CURRENT, PENDING, STEPS, SecretsManager
 from tests.aws_lambda.runtime import InvocationError, Killed, Runtime
-from tests.aws_lambda.worlds import ROLES, Client, MariaWorld, World
+from tests.aws_lambda.sandboxes import ROLES, Client, MariaWorld, Sandbox
+from tests.servers.mariadb import ScratchMariaDB
+from tests.servers.secrets_manager import CURRENT, PENDING, STEPS, SecretsManager
 
 _MOST_TRIES = 40
 # What a step may answer with on such a day: a killed process still holds the lease, or the login
@@ -132,34 +132,34 @@ def run(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-lambda-")))
         server = stack.enter_context(ScratchPostgres())
         aws = stack.enter_context(SecretsManager())
-        world = _world(stack, server, aws, engine, strategy)
-        world.environ |= {"SECRETS_MANAGER_ENDPOINT": aws.endpoint, "ROTATOR_GRACE": "0s"}
-        kept = world.keep_journal_in(server) if journal == "postgresql" else None
-        runtime = stack.enter_context(Runtime(environ=world.environ, log=folder / "log"))
+        sandbox = _sandbox(stack, server, aws, engine, strategy)
+        sandbox.environ |= {"SECRETS_MANAGER_ENDPOINT": aws.endpoint, "ROTATOR_GRACE": "0s"}
+        kept = sandbox.keep_journal_in(server) if journal == "postgresql" else None
+        runtime = stack.enter_context(Runtime(environ=sandbox.environ, log=folder / "log"))
         sweeping = stack.enter_context(
             Runtime(
-                "rotator.faces.aws_lambda.sweep", environ=world.environ, log=folder / "sweep.log"
+                "rotator.faces.aws_lambda.sweep", environ=sandbox.environ, log=folder / "sweep.log"
             )
         )
         function = Disturbed(runtime, chance, report)
-        aws.secret(world.name).function, aws.steps = function, function.steps
-        with Client(world) as client:
-            times = [_timed(world, runtime, sweeping) for _ in range(rotations)]
+        aws.secret(sandbox.name).function, aws.steps = function, function.steps
+        with Client(sandbox) as client:
+            times = [_timed(sandbox, runtime, sweeping) for _ in range(rotations)]
             report.undisturbed, report.rotation_ms = (
                 rotations,
                 round(1000 * statistics.median(times)),
             )
         report.undisturbed_logins, report.undisturbed_refused = client.logins, client.refused
         function.on, aws.retries = True, _MOST_TRIES
-        with Client(world) as client:
+        with Client(sandbox) as client:
             while report.kills < kills:
-                before = world.current_id()
-                failed = world.rotate()
+                before = sandbox.current_id()
+                failed = sandbox.rotate()
                 report.tries += 1 + len(failed)
                 report.wrong += unexpected(failed)
                 _sweep(sweeping, chance, report)
-                report.ended += world.current_id() != before
-                report.wrong += _judge(world, strategy)
+                report.ended += sandbox.current_id() != before
+                report.wrong += _judge(sandbox, strategy)
         report.logins, report.refused = client.logins, client.refused
         _verify(report, folder, kept, Secret(server.superuser_password))
     return report
@@ -175,9 +175,9 @@ def unexpected(failed: list[BaseException]) -> list[str]:
     ]
 
 
-def _timed(world: World, runtime: Runtime, sweeping: Runtime) -> float:
+def _timed(sandbox: Sandbox, runtime: Runtime, sweeping: Runtime) -> float:
     begun = time.perf_counter()
-    failed = world.rotate()
+    failed = sandbox.rotate()
     taken = time.perf_counter() - begun
     assert not failed, failed
     assert runtime.starts == 1
@@ -206,36 +206,36 @@ def _sweep(sweeping: Runtime, chance: random.Random, report: ChaosReport) -> Non
     report.wrong.append("the sweep never ended")
 
 
-def _judge(world: World, strategy: str) -> list[str]:
+def _judge(sandbox: Sandbox, strategy: str) -> list[str]:
     """Return what is not as it must be between two rotations."""
     wrong: list[str] = []
-    served, stages = world.served(), world.stages()
-    if not world.accepts(served):
+    served, stages = sandbox.served(), sandbox.stages()
+    if not sandbox.accepts(served):
         wrong.append("what is current does not log in")
     if any(PENDING in labels and CURRENT not in labels for labels in stages.values()):
         wrong.append("AWSPENDING is stuck")
-    left = world.logins() - {served["username"]}
+    left = sandbox.logins() - {served["username"]}
     if left:
         wrong.append(f"left behind: {sorted(left)} ({strategy})")
     return wrong
 
 
-def _world(
+def _sandbox(
     stack: ExitStack, server: ScratchPostgres, aws: SecretsManager, engine: str, strategy: str
-) -> World:
+) -> Sandbox:
     if engine == "mariadb":
-        world = MariaWorld.on(stack.enter_context(ScratchMariaDB()), aws)
-        world.put(strategy)
-        return world
+        sandbox = MariaWorld.on(stack.enter_context(ScratchMariaDB()), aws)
+        sandbox.put(strategy)
+        return sandbox
     with server.connect() as admin:
         admin.execute(ROLES.encode())
         admin.execute(b"REASSIGN OWNED BY app TO app_owner; DROP OWNED BY app")
-    world = World(server=server, aws=aws, dbname="postgres")
+    sandbox = Sandbox(server=server, aws=aws, dbname="postgres")
     given = dict(_SECRETS[strategy])
     if given.get("masterarn"):
-        given["masterarn"] = world.master()
-    world.secret(**given)
-    return world
+        given["masterarn"] = sandbox.master()
+    sandbox.secret(**given)
+    return sandbox
 
 
 def _verify(report: ChaosReport, folder: Path, url: str | None, password: Secret) -> None:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from contextlib import AbstractContextManager
 
-    from rotator.testing.mysql_like import MySqlLikeServer
     from rotator.testing.postgres import ScratchPostgres
-    from rotator.testing.valkey import ScratchValkey
+    from tests.servers.mysql_like import MySqlLikeServer
+    from tests.servers.valkey import ScratchValkey
 
     Trouble = Callable[[], AbstractContextManager[None]]
 

@@ -27,11 +27,11 @@ from rotator.bootstrap import App, initialise, open_app
 from rotator.core.errors import Parked, RotatorError
 from rotator.core.history import newest_step
 from rotator.demo.client import Client
-from rotator.testing.openbao import ScratchOpenBao
 from rotator.testing.postgres import ScratchPostgres
-from rotator.testing.secrets_manager import SecretsManager
-from tests.grounds import GROUNDS, Ground, PostgresGround, ground_of
-from tests.troubles import Troublemaker
+from tests.load.chaos_targets import GROUNDS, ChaosTarget, PostgresChaosTarget, chaos_target_of
+from tests.load.troubles import Troublemaker
+from tests.servers.openbao import ScratchOpenBao
+from tests.servers.secrets_manager import SecretsManager
 
 CONFIG = """\
 version: 1
@@ -112,24 +112,29 @@ def run(
         server = stack.enter_context(ScratchPostgres()) if wanted else None
         bao = stack.enter_context(ScratchOpenBao(durable=True)) if backend == "openbao" else None
         aws = stack.enter_context(SecretsManager()) if backend == "aws" else None
-        ground = stack.enter_context(
-            PostgresGround(server)
+        chaos_target = stack.enter_context(
+            PostgresChaosTarget(server)
             if plugin == "postgresql" and server
-            else ground_of(plugin, target)
+            else chaos_target_of(plugin, target)
         )
         journal = server if postgresql_journal else None
-        config = configure(folder, ground, bao, aws, journal=journal, troubled=troubled)
+        config = configure(folder, chaos_target, bao, aws, journal=journal, troubled=troubled)
         app = stack.enter_context(open_app(config, face="chaos"))
         report.journal = app.journal.url.get_backend_name()
         report.backend = backend
-        read, names = Reader(app), ground.names
+        read, names = Reader(app), chaos_target.names
         for name in names.values():
             assert app.engine.rotate(app.secret(name)).published
-            ground.enrich(serves(app, name).username)
-        before = {name: ground.rights(serves(app, name).username) for name in names.values()}
+            chaos_target.enrich(serves(app, name).username)
+        before = {name: chaos_target.rights(serves(app, name).username) for name in names.values()}
         clients = [
             stack.enter_context(
-                Client(strategy, ground.connect, lambda name=name: read(name), ground.failure)
+                Client(
+                    strategy,
+                    chaos_target.connect,
+                    lambda name=name: read(name),
+                    chaos_target.failure,
+                )
             )
             for strategy, name in names.items()
         ]
@@ -137,7 +142,7 @@ def run(
             name = list(names.values())[turn % len(names)]
             outage = bao if turn % 3 == 0 else None
             report.backend_kills += outage is not None
-            with Troublemaker(ground.troubles() if troubled else {}, chance) as trouble:
+            with Troublemaker(chaos_target.troubles() if troubled else {}, chance) as trouble:
                 killed_in[kill_one(app, config, name, chance, outage, long=troubled)] += 1
                 ended = finish(app, name)
             held += trouble.held
@@ -146,7 +151,7 @@ def run(
                 # What is left once the trouble is over ends without it, and waits for no breaker.
                 ended = finish(app, name, at_once=True)
             outcomes[ended] += 1
-            inspect(report, app, ground, before, f"kill {turn}: {name}: {ended}", name)
+            inspect(report, app, chaos_target, before, f"kill {turn}: {name}: {ended}", name)
             if (turn + 1) % _TOLD == 0:
                 seconds = time.monotonic() - begun
                 print(f"{turn + 1} of {kills} kills, {seconds:.0f} s", file=sys.stderr, flush=True)
@@ -168,7 +173,7 @@ def run(
 def inspect(
     report: ChaosReport,
     app: App,
-    ground: Ground,
+    chaos_target: ChaosTarget,
     before: dict[str, set[str]],
     where: str,
     name: str,
@@ -178,9 +183,11 @@ def inspect(
         report.unfinished.append(where)
     if not app.engine.check(app.secret(name)).accepted:
         report.locked_out.append(where)
-    left = ground.logins() - {serves(app, one).username for one in ground.names.values()}
+    left = chaos_target.logins() - {
+        serves(app, one).username for one in chaos_target.names.values()
+    }
     report.orphans += [f"{where}: {one}" for one in sorted(left)]
-    rights = ground.rights(serves(app, name).username)
+    rights = chaos_target.rights(serves(app, name).username)
     if rights != before[name]:
         lost, gained = sorted(before[name] - rights), sorted(rights - before[name])
         report.changed_rights.append(f"{where}: lost {lost}, gained {gained}")
@@ -211,7 +218,7 @@ def kill_one(
     `bao`: killed at a random instant too, and started again. `long`: it may live for some steps'
     time limits, so that it gives up on some of them.
     """
-    command = [sys.executable, "-m", "tests.chaos", "--worker", str(config), name]
+    command = [sys.executable, "-m", "tests.load.chaos", "--worker", str(config), name]
     worker = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     assert worker.stdout is not None
     try:
@@ -275,7 +282,7 @@ def work(config: Path, name: str) -> None:
 
 def configure(
     folder: Path,
-    ground: Ground,
+    chaos_target: ChaosTarget,
     bao: ScratchOpenBao | None = None,
     aws: SecretsManager | None = None,
     *,
@@ -286,7 +293,7 @@ def configure(
 
     `troubled`: steps give up sooner than the troubles do.
     """
-    _keep(folder / "admin-password", ground.password)
+    _keep(folder / "admin-password", chaos_target.password)
     url, password = "sqlite:///journal.db", ""
     if journal is not None:
         with journal.connect() as admin:
@@ -309,11 +316,11 @@ def configure(
     text = CONFIG.format(
         journal=url,
         password=password,
-        target=ground.target,
+        target=chaos_target.target,
         vault=vault,
         timeout="2s" if troubled else "30s",
     )
-    initialise(config, text + ground.secrets.format(backend=backend))
+    initialise(config, text + chaos_target.secrets.format(backend=backend))
     return config
 
 

@@ -12,20 +12,20 @@ from rotations.valkey.options import SecretOptions, TargetOptions
 from rotator.api import Credential
 from rotator.core.model import Policy
 from rotator.engine import ManagedSecret
-from tests.house import FIRST, QUICK, AnyHouse, parts
-from tests.valkey.worlds import admin_of, digest, make_user
+from tests.harness import FIRST, QUICK, AnyHarness, parts
+from tests.valkey.sandboxes import admin_of, digest, make_user
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from rotator.testing.valkey import ScratchValkey
+    from tests.servers.valkey import ScratchValkey
 
 _numbers = itertools.count(1)
 
 
 @dataclass(slots=True, kw_only=True)
-class House(AnyHouse):
+class Harness(AnyHarness):
     """`servers` are the nodes of one target; `name` is a user on each of them."""
 
     servers: list[ScratchValkey]
@@ -62,14 +62,14 @@ class House(AnyHouse):
 
 
 @contextmanager
-def house_on(servers: list[ScratchValkey], folder: Path) -> Iterator[House]:
+def harness_on(servers: list[ScratchValkey], folder: Path) -> Iterator[Harness]:
     """Make a user on all nodes that rotator knows nothing of yet."""
     name = f"app{next(_numbers):04}"
     for server in servers:
         make_user(server, name, "on", f"#{digest(FIRST)}")
         if server.has_aclfile:
             server.run("ACL SAVE")
-    made = House(servers=servers, name=name, **parts(folder / name))
+    made = Harness(servers=servers, name=name, **parts(folder / name))
     try:
         yield made
     finally:

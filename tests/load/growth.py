@@ -19,22 +19,22 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from rotator import observe
-from rotator.core.daemon_settings import Duty
+from rotator.core.daemon_settings import DaemonSettings
 from rotator.core.history import SecretRecord
 from rotator.core.model import Policy
 from rotator.core.schedule import timing
 from rotator.dispatch.dispatcher import Dispatcher
-from rotator.dispatch.executor import Threads
+from rotator.dispatch.executor import ThreadExecutor
 from rotator.dispatch.worker import Worker
 from rotator.engine import Engine, ManagedSecret
 from rotator.journal import rows, tables
 from rotator.journal.sql import SqlJournal
-from rotator.journal.worklist import SqlAgenda
+from rotator.journal.worklist import SqlWorklist
 from rotator.testing.fake_backend import FakeBackend
 from rotator.testing.fake_rotations import fake_rotation
 from rotator.testing.fake_target import FakeTarget
 from rotator.testing.fakes import START, ListLog, ManualClock, SeededEntropy
-from tests.dispatch.worlds import Entry, Inline
+from tests.dispatch.sandboxes import Entry, Inline
 
 _POLICY = Policy(every=timedelta(days=30), grace=timedelta(0))
 _FREE = {"lease_holder": None, "lease_fence": 0, "lease_expires": None}
@@ -95,11 +95,11 @@ def measured(count: int) -> dict[str, float]:
         dispatcher = Dispatcher(
             secrets=entries,
             secret=secret,
-            hands=Threads(Inline(), worker),
+            hands=ThreadExecutor(Inline(), worker),
             engine=engine,
             journal=journal,
-            agenda=SqlAgenda(journal),
-            duty=Duty(verify_every=None),
+            agenda=SqlWorklist(journal),
+            duty=DaemonSettings(verify_every=None),
             clock=clock,
             log=log,
             tell=lambda *_: None,
@@ -108,7 +108,7 @@ def measured(count: int) -> dict[str, float]:
         looks = [_look(dispatcher, clock) for _ in range(300)]
         assert not log.lines, log.lines[0]
         _make_due(journal, clock, _DUE)
-        finding = _timed(lambda: SqlAgenda(journal).due(clock.now(), 100_000))
+        finding = _timed(lambda: SqlWorklist(journal).due(clock.now(), 100_000))
         new = [f"new{number}" for number in range(_ROTATIONS)]
         rotating = _timed(lambda: [engine.rotate(secret(name)) for name in new])
         look, each = statistics.mean(looks), rotating / _ROTATIONS

@@ -1,4 +1,4 @@
-"""Worlds on real servers, for the contract suite and the crash harness."""
+"""Sandboxes on real servers, for the contract suite and the crash harness."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from rotations.valkey import PLUGIN
 from rotations.valkey.options import SecretOptions, TargetOptions
 from rotations.valkey.users import Mark
 from rotator.api import Credential, Secret
-from rotator.testing.crash import Effects, World
+from rotator.testing.crash import Effects, Sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rotator.testing.valkey import ScratchValkey
+    from tests.servers.valkey import ScratchValkey
 
 PROGRAMS: Final = ("valkey", "redis")
 STRATEGIES: Final = ("dual-password", "new-user", "alternating-users", "single-user")
@@ -46,7 +46,7 @@ ADMIN_RULES: Final = (
     "+config|get",
     "+info",
 )
-ADMIN: Final = "admin-of-worlds"
+ADMIN: Final = "admin-of-sandboxes"
 _PASSWORD: Final = "an-admin-of-the-tests"
 # By which scripts and functions run.
 _CALLS: Final = ("eval", "evalsha", "fcall")
@@ -67,10 +67,10 @@ def effects() -> Effects:
 
 
 @contextmanager
-def worlds(
+def sandboxes(
     servers: list[ScratchValkey], strategy: str, *tapped: Effects, port: int | None = None
-) -> Iterator[Callable[[], World]]:
-    """Make worlds on the nodes of one target, each with users of its own.
+) -> Iterator[Callable[[], Sandbox]]:
+    """Make sandboxes on the nodes of one target, each with users of its own.
 
     `port`: by which the plugin reaches the first of them, where that is a proxy's.
     """
@@ -80,11 +80,11 @@ def worlds(
         server.run("ACL SETUSER", ADMIN, "reset", "on", f">{_PASSWORD}", *ADMIN_RULES)
     sessions: list[Any] = []
     # Those that are not closed yet: one that is must not live on, with all its passwords.
-    made: dict[str, World] = {}
+    made: dict[str, Sandbox] = {}
     nodes = tuple(server.place for server in servers[1:])
 
-    def open_session(world: World, login: str) -> None:
-        password = world.password_of(login)
+    def open_session(sandbox: Sandbox, login: str) -> None:
+        password = sandbox.password_of(login)
         sessions.append(first.client(login, password.reveal()))
         sessions[-1].get("cache:one")
 
@@ -99,7 +99,7 @@ def worlds(
         return Credential(username=f"{name}_legacy", password=Secret(password))
 
     def end(name: str) -> None:
-        # Thousands of worlds on one server: each would read the users of all that were before it.
+        # Thousands of sandboxes on one server: each would read the users of all that were before it.
         close_sessions()
         made.pop(name, None)
         for server in servers:
@@ -108,11 +108,11 @@ def worlds(
             if users:
                 server.run("ACL DELUSER", *users, *marks)
 
-    def make() -> World:
+    def make() -> Sandbox:
         name = f"w{next(_numbers)}"
         for server in servers:
             make_user(server, f"{name}_like", "off")
-        world = World.of(
+        sandbox = Sandbox.of(
             PLUGIN,
             strategy,
             target_options=TargetOptions(host=first.host, port=port or first.port, nodes=nodes),
@@ -125,18 +125,18 @@ def worlds(
             tapped=tapped,
             secret=name,
         )
-        world.open_session = lambda login: open_session(world, login)
-        world.close_sessions = close_sessions
-        world.foreign = lambda: foreign(name)
-        world.plant = lambda: plant(servers)
-        made[name] = world
-        return world
+        sandbox.open_session = lambda login: open_session(sandbox, login)
+        sandbox.close_sessions = close_sessions
+        sandbox.foreign = lambda: foreign(name)
+        sandbox.plant = lambda: plant(servers)
+        made[name] = sandbox
+        return sandbox
 
     try:
         yield make
     finally:
-        for world in [*made.values()]:
-            world.close()
+        for sandbox in [*made.values()]:
+            sandbox.close()
 
 
 def plant(servers: list[ScratchValkey]) -> Callable[[], list[str]]:
@@ -164,7 +164,7 @@ def plant(servers: list[ScratchValkey]) -> Callable[[], list[str]]:
 
 
 def secret_options(strategy: str, name: str) -> SecretOptions:
-    """Return what a secret of a world says."""
+    """Return what a secret of a sandbox says."""
     return SecretOptions(
         like=f"{name}_like",
         users=(f"{name}_a", f"{name}_b") if strategy == "alternating-users" else (),

@@ -1,4 +1,4 @@
-"""A house around a plugin: the real engine, a journal and a backend, for whole rotations on a real server."""
+"""A harness around a plugin: the real engine, a journal and a backend, for whole rotations on a real server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FIRST: Final = "there-before-us"
 
 
 @dataclass(slots=True, kw_only=True)
-class AnyHouse:
+class AnyHarness:
     """Everything to rotate with. `name` is what its logins are called, or start with."""
 
     name: str
@@ -73,7 +73,7 @@ class AnyHouse:
     def adopt(
         self, secret: ManagedSecret, username: str | None = None, password: str = FIRST
     ) -> None:
-        """Hand over a login that is there, that of the house unless another is named."""
+        """Hand over a login that is there, that of the harness unless another is named."""
         first = Credential(username=username or self.name, password=Secret(password))
         self.engine.adopt(secret, first=first)
 
@@ -90,7 +90,7 @@ class AnyHouse:
 
 
 def parts(folder: Path) -> dict[str, Any]:
-    """Return what a house is made of, kept in a folder, which is made."""
+    """Return what a harness is made of, kept in a folder, which is made."""
     folder.mkdir(exist_ok=True)
     clock, entropy, log = system.SystemClock(), system.SystemEntropy(), ListLog()
     journal = SqlJournal(f"sqlite:///{folder}/j.db", clock=clock, actor="test")

@@ -28,8 +28,8 @@ import psycopg
 from rotator import observe
 from rotator.api import Credential, RotatorError
 from rotator.bootstrap import App, initialise, open_app
-from rotator.testing.openbao import ScratchOpenBao
 from rotator.testing.postgres import ScratchPostgres
+from tests.servers.openbao import ScratchOpenBao
 
 _CONFIG = """\
 version: 1

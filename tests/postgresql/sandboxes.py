@@ -1,4 +1,4 @@
-"""Worlds on a real PostgreSQL, for the contract suite and the crash harness."""
+"""Sandboxes on a real PostgreSQL, for the contract suite and the crash harness."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psycopg
 from rotations.postgresql import PLUGIN
 from rotations.postgresql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret
-from rotator.testing.crash import Effects, World
+from rotator.testing.crash import Effects, Sandbox
 from tests.postgresql import plants
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rotator.testing.postgres import ScratchPostgres
 
 STRATEGIES: Final = ("new-user", "alternating-users", "single-user")
-ADMIN: Final = "admin_of_worlds"
+ADMIN: Final = "admin_of_sandboxes"
 _PASSWORD: Final = "an-admin-of-the-tests"
 _numbers = itertools.count(1)
 
@@ -31,10 +31,10 @@ def effects() -> Effects:
 
 
 @contextmanager
-def worlds(
+def sandboxes(
     server: ScratchPostgres, strategy: str, *tapped: Effects, port: int | None = None
-) -> Iterator[Callable[[], World]]:
-    """Make worlds on one server, each with roles of its own. `port`: of a proxy before the server."""
+) -> Iterator[Callable[[], Sandbox]]:
+    """Make sandboxes on one server, each with roles of its own. `port`: of a proxy before the server."""
     watcher = server.connect()
     if not watcher.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [ADMIN]).fetchall():
         watcher.execute(f"CREATE ROLE {ADMIN} SUPERUSER LOGIN PASSWORD '{_PASSWORD}'")
@@ -45,8 +45,8 @@ def worlds(
     def ask(query: str, name: str) -> set[tuple[Any, ...]]:
         return set(watcher.execute(query, [f"{name}\\_%"]).fetchall())
 
-    def open_session(world: World, login: str) -> None:
-        password = world.password_of(login)
+    def open_session(sandbox: Sandbox, login: str) -> None:
+        password = sandbox.password_of(login)
         sessions.append(server.connect(user=login, password=password.reveal()))
 
     def close_sessions() -> None:
@@ -67,17 +67,17 @@ def worlds(
     def end(name: str) -> None:
         while ended:
             ended.pop()()
-        # Thousands of worlds on one server: each would read the roles of all that were before it.
+        # Thousands of sandboxes on one server: each would read the roles of all that were before it.
         close_sessions()
         found = ask("SELECT quote_ident(rolname) FROM pg_roles WHERE rolname LIKE %s", name)
         for (role,) in (*found, (name,)):
             watcher.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
 
-    def make() -> World:
+    def make() -> Sandbox:
         name = f"w{next(_numbers)}"
         watcher.execute(f"CREATE ROLE {name} NOLOGIN")
         users = (f"{name}_a", f"{name}_b") if strategy == "alternating-users" else ()
-        world = World.of(
+        sandbox = Sandbox.of(
             PLUGIN,
             strategy,
             target_options=TargetOptions(host=server.host, port=port or server.port),
@@ -101,11 +101,11 @@ def worlds(
             tapped=tapped,
             secret=name,
         )
-        world.open_session = lambda login: open_session(world, login)
-        world.close_sessions = close_sessions
-        world.foreign = lambda: foreign(name)
-        world.plant = lambda: plant(server)
-        return world
+        sandbox.open_session = lambda login: open_session(sandbox, login)
+        sandbox.close_sessions = close_sessions
+        sandbox.foreign = lambda: foreign(name)
+        sandbox.plant = lambda: plant(server)
+        return sandbox
 
     try:
         yield make

@@ -1,4 +1,4 @@
-"""A house around the plugin, with one application's account on a real server."""
+"""A harness around the plugin, with one application's account on a real server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rotations.mysql import PLUGIN
 from rotations.mysql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret
-from tests.house import FIRST, QUICK, AnyHouse, parts
+from tests.harness import FIRST, QUICK, AnyHarness, parts
 from tests.mysql.dialects import plain
 
 if TYPE_CHECKING:
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from rotator.core.model import Policy
     from rotator.engine import ManagedSecret
-    from rotator.testing.mysql_like import MySqlLikeServer
     from tests.mysql.dialects import Dialect
+    from tests.servers.mysql_like import MySqlLikeServer
 
 _numbers: Final = itertools.count(1)
 
 
 @dataclass(slots=True, kw_only=True)
-class House(AnyHouse):
+class Harness(AnyHarness):
     """One application's account on a server, and everything to rotate it with."""
 
     server: MySqlLikeServer
@@ -72,7 +72,7 @@ class House(AnyHouse):
         return {plain(one, login) for one in found}
 
 
-def built(server: MySqlLikeServer, dialect: Dialect, tmp_path: Path) -> Iterator[House]:
+def built(server: MySqlLikeServer, dialect: Dialect, tmp_path: Path) -> Iterator[Harness]:
     """Make one whose account has something of everything that is to be copied."""
     name = f"app{next(_numbers)}"
     server.run(
@@ -91,6 +91,6 @@ def built(server: MySqlLikeServer, dialect: Dialect, tmp_path: Path) -> Iterator
         f"ALTER USER {name}@'%' WITH MAX_USER_CONNECTIONS 40 MAX_QUERIES_PER_HOUR 100000",
         f"ALTER USER {name}@'%' PASSWORD EXPIRE NEVER",
     )
-    made = House(server=server, dialect=dialect, name=name, **parts(tmp_path / name))
+    made = Harness(server=server, dialect=dialect, name=name, **parts(tmp_path / name))
     yield made
     made.end()

@@ -10,25 +10,25 @@ import pymysql
 import valkey
 
 from rotator.demo.client import PostgresLine
-from rotator.testing.mariadb import ScratchMariaDB
-from rotator.testing.mysql import ScratchMySQL
 from rotator.testing.postgres import ScratchPostgres
-from rotator.testing.valkey import ScratchValkey
+from tests.load.troubles import mariadb_troubles, mysql_troubles, postgres_troubles, valkey_troubles
 from tests.mysql.dialects import dialect_of, plain
 from tests.postgresql import oracle
-from tests.troubles import mariadb_troubles, mysql_troubles, postgres_troubles, valkey_troubles
-from tests.valkey.worlds import make_user, rules, usable
+from tests.servers.mariadb import ScratchMariaDB
+from tests.servers.mysql import ScratchMySQL
+from tests.servers.valkey import ScratchValkey
+from tests.valkey.sandboxes import make_user, rules, usable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rotator.api import Credential
     from rotator.demo.client import Line
-    from rotator.testing.mysql_like import MySqlLikeServer
-    from tests.troubles import Trouble
+    from tests.load.troubles import Trouble
+    from tests.servers.mysql_like import MySqlLikeServer
 
 
-class Ground(Protocol):
+class ChaosTarget(Protocol):
     """One kind of target. `names`: the secret of each strategy. `failure`: what its driver raises."""
 
     names: ClassVar[Mapping[str, str]]
@@ -90,7 +90,7 @@ UNION ALL SELECT 'policy', count(*)::text, '', '', '', '' FROM pg_policy WHERE %
 """
 
 
-class PostgresGround:
+class PostgresChaosTarget:
     """A PostgreSQL, whose roles are members of one that owns everything."""
 
     names: ClassVar[Mapping[str, str]] = {
@@ -168,7 +168,7 @@ class PostgresGround:
         return postgres_troubles(self.server)
 
 
-class MariaGround:
+class MariaChaosTarget:
     """A MariaDB, whose accounts have something of everything that is to be copied."""
 
     names: ClassVar[Mapping[str, str]] = {
@@ -247,7 +247,7 @@ class MariaGround:
         return mariadb_troubles(self.server)
 
 
-class MySqlGround(MariaGround):
+class MySqlChaosTarget(MariaChaosTarget):
     """The same on a MySQL."""
 
     @staticmethod
@@ -270,11 +270,11 @@ class _MariaLine:
         self._raw.close()
 
 
-class ValkeyGround:
+class ValkeyChaosTarget:
     """A Valkey with an ACL file, whose users may do something of everything."""
 
-    names: ClassVar[Mapping[str, str]] = MariaGround.names
-    secrets: ClassVar[str] = MariaGround.secrets
+    names: ClassVar[Mapping[str, str]] = MariaChaosTarget.names
+    secrets: ClassVar[str] = MariaChaosTarget.secrets
     failure: ClassVar[type[Exception]] = valkey.ValkeyError
 
     def __init__(self) -> None:
@@ -327,12 +327,12 @@ class _ValkeyLine:
         self._raw.close()
 
 
-GROUNDS: Final[Mapping[str, type[MariaGround | ValkeyGround]]] = {
-    "mysql": MariaGround,
-    "valkey": ValkeyGround,
+GROUNDS: Final[Mapping[str, type[MariaChaosTarget | ValkeyChaosTarget]]] = {
+    "mysql": MariaChaosTarget,
+    "valkey": ValkeyChaosTarget,
 }
 
 
-def ground_of(plugin: str, server: str | None = None) -> MariaGround | ValkeyGround:
+def chaos_target_of(plugin: str, server: str | None = None) -> MariaChaosTarget | ValkeyChaosTarget:
     """Return where a plugin rotates. `server`: `mysql`, for a plugin of that name that else uses MariaDB."""
-    return MySqlGround() if (plugin, server) == ("mysql", "mysql") else GROUNDS[plugin]()
+    return MySqlChaosTarget() if (plugin, server) == ("mysql", "mysql") else GROUNDS[plugin]()

@@ -25,16 +25,16 @@ from rotator import observe
 from rotator.bootstrap import App, initialise, open_app
 from rotator.core.errors import Parked, RotatorError
 from rotator.testing.postgres import ScratchPostgres
-from tests.chaos import serves
-from tests.grounds import PostgresGround, ground_of
-from tests.troubles import postgres_troubles
+from tests.load.chaos import serves
+from tests.load.chaos_targets import PostgresChaosTarget, chaos_target_of
+from tests.load.troubles import postgres_troubles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
 
     from rotator.api import Credential
-    from tests.grounds import Ground
-    from tests.troubles import Trouble
+    from tests.load.chaos_targets import ChaosTarget
+    from tests.load.troubles import Trouble
 
 _CONFIG: Final = """\
 version: 1
@@ -128,14 +128,14 @@ def run(plugin: str, rotations: int, seed: int, target: str | None = None) -> Ga
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-gaps-")))
         server = stack.enter_context(ScratchPostgres()) if plugin == "postgresql" else None
-        ground = stack.enter_context(
-            PostgresGround(server) if server else ground_of(plugin, target)
+        chaos_target = stack.enter_context(
+            PostgresChaosTarget(server) if server else chaos_target_of(plugin, target)
         )
         (folder / "admin-password").touch(mode=0o600)
-        (folder / "admin-password").write_text(ground.password)
-        options, troubles = _PREPARED[plugin](ground)
+        (folder / "admin-password").write_text(chaos_target.password)
+        options, troubles = _PREPARED[plugin](chaos_target)
         config = folder / "rotator.yaml"
-        initialise(config, _CONFIG.format(target=ground.target, options=options))
+        initialise(config, _CONFIG.format(target=chaos_target.target, options=options))
         app = stack.enter_context(open_app(config, face="gaps"))
         secret = app.secret("single")
         assert app.engine.rotate(secret).published
@@ -144,7 +144,7 @@ def run(plugin: str, rotations: int, seed: int, target: str | None = None) -> Ga
             return serves(app, "single")
 
         def login(credential: Credential) -> None:
-            ground.connect(credential).close()
+            chaos_target.connect(credential).close()
 
         client = stack.enter_context(Applicant(login, served))
         for turn in range(rotations):
@@ -198,9 +198,11 @@ def _rotate(app: App) -> str:
 # -- what each server knows of troubles --------------------------------------------------------------
 
 
-def _of_postgres(ground: Ground) -> tuple[str, Mapping[str, Callable[[Credential], Any]]]:
-    assert isinstance(ground, PostgresGround)
-    server = ground.server
+def _of_postgres(
+    chaos_target: ChaosTarget,
+) -> tuple[str, Mapping[str, Callable[[Credential], Any]]]:
+    assert isinstance(chaos_target, PostgresChaosTarget)
+    server = chaos_target.server
     with server.connect("shop") as admin:
         admin.execute("CREATE TABLE probed (id int)")
         admin.execute("GRANT SELECT ON probed TO PUBLIC")
@@ -213,7 +215,7 @@ def _of_postgres(ground: Ground) -> tuple[str, Mapping[str, Callable[[Credential
     def used_up(limited: str, served: Credential) -> Generator[None]:
         with ExitStack() as pool:
             for _ in range(3):
-                line = ground.connect(served)
+                line = chaos_target.connect(served)
                 pool.callback(line.close)
             sql(f"ALTER {limited} CONNECTION LIMIT 3")
             try:
@@ -242,15 +244,15 @@ def _of_postgres(ground: Ground) -> tuple[str, Mapping[str, Callable[[Credential
     )
 
 
-def _of_mysql(ground: Ground) -> tuple[str, Mapping[str, Callable[[Credential], Any]]]:
-    server: Any = getattr(ground, "server")  # noqa: B009 # MariaDB's and MySQL's grounds have one
+def _of_mysql(chaos_target: ChaosTarget) -> tuple[str, Mapping[str, Callable[[Credential], Any]]]:
+    server: Any = getattr(chaos_target, "server")  # noqa: B009 # MariaDB's and MySQL's chaos_targets have one
     server.run("CREATE TABLE shop.probed (id int)")
 
     @contextmanager
     def used_up(served: Credential) -> Generator[None]:
         with ExitStack() as pool:
             for _ in range(3):
-                line = ground.connect(served)
+                line = chaos_target.connect(served)
                 pool.callback(line.close)
             server.run("ALTER USER single@'%' WITH MAX_USER_CONNECTIONS 3")
             try:
@@ -266,7 +268,7 @@ def _of_mysql(ground: Ground) -> tuple[str, Mapping[str, Callable[[Credential], 
         finally:
             server.run("RENAME TABLE shop.gone TO shop.probed")
 
-    others = ground.troubles()
+    others = chaos_target.troubles()
     return (
         '{username: single, like: model, probes: ["SELECT 1 FROM shop.probed"]}',
         {
@@ -277,9 +279,9 @@ def _of_mysql(ground: Ground) -> tuple[str, Mapping[str, Callable[[Credential], 
     )
 
 
-def _of_valkey(ground: Ground) -> tuple[str, Mapping[str, Callable[[Credential], Any]]]:
-    server: Any = getattr(ground, "server")  # noqa: B009 # as above
-    others = ground.troubles()
+def _of_valkey(chaos_target: ChaosTarget) -> tuple[str, Mapping[str, Callable[[Credential], Any]]]:
+    server: Any = getattr(chaos_target, "server")  # noqa: B009 # as above
+    others = chaos_target.troubles()
 
     @contextmanager
     def cannot_save(_: Credential) -> Generator[None]:

@@ -1,4 +1,4 @@
-"""Worlds on a real MariaDB or MySQL, for the contract suite and the crash harness."""
+"""Sandboxes on a real MariaDB or MySQL, for the contract suite and the crash harness."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from rotations.mysql import PLUGIN
 from rotations.mysql.accounts import digest_of
 from rotations.mysql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret
-from rotator.testing.crash import Effects, World
+from rotator.testing.crash import Effects, Sandbox
 from tests.mysql import plants
 from tests.mysql.dialects import dialect_of, is_let_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from rotator.testing.mysql_like import MySqlLikeServer
+    from tests.servers.mysql_like import MySqlLikeServer
 
 STRATEGIES: Final = ("dual-password", "new-user", "alternating-users", "single-user")
-ADMIN: Final = "admin_of_worlds"
+ADMIN: Final = "admin_of_sandboxes"
 _PASSWORD: Final = "an-admin-of-the-tests"
 _numbers = itertools.count(1)
 
@@ -31,10 +31,10 @@ def effects() -> Effects:
 
 
 @contextmanager
-def worlds(
+def sandboxes(
     server: MySqlLikeServer, strategy: str, *tapped: Effects, port: int | None = None
-) -> Iterator[Callable[[], World]]:
-    """Make worlds on one server, each with accounts of its own. `port`: of a proxy before it."""
+) -> Iterator[Callable[[], Sandbox]]:
+    """Make sandboxes on one server, each with accounts of its own. `port`: of a proxy before it."""
     dialect = dialect_of(server)
     server.run(
         f"DROP USER IF EXISTS {ADMIN}@'%'",
@@ -50,8 +50,8 @@ def worlds(
     sessions: list[Any] = []
     ended: list[Callable[[], None]] = []
 
-    def open_session(world: World, login: str) -> None:
-        password = world.password_of(login)
+    def open_session(sandbox: Sandbox, login: str) -> None:
+        password = sandbox.password_of(login)
         sessions.append(server.connect(login, password.reveal()))
 
     def close_sessions() -> None:
@@ -71,7 +71,7 @@ def worlds(
     def end(name: str) -> None:
         while ended:
             ended.pop()()
-        # Thousands of worlds on one server: each would read the accounts of all that were before it.
+        # Thousands of sandboxes on one server: each would read the accounts of all that were before it.
         close_sessions()
         users = list(dialect.accounts(server, f"{name}_"))
         if users:
@@ -80,10 +80,10 @@ def worlds(
             for role in dialect.accounts(server, f"rotator:{digest_of(name, user)}:"):
                 server.run(f"DROP ROLE `{role}`")
 
-    def make() -> World:
+    def make() -> Sandbox:
         name = f"w{next(_numbers)}"
         _account(server, f"{name}_like", "ACCOUNT LOCK")
-        world = World.of(
+        sandbox = Sandbox.of(
             PLUGIN,
             strategy,
             target_options=TargetOptions(host=server.host, port=port or server.port),
@@ -98,11 +98,11 @@ def worlds(
             tapped=tapped,
             secret=name,
         )
-        world.open_session = lambda login: open_session(world, login)
-        world.close_sessions = close_sessions
-        world.foreign = lambda: foreign(name)
-        world.plant = plant
-        return world
+        sandbox.open_session = lambda login: open_session(sandbox, login)
+        sandbox.close_sessions = close_sessions
+        sandbox.foreign = lambda: foreign(name)
+        sandbox.plant = plant
+        return sandbox
 
     try:
         yield make
@@ -111,7 +111,7 @@ def worlds(
 
 
 def secret_options(strategy: str, name: str) -> SecretOptions:
-    """Return what any of the strategies needs, for the accounts of one world."""
+    """Return what any of the strategies needs, for the accounts of one sandbox."""
     return SecretOptions(
         like=f"{name}_like",
         users=(f"{name}_a", f"{name}_b") if strategy == "alternating-users" else (),

@@ -1,4 +1,4 @@
-"""A daemon's world without servers: a clock that is set, fakes behind every port, work done inline."""
+"""A daemon's sandbox without servers: a clock that is set, fakes behind every port, work done inline."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from rotator.core.daemon_settings import Duty, Partners, Topic
+from rotator.core.daemon_settings import DaemonSettings, SpacingGroup, Topic
 from rotator.core.model import Policy
 from rotator.dispatch.dispatcher import Dispatcher
-from rotator.dispatch.executor import Threads
-from rotator.dispatch.outages import Faults
+from rotator.dispatch.executor import ThreadExecutor
+from rotator.dispatch.outages import Outages
 from rotator.dispatch.worker import Worker
 from rotator.engine import Engine, ManagedSecret
 from rotator.testing.fake_backend import FakeBackend
@@ -54,8 +54,8 @@ class Place:
 
     entries: dict[str, Entry]
     left: dict[str, Entry] = field(default_factory=dict)
-    partners: dict[str, Partners] = field(default_factory=dict)
-    duty: Duty = field(default_factory=lambda: Duty(verify_every=None))
+    partners: dict[str, SpacingGroup] = field(default_factory=dict)
+    duty: DaemonSettings = field(default_factory=lambda: DaemonSettings(verify_every=None))
     clock: ManualClock = field(default_factory=ManualClock)
     backend: FakeBackend = field(default_factory=FakeBackend)
     targets: dict[str, FakeTarget] = field(default_factory=dict)
@@ -117,7 +117,7 @@ class Place:
         daemon = Dispatcher(
             secrets=self.entries,
             secret=self.secret,
-            hands=Threads(self.pool, worker),  # pyright: ignore[reportArgumentType] # a test may bring its own pool
+            hands=ThreadExecutor(self.pool, worker),  # pyright: ignore[reportArgumentType] # a test may bring its own pool
             engine=self.engine,
             journal=self.journal,
             agenda=self.journal,
@@ -125,7 +125,7 @@ class Place:
             clock=self.clock,
             log=self.log,
             tell=self.tell,
-            faults=Faults(observations=self.observations, log=self.log, tell=self.tell),
+            faults=Outages(observations=self.observations, log=self.log, tell=self.tell),
             forgotten=self.left.get,
         )
         daemon.begin()

@@ -1,4 +1,4 @@
-"""A rotation function's world: Secrets Manager's rules, a real PostgreSQL, and the function itself."""
+"""A rotation function's sandbox: Secrets Manager's rules, a real PostgreSQL, and the function itself."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from rotator.journal import chain
 from rotator.journal.checkpoints import introduce
 from rotator.journal.sql import SqlJournal
 from rotator.testing.fakes import ListLog, ManualClock
-from rotator.testing.secrets_manager import CURRENT, FUNCTION, PENDING, STEPS, SecretsManager
 from tests.mysql.dialects import REFUSALS, dialect_of
+from tests.servers.secrets_manager import CURRENT, FUNCTION, PENDING, STEPS, SecretsManager
 
 if TYPE_CHECKING:
-    from rotator.testing.mysql_like import MySqlLikeServer
     from rotator.testing.postgres import ScratchPostgres
+    from tests.servers.mysql_like import MySqlLikeServer
 
 APP_PASSWORD = "first-password-of-the-app"
 ADMIN_PASSWORD = "password-of-the-master"
@@ -57,7 +57,7 @@ class Context:
 
 
 @dataclass(slots=True, kw_only=True)
-class World:
+class Sandbox:
     """One database and one secret in it."""
 
     server: ScratchPostgres
@@ -224,8 +224,8 @@ class World:
         return "\n".join([*self.lines, *map(str, self.log.lines), *errors])
 
 
-class MariaWorld(World):
-    """As `World`, over a MariaDB or a MySQL."""
+class MariaWorld(Sandbox):
+    """As `Sandbox`, over a MariaDB or a MySQL."""
 
     KINDS: ClassVar[dict[str, dict[str, Any]]] = {
         "single-user": {},
@@ -278,9 +278,9 @@ class MariaWorld(World):
 class Client(threading.Thread):
     """An application: reads the secret and logs in, again and again."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, sandbox: Sandbox) -> None:
         super().__init__()
-        self._world, self._stop_it = world, threading.Event()
+        self._sandbox, self._stop_it = sandbox, threading.Event()
         self.logins, self.refused = 0, 0
 
     def __enter__(self) -> Client:
@@ -294,8 +294,8 @@ class Client(threading.Thread):
     def run(self) -> None:
         while not self._stop_it.is_set():
             # What was read a moment ago may just have been revoked: then it reads again, once.
-            ok = self._world.accepts(self._world.served()) or self._world.accepts(
-                self._world.served()
+            ok = self._sandbox.accepts(self._sandbox.served()) or self._sandbox.accepts(
+                self._sandbox.served()
             )
             self.logins += 1
             self.refused += not ok

@@ -14,15 +14,15 @@ from rotations.vault_database.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret
 from rotator.backends.vault import PLUGIN as VAULT
 from rotator.backends.vault.options import AuthOptions, VaultOptions
-from tests.postgresql.worlds import logs_in
+from tests.postgresql.sandboxes import logs_in
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from rotations.vault_database import EngineTarget
     from rotator.api import CallsServer, TriesLogins
-    from rotator.testing.openbao import ScratchOpenBao
     from rotator.testing.postgres import ScratchPostgres
+    from tests.servers.openbao import ScratchOpenBao
 
 MOUNT: Final = "database"
 ROOT_PASSWORD: Final = "the-root-password-before-everything"
@@ -70,7 +70,7 @@ class Shop:
             connection_url=f"postgresql://{{{{username}}}}:{{{{password}}}}@{place}",
             username=self.root,
             password=password,
-            # Thousands of worlds on one server: none keeps a connection open.
+            # Thousands of sandboxes on one server: none keeps a connection open.
             max_idle_connections=-1,
             **given,
         )
@@ -154,7 +154,7 @@ class Shop:
         self.sql(f"ALTER ROLE {self.role} PASSWORD 'what-nobody-has-written-down'")
 
 
-class Neighbours:
+class TargetLinks:
     """The rest of a configuration, for a target that is used without one."""
 
     def __init__(self, shop: Shop, server: CallsServer, logins: TriesLogins) -> None:
@@ -190,5 +190,5 @@ def target(shop: Shop, folder: Path, token: str | None = None) -> EngineTarget:
     admin = Credential(username="postgres", password=Secret(shop.server.superuser_password))
     made = PLUGIN.target("engine", TargetOptions(through="vault"), lambda: admin)
     logins = POSTGRESQL.target("main", place, lambda: admin)
-    made.use(Neighbours(shop, server, logins))
+    made.use(TargetLinks(shop, server, logins))
     return made

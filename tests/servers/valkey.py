@@ -112,7 +112,7 @@ class ScratchValkey(Scratch):
 
     def client(self, user: str = "default", password: str | None = None, **given: Any) -> Any:
         """Return a client of the official library, which logs in when it is first used."""
-        import valkey  # noqa: PLC0415 # of the development packages
+        import valkey  # of the development packages
 
         tls = {}
         if self.certificates is not None:
@@ -138,7 +138,7 @@ class ScratchValkey(Scratch):
 
     def lets_in(self, user: str, password: str) -> bool:
         """Return whether it lets somebody in; anything but a refusal is an error of the test."""
-        from valkey.exceptions import AuthenticationError  # noqa: PLC0415 # as above
+        from valkey.exceptions import AuthenticationError  # as above
 
         client = self.client(user, password)
         try:
@@ -154,7 +154,7 @@ class ScratchValkey(Scratch):
         return (self.folder / "server.log").read_text(errors="replace")
 
     def _is_up(self) -> bool:
-        from valkey.exceptions import ValkeyError  # noqa: PLC0415 # as above
+        from valkey.exceptions import ValkeyError  # as above
 
         assert self._process is not None
         if self._process.poll() is not None:
@@ -253,7 +253,7 @@ class ScratchSentinel(Scratch):
         )
 
     def _told(self, what: str) -> list[dict[str, str]]:
-        import valkey  # noqa: PLC0415 # of the development packages
+        import valkey  # of the development packages
 
         client = valkey.Valkey(port=self.port, decode_responses=True, socket_timeout=5)
         try:

@@ -33,23 +33,23 @@ from rotator.backends.encryption import Keys, new_key
 from rotator.backends.local import LocalBackend
 from rotator.backends.vault.backend import VaultBackend
 from rotator.backends.vault.options import VaultOptions
-from rotator.backends.vault.session import Session
+from rotator.backends.vault.session import VaultClient
 from rotator.core.identifiers import new_id
 from rotator.core.model import Outcome, Policy
 from rotator.engine import Engine, ManagedSecret
 from rotator.journal import audit, chain
 from rotator.journal.checkpoints import checkpoint
 from rotator.journal.sql import SqlJournal
-from rotator.testing.journal import fill
-from rotator.testing.openbao import ScratchOpenBao
 from rotator.testing.postgres import ScratchPostgres
+from tests.load.filled_journal import fill
+from tests.servers.openbao import ScratchOpenBao
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _SERVICE = """
 import sys
-from rotator.testing.secrets_manager import SecretsManager
+from tests.servers.secrets_manager import SecretsManager
 
 with SecretsManager() as service:
     print(service.endpoint, flush=True)
@@ -151,7 +151,9 @@ def opened(kind: str, folder: Path) -> Iterator[Callable[[str], Any]]:
         with ScratchOpenBao(durable=True) as bao:
             secrets = {"env:VAULT_TOKEN": Secret(bao.root_token)}
             options = VaultOptions(address=bao.address)
-            yield lambda name: VaultBackend(name, options, Session(options, secrets.__getitem__))
+            yield lambda name: VaultBackend(
+                name, options, VaultClient(options, secrets.__getitem__)
+            )
     elif kind == "aws":
         os.environ |= {"AWS_ACCESS_KEY_ID": "AKIATESTING", "AWS_SECRET_ACCESS_KEY": "made-up"}
         # In a process of its own: here it would share the interpreter with what is measured.

@@ -27,9 +27,9 @@ from rotator.api import RotatorError
 from rotator.bootstrap import initialise, open_app
 from rotator.core.model import Kind
 from rotator.engine.delegated_requests import pending
-from rotator.testing.openbao import ScratchOpenBao
 from rotator.testing.postgres import ScratchPostgres
-from tests.vault_database.worlds import MOUNT, Shop
+from tests.servers.openbao import ScratchOpenBao
+from tests.vault_database.sandboxes import MOUNT, Shop
 
 if TYPE_CHECKING:
     from rotator.core.model import Event
@@ -149,7 +149,14 @@ class Chaos:
 
     def _kill(self, name: str, *, outage: bool) -> str:
         """Start a process that rotates without a pause, kill it, and OpenBao where there is an outage."""
-        command = [sys.executable, "-m", "tests.vault_chaos", "--worker", str(self.config), name]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.load.vault_chaos",
+            "--worker",
+            str(self.config),
+            name,
+        ]
         with (self.folder / "worker.log").open("ab") as log:
             worker = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=log, start_new_session=True

@@ -7,7 +7,7 @@ import shutil
 from typing import ClassVar, Final
 
 from rotator.api import UsageError
-from rotator.testing.mysql_like import MySqlLikeServer, cache_folder, server_user
+from tests.servers.mysql_like import MySqlLikeServer, cache_folder, server_user
 
 # Debian's, with what they need of others.
 PACKAGES: Final = "mariadb-server-core mariadb-client-core"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from rotator.api import UsageError
-from rotator.testing.mysql_like import MySqlLikeServer, cache_folder, server_user
+from tests.servers.mysql_like import MySqlLikeServer, cache_folder, server_user
 
 REMEDY: Final = "make mysql, or name the folder of an unpacked server in ROTATOR_TESTING_MYSQL"
 _SMALL: Final = (

@@ -33,8 +33,8 @@ from botocore.awsrequest import AWSResponse
 
 from rotations.valkey.nodes import Client as ValkeyClient
 from rotations.valkey.nodes import Node
-from rotations.valkey.options import Place
-from rotations.valkey.wire import Limit, Link, NotRespError
+from rotations.valkey.options import Endpoint
+from rotations.valkey.wire import Limit, NotRespError, WireConnection
 from rotator import plugins
 from rotator.api import Credential, RotatorError, Secret, Version, json_object
 from rotator.backends.aws.backend import AwsBackend
@@ -42,7 +42,7 @@ from rotator.backends.aws.client import Client
 from rotator.backends.aws.options import AwsOptions
 from rotator.backends.vault.backend import VaultBackend
 from rotator.backends.vault.options import AuthOptions, VaultOptions
-from rotator.backends.vault.session import Session
+from rotator.backends.vault.session import VaultClient
 from rotator.config import load
 from rotator.core import durations
 from rotator.faces.aws_lambda import events, secret_json
@@ -265,7 +265,7 @@ def _vault() -> Callable[[random.Random], object]:
         address="http://127.0.0.1:1",
         auth=AuthOptions(method="approle", role_id="r", secret_id="env:S"),
     )
-    session = Session(options, lambda _: Secret("a-secret-id"))
+    session = VaultClient(options, lambda _: Secret("a-secret-id"))
     backend = VaultBackend("vault", options, session)
     chance = random.Random()
 
@@ -367,8 +367,8 @@ _RESP: Final = (
 
 
 def _wire(chance: random.Random) -> None:
-    link = Link.__new__(Link)
-    link.place, link.user, link.id, link.run_id = Place(host="h", port=1), "a", "", ""
+    link = WireConnection.__new__(WireConnection)
+    link.place, link.user, link.id, link.run_id = Endpoint(host="h", port=1), "a", "", ""
     link.limit, link.is_waiting = Limit(5), False
     link._buffer, link._bytes_left, link._parts_left = bytearray(), 0, 0
     good = chance.choice(_RESP)

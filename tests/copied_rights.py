@@ -10,7 +10,7 @@ from rotator.api import Credential, Secret
 from rotator.core.errors import RotatorError, StepError
 
 if TYPE_CHECKING:
-    from rotator.testing.rotation_suite import Place
+    from rotator.testing.rotation_suite import RotationHarness
 
 # What somebody could write for a login's name: those that have all rights, and those that are no names.
 _HOSTILE: Final = (
@@ -18,8 +18,8 @@ _HOSTILE: Final = (
         "root",
         "postgres",
         "default",
-        "admin_of_worlds",
-        "admin-of-worlds",
+        "admin_of_sandboxes",
+        "admin-of-sandboxes",
         "mariadb.sys",
         "mysql.sys",
     ),
@@ -39,7 +39,7 @@ _HOSTILE: Final = (
 class CopiesRights:
     """Mixed into a contract suite."""
 
-    def test_nothing_is_copied_from_a_login_of_somebody_else(self, place: Place) -> None:
+    def test_nothing_is_copied_from_a_login_of_somebody_else(self, place: RotationHarness) -> None:
         """A writer of the backend may name any login there, and must not get its rights."""
         theirs = place.foreign()
         before = place.state()
@@ -49,7 +49,7 @@ class CopiesRights:
         assert place.state() == before
         assert place.lets_in(theirs)
 
-    def test_the_evidence_counts_the_rights(self, place: Place) -> None:
+    def test_the_evidence_counts_the_rights(self, place: RotationHarness) -> None:
         """With a digest of them, where the next login is another one."""
         old = place.create()
         new = place.create(old)
@@ -57,7 +57,9 @@ class CopiesRights:
         if new.username != old.username:
             assert any("(sha256 " in one.detail for one in evidence.checks)
 
-    def test_no_name_that_is_written_there_gets_anybody_a_right(self, place: Place) -> None:
+    def test_no_name_that_is_written_there_gets_anybody_a_right(
+        self, place: RotationHarness
+    ) -> None:
         """It is refused before anything is sent; or what is made is proven to be within its bounds."""
         before, usable = place.state(), place.usable()
         for name in _HOSTILE:

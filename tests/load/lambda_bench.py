@@ -16,8 +16,8 @@ import sys
 import uuid
 
 from rotator.testing.postgres import ScratchPostgres
-from rotator.testing.secrets_manager import PENDING, SecretsManager
-from tests.aws_lambda.worlds import ACCESS, ROLES, World
+from tests.aws_lambda.sandboxes import ACCESS, ROLES, Sandbox
+from tests.servers.secrets_manager import PENDING, SecretsManager
 
 _MOST_TIMES = 1.5
 _MOST_MB = 128.0
@@ -50,8 +50,8 @@ def main() -> None:
     with ScratchPostgres() as server, SecretsManager() as aws:
         with server.connect() as admin:
             admin.execute(ROLES.encode())
-        world = World(server=server, aws=aws, dbname="postgres")
-        arn = world.secret(masterarn=world.master())
+        sandbox = Sandbox(server=server, aws=aws, dbname="postgres")
+        arn = sandbox.secret(masterarn=sandbox.master())
         environ = (
             os.environ
             | ACCESS
@@ -63,7 +63,7 @@ def main() -> None:
         bare, ours = list[list[float]](), list[list[float]]()
         for _ in range(given.times + 1):
             bare.append(_run(_BARE + _TELL, environ))
-            ours.append(_run(_OURS + _TELL, environ, _next(world, arn)))
+            ours.append(_run(_OURS + _TELL, environ, _next(sandbox, arn)))
     found = summary(bare, ours)
     print(json.dumps(found, indent=2))
     missed = over(found)
@@ -96,14 +96,14 @@ def over(found: dict[str, float]) -> list[str]:
     ]
 
 
-def _next(world: World, arn: str) -> str:
+def _next(sandbox: Sandbox, arn: str) -> str:
     """Begin a rotation as AWS does: a version with AWSPENDING and no value."""
-    kept, token = world.aws.secret(world.name), str(uuid.uuid4())
+    kept, token = sandbox.aws.secret(sandbox.name), str(uuid.uuid4())
     for name in [name for name, one in kept.versions.items() if PENDING in one.stages]:
         del kept.versions[name]
     function, kept.function = kept.function, lambda _event: None
-    world.aws.answer("RotateSecret", {"SecretId": world.name, "ClientRequestToken": token})
-    world.aws.wait()
+    sandbox.aws.answer("RotateSecret", {"SecretId": sandbox.name, "ClientRequestToken": token})
+    sandbox.aws.wait()
     kept.function = function
     return json.dumps({"Step": "createSecret", "SecretId": arn, "ClientRequestToken": token})
 

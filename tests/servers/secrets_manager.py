@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
-from rotator.testing.iam import allows
+from tests.servers.iam import allows
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 _NAME_AND_WAIT = """
 import sys
-from rotator import world
-print(world.holder(), flush=True)
+from rotator import system
+print(system.holder(), flush=True)
 sys.stdin.read()
 """
 
