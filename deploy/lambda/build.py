@@ -62,7 +62,7 @@ UNUSED = (
     "rotator/journal/export.py",
     "rotator/journal/migrations/",
     "rotator/testing/",
-    "rotator/bootstrap.py",
+    "rotator/bootstrap/",
     "rotator/metrics.py",
     "rotator/notify.py",
     "rotator/observe.py",

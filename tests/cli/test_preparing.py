@@ -27,7 +27,7 @@ def test_init_takes_a_folder_and_never_overwrites(bare: Cli):
     config = bare.folder / "etc" / "rotator.yaml"
     config.write_text(config.read_text() + "# mine\n")
     before = config.read_bytes()
-    assert "there already" in bare("init", "etc", code=2).err
+    assert "exists already" in bare("init", "etc", code=2).err
     assert config.read_bytes() == before
     bare("check", "-c", str(config))
     bare("-c", str(config), "check")

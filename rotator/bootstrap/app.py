@@ -1,0 +1,92 @@
+"""The application: its parts, wired, with what faces ask of them together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from rotator.bootstrap import fleet_findings
+from rotator.bootstrap.doctor import Doctor
+from rotator.bootstrap.journal_integrity import JournalIntegrity
+from rotator.bootstrap.wiring import Wiring
+from rotator.config import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+    from pathlib import Path
+
+    from rotator.config import Settings
+    from rotator.core.model import Event, Finding
+    from rotator.journal.checkpoints import Anchor
+    from rotator.journal.event_key import EventKey
+    from rotator.journal.report import AuditReport
+
+
+class App(Wiring):
+    """Everything that a face needs."""
+
+    # -- doctor --------------------------------------------------------------------------------
+
+    def doctor(self, names: Sequence[str]) -> list[Finding]:
+        """Examine everything that a rotation of these secrets needs; change nothing."""
+        return Doctor(self).examine(names)
+
+    def examine_new(self, target: str, secret: str | None) -> list[Finding]:
+        """Examine a target that no secret is rotated on yet, and the first secret there."""
+        return Doctor(self).examine_new(target, secret)
+
+    def crowded(self) -> list[Finding]:
+        """Return the policies whose windows are too short for the secrets that have them."""
+        return fleet_findings.crowded(self)
+
+    # -- the journal ---------------------------------------------------------------------------
+
+    def checkpoint(self) -> Anchor | None:
+        """Sign what has been written, as `JournalIntegrity.checkpoint` does."""
+        return JournalIntegrity(self).checkpoint()
+
+    def watch_journal(self) -> AuditReport:
+        """Check the journal's definitions and records; see `checkpoint` for its events."""
+        return JournalIntegrity(self).watch()
+
+    def verify_journal(
+        self,
+        public_key: str | None = None,
+        *,
+        without: Collection[str] = (),
+        seen_by_witness: Sequence[Anchor] = (),
+    ) -> AuditReport:
+        """Check the whole journal, as `JournalIntegrity.verify` does."""
+        integrity = JournalIntegrity(self)
+        return integrity.verify(public_key, without=without, seen_by_witness=seen_by_witness)
+
+    def acknowledge(self, reason: str) -> AuditReport:
+        """Record that the journal was put back to an older state."""
+        return JournalIntegrity(self).acknowledge(reason)
+
+    def public_key(self) -> str | None:
+        """Return the public half of the signing key (PEM), None when there is no such key."""
+        return JournalIntegrity(self).public_key()
+
+    def export_journal(self, folder: Path, form: Literal["jsonl", "csv"]) -> list[Path]:
+        """Write the journal into files that an outsider can verify; signed where there is a key."""
+        return JournalIntegrity(self).export(folder, form)
+
+    def event_key(self) -> EventKey:
+        """Return the key that authenticates events. Raises `UsageError` where none is configured."""
+        return JournalIntegrity(self).event_key()
+
+
+def open_app(
+    config: Path,
+    *,
+    face: str = "cli",
+    observer: Callable[[Event], None] | None = None,
+    upgrade: bool = False,
+) -> App:
+    """Read the configuration and open the application."""
+    return App(load(config), face=face, observer=observer, upgrade=upgrade)
+
+
+def load_settings(config: Path) -> Settings:
+    """Read the configuration. Raises `ConfigError`."""
+    return load(config)

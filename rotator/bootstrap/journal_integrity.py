@@ -1,0 +1,262 @@
+"""Signs, verifies, acknowledges and exports the journal, with what is known of it from outside."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from rotator import system
+from rotator.bootstrap.wiring import WRITING
+from rotator.core.errors import (
+    Denied,
+    JournalBroken,
+    StepError,
+    Transient,
+    Unavailable,
+    UsageError,
+)
+from rotator.core.history import text
+from rotator.core.model import Event, Kind, NewEvent, Step
+from rotator.core.ports import DetectsRestores, TellsRotations
+from rotator.journal import audit
+from rotator.journal.checkpoints import checkpoint, require
+from rotator.journal.export import export
+from rotator.observe import get_log
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from rotator.bootstrap.signing_key import SigningKey
+    from rotator.bootstrap.wiring import Wiring
+    from rotator.config.model import SecretSettings
+    from rotator.core.ports import SecretBackend
+    from rotator.journal.checkpoints import Anchor
+    from rotator.journal.event_key import EventKey
+    from rotator.journal.report import AuditReport
+
+# The newest events of a secret that a comparison reads: enough to mean all of them.
+_MANY: Final = 10_000
+# After this many paths without an answer a backend is not asked for the others.
+_SILENT: Final = 3
+
+
+@dataclass(slots=True, kw_only=True)
+class _Held:
+    """What backends hold, to be compared with the journal. `unread`: by secret, why it is unknown."""
+
+    seen: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    put_back: list[audit.PutBack] = field(default_factory=list[audit.PutBack])
+    damaged: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    unread: dict[str, str] = field(default_factory=dict[str, str])
+
+
+class JournalIntegrity:
+    """Checks one journal against its signing key, its witnesses and the backends."""
+
+    def __init__(self, parts: Wiring) -> None:
+        self._parts: Wiring = parts
+        self._key: SigningKey | None = parts.signing_key
+
+    def checkpoint(self) -> Anchor | None:
+        """Sign what has been written, where a signing key is configured; None when nothing was new.
+
+        The checkpoint's number and hash are also kept beside the key, out of the database's reach.
+        """
+        key, journal = self._key, self._parts.journal
+        if key is None:
+            return None
+        signed = checkpoint(journal, key.value(), self._parts.clock.now(), anchor=key.anchor())
+        if signed is not None:
+            get_log().info("checkpoint", number=signed.number, hash=signed.hash)
+            # Another process may have signed a newer one meanwhile. The anchor never goes back, and
+            # only a checkpoint that follows it replaces it.
+            kept = key.anchor()
+            if kept is None or kept.number < signed.number:
+                if kept is not None:
+                    with journal.reading() as db:
+                        require(db, kept)
+                key.keep_anchor(signed)
+        return signed
+
+    def watch(self) -> AuditReport:
+        """Check the journal's definitions and records; see `checkpoint` for its events."""
+        journal = self._parts.journal
+        return audit.verify_records(journal, journal.authenticate())
+
+    def verify(
+        self,
+        public_key: str | None = None,
+        *,
+        without: Collection[str] = (),
+        seen_by_witness: Sequence[Anchor] = (),
+    ) -> AuditReport:
+        """Check the whole journal, with everything that is known of it from outside.
+
+        `without`: backends that are away, and are not asked. `seen_by_witness`: the checkpoints that
+        a witness has seen.
+        """
+        anchor, spoilt, key = None, None, None
+        if self._key is not None:
+            key = self._key.event_key()
+            public_key = public_key or key.public
+            try:
+                anchor = self._key.anchor()
+            except JournalBroken as error:
+                spoilt = error.what
+        held = self._held_by_backends(without)
+        report = audit.verify(
+            self._parts.journal,
+            public_key=public_key,
+            anchor=anchor,
+            seen=held.seen,
+            key=key,
+            witnessed=seen_by_witness,
+            put_back=held.put_back,
+        )
+        if spoilt is not None:
+            report.add("anchor", spoilt)
+        for where, what in held.damaged:
+            report.add(where, what)
+        for name, why in held.unread.items():
+            report.skip(f"secret {name}", why)
+        return report
+
+    def acknowledge(self, reason: str) -> AuditReport:
+        """Record, signed where there is a key, that the journal was put back to an older state.
+
+        Returns what was found; raises `UsageError` when a restore does not explain all of it.
+        """
+        report = self.verify()
+        other = [damage for damage in report.damage if damage.restore is None]
+        if other or not report.damage:
+            raise UsageError(
+                f"{other[0].where}: {other[0].what}; no restore explains that."
+                if other
+                else "there is nothing to acknowledge: the journal is sound.",
+                hint="rotator audit verify" if other else "",
+                safety="Nothing was changed.",
+            )
+        event = NewEvent(
+            kind=Kind.ACKNOWLEDGED,
+            data={
+                "reason": reason,
+                "restores": [damage.restore for damage in report.damage],
+                "damage": [{"where": one.where, "what": one.what} for one in report.damage],
+            },
+        )
+        journal, key = self._parts.journal, self._key
+        if key is not None:
+            key.accepts_restore = True
+        lease = journal.acquire(audit.JOURNAL, system.holder(), WRITING)
+        try:
+            _ = journal.append(lease, [event], WRITING)
+        finally:
+            journal.release(lease)
+        if key is not None:
+            signed = checkpoint(journal, key.value(), self._parts.clock.now())
+            if signed is not None:
+                # The kept one is older than the restore.
+                key.keep_anchor(signed)
+        return report
+
+    def public_key(self) -> str | None:
+        """Return the public half of the signing key (PEM), None when there is no such key."""
+        return None if self._key is None else self._key.public()
+
+    def event_key(self) -> EventKey:
+        """Return the key that authenticates events. Raises `UsageError` where none is configured."""
+        if self._key is None:
+            raise UsageError(
+                "the configuration names no signing key.",
+                hint="Set journal.signing_key; `rotator init` shows how.",
+            )
+        return self._key.event_key()
+
+    def export(self, folder: Path, form: Literal["jsonl", "csv"]) -> list[Path]:
+        """Write the journal into files that an outsider can verify; signed where there is a key."""
+        key = self._key.value() if self._key is not None else None
+        now = self._parts.clock.now()
+        return export(self._parts.journal, folder, form, now=now, signing_key=key)
+
+    def put_back(self, secret: SecretSettings, backend: SecretBackend) -> audit.PutBack | None:
+        """Return what shows that a backend was put back to an older copy of itself."""
+        if not isinstance(backend, DetectsRestores):
+            return None
+        served = backend.served(secret.path)
+        try:
+            record, events = self._parts.journal.secret(secret.name), list[Event]()
+            if record is not None and record.version not in (None, served):
+                events = self._parts.journal.events(secret.name, _MANY)
+        except JournalBroken:
+            return None
+        if record is None or record.version is None or not events:
+            return None
+        place = (secret.backend, secret.path)
+        published = [text(event.data, "version") for event in events if _makes_current(event)]
+        # Read again: meanwhile another process may have made another version current.
+        if (
+            published[-1:] != [record.version]
+            or (served is not None and served not in published)
+            or _place_of(events, record.version) != place
+            or (events[-1].step is Step.RESTORE and events[-1].kind is not Kind.FINISHED)
+            or backend.served(secret.path) != served
+        ):
+            return None
+        return audit.PutBack(
+            backend=secret.backend, path=secret.path, served=served, recorded=record.version
+        )
+
+    def _held_by_backends(self, without: Collection[str]) -> _Held:
+        """Ask the backends of all secrets what they hold.
+
+        A foreign value at one path does not end the comparison of the others. A backend that is away is
+        not asked for each of its secrets.
+        """
+        held, away = _Held(), dict[str, str]()
+        silent: Counter[str] = Counter()
+        for chosen in self._parts.settings.secrets.values():
+            if chosen.backend in without:
+                continue
+            if chosen.backend in away:
+                held.unread[chosen.name] = away[chosen.backend]
+                continue
+            backend = self._parts.keeper(chosen)
+            try:
+                if isinstance(backend, TellsRotations):
+                    held.seen[chosen.name] = backend.rotation_ids(chosen.path)
+                put_back = self.put_back(chosen, backend)
+            except StepError as error:
+                if isinstance(error, Denied) and isinstance(backend, DetectsRestores):
+                    # It authenticates what it holds.
+                    held.damaged.append((f"backend {chosen.backend}, {chosen.path}", error.what))
+                    continue
+                held.unread[chosen.name] = error.what
+                silent[chosen.backend] += isinstance(error, Transient)
+                if isinstance(error, Unavailable) or silent[chosen.backend] == _SILENT:
+                    away[chosen.backend] = error.what
+            else:
+                held.put_back += [put_back] if put_back is not None else []
+        return held
+
+
+def _makes_current(event: Event) -> bool:
+    """Return whether an event records that a version became current."""
+    if event.kind is Kind.ADOPTED:
+        return event.data.get("served") is not False
+    is_step = event.kind is Kind.FINISHED and event.step in (Step.PUBLISH, Step.RESTORE)
+    return is_step or event.kind is Kind.FOLLOWED
+
+
+def _place_of(events: Sequence[Event], version: str) -> tuple[str | None, str | None]:
+    """Return the backend and path where a version became current: the entry may have changed since."""
+    last = next(
+        event
+        for event in events[::-1]
+        if _makes_current(event) and text(event.data, "version") == version
+    )
+    # An adoption names the place, and so does a rotation's first event.
+    named = [last, *(event for event in events if event.rotation_id == last.rotation_id)]
+    data = next((event.data for event in named if "path" in event.data), {})
+    return text(data, "backend"), text(data, "path")

@@ -1,0 +1,399 @@
+"""Wires the parts of the application: journal, backends, targets, engine, dispatcher."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import ExitStack
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Self, cast
+
+from rotator import plugins, system
+from rotator.bootstrap.signing_key import SigningKey
+from rotator.config import snapshot
+from rotator.core.daemon_settings import Dispatch, Topic
+from rotator.core.errors import (
+    RETRIED,
+    JournalBroken,
+    StepError,
+    Transient,
+    Unavailable,
+    UsageError,
+)
+from rotator.core.frames import forget_variables
+from rotator.core.model import LONGEST_LEASE, Credential, Event, Step
+from rotator.core.ports import KeepsSecrets, UsesLinkedResources
+from rotator.core.schedule import is_due
+from rotator.core.secret import Secret
+from rotator.dispatch.dispatcher import Dispatcher
+from rotator.dispatch.executor import ThreadExecutor
+from rotator.dispatch.outages import Outages
+from rotator.dispatch.worker import Worker
+from rotator.engine import Copy, Engine, ManagedSecret
+from rotator.journal.observations import SqlObservations
+from rotator.journal.sql import SqlJournal
+from rotator.journal.worklist import SqlWorklist
+from rotator.linked_resources import TargetLinks
+from rotator.observe import get_log
+from rotator.references import Resolver
+from rotator.secret_state import Overview
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from rotator.config import Settings
+    from rotator.config.model import AdminSettings, SecretSettings
+    from rotator.core.model import Json
+    from rotator.core.ports import SecretBackend, Target
+    from rotator.dispatch.executor import Executor, Pool
+    from rotator.dispatch.job_queue import Queue
+
+# The lease of a call that only writes to the journal.
+WRITING: Final = timedelta(seconds=60)
+
+
+class Wiring:
+    """The parts of the application, each made when it is first used."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        face: str = "cli",
+        observer: Callable[[Event], None] | None = None,
+        upgrade: bool = False,
+        check: bool = True,
+        admins: Mapping[str, Credential] | None = None,
+    ) -> None:
+        """Open the journal; backends and targets wait. Raises `JournalError` or `UsageError`.
+
+        `admins`: of targets whose own reference names nothing yet.
+        """
+        self.settings: Settings = settings
+        self._admins: Mapping[str, Credential] = admins or {}
+        self.clock: system.SystemClock = system.SystemClock()
+        self.entropy: system.SystemEntropy = system.SystemEntropy()
+        self._guard: threading.RLock = threading.RLock()
+        self._backends: dict[str, SecretBackend] = {}
+        self._targets: dict[str, Target] = {}
+        self._closing: ExitStack = ExitStack()
+        self._queue: Queue | None = None
+        self._overview: Overview | None = None
+        self._resolver: Resolver = Resolver(self.backend, settings.base, os.environ)
+        self.signing_key: SigningKey | None = None
+        if settings.journal.signing_key is not None:
+            self.signing_key = SigningKey(
+                settings.journal.signing_key,
+                resolve=self.resolve,
+                backend=self.backend,
+                clock=self.clock,
+            )
+        self.journal: SqlJournal = SqlJournal(
+            settings.journal.url,
+            clock=self.clock,
+            actor=system.actor(face),
+            password=self.resolve(settings.journal.password) if settings.journal.password else None,
+            is_dead=system.is_dead,
+            base=settings.base,
+            upgrade=upgrade,
+            check=check,
+            longest_lease=_longest_lease(settings),
+            key=self.signing_key.introduce if self.signing_key is not None else None,
+        )
+        _ = self._closing.callback(self.journal.close)
+        if upgrade and self.queue is not None:
+            self.queue.prepare()
+        self.agenda: SqlWorklist = SqlWorklist(self.journal)
+        self.observations: SqlObservations = SqlObservations(self.journal)
+        self.engine: Engine = Engine(
+            journal=self.journal,
+            clock=self.clock,
+            entropy=self.entropy,
+            log=get_log(),
+            holder=system.holder,
+            observer=observer,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            forget_variables(error)
+        self.close()
+
+    def close(self) -> None:
+        """Give back every connection."""
+        self._closing.close()
+
+    # -- secrets -------------------------------------------------------------------------------
+
+    @property
+    def overview(self) -> Overview:
+        """The states of secrets, targets and the fleet."""
+        with self._guard:
+            if self._overview is None:
+                self._overview = Overview(
+                    journal=self.journal,
+                    observations=self.observations,
+                    secrets=self.settings.secrets,
+                    now=self.clock.now,
+                    default_policy=self.settings.default_policy,
+                    is_dead=system.is_dead,
+                )
+            return self._overview
+
+    def names(
+        self,
+        *,
+        only: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        everything: bool = False,
+        due: bool = False,
+        forgotten: bool = False,
+    ) -> list[str]:
+        """Return the names of the secrets meant, each once. Raises `UsageError` for unknown ones.
+
+        `forgotten`: a name may also be one that only the journal knows.
+        """
+        chosen = [
+            name
+            if forgotten and self.journal.secret(name) is not None
+            else self.settings.secret(name).name
+            for name in only
+        ]
+        if tags:
+            chosen += [secret.name for secret in self.settings.tagged(tags)]
+        if everything or due:
+            chosen += list(self.settings.secrets)
+        if due:
+            # A forged date must not keep a secret from being rotated.
+            _ = self.journal.authenticate()
+            chosen = [name for name in chosen if self._may_be_due(name)]
+        return list(dict.fromkeys(chosen))
+
+    def _may_be_due(self, name: str) -> bool:
+        """Return whether a secret is due. One whose record is forged counts: its rotation reports that."""
+        try:
+            return is_due(self.journal.secret(name), self.clock.now())
+        except JournalBroken:
+            return True
+
+    def secret(self, name: str) -> ManagedSecret:
+        """Return one secret, ready to be rotated."""
+        chosen = self.entry(name)
+        target = self.settings.targets[chosen.target]
+        return ManagedSecret(
+            name=chosen.name,
+            path=chosen.path,
+            backend_name=chosen.backend,
+            backend=self.keeper(chosen),
+            target_name=chosen.target,
+            rotation=self.target(chosen.target).rotation(chosen.strategy, chosen.options),
+            plugin=target.plugin,
+            strategy=chosen.strategy,
+            policy=chosen.policy,
+            tags=chosen.tags,
+            copies=tuple(
+                Copy(backend_name=copy.backend, backend=self.backend(copy.backend), path=copy.path)
+                for copy in chosen.copies
+            ),
+            entry=snapshot.entry(chosen),
+        )
+
+    def entry(self, name: str) -> SecretSettings:
+        """Return the entry of a secret.
+
+        One that the configuration no longer names comes from the journal while it is not retired.
+        """
+        known = self.settings.secrets.get(name) or self.forgotten(name)
+        return known if known is not None else self.settings.secret(name)
+
+    def forgotten(self, name: str) -> SecretSettings | None:
+        """Return the entry that the newest rotation of a forgotten secret was begun with.
+
+        None when the secret is not forgotten. Raises `UsageError` when too little is known of it.
+        """
+        record = self.journal.secret(name)
+        if record is None or not self.overview.is_forgotten(record):
+            return None
+        opened = self.journal.open_rotation(name)
+        newest = [opened] if opened is not None else self.journal.rotations(name, 1)
+        if not newest:
+            raise UsageError(
+                f"the configuration does not name {name}, and the journal does not know its strategy.",
+                hint=f"Put its entry back, or end its management: rotator retire {name}",
+                safety="Nothing was changed.",
+            )
+        return snapshot.remembered(name, self.journal.history(newest[0].id)[0].data, self.settings)
+
+    def backend(self, name: str) -> SecretBackend:
+        """Return a backend by its name in the configuration; opened once."""
+        with self._guard:
+            if name not in self._backends:
+                chosen = self.settings.backends.get(name)
+                if chosen is None:
+                    raise UsageError(
+                        f"no backend is called {name!r} in {self.settings.file}.",
+                        hint=plugins.near(name, self.settings.backends),
+                    )
+                opened = plugins.backend_plugin(chosen.type).open(
+                    name, chosen.options, self.resolve, self.settings.base
+                )
+                self._backends[name] = opened
+                if callable(close := getattr(opened, "close", None)):
+                    _ = self._closing.callback(cast("Callable[[], None]", close))
+            return self._backends[name]
+
+    def keeper(self, secret: SecretSettings) -> SecretBackend:
+        """Return the backend of a secret; where its target keeps it, the target's own."""
+        if not secret.kept_by_target:
+            return self.backend(secret.backend)
+        target = self.target(secret.target)
+        if not isinstance(target, KeepsSecrets):
+            plugin = self.settings.targets[secret.target].plugin
+            raise UsageError(
+                f"the plugin `{plugin}` declares that it keeps secrets, and does not.",
+                hint="This is a fault in it: its target has no `backend()`.",
+            )
+        return target.backend(secret.strategy, secret.options)
+
+    def target(self, name: str) -> Target:
+        """Return a target by its name in the configuration; made once."""
+        with self._guard:
+            if name not in self._targets:
+                chosen = self.settings.targets[name]
+                plugin = plugins.rotation_plugin(chosen.plugin)
+                # A missing admin fails here, before any rotation begins.
+                if chosen.admin is not None:
+                    _ = self._admin_of(name)
+                target = plugin.target(name, chosen.options, lambda: self._admin_of(name))
+                if isinstance(target, UsesLinkedResources):
+                    target.use(TargetLinks(self, name))
+                self._targets[name] = target
+                _ = self._closing.callback(target.close)
+            return self._targets[name]
+
+    def resolve(self, reference: str) -> Secret:
+        """Return the value that a reference names, looked up anew."""
+        return self._resolver.secret(reference)
+
+    def admins(self, target: str) -> frozenset[str]:
+        """Return the admin logins of a target, and of others at the same host and port."""
+        server = self._server(target)
+        logins: set[str] = set()
+        for name, other in self.settings.targets.items():
+            same = name == target or (server is not None and self._server(name) == server)
+            if other.admin is not None and same:
+                logins.add(other.admin.username or self._admin(other.admin).username)
+        return frozenset(logins)
+
+    def _server(self, target: str) -> tuple[object, object] | None:
+        """Return a target's host and port, where its plugin has such options."""
+        options = self.settings.targets[target].options
+        host = getattr(options, "host", None)
+        return None if host is None else (host, getattr(options, "port", None))
+
+    def _admin_of(self, target: str) -> Credential:
+        """Return the admin of a target. While it cannot be read, all secrets of the target wait."""
+        if target in self._admins:
+            return self._admins[target]
+        try:
+            return self._admin(self.settings.targets[target].admin)
+        except (UsageError, StepError) as error:
+            kind = Transient if error.kind in RETRIED else Unavailable
+            away = kind(
+                f"the admin of target {target!r} cannot be read: {error.what}", hint=error.hint
+            )
+            away.origin = f"target {target}"
+            raise away from error
+
+    def _admin(self, admin: AdminSettings | None) -> Credential:
+        if admin is None:
+            raise UsageError("this target has no admin.", hint="Its plugin needs none.")
+        if admin.reference is not None:
+            return self._resolver.credential(admin.reference)
+        if admin.username is None or admin.password is None:
+            raise UsageError(
+                "the plugin asks for an admin, and its target names none.",
+                hint="Name one under the target's `admin`.",
+            )
+        return Credential(username=admin.username, password=self.resolve(admin.password))
+
+    # -- the daemon and its workers ------------------------------------------------------------
+
+    @property
+    def queue(self) -> Queue | None:
+        """The queue that hands jobs to workers; None where the daemon's own threads do them."""
+        with self._guard:
+            connecting = self.journal.connecting()
+            if self.settings.daemon.dispatch is Dispatch.THREADS or connecting is None:
+                return None
+            if self._queue is None:
+                try:
+                    from rotator.dispatch.job_queue import Queue  # noqa: PLC0415 # needs an extra
+                except ImportError as error:
+                    raise UsageError(
+                        f"daemon.dispatch: procrastinate needs a package that is not there: {error.name}.",
+                        hint="pip install 'credential-rotator[queue]'",
+                    ) from error
+                self._queue = Queue(connecting, self.journal.place)
+                _ = self._closing.callback(self._queue.close)
+            return self._queue
+
+    def check_queue(self) -> None:
+        """Refuse a queue that is missing or of another version. Raises `JournalError`."""
+        if self.queue is not None:
+            self.queue.check()
+
+    def worker(self, *, tell: Callable[[Topic, str, Mapping[str, Json]], None]) -> Worker:
+        """Return the runner of single jobs; `tell` sends notifications."""
+        return Worker(
+            engine=self.engine,
+            journal=self.journal,
+            clock=self.clock,
+            log=get_log(),
+            holder=system.holder,
+            secret=self.secret,
+            partners=self.settings.partners,
+            tell=tell,
+        )
+
+    def dispatcher(
+        self, *, pool: Pool, tell: Callable[[Topic, str, Mapping[str, Json]], None]
+    ) -> Dispatcher:
+        """Return the dispatcher of due work: to `pool`, or to the queue's workers."""
+        settings, log, queue = self.settings, get_log(), self.queue
+        self.check_queue()
+        if queue is None:
+            executor: Executor = ThreadExecutor(pool, self.worker(tell=tell))
+        else:
+            from rotator.dispatch.job_queue import QueueExecutor  # noqa: PLC0415 # as above
+
+            executor = QueueExecutor(queue, self.clock)
+        return Dispatcher(
+            secrets=settings.secrets,
+            secret=self.secret,
+            hands=executor,
+            engine=self.engine,
+            journal=self.journal,
+            agenda=self.agenda,
+            duty=settings.daemon,
+            clock=self.clock,
+            log=log,
+            tell=tell,
+            faults=Outages(observations=self.observations, log=log, tell=tell),
+            forgotten=self.forgotten,
+        )
+
+
+def _longest_lease(settings: Settings) -> timedelta:
+    """Return how long a lease may last by these policies: a worker's lasts for all the steps."""
+    rotations = [secret.policy.step_timeout * len(Step) for secret in settings.secrets.values()]
+    return max([LONGEST_LEASE, *(rotation + WRITING for rotation in rotations)])
