@@ -12,7 +12,7 @@ import pytest
 
 from rotator.plugins import missing_package
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 _EXTRAS = {
     "hvac": "vault",
     "boto3": "aws",

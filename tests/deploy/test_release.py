@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[2]
 _LOCK: Final = ROOT / "deploy" / "docker" / "requirements.txt"
 _CYCLONEDX: Final = Path(sys.prefix) / ".release" / "bin" / "cyclonedx-py"
 

@@ -13,7 +13,7 @@ import yaml
 
 from rotator.config import load
 
-_FILE = Path(__file__).parents[1] / "docker-compose.yml"
+_FILE = Path(__file__).parents[2] / "docker-compose.yml"
 
 
 def _client() -> list[str]:

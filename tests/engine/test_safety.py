@@ -1,4 +1,4 @@
-"""What to do next, as a table: a failure, where it happened, and what the machine decides."""
+"""What is written of the application's safety: only what was just seen."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.core.model import Event, Kind, Outcome, Policy, Step
-from rotator.core.state_machine import Finish, Run, WaitUntil, decide
+from rotator.core.model import Event, Kind, Policy, Step
 from rotator.engine.safety import after_failure, after_undo
 from rotator.testing.fakes import START
 
 if TYPE_CHECKING:
     from rotator.core.model import Json
-    from rotator.core.state_machine import Decision
 
 _POLICY = Policy(
     attempts=4, cycles=3, backoff=timedelta(seconds=1), backoff_cap=timedelta(minutes=5)
@@ -51,73 +49,6 @@ def _history(
         facts = {"kind": kind, "what": "why", "origin": "target main"}
         events += [_event(Kind.STARTED, failed), _event(Kind.FAILED, failed, **facts)]
     return events
-
-
-def _now(decision: Decision) -> str:
-    match decision:
-        case Run(step=step):
-            return step.value
-        case WaitUntil(why=why):
-            return why
-        case Finish(outcome=outcome):
-            return outcome.value
-
-
-@pytest.mark.parametrize("kind", ["transient", "unavailable", "unknown", "refused", "denied"])
-@pytest.mark.parametrize("step", [Step.CREATE, Step.VERIFY])
-def test_without_overlap_the_first_failure_turns_back_at_once(step: Step, kind: str):
-    """Nobody can log in until the served password is back: not even a second try before that."""
-    history = _history(overlaps=False, failed=step, kinds=(kind,))
-    assert _now(decide(history, START, _POLICY)) == "withdraw"
-
-
-def test_a_publish_whose_answer_was_lost_is_not_turned_back():
-    """The new password may be served already."""
-    history = _history(overlaps=False, failed=Step.PUBLISH, kinds=("unknown",))
-    decision = decide(history, START, _POLICY)
-    assert isinstance(decision, WaitUntil)
-    assert decision.at - START < timedelta(milliseconds=200), "it is tried again soon"
-    failed = _history(overlaps=False, failed=Step.PUBLISH, kinds=("transient",))
-    assert _now(decide(failed, START, _POLICY)) == "withdraw"
-
-
-def test_the_first_credential_of_a_secret_is_tried_again_also_without_overlap():
-    """Nobody is locked out by it."""
-    history = _history(overlaps=False, failed=Step.VERIFY, kinds=("transient",), has_old=False)
-    assert _now(decide(history, START, _POLICY)) == "waiting to try again"
-
-
-@pytest.mark.parametrize(
-    ("step", "overlaps"),
-    [
-        *((step, True) for step in _FORWARD if step is not Step.DRAIN),
-        (Step.STAGE, False),
-        (Step.REVOKE, False),
-    ],
-)
-def test_an_unavailable_host_uses_up_no_retries_and_leaves_the_rotation_where_it_is(
-    step: Step, *, overlaps: bool
-):
-    """However often it is tried; when the host is back it goes on at once."""
-    history = _history(overlaps=overlaps, failed=step, kinds=("unavailable",) * 50)
-    assert _now(decide(history, START, _POLICY)) == "waiting for target main"
-    assert _now(decide(history, START, _POLICY, at_once=True)) == step.value
-    later = START + 2 * _POLICY.backoff_cap
-    assert _now(decide(history, later, _POLICY)) == step.value
-    mixed = _history(overlaps=overlaps, failed=step, kinds=(*("unavailable",) * 50, "transient"))
-    assert _now(decide(mixed, START, _POLICY)) == "waiting to try again"
-    assert _now(decide(mixed, START, _POLICY, at_once=True)) == step.value
-
-
-def test_retries_of_one_rotation_are_still_used_up():
-    """A fault of the rotation itself ends it: back before publish, parked after it."""
-    before = _history(overlaps=True, failed=Step.VERIFY, kinds=("transient",) * 4)
-    assert _now(decide(before, START, _POLICY)) == "withdraw"
-    after = _history(overlaps=True, failed=Step.REVOKE, kinds=("transient",) * 12)
-    assert _now(decide(after, START + timedelta(days=2), _POLICY)) == Outcome.PARKED.value
-
-
-# -- whether the application is safe ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize("overlaps", [True, False])

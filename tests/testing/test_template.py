@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import ModuleType
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 _TABLE = "CREATE TABLE logins (name PRIMARY KEY, hash, owner)"
 _CONFIG = """
 targets:

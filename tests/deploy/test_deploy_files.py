@@ -24,7 +24,7 @@ from rotator.secret_state import ORPHAN, SEVERITY
 from rotator.testing.fake_journal import MemoryJournal
 from rotator.testing.fakes import START, ManualClock
 
-DEPLOY = Path(__file__).parent.parent / "deploy"
+DEPLOY = Path(__file__).parents[2] / "deploy"
 _MANIFESTS = DEPLOY / "kubernetes" / "rotator.yaml"
 _ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
 _DASHBOARD = DEPLOY / "grafana" / "rotator.json"
