@@ -8,8 +8,6 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer.main
-
 from rotator.faces.cli import program
 
 if TYPE_CHECKING:
@@ -17,6 +15,7 @@ if TYPE_CHECKING:
 
 _ROOT = Path(__file__).parents[2]
 _PACKAGES = ("rotator", "rotations")
+_COMMANDS = "rotator/faces/cli/commands/"
 _APART = ("rotator/demo/", "rotator/testing/")
 # What stands for a name, a file or a value in a text.
 _FILLED = "x"
@@ -24,7 +23,9 @@ _COMMAND = re.compile(r"\brotator ((?:[a-z]+)(?:[ ][^\s`]+)*)")
 
 
 def _program() -> Any:
-    return typer.main.get_command(program.build())
+    built = program.build()
+    assert built.list_commands(None)
+    return built
 
 
 def _texts() -> Iterator[tuple[str, str]]:
@@ -41,13 +42,18 @@ def _texts() -> Iterator[tuple[str, str]]:
                 if isinstance(node, ast.JoinedStr)
                 for part in node.values
             }
-            docs = {
-                id(node.body[0].value)
-                for node in ast.walk(tree)
-                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-                and node.body
-                and isinstance(node.body[0], ast.Expr)
-            }
+            # The docstring of a command is its help; any other is for readers of the code.
+            docs = (
+                set()
+                if place.startswith(_COMMANDS)
+                else {
+                    id(node.body[0].value)
+                    for node in ast.walk(tree)
+                    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+                    and node.body
+                    and isinstance(node.body[0], ast.Expr)
+                }
+            )
             for node in ast.walk(tree):
                 where = f"{place}:{getattr(node, 'lineno', 0)}"
                 if isinstance(node, ast.JoinedStr):

@@ -12,7 +12,7 @@ from rich.text import Text
 from rotator import observe
 from rotator.core.errors import Refused, Transient, Unavailable
 from rotator.core.printable import printable
-from rotator.faces.cli.screen import Screen, further, line, table
+from rotator.faces.cli.render.console import Screen, further, line, table
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rotator.core.worklist import DueEntry
-from rotator.faces.cli.serving import describe
+from rotator.faces.cli.services import describe
 from rotator.faces.service import Begun
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from rich.console import Console
 from rotator.core.errors import Denied, Refused, Transient
 from rotator.core.model import Outcome, Step
 from rotator.engine import Result
-from rotator.faces.cli.screen import Screen, plural, relative, span
-from rotator.faces.cli.words import told
+from rotator.faces.cli.render import messages
+from rotator.faces.cli.render.console import Screen, plural, relative, span
 from rotator.testing.fakes import START
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def _said(command: str = "rotate", **given: Any) -> str:
     result = Result(secret="app", rotation_id="r1", **given)
     console = Console(file=io.StringIO(), width=200)
-    for line in told(Screen(color=False), result, command, START):
+    for line in messages.of_result(Screen(color=False), result, command, START):
         console.print(line)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()

@@ -26,7 +26,8 @@ from rotator.dispatch.job_queue import Queue
 from rotator.engine.error_origin import tag_errors
 from rotator.faces import aws_lambda
 from rotator.faces.cli import command
-from rotator.faces.cli.run import Run, Shared
+from rotator.faces.cli.invocation import Invocation, SharedOptions
+from rotator.faces.cli.render.console import Screen
 from rotator.faces.service import _bordered
 from rotator.journal.sql import SqlJournal
 from rotator.plugins import rotation_plugin
@@ -125,9 +126,11 @@ def test_nothing_leaves_a_plugin_or_backend_with_an_error(method: str):
 def test_nothing_leaves_a_command_with_an_error(monkeypatch: pytest.MonkeyPatch):
     """Its report is made once the variables are gone."""
     told: list[BaseException] = []
-    monkeypatch.setattr(Run, "fail", lambda _run, error, **_: told.append(error))
+    monkeypatch.setattr(Invocation, "fail", lambda _call, error, **_: told.append(error))
     monkeypatch.setattr(command, "forbid_dumps", lambda: None)
-    command._carry_out(lambda _run: _fail(), "rotate", Shared(log_level="off"), {})
+    shared = SharedOptions(log_level="off")
+    call = Invocation(command="rotate", shared=shared, screen=Screen())
+    command.carry_out(call, _fail)
     (error,) = told
     assert secrets_behind(error, [_CANARY]) == []
 

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, and how a shell completes them."""
+"""Arguments and options that several commands share, and their shell completion."""
 
 from __future__ import annotations
 
@@ -9,12 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from rotator.faces.cli.run import CONFIG_VARIABLE, DEFAULT_CONFIG, Shared
+from rotator.config import load
+from rotator.core.durations import parse
+from rotator.core.errors import RotatorError, UsageError
+from rotator.faces.cli.invocation import CONFIG_VARIABLE, DEFAULT_CONFIG, SharedOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rotator.config import Settings
+
+LOG_VARIABLE: Final = "ROTATOR_LOG_LEVEL"
+LOG_LEVELS: Final = ("debug", "info", "warning", "error", "off")
+_PANEL: Final = "Options of every command"
 
 
 def complete_names(ctx: typer.Context, incomplete: str) -> list[str]:
@@ -48,8 +55,6 @@ def duration(text: str | timedelta) -> timedelta:
     """Read a duration as the configuration has them; a default is one already."""
     if isinstance(text, timedelta):
         return text
-    from rotator.core.durations import parse  # noqa: PLC0415
-
     try:
         return parse(text)
     except ValueError as error:
@@ -60,9 +65,6 @@ def since_when(text: str | None, now: datetime) -> datetime | None:
     """Return the moment that `--since` names; None when it was not given. Raises `UsageError`."""
     if text is None:
         return None
-    from rotator.core.durations import parse  # noqa: PLC0415
-    from rotator.core.errors import UsageError  # noqa: PLC0415
-
     try:
         return now - parse(text)
     except ValueError:
@@ -77,6 +79,56 @@ def since_when(text: str | None, now: datetime) -> datetime | None:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        show_default=False,
+        rich_help_panel=_PANEL,
+        help=f"The configuration (else ${CONFIG_VARIABLE}, else ./{DEFAULT_CONFIG}).",
+    ),
+]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json", rich_help_panel=_PANEL, help="Answer with one JSON object."),
+]
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        show_default=False,
+        rich_help_panel=_PANEL,
+        help="Log what is done to standard error; -vv: everything.",
+    ),
+]
+LogLevel = Annotated[
+    str | None,
+    typer.Option(
+        "--log-level",
+        metavar="LEVEL",
+        show_default=False,
+        rich_help_panel=_PANEL,
+        help=f"One of: {', '.join(LOG_LEVELS)} (else ${LOG_VARIABLE}, else off; daemon, worker: info).",
+    ),
+]
+NoColor = Annotated[
+    bool,
+    typer.Option(
+        "--no-color",
+        rich_help_panel=_PANEL,
+        help="No colours (as with NO_COLOR in the environment).",
+    ),
+]
+Debug = Annotated[
+    bool,
+    typer.Option(
+        "--debug", rich_help_panel=_PANEL, help="Show where an error came from, without values."
+    ),
+]
 Names = Annotated[
     list[str] | None,
     typer.Argument(
@@ -170,10 +222,7 @@ def _known(ctx: typer.Context) -> tuple[Iterable[str], Iterable[str]]:
 
 def _settings(ctx: typer.Context) -> Settings | None:
     """Return the configuration; None where it cannot be read: a shell is asking."""
-    from rotator.config import load  # noqa: PLC0415
-    from rotator.core.errors import RotatorError  # noqa: PLC0415
-
-    shared = ctx.obj if isinstance(ctx.obj, Shared) else Shared()
+    shared = ctx.obj if isinstance(ctx.obj, SharedOptions) else SharedOptions()
     named = ctx.params.get("config") or shared.config or os.environ.get(CONFIG_VARIABLE)
     try:
         return load(Path(named or DEFAULT_CONFIG))

@@ -1,0 +1,1 @@
+"""One module for each command. Each has `app`, a `typer.Typer` with its commands."""

@@ -1,0 +1,127 @@
+"""get: show the credential that a backend serves."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rotator.core.errors import UsageError
+from rotator.core.secret import MASK, Secret
+from rotator.faces.cli.command import Panel, command
+from rotator.faces.cli.invocation import Invocation
+from rotator.faces.cli.options import Name, complete_fields
+from rotator.plugins import near
+
+if TYPE_CHECKING:
+    from rotator.core.model import Version
+
+app = typer.Typer()
+
+_UNSHOWN = "(only whoever rotates it knows it)"
+
+
+@command(app, "get", Panel.CREDENTIALS)
+def get(
+    ctx: typer.Context,
+    name: Name,
+    *,
+    field: Annotated[
+        str | None,
+        typer.Option(
+            "--field",
+            metavar="FIELD",
+            show_default=False,
+            autocompletion=complete_fields,
+            help="Print only this field's value.",
+        ),
+    ] = None,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show values that are secret.")] = False,
+) -> None:
+    """Show what the backend serves now. Values stay hidden unless --reveal is given.
+
+    With --field the bare value is printed, followed by a line break on a terminal only, as
+    `vault kv get -field` does.
+
+    Examples:
+        rotator get app-db
+        rotator get app-db --field username
+        PGPASSWORD=$(rotator get app-db --field password --reveal) psql ...
+    """
+    call: Invocation = ctx.obj
+    with call.open_app() as app:
+        secret = app.secret(name)
+        found = secret.backend.current(secret.path)
+    if found is None:
+        raise UsageError(
+            f"the backend holds nothing at {secret.path!r} yet.",
+            hint=f"Make a first credential: rotator rotate {name}",
+        )
+    values = _values(found)
+    call.revealed = reveal
+    if field is not None:
+        _one(call, name, values, field, reveal=reveal)
+        return
+    shown = {key: _shown(value, key, reveal=reveal) for key, value in values.items()}
+    call.data |= {
+        "secret": name,
+        "path": secret.path,
+        "version": found.id,
+        "revealed": reveal,
+        "fields": shown,
+    }
+    if not call.as_json:
+        _print(call, name, found, shown)
+
+
+def _values(found: Version) -> dict[str, object]:
+    """Return every field of a credential. Only the login name is not secret."""
+    credential = found.credential
+    return {**credential.fields, "username": credential.username, "password": credential.password}
+
+
+def _one(
+    call: Invocation, name: str, values: dict[str, object], field: str, *, reveal: bool
+) -> None:
+    if field not in values:
+        raise UsageError(
+            f"{name} has no field {field!r}.",
+            hint=near(field, values) or f"It has: {', '.join(sorted(values))}.",
+        )
+    if field != "username" and not reveal:
+        # A mask on standard output would end as somebody's password.
+        raise UsageError(f"the field {field!r} is secret.", hint="Add --reveal to print it.")
+    shown = _shown(values[field], field, reveal=reveal)
+    if shown == _UNSHOWN:
+        raise UsageError(
+            f"the field {field!r} of {name} is shown to nobody.",
+            hint="Whoever rotates it keeps it to itself; `rotator verify` has it tried.",
+        )
+    call.data |= {"secret": name, "field": field, "value": shown, "revealed": reveal}
+    if not call.as_json:
+        call.write(shown + ("\n" if sys.stdout.isatty() else ""))
+
+
+def _shown(value: object, key: str, *, reveal: bool) -> str:
+    if isinstance(value, Secret):
+        if not value.reveal():
+            return _UNSHOWN
+        return value.reveal() if reveal else MASK
+    if key != "username" and not reveal:
+        return MASK
+    if isinstance(value, str):
+        return value
+
+    return json.dumps(value)
+
+
+def _print(call: Invocation, name: str, found: Version, shown: dict[str, str]) -> None:
+    """Write straight to standard output: a screen would scrub what a person asked to see."""
+    width = max(len(key) for key in shown)
+    call.write(f"{name}, version {found.id}\n")
+    for key, value in shown.items():
+        call.write(f"  {key:<{width}}  {value}\n")
+    if MASK in shown.values():
+        call.warn("Hidden values are shown with --reveal.")

@@ -1,0 +1,81 @@
+"""rotate: replace credentials."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rotator.faces.cli.batch import drive
+from rotator.faces.cli.command import Panel, command
+from rotator.faces.cli.commands.plan import show_plans
+from rotator.faces.cli.invocation import Invocation, select
+from rotator.faces.cli.options import (
+    ENDLESS,
+    SHORT,
+    Due,
+    Everything,
+    Names,
+    Parallel,
+    Patience,
+    Reason,
+    Tags,
+    Wait,
+)
+
+if TYPE_CHECKING:
+    from rotator.bootstrap import App
+
+app = typer.Typer()
+
+
+@command(app, "rotate", Panel.ROTATE)
+def rotate(
+    ctx: typer.Context,
+    names: Names = None,
+    *,
+    everything: Everything = False,
+    tags: Tags = None,
+    due: Due = False,
+    reason: Reason = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as `rotator plan`.")] = False,
+    wait: Wait = False,
+    patience: Patience = SHORT,
+    parallel: Parallel = 4,
+) -> None:
+    """Replace credentials: create, store, verify, publish, and revoke the old one.
+
+    The old credential stays valid for its grace period: the command then returns 0, and
+    `rotator resume`, a daemon or the next rotation revokes it. An interrupted rotation is
+    finished first.
+
+    Exit codes: 0 done (or published and in grace), 1 failed and undone, 2 usage or
+    configuration, 3 parked or stuck, 4 not due or locked by another.
+
+    Examples:
+        rotator rotate app-db --reason "left the team"
+        rotator rotate --due
+        rotator rotate --tag billing --parallel 8
+        rotator rotate app-db --dry-run
+        rotator rotate app-db --wait
+    """
+    call: Invocation = ctx.obj
+
+    def pick(app: App) -> list[str]:
+        return select(
+            app, names or (), tags=tags or (), everything=everything, due=due, verb="rotate"
+        )
+
+    if dry_run:
+        with call.open_app() as app:
+            show_plans(call, app, pick(app))
+        return
+    allowed = ENDLESS if wait else patience
+    drive(
+        call,
+        pick,
+        lambda app, secret: app.engine.rotate(
+            secret, reason=reason, patience=allowed, at_once=True
+        ),
+        parallel=parallel,
+    )

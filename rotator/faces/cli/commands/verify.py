@@ -1,0 +1,75 @@
+"""verify: log in with the credentials that the backends serve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from rotator.core.delegated import DelegatedRotation
+from rotator.faces.cli import exit_codes
+from rotator.faces.cli.command import Panel, command
+from rotator.faces.cli.invocation import Invocation, for_each
+from rotator.faces.cli.options import Everything, Names, Tags
+from rotator.faces.cli.render import json_output
+from rotator.faces.cli.render.console import line
+
+if TYPE_CHECKING:
+    from rotator.engine import Health, ManagedSecret
+
+app = typer.Typer()
+
+
+@command(app, "verify", Panel.INSPECT)
+def verify(
+    ctx: typer.Context, names: Names = None, *, everything: Everything = False, tags: Tags = None
+) -> None:
+    """Try to log in with what the backend serves now, and record the answer.
+
+    Examples:
+        rotator verify
+        rotator verify app-db
+    """
+    call: Invocation = ctx.obj
+    found: list[json_output.Data] = []
+    call.data["secrets"] = found
+    with call.open_app() as app:
+
+        def one(secret: ManagedSecret) -> None:
+            health = app.engine.check(secret)
+            found.append(json_output.of_health(health))
+            if not health.accepted:
+                error = _refused(secret, health)
+                _ = call.fail(error, secret=secret.name, code=exit_codes.FAILED)
+                return
+            call.add_code(exit_codes.DONE)
+            stray = (
+                ""
+                if health.known
+                else f" The journal does not know this version: rotator adopt {secret.name}"
+            )
+            if health.stale:
+                stray += f" Not the same: {', '.join(health.stale)}."
+            sign = call.screen.sign("good" if health.known and not health.stale else "warn")
+            call.print(line(sign, secret.name, f"login {health.login} gets in.{stray}"))
+
+        wanted = app.names(
+            only=names or (), tags=tags or (), everything=everything or not (names or tags)
+        )
+        for_each(call, app, wanted, one)
+        _ = app.checkpoint()
+
+
+def _refused(secret: ManagedSecret, health: Health) -> exit_codes.NotAccepted:
+    if health.login is None:
+        return exit_codes.NotAccepted(
+            f"the backend holds nothing at {secret.path!r}.",
+            hint=f"Make a first credential: rotator rotate {secret.name}",
+        )
+    return exit_codes.NotAccepted(
+        f"the target rejects login {health.login!r} with the password that the backend serves{health.rejection.because}.",
+        safety="The application is NOT safe: new connections fail.",
+        hint=health.rejection.hint or f"Have another one made: rotator rotate {secret.name}"
+        if isinstance(secret.rotation, DelegatedRotation)
+        else f"See what happened: rotator history {secret.name}",
+    )

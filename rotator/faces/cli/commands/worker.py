@@ -1,0 +1,45 @@
+"""worker: execute queued jobs until SIGTERM."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rotator.faces.cli.command import Panel, command
+from rotator.faces.cli.invocation import Invocation
+from rotator.faces.cli.services import describe_start, require_packages, serve
+
+app = typer.Typer()
+
+
+@command(app, "worker", Panel.ROTATE)
+def worker(
+    ctx: typer.Context,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=1000, show_default=False, help="How many at once (else daemon.limits.total)."
+        ),
+    ] = None,
+    listen: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="Where /healthz, /readyz and /metrics are served; or `none`."
+        ),
+    ] = "none",
+) -> None:
+    """Do what daemons put into the queue (daemon.dispatch: procrastinate), until SIGTERM.
+
+    Any number of workers may run, on any number of machines, with the daemons' configuration. When
+    one falls silent, others take over what it had begun. SIGHUP, or a change of the file, reads the
+    configuration again.
+
+    Examples:
+        rotator worker
+        rotator worker --jobs 4 --listen 127.0.0.1:9465
+    """
+    call: Invocation = ctx.obj
+    with require_packages("queue"):
+        from rotator.faces.worker import WorkerService  # noqa: PLC0415 # brings in everything
+    serve(call, WorkerService(call.config, jobs=jobs, listen=listen, begun=describe_start(call)))

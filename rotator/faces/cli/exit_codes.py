@@ -1,0 +1,99 @@
+"""Exit codes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.errors import (
+    Busy,
+    Conflict,
+    Denied,
+    LeaseLost,
+    NotDue,
+    Parked,
+    RotatorError,
+    Unavailable,
+    UsageError,
+)
+from rotator.core.model import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rotator.engine import Result
+
+
+class Interrupted(RotatorError):
+    """A person, or the system, ended the command."""
+
+    kind = "interrupted"
+
+
+class NotAccepted(RotatorError):
+    """What the backend serves does not log in."""
+
+    kind = "not-accepted"
+
+
+DONE: Final = 0
+FAILED: Final = 1
+MISUSE: Final = 2
+STUCK: Final = 3
+LATER: Final = 4
+INTERRUPTED: Final = 130
+TERMINATED: Final = 143
+# Of several secrets the worst code is the command's: first what a person must look at.
+_WORST_FIRST: Final = (INTERRUPTED, TERMINATED, STUCK, FAILED, MISUSE, LATER, DONE)
+# Outcomes that are not a failure when this is what was asked for.
+_WANTED: Final = {
+    "resume": (Outcome.ROLLED_BACK,),
+    "revoke": (Outcome.ROLLED_BACK,),
+    "rollback": (Outcome.ROLLED_BACK, Outcome.UNDONE),
+}
+
+
+def worst(codes: Iterable[int]) -> int:
+    """Return the code of several that the command leaves with."""
+    return min(codes, key=_WORST_FIRST.index, default=DONE)
+
+
+def of_result(result: Result, command: str) -> int:
+    """Return the code for what the engine answered to `command`."""
+    if result.parked or result.outcome is Outcome.PARKED:
+        return STUCK
+    if result.outcome is None:
+        return _of_open(result, command)
+    wanted = _WANTED.get(command, ())
+    return DONE if result.outcome is Outcome.DONE or result.outcome in wanted else FAILED
+
+
+def of_error(error: BaseException, *, begun: bool = False) -> int:
+    """Return the code for an error. `begun`: a rotation was under way and is still open."""
+    match error:
+        case UsageError():
+            return MISUSE
+        case Busy() | NotDue() | LeaseLost():
+            return LATER
+        case Parked() | Conflict() | Denied() | Unavailable():
+            # Trying again by itself will not help: a person has to look.
+            return STUCK
+        case KeyboardInterrupt():
+            return INTERRUPTED
+        case RotatorError() if not begun:
+            return FAILED
+        case _:
+            return STUCK if begun else FAILED
+
+
+def failing(result: Result) -> bool:
+    """Return whether an open rotation is waiting because its newest step failed."""
+    return result.outcome is None and result.error is not None
+
+
+def _of_open(result: Result, command: str) -> int:
+    if result.by:
+        return LATER
+    if failing(result) or not result.published:
+        return STUCK
+    # Who asked for the old credential's end now did not get it while sessions hold it.
+    return STUCK if command == "revoke" else DONE

@@ -1,0 +1,143 @@
+"""Works on secrets in threads, and stops between two steps on Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import queue
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from rotator.core.model import Kind
+from rotator.core.stopping import Stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator, Sequence
+    from types import FrameType
+
+    from rotator.core.model import Event
+
+_Answer = TypeVar("_Answer")
+
+
+# How long a step that is under way may take to end once a person wants to leave. A rotation that
+# is cut off after that loses nothing: it is what `rotator resume` is for.
+_LAST_STEP: Final = 10.0
+_LAST_WORD: Final = 0.5
+_GLANCE: Final = 0.1
+# After these nothing is left to do that a stop could spare.
+_LAST_WORDS: Final = (Kind.ENDED, Kind.PARKED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done(Generic[_Answer]):
+    """How the work on one secret ended: with an answer, or with an error."""
+
+    name: str
+    answer: _Answer | None = None
+    error: BaseException | None = None
+
+
+class Crew(Generic[_Answer]):
+    """A number of threads over a list of secrets."""
+
+    def __init__(self, names: Sequence[str], do: Callable[[str], _Answer], parallel: int) -> None:
+        """`do` works on one secret; at most `parallel` of them at once."""
+        self.signal: int | None = None
+        self.under_way: set[str] = set()
+        # Those that are in the middle of a step, not in a wait between two.
+        self._in_step: set[str] = set()
+        self._do: Callable[[str], _Answer] = do
+        self._size: int = max(1, min(parallel, len(names)))
+        self._left: list[str] = list(reversed(names))
+        self._ended: queue.SimpleQueue[Done[_Answer]] = queue.SimpleQueue()
+        self._stopping: threading.Event = threading.Event()
+        self._guard: threading.Lock = threading.Lock()
+        self._until: float = 0.0
+        self._soon: float = 0.0
+
+    def observe(self, event: Event) -> None:
+        """Stop here if a person wants to leave: what the event says is in the journal already."""
+        with self._guard:
+            if event.kind is Kind.STARTED:
+                self._in_step.add(event.secret)
+            else:
+                self._in_step.discard(event.secret)
+        if self._stopping.is_set() and event.kind not in _LAST_WORDS:
+            raise Stopped
+
+    def run(self, on_stop: Callable[[], None]) -> Iterator[Done[_Answer]]:
+        """Yield how each secret went, as they end.
+
+        On Ctrl-C or SIGTERM `on_stop` is called once, the steps that are under way are finished,
+        and nothing new is begun. A second Ctrl-C ends at once; `under_way` then names what was
+        left in a wait, or in the middle of a step.
+        """
+        with _signals(self._stop):
+            for _ in range(self._size):
+                threading.Thread(target=self._work, daemon=True).start()
+            told = False
+            while not self._over():
+                if self._stopping.is_set() and not told:
+                    told = True
+                    on_stop()
+                try:
+                    yield self._ended.get(timeout=_GLANCE)
+                except queue.Empty:
+                    continue
+
+    def _stop(self, signum: int, _frame: FrameType | None) -> None:
+        if self._stopping.is_set():
+            self._until = self._soon = 0.0
+            return
+        self.signal = signum
+        self._soon = time.monotonic() + _LAST_WORD
+        self._until = time.monotonic() + _LAST_STEP
+        self._stopping.set()
+
+    def _over(self) -> bool:
+        with self._guard:
+            if not self._ended.empty():
+                return False
+            if self._stopping.is_set():
+                busy, now = self.under_way & self._in_step, time.monotonic()
+                # Who is between two steps may be asleep for hours: it is not waited for.
+                return not self.under_way or now > (self._until if busy else self._soon)
+            return not self.under_way and not self._left
+
+    def _work(self) -> None:
+        while (name := self._next()) is not None:
+            done = self._one(name)
+            with self._guard:
+                self._ended.put(done)
+                self.under_way.discard(name)
+
+    def _next(self) -> str | None:
+        with self._guard:
+            if self._stopping.is_set() or not self._left:
+                return None
+            name = self._left.pop()
+            self.under_way.add(name)
+            return name
+
+    def _one(self, name: str) -> Done[_Answer]:
+        try:
+            return Done(name=name, answer=self._do(name))
+        except BaseException as error:  # noqa: BLE001 # carried to the main thread, which tells of it
+            return Done(name=name, error=error)
+
+
+@contextmanager
+def _signals(handler: Callable[[int, FrameType | None], None]) -> Generator[None]:
+    """Hand Ctrl-C and SIGTERM to `handler`, where Python lets us: in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {one: signal.signal(one, handler) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for one, old in before.items():
+            signal.signal(one, old)

@@ -1,0 +1,84 @@
+"""The result of `rotator audit verify`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rich.text import Text
+
+from rotator.faces.cli import exit_codes
+from rotator.faces.cli.invocation import Invocation
+from rotator.faces.cli.render.console import indented, plural
+
+if TYPE_CHECKING:
+    from rotator.journal.report import AuditReport
+
+# Of secrets that could not be compared, on a screen.
+_MOST_UNREAD: Final = 20
+
+
+def show(call: Invocation, report: AuditReport) -> None:
+    """Add a report to the answer and print it."""
+    call.data |= {
+        "ok": report.ok,
+        "events": report.events,
+        "secrets": report.secrets,
+        "rotations": report.rotations,
+        "checkpoints": report.checkpoints,
+        "signatures_checked": report.signatures,
+        "authenticated": report.authenticated,
+        "events_after_last_checkpoint": report.unsigned_events,
+        "damage": [{"where": one.where, "what": one.what} for one in report.damage],
+        "not_compared": [{"where": one.where, "what": one.what} for one in report.unread],
+        "acknowledged": [
+            {"where": one.where, "what": one.what, "reason": why}
+            for one, why in report.acknowledged
+        ],
+    }
+    size = (
+        f"{plural(report.events, 'event')} of {plural(report.secrets, 'secret')}, "
+        f"{plural(report.checkpoints, 'checkpoint')}"
+    )
+    if report.ok:
+        call.print(Text.assemble(call.screen.sign("good"), f" The journal is sound: {size}."))
+    else:
+        places = plural(len(report.damage), "place")
+        head = f" The journal is NOT as it was written: {places} of {size}."
+        call.print(Text.assemble(call.screen.sign("bad"), head))
+        call.print(
+            *(
+                indented(Text.assemble((one.where, "bold"), f": {one.what}"))
+                for one in report.damage
+            )
+        )
+        call.add_code(exit_codes.FAILED)
+        if all(one.restore is not None for one in report.damage):
+            hint = "After a restore that you know of: rotator audit acknowledge --reason WHY"
+            call.print(indented(Text.assemble(("Next: ", "bold"), hint)))
+    if report.unread:
+        head = f" {plural(len(report.unread), 'secret')} not compared with the backend:"
+        call.print(Text.assemble(call.screen.sign("bad"), head))
+        call.print(
+            *(
+                indented(Text.assemble((one.where, "bold"), f": {one.what}"))
+                for one in report.unread[:_MOST_UNREAD]
+            )
+        )
+        if len(report.unread) > _MOST_UNREAD:
+            call.print(indented(f"and {len(report.unread) - _MOST_UNREAD} more: --json has all."))
+        if report.ok:
+            call.add_code(exit_codes.STUCK)
+    for one, why in report.acknowledged:
+        call.print(indented(Text(f"acknowledged ({why}): {one.where}: {one.what}")))
+    if not report.signatures:
+        call.print(
+            indented("Signatures were not checked: no public key is known. --public-key FILE")
+        )
+    elif not report.authenticated:
+        call.print(
+            indented("Who wrote the newest events was not checked: that needs the signing key.")
+        )
+    elif report.unsigned_events:
+        call.print(
+            indented(f"The newest {plural(report.unsigned_events, 'event')} are not signed yet.")
+        )

@@ -1,0 +1,184 @@
+"""Consoles, tables and text formats for the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from datetime import UTC, timedelta
+from typing import IO, TYPE_CHECKING, Final, cast
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from rotator.core.printable import printable
+from rotator.core.secret import scrub
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+
+    from rich.console import ConsoleOptions, RenderableType
+    from rich.segment import Segment
+
+GOOD: Final = "green"
+BAD: Final = "bold red"
+WARN: Final = "yellow"
+QUIET: Final = "dim"
+# Piped text is for grep: a row stays on its line.
+_PIPED_WIDTH: Final = 10_000
+_UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+
+
+class _Scrubbed:
+    """A stream that masks every living secret: the second line of defence on the screen."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream: IO[str] = stream
+
+    def write(self, text: str) -> int:
+        """Write what is left when no secret is."""
+        return self._stream.write(scrub(text))
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+class _Console(Console):
+    """A console that prints nothing which a terminal would obey, and falls silent without a reader.
+
+    Names, reasons and errors come from databases, backends and journals that others may write to.
+    """
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Return what is drawn, in characters that print."""
+        for one in super().render(renderable, options):
+            # What steers the terminal is rich's own here, and has no text of others.
+            yield one if one.control else one._replace(text=printable(one.text, lines=True))
+
+    def on_broken_pipe(self) -> None:
+        """Go on without a reader (`| head`): a rotation does not end because nobody looks."""
+        self.quiet = True
+        silence(self.file)
+
+
+class Screen:
+    """Standard output for answers, standard error for everything else."""
+
+    def __init__(self, *, color: bool | None = None) -> None:
+        """`color` False: never; None: on a terminal, unless NO_COLOR is set."""
+        self.out: Console = _console(color=color, stderr=False)
+        self.err: Console = _console(color=color, stderr=True)
+
+    @property
+    def live(self) -> bool:
+        """Whether the answer goes to a terminal that can be drawn on."""
+        return self.out.is_terminal and not self.out.is_dumb_terminal
+
+    def sign(self, name: str) -> Text:
+        """Return the small sign in front of a line: good, bad, warn or wait."""
+        fancy = (self.out.encoding or "").lower().startswith("utf")
+        signs = {
+            "good": ("✓", "ok", GOOD),
+            "bad": ("✗", "FAILED", BAD),
+            "warn": ("!", "!", WARN),
+            "wait": ("…", "...", WARN),
+        }
+        pretty, plain, style = signs[name]
+        return Text(pretty if fancy else plain, style=style)
+
+
+def table(screen: Screen, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
+    """Return a table: folded into the width of a terminal, one row a line when piped."""
+    piped = not screen.out.is_terminal
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        made.add_column(Text(column), overflow="fold", no_wrap=piped)
+    for row in rows:
+        made.add_row(*(one if isinstance(one, Text) else Text(cell(one)) for one in row))
+    return made
+
+
+def cell(text: str) -> str:
+    """Return what may stand in a table: no secret, and escaped before its width is counted."""
+    return printable(scrub(text), lines=True)
+
+
+def line(sign: Text, name: str, text: str) -> Text:
+    """Return `sign name: text`."""
+    return Text.assemble(sign, " ", (f"{printable(name)}: ", "bold"), further(text))
+
+
+def further(text: str) -> str:
+    """Return a text without secrets whose second and later lines are indented.
+
+    So no line of it can be taken for one of ours.
+    """
+    return scrub(text).replace("\n", "\n    ")
+
+
+def indented(what: RenderableType, by: int = 2) -> Padding:
+    """Return it moved to the right."""
+    return Padding(what, (0, 0, 0, by), expand=False)
+
+
+def at(moment: datetime | None, *, seconds: bool = False) -> str:
+    """Return a time of day in UTC; a dash for none."""
+    if moment is None:
+        return "-"
+    shape = "%Y-%m-%d %H:%M:%S UTC" if seconds else "%Y-%m-%d %H:%M UTC"
+    return moment.astimezone(UTC).strftime(shape)
+
+
+def span(of: timedelta) -> str:
+    """Return a duration in its two largest units: `3 d 4 h`, `12 s`."""
+    left = max(0, int(of.total_seconds()))
+    parts: list[str] = []
+    for unit, size in _UNITS:
+        if left >= size or (unit == "s" and not parts):
+            parts.append(f"{left // size} {unit}")
+            left %= size
+        elif parts:
+            break
+    return " ".join(parts[:2])
+
+
+def relative(moment: datetime | None, now: datetime) -> str:
+    """Return `in 3 d`, `2 h ago`, or a dash for none."""
+    if moment is None:
+        return "-"
+    return f"in {span(moment - now)}" if moment > now else f"{span(now - moment)} ago"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 secret`, `2 secrets`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def silence(stream: IO[str]) -> None:
+    """Send what is still written to `stream` nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, stream.fileno())
+    except (OSError, ValueError):
+        # Not a real file: then nothing waits in a buffer to break at the end.
+        return
+    finally:
+        os.close(nowhere)
+
+
+def _console(*, color: bool | None, stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    piped = not stream.isatty() and "FORCE_COLOR" not in os.environ
+    return _Console(
+        file=cast("IO[str]", _Scrubbed(stream)),
+        no_color=True if color is False or "NO_COLOR" in os.environ else None,
+        width=_PIPED_WIDTH if piped else None,
+        markup=False,
+        highlight=False,
+        emoji=False,
+        soft_wrap=piped,
+    )

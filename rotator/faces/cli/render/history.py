@@ -1,0 +1,213 @@
+"""The output of `rotator history`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from rich.text import Text
+
+from rotator.core.history import text
+from rotator.core.model import Kind
+from rotator.engine.delegated_requests import is_delegated, outcomes
+from rotator.faces.cli.render import json_output
+from rotator.faces.cli.render.console import at, indented, table
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from rotator.bootstrap import App
+    from rotator.core.history import RotationRecord
+    from rotator.core.model import Event
+    from rotator.faces.cli.invocation import Invocation
+
+# So many rotations of one secret at most, where a time is asked for and no number.
+_MANY: Final = 10_000
+# What happens to a secret beside its rotations, and is worth a line.
+_BESIDE: Final = frozenset(
+    {
+        Kind.ADOPTED,
+        Kind.PARKED,
+        Kind.UNPARKED,
+        Kind.RETIRE_REQUESTED,
+        Kind.RETIRED,
+        Kind.RENAMED,
+        Kind.ACKNOWLEDGED,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """What one secret's history holds; `beside`: what happened to it outside of rotations."""
+
+    name: str
+    rotations: Sequence[RotationRecord]
+    events: Mapping[str, list[Event]]
+    led: Sequence[Event]
+    beside: Sequence[Event]
+
+
+def read(app: App, name: str, *, limit: int | None, since: datetime | None) -> History:
+    """Read the newest rotations of a secret, those under its former names too."""
+    record = app.journal.secret(name)
+    names = [name, *reversed(record.former_names if record else ())]
+    most = limit or (5 if since is None else _MANY)
+    rotations = [one for known in names for one in app.journal.rotations(known, most)]
+    rotations = [one for one in rotations if since is None or (one.ended_at or since) >= since]
+    rotations = sorted(rotations, key=lambda one: one.started_at, reverse=True)[:most]
+    oldest = since or (rotations[-1].started_at if len(rotations) == most else None)
+    beside = [
+        event
+        for known in names
+        for event in app.journal.events(known, _MANY)
+        if _is_beside(event) and (oldest is None or event.at >= oldest)
+    ]
+    return History(
+        name=name,
+        rotations=rotations,
+        events={one.id: app.journal.history(one.id) for one in rotations},
+        led=outcomes(app.journal, name, 2 * most),
+        beside=sorted(beside, key=lambda one: one.at),
+    )
+
+
+def data(history: History) -> json_output.Data:
+    """Return it as data."""
+    return {
+        "secret": history.name,
+        "asked_for": [json_output.of_event(one) for one in history.led],
+        "beside": [json_output.of_event(one) for one in history.beside],
+        "rotations": [
+            {
+                **json_output.of_rotation(one),
+                "events": [json_output.of_event(event) for event in history.events[one.id]],
+            }
+            for one in history.rotations
+        ],
+    }
+
+
+def show(call: Invocation, history: History) -> None:
+    """Show it to an operator, the newest last."""
+    if not history.rotations and not history.led:
+        call.print(f"{history.name} has never been rotated.")
+    if history.led:
+        _show_led(call, history.led)
+    if history.beside:
+        call.print(Text(f"{history.name}, beside its rotations", style="bold"))
+        rows = [(at(one.at, seconds=True), one.kind.value, remark(one)) for one in history.beside]
+        call.print(indented(table(call.screen, ("when", "what", ""), rows)), "")
+    for one in reversed(history.rotations):
+        _show_rotation(call, one, history.events[one.id])
+
+
+def remark(event: Event) -> str:
+    """Return what an event says beyond its kind: why, by whom, which login, what went wrong."""
+    found = event.data
+    reason, what = text(found, "reason"), text(found, "what")
+    login, version = text(found, "login"), text(found, "version")
+    match event.kind:
+        case Kind.REVOKE_REQUESTED | Kind.ROLLBACK_REQUESTED | Kind.UNPARKED | Kind.PARKED:
+            why = reason or what or "no reason given"
+            return f"{why} (by {event.actor})"
+        case Kind.REQUESTED | Kind.SCHEDULED | Kind.DELEGATED | Kind.RETIRE_REQUESTED:
+            return reason or ""
+        case Kind.ADOPTED | Kind.RETIRED | Kind.RENAMED | Kind.ACKNOWLEDGED:
+            return _of_management(event, reason)
+        case Kind.CHECKED:
+            why = text(found, "why")
+            seen = (
+                "authenticated"
+                if found.get("accepted")
+                else f"is rejected{f': {why}' if why else ''}"
+            )
+            unknown = "" if found.get("known") else f"; version {version} is not known"
+            return f"login {login} {seen}{unknown}" if login else "the backend holds nothing"
+        case Kind.FAILED | Kind.WAITING:
+            return what or ""
+        case Kind.ENDED:
+            outcome = text(found, "outcome") or ""
+            return f"{outcome}: {what}" if what else outcome
+        case _ if found.get("refused") is True:
+            return f"login {login} is proven dead: it was tried and rejected"
+        case _:
+            shown = [login] if login else []
+            return ", ".join([*shown, *([f"version {version}"] if version else [])])
+
+
+def _of_management(event: Event, reason: str | None) -> str:
+    found = event.data
+    login = text(found, "login")
+    because = f", because: {reason}" if reason else ""
+    match event.kind:
+        case Kind.ADOPTED:
+            said = f"login {login}, version {text(found, 'version')}"
+        case Kind.RENAMED if "to" in found:
+            said = f"to {text(found, 'to')}"
+        case Kind.RENAMED:
+            said = f"from {text(found, 'from')}"
+        case Kind.RETIRED if found.get("refused"):
+            said = f"login {login} is proven dead: it was tried and rejected"
+        case Kind.RETIRED:
+            said = f"login {login} was left as it is" if login else ""
+        case _:
+            said = ""
+    return f"{said}{because} (by {event.actor})".strip(", ")
+
+
+def _is_beside(event: Event) -> bool:
+    refused = event.kind is Kind.CHECKED and not event.data.get("accepted")
+    return (
+        not is_delegated(event) and event.rotation_id is None and (event.kind in _BESIDE or refused)
+    )
+
+
+def _show_rotation(call: Invocation, one: RotationRecord, events: list[Event]) -> None:
+    outcome = one.outcome.value if one.outcome else "published" if one.published_at else "open"
+    head = Text.assemble((one.id, "bold"), f"  {outcome}, {one.strategy}, by {one.actor}")
+    call.print(head)
+    reason = f", because: {one.reason}" if one.reason else ""
+    logins = f"{one.old_login or 'no login'} to {one.new_login or '?'}"
+    call.print(indented(Text(f"from {logins}{reason}")))
+    rows = [
+        (
+            at(event.at, seconds=True),
+            event.step.value if event.step else "",
+            event.kind.value,
+            _took(event),
+            remark(event),
+        )
+        for event in events
+        if event.kind is not Kind.STARTED
+    ]
+    call.print(indented(table(call.screen, ("when", "step", "what", "took", ""), rows)), "")
+
+
+def _show_led(call: Invocation, events: Sequence[Event]) -> None:
+    """Show what another system was asked for, and what came of it."""
+    call.print(Text("Rotated by another, which was asked to or did so by itself", style="bold"))
+    rows = [(at(one.at, seconds=True), _led_word(one), _led_remark(one)) for one in events]
+    call.print(indented(table(call.screen, ("when", "what", ""), rows)), "")
+
+
+def _led_word(event: Event) -> str:
+    if event.kind is Kind.FOLLOWED:
+        return "noticed" if event.data.get("noticed") else "proven"
+    return "asked" if event.kind is Kind.DELEGATED else event.kind.value
+
+
+def _led_remark(event: Event) -> str:
+    found = event.data
+    if event.kind is not Kind.FOLLOWED:
+        return str(found.get("what") or found.get("reason") or "")
+    served = f"login {found.get('login')} gets in, version {found.get('version')}"
+    seen = {True: "the old credential was tried and refused", False: "the old one still gets in"}
+    refused = found.get("old_refused")
+    return ", ".join([served, seen[refused]] if isinstance(refused, bool) else [served])
+
+
+def _took(event: Event) -> str:
+    seconds = event.data.get("seconds")
+    return f"{seconds:.3f} s" if isinstance(seconds, int | float) else ""
