@@ -4,10 +4,11 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DEMO := $(VENV)/.demo
+SITE := $(VENV)/.docs/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet bench idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema clean
+.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet bench idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema docs reference picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -99,8 +100,22 @@ aws-cli: $(STAMP) ## AWS's own command line, for its tests: apart, since it want
 	$(PYTHON) -m venv $(VENV)/.aws
 	$(VENV)/.aws/bin/python -m pip install --quiet --disable-pip-version-check 'awscli>=1.40'
 
-schema: $(STAMP) ## write the configuration's JSON Schema anew
-	$(PY) -m rotator.config > docs/rotator.schema.json
+schema: $(STAMP) ## write the configuration's JSON Schema again
+	$(PY) -m rotator.config > docs/reference/rotator.schema.json
+
+reference: $(STAMP) ## write the generated parts of the documentation again
+	$(PY) -m deploy.pages
+
+picture: $(STAMP) ## draw the README's picture of the demo again, from a real run
+	$(PY) -m deploy.pages.terminal
+
+$(SITE): pyproject.toml constraints.txt
+	@test -x $(VENV)/.docs/bin/python || $(PYTHON) -m venv $(VENV)/.docs
+	@$(VENV)/.docs/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]' || { echo "The packages for the documentation could not be installed; pip names the cause above."; exit 1; }
+	@touch $(SITE)
+
+docs: $(SITE) ## the documentation as a site, into site/; checks every link
+	NO_MKDOCS_2_WARNING=1 $(VENV)/.docs/bin/mkdocs build --clean $(ARGS)
 
 clean: ## remove what the above made
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist *.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build dist site *.egg-info

@@ -1,5 +1,5 @@
 -- The rights of the login with which rotator works on a journal in PostgreSQL: it adds events and
--- checkpoints, and can neither change nor remove one, nor drop the triggers. As docs/journal.md says,
+-- checkpoints, and can neither change nor remove one, nor drop the triggers. As docs/reference/journal.md says,
 -- `rotator db upgrade` has made the tables before, as another login, which owns them. Run this as that
 -- owner, once, and again after each upgrade:
 --

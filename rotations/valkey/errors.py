@@ -224,7 +224,7 @@ def brief(error: Exception) -> str:
 def _said(where: str, doing: str, error: ErrorReply, user: str = "", *command: str) -> StepError:
     if error.code == "NOPERM":
         right = grant(*command) if command else ""
-        given = right or "the rights that docs/valkey.md lists"
+        given = right or "the rights that `rotator docs valkey` lists"
         kind = Unavailable if right in NEEDED else Denied
         return kind(
             f"{where}: {doing}: {brief(error)}",

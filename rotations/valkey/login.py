@@ -452,7 +452,7 @@ def _cut_off(node: Node, machinery: str, login: str) -> StepError:
     return Denied(
         f"{node}: {machinery} logs in as {login!r}; revoking the old password would cut it off, so no rotation could revoke it.",
         safety=SAFE,
-        hint="Give it a user of its own, once, on each node: ACL SETUSER replication on >... +psync +replconf +ping, then CONFIG SET masteruser and masterauth; for Sentinels `sentinel auth-user` and `auth-pass` (docs/valkey.md).",
+        hint="Give it a user of its own, once, on each node: ACL SETUSER replication on >... +psync +replconf +ping, then CONFIG SET masteruser and masterauth; for Sentinels `sentinel auth-user` and `auth-pass` (`rotator docs valkey`).",
     )
 
 

@@ -46,7 +46,9 @@ def journal(parts: Wiring, away: Collection[str]) -> list[Finding]:
             message = (
                 "its login owns the tables, so it can drop the triggers that protect the events"
             )
-            remedy = "Give it a login with fewer rights: docs/journal.md, On PostgreSQL."
+            remedy = (
+                "Give it a login with fewer rights: `rotator docs journal`, section On PostgreSQL."
+            )
             found.append(findings.warning("journal", message, remedy))
     found += _witness(parts)
     if parts.settings.journal.signing_key is None:
@@ -70,7 +72,7 @@ def _witness(parts: Wiring) -> list[Finding]:
     message = (
         "journal, backend and signing key are in one folder: an older copy of it cannot be detected"
     )
-    remedy = "Send checkpoints to a witness: docs/journal.md, Witnesses."
+    remedy = "Send checkpoints to a witness: `rotator docs journal-security`, section Witnesses."
     return [findings.warning("witness", message, remedy)]
 
 

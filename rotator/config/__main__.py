@@ -1,6 +1,6 @@
 """`python -m rotator.config` prints the JSON Schema of `rotator.yaml`.
 
-`python -m rotator.config docs/configuration.md` writes the tables in that file anew.
+`python -m rotator.config docs/reference/configuration.md` writes the tables in that file anew.
 """
 
 from __future__ import annotations

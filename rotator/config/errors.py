@@ -50,7 +50,7 @@ _BOUNDS: Final = {
     "enum": ("{} belongs here.", "expected"),
 }
 # What a stranger's plugin declares may come without a description.
-_ELSE: Final = "See docs/configuration.md, or the documentation of the plugin."
+_ELSE: Final = "See `rotator docs configuration`, or the documentation of the plugin."
 _NAME_REMEDY: Final = "Use letters, digits and `_ . - / @ + :`, beginning with a letter or digit."
 _BACKEND_REMEDY: Final = "Use lower-case letters, digits, `-` and `_`, beginning with a letter."
 

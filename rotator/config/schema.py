@@ -87,7 +87,7 @@ def _shorten_secrets(schema: dict[str, Any]) -> None:
 
 
 def text() -> str:
-    """Return the schema as it is committed in docs/rotator.schema.json."""
+    """Return the schema as it is committed in docs/reference/rotator.schema.json."""
     return json.dumps(build(), indent=2, ensure_ascii=False) + "\n"
 
 

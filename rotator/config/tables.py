@@ -1,4 +1,4 @@
-"""The tables of docs/configuration.md, written from the code: every key, its default, its purpose."""
+"""The tables of docs/reference/configuration.md, written from the code: every key, its default, its purpose."""
 
 from __future__ import annotations
 

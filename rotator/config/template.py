@@ -39,7 +39,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./:-]*(?<!:)")
 _HEAD: Final = """\
 # Which credentials rotator renews, where they are kept, and how. No secret stands in this file,
 # only references to where one is: env:NAME, file:PATH or BACKEND:PATH#FIELD.
-# `rotator check` reads it, `rotator doctor` tries it. All keys: docs/configuration.md.
+# `rotator check` reads it, `rotator doctor` tries it. All keys: rotator docs configuration.
 version: 1
 
 # The audit database: what has happened, step by step.
@@ -52,7 +52,7 @@ journal:
 backends:
 """
 _VAULT: Final = """\
-  # vault:                           # HashiCorp Vault or OpenBao; its keys: docs/configuration.md
+  # vault:                           # HashiCorp Vault or OpenBao; keys: rotator docs configuration
   #   type: vault
   #   address: https://vault.example.org:8200
   #   mount: secret                  # a KV mount of version 2

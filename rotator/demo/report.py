@@ -61,7 +61,7 @@ class DemoReport:
         )
 
     def data(self) -> dict[str, object]:
-        """Return it as JSON-ready data; the keys are documented in docs/cli.md."""
+        """Return it as JSON-ready data; the keys are documented in docs/reference/cli.md."""
         return {
             "server": self.server,
             "seconds": round(self.seconds, 1),

@@ -100,4 +100,4 @@ def _meaning(error: SQLAlchemyError) -> tuple[str, str]:
             return _POSTGRESQL[1][1], _POSTGRESQL[1][2]
         return "cannot be reached", "Is the server up, and are host and port right?"
     code = name or state or type(original or error).__name__
-    return f"cannot be used ({code})", "See docs/journal.md."
+    return f"cannot be used ({code})", "See `rotator docs journal`."

@@ -18,7 +18,7 @@ from rotator.config import ConfigError, load, schema, tables, template
 from rotator.core.errors import UsageError
 from rotator.core.model import Policy
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[2] / "docs" / "reference"
 SCHEMA = DOCS / "rotator.schema.json"
 PAGE = DOCS / "configuration.md"
 
@@ -35,7 +35,7 @@ def _uncommented(text: str) -> str:
 
 
 def test_the_committed_schema_is_the_one_that_the_code_makes():
-    """docs/rotator.schema.json is fresh; if not: python -m rotator.config > docs/rotator.schema.json."""
+    """docs/reference/rotator.schema.json is fresh; if not: python -m rotator.config > docs/reference/rotator.schema.json."""
     assert SCHEMA.read_text(encoding="utf-8") == schema.text()
 
 
@@ -159,20 +159,20 @@ def test_the_first_file_is_written_without_drivers(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_page_has_a_table_for_every_part_and_each_is_fresh():
-    """docs/configuration.md; if it is not: python -m rotator.config docs/configuration.md."""
+    """docs/reference/configuration.md; if it is not: python -m rotator.config docs/reference/configuration.md."""
     text = PAGE.read_text(encoding="utf-8")
     assert sorted(re.findall(r"<!-- keys of (\S+) -->", text)) == sorted(tables.names())
     assert tables.fill(text) == text
 
 
 def test_the_pages_example_loads(tmp_path: Path):
-    """The file at the top of docs/configuration.md is a good one."""
+    """The file at the top of docs/reference/configuration.md is a good one."""
     example = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[0]
     assert list(_load(example, tmp_path).secrets) == ["billing"]
 
 
 def test_the_pages_errors_are_what_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The bad file in docs/configuration.md is refused with exactly the lines below it."""
+    """The bad file in docs/reference/configuration.md is refused with exactly the lines below it."""
     monkeypatch.chdir(tmp_path)
     text = PAGE.read_text(encoding="utf-8")
     shown = re.search(r"This file\n\n```yaml\n(.*?)```.*?```text\n(.*?)```", text, re.DOTALL)

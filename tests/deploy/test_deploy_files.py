@@ -170,7 +170,7 @@ def test_each_functions_role_is_the_one_that_rotator_policy_prints(of: str):
 
 
 def test_each_function_has_its_own_role_and_both_the_same_variables():
-    """Which are those of the module, and those that docs/lambda.md explains."""
+    """Which are those of the module, and those that docs/reference/lambda.md explains."""
     resources = _template()["Resources"]
     variables: dict[str, dict[str, Any]] = {}
     for name in ("Rotate", "Sweep"):
@@ -182,7 +182,7 @@ def test_each_function_has_its_own_role_and_both_the_same_variables():
     assert variables["Sweep"] == variables["Rotate"]
     environment = _module().partition("environment = merge(")[2].partition("var.environment")[0]
     assert set(re.findall(r"([A-Z_]{5,})\s+=", environment)) == set(variables["Rotate"])
-    page = (DEPLOY.parent / "docs" / "lambda.md").read_text()
+    page = (DEPLOY.parent / "docs" / "reference" / "lambda.md").read_text()
     assert [one for one in variables["Rotate"] if f"`{one}`" not in page] == []
     assert "reserved_concurrent_executions" not in _module()
 
@@ -259,8 +259,8 @@ def test_every_state_that_needs_an_operator_has_an_alert_and_a_panel(state: str)
 
 
 def test_every_alert_is_explained():
-    """docs/operations.md says what it means and what to do."""
-    page = (DEPLOY.parent / "docs" / "operations.md").read_text()
+    """docs/how-to/respond-to-alerts.md says what it means and what to do."""
+    page = (DEPLOY.parent / "docs" / "how-to" / "respond-to-alerts.md").read_text()
     rules = yaml.safe_load(_ALERTS.read_text())["groups"][0]["rules"]
     assert [rule["alert"] for rule in rules if f"`{rule['alert']}`" not in page] == []
 

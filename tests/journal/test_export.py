@@ -42,7 +42,7 @@ def test_what_was_exported_is_found_sound(filled: SqlJournal, tmp_path: Path, fo
 
 
 def test_an_outsider_can_verify_it_with_a_few_lines(filled: SqlJournal, tmp_path: Path):
-    """By docs/journal.md alone: nothing of ours is called here."""
+    """By docs/reference/journal.md alone: nothing of ours is called here."""
     folder = tmp_path / "out"
     export(filled, folder, "jsonl", now=NOW, signing_key=KEY)
     text = (folder / "manifest.json").read_bytes()

@@ -213,7 +213,7 @@ def fixture(server: MySqlLikeServer, dialect: Dialect) -> Iterator[LoginFixture]
 def test_every_kind_has_a_row():
     """What is added to the profile is tried here."""
     assert {one.kind for one in ROWS} | ELSEWHERE == {one.name for one in KINDS}
-    page = (Path(__file__).parents[2] / "docs" / "mysql.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "mysql.md").read_text()
     assert [one.name for one in KINDS if f"| {one.name}" not in page] == []
 
 

@@ -52,7 +52,7 @@ def _run(*command: object, folder: Path, code: int = 0, **environ: str) -> str:
 
 def test_the_page_shows_what_the_template_writes():
     """Each file, whole: there is no second version of the example."""
-    page = (_ROOT / "docs" / "plugins.md").read_text()
+    page = (_ROOT / "docs" / "tutorials" / "first-plugin.md").read_text()
     blocks = re.findall(r"(?ms)^```(?:python|toml)\n(.*?)^```$", page)
     assert sorted(blocks) == sorted(text_of(one) for one in FILES)
 

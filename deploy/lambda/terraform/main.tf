@@ -154,7 +154,7 @@ variable "require_each_included_type" {
 variable "environment" {
   type        = map(string)
   default     = {}
-  description = "Further variables, such as ROTATOR_LOG_LEVEL: docs/lambda.md."
+  description = "Further variables, such as ROTATOR_LOG_LEVEL: docs/reference/lambda.md."
 }
 
 variable "subnet_ids" {

@@ -1,6 +1,6 @@
 """AWS Lambda: `handler` rotates for Secrets Manager, `sweep` revokes what is due afterwards.
 
-Point the function's handler at `rotator.faces.aws_lambda.handler`; how: docs/lambda.md. What goes wrong
+Point the function's handler at `rotator.faces.aws_lambda.handler`; how: docs/how-to/aws-lambda.md. What goes wrong
 is raised, as AWS wants it: the type says what kind of trouble it is, the text what to do; never a secret.
 """
 

@@ -232,7 +232,7 @@ class Function:
                 if pending is None:
                     # Or the sweep, which leaves alone what AWS is at, would never end it.
                     self._backend.discard(asked.arn, asked.token)
-                early.hint = "The sweep ends it once that is over; at once: invoke it with SecretId and now (docs/lambda.md). Then ask for another rotation."
+                early.hint = "The sweep ends it once that is over; at once: invoke it with SecretId and now (`rotator docs lambda`). Then ask for another rotation."
                 raise
             if result.outcome is Outcome.UNDONE or not _got(result, to):
                 raise result.error or Transient("it has not got that far yet.")

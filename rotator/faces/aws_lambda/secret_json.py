@@ -78,7 +78,7 @@ def described(current: Version, operators: Operators, sslrootcert: Path | None) 
         raise UsageError(
             f"there is no plugin for the engine {engine!r}.",
             safety="Nothing was changed.",
-            hint="Known: postgres, aurora-postgresql, mysql, aurora-mysql, mariadb. A plugin of your own is added to the function's package (docs/plugins.md).",
+            hint="Known: postgres, aurora-postgresql, mysql, aurora-mysql, mariadb. A plugin of your own is added to the function's package (`rotator docs plugin-api`).",
         )
     master = fields.get("masterarn")
     ours = fields.get(OURS)

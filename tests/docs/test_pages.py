@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from rotator.api import WritesGrants
+from rotator.metrics import Metrics, StateCollector
 from rotator.plugins import rotation_plugin_for
+from rotator.testing.fake_journal import MemoryJournal
+from rotator.testing.fakes import START, ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_ROOT = Path(__file__).parents[1]
-_PAGES = sorted([_ROOT / "README.md", _ROOT / "SECURITY.md", *(_ROOT / "docs").glob("*.md")])
+_ROOT = Path(__file__).parents[2]
+_BESIDE = ("README.md", "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
+_PAGES = sorted([*(_ROOT / name for name in _BESIDE), *(_ROOT / "docs").rglob("*.md")])
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -59,16 +64,42 @@ def test_pages_show_the_rights_that_init_prints(page: str, engine: str):
     assert isinstance(plugin, WritesGrants)
     options = plugin.info.target_options(host="db.example.org")
     lines = plugin.grants(options, engine=engine, admin="rotator_admin", login="shop")
-    assert "\n".join(lines) in (_ROOT / "docs" / f"{page}.md").read_text()
+    assert "\n".join(lines) in (_ROOT / "docs" / "reference" / f"{page}.md").read_text()
 
 
-def test_every_test_that_a_page_names_is_there():
-    """So that what is claimed can be looked up."""
+def test_every_file_that_a_page_names_exists():
+    """A reader can look up each claim."""
     named = {
         (page.name, found)
         for page in _PAGES
-        if page.name != "plugins.md"  # which speaks of an author's own
-        for found in re.findall(r"`(tests/[\w/*.]+)`", page.read_text())
+        if page.name != "first-plugin.md"  # which names an author's own
+        for found in re.findall(
+            r"`((?:tests|rotator|rotations|deploy|migrations)/[\w/*.-]+)`", page.read_text()
+        )
     }
     assert named
-    assert [one for one in sorted(named) if not list(_ROOT.glob(one[1]))] == []
+    assert [name for name in sorted(named) if not list(_ROOT.glob(name[1]))] == []
+
+
+def test_the_readme_is_short():
+    """Whoever has more questions follows a link."""
+    assert len((_ROOT / "README.md").read_text().split()) <= 400
+
+
+def test_every_metric_is_explained_and_no_other():
+    """By the names that Prometheus shows."""
+    text = (_ROOT / "docs" / "reference" / "metrics.md").read_text()
+    named = re.findall(r"(?m)^\| `(rotator_\w+)", text)
+    metrics = Metrics(lambda _secret: "postgresql")
+    journal = MemoryJournal(clock=ManualClock())
+    metrics.registry.register(
+        StateCollector(
+            lambda: journal,
+            lambda: START,
+            timedelta(days=1),
+            lambda: {"running": 0},
+            lambda: {"target main": START},
+        )
+    )
+    offered = re.findall(r"(?m)^# TYPE (\S+) ", metrics.text().decode())
+    assert sorted(named) == sorted(name for name in offered if not name.endswith("_created"))
