@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import typer.main
-
 from deploy.pages.markdown import table
 from rotator.faces.cli import program
 
@@ -36,25 +34,24 @@ def commands() -> str:
 
 
 def shown() -> Iterator[tuple[str, Any]]:
-    """Yield the full name of each command and the command itself, hidden ones left out."""
-    yield from _below("rotator", typer.main.get_command(program.build()))
+    """Yield the full name of each command and the command itself, in the order of the help."""
+    yield from _below("rotator", program.build())
 
 
 def _below(path: str, group: Any) -> Iterator[tuple[str, Any]]:
-    for name, command in group.commands.items():
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
         if command.hidden:
             continue
-        if hasattr(command, "commands"):
+        if hasattr(command, "list_commands"):
             yield from _below(f"{path} {name}", command)
         else:
             yield f"{path} {name}", command
 
 
 def _summary(command: Any) -> str:
-    first, _, rest = (command.help or "").partition("\n\n")
-    text = rest.partition("Examples")[0].partition("\b")[0].strip()
-    paragraphs = [first, *text.split("\n\n")]
-    return "\n\n".join(" ".join(one.split()) for one in paragraphs if one.strip())
+    text = (command.help or "").partition("Examples:")[0].replace("\b", "").replace("\f", "")
+    return "\n\n".join(" ".join(part.split()) for part in text.split("\n\n") if part.strip())
 
 
 def _rows(command: Any) -> Iterator[tuple[str, ...]]:

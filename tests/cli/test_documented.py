@@ -67,6 +67,9 @@ _CALLS = (
     ("audit", "show"),
     ("db", "upgrade"),
     ("db", "status"),
+    ("docs",),
+    ("docs", "glossary"),
+    ("deploy", "systemd", "--out", "unit"),
 )
 
 

@@ -301,7 +301,7 @@ def _seen(file: Path | None) -> list[Anchor]:
     if not found:
         raise UsageError(
             f"{file} holds no checkpoint.",
-            hint="One JSON object a line, with `number` and `hash`: docs/journal.md, Witnesses.",
+            hint="One JSON object a line, with `number` and `hash`: `rotator docs journal-security`, section Witnesses.",
         )
     return found
 

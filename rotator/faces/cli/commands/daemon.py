@@ -17,7 +17,7 @@ def daemon(ctx: typer.Context) -> None:
 
     It resumes what was interrupted, waits for grace and drain, revokes, tries current credentials,
     and signs the journal. SIGHUP, or a change of the file, reads the configuration again. How to run
-    it, also twice: docs/operations.md.
+    it, also twice: rotator docs daemon.
 
     Examples:
         rotator daemon

@@ -47,7 +47,7 @@ def test(ctx: typer.Context) -> None:
         if not settings:
             raise UsageError(
                 "no notifications are configured.",
-                hint="Add a channel under `notifications:` in the configuration; see docs/operations.md.",
+                hint="Add a channel under `notifications:` in the configuration; see `rotator docs test-notifications`.",
             )
         notifier = Notifier(settings, app.resolve, get_log())
         for number, to in enumerate(settings, 1):

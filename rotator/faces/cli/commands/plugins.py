@@ -222,4 +222,4 @@ def _write_template(call: Invocation, folder: Path, name: str | None) -> None:
     call.print(
         f"  pip install -e '{folder}[test]'", f"  pytest {folder}", "  rotator plugins sqlite"
     )
-    call.print("Then rename it, and put your own target in its place: docs/plugins.md")
+    call.print("Then rename it, and put your own target in its place: rotator docs first-plugin")

@@ -1,4 +1,4 @@
-"""The JSON object that `--json` prints. Its shape is stable: see docs/cli.md."""
+"""The JSON object that `--json` prints. Its shape is stable: see docs/reference/cli.md."""
 
 from __future__ import annotations
 
