@@ -1,5 +1,5 @@
 # The rotation function as a Terraform module: the same as ../template.yaml. Validated offline by
-# `terraform fmt`, not applied: no AWS account was at hand.
+# `terraform fmt`, not applied.
 terraform {
   required_version = ">= 1.5"
   required_providers {
