@@ -1,4 +1,4 @@
-"""The engine: drives the machine over the ports. Every face calls these functions and no others."""
+"""The engine: drives the state machine over the ports. Faces work on secrets through it."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.commands import unpark_command
-from rotator.core.delegated import DelegatedRotation
-from rotator.core.durations import write
 from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
-from rotator.core.model import NO_ROTATION, Kind, NewEvent, Outcome, Planned, Step
-from rotator.core.ports import Explains, TakesTurns
+from rotator.core.model import NO_ROTATION, Kind, NewEvent, Outcome, Step
 from rotator.core.schedule import as_data, is_due, retry_data
 from rotator.core.state_machine import progress
+from rotator.engine import planning
+from rotator.engine.adoption import adopt, adopt_for_delegation
+from rotator.engine.checks import check, checked, require_rollback_possible
+from rotator.engine.context import EngineContext, SecretContext
 from rotator.engine.copies import Copy
 from rotator.engine.delegated import DelegatedRunner, is_delegated
 from rotator.engine.delegated_requests import pending
+from rotator.engine.lease import leased
 from rotator.engine.results import Health, Plan, Result, Second, UnprovenSecond
 from rotator.engine.retirement import Retired, Retirement, let_go, renamed, retire
-from rotator.engine.runner import EngineContext, Runner
+from rotator.engine.runner import Runner
 from rotator.engine.steps import ManagedSecret, Steps
 
 if TYPE_CHECKING:
@@ -44,9 +46,7 @@ __all__ = [
 
 _NO_TIME: Final = timedelta(0)
 _BY_BACKEND: Final = Second()
-# What a plan says in the place of the rotation's id.
-_NOT_BEGUN: Final = "(its id)"
-# The lease of what only writes to the journal.
+# The lease of a call that only writes to the journal.
 _LET_GO: Final = timedelta(seconds=60)
 
 
@@ -62,10 +62,13 @@ class Engine:
         log: Log,
         holder: Callable[[], str],
         observer: Callable[[Event], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
         controlled: set[str] | None = None,
     ) -> None:
-        """`holder` names whoever holds a lease; called once for each lease. `controlled`: the targets
-        that have refused a wrong password in this process; engines may share it.
+        """`holder` names the holder of a lease; called once for each lease. `observer` gets each event
+        after it is in the journal. `should_stop` is asked between steps and in waits; after True a
+        call returns with `Result.stopped` and its rotation open. `controlled`: the targets that have
+        refused a wrong password in this process; engines may share it.
         """
         self._journal: Journal = journal
         self._context: EngineContext = EngineContext(
@@ -75,10 +78,11 @@ class Engine:
             log=log,
             holder=holder,
             observer=observer or (lambda _event: None),
+            should_stop=should_stop or (lambda: False),
             controlled=controlled if controlled is not None else set(),
         )
 
-    # -- what a face asks for ------------------------------------------------------------------
+    # -- rotations -----------------------------------------------------------------------------
 
     def rotate(
         self,
@@ -111,27 +115,30 @@ class Engine:
                 return following.rotate(
                     reason, rotation_id, only_if_due=only_if_due, at_once=at_once
                 )
-        with Runner(self._context, secret, patience, at_once=at_once, away=away) as work:
+        with leased(self._context, secret) as lease:
+            runner = Runner(lease, patience, at_once=at_once, away=away)
             record = self._refuse_parked(secret)
             if record is not None and record.open_rotation is not None:
                 opened = self._journal.rotation(record.open_rotation)
-                result = work.drive(record.open_rotation, resumed=True)
+                result = runner.drive(record.open_rotation, resumed=True)
+                if result.stopped:
+                    return result
                 if result.outcome is None and result.published:
                     raise _in_grace(result)
                 published = opened is not None and opened.published_at is not None
                 if not published or result.outcome is not Outcome.DONE:
-                    return work.park_if_exhausted(result)
+                    return runner.park_if_exhausted(result)
                 record = self._journal.secret(secret.name)
             if only_if_due and not is_due(record, self._context.clock.now(), at_once=at_once):
                 raise NotDue("it is not due.", until=None)
             # A given id allows for one candidate only.
             left = 0 if rotation_id is not None else secret.policy.proposals - 1
-            result = work.start(reason, rotation_id, record, more=left > 0)
+            result = runner.start(reason, rotation_id, record, more=left > 0)
             while left > 0 and result.outcome is Outcome.UNDONE and _is_refused(result):
                 left -= 1
                 record = self._journal.secret(secret.name)
-                result = work.start(reason, None, record, more=left > 0)
-            return work.park_if_exhausted(result)
+                result = runner.start(reason, None, record, more=left > 0)
+            return runner.park_if_exhausted(result)
 
     def resume(
         self,
@@ -152,14 +159,14 @@ class Engine:
                 return None
             self._refuse_parked(secret)
             return DelegatedRunner(self._context, secret, patience).resume()
-        work = Runner(self._context, secret, patience, ends=ends, at_once=at_once, away=away)
-        with work:
+        with leased(self._context, secret, ends=ends) as lease:
+            runner = Runner(lease, patience, at_once=at_once, away=away)
             self._refuse_parked(secret)
             opened = self._journal.open_rotation(secret.name)
             return (
                 None
                 if opened is None
-                else work.park_if_exhausted(work.drive(opened.id, resumed=True))
+                else runner.park_if_exhausted(runner.drive(opened.id, resumed=True))
             )
 
     def advance(
@@ -173,27 +180,30 @@ class Engine:
         patience: timedelta = _NO_TIME,
         ends: float | None = None,
     ) -> Result:
-        """Drive a rotation that somebody else leads, as far as the end of step `to` and no further.
+        """Drive a rotation that the caller leads, as far as the end of step `to` and no further.
 
-        It is begun when it is not known yet: an earlier one that is open is ended first, and what
-        is current is taken under our care if it logs in, with the logins of `others`. A failure
-        for good undoes it; one that may pass leaves it, for whoever leads to come back to.
+        It is begun when it is not known yet: an earlier one that is open is ended first, and the
+        current login is adopted if it authenticates, with the logins of `others`. A permanent failure
+        undoes it; after a transient one it stays open, and the caller tries again.
 
         `ends`: when the call must have returned, on the monotonic scale. Raises as `rotate` does,
         and `NotDue` while the earlier rotation's old credential is in its grace period.
         """
-        with Runner(self._context, secret, patience, ends=ends) as work:
+        with leased(self._context, secret, ends=ends) as lease:
+            runner = Runner(lease, patience)
             known = self._journal.rotation(rotation_id)
             if known is not None:
-                work.unpark_if_parked(known, reason)
-                return work.drive(rotation_id, resumed=True, to=to)
+                lease.unpark_if_parked(known, reason)
+                return runner.drive(rotation_id, resumed=True, to=to)
             opened = self._journal.open_rotation(secret.name)
             if opened is not None:
-                result = work.end_earlier(opened.id)
+                result = runner.end_earlier(opened.id)
+                if result.stopped:
+                    return result
                 if result.outcome is None or result.parked:
                     raise result.error or _in_grace(result)
-            work.meet(rotation_id, others, reason)
-            return work.start(reason, rotation_id, self._journal.secret(secret.name), to=to)
+            adopt_for_delegation(lease, rotation_id, others, reason)
+            return runner.start(reason, rotation_id, self._journal.secret(secret.name), to=to)
 
     def rollback(
         self, secret: ManagedSecret, *, reason: str = "", patience: timedelta = _NO_TIME
@@ -203,20 +213,22 @@ class Engine:
         Before publish this undoes the rotation. After it the previous credential is tried first,
         then published again; the newer one stays valid for the grace period and is then revoked.
         """
-        with Runner(self._context, secret, patience, at_once=True) as work:
+        with leased(self._context, secret) as lease:
+            runner = Runner(lease, patience, at_once=True)
             opened = self._open(secret, "roll back")
             state = progress(self._journal.history(opened.id))
             if state.published:
-                work.check_rollback(opened, state.direction, revoking=Step.REVOKE in state.begun)
-            work.record(
-                NewEvent(
-                    kind=Kind.ROLLBACK_REQUESTED,
-                    rotation_id=opened.id,
-                    data={"reason": reason, "kind": "aborted", "what": "asked for by a person"},
-                )
-            )
-            work.unpark_if_parked(opened, reason or "rollback")
-            return work.park_if_exhausted(work.drive(opened.id, resumed=True))
+                revoking = Step.REVOKE in state.begun
+                require_rollback_possible(lease, opened, state.direction, revoking=revoking)
+            data: dict[str, Json] = {
+                "reason": reason,
+                "kind": "aborted",
+                "what": "asked for by a person",
+            }
+            kind = Kind.ROLLBACK_REQUESTED
+            _ = lease.append([NewEvent(kind=kind, rotation_id=opened.id, data=data)])
+            lease.unpark_if_parked(opened, reason or "rollback")
+            return runner.park_if_exhausted(runner.drive(opened.id, resumed=True))
 
     def revoke(
         self,
@@ -226,16 +238,18 @@ class Engine:
         end_sessions: bool = False,
         patience: timedelta = _NO_TIME,
     ) -> Result:
-        """End the grace period now, and tell whether the old credential is proven dead."""
-        with Runner(self._context, secret, patience, at_once=True) as work:
+        """End the grace period now, and return whether the old credential is proven dead."""
+        with leased(self._context, secret) as lease:
+            runner = Runner(lease, patience, at_once=True)
             opened = self._open(secret, "revoke")
             if opened.published_at is None:
                 what = "the open rotation has not published its new credential yet, so the old one is needed."
                 raise UsageError(what, hint=f"Finish it first: rotator resume {secret.name}")
             data: dict[str, Json] = {"reason": reason, "end_sessions": end_sessions}
-            work.record(NewEvent(kind=Kind.REVOKE_REQUESTED, rotation_id=opened.id, data=data))
-            work.unpark_if_parked(opened, reason or "revoke")
-            return work.park_if_exhausted(work.drive(opened.id, resumed=True))
+            kind = Kind.REVOKE_REQUESTED
+            _ = lease.append([NewEvent(kind=kind, rotation_id=opened.id, data=data)])
+            lease.unpark_if_parked(opened, reason or "revoke")
+            return runner.park_if_exhausted(runner.drive(opened.id, resumed=True))
 
     def adopt(
         self,
@@ -254,59 +268,38 @@ class Engine:
         without it the age is unknown. Raises `UsageError` when there is nothing to adopt, and
         `UnprovenSecond` when only the second login is in the way.
         """
-        with Runner(self._context, secret, _NO_TIME) as work:
+        with leased(self._context, secret) as lease:
             opened = self._journal.open_rotation(secret.name)
-            return work.adopt(first, opened, second, reason, made_at)
+            return adopt(lease, first, opened, second, reason, made_at)
 
     def check(self, secret: ManagedSecret) -> Health:
         """Try to log in with what the backend serves now, and record the answer.
 
-        While another engine works on the secret the answer is only returned, not recorded. What
-        another system has rotated by its own schedule is known from then on.
+        While another engine works on the secret the answer is only returned, not recorded. A rotation
+        that another system did by its own schedule is recorded too.
         """
         try:
-            with Runner(self._context, secret, _NO_TIME) as work:
+            with leased(self._context, secret) as lease:
                 if is_delegated(secret):
-                    DelegatedRunner(self._context, secret, _NO_TIME).notice(work)
-                return work.check(record=True)
+                    DelegatedRunner(self._context, secret, _NO_TIME).notice(lease)
+                health = check(lease, recorded=True)
+                _ = lease.append([checked(health)])
+                return health
         except Busy:
-            return Runner(self._context, secret, _NO_TIME).check(record=False)
+            return check(SecretContext(self._context, secret), recorded=False)
 
     def plan(self, secret: ManagedSecret) -> Plan:
         """Return what a rotation would do. Reads the backend and the target, changes nothing."""
-        record = self._journal.secret(secret.name)
-        current = secret.backend.current(secret.path)
-        credential = current.credential if current else None
-        work = Runner(self._context, secret, _NO_TIME)
-        ctx = work.steps(_NOT_BEGUN, record).context(credential)
-        led = is_delegated(secret)
-        self.require_no_second(secret, credential)
-        steps: list[Planned] = []
-        if isinstance(secret.rotation, Explains) and not (
-            led and not isinstance(secret.rotation, DelegatedRotation)
-        ):
-            steps = secret.rotation.explain(credential, ctx)
-        whole = _led_steps if led else _with_engine_steps
-        return Plan(
-            secret=secret.name,
-            login=credential.username if credential else None,
-            steps=tuple(whole(secret, steps, has_old=credential is not None)),
-            open_rotation=record.open_rotation if record else None,
-            next_due=record.next_due if record else None,
-        )
+        return planning.plan(SecretContext(self._context, secret))
 
     def require_no_second(self, secret: ManagedSecret, current: Credential | None) -> None:
         """Raise `UnprovenSecond` where a second login exists that the next rotation could not take."""
-        if current is not None and isinstance(secret.rotation, TakesTurns):
-            ctx = self.steps(secret).context(current)
-            if (name := secret.rotation.unmanaged(current, ctx)) is not None:
-                raise UnprovenSecond(secret.name, name)
+        planning.require_no_second(SecretContext(self._context, secret), current)
 
     def steps(self, secret: ManagedSecret) -> Steps:
-        """Return the steps of no rotation: for looking at a target with the engine's own eyes."""
-        return Runner(self._context, secret, _NO_TIME).steps(
-            NO_ROTATION, self._journal.secret(secret.name)
-        )
+        """Return the steps of no rotation: to examine a target as the engine would see it."""
+        access = SecretContext(self._context, secret)
+        return access.steps(NO_ROTATION, access.record())
 
     def schedule(
         self,
@@ -316,46 +309,45 @@ class Engine:
         reason: str,
         again: datetime | None = None,
     ) -> None:
-        """Write down that the secret is due at another time than its last rotation said.
+        """Record another due date than the one that follows from the last rotation.
 
-        `again`: where it is not to be rotated when it is due, but later.
+        `again`: when it is rotated, where that is later than its due date.
         """
         data: dict[str, Json] = {"reason": reason, **as_data(secret.policy, again or due)}
         if again is not None:
             data["due_since"] = due.isoformat() if due else None
-        with Runner(self._context, secret, _NO_TIME) as work:
-            _ = work.record(NewEvent(kind=Kind.SCHEDULED, data=data))
+        with leased(self._context, secret) as lease:
+            _ = lease.append([NewEvent(kind=Kind.SCHEDULED, data=data)])
 
     def postpone(self, secret: ManagedSecret, until: datetime | None, *, reason: str) -> None:
-        """Write down when to rotate a secret that is due: the due date stays."""
+        """Record when to rotate a secret that is due; the due date stays."""
         data: dict[str, Json] = {"reason": reason, **retry_data(until)}
-        with Runner(self._context, secret, _NO_TIME) as work:
-            _ = work.record(NewEvent(kind=Kind.SCHEDULED, data=data))
+        with leased(self._context, secret) as lease:
+            _ = lease.append([NewEvent(kind=Kind.SCHEDULED, data=data)])
 
     def park(self, secret: ManagedSecret, *, reason: str, hint: str = "") -> None:
         """Stop automatic work on the secret until an operator unparks it."""
-        with Runner(self._context, secret, _NO_TIME) as work:
+        with leased(self._context, secret) as lease:
             opened = self._journal.open_rotation(secret.name)
-            work.park(opened.id if opened else None, reason, hint=hint)
+            _ = lease.park(opened.id if opened else None, reason, hint=hint)
 
     def unpark(self, secret: ManagedSecret, *, reason: str) -> None:
-        """Let automatic work go on; failures are counted from zero again."""
-        with Runner(self._context, secret, _NO_TIME) as work:
+        """Resume automatic work; failures are counted from zero again."""
+        with leased(self._context, secret) as lease:
             opened = self._journal.open_rotation(secret.name)
+            rotation_id = opened.id if opened else None
             data: dict[str, Json] = {"reason": reason}
-            work.record(
-                NewEvent(kind=Kind.UNPARKED, rotation_id=opened.id if opened else None, data=data)
-            )
+            _ = lease.append([NewEvent(kind=Kind.UNPARKED, rotation_id=rotation_id, data=data)])
 
     # -- the end of management -----------------------------------------------------------------
 
     def retire(self, secret: ManagedSecret, asked: Retirement) -> Retired:
-        """End the management of a secret: complete or undo what is open, then what was asked for.
+        """End the management of a secret: complete or undo its open rotation, then do what `asked` wants.
 
         Without `drop_login` its login stays as it is, and the journal says so.
         """
-        with Runner(self._context, secret, _NO_TIME) as work:
-            return retire(work, self._journal, secret, asked)
+        with leased(self._context, secret) as lease:
+            return retire(lease, asked)
 
     def let_go(self, name: str, *, reason: str) -> None:
         """End the management of a secret that nobody can work on: its target or entry is gone.
@@ -390,8 +382,8 @@ class Engine:
                 self._require_renamable(record, known, secret)
             begins, ends = renamed(record, secret.name, reason)
             if not begun:
-                with Runner(self._context, secret, _NO_TIME) as work:
-                    _ = work.record(begins)
+                with leased(self._context, secret) as lease_of_new:
+                    _ = lease_of_new.append([begins])
             if record.renamed_to is None:
                 self._observe(self._journal.append(lease, [ends], _LET_GO))
         finally:
@@ -426,7 +418,7 @@ class Engine:
         for event in events:
             self._context.observer(event)
 
-    # -- what is left of the above -------------------------------------------------------------
+    # -- requirements --------------------------------------------------------------------------
 
     def _refuse_parked(self, secret: ManagedSecret) -> SecretRecord | None:
         record = self._journal.secret(secret.name)
@@ -467,44 +459,3 @@ def _in_grace(result: Result) -> NotDue:
     error.safety = "The new credential is published, and the old one is not revoked yet."
     error.secret = result.secret
     return error
-
-
-def _with_engine_steps(
-    secret: ManagedSecret, steps: list[Planned], *, has_old: bool
-) -> list[Planned]:
-    """Put what the engine does itself between what the plugin does."""
-    policy = secret.policy
-    own = {
-        Step.STAGE: f"keep the new credential in {secret.backend_name}, at {secret.path}, unseen by consumers",
-        Step.PUBLISH: f"make it current in {secret.backend_name}, only if nobody else wrote there; read it back",
-        Step.DRAIN: f"wait {write(policy.grace)} (grace), then until the old login has no sessions"
-        f" (at most {write(policy.drain_wait)}, then {policy.drain_then.value})"
-        if secret.rotation.overlaps
-        else "nothing: the old password stopped working when the new one was set",
-    }
-    if secret.copies:
-        listed = ", ".join(map(str, secret.copies))
-        own[Step.COPY] = f"write it to {listed} too, and read it back"
-    after = {Step.REVOKE: "log in with the old credential and require that it is refused"}
-    planned: list[Planned] = []
-    order = [Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.COPY]
-    for step in [*order, Step.DRAIN, Step.REVOKE] if has_old else order:
-        planned += [Planned(step=step, text=own[step])] if step in own else []
-        planned += [one for one in steps if one.step is step]
-        planned += [Planned(step=step, text=after[step])] if step in after else []
-    return planned
-
-
-def _led_steps(secret: ManagedSecret, steps: list[Planned], *, has_old: bool) -> list[Planned]:
-    """Return what happens where another system rotates: it is asked to, and what it does is proven."""
-    own = {one.step for one in steps}
-    asked = f"ask {secret.backend_name} to rotate {secret.path}, once; a lost answer is looked for"
-    tried = (
-        f"log in on {secret.target_name} with what is served then; where it is refused, ask again,"
-        f" at most {secret.policy.proposals} times in all"
-    )
-    said = {Step.CREATE: asked, Step.VERIFY: tried}
-    if has_old:
-        said[Step.REVOKE] = "log in with the old credential and write down whether it is refused"
-    added = [Planned(step=step, text=text) for step, text in said.items() if step not in own]
-    return sorted([*steps, *added], key=lambda one: list(Step).index(one.step))

@@ -34,8 +34,8 @@ from rotator.core.schedule import as_data, is_due, next_due, retry_data, retry_d
 from rotator.engine.copies import same
 from rotator.engine.delegated_requests import DelegatedRequest, delegated, failed, outcomes, pending
 from rotator.engine.error_origin import tag_errors
-from rotator.engine.results import Result
-from rotator.engine.runner import Runner
+from rotator.engine.lease import leased
+from rotator.engine.results import STOPPED, Result
 from rotator.engine.safety import NOT_SAFE, SAFE
 from rotator.engine.steps import failure, wrap_plugin_errors
 
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 
     from rotator.core.model import Credential, Json, Version
     from rotator.core.ports import Rotation, SecretBackend, StepContext
-    from rotator.engine.runner import EngineContext
+    from rotator.engine.context import EngineContext
+    from rotator.engine.lease import LeasedSecret
     from rotator.engine.steps import ManagedSecret, Steps
 
 _LOOK_EVERY: Final = 2.0
@@ -98,7 +99,8 @@ class DelegatedRunner:
                 self._tell_where(error)
                 again = self._context.clock.now() + wait
                 passes = error.kind in RETRIED and error.kind != Unavailable.kind
-                if not passes or again > self._retries_until:
+                stops = self._context.should_stop()
+                if stops or not passes or again > self._retries_until:
                     raise
                 self._context.clock.sleep(wait.total_seconds())
                 wait = min(2 * wait, self._secret.policy.backoff_cap)
@@ -110,7 +112,7 @@ class DelegatedRunner:
         result = self.rotate("", None, only_if_due=False)
         return replace(result, resumed=True)
 
-    def notice(self, work: Runner) -> bool:
+    def notice(self, lease: LeasedSecret) -> bool:
         """Write down a rotation that nobody asked for, such as one by the system's own schedule.
 
         What is served then must log in; else nothing is written, and False is returned.
@@ -121,7 +123,7 @@ class DelegatedRunner:
             return False
         if record.version == current.id or pending(self._context.journal, self._secret.name):
             return False
-        steps = work.steps(_STEP, record)
+        steps = lease.steps(_STEP, record)
         steps.control(current.credential.username)
         evidence = self._evidence(steps, current.credential)
         if not evidence.ok:
@@ -134,33 +136,37 @@ class DelegatedRunner:
             **self._found(current, evidence),
             **as_data(self._secret.policy, next_due(self._secret.policy, at, self._secret.name)),
         }
-        _ = work.record(NewEvent(kind=Kind.FOLLOWED, data=data))
+        _ = lease.append([NewEvent(kind=Kind.FOLLOWED, data=data)])
         return True
 
     # -- one try -------------------------------------------------------------------------------
 
     def _rotate(self, reason: str, rotation_id: str | None, *, only_if_due: bool) -> Result:
         while True:
-            with Runner(self._context, self._secret, timedelta(0)) as work:
+            with leased(self._context, self._secret) as lease:
                 request = pending(self._context.journal, self._secret.name)
                 if request is None and self._followed is not None:
                     return self._ended_by_another(self._followed)
+                if request is None and self._context.should_stop():
+                    return Result(secret=self._secret.name, waiting=STOPPED, stopped=True)
                 if request is None:
-                    request = self._request(work, reason, rotation_id, only_if_due=only_if_due)
+                    request = self._request(lease, reason, rotation_id, only_if_due=only_if_due)
                 self._followed = request
-                steps = work.timed_steps(_STEP)
+                if self._context.should_stop():
+                    return self._still_waiting(request)
+                steps = lease.timed_steps(_STEP)
                 try:
                     with wrap_plugin_errors(
                         self._context.log, self._secret.name, request.id, _STEP
                     ):
                         awaited, current = self._ask(steps, request)
                         if current is not None and current.id == awaited:
-                            done = self._prove(work, steps, request, current)
+                            done = self._prove(lease, steps, request, current)
                             if done is not None:
                                 return done
                             continue
                 except StepError as error:
-                    raise self._failed(work, request, error) from error
+                    raise self._failed(lease, request, error) from error
             found = self._await(awaited)
             if found is None:
                 return self._still_waiting(request)
@@ -169,17 +175,17 @@ class DelegatedRunner:
                 return done
 
     def _request(
-        self, work: Runner, reason: str, rotation_id: str | None, *, only_if_due: bool
+        self, lease: LeasedSecret, reason: str, rotation_id: str | None, *, only_if_due: bool
     ) -> DelegatedRequest:
         """Write down a new request, if there is to be one."""
         journal, name = self._context.journal, self._secret.name
-        noticed = self.notice(work)
+        noticed = self.notice(lease)
         record = journal.secret(name)
         if only_if_due and not is_due(record, self._context.clock.now(), at_once=self._at_once):
             why = ": it was rotated by itself, which is written down now" if noticed else ""
             raise NotDue(f"it is not due{why}.", until=None)
         current = self._backend.current(self._secret.path)
-        steps = work.steps(_STEP, record)
+        steps = lease.steps(_STEP, record)
         steps.control(current.credential.username if current else None)
         if current is not None:
             # Where the target cannot be reached nothing could be proven, so nothing is asked for.
@@ -193,7 +199,7 @@ class DelegatedRunner:
             old_login=current.credential.username if current else None,
             due=record.due if record else None,
         )
-        _ = work.record(delegated(self._secret, request, self._context.clock.now()))
+        _ = lease.append([delegated(self._secret, request, self._context.clock.now())])
         return request
 
     def _ask(self, steps: Steps, request: DelegatedRequest) -> tuple[str, Version | None]:
@@ -222,30 +228,30 @@ class DelegatedRunner:
         while (
             current := self._backend.current(self._secret.path)
         ) is None or current.id != awaited:
-            if clock.now() >= self._looks_until:
+            if clock.now() >= self._looks_until or self._context.should_stop():
                 return None
             clock.sleep(_LOOK_EVERY)
         return current
 
     def _see(self, request: DelegatedRequest, current: Version) -> Result | None:
         """Prove what was waited for, under a lease of its own."""
-        with Runner(self._context, self._secret, timedelta(0)) as work:
+        with leased(self._context, self._secret) as lease:
             if pending(self._context.journal, self._secret.name) != request:
                 return self._ended_by_another(request)
             try:
                 with wrap_plugin_errors(self._context.log, self._secret.name, request.id, _STEP):
-                    return self._prove(work, work.timed_steps(_STEP), request, current)
+                    return self._prove(lease, lease.timed_steps(_STEP), request, current)
             except StepError as error:
-                raise self._failed(work, request, error) from error
+                raise self._failed(lease, request, error) from error
 
     def _prove(
-        self, work: Runner, steps: Steps, request: DelegatedRequest, current: Version
+        self, lease: LeasedSecret, steps: Steps, request: DelegatedRequest, current: Version
     ) -> Result | None:
         """Try what is served now and what was before; None when another rotation is asked for."""
         steps.control(current.credential.username)
         evidence = self._evidence(steps, current.credential)
         if not evidence.ok:
-            self._ask_again(work, request, current, evidence)
+            self._ask_again(lease, request, current, evidence)
             return None
         refused = self._old_refused(steps, current)
         due = next_due(self._secret.policy, self._context.clock.now(), self._secret.name)
@@ -259,7 +265,7 @@ class DelegatedRunner:
             "old_refused": refused,
             **as_data(self._secret.policy, due),
         }
-        _ = work.record(NewEvent(kind=Kind.FOLLOWED, data=data))
+        _ = lease.append([NewEvent(kind=Kind.FOLLOWED, data=data)])
         self._context.log.info("followed", secret=self._secret.name, request=request.id)
         if refused is False and isinstance(self._secret.rotation, DelegatedRotation):
             raise _StillAccepted(
@@ -283,7 +289,7 @@ class DelegatedRunner:
     # -- when it does not go well --------------------------------------------------------------
 
     def _ask_again(
-        self, work: Runner, request: DelegatedRequest, current: Version, evidence: Evidence
+        self, lease: LeasedSecret, request: DelegatedRequest, current: Version, evidence: Evidence
     ) -> None:
         """Write down that the target refuses what is served, and a request for another one."""
         login = current.credential.username
@@ -308,14 +314,16 @@ class DelegatedRunner:
         self._old_accepted = False
         refused = Refused(f"{what} ({wrong}).", safety=NOT_SAFE)
         now = self._context.clock.now()
-        _ = work.record_all(
+        _ = lease.append(
             [
                 failed(request, refused, retry_data(now)),
                 delegated(self._secret, again, now),
             ]
         )
 
-    def _failed(self, work: Runner, request: DelegatedRequest, error: StepError) -> StepError:
+    def _failed(
+        self, lease: LeasedSecret, request: DelegatedRequest, error: StepError
+    ) -> StepError:
         """Write down what kept it from being done; return what is to be raised."""
         if isinstance(error, _StillAccepted):
             return error
@@ -339,10 +347,10 @@ class DelegatedRunner:
             due = self._context.clock.now() + wait
         else:
             due = self._due_after(request, tries)
-        error.safety = error.safety or self._safety(work)
+        error.safety = error.safety or self._safety(lease)
         with suppress(JournalError, LeaseLost):
             # What went wrong is what a person must hear of; the request itself is written down.
-            _ = work.record(failed(request, error, retry_data(due)))
+            _ = lease.append([failed(request, error, retry_data(due))])
         return error
 
     def _due_after(self, request: DelegatedRequest, tries: int) -> datetime | None:
@@ -352,13 +360,13 @@ class DelegatedRunner:
         again = retry_due(self._secret.policy, self._context.clock.now(), tries, self._secret.name)
         return None if again is None else max(again, request.due)
 
-    def _safety(self, work: Runner) -> str:
+    def _safety(self, lease: LeasedSecret) -> str:
         """Return whether what is served logs in, as far as that can be told now."""
         try:
             current = self._backend.current(self._secret.path)
             if current is None:
                 return ""
-            steps = work.steps(_STEP, None)
+            steps = lease.steps(_STEP, None)
             accepted = steps.accepts(current.credential, steps.context(current.credential))
         except RotatorError:
             return ""
@@ -408,12 +416,16 @@ class DelegatedRunner:
     # -- results --------------------------------------------------------------------
 
     def _still_waiting(self, request: DelegatedRequest) -> Result:
+        stopped = self._context.should_stop()
         return Result(
             secret=self._secret.name,
             rotation_id=request.id,
             old_login=request.old_login,
-            until=self._looks_until,
-            waiting=f"{self._secret.backend_name} was asked to rotate it, and has not ended within"
+            until=self._context.clock.now() if stopped else self._looks_until,
+            stopped=stopped,
+            waiting=STOPPED
+            if stopped
+            else f"{self._secret.backend_name} was asked to rotate it, and has not ended within"
             f" {round(self._waits.total_seconds())} s; look at the log of its function",
             by=self._secret.backend_name,
         )

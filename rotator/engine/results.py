@@ -1,10 +1,10 @@
-"""What a call to the engine answers."""
+"""The results of calls to the engine."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from shlex import quote
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from rotator.core.errors import UsageError
 from rotator.core.model import UNEXPLAINED
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from rotator.core.model import Outcome, Planned, Rejection, Step
     from rotator.core.secret import Secret
 
+# Why a call that was asked to stop returns: `Result.waiting`.
+STOPPED: Final = "it was stopped between two steps"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
@@ -25,7 +28,8 @@ class Result:
     `old_refused` True: a login with the old credential was tried after revoke and was refused.
     `untried`: why it was not tried. `by`: the backend, where it rotates the secret by itself and was
     asked to. `answered`, `worked`: the hosts (`target NAME`, `backend NAME`) that this call has
-    reached, and those where it has written.
+    reached, and those where it has written. `stopped`: the caller asked the call to stop, so it ended
+    between two steps.
     """
 
     secret: str
@@ -42,6 +46,7 @@ class Result:
     parked: bool = False
     resumed: bool = False
     rolling_back: bool = False
+    stopped: bool = False
     untried: str = ""
     by: str = ""
     answered: frozenset[str] = frozenset()

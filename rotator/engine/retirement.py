@@ -1,4 +1,4 @@
-"""The end of management, and a change of name: what leaves a chain, and what goes on in another."""
+"""Ends the management of a secret, and renames it: its history goes on under another name."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from rotator.core.model import Kind, NewEvent, Outcome
 from rotator.core.ports import ClosesLogins, CountsSessions, RemovesSecrets
 from rotator.core.state_machine import progress
 from rotator.engine.error_origin import tag_errors
+from rotator.engine.runner import Runner
 from rotator.engine.steps import wrap_plugin_errors
 
 if TYPE_CHECKING:
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Json, Version
-    from rotator.core.ports import Journal
+    from rotator.engine.lease import LeasedSecret
     from rotator.engine.results import Result
-    from rotator.engine.runner import Runner
     from rotator.engine.steps import ManagedSecret
 
 _ID = "retire"
@@ -25,7 +25,7 @@ _ID = "retire"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retirement:
-    """How the end of management is asked for.
+    """What the end of management includes.
 
     `drop_login`: the login that is served is ended, and a login with it is tried. `remove_value`: the
     backend's versions are removed. `end_sessions`: open sessions are ended rather than refused.
@@ -39,7 +39,7 @@ class Retirement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retired:
-    """What came of it. `still_open`: the rotation that is in the way; then nothing was retired.
+    """The result of a retirement. `still_open`: the rotation that prevents it; then nothing was retired.
 
     `refused` True: a login with the credential was tried afterwards and was rejected.
     """
@@ -52,40 +52,40 @@ class Retired:
     still_open: Result | None = None
 
 
-def retire(work: Runner, journal: Journal, secret: ManagedSecret, asked: Retirement) -> Retired:
-    """End the management of a secret: complete or undo what is open, then what was asked for."""
-    record = journal.secret(secret.name)
+def retire(lease: LeasedSecret, asked: Retirement) -> Retired:
+    """End the management of a secret: complete or undo its open rotation, then do what `asked` wants."""
+    secret, record = lease.secret, lease.record()
     if record is None or (record.retired is not None and record.retiring is None):
         raise UsageError(
             f"there is nothing to retire: {secret.name} is not under management.",
             safety="Nothing was changed.",
         )
     _require_abilities(secret, asked)
-    opened = journal.open_rotation(secret.name)
+    opened = lease.journal.open_rotation(secret.name)
     if opened is not None:
-        result = _end_open(work, journal, opened, asked)
+        result = _end_open(lease, opened, asked)
         if result.outcome is None or result.outcome is Outcome.PARKED or result.parked:
             return Retired(secret=secret.name, still_open=result)
-        record = journal.secret(secret.name) or record
+        record = lease.record() or record
     current = _current(secret, record) if asked.drop_login or asked.remove_value else None
     login = current.credential.username if current is not None else record.login
     if current is not None and asked.drop_login and not asked.end_sessions:
-        _require_no_sessions(work, record, secret, current)
+        _require_no_sessions(lease, record, current)
     intent: dict[str, Json] = {
         "reason": asked.reason,
         "login": login,
         "drop_login": asked.drop_login,
         "remove_value": asked.remove_value,
     }
-    _ = work.record(NewEvent(kind=Kind.RETIRE_REQUESTED, data=intent))
+    _ = lease.append([NewEvent(kind=Kind.RETIRE_REQUESTED, data=intent)])
     refused = None
     if current is not None and asked.drop_login:
-        refused = _drop(work, secret, current, end_sessions=asked.end_sessions)
+        refused = _drop(lease, current, end_sessions=asked.end_sessions)
     if current is not None and asked.remove_value:
         keeper = cast(
             "RemovesSecrets", tag_errors(secret.backend, f"backend {secret.backend_name}")
         )
-        with wrap_plugin_errors(work.log, secret.name, _ID, "remove"):
+        with wrap_plugin_errors(lease.log, secret.name, _ID, "remove"):
             keeper.remove(secret.path, expect=current.id)
     done: dict[str, Json] = {
         "reason": asked.reason,
@@ -95,7 +95,7 @@ def retire(work: Runner, journal: Journal, secret: ManagedSecret, asked: Retirem
         "refused": refused,
         "removed": asked.remove_value and current is not None,
     }
-    _ = work.record(NewEvent(kind=Kind.RETIRED, data=done))
+    _ = lease.append([NewEvent(kind=Kind.RETIRED, data=done)])
     return Retired(
         secret=secret.name,
         login=login,
@@ -106,11 +106,11 @@ def retire(work: Runner, journal: Journal, secret: ManagedSecret, asked: Retirem
 
 
 def let_go(record: SecretRecord, opened: RotationRecord | None, reason: str) -> list[NewEvent]:
-    """Return the events that end the management of what nobody can work on any more.
+    """Return the events that end the management of a secret whose target or entry is gone.
 
     What is open is left as it is, and the journal says which logins may be valid.
     """
-    left = [one for one in (opened.old_login, opened.new_login) if one] if opened else []
+    left = [login for login in (opened.old_login, opened.new_login) if login] if opened else []
     events: list[NewEvent] = []
     if opened is not None:
         what = (
@@ -136,7 +136,7 @@ def let_go(record: SecretRecord, opened: RotationRecord | None, reason: str) -> 
 
 
 def renamed(record: SecretRecord, to: str, reason: str) -> tuple[NewEvent, NewEvent]:
-    """Return what the chain of the new name begins with, and what the old one ends with.
+    """Return the first event of the chain of the new name, and the last of the old one.
 
     The first names the end of the old chain, so that the two are read as one.
     """
@@ -173,9 +173,9 @@ def _require_abilities(secret: ManagedSecret, asked: Retirement) -> None:
         )
 
 
-def _end_open(work: Runner, journal: Journal, opened: RotationRecord, asked: Retirement) -> Result:
+def _end_open(lease: LeasedSecret, opened: RotationRecord, asked: Retirement) -> Result:
     """Complete a rotation that is published, undo any other."""
-    state = progress(journal.history(opened.id))
+    state = progress(lease.journal.history(opened.id))
     data: dict[str, Json] = {"reason": asked.reason or "retired"}
     if state.can_turn_back:
         data |= {"kind": "aborted", "what": "its secret is being retired"}
@@ -183,13 +183,13 @@ def _end_open(work: Runner, journal: Journal, opened: RotationRecord, asked: Ret
     else:
         data |= {"end_sessions": asked.end_sessions}
         kind = Kind.REVOKE_REQUESTED
-    _ = work.record(NewEvent(kind=kind, rotation_id=opened.id, data=data))
-    work.unpark_if_parked(opened, asked.reason or "retired")
-    return work.drive(opened.id, resumed=True)
+    _ = lease.append([NewEvent(kind=kind, rotation_id=opened.id, data=data)])
+    lease.unpark_if_parked(opened, asked.reason or "retired")
+    return Runner(lease).drive(opened.id, resumed=True)
 
 
 def _current(secret: ManagedSecret, record: SecretRecord) -> Version | None:
-    """Return what is served, which must be what the journal knows: anything else is not ours to end."""
+    """Return the served version, which must be the one that the journal knows; others are not ours."""
     current = tag_errors(secret.backend, f"backend {secret.backend_name}").current(secret.path)
     known = current is not None and (current.id, current.credential.username)
     if current is not None and known != (record.version, record.login):
@@ -201,15 +201,14 @@ def _current(secret: ManagedSecret, record: SecretRecord) -> Version | None:
     return current
 
 
-def _require_no_sessions(
-    work: Runner, record: SecretRecord, secret: ManagedSecret, current: Version
-) -> None:
+def _require_no_sessions(lease: LeasedSecret, record: SecretRecord, current: Version) -> None:
+    secret = lease.secret
     if not isinstance(secret.rotation, CountsSessions):
         return
     rotation = cast("CountsSessions", tag_errors(secret.rotation, f"target {secret.target_name}"))
     login = current.credential.username
-    with wrap_plugin_errors(work.log, secret.name, _ID, "drain"):
-        ctx = work.steps(_ID, record).context(None)
+    with wrap_plugin_errors(lease.log, secret.name, _ID, "drain"):
+        ctx = lease.steps(_ID, record).context(None)
         sessions = rotation.sessions(login, ctx)
     if sessions:
         used = ", ".join(sorted({f"{one.client} ({one.application})" for one in sessions}))
@@ -220,13 +219,14 @@ def _require_no_sessions(
         )
 
 
-def _drop(work: Runner, secret: ManagedSecret, current: Version, *, end_sessions: bool) -> bool:
+def _drop(lease: LeasedSecret, current: Version, *, end_sessions: bool) -> bool:
     """End the login that is served; return that a login with it was rejected."""
+    secret = lease.secret
     target = tag_errors(secret.rotation, f"target {secret.target_name}")
-    steps = work.timed_steps(_ID)
+    steps = lease.timed_steps(_ID)
     steps.control(current.credential.username)
     ctx = steps.context(None, end_sessions=end_sessions)
-    with wrap_plugin_errors(work.log, secret.name, _ID, "revoke"):
+    with wrap_plugin_errors(lease.log, secret.name, _ID, "revoke"):
         cast("ClosesLogins", target).close_login(current.credential, ctx)
         accepted = target.probe(current.credential, ctx)
     if accepted:

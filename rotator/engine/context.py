@@ -1,0 +1,103 @@
+"""What one call of the engine works with: the ports, and one secret reached through them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rotator.engine.error_origin import Contacts, tag_errors
+from rotator.engine.steps import Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rotator.core.history import SecretRecord
+    from rotator.core.model import Event, Version
+    from rotator.core.ports import Clock, Entropy, Journal, Log, SecretBackend
+    from rotator.engine.steps import ManagedSecret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineContext:
+    """The ports of an engine, and what it has learnt in this process.
+
+    `should_stop`: asked between steps and in waits. After True a call returns what it has reached.
+    `controlled`: the targets that have refused a wrong password.
+    """
+
+    journal: Journal
+    clock: Clock
+    entropy: Entropy
+    log: Log
+    holder: Callable[[], str]
+    observer: Callable[[Event], None]
+    should_stop: Callable[[], bool]
+    controlled: set[str]
+
+
+class SecretContext:
+    """One secret in one call of the engine. It reads; what writes is `LeasedSecret`."""
+
+    def __init__(self, engine: EngineContext, secret: ManagedSecret) -> None:
+        self.engine: EngineContext = engine
+        self.secret: ManagedSecret = secret
+        self.journal: Journal = engine.journal
+        self.clock: Clock = engine.clock
+        self.log: Log = engine.log
+        self.contacts: Contacts = Contacts()
+
+    @property
+    def name(self) -> str:
+        """The name of the secret."""
+        return self.secret.name
+
+    @property
+    def backend(self) -> SecretBackend:
+        """The backend; its errors and answers bear its name."""
+        return tag_errors(self.secret.backend, f"backend {self.secret.backend_name}", self.contacts)
+
+    def record(self) -> SecretRecord | None:
+        """Return what the journal knows of the secret now."""
+        return self.journal.secret(self.name)
+
+    def steps(self, rotation_id: str, record: SecretRecord | None) -> Steps:
+        """Return the steps of a rotation of this secret."""
+        return Steps(
+            secret=self.secret,
+            rotation_id=rotation_id,
+            clock=self.clock,
+            entropy=self.engine.entropy,
+            log=self.log,
+            controlled=self.engine.controlled,
+            adopted=frozenset(record.adopted if record else ()),
+            former_names=frozenset(record.former_names if record else ()),
+            wrote=self._wrote,
+            contacts=self.contacts,
+        )
+
+    def written_anew(self, record: SecretRecord | None, current: Version | None) -> str | None:
+        """Return how a version differs from what the journal knows of it; None where it does not.
+
+        A version's number proves nothing: a backend may count from one again after a secret was removed.
+        """
+        if record is None or current is None:
+            return None
+        login = current.credential.username
+        if record.login is not None and record.login != login:
+            return f"it is for login {login!r}, and the journal knows {record.login!r}"
+        newest = next(iter(self.journal.rotations(self.name, 1)), None)
+        if (
+            newest is not None
+            and newest.new_version == current.id
+            and newest.published_at == record.rotated_at
+            and newest.id != current.rotation_id
+        ):
+            return f"it does not bear the mark of rotation {newest.id}, which published it"
+        return None
+
+    def _wrote(self, rotation_id: str) -> bool:
+        rotation = self.journal.rotation(rotation_id)
+        if rotation is None or rotation.secret == self.name:
+            return rotation is not None
+        record = self.record()
+        return record is not None and rotation.secret in record.former_names

@@ -1,0 +1,115 @@
+"""One secret under one lease: acquire, append, renew, wait, release."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import timedelta
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.errors import RotatorError
+from rotator.core.model import Kind, NewEvent
+from rotator.engine.context import SecretContext
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from datetime import datetime
+
+    from rotator.core.history import RotationRecord
+    from rotator.core.model import Event, Json, Lease
+    from rotator.engine.context import EngineContext
+    from rotator.engine.steps import ManagedSecret, Steps
+
+# How long a lease outlives the deadline of the step that renewed it.
+_MARGIN: Final = timedelta(seconds=30)
+
+
+class LeasedSecret(SecretContext):
+    """A secret that this call alone may write about, until its lease ends."""
+
+    def __init__(
+        self,
+        engine: EngineContext,
+        secret: ManagedSecret,
+        lease: Lease,
+        *,
+        ends: float,
+        taken: tuple[float, datetime],
+    ) -> None:
+        """`ends`: when the call must be over, on the monotonic scale. `taken`: both clocks, read
+        before the lease was taken.
+        """
+        super().__init__(engine, secret)
+        self.ends: float = ends
+        self.ttl: timedelta = _ttl(secret)
+        self._lease: Lease = lease
+        # Read before the lease is taken or renewed, so that we stop before it ends.
+        self._renewed: tuple[float, datetime] = taken
+
+    def append(self, events: list[NewEvent]) -> list[Event]:
+        """Write events, all or none of them, and renew the lease. Nothing happens without events."""
+        if not events:
+            return []
+        self._renewed = self.clock.monotonic(), self.clock.now()
+        written = self.journal.append(self._lease, events, self.ttl)
+        for event in written:
+            self.engine.observer(event)
+        return written
+
+    def wait(self, until: datetime) -> None:
+        """Sleep until then or until the call should stop, in pieces short enough to keep the lease."""
+        piece = self.ttl.total_seconds() / 3
+        while (left := (until - self.clock.now()).total_seconds()) > 0:
+            if self.engine.should_stop():
+                return
+            self.clock.sleep(min(left, piece))
+            if left > piece:
+                self.journal.append(self._lease, [], self.ttl)
+
+    def timed_steps(self, rotation_id: str) -> Steps:
+        """Return steps that act until their time is up, counted from when the lease was renewed."""
+        monotonic, now = self._renewed
+        steps = self.steps(rotation_id, self.record())
+        timeout = self.secret.policy.step_timeout.total_seconds()
+        steps.allow(deadline=min(monotonic + timeout, self.ends), lease_ends=now + self.ttl)
+        return steps
+
+    def park(self, rotation_id: str | None, reason: str, *, hint: str = "") -> list[Event]:
+        """Record that an operator must look. `hint`: the remedy, where it is known."""
+        self.log.error("parked", secret=self.name, rotation_id=rotation_id, reason=reason)
+        data: dict[str, Json] = {"reason": reason, "what": reason}
+        data |= {"hint": hint} if hint else {}
+        return self.append([NewEvent(kind=Kind.PARKED, rotation_id=rotation_id, data=data)])
+
+    def unpark_if_parked(self, opened: RotationRecord, reason: str) -> None:
+        """Unpark the secret: an operator's command on a parked rotation counts as a look at it."""
+        record = self.record()
+        if record is not None and record.parked is not None:
+            data: dict[str, Json] = {"reason": reason}
+            _ = self.append([NewEvent(kind=Kind.UNPARKED, rotation_id=opened.id, data=data)])
+
+
+@contextmanager
+def leased(
+    engine: EngineContext, secret: ManagedSecret, *, ends: float | None = None
+) -> Generator[LeasedSecret]:
+    """Take the lease of a secret, and release it at the end. Raises `Busy` or `JournalError`.
+
+    `ends`: when the call must be over, on the monotonic scale; no step is begun shortly before that.
+    """
+    try:
+        taken = engine.clock.monotonic(), engine.clock.now()
+        lease = engine.journal.acquire(secret.name, engine.holder(), _ttl(secret))
+        try:
+            yield LeasedSecret(
+                engine, secret, lease, ends=inf if ends is None else ends, taken=taken
+            )
+        finally:
+            engine.journal.release(lease)
+    except RotatorError as error:
+        error.secret = error.secret or secret.name
+        raise
+
+
+def _ttl(secret: ManagedSecret) -> timedelta:
+    return secret.policy.step_timeout + _MARGIN

@@ -1,0 +1,94 @@
+"""Plans a rotation: what it would do, step by step. Changes nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.delegated import DelegatedRotation
+from rotator.core.durations import write
+from rotator.core.model import NO_ROTATION, Credential, Planned, Step
+from rotator.core.ports import Explains, TakesTurns
+from rotator.engine.delegated import is_delegated
+from rotator.engine.results import Plan, UnprovenSecond
+
+if TYPE_CHECKING:
+    from rotator.engine.context import SecretContext
+    from rotator.engine.steps import ManagedSecret
+
+# What a plan shows in the place of the rotation's id.
+_NOT_BEGUN: Final = "(its id)"
+
+
+def plan(access: SecretContext) -> Plan:
+    """Return what a rotation would do. Raises what would prevent it from beginning."""
+    secret, record = access.secret, access.record()
+    current = secret.backend.current(secret.path)
+    credential = current.credential if current else None
+    ctx = access.steps(_NOT_BEGUN, record).context(credential)
+    delegated = is_delegated(secret)
+    require_no_second(access, credential)
+    steps: list[Planned] = []
+    if isinstance(secret.rotation, Explains) and not (
+        delegated and not isinstance(secret.rotation, DelegatedRotation)
+    ):
+        steps = secret.rotation.explain(credential, ctx)
+    complete = _delegated_steps if delegated else _with_engine_steps
+    return Plan(
+        secret=secret.name,
+        login=credential.username if credential else None,
+        steps=tuple(complete(secret, steps, has_old=credential is not None)),
+        open_rotation=record.open_rotation if record else None,
+        next_due=record.next_due if record else None,
+    )
+
+
+def require_no_second(access: SecretContext, current: Credential | None) -> None:
+    """Raise `UnprovenSecond` where a second login exists that the next rotation could not take."""
+    rotation = access.secret.rotation
+    if current is not None and isinstance(rotation, TakesTurns):
+        ctx = access.steps(NO_ROTATION, access.record()).context(current)
+        if (name := rotation.unmanaged(current, ctx)) is not None:
+            raise UnprovenSecond(access.name, name)
+
+
+def _with_engine_steps(
+    secret: ManagedSecret, steps: list[Planned], *, has_old: bool
+) -> list[Planned]:
+    """Return the steps of the plugin with those of the engine between them."""
+    policy = secret.policy
+    own = {
+        Step.STAGE: f"keep the new credential in {secret.backend_name}, at {secret.path}, unseen by consumers",
+        Step.PUBLISH: f"make it current in {secret.backend_name}, only if nobody else wrote there; read it back",
+        Step.DRAIN: f"wait {write(policy.grace)} (grace), then until the old login has no sessions"
+        f" (at most {write(policy.drain_wait)}, then {policy.drain_then.value})"
+        if secret.rotation.overlaps
+        else "nothing: the old password stopped working when the new one was set",
+    }
+    if secret.copies:
+        listed = ", ".join(map(str, secret.copies))
+        own[Step.COPY] = f"write it to {listed} too, and read it back"
+    after = {Step.REVOKE: "log in with the old credential and require that it is refused"}
+    planned: list[Planned] = []
+    order = [Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.COPY]
+    for step in [*order, Step.DRAIN, Step.REVOKE] if has_old else order:
+        planned += [Planned(step=step, text=own[step])] if step in own else []
+        planned += [planned_step for planned_step in steps if planned_step.step is step]
+        planned += [Planned(step=step, text=after[step])] if step in after else []
+    return planned
+
+
+def _delegated_steps(
+    secret: ManagedSecret, steps: list[Planned], *, has_old: bool
+) -> list[Planned]:
+    """Return the steps where another system rotates on request, and the result is proven."""
+    own = {planned.step for planned in steps}
+    asked = f"ask {secret.backend_name} to rotate {secret.path}, once; a lost answer is looked for"
+    tried = (
+        f"log in on {secret.target_name} with what is served then; where it is refused, ask again,"
+        f" at most {secret.policy.proposals} times in all"
+    )
+    texts = {Step.CREATE: asked, Step.VERIFY: tried}
+    if has_old:
+        texts[Step.REVOKE] = "log in with the old credential and write down whether it is refused"
+    added = [Planned(step=step, text=text) for step, text in texts.items() if step not in own]
+    return sorted([*steps, *added], key=lambda planned: list(Step).index(planned.step))

@@ -1,0 +1,38 @@
+"""The first event of a rotation."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rotator.core.model import Kind, NewEvent
+
+if TYPE_CHECKING:
+    from rotator.engine.steps import ManagedSecret
+
+
+def requested(
+    secret: ManagedSecret,
+    rotation_id: str,
+    reason: str,
+    *,
+    old_version: str | None,
+    old_login: str | None,
+) -> NewEvent:
+    """Return the event that begins a rotation: everything that is needed to complete or undo it."""
+    return NewEvent(
+        kind=Kind.REQUESTED,
+        rotation_id=rotation_id,
+        data={
+            "reason": reason,
+            "plugin": secret.plugin,
+            "strategy": secret.strategy,
+            "overlaps": secret.rotation.overlaps,
+            "target": secret.target_name,
+            "backend": secret.backend_name,
+            "path": secret.path,
+            "old_version": old_version,
+            "old_login": old_login,
+            **({"copies": [str(copy) for copy in secret.copies]} if secret.copies else {}),
+            **({"entry": secret.entry} if secret.entry else {}),
+        },
+    )
