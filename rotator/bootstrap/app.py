@@ -81,10 +81,11 @@ def open_app(
     *,
     face: str = "cli",
     observer: Callable[[Event], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
     upgrade: bool = False,
 ) -> App:
     """Read the configuration and open the application."""
-    return App(load(config), face=face, observer=observer, upgrade=upgrade)
+    return App(load(config), face=face, observer=observer, should_stop=should_stop, upgrade=upgrade)
 
 
 def load_settings(config: Path) -> Settings:

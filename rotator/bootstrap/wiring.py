@@ -62,13 +62,15 @@ class Wiring:
         *,
         face: str = "cli",
         observer: Callable[[Event], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
         upgrade: bool = False,
         check: bool = True,
         admins: Mapping[str, Credential] | None = None,
     ) -> None:
         """Open the journal; backends and targets wait. Raises `JournalError` or `UsageError`.
 
-        `admins`: of targets whose own reference names nothing yet.
+        `observer` and `should_stop` are the engine's. `admins`: of targets whose own reference names
+        nothing yet.
         """
         self.settings: Settings = settings
         self._admins: Mapping[str, Credential] = admins or {}
@@ -113,6 +115,7 @@ class Wiring:
             log=get_log(),
             holder=system.holder,
             observer=observer,
+            should_stop=should_stop,
         )
 
     def __enter__(self) -> Self:

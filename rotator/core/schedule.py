@@ -1,8 +1,8 @@
-"""When a secret is due. Pure functions over what the journal knows and what the policy says.
+"""When a secret is due. Pure functions over the journal's records and the policy.
 
 A rotation is due a period after the last one, or at a cron line's next moment, later by a jitter
 that is the same each time for one secret, and then at the first moment at which the policy's
-windows let work begin. Unknown is never 'now'.
+windows allow work to begin. An unknown date is never 'now'.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import hashlib
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from rotator.core.backoff import backoff, stable_part
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
     from rotator.core.history import SecretRecord
     from rotator.core.model import Json, Policy
 
-# After so many undone rotations in a row the wait between two of them no longer grows.
+# After this many undone rotations in a row the wait between two of them no longer grows.
 _MOST_DOUBLINGS: Final = 6
-# What a rotation up to its publish is reckoned to take, with logins over a network.
+# The estimated duration of a rotation up to its publish, with logins over a network.
 ROTATION_TAKES: Final = timedelta(seconds=5)
 
 
@@ -40,9 +42,9 @@ def next_due(policy: Policy, last: datetime | None, name: str) -> datetime | Non
 
 
 def timing(policy: Policy) -> str:
-    """Return a fingerprint of what a policy says about time: another one means another due date."""
-    said = repr((policy.every, policy.cron, policy.jitter, policy.windows))
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    """Return a fingerprint of the times in a policy: another one means another due date."""
+    times = repr((policy.every, policy.cron, policy.jitter, policy.windows))
+    return hashlib.sha256(times.encode()).hexdigest()[:16]
 
 
 def as_data(policy: Policy, due: datetime | None) -> dict[str, Json]:
@@ -60,10 +62,12 @@ def retry_due(policy: Policy, now: datetime, failures: int, name: str) -> dateti
 
     The longest wait of a step doubles with each of them, up to a quarter of the period.
     """
-    wait = policy.backoff_cap * 2 ** min(max(failures - 1, 0), _MOST_DOUBLINGS)
+    first = policy.backoff_cap
+    longest = first * 2**_MOST_DOUBLINGS
     if policy.every is not None:
-        wait = min(wait, max(policy.every / 4, policy.backoff_cap))
-    return policy.windows.next_open(now + wait + stable_part(name, wait / 4))
+        longest = min(longest, max(policy.every / 4, first))
+    wait = backoff(failures, first=first, longest=longest, key=name, sooner=False)
+    return policy.windows.next_open(now + wait)
 
 
 def is_due(record: SecretRecord | None, now: datetime, *, at_once: bool = False) -> bool:
@@ -78,7 +82,7 @@ def is_due(record: SecretRecord | None, now: datetime, *, at_once: bool = False)
 
 
 def caught_up(policy: Policy, now: datetime, spread: timedelta, name: str) -> datetime | None:
-    """Return when to do what was missed while nobody was at work: within `spread` from now."""
+    """Return when to do what was missed while nothing ran: within `spread` from now."""
     return policy.windows.next_open(now + stable_part(f"{name} catch-up", spread))
 
 
@@ -86,20 +90,14 @@ def after_partners(
     policy: Policy, now: datetime, rotated: Iterable[datetime | None], apart: timedelta
 ) -> datetime | None:
     """Return the first moment from now on that is `apart` from every rotation of a partner."""
-    known = [one + apart for one in rotated if one is not None]
+    known = [moment + apart for moment in rotated if moment is not None]
     return policy.windows.next_open(max([now, *known]))
-
-
-def stable_part(name: str, whole: timedelta) -> timedelta:
-    """Return a part of `whole`, below all of it, that is always the same for one name."""
-    drawn = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8])
-    return whole * (drawn / 2**64)
 
 
 def room(policy: Policy, start: datetime, parallel: int) -> int | None:
     """Return how many rotations fit into the windows of one period; None without a period.
 
-    Each is reckoned with `ROTATION_TAKES`, and `parallel` at a time.
+    Each takes `ROTATION_TAKES`, `parallel` at a time.
     """
     period = policy.every
     if policy.cron is not None and (first := policy.cron.after(start)) is not None:

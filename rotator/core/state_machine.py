@@ -1,8 +1,9 @@
 """What to do next. `decide` reads a rotation's history, the clock and the policy, and only that.
 
-Forward: stage, create, verify, publish, copy (where there are copies), drain, revoke. Publish is the pivot: before it a rotation
-can be undone (withdraw, discard), after it it only goes forward, or, on a person's word, is rolled
-back (restore, copy, then drain and revoke the new credential as if it were the old one).
+Forward: stage, create, verify, publish, copy (where there are copies), drain, revoke. Publish is the
+pivot. Before it a rotation can be undone (withdraw, discard). After it a rotation only goes forward;
+or, on an operator's command, it is rolled back (restore, copy, then drain and revoke the new
+credential as if it were the old one).
 
 Where old and new do not overlap nobody can log in between create and publish: the first failure
 there turns the rotation back at once. A target or backend that is unavailable as a whole uses up
@@ -11,12 +12,12 @@ no retries: the rotation stays where it is until the host is back.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
+from rotator.core.backoff import backoff
 from rotator.core.errors import RETRIED, Conflict, InUse, Unavailable, Unknown
 from rotator.core.history import text
 from rotator.core.model import DrainThen, Kind, Outcome, Step
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from rotator.core.model import Event, Policy
 
-# Two engines that failed at the same moment must not come back at the same moment.
-_JITTER: Final = 0.25
 # Where old and new do not overlap: from the first of them to the last the served password is wrong.
 GAP: Final = (Step.CREATE, Step.VERIFY, Step.PUBLISH)
 # The first wait between two tries of what ends that gap.
@@ -156,24 +155,19 @@ def grace_ends(state: Progress, policy: Policy) -> datetime | None:
     )
 
 
-def backoff(
+def step_backoff(
     rotation_id: str | None, failures: int, policy: Policy, *, urgent: bool = False
 ) -> timedelta:
-    """Return how long to wait after the n-th failure of a step: doubling, capped, with jitter.
+    """Return how long to wait after the n-th failure of a step; the longest wait after each cycle.
 
-    The jitter is a quarter either way, and the same each time for one rotation and number.
+    The jitter is the same each time for one rotation and number.
     `urgent`: nobody can log in until the step succeeds, so the first waits are short.
     """
     first = min(policy.backoff, _URGENT) if urgent else policy.backoff
-    doubled = min(policy.backoff_cap, first * 2 ** min(failures - 1, 30))
     if not urgent and failures % policy.attempts == 0:
-        doubled = policy.backoff_cap
-    return _jittered(doubled, rotation_id, failures)
-
-
-def _jittered(wait: timedelta, rotation_id: str | None, number: int) -> timedelta:
-    drawn = hashlib.sha256(f"{rotation_id}:{number}".encode()).digest()[0] / 255
-    return wait * (1 - _JITTER + 2 * _JITTER * drawn)
+        first = policy.backoff_cap
+    key = f"{rotation_id}:{failures}"
+    return backoff(failures, first=first, longest=policy.backoff_cap, key=key)
 
 
 def _next(state: Progress) -> Step | None:
@@ -205,13 +199,14 @@ def _after_failure(
     kind = text(failed.data, "kind")
     if kind == Unavailable.kind:
         host = text(failed.data, "origin") or "the host"
-        at = failed.at + _jittered(policy.backoff_cap, failed.rotation_id, 0)
+        cap = policy.backoff_cap
+        at = failed.at + backoff(1, first=cap, longest=cap, key=f"{failed.rotation_id}:0")
         waits = now < at and not at_once
         return WaitUntil(at=at, why=f"waiting for {host}") if waits else None
     limit = policy.attempts if turns_back else policy.attempts * policy.cycles
     if kind in RETRIED and state.failures < limit:
         urgent = locked_out and failed.step in (Step.PUBLISH, Step.WITHDRAW)
-        at = failed.at + backoff(failed.rotation_id, state.failures, policy, urgent=urgent)
+        at = failed.at + step_backoff(failed.rotation_id, state.failures, policy, urgent=urgent)
         waits = now < at and not at_once
         return WaitUntil(at=at, why="waiting to try again") if waits else None
     if turns_back:

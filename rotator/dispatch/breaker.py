@@ -1,9 +1,10 @@
-"""A circuit breaker: a host that is away is left alone, but for one try from time to time."""
+"""A circuit breaker: nothing is started on a host that is away, but for one try from time to time."""
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING
+
+from rotator.core.backoff import backoff
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Breaker:
-    """One host's. Closed it lets everything through, open nothing, half open one at a time.
+    """The breaker of one host. Closed it allows every start, open none, half open one at a time.
 
     A fault of the host as a whole (`whole`: its admin is rejected, its disk is full) opens it at
     once, and only work that needs the host as a whole closes it again.
@@ -21,7 +22,7 @@ class Breaker:
     def __init__(self, settings: BreakerSettings) -> None:
         self._settings: BreakerSettings = settings
         self._failures: int = 0
-        self._wait: timedelta = timedelta(0)
+        self._waits: int = 0
         self._until: datetime | None = None
         self._trying: bool = False
         self._whole: bool = False
@@ -53,12 +54,12 @@ class Breaker:
             self._trying = False
             return False
         was_open = self.is_open
-        self._failures, self._wait, self._until = 0, timedelta(0), None
+        self._failures, self._waits, self._until = 0, 0, None
         self._trying = self._whole = False
         return was_open
 
     def failed(self, now: datetime, *, whole: bool = False) -> bool:
-        """Note that the host was away; return whether it is left alone from now on."""
+        """Note that the host was away; return whether the breaker opens by this."""
         self._failures += 1
         self._whole = self._whole or whole
         if not self._whole and self._failures < self._settings.failures:
@@ -66,17 +67,18 @@ class Breaker:
         opened = not self.is_open
         if opened or self._trying:
             # Several that were under way when it went away count once.
-            doubled = self._wait * 2 if self._wait else self._settings.wait
-            self._wait = min(doubled, self._settings.longest)
-            self._until, self._trying = now + self._wait, False
+            self._waits += 1
+            settings = self._settings
+            wait = backoff(self._waits, first=settings.wait, longest=settings.longest)
+            self._until, self._trying = now + wait, False
         return opened
 
     def released(self) -> None:
-        """Note that what was started ended without a word about the host."""
+        """Note that the work ended without showing whether the host is away."""
         self._trying = False
 
     def opened_before(self, now: datetime, *, whole: bool) -> None:
-        """Take over what another process has met: leave the host alone, but for a try now."""
+        """Open it because another process has met the outage; one try is allowed now."""
         if not self.is_open:
-            self._failures, self._wait, self._whole = self._settings.failures, timedelta(0), whole
+            self._failures, self._waits, self._whole = self._settings.failures, 0, whole
         self._until = now

@@ -14,11 +14,12 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
+from rotator.core.backoff import stable_part
 from rotator.core.daemon_settings import Topic
 from rotator.core.errors import JournalError, RotatorError, Unavailable
 from rotator.core.history import text
 from rotator.core.model import Kind
-from rotator.core.schedule import caught_up, next_due, stable_part, timing
+from rotator.core.schedule import caught_up, next_due, timing
 from rotator.core.state_machine import WaitUntil, decide
 from rotator.dispatch.outages import OutageCause
 from rotator.dispatch.ready_queue import JOURNAL, Job, JobKind, ReadyQueue, hosts

@@ -1,10 +1,8 @@
-"""Who does the work that the dispatcher gives out: threads of this process, or a queue's workers."""
+"""Executors run the jobs of the dispatcher: threads of this process, or a queue's workers."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, TypeAlias
-
-from rotator.core.stopping import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -12,24 +10,24 @@ if TYPE_CHECKING:
     from rotator.dispatch.ready_queue import Job
     from rotator.dispatch.worker import JobResult, Worker
 
-    # Told once how a job ended; None when it was left because its process is leaving.
+    # Called once with the result of a job; None when its process left before the job was done.
     Ended: TypeAlias = "Callable[[JobResult | None], None]"
 
 
 class Executor(Protocol):
-    """Takes jobs. `here`: whether what is under way ends with this process."""
+    """Runs jobs. `here`: whether a running job ends with this process."""
 
     @property
     def here(self) -> bool:
-        """Whether this process must wait for what is under way before it leaves."""
+        """Whether this process must wait for its running jobs before it leaves."""
         ...
 
     def take(self, job: Job, tries: int, ended: Ended) -> None:
-        """Have it done, now or soon. `tries`: how often in a row it could not even be begun."""
+        """Run it, now or soon. `tries`: how often in a row it could not even be begun."""
         ...
 
     def look(self) -> None:
-        """Tell of what has ended since the last time, where nobody else does."""
+        """Report the jobs that have ended since the last call, where no thread does."""
         ...
 
 
@@ -37,12 +35,12 @@ class Pool(Protocol):
     """Runs work, now or soon, in this thread or another."""
 
     def submit(self, work: Callable[[], None], /) -> object:
-        """Have it run."""
+        """Run it."""
         ...
 
 
 class ThreadExecutor:
-    """Those of this process."""
+    """Runs jobs in threads of this process."""
 
     here: bool = True
 
@@ -52,13 +50,7 @@ class ThreadExecutor:
 
     def take(self, job: Job, tries: int, ended: Ended) -> None:
         """Give it to a thread."""
-        _ = self._pool.submit(lambda: ended(self._done(job, tries)))
+        _ = self._pool.submit(lambda: ended(self._worker.do(job, tries)))
 
     def look(self) -> None:
-        """Do nothing: a thread tells by itself."""
-
-    def _done(self, job: Job, tries: int) -> JobResult | None:
-        try:
-            return self._worker.do(job, tries)
-        except Stopped:
-            return None
+        """Do nothing: each thread reports its own job."""

@@ -21,7 +21,6 @@ from procrastinate.schema import SchemaManager
 
 from rotator.core.errors import JournalError
 from rotator.core.frames import forget_variables
-from rotator.core.stopping import Stopped
 from rotator.dispatch.ready_queue import Job, JobKind
 from rotator.dispatch.worker import JobResult
 
@@ -166,7 +165,12 @@ class Queue:
             self._connector.execute_query(_ANSWER, job_id=number, done=done)
 
     def serve(
-        self, do: Callable[[Job, int], JobResult], *, jobs: int, leaving: threading.Event, log: Log
+        self,
+        do: Callable[[Job, int], JobResult | None],
+        *,
+        jobs: int,
+        leaving: threading.Event,
+        log: Log,
     ) -> None:
         """Do jobs, `jobs` at once, until `leaving` is set; then return when the last has ended.
 
@@ -175,7 +179,11 @@ class Queue:
         asyncio.run(self._serve(do, jobs, leaving, log))
 
     async def _serve(
-        self, do: Callable[[Job, int], JobResult], jobs: int, leaving: threading.Event, log: Log
+        self,
+        do: Callable[[Job, int], JobResult | None],
+        jobs: int,
+        leaving: threading.Event,
+        log: Log,
     ) -> None:
         leave = asyncio.ensure_future(asyncio.to_thread(leaving.wait))
         while not leave.done():
@@ -215,7 +223,7 @@ class Queue:
             if isinstance(error, Exception):
                 raise error
 
-    def _task(self, do: Callable[[Job, int], JobResult]) -> Callable[..., None]:
+    def _task(self, do: Callable[[Job, int], JobResult | None]) -> Callable[..., None]:
         def one(  # a job's facts, as the queue holds them
             context: procrastinate.JobContext,
             *,
@@ -226,7 +234,6 @@ class Queue:
             at_once: bool = False,
             away: str | None = None,
         ) -> None:
-            answer: dict[str, Json] = {"left": True}
             job = Job(
                 secret=secret,
                 task=JobKind(task),
@@ -234,8 +241,8 @@ class Queue:
                 at_once=at_once,
                 away=away,
             )
-            with suppress(Stopped):
-                answer = _as_data(do(job, tries))
+            done = do(job, tries)
+            answer: dict[str, Json] = {"left": True} if done is None else _as_data(done)
             with suppress(JournalError):  # who waits finds the job gone, and asks the journal
                 self.answer(cast("int", context.job.id), answer)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from rotator.core.backoff import backoff
 from rotator.core.daemon_settings import Topic
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.errors import (
@@ -23,7 +24,6 @@ from rotator.core.errors import (
 )
 from rotator.core.model import Kind, Outcome, Step
 from rotator.core.schedule import after_partners
-from rotator.core.stopping import Stopped
 from rotator.dispatch.ready_queue import JOURNAL, JobKind
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ class Worker:
     partners: Mapping[str, SpacingGroup]
     tell: Callable[[Topic, str, Mapping[str, Json]], None]
 
-    def do(self, job: Job, tries: int) -> JobResult:
-        """Do it. Nothing but `Stopped` leaves this method: one secret's trouble is not another's.
+    def do(self, job: Job, tries: int) -> JobResult | None:
+        """Do a job; None when the process leaves before the job is done. Raises nothing.
 
         `tries`: how often in a row it could not even be begun.
         """
@@ -100,14 +100,12 @@ class Worker:
                     return JobResult()
                 case JobKind.CHECK:
                     return self._checked(secret, self.engine.check(secret))
-        except Stopped:
-            raise
         except RotatorError as error:
             return self._failed(job, error, tries)
         except Exception as bug:  # noqa: BLE001 # whatever it is, the daemon goes on with the others
             facts = {"task": job.task.value, "error": type(bug).__name__}
             self.log.error("bug", secret=job.secret, **facts)  # noqa: TRY400 # its text may hold anything
-            return JobResult(again=self._later(tries))
+            return JobResult(again=self._later(job.secret, tries))
 
     # -- rotations -----------------------------------------------------------------------------
 
@@ -147,9 +145,11 @@ class Worker:
         opened = self.journal.rotation(rotation_id) if rotation_id else None
         return opened is not None and opened.published_at is None
 
-    def _rotated(self, result: Result | None) -> JobResult:
+    def _rotated(self, result: Result | None) -> JobResult | None:
         if result is None:
             return JobResult()
+        if result.stopped:
+            return None
         error = result.error
         if result.outcome is None and result.waiting and error is None:
             self._tell_of_drain(result)
@@ -222,15 +222,15 @@ class Worker:
                 return JobResult(again=now + _NO_JOURNAL, **_fault(error))
             case Unavailable():
                 self.log.debug("unavailable", **facts, what=error.what, origin=error.origin)
-                return JobResult(again=self._later(tries), **_fault(error))
+                return JobResult(again=self._later(job.secret, tries), **_fault(error))
             case _ if error.kind in RETRIED:
                 self.log.warning("unreachable", **facts, what=error.what, origin=error.origin)
-                return JobResult(again=self._later(tries), **_fault(error))
+                return JobResult(again=self._later(job.secret, tries), **_fault(error))
             case UsageError() | StepError() if job.task is not JobKind.CHECK:
                 return self._park(job, error)
             case _:
                 self.log.warning("refused", **facts, what=error.what)
-                return JobResult(again=self._later(tries))
+                return JobResult(again=self._later(job.secret, tries))
 
     def _park(self, job: Job, error: RotatorError) -> JobResult:
         """Leave it to a person: trying again does not mend what was refused before it began."""
@@ -242,8 +242,9 @@ class Worker:
             return JobResult(again=self.clock.now() + _NO_JOURNAL)
         return JobResult()
 
-    def _later(self, tries: int) -> datetime:
-        return self.clock.now() + min(_FIRST_WAIT * 2 ** min(tries, 20), _LONGEST_WAIT)
+    def _later(self, name: str, tries: int) -> datetime:
+        wait = backoff(tries + 1, first=_FIRST_WAIT, longest=_LONGEST_WAIT, key=f"{name}:{tries}")
+        return self.clock.now() + wait
 
 
 def _is_away(error: RotatorError, answered: frozenset[str]) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
+from rotator.core.backoff import backoff
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.errors import (
     RETRIED,
@@ -91,19 +92,22 @@ class DelegatedRunner:
     ) -> Result:
         """Ask once, also when a process died after asking, and see it through."""
         self._at_once = at_once
-        wait = self._secret.policy.backoff
+        policy, tries = self._secret.policy, 0
         while True:
             try:
                 return self._rotate(reason, rotation_id, only_if_due=only_if_due)
             except RotatorError as error:
                 self._tell_where(error)
+                tries += 1
+                wait = backoff(
+                    tries, first=policy.backoff, longest=policy.backoff_cap, key=self._secret.name
+                )
                 again = self._context.clock.now() + wait
                 passes = error.kind in RETRIED and error.kind != Unavailable.kind
                 stops = self._context.should_stop()
                 if stops or not passes or again > self._retries_until:
                     raise
                 self._context.clock.sleep(wait.total_seconds())
-                wait = min(2 * wait, self._secret.policy.backoff_cap)
 
     def resume(self) -> Result | None:
         """See through what was asked for; None when nothing was."""
@@ -343,8 +347,9 @@ class DelegatedRunner:
         if waits:
             due: datetime | None = self._context.clock.now() + policy.backoff_cap
         elif error.kind in RETRIED:
-            wait = min(policy.backoff * 2 ** min(tries - 1, 20), policy.backoff_cap)
-            due = self._context.clock.now() + wait
+            due = self._context.clock.now() + backoff(
+                tries, first=policy.backoff, longest=policy.backoff_cap, key=self._secret.name
+            )
         else:
             due = self._due_after(request, tries)
         error.safety = error.safety or self._safety(lease)

@@ -77,7 +77,8 @@ class Daemon(Service):
     def _build(self, settings: Settings) -> Generation:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(settings.daemon.limits.total, thread_name_prefix="work")
-        app = App(settings, face="daemon", observer=self._observe)
+        stop = self._leaving.is_set
+        app = App(settings, face="daemon", observer=self._observe, should_stop=stop)
         notifier = Notifier(settings.notifications, app.resolve, self._log)
         try:
             dispatcher = app.dispatcher(pool=self._pool, tell=notifier.tell)

@@ -23,9 +23,7 @@ from rotator.config.model import ConfigError
 from rotator.core.daemon_settings import Topic
 from rotator.core.errors import JournalError, RotatorError
 from rotator.core.frames import forget_variables
-from rotator.core.model import Kind
 from rotator.core.observations import Observation, ObservationKind
-from rotator.core.stopping import Stopped
 from rotator.dispatch.worker import topic_of
 from rotator.faces.signals import Signals
 from rotator.faces.web import HttpResponse, Server
@@ -50,8 +48,6 @@ _ALIVE_FOR: Final = timedelta(seconds=20)
 SILENT: Final = timedelta(seconds=30)
 _GLANCE: Final = 0.05
 _FORCED: Final = 143
-# After these nothing is left to do that a stop could spare.
-_LAST_WORDS: Final = (Kind.ENDED, Kind.PARKED)
 _SCHEDULER: Final[dict[str, Any]] = {
     # A look that is late is made late, once, and never by two at the same time.
     "misfire_grace_time": None,
@@ -284,8 +280,6 @@ class Service(ABC):
             data: dict[str, Json] = {key: event.data[key] for key in shown if key in event.data}
             data["rotation_id"] = event.rotation_id
             self._made.notifier.tell(topic, event.secret, data)
-        if self._leaving.is_set() and event.kind not in _LAST_WORDS:
-            raise Stopped
 
     def _plugin_of(self, secret: str) -> str:
         settings = self._made.settings

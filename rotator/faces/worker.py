@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final, cast
 
 from rotator.bootstrap import App
 from rotator.core.errors import RotatorError, UsageError
-from rotator.core.stopping import Stopped
 from rotator.faces.service import Generation, Service, tell_systemd
 from rotator.notify import Notifier
 
@@ -40,7 +39,7 @@ class _Working(Generation):
     def stop(self) -> None:
         pass
 
-    def do(self, job: Job, tries: int) -> JobResult:
+    def do(self, job: Job, tries: int) -> JobResult | None:
         with self.guard:
             self.count += 1
         try:
@@ -80,7 +79,8 @@ class WorkerService(Service):
         )
 
     def _build(self, settings: Settings) -> Generation:
-        app = App(settings, face="worker", observer=self._observe)
+        stop = self._leaving.is_set
+        app = App(settings, face="worker", observer=self._observe, should_stop=stop)
         notifier = Notifier(settings.notifications, app.resolve, self._log)
         try:
             app.check_queue()
@@ -102,9 +102,9 @@ class WorkerService(Service):
     def _serve(self) -> None:
         self._queue.serve(self._do, jobs=self._jobs, leaving=self._leaving, log=self._log)
 
-    def _do(self, job: Job, tries: int) -> JobResult:
+    def _do(self, job: Job, tries: int) -> JobResult | None:
         if self._leaving.is_set():
-            raise Stopped
+            return None
         return cast("_Working", self._made).do(job, tries)
 
     def _look(self) -> None:
