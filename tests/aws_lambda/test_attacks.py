@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
 import threading
@@ -17,15 +16,13 @@ import pytest
 from rotations.postgresql import strategies
 from rotator.backends.aws import aws_driven
 from rotator.core.errors import Transient
+from rotator.faces.aws_lambda import sweeper
 from rotator.faces.aws_lambda.state_tag import Phase, StateTag
 from rotator.journal.log import verify_log
 from tests.servers.secrets_manager import CURRENT, PENDING, STEPS
 
 if TYPE_CHECKING:
     from tests.aws_lambda.sandboxes import Sandbox
-
-# By its name: the package has a function of that name too.
-functions = importlib.import_module("rotator.faces.aws_lambda.function")
 
 
 @pytest.fixture(params=["log", pytest.param("postgresql", marks=pytest.mark.slow)])
@@ -410,7 +407,7 @@ def test_what_aws_has_given_up_half_way_is_ended_by_the_sweep(
     assert either.rotate() == []
     _dies_after_create(either, monkeypatch)
     assert either.sweep()["ended"] == 0, "AWS may still come back to it"
-    monkeypatch.setattr(functions, "_GIVEN_UP", timedelta(0))
+    monkeypatch.setattr(sweeper, "_GIVEN_UP", timedelta(0))
     assert either.sweep()["ended"] == 1
     assert either.accepts(either.served())
     assert either.rotate() == []
@@ -522,7 +519,7 @@ def test_a_sweep_leaves_alone_what_aws_began_to_rotate_while_it_looked(
     sandbox.secret(masterarn=sandbox.master())
     old = sandbox.served()
     assert sandbox.rotate() == []
-    keep = functions.AwsDrivenBackend.keep_tags
+    keep = aws_driven.AwsDrivenBackend.keep_tags
 
     def begun(backend: Any, path: str, tags: Any) -> None:
         keep(backend, path, tags)
@@ -532,7 +529,7 @@ def test_a_sweep_leaves_alone_what_aws_began_to_rotate_while_it_looked(
             sandbox.aws.answer("RotateSecret", {"SecretId": sandbox.name})
             sandbox.aws.wait()
 
-    monkeypatch.setattr(functions.AwsDrivenBackend, "keep_tags", begun)
+    monkeypatch.setattr(aws_driven.AwsDrivenBackend, "keep_tags", begun)
     with pytest.raises(Transient, match="AWS has begun another rotation"):
         sandbox.sweep()
     assert sandbox.accepts(old)
