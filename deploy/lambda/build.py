@@ -55,7 +55,6 @@ UNUSED = (
     "rotator/backends/encryption.py",
     "rotator/backends/vault/",
     "rotator/core/daemon_settings.py",
-    "rotator/core/stopping.py",
     "rotator/journal/worklist.py",
     "rotator/journal/audit.py",
     "rotator/journal/checkpoints.py",

@@ -22,7 +22,7 @@ from rotator.core.errors import (
     Unprovable,
 )
 from rotator.core.model import DrainThen, Event, Kind, Outcome, Policy, Step
-from rotator.core.state_machine import Finish, Run, WaitUntil, backoff, decide
+from rotator.core.state_machine import Finish, Run, WaitUntil, decide, step_backoff
 from rotator.core.windows import Windows
 from rotator.testing.fakes import START
 
@@ -789,15 +789,15 @@ def test_a_backoff_is_between_a_part_of_the_first_wait_and_a_bit_over_the_longes
 ):
     """The jitter is a quarter either way, and the same each time."""
     policy = replace(_POLICY, attempts=attempts)
-    wait = backoff(rotation_id, failures, policy, urgent=urgent)
+    wait = step_backoff(rotation_id, failures, policy, urgent=urgent)
     first = timedelta(milliseconds=100) if urgent else policy.backoff
     assert first * 0.75 <= wait <= policy.backoff_cap * 1.25
-    assert wait == backoff(rotation_id, failures, policy, urgent=urgent)
+    assert wait == step_backoff(rotation_id, failures, policy, urgent=urgent)
 
 
 def test_two_rotations_that_failed_together_do_not_come_back_together():
     """The jitter is drawn from the rotation's id."""
-    waits = {backoff(str(number), 1, _POLICY) for number in range(100)}
+    waits = {step_backoff(str(number), 1, _POLICY) for number in range(100)}
     assert len(waits) > 50
 
 

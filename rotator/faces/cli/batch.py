@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
 from rotator.core.errors import RotatorError
 from rotator.core.history import newest_step
-from rotator.core.stopping import Stopped
 from rotator.faces.cli import exit_codes
 from rotator.faces.cli.held_hosts import HostAway, Hosts
 from rotator.faces.cli.invocation import Invocation
@@ -37,7 +37,8 @@ def drive(
     results: list[json_output.Data] = []
     call.data |= {"results": results, "checkpoint": None}
     board = Board(call.screen, quiet=call.as_json)
-    with call.open_app(board.observe) as app:
+    stop = threading.Event()
+    with call.open_app(board.observe, stop.is_set) as app:
         names = pick(app)
         if not names:
             call.print("Nothing to do.")
@@ -49,7 +50,7 @@ def drive(
                 raise HostAway("its host is away.")
             return work(app, app.secret(name))
 
-        crew: Crew[Result | None] = Crew(names, rotate, parallel)
+        crew: Crew[Result | None] = Crew(names, rotate, parallel, stop)
         board.total, board.listen = len(names), crew.observe
         told_of: set[str] = set()
 
@@ -60,7 +61,7 @@ def drive(
 
         with board:
             for done in crew.run(stopping):
-                if isinstance(done.error, Stopped):
+                if done.answer is not None and done.answer.stopped:
                     continue
                 told_of.add(done.name)
                 board.over(done.name)

@@ -83,11 +83,15 @@ class Invocation:
         """Whether the answer is one JSON object and nothing else."""
         return self.shared.as_json
 
-    def open_app(self, observer: Callable[[Event], None] | None = None) -> App:
-        """Open what the configuration describes."""
+    def open_app(
+        self,
+        observer: Callable[[Event], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> App:
+        """Open what the configuration describes; both arguments are the engine's."""
         from rotator.bootstrap import open_app  # noqa: PLC0415 # imports every library
 
-        return open_app(self.config, face="cli", observer=observer)
+        return open_app(self.config, face="cli", observer=observer, should_stop=should_stop)
 
     def print(self, *parts: RenderableType) -> None:
         """Print a part of the answer on standard output, unless it is JSON."""

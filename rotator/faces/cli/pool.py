@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from rotator.core.model import Kind
-from rotator.core.stopping import Stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -27,8 +26,6 @@ _Answer = TypeVar("_Answer")
 _LAST_STEP: Final = 10.0
 _LAST_WORD: Final = 0.5
 _GLANCE: Final = 0.1
-# After these nothing is left to do that a stop could spare.
-_LAST_WORDS: Final = (Kind.ENDED, Kind.PARKED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +40,16 @@ class Done(Generic[_Answer]):
 class Crew(Generic[_Answer]):
     """A number of threads over a list of secrets."""
 
-    def __init__(self, names: Sequence[str], do: Callable[[str], _Answer], parallel: int) -> None:
-        """`do` works on one secret; at most `parallel` of them at once."""
+    def __init__(
+        self,
+        names: Sequence[str],
+        do: Callable[[str], _Answer],
+        parallel: int,
+        stop: threading.Event,
+    ) -> None:
+        """`do` works on one secret; at most `parallel` of them at once. `stop` is set on a signal, and
+        `do` must return between two steps once it is set.
+        """
         self.signal: int | None = None
         self.under_way: set[str] = set()
         # Those that are in the middle of a step, not in a wait between two.
@@ -53,20 +58,18 @@ class Crew(Generic[_Answer]):
         self._size: int = max(1, min(parallel, len(names)))
         self._left: list[str] = list(reversed(names))
         self._ended: queue.SimpleQueue[Done[_Answer]] = queue.SimpleQueue()
-        self._stopping: threading.Event = threading.Event()
+        self._stopping: threading.Event = stop
         self._guard: threading.Lock = threading.Lock()
         self._until: float = 0.0
         self._soon: float = 0.0
 
     def observe(self, event: Event) -> None:
-        """Stop here if a person wants to leave: what the event says is in the journal already."""
+        """Note whether the secret of an event is in the middle of a step."""
         with self._guard:
             if event.kind is Kind.STARTED:
                 self._in_step.add(event.secret)
             else:
                 self._in_step.discard(event.secret)
-        if self._stopping.is_set() and event.kind not in _LAST_WORDS:
-            raise Stopped
 
     def run(self, on_stop: Callable[[], None]) -> Iterator[Done[_Answer]]:
         """Yield how each secret went, as they end.
