@@ -60,7 +60,7 @@ def queue(connecting: dict[str, Any]) -> Iterator[Queue]:
 
 
 @contextmanager
-def working(queue: Queue, do: Callable[[Job, int], JobResult]) -> Generator[ListLog]:
+def working(queue: Queue, do: Callable[[Job, int], JobResult | None]) -> Generator[ListLog]:
     """Let a worker work."""
     leaving, log = threading.Event(), ListLog()
     thread = threading.Thread(
