@@ -10,49 +10,19 @@ import pytest
 from rotator.core.errors import Conflict, Transient
 from rotator.core.model import Credential, Kind, Outcome, Policy, Step
 from rotator.core.secret import Secret
-from rotator.engine import Copy, Engine, ManagedSecret
+from rotator.engine import Copy
 from rotator.testing.fake_backend import FakeBackend
-from rotator.testing.fake_journal import MemoryJournal
-from rotator.testing.fake_rotations import fake_rotation
-from rotator.testing.fake_target import FakeTarget
-from rotator.testing.fakes import ListLog, ManualClock, SeededEntropy
-
-_GRACE = timedelta(hours=1)
+from tests.engine.sandboxes import HOUR, EngineSandbox
 
 
-class _Sandbox:
-    def __init__(self, strategy: str = "new-user") -> None:
-        self.backend, self.other = FakeBackend(), FakeBackend()
-        self.target = FakeTarget(stored=self.backend.holds)
-        self.clock = ManualClock()
-        self.journal = MemoryJournal(clock=self.clock)
-        self.secret = ManagedSecret(
-            name="app",
-            path="apps/app",
-            backend_name="main",
-            backend=self.backend,
-            target_name="db",
-            rotation=fake_rotation(strategy, self.target),
-            plugin="fake",
-            strategy=strategy,
-            policy=Policy(grace=_GRACE, attempts=1, cycles=1),
-            copies=(Copy(backend_name="other", backend=self.other, path="team/app"),),
-        )
-        self.engine = Engine(
-            journal=self.journal,
-            clock=self.clock,
-            entropy=SeededEntropy(),
-            log=ListLog(),
-            holder=lambda: "test",
-        )
+class _SandboxWithCopy(EngineSandbox):
+    def __init__(self) -> None:
+        self.other = FakeBackend()
+        copy = Copy(backend_name="other", backend=self.other, path="team/app")
+        super().__init__(policy=Policy(grace=HOUR, attempts=1, cycles=1), copies=(copy,))
 
     def copied(self) -> Credential:
         found = self.other.current("team/app")
-        assert found is not None
-        return found.credential
-
-    def current(self) -> Credential:
-        found = self.backend.current("apps/app")
         assert found is not None
         return found.credential
 
@@ -62,30 +32,30 @@ class _Sandbox:
 
 
 @pytest.fixture
-def sandbox() -> _Sandbox:
-    return _Sandbox()
+def sandbox() -> _SandboxWithCopy:
+    return _SandboxWithCopy()
 
 
-def test_the_copy_holds_what_was_published(sandbox: _Sandbox):
+def test_the_copy_holds_what_was_published(sandbox: _SandboxWithCopy):
     """Already after the first rotation, and again after the second."""
     for _ in range(2):
         sandbox.engine.rotate(sandbox.secret, patience=timedelta(days=1))
-        assert sandbox.copied().password == sandbox.current().password
-        assert sandbox.copied().username == sandbox.current().username
+        assert sandbox.copied().password == sandbox.served.password
+        assert sandbox.copied().username == sandbox.served.username
 
 
-def test_what_a_copy_holds_beside_login_and_password_stays(sandbox: _Sandbox):
+def test_what_a_copy_holds_beside_login_and_password_stays(sandbox: _SandboxWithCopy):
     """Another network may need another host."""
     sandbox.engine.rotate(sandbox.secret)
     first = sandbox.copied()
     sandbox.put(first.username, first.password.reveal(), host="10.0.0.1")
     sandbox.engine.rotate(sandbox.secret, patience=timedelta(days=1))
-    assert sandbox.copied().password == sandbox.current().password
+    assert sandbox.copied().password == sandbox.served.password
     assert sandbox.copied().fields["host"] == "10.0.0.1"
 
 
 def test_a_foreign_credential_where_a_copy_belongs_stops_the_rotation_before_it_begins(
-    sandbox: _Sandbox,
+    sandbox: _SandboxWithCopy,
 ):
     """A path that is mistyped must not cost anybody a password."""
     sandbox.put("payroll", "theirs")
@@ -98,7 +68,7 @@ def test_a_foreign_credential_where_a_copy_belongs_stops_the_rotation_before_it_
     assert sandbox.target.accounts == {}
 
 
-def test_a_copy_that_fails_keeps_the_old_credential_alive_and_says_so(sandbox: _Sandbox):
+def test_a_copy_that_fails_keeps_the_old_credential_alive_and_says_so(sandbox: _SandboxWithCopy):
     """Until somebody has mended it; then the rotation goes on by itself."""
     sandbox.engine.rotate(sandbox.secret)
     old = sandbox.copied()
@@ -119,21 +89,21 @@ def test_a_copy_that_fails_keeps_the_old_credential_alive_and_says_so(sandbox: _
     assert ended is not None
     assert ended.outcome is Outcome.DONE
     assert ended.old_refused
-    assert sandbox.copied().password == sandbox.current().password
+    assert sandbox.copied().password == sandbox.served.password
 
 
-def test_the_grace_period_counts_from_the_last_copy(sandbox: _Sandbox):
+def test_the_grace_period_counts_from_the_last_copy(sandbox: _SandboxWithCopy):
     """Whoever reads the copy has as much time as whoever reads the original."""
     sandbox.engine.rotate(sandbox.secret)
     read = sandbox.other.current
 
     def away(path: str) -> object:
-        if sandbox.journal.open_rotation("app") and sandbox.current() != first:
+        if sandbox.journal.open_rotation("app") and sandbox.served != first:
             raise Transient(f"{path} is away.")
         return read(path)
 
-    first = sandbox.current()
-    sandbox.secret = _patient(sandbox.secret)
+    first = sandbox.served
+    sandbox.policy = replace(sandbox.policy, attempts=10, cycles=10)
     sandbox.other.current = away  # pyright: ignore[reportAttributeAccessIssue] # a fault
     sandbox.engine.rotate(sandbox.secret, patience=timedelta(minutes=50))
     sandbox.other.current = read
@@ -142,16 +112,16 @@ def test_the_grace_period_counts_from_the_last_copy(sandbox: _Sandbox):
     result = sandbox.engine.resume(sandbox.secret)
     assert result is not None
     assert result.until is not None
-    assert result.until >= copied_after + _GRACE
+    assert result.until >= copied_after + HOUR
 
 
-def test_a_copy_that_was_changed_in_the_grace_period_stops_the_revoke(sandbox: _Sandbox):
+def test_a_copy_that_was_changed_in_the_grace_period_stops_the_revoke(sandbox: _SandboxWithCopy):
     """Somebody put the old one back there: it is still needed."""
     sandbox.engine.rotate(sandbox.secret)
     old = sandbox.copied()
     sandbox.engine.rotate(sandbox.secret)
     sandbox.put(old.username, old.password.reveal())
-    sandbox.clock.advance(2 * _GRACE)
+    sandbox.clock.advance(2 * HOUR)
     result = sandbox.engine.resume(sandbox.secret)
     assert result is not None
     assert result.parked
@@ -160,20 +130,20 @@ def test_a_copy_that_was_changed_in_the_grace_period_stops_the_revoke(sandbox: _
     assert sandbox.target.accepts(old.username, old.password.reveal())
 
 
-def test_a_rollback_goes_back_in_every_copy(sandbox: _Sandbox):
+def test_a_rollback_goes_back_in_every_copy(sandbox: _SandboxWithCopy):
     """Also where the first backend moves labels."""
     sandbox.engine.rotate(sandbox.secret)
     old = sandbox.copied()
     sandbox.engine.rotate(sandbox.secret)
     assert sandbox.copied().password != old.password
     sandbox.engine.rollback(sandbox.secret, patience=timedelta(days=1))
-    assert sandbox.copied().password == old.password == sandbox.current().password
+    assert sandbox.copied().password == old.password == sandbox.served.password
     result = sandbox.engine.rotate(sandbox.secret, patience=timedelta(days=1))
     assert result.outcome is Outcome.DONE
-    assert sandbox.copied().password == sandbox.current().password
+    assert sandbox.copied().password == sandbox.served.password
 
 
-def test_a_check_tells_of_copies_that_differ(sandbox: _Sandbox):
+def test_a_check_tells_of_copies_that_differ(sandbox: _SandboxWithCopy):
     """They are in the journal's record of it, too."""
     sandbox.engine.rotate(sandbox.secret)
     assert sandbox.engine.check(sandbox.secret).stale == ()
@@ -182,16 +152,16 @@ def test_a_check_tells_of_copies_that_differ(sandbox: _Sandbox):
     assert sandbox.journal.events("app")[-1].data["stale"] == ["other:team/app"]
 
 
-def test_nothing_is_adopted_while_a_copy_holds_something_else(sandbox: _Sandbox):
+def test_nothing_is_adopted_while_a_copy_holds_something_else(sandbox: _SandboxWithCopy):
     """The next rotation would stop there; better to hear of it now."""
     sandbox.engine.rotate(sandbox.secret)
     sandbox.put("payroll", "theirs")
-    sandbox.backend.written_by_a_stranger("apps/app", sandbox.current())
+    sandbox.write_by_hand(sandbox.served)
     with pytest.raises(Conflict, match="payroll"):
         sandbox.engine.adopt(sandbox.secret)
 
 
-def test_the_plan_and_the_journal_name_the_copies(sandbox: _Sandbox):
+def test_the_plan_and_the_journal_name_the_copies(sandbox: _SandboxWithCopy):
     """An auditor sees where a credential went."""
     steps = sandbox.engine.plan(sandbox.secret).steps
     assert any(one.step is Step.COPY and "other:team/app" in one.text for one in steps)
@@ -202,7 +172,3 @@ def test_the_plan_and_the_journal_name_the_copies(sandbox: _Sandbox):
         if event.step is Step.COPY and event.kind is Kind.FINISHED
     ]
     assert copied[0].data["copies"] == {"other:team/app": "1"}
-
-
-def _patient(secret: ManagedSecret) -> ManagedSecret:
-    return replace(secret, policy=replace(secret.policy, attempts=10, cycles=10))

@@ -11,11 +11,9 @@ import pytest
 from rotator.core.errors import Unavailable
 from rotator.core.model import Credential, Outcome, Policy
 from rotator.engine import Engine, ManagedSecret
-from rotator.testing.fake_backend import FakeBackend
-from rotator.testing.fake_journal import MemoryJournal
-from rotator.testing.fake_rotations import STRATEGIES, fake_rotation
+from rotator.testing.fake_rotations import STRATEGIES
 from rotator.testing.fake_target import FakeTarget
-from rotator.testing.fakes import ListLog, ManualClock, SeededEntropy
+from tests.engine.sandboxes import EngineSandbox
 
 if TYPE_CHECKING:
     from rotator.api import Rotation, StepContext
@@ -48,28 +46,10 @@ class _Locking:
 
 
 def _sandbox(strategy: str, *, locks: bool) -> tuple[Engine, ManagedSecret, _Locking]:
-    clock, backend = ManualClock(), FakeBackend()
-    target = FakeTarget(stored=backend.holds)
-    rotation = _Locking(fake_rotation(strategy, target), target, locks=locks)
-    engine = Engine(
-        journal=MemoryJournal(clock=clock),
-        clock=clock,
-        entropy=SeededEntropy(),
-        log=ListLog(),
-        holder=lambda: "test",
-    )
-    secret = ManagedSecret(
-        name="app",
-        path="app",
-        backend_name="vault",
-        backend=backend,
-        target_name="db",
-        rotation=rotation,  # pyright: ignore[reportArgumentType] # the rest is passed on
-        plugin="fake",
-        strategy=strategy,
-        policy=_NO_GRACE,
-    )
-    return engine, secret, rotation
+    sandbox = EngineSandbox(strategy, policy=_NO_GRACE)
+    rotation = _Locking(sandbox.rotation, sandbox.target, locks=locks)
+    sandbox.rotation = rotation
+    return sandbox.engine, sandbox.secret, rotation
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
