@@ -29,7 +29,7 @@ _KEY = Secret("key-of-the-webhook")
 
 
 class _Hook:
-    """A receiver that answers what it is told to."""
+    """A receiver with answers by a script."""
 
     def __init__(self) -> None:
         self.answers: list[int] = []
@@ -77,7 +77,7 @@ def _notifier(url: str, log: ListLog, **given: Any) -> Notifier:
 
 
 def test_a_webhook_is_a_cloud_event_whose_signature_holds():
-    """Whoever has the key can tell that it is ours, and when it was sent."""
+    """With the key a receiver can check that it is ours, and when it was sent."""
     with _hook() as (hook, url):
         notifier = _notifier(url, ListLog())
         notifier.start()
@@ -107,8 +107,8 @@ def test_the_signature_is_the_one_of_the_standards_example():
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_what_is_not_taken_is_sent_again_under_the_same_id():
-    """So that a receiver can tell it from a second one."""
+def test_a_failed_notice_is_sent_again_under_the_same_id():
+    """So that a receiver does not take it for a second one."""
     with _hook() as (hook, url):
         hook.answers = [500, 429, 302]
         notifier = _notifier(url, ListLog())
@@ -151,7 +151,7 @@ def test_a_key_that_is_not_there_stops_no_other_notice():
     assert log.lines == []
 
 
-def test_only_what_was_asked_for_is_sent():
+def test_a_subscriber_receives_only_its_topics():
     """By topic."""
     with _hook() as (hook, url):
         to = Subscriber(type="webhook", topics=frozenset({Topic.PARKED}), url=url)
@@ -178,7 +178,7 @@ def test_no_secret_is_in_a_notice():
     assert password
 
 
-def test_apprise_is_given_the_line_and_the_services_address():
+def test_apprise_receives_the_line_and_the_address_of_the_service():
     """Here the service is a JSON webhook, in Apprise's own words."""
     with _hook() as (hook, url):
         address = Secret(url.replace("http://", "json://"))
@@ -203,7 +203,7 @@ def test_apprise_is_given_the_line_and_the_services_address():
         *("floods interim answers", "redirects for ever", "sends noise"),
     ],
 )
-def test_a_try_ends_in_its_time_whatever_the_receiver_does(
+def test_an_attempt_ends_in_its_time_whatever_the_receiver_does(
     monkeypatch: pytest.MonkeyPatch, kind: str
 ):
     """Also where it sends a byte now and then; then the next notice has its turn."""

@@ -73,7 +73,7 @@ def test_a_backend_is_found_in_its_own_group(lay: Callable[..., None]):
         plugins.rotation_plugin("cupboard")
 
 
-def test_only_what_is_named_is_imported(lay: Callable[..., None]):
+def test_only_the_named_plugin_is_imported(lay: Callable[..., None]):
     """Asking for one plugin does not import the module of another."""
     lay("wanted")
     lay("unwanted", "raise RuntimeError")
@@ -94,7 +94,7 @@ def test_an_unknown_name_is_answered_with_near_matches_and_what_is_installed(
 
 
 def test_a_missing_driver_names_the_extra_to_install(lay: Callable[..., None]):
-    """What cannot be imported says which extra brings the missing driver."""
+    """The error names the extra that brings the missing driver."""
     lay("sybase", "import a_driver_that_is_not_there", extras=("sybase", "other"))
     with pytest.raises(UsageError) as caught:
         plugins.rotation_plugin("sybase")
@@ -110,7 +110,7 @@ def test_no_extra_is_named_that_the_package_does_not_have(lay: Callable[..., Non
     assert caught.value.hint == "Install what it needs: pip install 'acme-plugins-sybase'"
 
 
-def test_a_module_that_breaks_is_told_with_whose_it_is_and_without_its_text(
+def test_a_module_that_breaks_is_reported_with_its_package_and_without_its_text(
     lay: Callable[..., None],
 ):
     """A plugin that raises at import is named with its package; its text is not passed on."""
@@ -138,7 +138,7 @@ def test_two_packages_with_one_name_are_refused(lay: Callable[..., None]):
 
 
 def test_what_is_installed_is_listed_with_its_package_and_fault(lay: Callable[..., None]):
-    """The list names the package and version of each, and says which do not load, and why."""
+    """The list names the package and version of each, and shows which do not load, and why."""
     lay("fine")
     lay("faulty", "import a_driver_that_is_not_there")
     listed = {one.name: one for one in plugins.installed(plugins.ROTATIONS)}

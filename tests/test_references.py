@@ -1,4 +1,4 @@
-"""References: where a secret is found, and what is said when it is not. Never the value itself."""
+"""References: where a secret is found, and which error is raised when it is not. Never the value itself."""
 
 from __future__ import annotations
 
@@ -67,13 +67,13 @@ def test_a_reference_names_scheme_path_and_field(text: str, scheme: str, path: s
         "postgresql://app:hunter2@db/app\n",
     ],
 )
-def test_what_is_no_reference_is_refused_and_never_repeated(text: str):
+def test_a_text_that_is_no_reference_is_refused_and_never_repeated(text: str):
     """It may be the secret itself."""
     with pytest.raises(UsageError) as raised:
         parse(text)
-    said = f"{raised.value} {raised.value.hint}"
-    assert "hunter2" not in said
-    assert "env:NAME" in said
+    message = f"{raised.value} {raised.value.hint}"
+    assert "hunter2" not in message
+    assert "env:NAME" in message
 
 
 @given(st.text(max_size=80))
@@ -116,7 +116,7 @@ def test_a_file_that_others_can_open_is_refused(resolver: Resolver, tmp_path: Pa
 
 
 @pytest.mark.parametrize("content", [None, b"\xff\xfe\x00hunter2"])
-def test_a_file_that_cannot_be_read_is_said(
+def test_a_file_that_cannot_be_read_is_reported(
     resolver: Resolver, tmp_path: Path, content: bytes | None
 ):
     """Missing, or not a text."""
@@ -149,7 +149,7 @@ def test_a_single_value_in_a_backend(resolver: Resolver, backend: FakeBackend):
     assert resolver.secret("local:rotator/audit#private_key") == Secret("pem")
 
 
-def test_what_is_there_now_is_found(resolver: Resolver, backend: FakeBackend):
+def test_a_reference_is_resolved_anew_each_time(resolver: Resolver, backend: FakeBackend):
     """Nothing is remembered: the admin's own password may just have been rotated."""
     publish(backend, "admin/main", "r1", "first")
     assert resolver.credential("local:admin/main").username == "first"
@@ -157,7 +157,7 @@ def test_what_is_there_now_is_found(resolver: Resolver, backend: FakeBackend):
     assert resolver.credential("local:admin/main").username == "second"
 
 
-def test_nothing_at_the_path_is_said(backend: FakeBackend, tmp_path: Path):
+def test_an_empty_path_is_reported(backend: FakeBackend, tmp_path: Path):
     """By a backend that keeps single values, and by one that does not."""
     for one in (backend, _Bare(backend)):
         resolver = Resolver(lambda _name, one=one: one, tmp_path, {})
@@ -168,7 +168,7 @@ def test_nothing_at_the_path_is_said(backend: FakeBackend, tmp_path: Path):
 
 
 @pytest.mark.parametrize("text", ["env:SET", "file:admin"])
-def test_one_value_is_no_credential(resolver: Resolver, text: str):
+def test_a_single_value_is_no_credential(resolver: Resolver, text: str):
     """A login is needed too."""
     with pytest.raises(UsageError, match="a login and a password"):
         resolver.credential(text)

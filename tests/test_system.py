@@ -27,7 +27,7 @@ sys.stdin.read()
 
 @pytest.fixture
 def child() -> Iterator[subprocess.Popen[str]]:
-    """A process that says its holder's name and lives until its input is closed."""
+    """A process that prints its holder's name and lives until its input is closed."""
     process = subprocess.Popen(
         [sys.executable, "-c", _NAME_AND_WAIT],
         stdin=subprocess.PIPE,
@@ -72,7 +72,7 @@ def test_a_zombie_is_dead(child: subprocess.Popen[str]):
     assert system.is_dead(name)
 
 
-def test_a_reused_process_number_is_told_apart(child: subprocess.Popen[str]):
+def test_a_reused_process_number_is_another_holder(child: subprocess.Popen[str]):
     """Another process with the number of a dead one has another start time."""
     boot, namespace, pid, start, drawn = _name(child).split("/")
     earlier = "/".join((boot, namespace, pid, str(int(start) - 1), drawn))
@@ -118,7 +118,7 @@ def test_a_process_that_proc_hides_is_not_dead(
     assert system.is_dead(name)
 
 
-def test_where_the_machine_cannot_be_told_nobody_is_dead(monkeypatch: pytest.MonkeyPatch):
+def test_no_holder_is_dead_where_the_machine_is_not_known(monkeypatch: pytest.MonkeyPatch):
     """Without a pid namespace or a start time, a process number means nothing."""
     boot, namespace, pid, _, drawn = system.holder().split("/")
     monkeypatch.setattr(system, "_namespace", lambda: "?")
@@ -140,13 +140,13 @@ def test_every_holder_has_a_name_of_its_own():
 
 
 def test_the_actor_names_the_face_and_the_host():
-    """What the journal tells of who did it."""
-    said = system.actor("cli")
-    assert said.startswith("cli:")
-    assert "@" in said
+    """The journal names it as the actor."""
+    actor = system.actor("cli")
+    assert actor.startswith("cli:")
+    assert "@" in actor
 
 
-def test_an_actor_without_a_user_is_told_by_number(monkeypatch: pytest.MonkeyPatch):
+def test_an_actor_without_a_user_name_has_its_number(monkeypatch: pytest.MonkeyPatch):
     """In a container there may be no name for the user."""
 
     def nobody() -> str:
@@ -166,7 +166,7 @@ def test_the_clock_is_in_utc_and_goes_on():
     assert clock.monotonic() >= before
 
 
-def test_chance_stays_below_its_limit():
+def test_entropy_stays_below_its_limit():
     """Every number below the limit comes up, none at or above it."""
     entropy = system.SystemEntropy()
     assert {entropy.below(3) for _ in range(500)} == {0, 1, 2}

@@ -110,10 +110,10 @@ def test_a_file_that_others_can_write_is_refused(
     read, is_secret, _ = reader
     file = read(folder)
     file.chmod(mode)
-    said = _refused(read, folder)
-    assert str(file) in said
-    assert f"uid {os.geteuid()}, mode {mode:04o}" in said
-    assert (f"chmod 600 {file}" if is_secret else f"chmod go-w {file}") in said
+    message = _refused(read, folder)
+    assert str(file) in message
+    assert f"uid {os.geteuid()}, mode {mode:04o}" in message
+    assert (f"chmod 600 {file}" if is_secret else f"chmod go-w {file}") in message
     file.chmod(0o600 if is_secret else 0o644)
     read(folder)
 
@@ -145,10 +145,10 @@ def test_a_folder_that_others_can_write_is_refused_with_all_that_is_in_it(
         # The group root, in which nobody else is.
         read(folder)
         return
-    said = _refused(read, folder)
-    assert f"the folder {where} of" in said
-    assert f"mode {mode:04o}" in said
-    assert f"chmod go-w {where}" in said
+    message = _refused(read, folder)
+    assert f"the folder {where} of" in message
+    assert f"mode {mode:04o}" in message
+    assert f"chmod go-w {where}" in message
     where.chmod(mode | stat.S_ISVTX)
     read(folder)
 
@@ -163,9 +163,9 @@ def test_a_file_of_another_user_is_refused(
     file = read(folder)
     os.chown(file, _ANOTHER, 0)
     file.chmod(mode)
-    said = _refused(read, folder)
-    assert f"belongs to another user (uid {_ANOTHER}, mode {mode:04o})" in said
-    assert f"chown -h 0 {file}" in said
+    message = _refused(read, folder)
+    assert f"belongs to another user (uid {_ANOTHER}, mode {mode:04o})" in message
+    assert f"chown -h 0 {file}" in message
 
 
 @_IS_ROOT
@@ -207,8 +207,8 @@ def test_a_dangling_link_makes_no_file_elsewhere(
     for one in folder.iterdir():
         one.unlink()
     file.symlink_to(elsewhere)
-    said = _refused(read, folder)
-    assert may_be_link or "is a link" in said
+    message = _refused(read, folder)
+    assert may_be_link or "is a link" in message
     assert not elsewhere.exists()
 
 
@@ -227,7 +227,7 @@ def test_a_link_that_another_user_made_is_refused(folder: Path, tmp_path: Path):
         trusted_files.read(link, "the secret file", secret=True)
 
 
-def test_what_is_no_file_does_not_block(folder: Path):
+def test_a_path_that_is_no_file_does_not_block(folder: Path):
     """Such as a pipe that nobody writes to."""
     os.mkfifo(folder / "password", 0o600)
     assert "not a regular file" in _refused(_reference, folder)
@@ -243,7 +243,7 @@ def test_a_descriptor_of_ours_is_read(folder: Path):
     os.close(reading)
 
 
-def test_links_that_go_round_are_an_error_of_the_system(folder: Path):
+def test_a_loop_of_links_is_an_error_of_the_system(folder: Path):
     """As `open` would say it."""
     (folder / "password").symlink_to("password")
     assert "cannot be read (Too many levels of symbolic links)" in _refused(_reference, folder)

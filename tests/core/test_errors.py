@@ -1,4 +1,4 @@
-"""Errors speak to a person at 3 a.m., and their type alone tells the engine what to do."""
+"""Errors are read by an operator at 3 a.m., and their type alone decides what the engine does."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _ALL = [
 
 
 @pytest.mark.parametrize("kind", _ALL)
-def test_each_kind_says_in_one_sentence_what_it_means(kind: type[RotatorError]):
-    """The docstring is the meaning; a person finds it by the error's name."""
+def test_each_error_class_has_one_sentence_that_explains_it(kind: type[RotatorError]):
+    """The docstring is the meaning; an operator finds it by the error's name."""
     assert kind.__doc__
     assert kind.__doc__.split("\n")[0].endswith(".")
 
 
-def test_no_two_kinds_have_one_name():
+def test_each_error_class_has_a_kind_of_its_own():
     """The journal keeps the name of the kind, and decides by it after a restart."""
     assert len({one.kind for one in _ALL}) == len(_ALL)
 
 
-def test_a_message_tells_where_what_how_safe_and_what_next():
+def test_a_message_has_place_event_safety_and_remedy():
     """Secret and step first, then what happened, whether the application is safe, what to do."""
     error = Transient(
         "the server did not answer.",
@@ -49,17 +49,17 @@ def test_a_message_tells_where_what_how_safe_and_what_next():
     )
 
 
-def test_a_message_without_its_surroundings_is_what_happened():
+def test_a_message_without_a_place_is_the_event_alone():
     """Before the engine adds secret and step there is no dangling comma."""
     assert str(Denied("no right.")) == "no right."
 
 
-def test_only_what_may_work_later_is_retried_by_itself():
+def test_the_engine_retries_only_errors_that_may_pass():
     """A lost answer, a passing failure, a target that nobody can use; all else needs a decision."""
     assert {"transient", "unavailable", "unknown"} == RETRIED
 
 
-def test_sessions_in_use_are_told_one_by_one():
+def test_in_use_lists_each_session():
     """The drain shows who is still logged in."""
     session = Session(login="app", client="10.0.0.7", application="billing", since=START)
     error = InUse("2 sessions.", sessions=[session, session])
@@ -67,17 +67,17 @@ def test_sessions_in_use_are_told_one_by_one():
     assert isinstance(error, Transient)
 
 
-def test_what_proves_nothing_is_treated_as_a_missing_right():
+def test_unprovable_is_a_kind_of_denied():
     """`trust` in pg_hba parks the secret, as a missing right does."""
     assert issubclass(Unprovable, Denied)
 
 
-def test_not_due_says_until_when():
+def test_not_due_carries_its_moment():
     """The caller may want to come back."""
     assert NotDue("in its grace period.", until=START).until == START
 
 
-def test_step_errors_are_told_apart_from_the_rest():
+def test_step_errors_have_a_base_class_of_their_own():
     """What happens to a step goes into its history; what happens to the journal cannot."""
     in_history = {one.kind for one in _ALL if issubclass(one, StepError)}
     assert in_history.isdisjoint({"lease-lost", "journal", "busy", "usage", "parked", "not-due"})

@@ -93,7 +93,7 @@ def test_variables_are_forgotten_and_lines_are_kept(make: Callable[[], BaseExcep
     assert traceback.format_exception(error) == before
 
 
-def test_an_error_that_comes_of_itself_is_no_trap():
+def test_an_error_that_is_its_own_cause_ends_the_walk_over_its_frames():
     """Chains of errors may go round."""
     error = _caused()
     assert error.__cause__ is not None
@@ -106,7 +106,7 @@ def test_an_error_that_comes_of_itself_is_no_trap():
 
 
 class _Adapter:
-    """Stands in for a plugin or a backend."""
+    """Replaces a plugin or a backend."""
 
     current = staticmethod(_fail)
 
@@ -125,13 +125,13 @@ def test_nothing_leaves_a_plugin_or_backend_with_an_error(method: str):
 
 def test_nothing_leaves_a_command_with_an_error(monkeypatch: pytest.MonkeyPatch):
     """Its report is made once the variables are gone."""
-    told: list[BaseException] = []
-    monkeypatch.setattr(Invocation, "fail", lambda _call, error, **_: told.append(error))
+    seen: list[BaseException] = []
+    monkeypatch.setattr(Invocation, "fail", lambda _call, error, **_: seen.append(error))
     monkeypatch.setattr(command, "forbid_dumps", lambda: None)
     shared = SharedOptions(log_level="off")
     call = Invocation(command="rotate", shared=shared, screen=Screen())
     command.carry_out(call, _fail)
-    (error,) = told
+    (error,) = seen
     assert secrets_behind(error, [_CANARY]) == []
 
 

@@ -88,7 +88,7 @@ def _secret(events: Sequence[Event], record: SecretRecord | None = None) -> Secr
     return record
 
 
-def test_a_rotation_that_went_well_is_told_whole():
+def test_a_completed_rotation_has_a_complete_record():
     """Old and new login and version, when it was published, the proof, and how it ended."""
     assert _rotation(_FORWARD) == RotationRecord(
         id=_ID,
@@ -110,7 +110,7 @@ def test_a_rotation_that_went_well_is_told_whole():
 
 
 def test_a_rotation_under_way_shows_its_newest_step():
-    """The last event that tells of a step; a record of the rotation tells that it has not ended."""
+    """The last event of a step; the record of the rotation has no end yet."""
     history = [*_FORWARD[:4], _event(5, Kind.FAILED, Step.PUBLISH)]
     newest = newest_step([*history, _event(6, Kind.PARKED)])
     assert newest is not None
@@ -133,8 +133,8 @@ def test_events_of_another_rotation_do_not_touch_it():
     assert fold_rotation(record, other) == record
 
 
-def test_unproven_is_not_the_same_as_refused():
-    """When nobody could try the old credential, the record says so: None, not False."""
+def test_an_untried_old_credential_is_not_recorded_as_rejected():
+    """When nobody could try the old credential, the record holds None, not False."""
     record = _rotation([*_FORWARD[:6], _event(7, Kind.FINISHED, Step.REVOKE, {"refused": None})])
     assert record is not None
     assert record.old_refused is None
@@ -197,7 +197,7 @@ def test_a_failure_moves_the_next_try_and_keeps_the_due_date():
 
 
 def test_an_adopted_login_stays_known_as_adopted():
-    """No mark on the target tells that it is ours, so the journal remembers each of them."""
+    """No mark on the target shows that it is ours, so the journal remembers each of them."""
     first = _event(1, Kind.ADOPTED, data={"version": "1", "login": "b"}, rotation_id=None)
     second = _event(2, Kind.ADOPTED, data={"version": "9", "login": "a"}, rotation_id=None)
     record = _secret([first, second])
@@ -224,13 +224,13 @@ def test_failures_in_a_row_are_counted(endings: list[str], failures: int):
     assert _secret(events).failures == failures
 
 
-def test_what_a_person_called_off_is_no_failure():
+def test_a_rotation_that_an_operator_called_off_is_no_failure():
     """Rolling back before publish does not bring the secret nearer to being parked."""
     called_off = _event(1, Kind.ENDED, data={"outcome": "undone", "cause": "aborted"})
     assert _secret([called_off]).failures == 0
 
 
-def test_a_parked_secret_says_why_until_it_is_unparked():
+def test_a_parked_secret_has_its_reason_until_it_is_unparked():
     """Unparking forgets the failures too."""
     ended = _event(1, Kind.ENDED, data={"outcome": "undone", "cause": "denied"})
     parked = _event(2, Kind.PARKED, data={"reason": "denied: no CREATEROLE"}, rotation_id=None)
@@ -247,7 +247,7 @@ def test_a_parked_secret_is_parked_also_without_a_reason():
 
 
 def test_any_event_may_move_the_due_date_and_null_removes_it():
-    """Absent leaves it as it is; null says 'not due'."""
+    """Absent leaves it as it is; null means 'not due'."""
     due: dict[str, Json] = {"next_due": "2026-02-01T00:00:00+00:00"}
     scheduled = _event(1, Kind.SCHEDULED, data=due, rotation_id=None)
     checked = _event(2, Kind.CHECKED, rotation_id=None)

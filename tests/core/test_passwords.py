@@ -69,7 +69,9 @@ def test_the_entropy_is_the_logarithm_of_how_many_there_are(
 
 
 @given(alphabet=_TINY_ALPHABETS, length=st.integers(1, 4), each=st.booleans(), seed=st.integers(0))
-def test_what_is_drawn_is_allowed(*, alphabet: str, length: int, each: bool, seed: int):
+def test_a_drawn_password_satisfies_its_policy(
+    *, alphabet: str, length: int, each: bool, seed: int
+):
     """A drawn password is one of those that the policy allows."""
     try:
         policy = PasswordPolicy(
@@ -134,7 +136,7 @@ def test_the_default_is_strong():
     ],
 )
 def test_a_weak_or_senseless_policy_is_refused(options: dict[str, object], what: str):
-    """It says what is wrong, and what to do about it."""
+    """The error shows what is wrong, and what to do about it."""
     with pytest.raises(UsageError) as caught:
         PasswordPolicy(**options)  # pyright: ignore[reportArgumentType] # from a table
     assert what in caught.value.what
@@ -153,7 +155,7 @@ def test_the_length_that_is_recommended_is_enough(alphabet: str, length: int):
 
 
 def test_a_lower_bound_can_be_allowed_on_purpose():
-    """Where a target takes no more than twelve characters, a person can say so."""
+    """Where a target takes no more than twelve characters, the policy can allow it."""
     assert PasswordPolicy(length=12, minimum_bits=64).bits() > 64
 
 
@@ -170,7 +172,7 @@ def test_by_default_no_character_needs_an_escape():
         assert password[0] in LETTERS_AND_DIGITS
 
 
-def test_the_default_alphabet_is_what_it_says():
+def test_the_default_alphabet_is_the_documented_one():
     """Letters, digits, hyphen and underscore, each once."""
     assert sorted(DEFAULT_ALPHABET) == sorted(set(DEFAULT_ALPHABET))
     assert PasswordPolicy().characters() == "".join(sorted(DEFAULT_ALPHABET))

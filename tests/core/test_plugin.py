@@ -106,7 +106,7 @@ def test_an_admin_is_needed_where_there_is_something_to_connect():
 
 
 def test_an_unknown_strategy_is_refused_with_those_there_are():
-    """As `rotator check` would tell it."""
+    """As `rotator check` shows it."""
     with pytest.raises(UsageError, match="no strategy 'three'") as refused:
         _plugin().target("t", _Options(), pytest.fail).rotation("three", None)
     assert refused.value.hint == "It has: one, two."

@@ -115,7 +115,7 @@ def test_undone_rotations_are_begun_anew_later_and_later():
     assert found[-1] <= timedelta(hours=6) * 1.25
 
 
-def test_what_was_missed_is_spread():
+def test_missed_rotations_are_spread():
     """After a week of downtime nothing begins at once."""
     due = [caught_up(Policy(), START, _HOUR, str(number)) for number in range(1000)]
     minutes = [int((one - START).total_seconds() // 60) for one in due if one is not None]
@@ -169,14 +169,14 @@ def test_what_is_denied_is_taken_out_of_what_is_allowed():
     assert windows.open_until(day) == day + 2 * _HOUR
 
 
-def test_windows_that_never_open_are_found_out():
+def test_windows_that_never_open_have_no_next_opening():
     """Rather than looked for without an end."""
     closed = Windows(allow=(_window("0 1 * * *", 1),), deny=(_window("0 * * * *", 1),))
     assert next_due(Policy(every=_MONTH, windows=closed), START, "app") is None
     assert Windows(deny=(_window("* * * * *", 1),)).next_open(START) is None
 
 
-def test_how_long_windows_are_open_is_counted():
+def test_open_seconds_are_those_of_the_open_windows():
     """For the question whether so many secrets can be done in them."""
     nightly = Policy(windows=Windows(allow=(_window("0 1 * * *", 4),)))
     assert open_seconds(nightly, START, timedelta(days=10)) == 10 * 4 * 3600
@@ -185,7 +185,7 @@ def test_how_long_windows_are_open_is_counted():
     assert open_seconds(Policy(windows=but), START, timedelta(days=1)) == 3 * 3600
 
 
-def test_how_many_rotations_fit_into_the_windows_is_reckoned():
+def test_room_is_the_number_of_rotations_that_fit_into_the_windows():
     """Four nights of an hour, two at a time, five seconds each."""
     hourly = Windows(allow=(_window("0 1 * * *", 1),))
     policy = Policy(every=timedelta(days=4), windows=hourly)
@@ -243,14 +243,14 @@ def test_what_comes_every_hour_comes_in_both_of_the_two():
     assert count == 25
 
 
-def test_days_are_as_long_as_they_are():
+def test_a_day_on_which_the_clock_changes_has_23_or_25_hours():
     """Twenty-three and twenty-five hours, where the clocks change."""
     assert end_of("2026-03-29", _BERLIN) - start_of("2026-03-29", _BERLIN) == 23 * _HOUR
     assert end_of("2026-10-25", _BERLIN) - start_of("2026-10-25", _BERLIN) == 25 * _HOUR
     assert end_of("2026-06-01", _BERLIN) - start_of("2026-06-01", _BERLIN) == 24 * _HOUR
 
 
-def test_a_window_over_a_change_of_the_clock_is_as_long_as_it_says():
+def test_a_window_over_a_change_of_the_clock_has_its_whole_length():
     """Four hours by the stopwatch."""
     window = _window("0 1 * * *", 4, _BERLIN)
     for day in ((2026, 3, 29), (2026, 10, 25)):

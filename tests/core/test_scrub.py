@@ -47,7 +47,7 @@ def test_the_longer_of_two_secrets_goes_first():
     assert (len(shorter.reveal()), len(longer.reveal())) == (13, 21)
 
 
-def test_what_is_short_or_gone_is_left_alone():
+def test_short_and_forgotten_values_are_not_scrubbed():
     """A password of a few letters would shred every text; a secret that is gone is not kept."""
     short = Secret("abc")
     Secret("was-here-once")
@@ -55,7 +55,7 @@ def test_what_is_short_or_gone_is_left_alone():
     assert len(short.reveal()) == 3
 
 
-def test_bytes_that_are_no_text_do_not_break_it():
+def test_scrubbing_bears_bytes_that_are_no_text():
     """The environment may hold anything; scrubbing never raises."""
     odd = Secret("odd-\udcff-bytes")
     assert scrub("nothing here") == "nothing here"

@@ -62,20 +62,20 @@ _TEXTS: dict[str, Callable[[Secret], str]] = {
 
 
 @pytest.mark.parametrize("way", _TEXTS.values(), ids=_TEXTS.keys())
-def test_no_text_of_it_shows_the_value(way: Callable[[Secret], str]):
+def test_no_text_of_a_secret_shows_its_value(way: Callable[[Secret], str]):
     """Whatever turns it into text gets stars."""
     shown = way(Secret(_VALUE))
     assert _VALUE not in shown
     assert MASK in shown
 
 
-def test_reveal_is_the_way_out():
+def test_reveal_returns_the_value():
     """`reveal()` returns exactly what went in."""
     assert Secret(_VALUE).reveal() == _VALUE
 
 
 @given(st.text())
-def test_any_text_goes_in_and_comes_out(value: str):
+def test_a_secret_returns_any_text_unchanged(value: str):
     """Every string survives, and none shows in its repr unless the mask itself is it."""
     secret = Secret(value)
     assert secret.reveal() == value
@@ -84,7 +84,7 @@ def test_any_text_goes_in_and_comes_out(value: str):
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_it_cannot_be_pickled(protocol: int):
+def test_a_secret_cannot_be_pickled(protocol: int):
     """No pickle protocol takes it, alone or inside a credential."""
     for one in (Secret(_VALUE), Credential(username="app", password=Secret(_VALUE))):
         with pytest.raises(TypeError, match="cannot be pickled") as caught:
@@ -92,14 +92,14 @@ def test_it_cannot_be_pickled(protocol: int):
         assert _VALUE not in str(caught.value)
 
 
-def test_it_cannot_be_written_as_json():
+def test_a_secret_cannot_be_written_as_json():
     """Plain JSON refuses it."""
     with pytest.raises(TypeError) as caught:
         json.dumps({"password": Secret(_VALUE)})
     assert _VALUE not in str(caught.value)
 
 
-def test_it_has_no_attributes_to_walk():
+def test_a_secret_has_no_attributes_to_walk():
     """`vars` and `__dict__` do not exist, so no serializer finds the value by looking around."""
     with pytest.raises(TypeError):
         vars(Secret(_VALUE))
@@ -122,14 +122,14 @@ def test_it_has_no_attributes_to_walk():
         lambda secret: setattr(secret, "other", 1),
     ],
 )
-def test_it_is_no_text(attempt: Callable[[Secret], object]):
+def test_a_secret_does_not_act_as_a_text(attempt: Callable[[Secret], object]):
     """It is not iterated, joined, searched, ordered or added to."""
     with pytest.raises((TypeError, AttributeError)) as caught:
         attempt(Secret(_VALUE))
     assert _VALUE not in str(caught.value)
 
 
-def test_two_are_equal_by_value_and_none_equals_a_plain_text():
+def test_secrets_are_equal_by_value_and_to_no_plain_text():
     """Comparison is between secrets only."""
     assert Secret(_VALUE) == Secret(_VALUE)
     assert Secret(_VALUE) != Secret("another")
@@ -149,14 +149,14 @@ def test_values_that_are_no_text_are_compared_too():
     assert Secret("from-the-env-\udcff") != Secret("from-the-env-\udcfe")
 
 
-def test_its_hash_is_no_fingerprint_of_its_value():
-    """Two secrets of one value hash apart, so a hash tells nothing about the value."""
+def test_the_hash_of_a_secret_is_no_fingerprint_of_its_value():
+    """Two secrets of one value hash apart, so a hash shows nothing of the value."""
     first, second = Secret(_VALUE), Secret(_VALUE)
     assert hash(first) != hash(second)
     assert hash(first) != hash(_VALUE)
 
 
-def test_only_a_text_goes_in():
+def test_a_secret_takes_only_a_text():
     """Bytes, None or another secret are refused, and not shown."""
     for wrong in (_VALUE.encode(), None, 7, Secret(_VALUE)):
         with pytest.raises(TypeError) as caught:
@@ -164,7 +164,7 @@ def test_only_a_text_goes_in():
         assert _VALUE not in str(caught.value)
 
 
-def test_a_log_record_of_it_shows_stars(caplog: pytest.LogCaptureFixture):
+def test_a_log_record_of_a_secret_shows_stars(caplog: pytest.LogCaptureFixture):
     """The standard logging shows neither argument nor exception in the clear."""
     secret = Secret(_VALUE)
     with caplog.at_level(logging.DEBUG):
@@ -173,7 +173,7 @@ def test_a_log_record_of_it_shows_stars(caplog: pytest.LogCaptureFixture):
     assert MASK in caplog.text
 
 
-def test_a_traceback_of_it_shows_stars():
+def test_a_traceback_of_a_secret_shows_stars():
     """A traceback with locals, as some error trackers take, shows the repr and no more."""
 
     def fail(password: Secret) -> None:
@@ -182,9 +182,9 @@ def test_a_traceback_of_it_shows_stars():
     try:
         fail(Secret(_VALUE))
     except ValueError as error:
-        told = traceback.TracebackException.from_exception(error, capture_locals=True)
-    assert _VALUE not in "".join(line for line in told.format() if "_VALUE" not in line)
-    frames = {name: text for frame in told.stack for name, text in (frame.locals or {}).items()}
+        shown = traceback.TracebackException.from_exception(error, capture_locals=True)
+    assert _VALUE not in "".join(line for line in shown.format() if "_VALUE" not in line)
+    frames = {name: text for frame in shown.stack for name, text in (frame.locals or {}).items()}
     assert frames["password"] == "Secret('***')"
 
 
@@ -196,7 +196,7 @@ def test_other_fields_of_a_credential_do_not_show_either():
     assert "app" in shown
 
 
-def test_an_event_cannot_hold_one():
+def test_an_event_cannot_hold_a_secret():
     """JSON, which every journal writes, refuses it: nothing slips in unnoticed."""
     event = Event(
         secret="app",
@@ -222,8 +222,8 @@ def test_an_event_cannot_hold_one():
 def test_a_text_is_scrubbed_of_every_living_secret():
     """What a driver writes into its message comes out with stars."""
     secrets = [Secret("first-password"), Secret("second-password")]
-    said = "ALTER ROLE app PASSWORD 'first-password'; was 'second-password'"
-    assert scrub(said) == f"ALTER ROLE app PASSWORD '{MASK}'; was '{MASK}'"
+    statement = "ALTER ROLE app PASSWORD 'first-password'; was 'second-password'"
+    assert scrub(statement) == f"ALTER ROLE app PASSWORD '{MASK}'; was '{MASK}'"
     assert len(secrets) == 2
 
 
@@ -273,7 +273,7 @@ def test_scrubbing_bears_secrets_that_come_and_go_in_other_threads():
         sys.setswitchinterval(interval)
 
 
-def test_an_error_scrubs_what_it_is_told():
+def test_an_error_scrubs_its_text():
     """Even when a driver's text with a password is put into an error, it does not come out."""
     secret = Secret(_VALUE)
     error = RotatorError(f"server said: bad password '{_VALUE}'", hint=f"not {_VALUE}")

@@ -48,7 +48,7 @@ class _Unseen(FakeEngine):
         return not credential.password.reveal()
 
 
-def test_the_harness_takes_no_text_for_a_password_that_it_was_not_shown():
+def test_the_harness_finds_no_leak_of_a_password_that_it_was_not_shown():
     """An empty one is in every text."""
     found = delegated_scenarios(lambda: delegated_sandbox(_Unseen()))
     report = explore_failures(next(one for one in found if one.name == "request"))
@@ -56,7 +56,7 @@ def test_the_harness_takes_no_text_for_a_password_that_it_was_not_shown():
 
 
 @pytest.mark.parametrize("name", _SCENARIOS)
-def test_it_ends_whatever_happens_on_the_way(name: str):
+def test_a_delegated_rotation_ends_after_a_fault_at_any_point(name: str):
     """Killed, failing, cut off and overtaken at every point, and between the system's two effects."""
     scenario = next(one for one in delegated_scenarios(delegated_sandbox) if one.name == name)
     for look in (explore, explore_failures, explore_outages, explore_takeovers):
@@ -66,7 +66,7 @@ def test_it_ends_whatever_happens_on_the_way(name: str):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", _SCENARIOS)
-def test_it_ends_whatever_happens_twice(name: str):
+def test_a_delegated_rotation_ends_after_two_faults_at_any_points(name: str):
     """A second death at every point of each recovery."""
     scenario = next(one for one in delegated_scenarios(delegated_sandbox) if one.name == name)
     report = explore(scenario, double=True)

@@ -246,7 +246,7 @@ def test_an_engine_that_does_not_look_after_a_lost_answer_is_found(
 
 
 def test_each_finding_names_its_place():
-    """A violation tells the scenario, the crash and where the promise was first seen broken."""
+    """A violation names the scenario, the crash and the place where the promise was first broken."""
 
     class Lazy(NewUser):
         def revoke(self, old: Credential, ctx: StepContext) -> None:

@@ -49,7 +49,7 @@ def test_the_file_is_valid_and_binds_to_loopback_only():
     assert all("127.0.0.1" in "".join(one) for one in published)
 
 
-def test_no_password_is_made_up_for_anybody():
+def test_the_compose_file_holds_no_password():
     """Without them it does not start."""
     done = _config()
     assert done.returncode != 0

@@ -48,7 +48,7 @@ def _metrics() -> set[str]:
 _LAMBDA = DEPLOY / "lambda"
 
 
-def test_the_functions_template_is_taken_by_cfn_lint():
+def test_cfn_lint_accepts_the_template_of_the_function():
     """Every property, reference and condition."""
     program = Path(sys.executable).with_name("cfn-lint")
     command = [str(program), "-r", "eu-central-1", "--", str(_LAMBDA / "template.yaml")]
@@ -129,7 +129,7 @@ def _in_the_template(role: str) -> _Rights:
 
 
 def _in_the_module(name: str) -> _Rights:
-    """Read the statements of the module's policy, which one document says for both functions."""
+    """Read the statements of the module's policy, which is one document for both functions."""
     text = _module()
     document = text.partition('data "aws_iam_policy_document" "function"')[2]
     document = document.partition('\nresource "')[0]
@@ -209,7 +209,7 @@ def test_the_alarms_fit_how_often_the_sweep_runs():
 
 
 def test_the_terraform_module_is_well_formed():
-    """As far as it can be told without its provider."""
+    """As far as it can be checked without its provider."""
     program = shutil.which("terraform")
     if program is None:
         pytest.skip("no terraform")
@@ -259,7 +259,7 @@ def test_every_state_that_needs_an_operator_has_an_alert_and_a_panel(state: str)
 
 
 def test_every_alert_is_explained():
-    """docs/how-to/respond-to-alerts.md says what it means and what to do."""
+    """docs/how-to/respond-to-alerts.md explains what it means and what to do."""
     page = (DEPLOY.parent / "docs" / "how-to" / "respond-to-alerts.md").read_text()
     rules = yaml.safe_load(_ALERTS.read_text())["groups"][0]["rules"]
     assert [rule["alert"] for rule in rules if f"`{rule['alert']}`" not in page] == []
@@ -273,7 +273,7 @@ def test_the_alerts_are_rules_of_prometheus():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_manifests_are_what_kubernetes_takes():
+def test_kubernetes_accepts_the_manifests():
     """By its own schemas, strictly."""
     program = Path(sys.executable).with_name("kubernetes-validate")
     done = subprocess.run(
@@ -294,7 +294,7 @@ def test_the_manifests_configuration_loads(tmp_path: Path):
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed here")
-def test_the_unit_is_what_systemd_takes(tmp_path: Path):
+def test_systemd_accepts_the_unit(tmp_path: Path):
     """By its own tool; only the program is not where an installation has it."""
     text = (DEPLOY / "systemd" / "rotator.service").read_text()
     unit = tmp_path / "rotator.service"
@@ -319,7 +319,7 @@ def test_the_unit_exposes_little(tmp_path: Path, *, narrowed: bool):
     assert float(found[1]) <= (1.0 if narrowed else 1.1)
 
 
-def test_the_image_runs_as_nobody_who_matters_and_without_a_shell():
+def test_the_image_runs_without_root_and_without_a_shell():
     """Nothing here can build it; what can be read of it holds."""
     lines = (DEPLOY / "docker" / "Dockerfile").read_text().splitlines()
     assert "USER 10001:10001" in lines

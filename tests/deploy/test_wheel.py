@@ -1,4 +1,4 @@
-"""The wheel in a fresh environment: without an extra, every command says which one is missing."""
+"""The wheel in a fresh environment: without an extra, every command names the one that is missing."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _EXTRAS = {
 @pytest.mark.parametrize(("module", "extra"), _EXTRAS.items())
 def test_a_missing_package_is_named_with_the_extra_that_brings_it(module: str, extra: str):
     """For every package that an extra brings, also for a module inside it."""
-    told = missing_package(ModuleNotFoundError("x", name=module))
-    assert told is not None
-    assert told.hint == f"pip install 'credential-rotator[{extra}]'"
+    missing = missing_package(ModuleNotFoundError("x", name=module))
+    assert missing is not None
+    assert missing.hint == f"pip install 'credential-rotator[{extra}]'"
 
 
-def test_a_module_of_nobody_is_no_missing_extra():
+def test_an_unknown_module_is_no_missing_extra():
     """That is a fault of the program, and stays one."""
     assert missing_package(ModuleNotFoundError("x", name="rotator.nothing")) is None
 
@@ -62,23 +62,23 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_bare_wheel_runs_and_says_what_it_lacks(bare: Path, tmp_path: Path):
+def test_the_bare_wheel_runs_and_names_the_missing_extra(bare: Path, tmp_path: Path):
     """No traceback and no bug: `init` and `check` work, the rest names its extra."""
 
     def run(*arguments: str) -> tuple[int, str]:
         done = subprocess.run(
             [bare, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
         )
-        told = done.stdout + done.stderr
-        assert "Traceback" not in told, told
-        assert "rotator itself failed" not in told, told
-        return done.returncode, told
+        output = done.stdout + done.stderr
+        assert "Traceback" not in output, output
+        assert "rotator itself failed" not in output, output
+        return done.returncode, output
 
     for command in (["--version"], ["--help"], ["init"], ["check"], ["plugins"], ["status"]):
         assert run(*command)[0] == 0, command
     for command, extra in (("daemon", "daemon"), ("worker", "queue"), ("demo", "demo")):
-        code, told = run(command)
-        assert (code, f"credential-rotator[{extra}]" in told) == (2, True), told
+        code, output = run(command)
+        assert (code, f"credential-rotator[{extra}]" in output) == (2, True), output
     config = tmp_path / "rotator.yaml"
     head = "version: 1\n"
     for text, extra in (
@@ -90,6 +90,6 @@ def test_the_bare_wheel_runs_and_says_what_it_lacks(bare: Path, tmp_path: Path):
         ("targets: {t: {plugin: mysql}}", "mysql"),
     ):
         config.write_text(f"{head}{text}\n")
-        code, told = run("status")
-        assert code == 2, (text, told)
-        assert f"credential-rotator[{extra}]" in told, told
+        code, output = run("status")
+        assert code == 2, (text, output)
+        assert f"credential-rotator[{extra}]" in output, output

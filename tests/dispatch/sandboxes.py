@@ -30,7 +30,7 @@ _STEP = timedelta(seconds=60)
 
 @dataclass(slots=True)
 class Entry:
-    """What a configuration says of a secret."""
+    """What a configuration holds of a secret."""
 
     policy: Policy
     target: str = "db"

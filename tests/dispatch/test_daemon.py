@@ -115,7 +115,7 @@ def _rotations(rotator: Real) -> list[dict[str, Any]]:
     return rotator.json("history", "app", "--limit", "100").data["rotations"]
 
 
-def test_it_rotates_what_is_due_and_locks_nobody_out(rotator: Real):
+def test_a_daemon_rotates_what_is_due_and_locks_nobody_out(rotator: Real):
     """Again and again, with grace, drain and proof; then it leaves, and the journal is sound."""
     stop, failures, logins = threading.Event(), list[str](), 0
 
@@ -166,7 +166,7 @@ def test_it_rotates_what_is_due_and_locks_nobody_out(rotator: Real):
 
 
 def test_a_bad_configuration_is_refused_and_the_old_one_stays(rotator: Real):
-    """A good one then comes into force, by a signal or by itself."""
+    """A good one then comes into force, by a signal or automatically."""
     config = rotator.folder / "rotator.yaml"
     good = config.read_text()
     with Daemon(rotator) as daemon:
@@ -201,7 +201,7 @@ def test_a_change_of_an_included_file_comes_into_force(rotator: Real):
 
 
 def test_a_second_signal_leaves_at_once_and_the_next_daemon_goes_on(rotator: Real):
-    """What was under way ends by itself."""
+    """The next daemon completes what was under way."""
     rotator("rotate", "app", "--patience", "0s")
     with Daemon(rotator) as daemon:
         daemon.process.send_signal(signal.SIGTERM)
@@ -212,7 +212,7 @@ def test_a_second_signal_leaves_at_once_and_the_next_daemon_goes_on(rotator: Rea
         assert daemon.leave() == 0
 
 
-def test_an_old_login_that_is_still_in_use_is_held_and_told(rotator: Real):
+def test_an_old_login_that_is_still_in_use_is_held_and_notified(rotator: Real):
     """Who uses it is in the notice, which is signed."""
     notices = list[tuple[dict[str, str], bytes]]()
 

@@ -38,7 +38,7 @@ def place() -> Kept:
     return place
 
 
-def test_a_daemon_rotates_by_our_schedule(place: Kept):
+def test_a_daemon_requests_rotations_by_the_schedule_of_the_policy(place: Kept):
     """Once in thirty days, each proven."""
     place.live(place.daemon(), place.clock.at + 95 * _DAY)
     assert engines["app"].rotations == 3
@@ -47,8 +47,8 @@ def test_a_daemon_rotates_by_our_schedule(place: Kept):
     assert topic_of(followed[0].kind, followed[0].data) is Topic.ROTATED
 
 
-def test_a_daemon_brings_back_what_the_system_has_lost(place: Kept):
-    """It finds out when it looks, tells, and has another password made at once."""
+def test_a_daemon_has_a_lost_password_replaced(place: Kept):
+    """It finds out at its check, notifies, and requests another password at once."""
     daemon = place.daemon()
     place.live(daemon, place.clock.at + _DAY)
     engines["app"].lose()
@@ -60,8 +60,8 @@ def test_a_daemon_brings_back_what_the_system_has_lost(place: Kept):
     assert engines["app"].accepts(served.credential)
 
 
-def test_a_daemon_notices_the_systems_own_schedule(place: Kept):
-    """No drift is told, and it does not rotate on top of it."""
+def test_a_daemon_records_rotations_by_the_schedule_of_the_owner(place: Kept):
+    """It notifies of no drift, and does not rotate on top of it."""
     daemon = place.daemon()
     place.live(daemon, place.clock.at + 29 * _DAY)
     engines["app"].rotate()
@@ -70,7 +70,7 @@ def test_a_daemon_notices_the_systems_own_schedule(place: Kept):
     assert engines["app"].rotations == 1
 
 
-def test_a_daemon_leaves_to_a_person_what_goes_on_failing(place: Kept):
+def test_a_daemon_parks_a_secret_that_goes_on_failing(place: Kept):
     """It backs off between the tries, parks the secret, and hammers nobody."""
     asked: list[object] = []
 

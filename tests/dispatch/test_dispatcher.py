@@ -75,7 +75,7 @@ class _Weathered:
 
 
 def _place(targets: dict[str, int], **given: Any) -> tuple[Place, Weather]:
-    """Return secrets on targets, as many on each as said, due in a month."""
+    """Return secrets on targets, so many on each, due in a month."""
     entries = {
         f"{target}-{number}": Entry(policy=_POLICY, target=target)
         for target, count in targets.items()
@@ -180,7 +180,7 @@ def test_a_hung_target_delays_nobody_by_more_than_a_second():
 
 
 @pytest.mark.parametrize("error", [Denied("no right."), Conflict("somebody else's.")])
-def test_what_only_a_person_can_mend_is_parked_and_not_tried_again(error: Exception):
+def test_an_error_that_only_an_operator_can_mend_parks_the_secret(error: Exception):
     """Whatever happens meanwhile."""
     place, weather = _place({"db": 1})
     weather.wrong["db"] = error
@@ -226,7 +226,7 @@ def test_retries_end_in_a_parked_secret_after_the_cycles():
     assert record.parked is not None
 
 
-def test_a_bug_in_a_plugin_is_its_own_trouble():
+def test_a_bug_in_a_plugin_affects_only_its_own_secrets():
     """The others are rotated; it is tried again later, and later."""
     place, weather = _place({"bad": 1, "well": 3})
     weather.wrong["bad"] = ZeroDivisionError("hunter2")
@@ -238,7 +238,7 @@ def test_a_bug_in_a_plugin_is_its_own_trouble():
 # -- others at work --------------------------------------------------------------------------------
 
 
-def test_what_another_process_works_on_is_left_to_it_and_not_done_twice():
+def test_a_secret_that_another_process_works_on_is_rotated_once():
     """Its lease counts; and what it has just done is not due any more."""
     place, _ = _place({"db": 1})
     lease = place.journal.acquire("db-0", "another", timedelta(minutes=2))
@@ -344,7 +344,7 @@ def test_without_a_time_for_catching_up_what_was_missed_is_rotated_at_once():
     assert sorted(published) == ["db-0", "db-1", "db-2"]
 
 
-def test_what_is_overdue_for_a_day_is_told_once():
+def test_a_secret_that_is_overdue_for_a_day_is_notified_once():
     """Not each time that somebody looks."""
     place, weather = _place(
         {"dead": 3}, duty=DaemonSettings(verify_every=None, catch_up=timedelta(days=9))
@@ -356,7 +356,7 @@ def test_what_is_overdue_for_a_day_is_told_once():
     assert sorted(told) == sorted(set(told))
 
 
-def test_limits_are_kept():
+def test_the_dispatcher_keeps_its_limits_of_parallel_work():
     """In all, for each target and for each backend."""
     limits = Limits(total=8, per_target=3, per_backend=5)
     place, weather = _place(
@@ -369,19 +369,26 @@ def test_limits_are_kept():
     with ThreadPoolExecutor(30) as pool:
         place.pool = pool
         daemon = place.daemon()
-        for _ in range(5):
+
+        def busy() -> Counter[str]:
+            return Counter(one.secret[0] for one in place.written if one.kind is Kind.REQUESTED)
+
+        ends = time.monotonic() + 5
+        while busy().total() < limits.total and time.monotonic() < ends:
             daemon.tick()
-            time.sleep(0.02)
-        busy = Counter(one.secret[0] for one in place.written if one.kind is Kind.REQUESTED)
+        for _ in range(5):
+            # Nothing more begins, because all of them hang.
+            daemon.tick()
+        begun = busy()
         for event in weather.hung.values():
             event.set()
-    assert sum(busy.values()) == 8
-    assert max(busy.values()) == 3
-    assert busy["a"] + busy["b"] == 5
+    assert begun.total() == 8
+    assert max(begun.values()) == 3
+    assert begun["a"] + begun["b"] == 5
 
 
 def test_current_credentials_are_tried_one_by_one():
-    """All of them within the time for it; a login that is refused is told as an alarm."""
+    """All of them within the time for it; a login that is rejected is notified as an alarm."""
     place, _ = _place({"db": 48}, duty=DaemonSettings(verify_every=_DAY))
     place.clock.at = START + 2 * _DAY
     place.targets["db-7"].accounts.clear()
@@ -470,7 +477,7 @@ def test_a_secret_that_failed_before_the_breaker_opened_goes_on_with_the_others(
 
 
 def test_a_daemon_that_is_started_again_knows_which_host_is_away():
-    """It tries one secret there, and tells nobody a second time."""
+    """It tries one secret there, and notifies nobody a second time."""
     place, weather = _place({"db": 10})
     weather.wrong["db"] = _ADMIN
     place.live(place.daemon(), place.clock.at + _MINUTE)
@@ -524,7 +531,7 @@ class _Limited:
         raise self._error
 
 
-def test_what_is_parked_is_told_once_and_with_the_remedy():
+def test_a_parked_secret_is_notified_once_with_its_remedy():
     """Not as failed and as parked."""
     place, weather = _place({"db": 1})
     weather.wrong["db"] = Denied("no right.", hint="GRANT it.")

@@ -107,11 +107,15 @@ def test_a_secret_waits_in_the_queue_once(queue: Queue):
 def test_one_secret_is_never_worked_on_by_two_at_once(queue: Queue):
     """A second job for it waits for the first, whichever worker has room."""
     running, most, ended = list[str](), list[int](), list[str]()
+    other_began = threading.Event()
 
     def do(job: Job, _tries: int) -> JobResult:
         running.append(job.secret)
         most.append(running.count(job.secret))
-        time.sleep(0.3)
+        if job.secret == "other":
+            other_began.set()
+        # The second worker has room for the second job all the while, and takes the third.
+        assert other_began.wait(10)
         running.remove(job.secret)
         ended.append(job.secret)
         return JobResult()
@@ -125,8 +129,8 @@ def test_one_secret_is_never_worked_on_by_two_at_once(queue: Queue):
     assert max(most) == 1
 
 
-def test_work_that_was_left_is_done_again_at_once(queue: Queue):
-    """A worker that leaves between two steps says so; one that fails unseen is found out."""
+def test_a_job_that_was_left_is_done_again_at_once(queue: Queue):
+    """A worker that leaves between two steps reports it; one that fails unseen is found."""
     clock, answers = ManualClock(), list[JobResult | None]()
     hands = QueueExecutor(queue, clock)
 
@@ -142,7 +146,7 @@ def test_work_that_was_left_is_done_again_at_once(queue: Queue):
 def test_a_job_that_is_gone_without_an_answer_is_looked_at_again(
     queue: Queue, connecting: dict[str, Any]
 ):
-    """As when the database was put back: the journal says what is to be done."""
+    """As when the database was put back: the journal decides what is to be done."""
     clock, answers = ManualClock(), list[JobResult | None]()
     hands = QueueExecutor(queue, clock)
     hands.take(_JOB, 0, answers.append)
@@ -194,7 +198,7 @@ def test_the_job_of_a_worker_that_was_killed_is_taken_over(
 def test_a_worker_waits_for_a_database_that_goes_away(
     queue: Queue, server: ScratchPostgres, monkeypatch: pytest.MonkeyPatch
 ):
-    """It says so, and works on when it is back."""
+    """It reports that, and works on when it is back."""
     monkeypatch.setattr(queues, "_AGAIN", 0.2)
     given = list[Job]()
 
@@ -234,7 +238,7 @@ def test_the_queue_is_made_anew_for_another_version_and_by_nobody_elses_schema(
         queue.check()
 
 
-def test_a_database_that_is_away_is_told_without_a_traceback():
+def test_an_unreachable_database_is_reported_without_a_traceback():
     """And without the password."""
     away = Queue({"host": "127.0.0.1", "port": 1, "password": "s3cret-of-the-queue"}, "the place")
     with pytest.raises(JournalError, match=r"the queue in the place cannot be used") as refused:

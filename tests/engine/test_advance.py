@@ -80,7 +80,7 @@ def test_advance_adopts_other_logins_only_by_their_passwords(
 
 
 def test_advance_undoes_an_earlier_rotation_that_was_not_published(rotated: EngineSandbox):
-    """Whoever led it has begun another."""
+    """Its leader has begun another."""
     rotated.engine.advance(rotated.secret, rotation_id="first", to=Step.CREATE)
     rotated.engine.advance(rotated.secret, rotation_id="second", to=Step.CREATE)
     first = rotated.journal.rotation("first")
@@ -114,7 +114,7 @@ def test_a_failure_for_good_undoes_what_is_led(rotated: EngineSandbox):
 
 
 def test_a_failure_that_passes_leaves_what_is_led(rotated: EngineSandbox):
-    """For whoever leads to come back to."""
+    """Its leader comes back to it."""
     fail_next(rotated.rotation, "verify", Transient("no."))
     result = rotated.engine.advance(rotated.secret, rotation_id="led", to=Step.VERIFY)
     assert (result.outcome, result.error and result.error.kind) == (None, Transient.kind)

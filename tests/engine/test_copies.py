@@ -68,8 +68,8 @@ def test_a_foreign_credential_where_a_copy_belongs_stops_the_rotation_before_it_
     assert sandbox.target.accounts == {}
 
 
-def test_a_copy_that_fails_keeps_the_old_credential_alive_and_says_so(sandbox: _SandboxWithCopy):
-    """Until somebody has mended it; then the rotation goes on by itself."""
+def test_a_copy_that_fails_keeps_the_old_credential_valid(sandbox: _SandboxWithCopy):
+    """Until somebody has mended it; then the rotation goes on."""
     sandbox.engine.rotate(sandbox.secret)
     old = sandbox.copied()
 
@@ -93,7 +93,7 @@ def test_a_copy_that_fails_keeps_the_old_credential_alive_and_says_so(sandbox: _
 
 
 def test_the_grace_period_counts_from_the_last_copy(sandbox: _SandboxWithCopy):
-    """Whoever reads the copy has as much time as whoever reads the original."""
+    """Readers of the copy have as much time as readers of the original."""
     sandbox.engine.rotate(sandbox.secret)
     read = sandbox.other.current
 
@@ -143,7 +143,7 @@ def test_a_rollback_goes_back_in_every_copy(sandbox: _SandboxWithCopy):
     assert sandbox.copied().password == sandbox.served.password
 
 
-def test_a_check_tells_of_copies_that_differ(sandbox: _SandboxWithCopy):
+def test_a_check_lists_copies_that_differ(sandbox: _SandboxWithCopy):
     """They are in the journal's record of it, too."""
     sandbox.engine.rotate(sandbox.secret)
     assert sandbox.engine.check(sandbox.secret).stale == ()
@@ -152,7 +152,7 @@ def test_a_check_tells_of_copies_that_differ(sandbox: _SandboxWithCopy):
     assert sandbox.journal.events("app")[-1].data["stale"] == ["other:team/app"]
 
 
-def test_nothing_is_adopted_while_a_copy_holds_something_else(sandbox: _SandboxWithCopy):
+def test_adopt_refuses_a_secret_whose_copy_holds_another_credential(sandbox: _SandboxWithCopy):
     """The next rotation would stop there; better to hear of it now."""
     sandbox.engine.rotate(sandbox.secret)
     sandbox.put("payroll", "theirs")

@@ -45,7 +45,7 @@ def _secret(sandbox: Sandbox, policy: Policy) -> ManagedSecret:
     )
 
 
-def test_who_comes_second_finds_it_done():
+def test_a_second_engine_does_not_rotate_a_secret_that_is_no_longer_due():
     """Two daemons find it due: the look under the lease leaves one rotation."""
     sandbox = delegated_sandbox()
     engine, secret = _engine(sandbox), _secret(sandbox, Policy(every=_DAY))
@@ -58,7 +58,7 @@ def test_who_comes_second_finds_it_done():
     assert sandbox.rotations() == 1
 
 
-def test_what_was_rotated_by_itself_is_not_rotated_again_when_due():
+def test_a_secret_that_its_owner_rotated_is_not_rotated_again():
     """It is written down, and its own age decides when it is due next."""
     sandbox = delegated_sandbox()
     engine, secret = _engine(sandbox), _secret(sandbox, Policy(every=_DAY))
@@ -75,8 +75,8 @@ def test_what_was_rotated_by_itself_is_not_rotated_again_when_due():
     assert record.next_due == sandbox.clock.now() + _DAY
 
 
-def test_an_old_credential_that_still_gets_in_is_an_alarm():
-    """It was rotated and written down; that it lives on is what a person must hear of."""
+def test_an_old_credential_that_is_still_accepted_is_an_error():
+    """It was rotated and written down; an operator must know that it is still valid."""
     sandbox = delegated_sandbox()
     fake = sandbox.backend
     assert isinstance(fake, FakeEngine)

@@ -54,7 +54,7 @@ def _sandbox(strategy: str, *, locks: bool) -> tuple[Engine, ManagedSecret, _Loc
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_an_account_that_could_lock_is_never_sent_a_wrong_password(strategy: str):
-    """By adopt, check and whole rotations; and the answer says what was not tried, and why."""
+    """By adopt, check and whole rotations; and the result holds what was not tried, and why."""
     engine, secret, rotation = _sandbox(strategy, locks=True)
     engine.rotate(secret)
     engine.adopt(secret)

@@ -103,7 +103,7 @@ def test_retire_undoes_an_unpublished_rotation_first(rotated: EngineSandbox):
 
 
 def test_retire_stops_where_the_open_rotation_cannot_be_completed(in_grace: EngineSandbox):
-    """Its result says why; nothing is retired."""
+    """Its result shows why; nothing is retired."""
     in_grace.target.open_session(in_grace.opened.old_login or "")
     retired = in_grace.engine.retire(in_grace.secret, Retirement())
     assert retired.still_open is not None

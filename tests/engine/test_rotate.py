@@ -200,7 +200,7 @@ def test_a_refused_candidate_is_replaced_by_another(rotated: EngineSandbox):
 
 
 def test_a_rotation_is_undone_when_every_candidate_is_refused(rotated: EngineSandbox):
-    """As many are tried as the policy says."""
+    """As many are tried as the policy allows."""
     old, rotated.target.refuse_next = rotated.served, 100
     result = rotated.engine.rotate(rotated.secret)
     assert result.outcome is Outcome.UNDONE
@@ -211,7 +211,7 @@ def test_a_rotation_is_undone_when_every_candidate_is_refused(rotated: EngineSan
 
 
 def test_a_given_id_allows_one_candidate_only(rotated: EngineSandbox):
-    """Whoever gave it waits for that rotation."""
+    """Its caller waits for that rotation."""
     rotated.target.refuse_next = 1
     result = rotated.engine.rotate(rotated.secret, rotation_id="given")
     assert (result.outcome, result.rotation_id) == (Outcome.UNDONE, "given")

@@ -53,8 +53,8 @@ def _history(
 
 @pytest.mark.parametrize("overlaps", [True, False])
 @pytest.mark.parametrize("step", list(_FORWARD))
-def test_safe_is_said_only_of_a_login_that_was_just_tried(step: Step, *, overlaps: bool):
-    """Elsewhere the text says what was and was not changed."""
+def test_a_failure_is_called_safe_only_after_a_login_just_before(step: Step, *, overlaps: bool):
+    """Elsewhere the text names what was and was not changed."""
     history = _history(overlaps=overlaps, failed=step, kinds=("transient",))
     at_once = after_failure(history, step, START)
     later = after_failure(history, step, START + timedelta(hours=1))
@@ -67,9 +67,11 @@ def test_safe_is_said_only_of_a_login_that_was_just_tried(step: Step, *, overlap
 
 @pytest.mark.parametrize("overlaps", [True, False])
 @pytest.mark.parametrize("made", [True, False])
-@pytest.mark.parametrize(("accepted", "says"), [(True, "is safe"), (False, "NOT safe"), (None, "")])
-def test_what_was_undone_is_safe_if_the_served_credential_was_seen_to_log_in(
-    says: str, *, accepted: bool | None, made: bool, overlaps: bool
+@pytest.mark.parametrize(
+    ("accepted", "phrase"), [(True, "is safe"), (False, "NOT safe"), (None, "")]
+)
+def test_an_undone_rotation_is_called_safe_only_if_the_served_credential_logged_in(
+    phrase: str, *, accepted: bool | None, made: bool, overlaps: bool
 ):
     """And a new login was withdrawn only where one was made."""
     failed = Step.VERIFY if made else Step.CREATE
@@ -77,14 +79,14 @@ def test_what_was_undone_is_safe_if_the_served_credential_was_seen_to_log_in(
     history.append(_event(Kind.STARTED, Step.WITHDRAW))
     history.append(_event(Kind.FINISHED, Step.WITHDRAW, current_accepted=accepted))
     text = after_undo(history)
-    assert says in text
+    assert phrase in text
     assert text
     if accepted is None:
         assert "safe" not in text
     assert ("was withdrawn" in text) is (made and accepted is True)
 
 
-def test_what_a_plugin_has_seen_of_the_application_is_kept():
+def test_the_safety_that_a_plugin_stated_is_kept():
     """A login that is blocked for everybody: nobody tries it again, and the text stays."""
     history = _history(overlaps=True, failed=Step.CREATE, kinds=("denied",))
     seen = {"kind": "denied", "stated": True, "safety": "The application is NOT safe: blocked."}

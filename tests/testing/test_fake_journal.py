@@ -51,7 +51,7 @@ def journal(
     journal.close()
 
 
-def test_a_lease_keeps_everybody_else_out(journal: Journal):
+def test_a_lease_excludes_every_other_holder(journal: Journal):
     """Until it is given back."""
     lease = journal.acquire("app", "first", _TTL)
     with pytest.raises(Busy):
@@ -90,7 +90,7 @@ def test_a_dead_holders_lease_is_taken_over_at_once(journal: Journal, dead: set[
     assert journal.acquire("app", "second", _TTL).fence == 2
 
 
-def test_the_loser_writes_nothing(journal: Journal, dead: set[str]):
+def test_a_holder_that_lost_its_lease_writes_nothing(journal: Journal, dead: set[str]):
     """An append under a stale fence is refused as a whole."""
     lost = journal.acquire("app", "first", _TTL)
     dead.add("first")
@@ -101,7 +101,9 @@ def test_the_loser_writes_nothing(journal: Journal, dead: set[str]):
     assert journal.secret("app") is None
 
 
-def test_a_loser_that_gives_back_takes_nothing_away(journal: Journal, dead: set[str]):
+def test_a_holder_that_lost_its_lease_does_not_release_the_next_one(
+    journal: Journal, dead: set[str]
+):
     """Releasing what is no longer held is success, and leaves the winner's lease."""
     lost = journal.acquire("app", "first", _TTL)
     dead.add("first")
@@ -144,7 +146,7 @@ def test_events_are_chained(journal: Journal):
     assert (record.seq, record.head) == (3, events[2].hash)
 
 
-def test_what_was_written_is_what_is_read(journal: Journal, clock: ManualClock):
+def test_events_are_read_as_they_were_written(journal: Journal, clock: ManualClock):
     """The answer to an append is what a later reader sees."""
     lease = journal.acquire("app", "first", _TTL)
     data = {"text": "ü", "number": 1.5, "list": [1, None, True], "deep": {"b": 1, "a": 2}}
@@ -209,7 +211,7 @@ def test_the_newest_rotations_come_first(journal: Journal, clock: ManualClock):
     assert journal.rotations("other") == []
 
 
-def test_the_newest_events_are_told_oldest_first(journal: Journal):
+def test_the_newest_events_are_returned_oldest_first(journal: Journal):
     """As a history is read."""
     lease = journal.acquire("app", "first", _TTL)
     journal.append(lease, [_REQUESTED, _STARTED, _ENDED], _TTL)
@@ -227,7 +229,7 @@ def test_a_secret_is_known_once_it_has_an_event(journal: Journal):
     assert [record.name for record in journal.secrets()] == ["a", "b"]
 
 
-def test_nothing_is_known_of_what_never_was(journal: Journal):
+def test_an_unknown_secret_has_no_record(journal: Journal):
     """Asking does not make a record."""
     assert journal.secret("app") is None
     assert journal.rotation(_ID) is None
@@ -236,11 +238,11 @@ def test_nothing_is_known_of_what_never_was(journal: Journal):
     assert journal.events("app") == []
 
 
-def test_a_secret_in_an_event_is_told_on(clock: ManualClock):
+def test_a_secret_in_an_event_is_a_violation(clock: ManualClock):
     """The strict journal remembers who wrote a password into it."""
     journal = MemoryJournal(clock=clock)
     password = Secret("correct-horse-battery")
     lease = journal.acquire("app", "first", _TTL)
-    said = NewEvent(kind=Kind.CHECKED, data={"what": f"tried {password.reveal()}"})
-    journal.append(lease, [said], _TTL)
+    event = NewEvent(kind=Kind.CHECKED, data={"what": f"tried {password.reveal()}"})
+    journal.append(lease, [event], _TTL)
     assert journal.violations == ["P6: a secret was written into the journal (checked)."]

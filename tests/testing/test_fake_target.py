@@ -1,4 +1,4 @@
-"""The target in memory refuses what a real one refuses, and tells on who breaks a promise."""
+"""The target in memory refuses what a real one refuses, and records who breaks a promise."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def ctx() -> StepContext:
     return step_context(secret="app")
 
 
-def test_a_login_gets_in_with_its_password_and_no_other(target: FakeTarget, ctx: StepContext):
+def test_a_login_authenticates_with_its_own_password_only(target: FakeTarget, ctx: StepContext):
     """As on a real server with passwords."""
     target.create_login("app", "right", ctx)
     assert target.accepts("app", "right")
@@ -53,14 +53,16 @@ def test_a_login_is_made_once(target: FakeTarget, ctx: StepContext):
 
 
 @pytest.mark.parametrize("statement", ["set_password", "drop", "disable", "discard_old_password"])
-def test_what_is_not_there_cannot_be_changed(target: FakeTarget, ctx: StepContext, statement: str):
+def test_a_login_that_does_not_exist_cannot_be_changed(
+    target: FakeTarget, ctx: StepContext, statement: str
+):
     """A plugin has to look first."""
     arguments = ["nobody", "password"] if statement == "set_password" else ["nobody"]
     with pytest.raises(Refused):
         getattr(target, statement)(*arguments, ctx)
 
 
-def test_a_password_that_nobody_keeps_is_told_on(ctx: StepContext):
+def test_a_password_that_no_backend_holds_is_a_violation(ctx: StepContext):
     """P2, on creating a login and on changing its password."""
     target = FakeTarget(stored=lambda password: password == "kept")
     target.create_login("app", "kept", ctx)
@@ -70,7 +72,7 @@ def test_a_password_that_nobody_keeps_is_told_on(ctx: StepContext):
     assert [one[:2] for one in target.violations] == ["P2", "P2"]
 
 
-def test_touching_somebody_elses_login_is_told_on(target: FakeTarget, ctx: StepContext):
+def test_a_change_of_a_foreign_login_is_a_violation(target: FakeTarget, ctx: StepContext):
     """P9: unmarked, or marked by another secret; an adopted one is ours."""
     target.accounts["theirs"] = Account(passwords=["x"])
     target.create_login("others", "x", replace(ctx, secret="another"))
@@ -82,7 +84,7 @@ def test_touching_somebody_elses_login_is_told_on(target: FakeTarget, ctx: StepC
     assert [one[:2] for one in target.violations] == ["P9", "P9"]
 
 
-def test_dropping_a_login_in_use_is_told_on(target: FakeTarget, ctx: StepContext):
+def test_a_drop_of_a_login_in_use_is_a_violation(target: FakeTarget, ctx: StepContext):
     """P5: the open session would break."""
     target.create_login("app", "x", ctx)
     target.open_session("app")
@@ -90,8 +92,8 @@ def test_dropping_a_login_in_use_is_told_on(target: FakeTarget, ctx: StepContext
     assert target.violations == ["P5: login 'app' was dropped under its open sessions."]
 
 
-def test_ending_sessions_unasked_is_told_on(target: FakeTarget, ctx: StepContext):
-    """P5: only the policy or a person may end them."""
+def test_an_end_of_sessions_without_leave_is_a_violation(target: FakeTarget, ctx: StepContext):
+    """P5: only the policy or an operator may end them."""
     for name, allowed in (("a", True), ("b", False)):
         target.create_login(name, "x", ctx)
         target.open_session(name)
@@ -159,7 +161,7 @@ def test_every_method_of_every_strategy_is_an_ensure(
 
 @pytest.mark.parametrize("strategy", ["new-user", "alternating-users"])
 def test_a_login_in_use_is_not_taken_away(strategy: str, target: FakeTarget, ctx: StepContext):
-    """Revoke says who is in, lets nobody new in, and ends sessions only when told to."""
+    """Revoke lists the open sessions, rejects new ones, and ends them only by `end_sessions`."""
     rotation = fake_rotation(strategy, target)
     old, new, ctx = _old_and_new(strategy, target, ctx)
     rotation.create(new, ctx)
@@ -173,7 +175,7 @@ def test_a_login_in_use_is_not_taken_away(strategy: str, target: FakeTarget, ctx
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_somebody_elses_login_is_left_alone(strategy: str, target: FakeTarget, ctx: StepContext):
+def test_a_foreign_login_is_left_alone(strategy: str, target: FakeTarget, ctx: StepContext):
     """A login that is in the way and not ours is a conflict."""
     rotation = fake_rotation(strategy, target)
     new = rotation.propose(None, ctx)

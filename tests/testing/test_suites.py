@@ -1,4 +1,4 @@
-"""What authors test with: one import, a suite that says what it lacks, as much of the harness as is wanted."""
+"""What authors test with: one import, a suite that names what it lacks, and a choice of how much of the harness runs."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ _MARKER = '[tool.pytest.ini_options]\nmarkers = ["slow: takes minutes"]\n'
 _HARNESS = "test_it_survives_crashes_and_failures"
 
 
-def test_everything_comes_from_one_place_and_only_when_it_is_asked_for():
+def test_rotator_testing_imports_its_names_only_when_they_are_used():
     """`import rotator.testing` brings in neither pytest nor the engine."""
     code = "import sys, rotator.testing; print({'pytest', 'rotator.engine'} & set(sys.modules))"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout == "set()\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
     assert all(getattr(rotator.testing, name) is not None for name in rotator.testing.__all__)
     with pytest.raises(AttributeError, match="no attribute 'Wrold'"):
         _ = rotator.testing.Wrold
 
 
-def test_a_suite_without_a_sandbox_says_what_to_write(tmp_path: Path):
+def test_a_suite_without_a_sandbox_shows_what_to_write(tmp_path: Path):
     """The class by its name, and the lines that it lacks."""
 
     class TestMine(RotationSuite):
@@ -62,21 +62,21 @@ def test_a_suite_without_a_sandbox_says_what_to_write(tmp_path: Path):
         ("sample = 9", _MARKER, "slow", ["whole"]),
     ],
 )
-def test_a_class_says_how_much_of_the_harness_is_run(
+def test_a_suite_class_sets_how_much_of_the_harness_runs(
     tmp_path: Path, sample: str, project: str, chosen: str, expected: list[str]
 ):
     """All of it; or a sample, and all of it as a slow test where the project knows such a marker."""
     (tmp_path / "pyproject.toml").write_text(project)
     (tmp_path / "test_mine.py").write_text(_USED.format(sample=sample))
     command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-W", "error", "-m", chosen]
-    said = subprocess.run(
+    done = subprocess.run(
         [*command, "--strict-markers", str(tmp_path)],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         check=True,
     )
-    found = [line for line in said.stdout.splitlines() if _HARNESS in line]
+    found = [line for line in done.stdout.splitlines() if _HARNESS in line]
     assert [line.partition("[")[2].removesuffix("]") for line in found] == expected
 
 
@@ -150,14 +150,14 @@ def test_a_sample_of_crashes_finds_what_is_wrong_at_a_plugins_own_calls():
         assert_survives_crashes(lambda: _sandbox(_Forgetting), sample=60)
 
 
-def test_whatever_the_harness_opens_it_closes():
+def test_the_harness_closes_what_it_opens():
     """Thousands of sandboxes over a real server would leave none of its connections free."""
     _Shared.opened = _Shared.closed = 0
     assert assert_survives_crashes(lambda: _sandbox(_Fresh), sample=20) < 60
     assert _Shared.opened == _Shared.closed > 100
 
 
-def test_a_sandbox_of_no_such_strategy_is_refused():
+def test_a_sandbox_refuses_an_unknown_strategy():
     """With those that the plugin declares."""
     plugin = Plugin(name="mine", summary="Mine.", strategies={"new-user": _Fresh})
     with pytest.raises(UsageError, match="declares no strategy 'newuser'") as refused:
@@ -165,7 +165,7 @@ def test_a_sandbox_of_no_such_strategy_is_refused():
     assert refused.value.hint == "It has: new-user."
 
 
-def test_a_plugin_that_asks_for_an_admin_gets_the_sandboxes_or_is_told_how():
+def test_a_plugin_gets_the_admin_of_the_sandbox_or_an_error_with_the_remedy():
     """What the engine would resolve from the configuration."""
     admins: list[Credential] = []
     plugin = Plugin(

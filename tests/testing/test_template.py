@@ -50,15 +50,15 @@ def _run(*command: object, folder: Path, code: int = 0, **environ: str) -> str:
 # -- the page, the template ------------------------------------------------------------------------
 
 
-def test_the_page_shows_what_the_template_writes():
+def test_the_documentation_shows_the_files_of_the_template():
     """Each file, whole: there is no second version of the example."""
     page = (_ROOT / "docs" / "tutorials" / "first-plugin.md").read_text()
     blocks = re.findall(r"(?ms)^```(?:python|toml)\n(.*?)^```$", page)
     assert sorted(blocks) == sorted(text_of(one) for one in FILES)
 
 
-def test_the_example_is_short():
-    """Somebody reads it in one go: it fits on a screen."""
+def test_the_template_is_short():
+    """It fits on a screen."""
     lines = [line for line in text_of("rotator_sqlite.py").splitlines() if line.strip()]
     assert len(lines) <= 60
 
@@ -66,15 +66,15 @@ def test_the_example_is_short():
 def test_the_templates_own_tests_pass_and_checkers_find_nothing(tmp_path: Path):
     """As it is written, before its author has changed a line: the contract, crashes, the style."""
     write_template(tmp_path)
-    said = _run("pytest", "-q", "-W", "error", "--strict-markers", folder=tmp_path)
-    assert "passed" in said
-    assert "failed" not in said
+    output = _run("pytest", "-q", "-W", "error", "--strict-markers", folder=tmp_path)
+    assert "passed" in output
+    assert "failed" not in output
     ruff = ("--isolated", "--line-length", "100", ".")
     _run("ruff", "check", "--select", "E,F,W,I,UP,B,SIM", *ruff, folder=tmp_path)
     _run("ruff", "format", "--check", *ruff, folder=tmp_path)
 
 
-# -- with all that a sandbox can be told -------------------------------------------------------------
+# -- with all that a sandbox takes -------------------------------------------------------------
 
 
 @pytest.fixture
@@ -93,7 +93,7 @@ def _ask(file: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
 
 
 class TestExample(RotationSuite):
-    """What the page tells people to copy keeps the contract also for those who look closer."""
+    """What the page shows for copying keeps the contract, also on a closer look."""
 
     sample = 100
 
@@ -151,10 +151,10 @@ def rotator(installed: Path, tmp_path: Path) -> Callable[..., Any]:
     """`rotator ARGUMENTS --json` as a process that finds the package, in a folder after `init`."""
 
     def run(*arguments: str, code: int = 0) -> Any:
-        said = _run(
+        output = _run(
             "rotator", *arguments, "--json", folder=tmp_path, code=code, PYTHONPATH=str(installed)
         )
-        return json.loads(said)["data"]
+        return json.loads(output)["data"]
 
     run("init")
     config = tmp_path / "rotator.yaml"
@@ -181,7 +181,7 @@ def test_a_package_outside_the_tree_is_found_with_all_that_it_declares(
     _run("rotator", "plugins", "sqlite", folder=tmp_path, code=2)
 
 
-def test_it_rotates_from_the_first_login_to_the_proof_that_the_old_one_is_gone(
+def test_the_plugin_rotates_from_the_first_login_to_the_proof_of_the_revoke(
     rotator: Callable[..., Any], tmp_path: Path
 ):
     """With the embedded backend, as a newcomer would; the password is in the backend and nowhere else."""
@@ -206,12 +206,12 @@ def test_it_rotates_from_the_first_login_to_the_proof_that_the_old_one_is_gone(
     assert rotator("audit", "verify")["ok"] is True
 
 
-def test_a_wrong_option_of_it_is_told_with_its_place(
+def test_a_wrong_option_of_the_plugin_is_reported_with_its_place(
     rotator: Callable[..., Any], installed: Path, tmp_path: Path
 ):
     """Its dataclass is the schema, as for any plugin of ours."""
     config = tmp_path / "rotator.yaml"
     config.write_text(config.read_text().replace("path: shop.db", "paht: shop.db"))
-    said = _run("rotator", "check", "--json", folder=tmp_path, code=2, PYTHONPATH=str(installed))
-    keys = {one["key"]: one["what"] for one in json.loads(said)["errors"]}
+    output = _run("rotator", "check", "--json", folder=tmp_path, code=2, PYTHONPATH=str(installed))
+    keys = {one["key"]: one["what"] for one in json.loads(output)["errors"]}
     assert set(keys) == {"targets.shop.path", "targets.shop.paht"}
