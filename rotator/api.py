@@ -1,6 +1,49 @@
 """The one door for authors of plugins and backends: types, protocols, errors. SemVer holds here."""
 
 from rotator.core.capabilities import abilities_of_backend, abilities_of_rotation
+from rotator.core.contracts.backend import (
+    Access,
+    CallsServer,
+    DetectsRestores,
+    ExaminesBackend,
+    KeepsPrevious,
+    KeepsValues,
+    Reseals,
+    Right,
+    SecretBackend,
+    ServerResponse,
+    TellsRotations,
+    WritesPolicy,
+)
+from rotator.core.contracts.delegated import Repairs, RotatesOnRequest
+from rotator.core.contracts.plugin import (
+    BackendPlugin,
+    ExaminesTarget,
+    KeepsSecrets,
+    LinkedResources,
+    ListsMarked,
+    MarkedLogin,
+    PluginInfo,
+    RotationPlugin,
+    SetsPasswords,
+    StrategyInfo,
+    Target,
+    TriesLogins,
+    UsesLinkedResources,
+    WorksThrough,
+    WritesGrants,
+)
+from rotator.core.contracts.rotation import (
+    ClosesLogins,
+    CountsSessions,
+    Examines,
+    Explains,
+    ExplainsRejections,
+    LocksAccounts,
+    Rotation,
+    StepContext,
+    TakesTurns,
+)
 from rotator.core.deadline import seconds_left, time_limit
 from rotator.core.delegated import DelegatedBackend, DelegatedRotation
 from rotator.core.errors import (
@@ -33,49 +76,7 @@ from rotator.core.model import (
 from rotator.core.net import is_local
 from rotator.core.passwords import PasswordPolicy
 from rotator.core.plugin import Plugin
-from rotator.core.ports import (
-    Access,
-    BackendPlugin,
-    CallsServer,
-    Clock,
-    ClosesLogins,
-    CountsSessions,
-    DetectsRestores,
-    Entropy,
-    Examines,
-    ExaminesBackend,
-    ExaminesTarget,
-    Explains,
-    ExplainsRejections,
-    KeepsPrevious,
-    KeepsSecrets,
-    KeepsValues,
-    LinkedResources,
-    ListsMarked,
-    LocksAccounts,
-    Log,
-    MarkedLogin,
-    PluginInfo,
-    Repairs,
-    Reseals,
-    Right,
-    RotatesOnRequest,
-    Rotation,
-    RotationPlugin,
-    SecretBackend,
-    ServerResponse,
-    SetsPasswords,
-    StepContext,
-    StrategyInfo,
-    TakesTurns,
-    Target,
-    TellsRotations,
-    TriesLogins,
-    UsesLinkedResources,
-    WorksThrough,
-    WritesGrants,
-    WritesPolicy,
-)
+from rotator.core.ports import Clock, Entropy, Log
 from rotator.core.replicas import agree_within, split_address
 from rotator.core.secret import MASK, Secret, scrub
 from rotator.core.session import Session

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from rotator.core.contracts.backend import CallsServer
+from rotator.core.contracts.plugin import SetsPasswords, TriesLogins
 from rotator.core.errors import UsageError
-from rotator.core.ports import CallsServer, SetsPasswords, TriesLogins
 from rotator.engine.error_origin import tag_errors
 
 if TYPE_CHECKING:
     from rotator.config import Settings
-    from rotator.core.ports import SecretBackend, Target
+    from rotator.core.contracts.backend import SecretBackend
+    from rotator.core.contracts.plugin import Target
     from rotator.core.secret import Secret
 
 

@@ -10,15 +10,15 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
+from rotator.core.contracts.plugin import PluginInfo
 from rotator.core.errors import UsageError
-from rotator.core.ports import PluginInfo
 from rotator.core.secret import scrub
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from importlib.metadata import EntryPoint
 
-    from rotator.core.ports import BackendPlugin, RotationPlugin
+    from rotator.core.contracts.plugin import BackendPlugin, RotationPlugin
 
 ROTATIONS: Final = "rotator.rotations"
 BACKENDS: Final = "rotator.backends"

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from rotator import trusted_files
+from rotator.core.contracts.backend import KeepsValues
 from rotator.core.errors import UsageError
 from rotator.core.model import Credential
-from rotator.core.ports import KeepsValues
 from rotator.core.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from rotator.core.ports import SecretBackend
+    from rotator.core.contracts.backend import SecretBackend
 
 FORMS: Final = "env:NAME, file:PATH or BACKEND:PATH#FIELD (such as local:admin/main#password)"
 _REFERENCE: Final = re.compile(

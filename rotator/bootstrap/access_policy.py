@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from rotator import plugins
 from rotator.config import load
+from rotator.core.contracts.backend import Access, WritesPolicy
+from rotator.core.contracts.plugin import WorksThrough
 from rotator.core.errors import UsageError
-from rotator.core.ports import Access, WorksThrough, WritesPolicy
 from rotator.references import parse
 
 if TYPE_CHECKING:
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
     from rotator.config import Settings
     from rotator.config.model import SecretSettings
+    from rotator.core.contracts.backend import Right
+    from rotator.core.contracts.plugin import Target
     from rotator.core.model import Credential
-    from rotator.core.ports import Right, Target
 
 
 def policy(

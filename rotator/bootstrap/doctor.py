@@ -9,9 +9,11 @@ from rotator.bootstrap import findings, fleet_findings, journal_findings
 from rotator.bootstrap.journal_integrity import JournalIntegrity
 from rotator.bootstrap.orphans import Orphans
 from rotator.core import durations
+from rotator.core.contracts.backend import ExaminesBackend
+from rotator.core.contracts.plugin import ExaminesTarget, TriesLogins
+from rotator.core.contracts.rotation import Examines, StepContext
 from rotator.core.errors import RotatorError, StepError, Unavailable
 from rotator.core.model import NO_ROTATION, Credential, Finding, Severity
-from rotator.core.ports import Examines, ExaminesBackend, ExaminesTarget, StepContext, TriesLogins
 from rotator.engine.delegated import is_delegated
 from rotator.engine.steps import require_wrong_password_rejected
 from rotator.observe import get_log

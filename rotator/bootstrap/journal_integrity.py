@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from rotator import system
 from rotator.bootstrap.wiring import WRITING
+from rotator.core.contracts.backend import DetectsRestores, TellsRotations
 from rotator.core.errors import (
     Denied,
     JournalBroken,
@@ -18,7 +19,6 @@ from rotator.core.errors import (
 )
 from rotator.core.history import text
 from rotator.core.model import Event, Kind, NewEvent, Step
-from rotator.core.ports import DetectsRestores, TellsRotations
 from rotator.journal import audit
 from rotator.journal.checkpoints import checkpoint, require
 from rotator.journal.export import export
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rotator.bootstrap.signing_key import SigningKey
     from rotator.bootstrap.wiring import Wiring
     from rotator.config.model import SecretSettings
-    from rotator.core.ports import SecretBackend
+    from rotator.core.contracts.backend import SecretBackend
     from rotator.journal.checkpoints import Anchor
     from rotator.journal.event_key import EventKey
     from rotator.journal.report import AuditReport

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rotator.bootstrap import findings
+from rotator.core.contracts.plugin import ListsMarked
 from rotator.core.errors import StepError
 from rotator.core.history import text, texts
 from rotator.core.model import Kind
 from rotator.core.observations import Observation, ObservationKind
-from rotator.core.ports import ListsMarked
 
 if TYPE_CHECKING:
     from rotator.bootstrap.wiring import Wiring

@@ -9,8 +9,8 @@ from rotator import trusted_files
 from rotator.backends.encryption import create_key_file
 from rotator.bootstrap.app import App
 from rotator.config import load
+from rotator.core.contracts.backend import KeepsValues
 from rotator.core.errors import UsageError
-from rotator.core.ports import KeepsValues
 from rotator.journal import chain, migrate
 from rotator.references import parse
 

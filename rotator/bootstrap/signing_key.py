@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rotator.core.contracts.backend import KeepsValues, SecretBackend
 from rotator.core.errors import JournalError, RotatorError
-from rotator.core.ports import Clock, KeepsValues, SecretBackend
+from rotator.core.ports import Clock
 from rotator.core.secret import Secret
 from rotator.journal import chain
 from rotator.journal.checkpoints import Anchor, introduce

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 from rotator import plugins, system
 from rotator.bootstrap.signing_key import SigningKey
 from rotator.config import snapshot
+from rotator.core.contracts.plugin import KeepsSecrets, UsesLinkedResources
 from rotator.core.daemon_settings import Dispatch, Topic
 from rotator.core.errors import (
     RETRIED,
@@ -22,7 +23,6 @@ from rotator.core.errors import (
 )
 from rotator.core.frames import forget_variables
 from rotator.core.model import LONGEST_LEASE, Credential, Event, Step
-from rotator.core.ports import KeepsSecrets, UsesLinkedResources
 from rotator.core.schedule import is_due
 from rotator.core.secret import Secret
 from rotator.dispatch.dispatcher import Dispatcher
@@ -44,8 +44,9 @@ if TYPE_CHECKING:
 
     from rotator.config import Settings
     from rotator.config.model import AdminSettings, SecretSettings
+    from rotator.core.contracts.backend import SecretBackend
+    from rotator.core.contracts.plugin import Target
     from rotator.core.model import Json
-    from rotator.core.ports import SecretBackend, Target
     from rotator.dispatch.executor import Executor, Pool
     from rotator.dispatch.job_queue import Queue
 

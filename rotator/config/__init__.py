@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from rotator.core.ports import BackendPlugin, RotationPlugin
+    from rotator.core.contracts.plugin import BackendPlugin, RotationPlugin
 
 __all__ = [
     "AdminSettings",

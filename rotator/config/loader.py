@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from rotator.config.parsing import Data
     from rotator.config.positions import Positions
-    from rotator.core.ports import BackendPlugin, RotationPlugin
+    from rotator.core.contracts.plugin import BackendPlugin, RotationPlugin
 
 
 def load_file(

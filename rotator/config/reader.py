@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from rotator.config.files import Files
     from rotator.config.parsing import Data, Keys
     from rotator.config.policies import Policies
+    from rotator.core.contracts.plugin import BackendPlugin, PluginInfo, RotationPlugin, Target
     from rotator.core.model import Credential
-    from rotator.core.ports import BackendPlugin, PluginInfo, RotationPlugin, Target
 
     Section: TypeAlias = dict[str, Data]
     Entry: TypeAlias = dict[str, Data]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from rotator.core.ports import BackendPlugin, PluginInfo, RotationPlugin
+    from rotator.core.contracts.plugin import BackendPlugin, PluginInfo, RotationPlugin
 
 DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 _PACKAGE: Final = "credential-rotator"

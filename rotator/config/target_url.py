@@ -14,7 +14,7 @@ from rotator.core.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from rotator.core.ports import PluginInfo, RotationPlugin
+    from rotator.core.contracts.plugin import PluginInfo, RotationPlugin
 
 _FORM: Final = "Such as postgresql://ADMIN@db.example.org:5432/DATABASE, mysql://, mariadb://, valkey:// or redis://."
 _WITH_TLS: Final[Mapping[str, str]] = {"rediss": "redis", "valkeys": "valkey"}

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from rotator.core.ports import PluginInfo
+    from rotator.core.contracts.plugin import PluginInfo
 
 _WIDTH: Final = 100
 _COMMENT: Final = 36

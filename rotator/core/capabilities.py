@@ -5,22 +5,24 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from rotator.core.ports import (
-    ClosesLogins,
-    CountsSessions,
+from rotator.core.contracts.backend import (
     DetectsRestores,
-    Examines,
     ExaminesBackend,
-    Explains,
-    ExplainsRejections,
     KeepsPrevious,
     KeepsValues,
-    LocksAccounts,
     RemovesSecrets,
     Reseals,
-    RotatesOnRequest,
-    TakesTurns,
     TellsRotations,
+)
+from rotator.core.contracts.delegated import RotatesOnRequest
+from rotator.core.contracts.rotation import (
+    ClosesLogins,
+    CountsSessions,
+    Examines,
+    Explains,
+    ExplainsRejections,
+    LocksAccounts,
+    TakesTurns,
 )
 
 OF_ROTATIONS: Final[tuple[type, ...]] = (

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from rotator.core.errors import Denied
 
 if TYPE_CHECKING:
+    from rotator.core.contracts.rotation import StepContext
     from rotator.core.model import Credential, Evidence, Version
-    from rotator.core.ports import StepContext
 
 
 class DelegatedBackend(ABC):

@@ -7,14 +7,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rotator.core.capabilities import abilities_of_rotation
+from rotator.core.contracts.plugin import ListsMarked, PluginInfo, StrategyInfo
 from rotator.core.errors import UsageError
-from rotator.core.ports import ListsMarked, PluginInfo, StrategyInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from rotator.core.contracts.plugin import MarkedLogin
+    from rotator.core.contracts.rotation import Rotation, StepContext
     from rotator.core.model import Credential, Finding
-    from rotator.core.ports import MarkedLogin, Rotation, StepContext
 
 
 class Plugin:

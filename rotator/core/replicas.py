@@ -10,7 +10,7 @@ from rotator.core.errors import Transient, UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rotator.core.ports import StepContext
+    from rotator.core.contracts.rotation import StepContext
 
 # Between two tries, in seconds; each wait is twice as long as the one before.
 _FIRST: Final = 0.2

@@ -13,8 +13,8 @@ from rotator.core.model import Credential, Evidence
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from rotator.core.contracts.rotation import StepContext
     from rotator.core.model import Check
-    from rotator.core.ports import StepContext
 
 _PAIR: Final = 2
 _DIGITS: Final = 16

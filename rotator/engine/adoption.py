@@ -6,10 +6,11 @@ import hashlib
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from rotator.core.contracts.backend import KeepsPrevious
+from rotator.core.contracts.rotation import TakesTurns
 from rotator.core.errors import Conflict, UsageError
 from rotator.core.history import moment
 from rotator.core.model import Credential, Kind, NewEvent
-from rotator.core.ports import KeepsPrevious, TakesTurns
 from rotator.core.schedule import as_data, next_due
 from rotator.engine.copies import same
 from rotator.engine.results import Health, UnprovenSecond

@@ -11,9 +11,10 @@ from rotator.engine.steps import Steps
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rotator.core.contracts.backend import SecretBackend
     from rotator.core.history import SecretRecord
     from rotator.core.model import Event, Version
-    from rotator.core.ports import Clock, Entropy, Journal, Log, SecretBackend
+    from rotator.core.ports import Clock, Entropy, Journal, Log
     from rotator.engine.steps import ManagedSecret
 
 

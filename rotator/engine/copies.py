@@ -15,8 +15,8 @@ from rotator.core.model import Credential, Kind, Step
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rotator.core.contracts.backend import SecretBackend
     from rotator.core.model import Event, Json, Version
-    from rotator.core.ports import SecretBackend
 
 # Under this end of its id a rotation that is rolled back writes to copies once more.
 _BACK: Final = "-back"

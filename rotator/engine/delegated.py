@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
 from rotator.core.backoff import backoff
+from rotator.core.contracts.delegated import Repairs, RotatesOnRequest
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.errors import (
     RETRIED,
@@ -30,7 +31,6 @@ from rotator.core.errors import (
 )
 from rotator.core.identifiers import new_id
 from rotator.core.model import Check, Evidence, Kind, NewEvent, Outcome
-from rotator.core.ports import Repairs, RotatesOnRequest
 from rotator.core.schedule import as_data, is_due, next_due, retry_data, retry_due
 from rotator.engine.copies import same
 from rotator.engine.delegated_requests import DelegatedRequest, delegated, failed, outcomes, pending
@@ -43,8 +43,9 @@ from rotator.engine.steps import failure, wrap_plugin_errors
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from rotator.core.contracts.backend import SecretBackend
+    from rotator.core.contracts.rotation import Rotation, StepContext
     from rotator.core.model import Credential, Json, Version
-    from rotator.core.ports import Rotation, SecretBackend, StepContext
     from rotator.engine.context import EngineContext
     from rotator.engine.lease import LeasedSecret
     from rotator.engine.steps import ManagedSecret, Steps

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rotator.core.contracts.rotation import Explains, TakesTurns
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.durations import write
 from rotator.core.model import NO_ROTATION, Credential, Planned, Step
-from rotator.core.ports import Explains, TakesTurns
 from rotator.engine.delegated import is_delegated
 from rotator.engine.results import Plan, UnprovenSecond
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from rotator.core.contracts.backend import RemovesSecrets
+from rotator.core.contracts.rotation import ClosesLogins, CountsSessions
 from rotator.core.errors import Conflict, InUse, Unprovable, UsageError
 from rotator.core.model import Kind, NewEvent, Outcome
-from rotator.core.ports import ClosesLogins, CountsSessions, RemovesSecrets
 from rotator.core.state_machine import progress
 from rotator.engine.error_origin import tag_errors
 from rotator.engine.runner import Runner

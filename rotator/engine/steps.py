@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
+from rotator.core.contracts.rotation import (
+    CountsSessions,
+    ExplainsRejections,
+    LocksAccounts,
+    StepContext,
+)
 from rotator.core.deadline import time_limit
 from rotator.core.errors import (
     RETRIED,
@@ -28,7 +34,6 @@ from rotator.core.errors import (
 from rotator.core.history import text
 from rotator.core.identifiers import successor
 from rotator.core.model import UNEXPLAINED, Credential, Kind, Policy, Step
-from rotator.core.ports import CountsSessions, ExplainsRejections, LocksAccounts, StepContext
 from rotator.core.schedule import as_data, next_due
 from rotator.core.secret import Secret
 from rotator.core.state_machine import Direction, progress
@@ -40,8 +45,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
     from datetime import datetime
 
+    from rotator.core.contracts.backend import SecretBackend
+    from rotator.core.contracts.plugin import TriesLogins
+    from rotator.core.contracts.rotation import Rotation
     from rotator.core.model import Event, Json, Rejection, Version
-    from rotator.core.ports import Clock, Entropy, Log, Rotation, SecretBackend, TriesLogins
+    from rotator.core.ports import Clock, Entropy, Log
 
 _ERRORS: Final[Mapping[str, type[RotatorError]]] = {
     one.kind: one

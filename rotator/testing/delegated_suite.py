@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rotator.core.contracts.delegated import RotatesOnRequest
+from rotator.core.contracts.rotation import Examines, Explains
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.errors import Denied, Refused
-from rotator.core.ports import Examines, Explains, RotatesOnRequest
 from rotator.core.secret import Secret
 from rotator.testing.crash import Sandbox, assert_survives_crashes
 from rotator.testing.fakes import ListLog, step_context
@@ -26,8 +27,8 @@ from rotator.testing.sampling import Sampled
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rotator.core.contracts.rotation import StepContext
     from rotator.core.model import Credential, Version
-    from rotator.core.ports import StepContext
 
 _REQUEST = "00000000-0000-4000-8000-00000000000a"
 

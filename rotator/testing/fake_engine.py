@@ -16,7 +16,7 @@ from rotator.core.secret import Secret
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rotator.core.ports import StepContext
+    from rotator.core.contracts.rotation import StepContext
 
 _LOGIN: Final = "app"
 

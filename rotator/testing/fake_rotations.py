@@ -11,8 +11,8 @@ from rotator.core.model import Check, Evidence
 from rotator.core.strategies import candidate, next_of_pair, require_not_current, same_login
 
 if TYPE_CHECKING:
+    from rotator.core.contracts.rotation import Rotation, StepContext
     from rotator.core.model import Credential
-    from rotator.core.ports import Rotation, StepContext
     from rotator.core.session import Session
     from rotator.testing.fake_target import FakeTarget
 

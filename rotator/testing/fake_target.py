@@ -15,7 +15,7 @@ from rotator.core.session import Session
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rotator.core.ports import StepContext
+    from rotator.core.contracts.rotation import StepContext
 
 # As MySQL: a primary and a secondary one.
 _MOST_PASSWORDS: Final = 2

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from rotator.core.contracts.rotation import StepContext
 from rotator.core.passwords import PasswordPolicy
-from rotator.core.ports import StepContext
 
 if TYPE_CHECKING:
     from rotator.core.model import Credential

@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from rotator.core.contracts.plugin import MarkedLogin, PluginInfo, StrategyInfo
 from rotator.core.errors import Transient
 from rotator.core.model import Planned, Step
-from rotator.core.ports import MarkedLogin, PluginInfo, StrategyInfo
 from rotator.testing import fake_rotations
 from rotator.testing.fake_target import FakeTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rotator.core.contracts.rotation import Rotation, StepContext
     from rotator.core.model import Credential
-    from rotator.core.ports import Rotation, StepContext
 
 
 @dataclass(slots=True)

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from rotator import plugins
+from rotator.core.contracts.plugin import PluginInfo, StrategyInfo
 from rotator.core.errors import UsageError
-from rotator.core.ports import PluginInfo, StrategyInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rotator.core.contracts.plugin import BackendPlugin, RotationPlugin
     from rotator.core.model import Credential
-    from rotator.core.ports import BackendPlugin, RotationPlugin
 
 
 class Tls(StrEnum):

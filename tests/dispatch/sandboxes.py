@@ -22,8 +22,8 @@ from rotator.testing.fakes import ListLog, ManualClock, SeededEntropy
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from rotator.core.contracts.rotation import Rotation
     from rotator.core.model import Event, Json
-    from rotator.core.ports import Rotation
 
 _STEP = timedelta(seconds=60)
 

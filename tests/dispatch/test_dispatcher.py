@@ -28,7 +28,7 @@ from rotator.testing.fakes import START
 from tests.dispatch.sandboxes import Entry, Place
 
 if TYPE_CHECKING:
-    from rotator.core.ports import Rotation
+    from rotator.core.contracts.rotation import Rotation
 
 _DAY = timedelta(days=1)
 _MINUTE = timedelta(minutes=1)

@@ -14,7 +14,7 @@ from rotator.testing.fake_rotations import AlternatingUsers
 from tests.engine.sandboxes import DAY, HOUR, PATH, EngineSandbox, Killed, fail_next
 
 if TYPE_CHECKING:
-    from rotator.core.ports import StepContext
+    from rotator.core.contracts.rotation import StepContext
 
 
 def test_adopt_takes_over_what_the_backend_serves(sandbox: EngineSandbox):

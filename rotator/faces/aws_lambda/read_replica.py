@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rotator.core.contracts.rotation import (
+    CountsSessions,
+    ExplainsRejections,
+    LocksAccounts,
+    Rotation,
+)
 from rotator.core.errors import InUse, Transient
 from rotator.core.model import Evidence
-from rotator.core.ports import CountsSessions, ExplainsRejections, LocksAccounts, Rotation
 from rotator.core.replicas import agree_within
 
 if TYPE_CHECKING:
+    from rotator.core.contracts.rotation import StepContext
     from rotator.core.model import Credential, Rejection
-    from rotator.core.ports import StepContext
     from rotator.core.session import Session
 
 

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from rotator.core.contracts.plugin import PluginInfo, RotationPlugin
     from rotator.core.model import Credential, Version
-    from rotator.core.ports import PluginInfo, RotationPlugin
 
 # What AWS's templates append to the name of the second of two logins.
 _CLONE: Final = "_clone"

@@ -16,8 +16,8 @@ from rotator.backends.aws import aws_driven
 from rotator.backends.aws.aws_driven import AwsDrivenBackend
 from rotator.backends.aws.client import Client, NotAllowed
 from rotator.backends.aws.options import AwsOptions
+from rotator.core.contracts.rotation import StepContext
 from rotator.core.errors import Denied, Transient, UsageError
-from rotator.core.ports import StepContext
 from rotator.engine import Engine, ManagedSecret
 from rotator.faces.aws_lambda import json_log
 from rotator.faces.aws_lambda import settings as environment
@@ -32,8 +32,9 @@ from rotator.journal.log import Head
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
+    from rotator.core.contracts.plugin import Target
     from rotator.core.model import Credential, Version
-    from rotator.core.ports import Log, Target
+    from rotator.core.ports import Log
     from rotator.core.secret import Secret
     from rotator.faces.aws_lambda.journals import Journals
     from rotator.faces.aws_lambda.settings import Settings

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rotator.config import Settings
-    from rotator.core.ports import PluginInfo
+    from rotator.core.contracts.plugin import PluginInfo
 
     Entry = dict[str, object]
 

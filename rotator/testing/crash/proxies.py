@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rotator.core.contracts.delegated import RotatesOnRequest
+from rotator.core.contracts.rotation import CountsSessions
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.model import Step
-from rotator.core.ports import CountsSessions, RotatesOnRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
+    from rotator.core.contracts.backend import SecretBackend
+    from rotator.core.contracts.rotation import Rotation, StepContext
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Credential, Event, Evidence, Lease, NewEvent, Version
-    from rotator.core.ports import Journal, Rotation, SecretBackend, StepContext
+    from rotator.core.ports import Journal
     from rotator.core.session import Session
     from rotator.testing.crash.points import Points
     from rotator.testing.crash.promises import Promises

@@ -6,17 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from rotator.core.contracts.backend import SecretBackend, TellsRotations
+from rotator.core.contracts.plugin import StrategyInfo
+from rotator.core.contracts.rotation import Rotation
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.errors import UsageError
 from rotator.core.model import Credential
-from rotator.core.ports import (
-    Clock,
-    Journal,
-    Rotation,
-    SecretBackend,
-    StrategyInfo,
-    TellsRotations,
-)
+from rotator.core.ports import Clock, Journal
 from rotator.core.secret import Secret
 from rotator.testing.fake_backend import FakeBackend
 from rotator.testing.fake_engine import FakeDelegatedRotation, FakeEngine
@@ -26,7 +22,7 @@ from rotator.testing.fake_target import Account, FakeTarget
 from rotator.testing.fakes import ManualClock, SeededEntropy, step_context
 
 if TYPE_CHECKING:
-    from rotator.core.ports import RotationPlugin, Target
+    from rotator.core.contracts.plugin import RotationPlugin, Target
     from rotator.testing.crash.points import Points
 
 

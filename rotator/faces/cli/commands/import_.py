@@ -19,8 +19,8 @@ from rotator.faces.cli.render import json_output
 
 if TYPE_CHECKING:
     from rotator.bootstrap import App
+    from rotator.core.contracts.plugin import PluginInfo
     from rotator.core.model import Credential, Version
-    from rotator.core.ports import PluginInfo
 
     Entry = dict[str, object]
 

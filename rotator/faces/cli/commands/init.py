@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Final, cast
 import typer
 
 from rotator.config import load, target_url
+from rotator.core.contracts.backend import KeepsValues
+from rotator.core.contracts.plugin import WritesGrants
 from rotator.core.errors import RotatorError, UsageError
 from rotator.core.model import Credential
-from rotator.core.ports import KeepsValues, WritesGrants
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.config_entries import completed, write
 from rotator.faces.cli.invocation import DEFAULT_CONFIG, Invocation

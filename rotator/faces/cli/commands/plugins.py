@@ -11,8 +11,8 @@ from rich.text import Text
 
 from rotator import plugins as loader
 from rotator.core.capabilities import words
+from rotator.core.contracts.backend import WritesPolicy
 from rotator.core.errors import UsageError
-from rotator.core.ports import WritesPolicy
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.render import json_output
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from rotator.core.ports import BackendPlugin, PluginInfo, RotationPlugin
+    from rotator.core.contracts.plugin import BackendPlugin, PluginInfo, RotationPlugin
     from rotator.plugins import Installed
 
 app = typer.Typer()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from rotator.core.contracts.backend import Reseals
 from rotator.core.errors import UsageError
-from rotator.core.ports import Reseals
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.options import Backend
