@@ -1,0 +1,1 @@
+"""Django's MySQL engine, following a credential."""

