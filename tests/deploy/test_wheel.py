@@ -76,6 +76,9 @@ def test_the_bare_wheel_runs_and_names_the_missing_extra(bare: Path, tmp_path: P
 
     for command in (["--version"], ["--help"], ["init"], ["check"], ["plugins"], ["status"]):
         assert run(*command)[0] == 0, command
+    assert run("docs", "glossary")[1].startswith("# Glossary")
+    assert run("deploy", "compose", "--out", "playground")[0] == 0
+    assert (tmp_path / "playground" / "docker-compose.yml").exists()
     for command, extra in (("daemon", "daemon"), ("worker", "queue"), ("demo", "demo")):
         code, output = run(command)
         assert (code, f"credential-rotator[{extra}]" in output) == (2, True), output

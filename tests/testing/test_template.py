@@ -18,6 +18,7 @@ import pytest
 from rotator.api import Credential, Secret
 from rotator.testing import RotationSuite, Sandbox
 from rotator.testing.templates import FILES, text_of, write_template
+from tests.docs.consoles import commands
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,6 +180,30 @@ def test_a_package_outside_the_tree_is_found_with_all_that_it_declares(
     assert (option["name"], option["type"], option["required"]) == ("path", "path", True)
     assert "logins" in option["help"]
     _run("rotator", "plugins", "sqlite", folder=tmp_path, code=2)
+
+
+@pytest.mark.slow
+def test_the_tutorial_rotates_with_the_plugin(installed: Path, tmp_path: Path):
+    """Its last commands, in order, with the configuration that it shows."""
+    page = _ROOT / "docs" / "tutorials" / "first-plugin.md"
+    [entries] = re.findall(r"(?ms)^```yaml\n(.*?)^```$", page.read_text())
+    shown = commands(page)
+    folder, outputs = tmp_path, list[str]()
+    for words in shown[shown.index(["mkdir", "rotator-trial"]) :]:
+        match words:
+            case ["mkdir", name]:
+                (folder / name).mkdir()
+            case ["cd", name]:
+                folder /= name
+            case ["python3", "-c", program]:
+                subprocess.run([sys.executable, "-c", program], cwd=folder, check=True)
+                config = folder / "rotator.yaml"
+                kept = re.sub(r"(?m)^(targets|secrets):\n(?:[ #].*\n|\n)*", "", config.read_text())
+                config.write_text(kept + entries)
+            case _:
+                outputs.append(_run(*words, folder=folder, PYTHONPATH=str(installed)))
+    assert "proven dead" in outputs[-1]
+    assert len(_ask(folder / "shop.db", "SELECT name FROM logins")) == 1
 
 
 def test_the_plugin_rotates_from_the_first_login_to_the_proof_of_the_revoke(
