@@ -34,11 +34,12 @@ test: $(STAMP) ## the tests
 test-all: $(STAMP) ## every test, also those that take minutes: some hours
 	$(PY) -m pytest -n 2 -m "slow or not slow" $(ARGS)
 
-lint: $(STAMP) ## style, types, walls
+lint: $(STAMP) ## style, types, walls, plain English
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/basedpyright --level error
 	$(VENV)/bin/lint-imports
+	$(PY) -m tests.english
 
 crash: $(STAMP) ## two crashes in one rotation, at every pair of points
 	ROTATOR_CRASH=double $(PY) -m pytest tests/crash $(ARGS)

@@ -1,4 +1,4 @@
-"""The whole way with AWS Secrets Manager as the backend and PostgreSQL as the target."""
+"""All commands with AWS Secrets Manager as the backend and PostgreSQL as the target."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def _served(aws: SecretsManager) -> dict[str, str]:
     return json.loads(answer["SecretString"])
 
 
-def test_a_login_kept_in_aws_is_rotated(rotator: Real, aws: SecretsManager):
-    """Taken over as it stands, rotated, rolled back, revoked and verified; AWS's keys stay."""
+def test_a_login_in_aws_is_rotated(rotator: Real, aws: SecretsManager):
+    """Adopted, rotated, rolled back, revoked and verified; AWS's keys stay."""
     theirs = {"engine": "postgres", "host": "db", "port": 5432}
     value = json.dumps({"username": "app", "password": APP_PASSWORD, **theirs})
     before = aws.by_hand("app", value)
@@ -67,9 +67,9 @@ def test_a_login_kept_in_aws_is_rotated(rotator: Real, aws: SecretsManager):
     rotator.server.connect(user=served["username"], password=served["password"]).close()
     rotator("rollback", "app")
     assert _served(aws)["username"] == "app"
-    assert "proven dead" in rotator("revoke", "app").out
+    assert "was rejected" in rotator("revoke", "app").out
     rotator("rotate", "app")
-    assert "proven dead" in rotator("revoke", "app").out
+    assert "was rejected" in rotator("revoke", "app").out
     assert rotator.json("audit", "verify").data["ok"] is True
     labels = {one for kept in aws.secret("app").versions.values() for one in kept.stages}
     assert labels == {"AWSCURRENT", "AWSPREVIOUS"}
@@ -79,8 +79,8 @@ def test_a_login_kept_in_aws_is_rotated(rotator: Real, aws: SecretsManager):
     )
 
 
-def test_a_copy_in_aws_follows_a_secret_that_is_kept_elsewhere(rotator: Real, aws: SecretsManager):
-    """Both hold the new credential before the old one goes; `verify` and `doctor` tell of a stale one."""
+def test_a_copy_in_aws_follows_a_secret_in_another_backend(rotator: Real, aws: SecretsManager):
+    """Both hold the new credential before the old one is revoked; `verify` and `doctor` report a stale copy."""
     config = rotator.folder / "rotator.yaml"
     text = config.read_text()
     head, app = text.split("  app:\n", 1)
@@ -95,11 +95,11 @@ def test_a_copy_in_aws_follows_a_secret_that_is_kept_elsewhere(rotator: Real, aw
     served = json.loads(aws.answer("GetSecretValue", {"SecretId": "team/app"})[1]["SecretString"])
     assert served["username"] == login != "app"
     rotator.server.connect(user=login, password=served["password"]).close()
-    assert "proven dead" in rotator("revoke", "app").out
+    assert "was rejected" in rotator("revoke", "app").out
 
     aws.by_hand("team/app", json.dumps({"username": "app", "password": "typed by hand"}))
     assert rotator.json("verify", "app").data["secrets"][0]["stale_copies"] == ["aws:team/app"]
-    assert "Not the same: aws:team/app." in rotator("verify", "app").out
+    assert "Different: aws:team/app." in rotator("verify", "app").out
     assert "is to be a copy" in rotator("doctor", "app", code=1).out
     before = rotator.roles()
     assert "is to be a copy" in rotator("rotate", "app", code=3).out
@@ -107,9 +107,7 @@ def test_a_copy_in_aws_follows_a_secret_that_is_kept_elsewhere(rotator: Real, aw
     assert "team/app" in rotator("policy", "aws").out
 
 
-def test_a_secret_of_awss_own_form_is_imported_by_pasting_what_is_printed(
-    rotator: Real, aws: SecretsManager
-):
+def test_import_prints_entries_for_a_secret_in_awss_format(rotator: Real, aws: SecretsManager):
     """The entry loads, doctor is content, and adopting changes no value."""
     server = {"engine": "postgres", "host": rotator.server.host, "port": str(rotator.server.port)}
     value = json.dumps({**server, "username": "app", "password": APP_PASSWORD})
@@ -128,13 +126,11 @@ def test_a_secret_of_awss_own_form_is_imported_by_pasting_what_is_printed(
     adopted = rotator("adopt", "shop")
     assert "; due " in adopted.out
     assert aws.secret("prod/shop").versions[version].value == value
-    assert "is in the configuration already" in rotator("import", "aws", "prod/shop", code=2).err
+    assert "is already configured" in rotator("import", "aws", "prod/shop", code=2).err
     assert "holds nothing" in rotator("import", "aws", "prod/none", code=2).err
 
 
-def test_the_import_of_a_secret_on_an_unknown_server_names_that_too(
-    rotator: Real, aws: SecretsManager
-):
+def test_import_prints_an_unknown_server_as_a_target(rotator: Real, aws: SecretsManager):
     """With its admin where AWS keeps it."""
     arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:master-AbCd12"
     about = {
@@ -202,12 +198,12 @@ def template(rotator: Real, aws: SecretsManager) -> _Template:
     return function
 
 
-def test_where_aws_rotates_it_is_asked_to_and_followed(rotator: Real, template: _Template):
-    """Nothing is staged beside it; what it made is tried, and the journal knows it."""
+def test_rotate_delegates_to_aws_and_verifies_its_result(rotator: Real, template: _Template):
+    """Nothing is staged, the new credential is tested, and the journal records it."""
     roles = [one[0] for one in rotator.roles()]
     said = rotator("rotate", "app", "--reason", "by hand").out
-    assert "it logs in" in said
-    assert "aws rotates this secret by itself" in said
+    assert "is valid" in said
+    assert "aws rotates this secret" in said
     assert template.steps == list(STEPS)
     assert [one[0] for one in rotator.roles()] == roles
     assert rotator.json("verify", "app").data["secrets"][0]["known"] is True
@@ -219,31 +215,31 @@ def test_where_aws_rotates_it_is_asked_to_and_followed(rotator: Real, template: 
     assert len(template.steps) == 2 * len(STEPS)
 
 
-def test_a_rotation_of_awss_that_does_not_end_is_told_and_taken_up_again(
+def test_an_unfinished_rotation_of_aws_is_reported_and_resumed(
     rotator: Real, template: _Template, aws: SecretsManager
 ):
     """The call comes back in time; the next one looks on, and asks for no second rotation."""
     config = rotator.folder / "rotator.yaml"
     config.write_text(config.read_text().replace("grace: 1h", "grace: 1h, step_timeout: 1s"))
     template.broken_at = "setSecret"
-    said = rotator("rotate", "app", "--patience", "0s", code=4)
+    said = rotator("rotate", "app", "--timeout", "0s", code=4)
     assert "look at the log of its function" in said.out
     aws.wait()
     template.broken_at = ""
-    assert "it logs in" in rotator("rotate", "app").out
+    assert "is valid" in rotator("rotate", "app").out
     made = {name for name, one in aws.secret("app").versions.items() if one.value}
     assert len(made) == 2
 
 
-def test_what_aws_made_and_nobody_can_log_in_with_is_an_alarm(rotator: Real, template: _Template):
-    """The application is not safe, and that is said."""
+def test_an_invalid_credential_from_aws_is_reported_as_unsafe(rotator: Real, template: _Template):
+    """The error states that the application is not safe."""
     template._set = lambda secret, token: None  # a function that forgets to set it
     failed = rotator("rotate", "app", code=3)
     assert "the target rejects login 'app'" in failed.err
     assert "NOT safe" in failed.err
 
 
-def test_a_secret_that_aws_rotates_without_a_function_is_refused_with_the_remedy(
+def test_a_secret_without_a_rotation_function_is_rejected_with_the_remedy(
     rotator: Real, aws: SecretsManager
 ):
     """Nothing is changed, on the target or in AWS."""

@@ -1,4 +1,4 @@
-"""What goes wrong before or during a first rotation: its own clear text, exit code, nothing changed."""
+"""Faults before or during a first rotation: message, exit code, and nothing changed."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ def _error(outcome: Outcome) -> dict[str, str]:
     return error
 
 
-def test_no_such_secret(rotator: Real):
-    """A slip of the pen is answered with what resembles it."""
+def test_an_unknown_secret_is_rejected(rotator: Real):
+    """The error suggests similar names."""
     error = _error(rotator.json("rotate", "apps", code=2))
     assert "there is no secret `apps`" in error["what"]
     assert "`app`" in error["hint"]
 
 
-def test_an_unknown_plugin(rotator: Real):
-    """The file, the line, the key, near matches and what is installed."""
+def test_an_unknown_plugin_is_rejected(rotator: Real):
+    """The error names the file, the line, the key, similar names and the installed plugins."""
     config = rotator.folder / "rotator.yaml"
     config.write_text(config.read_text().replace("plugin: postgresql", "plugin: postgres"))
     error = _error(rotator.json("rotate", "app", code=2))
@@ -65,8 +65,8 @@ def test_an_unknown_plugin(rotator: Real):
     assert int(error["line"]) > 1
 
 
-def test_an_unreachable_host(rotator: Real):
-    """The address is named; the rotation is undone; the text says what was changed."""
+def test_an_unreachable_host_undoes_the_rotation(rotator: Real):
+    """The error names the address and what was changed."""
     rotator.configure(port=1)
     error = _error(rotator.json("rotate", "app", code=1))
     assert error["kind"] == "transient"
@@ -75,8 +75,8 @@ def test_an_unreachable_host(rotator: Real):
     assert "is safe" not in error["safety"]
 
 
-def test_a_wrong_admin_password(rotator: Real):
-    """The target waits, nothing is parked; admin and target are named, and the password nowhere."""
+def test_a_wrong_admin_password_makes_the_target_wait(rotator: Real):
+    """Nothing is parked. The error names the admin and the target, not the password."""
     rotator.environ["ROTATOR_ADMIN_PASSWORD"] = "wrong-password-of-the-admin"
     told = rotator.json("rotate", "app", code=3)
     error = _error(told)
@@ -84,11 +84,11 @@ def test_a_wrong_admin_password(rotator: Real):
     assert "rotator_admin" in error["what"]
     assert "target main" in error["what"]
     assert "wrong-password" not in told.out + told.err
-    assert "nothing was parked" in error["safety"]
+    assert "no secret was parked" in error["safety"]
 
 
-def test_an_admin_password_that_is_not_set(rotator: Real):
-    """The variable is named, and where to set it; the rotation does not begin."""
+def test_a_missing_admin_password_stops_the_rotation(rotator: Real):
+    """The error names the variable and where to set it."""
     del rotator.environ["ROTATOR_ADMIN_PASSWORD"]
     events = rotator.json("audit", "show").data["events"]
     error = _error(rotator.json("rotate", "app", code=3))
@@ -97,8 +97,8 @@ def test_an_admin_password_that_is_not_set(rotator: Real):
     assert "ROTATOR_ADMIN_PASSWORD" in error["what"]
 
 
-def test_an_admin_without_the_right(rotator: Real):
-    """The missing right is named, by `doctor` beforehand as by the rotation."""
+def test_a_missing_right_of_the_admin_is_named(rotator: Real):
+    """Both `doctor` and the rotation name it."""
     rotator.configure(admin="weak_admin")
     found = rotator.json("doctor", "app", code=1).data["findings"]
     assert any(one["severity"] == "error" and "CREATEROLE" in str(one) for one in found)
@@ -107,8 +107,8 @@ def test_an_admin_without_the_right(rotator: Real):
     assert "CREATEROLE" in error["what"] + error["hint"]
 
 
-def test_a_server_that_trusts_everybody(tmp_path: Path):
-    """`trust` in pg_hba makes every check vacuous: an error, not a pass."""
+def test_a_server_that_accepts_any_password_is_an_error(tmp_path: Path):
+    """`trust` in pg_hba.conf makes every check meaningless."""
     with ScratchPostgres(
         hba=["local all all trust", "host all all 127.0.0.1/32 trust"]
     ) as trusting:
@@ -127,8 +127,8 @@ def test_a_server_that_trusts_everybody(tmp_path: Path):
         assert real.roles() == before
 
 
-def test_a_full_disk(rotator: Real):
-    """Without a backend that can be written there is no effect."""
+def test_a_full_disk_stops_the_rotation_before_any_effect(rotator: Real):
+    """The backend cannot be written."""
     before = rotator.roles()
     error = _error(rotator.limited("rotate", "app", "--json", code=3))
     assert error["kind"] == "unavailable"
@@ -137,14 +137,14 @@ def test_a_full_disk(rotator: Real):
 
 
 def test_a_full_disk_leaves_the_journal_readable(rotator: Real):
-    """Who looks what happened while the disk is full gets an answer."""
+    """`history` and `status` work while the disk is full."""
     rotator("adopt", "app", "--username", "app", "--password-from", "env:APP_PASSWORD")
     told = rotator.limited("status", "--json", code=0)
     assert told.data["secrets"][0]["login"] == "app"
 
 
-def test_a_read_only_journal(rotator: Real):
-    """A journal that can be read and not written stops the rotation before its first step."""
+def test_a_read_only_journal_stops_the_rotation(rotator: Real):
+    """It stops before its first step."""
     with rotator.server.connect() as admin:
         admin.execute("CREATE ROLE journal LOGIN PASSWORD 'password-of-the-journal'")
         admin.execute("CREATE DATABASE journal OWNER journal")
@@ -171,24 +171,24 @@ def test_a_read_only_journal(rotator: Real):
             admin.execute("DROP ROLE journal")
 
 
-def test_a_key_that_others_can_read(rotator: Real):
-    """The embedded backend refuses to start, and says which command closes the file."""
+def test_a_key_file_that_others_can_read_is_rejected(rotator: Real):
+    """The embedded backend does not start, and the error contains the command that fixes the mode."""
     (rotator.folder / "rotator.key").chmod(0o644)
     error = _error(rotator.json("rotate", "app", code=2))
     assert "rotator.key" in error["what"]
     assert "chmod 600" in error["hint"]
 
 
-def test_a_role_that_is_there_and_not_ours(rotator: Real):
-    """Nothing that we did not make or adopt is touched: parked, with the role named."""
+def test_a_role_that_rotator_does_not_own_is_not_changed(rotator: Real):
+    """The secret is parked, and the error names the role."""
     error = _error(rotator.json("rotate", "taken", code=3))
     assert error["kind"] == "conflict"
     assert "stranger_a" in error["what"]
     assert rotator.json("status", "taken", code=3).data["secrets"][0]["state"] == "parked"
 
 
-def test_a_value_where_a_reference_belongs(rotator: Real):
-    """A password in the configuration is refused, and not repeated."""
+def test_a_password_in_the_configuration_is_rejected(rotator: Real):
+    """The error does not repeat it."""
     config = rotator.folder / "rotator.yaml"
     text = config.read_text().replace('"env:ROTATOR_ADMIN_PASSWORD"', '"hunter2hunter2"')
     config.write_text(text)

@@ -1,4 +1,4 @@
-"""doctor: the same findings as status, what plan refuses, orphans, and one error once."""
+"""doctor: findings of status and plan, orphans, and each error once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _same(cli: Cli, name: str, state: str) -> None:
 
 
 def test_doctor_shows_a_parked_secret_with_its_remedy(cli: Cli):
-    """The on-call looks here as well as at status."""
+    """`doctor` shows it as `status` does."""
     cli("rotate", "web")
     cli.server.target.accounts["web_b"] = Account()
     cli("rotate", "web", code=3)
@@ -50,14 +50,14 @@ def test_doctor_shows_a_parked_secret_with_its_remedy(cli: Cli):
 
 
 def test_doctor_shows_a_forgotten_secret(cli: Cli):
-    """What left the file is not healthy because nobody looks at it."""
+    """A secret that is no longer configured is still reported."""
     cli("rotate", "app")
     _remove_entry(cli, "app")
     _same(cli, "app", "forgotten")
 
 
-def test_doctor_says_when_a_refused_login_works_again(cli: Cli):
-    """Its look is newer than the last check; recording it is another command."""
+def test_doctor_reports_a_rejected_login_that_is_valid_again(cli: Cli):
+    """Its check is newer than the recorded one. Another command records it."""
     cli("rotate", "app")
     login = cli("get", "app", "--field", "username").out
     passwords = cli.server.target.accounts[login].passwords
@@ -71,8 +71,8 @@ def test_doctor_says_when_a_refused_login_works_again(cli: Cli):
     cli("status", code=0)
 
 
-def test_doctor_finds_logins_that_the_journal_does_not_know(cli: Cli):
-    """A login with our mark that no journal knows is an orphan, until it is gone."""
+def test_doctor_finds_orphan_logins(cli: Cli):
+    """An orphan has our mark and no entry in the journal."""
     cli("rotate", "app")
     cli("rotate", "app")
     cli.server.target.accounts["app_rlost"] = Account(passwords=["x"], owner="app")
@@ -89,8 +89,8 @@ def test_doctor_finds_logins_that_the_journal_does_not_know(cli: Cli):
     assert cli.json("status", code=0).data["orphans"] == []
 
 
-def test_one_backend_that_is_away_does_not_hide_the_rest(cli: Cli):
-    """Its error is told once, without a promise to try again; everything else is looked at."""
+def test_doctor_checks_the_rest_when_a_backend_is_unavailable(cli: Cli):
+    """It reports the error once, without promising a retry."""
     cli("rotate", "app")
     cli.edit("targets:", '  lost: {type: local, path: lost.db, key: "file:lost.key"}\ntargets:')
     cli.edit("web: {target: main, backend: local", "web: {target: main, backend: lost")
@@ -101,8 +101,8 @@ def test_one_backend_that_is_away_does_not_hide_the_rest(cli: Cli):
     assert any(one["subject"] == "journal" for one in found)
 
 
-def test_a_target_that_is_away_is_not_promised_to_be_tried_again(cli: Cli):
-    """Doctor looks once: the remedy says what to do, and the error stands there once."""
+def test_doctor_promises_no_retry_for_an_unavailable_target(cli: Cli):
+    """The remedy names the next command, and the error appears once."""
     cli.server.away = True
     found = [one for one in _findings(cli, code=1) if one["severity"] == "error"]
     assert len(found) == 1
@@ -112,8 +112,8 @@ def test_a_target_that_is_away_is_not_promised_to_be_tried_again(cli: Cli):
 # -- a journal that was put back ----------------------------------------------------------------------
 
 
-def test_a_restore_can_be_acknowledged(cli: Cli):
-    """Verify and doctor are green again, and still tell of it; other damage is never covered up."""
+def test_acknowledge_accepts_a_restored_backup(cli: Cli):
+    """`audit verify` and `doctor` then pass and still list it; other damage cannot be acknowledged."""
     cli("rotate", "app")
     cli("audit", "acknowledge", "--reason", "nothing", code=2)
     for name in ("rotator.db", "rotator.db-wal", "rotator.db-shm"):
@@ -161,8 +161,8 @@ def rotator(tmp_path: Path, server: ScratchPostgres) -> Real:
     return real
 
 
-def test_doctor_shows_what_plan_refuses(rotator: Real):
-    """A1: the pair's second login exists and is somebody's: doctor says it before the first rotation."""
+def test_doctor_reports_what_plan_rejects(rotator: Real):
+    """Example: the pair's second login exists and has another owner."""
     refused = rotator.json("plan", "taken", code=3).errors[0]
     found = rotator.json("doctor", code=1).data["findings"]
     same = [one for one in found if one["remedy"] == refused["hint"]]
@@ -174,7 +174,7 @@ def test_an_orphan_of_postgresql_is_found_and_dropped_as_printed(
 ):
     """The journal of a lost rotation is gone; its role bears our mark, and the hint drops it."""
     rotator("adopt", "app", "--username", "app", "--password-from", "env:APP_PASSWORD")
-    rotator("rotate", "app", "--patience", "0s")
+    rotator("rotate", "app", "--timeout", "0s")
     mark = 'managed by rotator {"secret": "app", "rotation": "r-lost"}'
     with server.connect() as admin:
         admin.execute("CREATE ROLE app_rlost LOGIN PASSWORD 'x'")

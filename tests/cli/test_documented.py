@@ -74,7 +74,7 @@ _CALLS = (
 
 
 def test_every_command_has_its_section():
-    """No command without a description of its answer, and no description without a command."""
+    """Each section documents a command, and each command has a section."""
     app = program.build()
     commands = set(program.ALIASES)
     for name in app.list_commands(None):
@@ -100,13 +100,13 @@ def test_every_key_of_every_answer_is_documented(cli: Cli):
         assert undocumented == set(), answer["command"]
 
 
-def test_the_first_answer_of_init_is_documented_too(bare: Cli):
-    """`init` only answers in an empty folder."""
+def test_the_answer_of_init_is_documented(bare: Cli):
+    """`init` needs an empty folder."""
     assert set(_keys(bare.json("init").data)) <= _sections()["init"]
 
 
 def test_every_kind_of_error_is_documented():
-    """A script may look at `kind`: the table has each that can reach an answer, and no other."""
+    """The table has each `kind` of an answer, and no other."""
     documented = set(_KINDS)
     # A step error always comes as one of its kinds; open sessions are waited for, never an error.
     assert documented | {"step", "in-use"} == _kinds(errors.RotatorError) | {

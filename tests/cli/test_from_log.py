@@ -1,4 +1,4 @@
-"""audit verify --from-log: the journal that a rotation function writes into its log."""
+"""audit verify --from-log: the journal in the log of a rotation function."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def _log(file: Path, count: int = 5, key: EventKey | None = None) -> Head:
     return heads[-1]
 
 
-def test_a_sound_log_is_told_with_the_end_of_each_chain(cli: Cli, tmp_path: Path):
-    """To be compared with the tag of the secret; no configuration is needed."""
+def test_an_intact_log_is_reported_with_the_end_of_each_chain(cli: Cli, tmp_path: Path):
+    """The end is compared with the tag of the secret; no configuration is needed."""
     head = _log(tmp_path / "log")
     outcome = cli("audit", "verify", "--from-log", str(tmp_path / "log"), "--json")
     assert outcome.answer["data"]["events"] == 5
@@ -46,8 +46,8 @@ def test_a_sound_log_is_told_with_the_end_of_each_chain(cli: Cli, tmp_path: Path
     assert head.text() in told.out
 
 
-def test_an_altered_log_is_told(cli: Cli, tmp_path: Path):
-    """With the place."""
+def test_a_changed_log_is_reported_with_the_place(cli: Cli, tmp_path: Path):
+    """The exit code is 1."""
     file = tmp_path / "log"
     _log(file)
     lines = file.read_text().splitlines(keepends=True)
@@ -59,8 +59,8 @@ def test_an_altered_log_is_told(cli: Cli, tmp_path: Path):
     assert "line 4" in outcome.out
 
 
-def test_a_log_that_was_cut_off_is_told_by_the_tag_of_the_secret(cli: Cli, tmp_path: Path):
-    """What is there hangs together; only the tag knows that there was more."""
+def test_a_truncated_log_is_detected_by_the_tag_of_the_secret(cli: Cli, tmp_path: Path):
+    """The remaining chain is valid; only the tag records the missing event."""
     file = tmp_path / "log"
     end = f"app={_log(file).text()}"
     whole = file.read_text().splitlines(keepends=True)
@@ -68,16 +68,16 @@ def test_a_log_that_was_cut_off_is_told_by_the_tag_of_the_secret(cli: Cli, tmp_p
     file.write_text("".join(whole[:-1]))
     cli("audit", "verify", "--from-log", str(file))
     outcome = cli("audit", "verify", "--from-log", str(file), "--end", end, code=1)
-    assert "ends at event 4, and its tag says 5" in outcome.out
+    assert "ends at event 4; its tag records event 5" in outcome.out
     outcome = cli("audit", "verify", "--from-log", str(file), "--end", f"b{end}", code=1)
-    assert "has no event of it" in outcome.out
+    assert "has no event of this secret" in outcome.out
     for bad in ("app", "=1 x", "app=1"):
         cli("audit", "verify", "--from-log", str(file), "--end", bad, code=2)
     cli("audit", "verify", "--end", end, code=2)
 
 
 def test_a_file_without_events_is_misuse(cli: Cli, tmp_path: Path):
-    """Another log, or one that is not there."""
+    """Another log, or a missing file."""
     (tmp_path / "log").write_text("nothing of ours\n{not json\n")
     for name, said in (("log", "holds no event"), ("gone", "cannot be read")):
         outcome = cli("audit", "verify", "--from-log", str(tmp_path / name), code=2)
@@ -85,7 +85,7 @@ def test_a_file_without_events_is_misuse(cli: Cli, tmp_path: Path):
 
 
 def test_a_forged_line_is_found_by_the_key(cli: Cli, tmp_path: Path):
-    """Its hash and its place are right; only a holder of the signing key could have made its code."""
+    """Its hash and place are valid, but only a holder of the signing key can compute its code."""
     file = tmp_path / "log"
     with cli.app() as app:
         key = app.event_key()

@@ -1,4 +1,4 @@
-"""Every command that a text of ours names can be pasted as it is printed."""
+"""Every command in a message can be pasted as printed."""
 
 from __future__ import annotations
 
@@ -105,13 +105,13 @@ def _arguments(known: Any, words: list[str]) -> list[str]:
 _ALL = sorted({(where, tuple(words)) for where, words in _commands()})
 
 
-def test_hints_name_commands():
-    """The search below finds something."""
+def test_the_search_finds_commands_in_hints():
+    """The other tests rely on it."""
     assert len(_ALL) > 50
 
 
-def test_each_command_that_is_printed_is_one_that_the_program_takes():
-    """With every argument and option that it needs."""
+def test_the_program_accepts_each_printed_command():
+    """With every required argument and option."""
     command = _program()
     wrong = [
         f"{where}: {' '.join(words)}: {why}"
@@ -136,6 +136,6 @@ def _why(command: Any, words: tuple[str, ...]) -> str:
         return str(error) or type(error).__name__
 
 
-def test_no_hint_begins_with_then():
-    """'Next: Then: ...' has lost its first half."""
+def test_no_hint_starts_with_then():
+    """'Next: Then: ...' lacks its first half."""
     assert [where for where, text in _texts() if text.lstrip().startswith("Then: ")] == []

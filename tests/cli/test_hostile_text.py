@@ -1,4 +1,4 @@
-"""What others wrote is shown in characters that print: no terminal obeys a login's name."""
+"""Text from other systems is printed without control characters."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ def test_a_cell_is_as_wide_as_its_escapes(capsys: pytest.CaptureFixture[str]):
     assert rows[1].index("here") == rows[2].index("here") == rows[0].index("next")
 
 
-def test_further_lines_of_a_text_cannot_pass_for_ours():
-    """A server's message of several lines is indented after its first."""
+def test_further_lines_of_a_message_are_indented():
+    """A server's message cannot imitate a line of rotator."""
     assert further("refused\n✓ app: rotated.") == "refused\n    ✓ app: rotated."
 
 
@@ -124,8 +124,8 @@ def test_commands_show_hostile_logins_reasons_and_errors_harmlessly(
         assert not _steers(one.err), one.err
 
 
-def test_json_escapes_them_by_itself(cli: Cli):
-    """Machines get every character, in escapes of JSON."""
+def test_json_escapes_every_character(cli: Cli):
+    """Programs receive every character, escaped as JSON."""
     hostile = "\x1b[2J\x9b\u202e"
     _ = cli("park", "app", "--reason", hostile, code=None)
     answer = cli.json("history", "app", code=None)

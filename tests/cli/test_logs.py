@@ -1,4 +1,4 @@
-"""What is logged when: commands that end answer and log nothing, what serves logs and says so."""
+"""Services log and report their start; other commands log only on request."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def _is_json(line: str) -> bool:
 
 
 @pytest.mark.parametrize("command", ["rotate", "verify", "plan", "history", "doctor", "adopt"])
-def test_a_command_that_ends_logs_nothing(command: str, cli: Cli):
-    """Standard error is for people: no JSON among their lines, on a terminal or not."""
+def test_a_short_command_logs_nothing(command: str, cli: Cli):
+    """Standard error holds no JSON among lines for operators."""
     cli("rotate", "app")
     told = cli(command, "app", code=None)
     assert not any(_is_json(line) for line in told.err.splitlines()), told.err
@@ -43,9 +43,7 @@ def test_a_command_that_ends_logs_nothing(command: str, cli: Cli):
     assert told.err == ""
 
 
-def test_a_log_that_is_asked_for_is_in_the_form_of_the_answer(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_requested_log_has_the_format_of_the_answer(cli: Cli, monkeypatch: pytest.MonkeyPatch):
     """Lines for people beside an answer for people, JSON beside JSON; by option or environment."""
     lines = cli("rotate", "app", "-v").err.splitlines()
     assert any("finished" in line and "step=publish" in line for line in lines)
@@ -65,19 +63,19 @@ def test_a_log_that_is_asked_for_is_in_the_form_of_the_answer(
     [
         (
             {"secrets": 1, "backends": ("local",), "address": None, "soonest": None},
-            "r.yaml, 1 secret, backend local; no metrics; nothing has a due date.",
+            "r.yaml, 1 secret, backend local; no metrics; no secret has a due date.",
         ),
         (
             {"secrets": 2, "backends": ("local", "vault"), "address": "127.0.0.1:9464"},
             (
                 "r.yaml, 2 secrets, backends local, vault; metrics at http://127.0.0.1:9464/metrics;"
-                " next due is app, 2026-01-02 00:00 UTC (in 1 d)."
+                " next due: app, 2026-01-02 00:00 UTC (in 1 d)."
             ),
         ),
     ],
 )
 def test_the_start_of_a_daemon_is_described_on_one_line(given: dict[str, object], expected: str):
-    """Configuration, secrets, backends, address, what comes next."""
+    """Configuration, secrets, backends, address, next due secret."""
     soonest = DueEntry(
         name="app",
         next_due=_NOW + timedelta(days=1),
@@ -92,7 +90,7 @@ def test_the_start_of_a_daemon_is_described_on_one_line(given: dict[str, object]
 
 
 def test_a_daemon_on_a_terminal_reports_its_start_and_its_end(bare: Cli):
-    """One line each; elsewhere its log has them."""
+    """One line each; elsewhere the log has them."""
     bare("init")
     bare.edit('listen: "127.0.0.1:9464"', "listen: none")
     ours, theirs = pty.openpty()
@@ -101,14 +99,14 @@ def test_a_daemon_on_a_terminal_reports_its_start_and_its_end(bare: Cli):
         command, cwd=bare.folder, stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:
         os.close(theirs)
-        begun = _read_until(ours, lambda text: "Ctrl-C ends it." in text)
+        begun = _read_until(ours, lambda text: "Ctrl-C stops it." in text)
         process.send_signal(signal.SIGINT)
         ended = _read_until(ours, lambda text: "is finished." in text)
         assert process.wait(timeout=60) == 0
     os.close(ours)
     said = " ".join(begun.split())
     assert "rotator daemon: rotator.yaml, 0 secrets, backend local; no metrics;" in said
-    assert "rotator daemon: ended;" in " ".join(ended.split())
+    assert "rotator daemon: stopped;" in " ".join(ended.split())
 
 
 def _read_until(terminal: int, enough: Callable[[str], bool]) -> str:

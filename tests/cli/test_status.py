@@ -32,8 +32,8 @@ def _remove_entry(cli: Cli, name: str) -> None:
 # -- trouble is first, red, with its cure, and the command does not return 0 --------------------------
 
 
-def test_status_shows_a_refused_credential_first_until_it_is_proven(cli: Cli):
-    """What `verify` saw is the state, with the command that mends it; mended, it is ok again."""
+def test_status_shows_a_rejected_credential_first_until_it_is_valid(cli: Cli):
+    """The result of `verify` is the state, with the command that fixes it."""
     cli("rotate", "web")
     cli("rotate", "app")
     assert _row(cli, "app", code=0)["state"] == "ok"
@@ -48,8 +48,8 @@ def test_status_shows_a_refused_credential_first_until_it_is_proven(cli: Cli):
     assert _row(cli, "app")["state"] == "grace"
 
 
-def test_a_refused_credential_in_grace_is_rolled_back(cli: Cli):
-    """While the old credential is valid, the way out is to serve that one again."""
+def test_status_suggests_rollback_for_a_rejected_credential_in_grace(cli: Cli):
+    """The old credential is still valid."""
     cli("rotate", "app")
     cli("rotate", "app")
     account = cli.server.target.accounts[_row(cli, "app")["login"]]
@@ -60,8 +60,8 @@ def test_a_refused_credential_in_grace_is_rolled_back(cli: Cli):
     assert _row(cli, "app", code=0)["state"] == "grace"
 
 
-def test_status_shows_a_version_that_the_journal_does_not_know(cli: Cli):
-    """Somebody else wrote to the backend: it is drift until it is adopted."""
+def test_status_shows_drift(cli: Cli):
+    """Another writer changed the backend; `adopt` accepts the change."""
     cli("rotate", "app")
     with cli.app() as app:
         backend = app.backend("local")
@@ -77,7 +77,7 @@ def test_status_shows_a_version_that_the_journal_does_not_know(cli: Cli):
 
 
 def test_a_parked_secret_shows_the_remedy_of_the_failure(cli: Cli):
-    """Whoever reads `status` sees what `rotate` printed; each command can be pasted."""
+    """`status` shows the text that `rotate` printed; each command can be pasted."""
     cli("rotate", "web")
     cli.server.target.accounts["web_b"] = type(cli.server.target.accounts["web_a"])(owner=None)
     failed = cli("rotate", "web", code=3)
@@ -88,8 +88,8 @@ def test_a_parked_secret_shows_the_remedy_of_the_failure(cli: Cli):
     assert row["cause"].removeprefix("conflict: ") in failed.out
 
 
-def test_a_secret_that_left_the_file_is_forgotten_not_gone(cli: Cli):
-    """With an open rotation, and with a login that was not revoked: first, red, with the way out."""
+def test_a_secret_that_is_no_longer_configured_is_forgotten(cli: Cli):
+    """With an open rotation, or a login that was not revoked: shown first, with the remedies."""
     cli("rotate", "web")
     cli("rotate", "app")
     cli("rotate", "app")
@@ -104,15 +104,15 @@ def test_a_secret_that_left_the_file_is_forgotten_not_gone(cli: Cli):
     assert _row(cli, "app", code=3)["state"] == "forgotten"
 
 
-def test_what_never_had_a_login_is_not_forgotten(cli: Cli):
-    """An entry that came and went without a rotation leaves nothing behind."""
+def test_a_secret_that_never_had_a_login_is_not_forgotten(cli: Cli):
+    """An entry without a rotation leaves no trace."""
     cli("rotate", "web")
     _remove_entry(cli, "app")
     assert [one["secret"] for one in cli.json("status").data["secrets"]] == ["web", "old"]
 
 
 def test_a_secret_waits_for_its_target(cli: Cli):
-    """One fault of a target is told once, with its cure and the next try; its secrets wait."""
+    """The fault of a target is shown once, with the remedy and the next try; its secrets wait."""
     cli("rotate", "app")
     with cli.app() as app:
         now = app.clock.now()
@@ -139,9 +139,9 @@ def test_a_secret_waits_for_its_target(cli: Cli):
 # -- who is alive ------------------------------------------------------------------------------------
 
 
-def test_status_says_whether_a_daemon_is_alive(cli: Cli):
-    """Its newest observation, how long ago, and whether it is too old to be believed."""
-    assert "No daemon has been seen" in cli("status").out
+def test_status_shows_whether_a_daemon_is_running(cli: Cli):
+    """Its newest observation, and its age."""
+    assert "No daemon has ever run" in cli("status").out
     with cli.app() as app:
         now = app.clock.now()
         for age, name in ((1, "vm/1"), (300, "vm/2")):
@@ -151,20 +151,20 @@ def test_status_says_whether_a_daemon_is_alive(cli: Cli):
                 Observation(kind=ObservationKind.PROCESS, subject=name, at=at, data=data)
             )
     told = cli("status").out
-    assert "daemon vm/1, seen" in told
+    assert "daemon vm/1, last seen" in told
     assert "vm/2" not in told
     alive = {one["name"]: one["alive"] for one in cli.json("status").data["processes"]}
     assert alive == {"vm/1": True, "vm/2": False}
     with cli.app() as app:
         app.observations.remove(ObservationKind.PROCESS, "vm/1")
-    assert "No daemon is alive: daemon vm/2, seen 5 min" in cli("status").out
+    assert "No daemon is running: daemon vm/2, last seen 5 min" in cli("status").out
 
 
 # -- few words, filters ------------------------------------------------------------------------------
 
 
-def test_words_are_for_trouble_only(cli: Cli):
-    """A secret in its grace period takes one line; the totals come first."""
+def test_status_shows_details_of_trouble_only(cli: Cli):
+    """A secret in its grace period has one line; the totals come first."""
     cli("rotate", "--all")
     cli("rotate", "--all")
     told = cli("status").out
@@ -173,7 +173,7 @@ def test_words_are_for_trouble_only(cli: Cli):
 
 
 def test_status_is_filtered_by_state_target_and_tag(cli: Cli):
-    """Each filter narrows; the exit code is that of what is shown."""
+    """The exit code is that of the shown secrets."""
     cli("rotate", "app")
     _by_hand(cli)
     cli("verify", "app", code=1)
@@ -190,19 +190,19 @@ def test_status_is_filtered_by_state_target_and_tag(cli: Cli):
 
 @pytest.mark.parametrize("command", ["rotate", "status", "plan", "verify"])
 def test_an_unknown_tag_is_misuse(cli: Cli, command: str):
-    """A typo in a cron line must not rotate nothing for years."""
+    """A typo in a cron line must not silently rotate nothing."""
     error = cli.json(command, "--tag", "billng", code=2).errors[0]
     assert "billng" in error["what"]
     assert "Did you mean `billing`?" in error["hint"]
 
 
-def test_nothing_selected_says_so(cli: Cli):
-    """In the words of the trade."""
+def test_an_empty_selection_is_an_error(cli: Cli):
+    """The message uses the words of the trade."""
     assert "no secrets selected." in cli.json("rotate", code=2).errors[0]["what"]
 
 
 def test_metrics_count_the_same_states(cli: Cli):
-    """`rotator_secrets{state}` is what status shows, for what refuses, drifts or was forgotten."""
+    """`rotator_secrets{state}` has the states of `status`."""
     from rotator.metrics import Metrics, StateCollector
 
     cli("rotate", "app")

@@ -1,4 +1,4 @@
-"""What commands do with a journal that somebody has tampered with."""
+"""Commands detect a journal or backend that was tampered with."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _forget(cli: Cli, events: int, checkpoints: int) -> None:
             db.exec_driver_sql(f"DELETE FROM checkpoints WHERE number > {newest - checkpoints}")
 
 
-def test_a_cut_journal_is_never_signed_and_its_anchor_is_never_replaced(cli: Cli):
+def test_a_truncated_journal_is_not_signed_and_its_anchor_not_replaced(cli: Cli):
     """Not even by many later commands, whose checkpoints would exceed the anchor's number."""
     for _ in range(2):
         cli("rotate", "app")
@@ -53,8 +53,8 @@ def test_a_cut_journal_is_never_signed_and_its_anchor_is_never_replaced(cli: Cli
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"number": 1}', '{"number": "x", "hash": 1}'])
-def test_an_anchor_that_cannot_be_read_is_found_and_not_replaced(cli: Cli, text: str):
-    """Nothing is signed until somebody has looked."""
+def test_an_unreadable_anchor_is_reported_and_not_replaced(cli: Cli, text: str):
+    """Nothing is signed until an operator acts."""
     cli("rotate", "app")
     with cli.app() as app:
         app.backend("local").put_value("rotator/audit", "anchor", Secret(text))
@@ -79,8 +79,8 @@ _CHANGES = {
 
 
 @pytest.mark.parametrize("name", _CHANGES)
-def test_a_forged_record_is_found_by_a_look_and_never_acted_on(cli: Cli, name: str):
-    """Its secret fails with the next step; the others go on."""
+def test_a_forged_record_is_found_and_not_used(cli: Cli, name: str):
+    """Its secret fails with the next step; the others continue."""
     cli("rotate", "app", "web")
     with cli.app() as app:
         assert app.watch_journal().damage == []
@@ -116,8 +116,8 @@ def _put_back(cli: Cli, copy: dict[str, bytes], name: str = "secrets.db") -> Non
         (cli.folder / file).chmod(0o600)
 
 
-def test_an_older_copy_of_the_backend_alone_is_found(cli: Cli):
-    """Also one that was made in the middle of a rotation, which had its next version already."""
+def test_an_older_copy_of_the_backend_is_found(cli: Cli):
+    """Also one from the middle of a rotation, which holds the next version."""
     cli("rotate", "app")
     older: dict[str, bytes] = {}
 
@@ -144,7 +144,7 @@ def test_an_older_copy_of_the_backend_alone_is_found(cli: Cli):
 
 
 def test_an_older_copy_from_before_a_rollback_is_found_and_can_be_acknowledged(cli: Cli):
-    """Its newest version is newer than what the journal made current again."""
+    """Its newest version is newer than the version that the rollback restored."""
     cli("rotate", "app")
     cli("rotate", "app")
     older = _copied(cli)
@@ -158,8 +158,8 @@ def test_an_older_copy_from_before_a_rollback_is_found_and_can_be_acknowledged(c
     cli("audit", "verify")
 
 
-def test_a_secret_that_has_moved_is_not_taken_for_an_older_copy(cli: Cli):
-    """Its versions begin anew at the other path."""
+def test_a_moved_secret_is_not_an_older_copy(cli: Cli):
+    """Its versions start again at the other path."""
     cli("rotate", "app")
     cli("rotate", "app")
     cli.edit("app: {target: main,", "app: {target: main, path: elsewhere/app,")
@@ -167,8 +167,8 @@ def test_a_secret_that_has_moved_is_not_taken_for_an_older_copy(cli: Cli):
         assert app.verify_journal().damage == []
 
 
-def test_a_damaged_path_hides_no_other_from_verify_and_doctor(cli: Cli):
-    """Each is named; what is sound is looked at all the same."""
+def test_verify_and_doctor_check_the_rest_after_a_damaged_path(cli: Cli):
+    """Each damaged path is named."""
     cli("rotate", "app", "web")
     with closing(sqlite3.connect(cli.folder / "secrets.db")) as db, db:
         db.execute("UPDATE versions SET rotation_id = 'x' WHERE path = 'app'")
@@ -190,8 +190,8 @@ def _folder(cli: Cli) -> list[Path]:
     ]
 
 
-def test_an_older_copy_of_everything_is_found_by_what_a_witness_saw(cli: Cli, tmp_path: Path):
-    """Journal, backend and anchor are put back together: nothing in that folder could tell."""
+def test_an_older_copy_of_everything_is_found_by_a_witness(cli: Cli, tmp_path: Path):
+    """Journal, backend and anchor are restored together, so only the witness differs."""
     cli("rotate", "app")
     kept, copy = tmp_path / "checkpoints", tmp_path / "copy"
     copy.mkdir()
@@ -214,8 +214,8 @@ def test_an_older_copy_of_everything_is_found_by_what_a_witness_saw(cli: Cli, tm
     cli("audit", "verify", "--witness", str(tmp_path / "missing"), code=2)
 
 
-def test_an_older_copy_of_the_journal_alone_is_found_by_the_anchor(cli: Cli, tmp_path: Path):
-    """The backend's file was left as it is."""
+def test_an_older_copy_of_the_journal_is_found_by_the_anchor(cli: Cli, tmp_path: Path):
+    """The backend's file is unchanged."""
     cli("rotate", "app")
     for file in _folder(cli):
         shutil.copy(file, tmp_path / f"copy-{file.name}")
@@ -229,8 +229,8 @@ def test_an_older_copy_of_the_journal_alone_is_found_by_the_anchor(cli: Cli, tmp
     assert f"checkpoint {newest}" in [one["where"] for one in found]
 
 
-def test_doctor_warns_where_one_copy_puts_everything_back(cli: Cli):
-    """Until checkpoints are sent elsewhere."""
+def test_doctor_warns_if_one_backup_holds_everything(cli: Cli):
+    """Until checkpoints are also sent elsewhere."""
     cli("rotate", "app", "web", "old")
     (found,) = [one for one in cli.json("doctor").data["findings"] if one["subject"] == "witness"]
     assert found["severity"] == "warning"

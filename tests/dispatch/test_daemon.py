@@ -202,7 +202,7 @@ def test_a_change_of_an_included_file_comes_into_force(rotator: Real):
 
 def test_a_second_signal_leaves_at_once_and_the_next_daemon_goes_on(rotator: Real):
     """The next daemon completes what was under way."""
-    rotator("rotate", "app", "--patience", "0s")
+    rotator("rotate", "app", "--timeout", "0s")
     with Daemon(rotator) as daemon:
         daemon.process.send_signal(signal.SIGTERM)
         daemon.process.send_signal(signal.SIGTERM)

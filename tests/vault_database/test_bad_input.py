@@ -155,13 +155,13 @@ def test_a_sealed_and_an_absent_server_are_told(
     rotator("adopt", "app")
     shop.bao.seal()
     try:
-        said = rotator("rotate", "app", "--patience", "0s", code=3).err
+        said = rotator("rotate", "app", "--timeout", "0s", code=3).err
     finally:
         shop.bao.unseal()
     assert "is sealed" in said
     assert "bao operator unseal" in said
     edit(f":{shop.bao.port}", ":1")
-    said = rotator("rotate", "app", "--patience", "0s", code=1).err
+    said = rotator("rotate", "app", "--timeout", "0s", code=1).err
     assert "cannot be reached" in said
     kinds = [one["kind"] for one in rotator.json("audit", "show", "app").data["events"]]
     assert kinds == ["adopted"]

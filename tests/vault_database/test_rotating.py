@@ -31,7 +31,7 @@ def test_a_static_role_is_rotated_by_the_engine_and_proven_by_us(rotator: Real, 
     assert f"login {shop.role} is adopted" in rotator("adopt", "app").out
     assert shop.serves() == first
 
-    assert "proven dead" in rotator("rotate", "app", "--reason", "the quarter is over").out
+    assert "was rejected" in rotator("rotate", "app", "--reason", "the quarter is over").out
     served = shop.serves()
     assert shop.lets_in(served)
     assert not shop.lets_in(first)
@@ -41,7 +41,7 @@ def test_a_static_role_is_rotated_by_the_engine_and_proven_by_us(rotator: Real, 
     (proven,) = _data(rotator, "app", "followed")
     assert proven["checks"] == [{"name": "logs in on main", "ok": True, "detail": ""}]
     assert (proven["old_accepted_before"], proven["old_refused"]) == (True, True)
-    assert "the old credential was tried and refused" in rotator("history", "app").out
+    assert "the old credential was rejected" in rotator("history", "app").out
     assert rotator.json("verify", "app").data["secrets"][0]["known"] is True
     assert rotator.json("status", "app").data["secrets"][0]["state"] == "ok"
     assert rotator.json("audit", "verify").data["ok"] is True
@@ -116,7 +116,7 @@ def test_nothing_is_asked_while_nothing_could_be_proven(rotator: Real, shop: Sho
     config = rotator.folder / "rotator.yaml"
     text = config.read_text()
     config.write_text(text.replace(f"port: {shop.server.port}", "port: 1"))
-    failed = rotator("rotate", "app", "--patience", "0s", code=1)
+    failed = rotator("rotate", "app", "--timeout", "0s", code=1)
     assert "cannot be reached" in failed.err
     assert shop.rotations() == 0
     assert not _data(rotator, "app", "delegated")
@@ -131,7 +131,7 @@ def test_what_failed_on_the_way_is_seen_through_later(rotator: Real, shop: Shop)
     login = {"username": shop.root, "password": ROOT_PASSWORD}
     place = f"{MOUNT}/config/{shop.connection}"
     shop.bao.call("POST", place, connection_url=url, verify_connection=False, **given, **login)
-    failed = rotator("rotate", "app", "--patience", "0s", code=3)
+    failed = rotator("rotate", "app", "--timeout", "0s", code=3)
     assert "does not reach the database" in failed.err
     assert "The application is safe" in failed.err
     assert not re.search(r"127\.0\.0\.1:1\b", failed.err)
@@ -161,7 +161,7 @@ def test_what_fails_again_and_again_is_left_to_a_person(rotator: Real, shop: Sho
         username=shop.root,
         password=ROOT_PASSWORD,
     )
-    failed = rotator("rotate", "app", "--patience", "10s", code=3)
+    failed = rotator("rotate", "app", "--timeout", "10s", code=3)
     assert "it failed 4 times in a row" in failed.err
     assert [one["kind"] for one in _data(rotator, "app", "failed")] == [
         *["transient"] * 3,
@@ -190,7 +190,7 @@ def test_the_engines_own_login_is_rotated_and_proven(rotator: Real, shop: Shop):
     rotator("rotate", "root")
     assert rotator.json("verify", "root").data["secrets"][0]["known"] is True
     assert (
-        "shown to nobody" in rotator("get", "root", "--field", "password", "--reveal", code=2).err
+        "cannot be shown" in rotator("get", "root", "--field", "password", "--reveal", code=2).err
     )
 
 

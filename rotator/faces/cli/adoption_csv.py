@@ -21,7 +21,7 @@ _PLAIN: Final = "password"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One secret of the list. With neither login nor password the backend's own is adopted."""
+    """One secret of the file. Without a login the credential in the backend is adopted."""
 
     username: str | None = None
     password_from: str | None = None
@@ -30,24 +30,24 @@ class Row:
 
 
 def read_rows(file: Path) -> Mapping[str, Row]:
-    """Return the rows by the secret's name. Raises `UsageError` with the line of what is wrong."""
+    """Return the rows by the name of the secret. Raises `UsageError` with the invalid line."""
     text = _text(file)
     reader = csv.reader(text.splitlines(), skipinitialspace=True)
     try:
         lines = [(reader.line_num, row) for row in reader if any(one.strip() for one in row)]
     except csv.Error:
-        raise _wrong(file, reader.line_num, "this line is not CSV.", "Check its quotes.") from None
+        raise _wrong(file, reader.line_num, "this line is not CSV.", "Check the quotes.") from None
     if not lines:
-        raise _wrong(file, 1, "the file is empty.", f"Begin with: {','.join(_COLUMNS[:3])}")
+        raise _wrong(file, 1, "the file is empty.", f"Start with: {','.join(_COLUMNS[:3])}")
     head = _head(file, *lines[0])
     found: dict[str, Row] = {}
     for number, values in lines[1:]:
         if len(values) != len(head):
-            what = f"this line has {len(values)} values and the head line {len(head)}."
-            raise _wrong(file, number, what, "Put values with a comma in quotes.")
+            what = f"this line has {len(values)} values, but the header has {len(head)}."
+            raise _wrong(file, number, what, "Quote values that contain a comma.")
         name, row = _row(file, number, dict(zip(head, map(str.strip, values), strict=True)))
         if name in found:
-            raise _wrong(file, number, f"{name!r} is listed a second time.", "Remove one line.")
+            raise _wrong(file, number, f"{name!r} is listed twice.", "Remove one line.")
         found[name] = row
     return found
 
@@ -64,19 +64,21 @@ def _text(file: Path) -> str:
 def _head(file: Path, number: int, values: Iterable[str]) -> list[str]:
     head = [one.strip().lower() for one in values]
     if _NEEDED not in head or len(set(head)) != len(head) or not set(head) <= set(_COLUMNS):
-        what = "the first line must name the columns."
-        raise _wrong(file, number, what, f"Columns: {', '.join(_COLUMNS)}; only `name` is needed.")
+        what = "the header is invalid."
+        raise _wrong(
+            file, number, what, f"Columns: {', '.join(_COLUMNS)}. Only `name` is required."
+        )
     if _PLAIN in head:
         _require_closed(file)
     return head
 
 
 def _require_closed(file: Path) -> None:
-    """Refuse plain passwords in a file that others can read."""
+    """Reject plain passwords in a file that others can read."""
     try:
         _ = trusted_files.read(file, "the list with passwords", secret=True)
     except UsageError as error:
-        hint = f"{error.hint} Better: a column password_from with references."
+        hint = f"{error.hint} Better: use a column password_from with references."
         raise UsageError(error.what, hint=hint, safety="Nothing was changed.") from None
 
 
@@ -84,12 +86,14 @@ def _row(file: Path, number: int, values: Mapping[str, str]) -> tuple[str, Row]:
     name, username = values["name"], values.get("username") or None
     source, plain = values.get("password_from") or None, values.get(_PLAIN) or None
     if not name:
-        raise _wrong(file, number, "the name is missing.", "Name the secret as rotator.yaml does.")
+        raise _wrong(
+            file, number, "the name is missing.", "Use the name of the secret in rotator.yaml."
+        )
     if source is not None and plain is not None:
         raise _wrong(file, number, "the password is given twice.", "Leave one of the two empty.")
     if (username is None) is not (source is None and plain is None):
-        what = "a login and its password go together."
-        raise _wrong(file, number, what, "Give both, or neither where the backend holds them.")
+        what = "a login and its password must be given together."
+        raise _wrong(file, number, what, "Give both, or neither if the backend holds them.")
     return name, Row(
         username=username,
         password_from=source,

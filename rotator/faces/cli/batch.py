@@ -10,12 +10,12 @@ from rich.text import Text
 from rotator.core.errors import RotatorError
 from rotator.core.history import newest_step
 from rotator.faces.cli import exit_codes
-from rotator.faces.cli.held_hosts import HostAway, Hosts
+from rotator.faces.cli.held_hosts import HeldHosts, HostAway
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.pool import Crew, Done
+from rotator.faces.cli.pool import Done, Pool
 from rotator.faces.cli.render import json_output, messages
 from rotator.faces.cli.render.console import WARN, plural
-from rotator.faces.cli.render.progress import Board
+from rotator.faces.cli.render.progress import Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,38 +33,38 @@ def drive(
     *,
     parallel: int = 1,
 ) -> None:
-    """Call the engine for each secret that `pick` chooses; collect results, errors and codes."""
+    """Call `work` for each secret that `pick` selects; collect results, errors and exit codes."""
     results: list[json_output.Data] = []
     call.data |= {"results": results, "checkpoint": None}
-    board = Board(call.screen, quiet=call.as_json)
+    progress = Progress(call.screen, quiet=call.as_json)
     stop = threading.Event()
-    with call.open_app(board.observe, stop.is_set) as app:
+    with call.open_app(progress.observe, stop.is_set) as app:
         names = pick(app)
         if not names:
             call.print("Nothing to do.")
             return
-        hosts = Hosts(app)
+        hosts = HeldHosts(app)
 
         def rotate(name: str) -> Result | None:
             if hosts.holds_back(name):
-                raise HostAway("its host is away.")
+                raise HostAway("its host is unavailable.")
             return work(app, app.secret(name))
 
-        crew: Crew[Result | None] = Crew(names, rotate, parallel, stop)
-        board.total, board.listen = len(names), crew.observe
-        told_of: set[str] = set()
+        pool: Pool[Result | None] = Pool(names, rotate, parallel, stop)
+        progress.total, progress.listen = len(names), pool.observe
+        reported: set[str] = set()
 
-        def stopping() -> None:
+        def warn_stop() -> None:
             call.warn(
-                Text("Stopping after the steps that are under way; Ctrl-C again stops now.", WARN)
+                Text("Stopping after the current steps. Press Ctrl-C again to stop now.", WARN)
             )
 
-        with board:
-            for done in crew.run(stopping):
+        with progress:
+            for done in pool.run(warn_stop):
                 if done.answer is not None and done.answer.stopped:
                     continue
-                told_of.add(done.name)
-                board.over(done.name)
+                reported.add(done.name)
+                progress.over(done.name)
                 held_back = isinstance(done.error, HostAway)
                 if held_back or hosts.met(done.name, done.error, done.answer):
                     code = exit_codes.STUCK
@@ -74,34 +74,41 @@ def drive(
                         else json_output.of_result(done.answer, code)
                     )
                     continue
-                _tell(call, app, done, board, results)
+                _report(call, app, done, progress, results)
         hosts.remember()
         call.data["away"] = [
-            {"host": host, "what": one.fault.what, "hint": one.fault.hint, "secrets": one.secrets}
-            for host, one in hosts.away.items()
+            {
+                "host": host,
+                "what": held.fault.what,
+                "hint": held.fault.hint,
+                "secrets": held.secrets,
+            }
+            for host, held in hosts.away.items()
         ]
-        for one in hosts.away.values():
-            if one.secrets:
-                _ = call.fail(one.error(), code=exit_codes.STUCK)
-        if crew.signal is not None:
-            call.abandoned = bool(crew.under_way)
-            _tell_interrupted(call, app, [one for one in names if one not in told_of], crew.signal)
-        if any(board.begun(name) for name in names):
+        for held in hosts.away.values():
+            if held.secrets:
+                _ = call.fail(held.error(), code=exit_codes.STUCK)
+        if pool.signal is not None:
+            call.abandoned = bool(pool.under_way)
+            _report_interrupted(
+                call, app, [name for name in names if name not in reported], pool.signal
+            )
+        if any(progress.begun(name) for name in names):
             _checkpoint(call, app)
         if len(names) > 1:
             _sum_up(call, results, len(names))
 
 
-def _tell(
+def _report(
     call: Invocation,
     app: App,
     done: Done[Result | None],
-    board: Board,
+    progress: Progress,
     results: list[json_output.Data],
 ) -> None:
-    """Show how one secret went, and add it to the answer."""
+    """Print the result of one secret, and add it to the answer."""
     if done.error is not None:
-        code = call.fail(done.error, secret=done.name, begun=board.begun(done.name))
+        code = call.fail(done.error, secret=done.name, begun=progress.begun(done.name))
         results.append({"secret": done.name, "exit_code": code, "outcome": None})
         return
     result = done.answer
@@ -119,23 +126,23 @@ def _tell(
         call.add_code(code)
 
 
-def _tell_interrupted(call: Invocation, app: App, names: list[str], signum: int) -> None:
-    """Say of each secret that was not finished in which state it is."""
+def _report_interrupted(call: Invocation, app: App, names: list[str], signum: int) -> None:
+    """Report the state of each unfinished secret."""
     for name in names:
         opened = app.journal.open_rotation(name)
         if opened is None:
             error = exit_codes.Interrupted(
-                "interrupted before anything was begun.", safety="Nothing was changed."
+                "interrupted before the rotation started.", safety="Nothing was changed."
             )
         else:
             last = newest_step(app.journal.history(opened.id))
-            step = last.step.value if last and last.step else "its beginning"
+            step = last.step.value if last and last.step else "the start"
             error = exit_codes.Interrupted(
                 f"interrupted at {step}: rotation {opened.id} is open.",
-                safety="The new credential is published and logs in."
+                safety="The new credential is published and valid."
                 if opened.published_at
-                else "The backend still serves the credential that was there before.",
-                hint=f"Finish it: rotator resume {name}",
+                else "The backend still serves the previous credential.",
+                hint=f"Complete it: rotator resume {name}",
             )
         error.secret = name
         call.fail(
@@ -146,11 +153,11 @@ def _tell_interrupted(call: Invocation, app: App, names: list[str], signum: int)
 
 
 def _checkpoint(call: Invocation, app: App) -> None:
-    """Sign what was written, where a signing key is configured."""
+    """Sign the new journal entries if a signing key is configured."""
     try:
         anchor = app.checkpoint()
     except RotatorError as error:
-        error.safety = error.safety or "The rotations above are not touched by this."
+        error.safety = error.safety or "The rotations above are not affected."
         call.fail(error, code=exit_codes.STUCK)
         return
     if anchor is not None:
@@ -161,12 +168,12 @@ def _sum_up(call: Invocation, results: list[json_output.Data], total: int) -> No
     counts = {
         "done": exit_codes.DONE,
         "failed": exit_codes.FAILED,
-        "refused as asked": exit_codes.MISUSE,
+        "rejected": exit_codes.MISUSE,
         "stuck or waiting": exit_codes.STUCK,
         "not due or locked": exit_codes.LATER,
     }
-    found = [one["exit_code"] for one in results]
-    parts = [f"{found.count(code)} {word}" for word, code in counts.items() if code in found]
+    codes = [result["exit_code"] for result in results]
+    parts = [f"{codes.count(code)} {word}" for word, code in counts.items() if code in codes]
     call.print(
         Text(f"{plural(total, 'secret')}: {', '.join(parts) or 'none finished'}.", style="bold")
     )

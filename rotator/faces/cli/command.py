@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _SERVICES: Final = ("daemon", "worker")
 _VERBOSITY: Final = {0: None, 1: "info"}
 
+# Former names of options, which are still accepted.
+_RENAMED: Final = {"--patience": "--timeout"}
+
 _Function = TypeVar("_Function", bound="Callable[..., None]")
 
 
@@ -53,6 +56,10 @@ class Command(PlainCommand):
             *super().get_params(ctx),
             *(one for one in program.params if one.name in shared and program is not self),
         ]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the command line; former names of options are accepted."""
+        return super().parse_args(ctx, [_renamed(argument) for argument in args])
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command and exit with its code."""
@@ -124,6 +131,11 @@ def _full_name(ctx: Any) -> str:
         names.insert(0, ctx.command.name)
         ctx = ctx.parent
     return " ".join(names)
+
+
+def _renamed(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    return f"{_RENAMED.get(name, name)}{equals}{value}"
 
 
 def _epilog(examples: str) -> str:

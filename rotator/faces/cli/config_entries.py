@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     Entry = dict[str, object]
 
-# Which strategy suits a login that exists, by what its plugin has: first those without a gap.
+# Strategies for an existing login, in order of preference: first those without a gap.
 _PROPOSED: Final = ("dual-password", "new-user", "single-user")
 
 
 def write(call: Invocation, file: Path, sections: dict[str, dict[str, Entry]]) -> None:
-    """Write entries and show the lines."""
+    """Write entries and print the lines."""
     from rotator.config.editing import insert, line_of  # noqa: PLC0415
 
     insert(file, sections, load)
@@ -38,43 +38,42 @@ def write(call: Invocation, file: Path, sections: dict[str, dict[str, Entry]]) -
 
 
 def completed(settings: Settings, name: str, entry: Entry, login: str | None) -> Entry:
-    """Return an entry with what neither it nor the defaults say. Raises `UsageError`."""
-    said: Entry = {**settings.defaults, **entry}
-    if "target" not in said:
-        said["target"] = entry["target"] = _only(settings.targets, "target")
-    chosen = settings.targets.get(str(said["target"]))
+    """Return an entry completed with values that the defaults lack. Raises `UsageError`."""
+    known: Entry = {**settings.defaults, **entry}
+    if "target" not in known:
+        known["target"] = entry["target"] = _only(settings.targets, "target")
+    chosen = settings.targets.get(str(known["target"]))
     if chosen is None:
-        # The file's own check says which targets there are.
+        # The validation of the file reports the unknown target.
         return entry
 
     info = rotation_plugin(chosen.plugin).info
-    if "backend" not in said and not info.keeps_secrets:
+    if "backend" not in known and not info.keeps_secrets:
         entry["backend"] = _only(settings.backends, "backend")
-    if "strategy" not in said:
-        said["strategy"] = entry["strategy"] = proposed(info)
-    if "options" not in said or login is not None:
-        options = options_for(info, str(said["strategy"]), login or name)
+    if "strategy" not in known:
+        known["strategy"] = entry["strategy"] = proposed(info)
+    if "options" not in known or login is not None:
+        options = options_for(info, str(known["strategy"]), login or name)
         if options:
             entry["options"] = options
     return entry
 
 
 def proposed(info: PluginInfo) -> str:
-    """Return the strategy that suits a login which exists already."""
+    """Return the proposed strategy for an existing login."""
     known = [one.name for one in info.strategies]
     found = next((one for one in _PROPOSED if one in known), None)
     if found is None:
         raise UsageError(
-            f"plugin {info.name!r} has several strategies and none is proposed.",
+            f"plugin {info.name!r} has several strategies and proposes none.",
             hint=f"Name one: --strategy {'|'.join(known)}",
             safety="Nothing was changed.",
         )
-    # A group that owns everything is a matter of PostgreSQL; elsewhere one login keeps two passwords.
     return found
 
 
 def options_for(info: PluginInfo, strategy: str, login: str) -> Entry:
-    """Return the options by which a strategy finds a login that exists already."""
+    """Return the options that name an existing login for a strategy."""
     declared = info.secret_options
     known = (
         {one.name for one in dataclasses.fields(declared)}
@@ -94,7 +93,7 @@ def _only(found: Iterable[str], noun: str) -> str:
     if len(names) == 1:
         return names[0]
     raise UsageError(
-        f"which {noun} is not given, and there is {'more than one' if names else 'none'}.",
+        f"no {noun} is given, and {'several are' if names else 'none is'} configured.",
         hint=f"Name it: --{noun} {'|'.join(names) or noun.upper()}",
         safety="Nothing was changed.",
     )

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 class Interrupted(RotatorError):
-    """A person, or the system, ended the command."""
+    """An operator, or the system, interrupted the command."""
 
     kind = "interrupted"
 
 
 class NotAccepted(RotatorError):
-    """What the backend serves does not log in."""
+    """The target rejects the credential that the backend serves."""
 
     kind = "not-accepted"
 
@@ -42,9 +42,9 @@ STUCK: Final = 3
 LATER: Final = 4
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
-# Of several secrets the worst code is the command's: first what a person must look at.
+# The command exits with the worst code of its secrets: first those that need an operator.
 _WORST_FIRST: Final = (INTERRUPTED, TERMINATED, STUCK, FAILED, MISUSE, LATER, DONE)
-# Outcomes that are not a failure when this is what was asked for.
+# Outcomes that are a success for a command.
 _WANTED: Final = {
     "resume": (Outcome.ROLLED_BACK,),
     "revoke": (Outcome.ROLLED_BACK,),
@@ -53,12 +53,12 @@ _WANTED: Final = {
 
 
 def worst(codes: Iterable[int]) -> int:
-    """Return the code of several that the command leaves with."""
+    """Return the worst code, with which the command exits."""
     return min(codes, key=_WORST_FIRST.index, default=DONE)
 
 
 def of_result(result: Result, command: str) -> int:
-    """Return the code for what the engine answered to `command`."""
+    """Return the code for the result of `command`."""
     if result.parked or result.outcome is Outcome.PARKED:
         return STUCK
     if result.outcome is None:
@@ -68,14 +68,14 @@ def of_result(result: Result, command: str) -> int:
 
 
 def of_error(error: BaseException, *, begun: bool = False) -> int:
-    """Return the code for an error. `begun`: a rotation was under way and is still open."""
+    """Return the code for an error. `begun`: a rotation was started and is still open."""
     match error:
         case UsageError():
             return MISUSE
         case Busy() | NotDue() | LeaseLost():
             return LATER
         case Parked() | Conflict() | Denied() | Unavailable():
-            # Trying again by itself will not help: a person has to look.
+            # A retry cannot help: an operator must act.
             return STUCK
         case KeyboardInterrupt():
             return INTERRUPTED
@@ -86,7 +86,7 @@ def of_error(error: BaseException, *, begun: bool = False) -> int:
 
 
 def failing(result: Result) -> bool:
-    """Return whether an open rotation is waiting because its newest step failed."""
+    """Return whether an open rotation waits because its newest step failed."""
     return result.outcome is None and result.error is not None
 
 
@@ -95,5 +95,5 @@ def _of_open(result: Result, command: str) -> int:
         return LATER
     if failing(result) or not result.published:
         return STUCK
-    # Who asked for the old credential's end now did not get it while sessions hold it.
+    # `revoke` has not succeeded while sessions keep the old credential in use.
     return STUCK if command == "revoke" else DONE

@@ -17,45 +17,43 @@ if TYPE_CHECKING:
     from rotator.bootstrap import App
     from rotator.engine import Result
 
-# A host that did not answer so often in a row is away; one that is unavailable is at once.
+# After so many failures in a row a host counts as away; an unavailable one does at once.
 _BREAKING: Final = BreakerSettings(failures=3)
 
 
 class HostAway(RotatorError):
-    """A target or backend cannot be used, so its secrets wait."""
+    """A target or backend is unavailable, so its secrets wait."""
 
     kind = "unavailable"
 
 
 @dataclass(slots=True, kw_only=True)
 class Away:
-    """A host that cannot be used, and the secrets that wait for it."""
+    """An unavailable host, and the secrets that wait for it."""
 
     fault: OutageCause
     secrets: list[str] = field(default_factory=list[str])
 
     def error(self) -> HostAway:
-        """Return what an operator reads, once for all of them."""
+        """Return one error for all of the secrets."""
         names = self.secrets
         who = (
             f"secret {names[0]} waits"
             if len(names) == 1
             else f"{plural(len(names), 'secret')} wait"
         )
-        again = (
-            "Once that is mended they go on with the same command, or automatically with a daemon."
-        )
+        again = "Then run the same command again; a daemon continues automatically."
         error = HostAway(
-            f"{self.fault.host} cannot be used, so {who}: {self.fault.what}",
-            safety="No retries were used up, and nothing was parked.",
+            f"{self.fault.host} is unavailable, so {who}: {self.fault.what}",
+            safety="No retries were used, and no secret was parked.",
             hint=f"{self.fault.hint} {again}".strip(),
         )
         error.secret = names[0] if len(names) == 1 else None
         return error
 
 
-class Hosts:
-    """What this command has met. Used by several threads."""
+class HeldHosts:
+    """The hosts that this command found unavailable. Used by several threads."""
 
     def __init__(self, app: App) -> None:
         self._app: App = app
@@ -65,7 +63,7 @@ class Hosts:
         self._worked: set[str] = set()
 
     def holds_back(self, name: str) -> bool:
-        """Return whether a secret is not begun, since one of its hosts is away."""
+        """Return whether a secret is skipped because one of its hosts is away."""
         chosen = self._app.entry(name)
         with self._guard:
             for host in hosts((chosen.target, chosen.backend)):
@@ -75,7 +73,7 @@ class Hosts:
         return False
 
     def met(self, name: str, error: BaseException | None, result: Result | None) -> bool:
-        """Take in how one secret went; return whether it waits for a host as a whole."""
+        """Record the result of one secret; return whether it waits for a host."""
         error = error or (result.error if result is not None else None)
         with self._guard:
             if result is not None:
@@ -92,7 +90,7 @@ class Hosts:
             return whole
 
     def remember(self) -> None:
-        """Let other processes, such as `rotator status`, know of it."""
+        """Record unavailable hosts for other processes, such as `rotator status`."""
         now, observations = self._app.clock.now(), self._app.observations
         for one in self.away.values():
             noted_by_command(observations, one.fault, now)

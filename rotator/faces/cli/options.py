@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -15,44 +15,58 @@ from rotator.core.errors import RotatorError, UsageError
 from rotator.faces.cli.invocation import CONFIG_VARIABLE, DEFAULT_CONFIG, SharedOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from rotator.config import Settings
+
+    _Complete = Callable[..., list[str]]
 
 LOG_VARIABLE: Final = "ROTATOR_LOG_LEVEL"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error", "off")
 _PANEL: Final = "Options of every command"
 
 
+def option(flag: str, metavar: str, text: str, complete: _Complete | None = None) -> Any:
+    """Return an option with a value. The help shows no default."""
+    return typer.Option(
+        flag, metavar=metavar, show_default=False, autocompletion=complete, help=text
+    )
+
+
+def argument(metavar: str, text: str, complete: _Complete | None = None) -> Any:
+    """Return an argument. The help shows no default."""
+    return typer.Argument(metavar=metavar, show_default=False, autocompletion=complete, help=text)
+
+
 def complete_names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the names of secrets that begin like this."""
+    """Return the names of secrets that start with `incomplete`."""
     return [name for name in _known(ctx)[0] if name.startswith(incomplete)]
 
 
 def complete_tags(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the tags that begin like this."""
+    """Return the tags that start with `incomplete`."""
     return [tag for tag in _known(ctx)[1] if tag.startswith(incomplete)]
 
 
 def complete_backends(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the backends that begin like this."""
+    """Return the backends that start with `incomplete`."""
     settings = _settings(ctx)
     return [name for name in settings.backends if name.startswith(incomplete)] if settings else []
 
 
 def complete_targets(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the targets that begin like this."""
+    """Return the targets that start with `incomplete`."""
     settings = _settings(ctx)
     return [name for name in settings.targets if name.startswith(incomplete)] if settings else []
 
 
 def complete_fields(incomplete: str) -> list[str]:
-    """Return the fields that every secret has. Others are known to its backend only."""
+    """Return the fields that every secret has and that start with `incomplete`."""
     return [name for name in ("username", "password") if name.startswith(incomplete)]
 
 
 def duration(text: str | timedelta) -> timedelta:
-    """Read a duration as the configuration has them; a default is one already."""
+    """Parse a duration such as `30s`. A default is a `timedelta` already."""
     if isinstance(text, timedelta):
         return text
     try:
@@ -62,7 +76,7 @@ def duration(text: str | timedelta) -> timedelta:
 
 
 def since_when(text: str | None, now: datetime) -> datetime | None:
-    """Return the moment that `--since` names; None when it was not given. Raises `UsageError`."""
+    """Return the time that `--since` gives; None without it. Raises `UsageError`."""
     if text is None:
         return None
     try:
@@ -74,7 +88,7 @@ def since_when(text: str | None, now: datetime) -> datetime | None:
     except ValueError as error:
         raise UsageError(
             f"--since {text!r} is neither a duration nor a date.",
-            hint="Such as 30d, 12h, 2026-01-31 or 2026-01-31T12:00Z.",
+            hint="Examples: 30d, 12h, 2026-01-31, 2026-01-31T12:00Z.",
         ) from error
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
@@ -87,12 +101,12 @@ Config = Annotated[
         metavar="FILE",
         show_default=False,
         rich_help_panel=_PANEL,
-        help=f"The configuration (else ${CONFIG_VARIABLE}, else ./{DEFAULT_CONFIG}).",
+        help=f"Configuration file. Default: ${CONFIG_VARIABLE}, or ./{DEFAULT_CONFIG}.",
     ),
 ]
 AsJson = Annotated[
     bool,
-    typer.Option("--json", rich_help_panel=_PANEL, help="Answer with one JSON object."),
+    typer.Option("--json", rich_help_panel=_PANEL, help="Print the answer as one JSON object."),
 ]
 Verbose = Annotated[
     int,
@@ -102,7 +116,7 @@ Verbose = Annotated[
         count=True,
         show_default=False,
         rich_help_panel=_PANEL,
-        help="Log what is done to standard error; -vv: everything.",
+        help="Log to standard error; -vv logs details.",
     ),
 ]
 LogLevel = Annotated[
@@ -112,7 +126,7 @@ LogLevel = Annotated[
         metavar="LEVEL",
         show_default=False,
         rich_help_panel=_PANEL,
-        help=f"One of: {', '.join(LOG_LEVELS)} (else ${LOG_VARIABLE}, else off; daemon, worker: info).",
+        help=f"One of: {', '.join(LOG_LEVELS)}. Default: ${LOG_VARIABLE}, or off (daemon and worker: info).",
     ),
 ]
 NoColor = Annotated[
@@ -120,99 +134,75 @@ NoColor = Annotated[
     typer.Option(
         "--no-color",
         rich_help_panel=_PANEL,
-        help="No colours (as with NO_COLOR in the environment).",
+        help="Print without colors, as with NO_COLOR in the environment.",
     ),
 ]
 Debug = Annotated[
     bool,
     typer.Option(
-        "--debug", rich_help_panel=_PANEL, help="Show where an error came from, without values."
+        "--debug", rich_help_panel=_PANEL, help="Print the traceback of an error, without values."
     ),
 ]
 Names = Annotated[
-    list[str] | None,
-    typer.Argument(
-        metavar="NAME",
-        show_default=False,
-        autocompletion=complete_names,
-        help="Secrets by name, as in the configuration.",
-    ),
+    list[str] | None, argument("NAME", "Names of secrets, as in the configuration.", complete_names)
 ]
 Backend = Annotated[
-    str,
-    typer.Argument(
-        metavar="BACKEND",
-        show_default=False,
-        autocompletion=complete_backends,
-        help="The backend, as the configuration names it.",
-    ),
+    str, argument("BACKEND", "Name of a backend, as in the configuration.", complete_backends)
 ]
 Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME",
-        show_default=False,
-        autocompletion=complete_names,
-        help="A secret by name, as in the configuration.",
-    ),
+    str, argument("NAME", "Name of a secret, as in the configuration.", complete_names)
 ]
-Everything = Annotated[bool, typer.Option("--all", help="Every secret of the configuration.")]
+Everything = Annotated[bool, typer.Option("--all", help="All secrets of the configuration.")]
 Tags = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
         "--tag",
-        metavar="TAG",
-        show_default=False,
-        autocompletion=complete_tags,
-        help="Secrets with this tag; given several times, with all of them.",
+        "TAG",
+        "Only secrets with this tag. If repeated: only secrets with all of the tags.",
+        complete_tags,
     ),
 ]
-Due = Annotated[bool, typer.Option("--due", help="Secrets whose time has come.")]
-Reason = Annotated[
-    str,
-    typer.Option(
-        "--reason", metavar="TEXT", show_default=False, help="Why; it is kept in the journal."
-    ),
-]
-Patience = Annotated[
+Due = Annotated[bool, typer.Option("--due", help="Only secrets that are due.")]
+Reason = Annotated[str, option("--reason", "TEXT", "Reason, recorded in the journal.")]
+Timeout = Annotated[
     timedelta,
     typer.Option(
-        "--patience",
+        "--timeout",
         metavar="DURATION",
-        show_default="30s",
+        show_default=False,
         parser=duration,
-        help="How long waits may last in all, such as 30s, 5m or 2h, before the command returns "
-        "with the rotation open. Retries of a failed step are such waits.",
+        help="Maximum total wait, such as 30s, 5m or 2h, including retries of a failed step. The"
+        " command then returns and leaves the rotation open. Default: 30s.",
     ),
 ]
 Wait = Annotated[
     bool,
     typer.Option(
-        "--wait", help="Wait as long as it takes: through the grace period and open sessions."
+        "--wait",
+        help="Wait without a limit: until the grace period is over and sessions are closed.",
     ),
 ]
 Parallel = Annotated[
     int,
-    typer.Option("--parallel", metavar="N", min=1, max=64, help="How many secrets at once."),
+    typer.Option(
+        "--parallel", metavar="N", min=1, max=64, help="Maximum number of secrets at once."
+    ),
 ]
 
 Since = Annotated[
     str | None,
-    typer.Option(
-        "--since",
-        metavar="TIME",
-        show_default=False,
-        help="Only what happened since then: 30d, 12h, 2026-01-31 or 2026-01-31T12:00Z.",
+    option(
+        "--since", "TIME", "Only events since that time: 30d, 12h, 2026-01-31 or 2026-01-31T12:00Z."
     ),
 ]
 
 SHORT: Final = timedelta(seconds=30)
-# `--wait`: as good as for ever, and still a date that a calendar has.
+# `--wait`: longer than any wait, and still within the range of dates.
 ENDLESS: Final = timedelta(days=36_500)
 
 
 def _known(ctx: typer.Context) -> tuple[Iterable[str], Iterable[str]]:
-    """Return names and tags."""
+    """Return the names and the tags of all secrets."""
     settings = _settings(ctx)
     if settings is None:
         return [], []
@@ -221,7 +211,7 @@ def _known(ctx: typer.Context) -> tuple[Iterable[str], Iterable[str]]:
 
 
 def _settings(ctx: typer.Context) -> Settings | None:
-    """Return the configuration; None where it cannot be read: a shell is asking."""
+    """Return the configuration; None when it cannot be read, since a shell cannot show errors."""
     shared = ctx.obj if isinstance(ctx.obj, SharedOptions) else SharedOptions()
     named = ctx.params.get("config") or shared.config or os.environ.get(CONFIG_VARIABLE)
     try:

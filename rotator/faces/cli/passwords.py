@@ -20,15 +20,15 @@ STDIN: Final = "-"
 def ask_password(
     source: str, resolve: Callable[[str], Secret], question: str = "Password: "
 ) -> Secret:
-    """Return the password that a reference names, or ask for it. Raises `UsageError`."""
+    """Return the password from a reference, standard input or a prompt. Raises `UsageError`."""
     if source == STDIN:
         return _read_password()
     if source != PROMPT:
         return resolve(source)
     if not sys.stdin.isatty():
         raise UsageError(
-            "there is no terminal to ask for the password on.",
-            hint="Say where it is by --password-from: env:NAME, file:PATH, BACKEND:PATH#FIELD or -.",
+            "there is no terminal to prompt for the password.",
+            hint="Give its source with --password-from: env:NAME, file:PATH, BACKEND:PATH#FIELD or -.",
             safety="Nothing was changed.",
         )
 
@@ -41,7 +41,7 @@ def _read_password() -> Secret:
     if not found.reveal():
         raise UsageError(
             "standard input holds no password.",
-            hint="Write it there as one line, or say where it is: env:NAME or file:PATH.",
+            hint="Write it to standard input as one line, or give its source: env:NAME or file:PATH.",
             safety="Nothing was changed.",
         )
     return found

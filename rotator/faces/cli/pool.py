@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _Answer = TypeVar("_Answer")
 
 
-# How long a step that is under way may take to end once a person wants to leave. A rotation that
-# is cut off after that loses nothing: it is what `rotator resume` is for.
+# Seconds that a started step may still take after Ctrl-C. A rotation that is cut off later loses
+# nothing, since `rotator resume` completes it.
 _LAST_STEP: Final = 10.0
 _LAST_WORD: Final = 0.5
 _GLANCE: Final = 0.1
@@ -30,15 +30,15 @@ _GLANCE: Final = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Done(Generic[_Answer]):
-    """How the work on one secret ended: with an answer, or with an error."""
+    """The result of the work on one secret: an answer or an error."""
 
     name: str
     answer: _Answer | None = None
     error: BaseException | None = None
 
 
-class Crew(Generic[_Answer]):
-    """A number of threads over a list of secrets."""
+class Pool(Generic[_Answer]):
+    """Threads that work through a list of secrets."""
 
     def __init__(
         self,
@@ -47,12 +47,13 @@ class Crew(Generic[_Answer]):
         parallel: int,
         stop: threading.Event,
     ) -> None:
-        """`do` works on one secret; at most `parallel` of them at once. `stop` is set on a signal, and
-        `do` must return between two steps once it is set.
+        """`do` works on one secret. At most `parallel` secrets are worked on at once.
+
+        `stop` is set on a signal. `do` must then return between two steps.
         """
         self.signal: int | None = None
         self.under_way: set[str] = set()
-        # Those that are in the middle of a step, not in a wait between two.
+        # Secrets inside a step, not in a wait between two steps.
         self._in_step: set[str] = set()
         self._do: Callable[[str], _Answer] = do
         self._size: int = max(1, min(parallel, len(names)))
@@ -64,7 +65,7 @@ class Crew(Generic[_Answer]):
         self._soon: float = 0.0
 
     def observe(self, event: Event) -> None:
-        """Note whether the secret of an event is in the middle of a step."""
+        """Record whether the secret of an event is inside a step."""
         with self._guard:
             if event.kind is Kind.STARTED:
                 self._in_step.add(event.secret)
@@ -72,19 +73,19 @@ class Crew(Generic[_Answer]):
                 self._in_step.discard(event.secret)
 
     def run(self, on_stop: Callable[[], None]) -> Iterator[Done[_Answer]]:
-        """Yield how each secret went, as they end.
+        """Yield the result of each secret as it ends.
 
-        On Ctrl-C or SIGTERM `on_stop` is called once, the steps that are under way are finished,
-        and nothing new is begun. A second Ctrl-C ends at once; `under_way` then names what was
-        left in a wait, or in the middle of a step.
+        On Ctrl-C or SIGTERM, `on_stop` is called once, started steps are finished, and no new step
+        is started. A second Ctrl-C ends at once. `under_way` then names the secrets that are in a
+        wait or inside a step.
         """
         with _signals(self._stop):
             for _ in range(self._size):
                 threading.Thread(target=self._work, daemon=True).start()
-            told = False
+            warned = False
             while not self._over():
-                if self._stopping.is_set() and not told:
-                    told = True
+                if self._stopping.is_set() and not warned:
+                    warned = True
                     on_stop()
                 try:
                     yield self._ended.get(timeout=_GLANCE)
@@ -106,7 +107,7 @@ class Crew(Generic[_Answer]):
                 return False
             if self._stopping.is_set():
                 busy, now = self.under_way & self._in_step, time.monotonic()
-                # Who is between two steps may be asleep for hours: it is not waited for.
+                # A wait between two steps may last hours, so it is cut off.
                 return not self.under_way or now > (self._until if busy else self._soon)
             return not self.under_way and not self._left
 
@@ -128,13 +129,13 @@ class Crew(Generic[_Answer]):
     def _one(self, name: str) -> Done[_Answer]:
         try:
             return Done(name=name, answer=self._do(name))
-        except BaseException as error:  # noqa: BLE001 # carried to the main thread, which tells of it
+        except BaseException as error:  # noqa: BLE001 # carried to the main thread, which reports it
             return Done(name=name, error=error)
 
 
 @contextmanager
 def _signals(handler: Callable[[int, FrameType | None], None]) -> Generator[None]:
-    """Hand Ctrl-C and SIGTERM to `handler`, where Python lets us: in the main thread."""
+    """Send Ctrl-C and SIGTERM to `handler`; only in the main thread, where Python allows it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -23,7 +23,7 @@ def require_packages(extra: str) -> Generator[None]:
         yield
     except ImportError as error:
         raise UsageError(
-            f"this needs a package that is not there: {error.name}.",
+            f"a required package is not installed: {error.name}.",
             hint=f"pip install 'credential-rotator[{extra}]'",
         ) from error
 
@@ -33,27 +33,27 @@ def serve(call: Invocation, service: Service) -> None:
     code = service.run()
     call.add_code(code)
     if call.screen.out.is_terminal:
-        call.print(f"rotator {call.command}: ended; every step that was under way is finished.")
+        call.print(f"rotator {call.command}: stopped; every started step is finished.")
 
 
 def describe_start(call: Invocation) -> Callable[[Begun], None] | None:
-    """Return what reports the start on a terminal; elsewhere the log does."""
+    """Return a function that prints the start on a terminal; None where the log reports it."""
     if call.as_json or not call.screen.out.is_terminal:
         return None
 
-    def tell(begun: Begun) -> None:
-        call.print(f"rotator {call.command}: {describe(begun, datetime.now(UTC))} Ctrl-C ends it.")
+    def report(begun: Begun) -> None:
+        call.print(f"rotator {call.command}: {describe(begun, datetime.now(UTC))} Ctrl-C stops it.")
 
-    return tell
+    return report
 
 
 def describe(begun: Begun, now: datetime) -> str:
-    """Return what a process that has begun works with, on one line."""
+    """Return what a started process works with, on one line."""
     backends = ", ".join(begun.backends)
     noun = "backend" if len(begun.backends) == 1 else "backends"
     metrics = f"metrics at http://{begun.address}/metrics" if begun.address else "no metrics"
-    following = "nothing has a due date"
+    following = "no secret has a due date"
     if begun.soonest is not None and (due := begun.soonest.next_due) is not None:
-        following = f"next due is {begun.soonest.name}, {at(due)} ({relative(due, now)})"
+        following = f"next due: {begun.soonest.name}, {at(due)} ({relative(due, now)})"
     config = f"{begun.config}, {plural(begun.secrets, 'secret')}, {noun} {backends}"
     return f"{config}; {metrics}; {following}."

@@ -11,7 +11,7 @@ from rotator.core.errors import UsageError
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.config_entries import completed, write
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import complete_backends, complete_targets
+from rotator.faces.cli.options import argument, complete_backends, complete_targets, option
 
 if TYPE_CHECKING:
     Entry = dict[str, object]
@@ -22,62 +22,30 @@ app = typer.Typer()
 @command(app, "add", Panel.PREPARE)
 def add(
     ctx: typer.Context,
-    names: Annotated[
-        list[str], typer.Argument(metavar="NAME", show_default=False, help="Names of new secrets.")
-    ],
+    names: Annotated[list[str], argument("NAME", "Names of new secrets.")],
     *,
     target: Annotated[
-        str | None,
-        typer.Option(
-            "--target",
-            metavar="TARGET",
-            show_default=False,
-            autocompletion=complete_targets,
-            help="Its target.",
-        ),
+        str | None, option("--target", "TARGET", "Target of the secrets.", complete_targets)
     ] = None,
     backend: Annotated[
         str | None,
-        typer.Option(
-            "--backend",
-            metavar="BACKEND",
-            show_default=False,
-            autocompletion=complete_backends,
-            help="What keeps it.",
-        ),
+        option("--backend", "BACKEND", "Backend that stores the secrets.", complete_backends),
     ] = None,
-    path: Annotated[
-        str | None,
-        typer.Option("--path", metavar="PATH", show_default=False, help="Where that keeps it."),
-    ] = None,
-    strategy: Annotated[
-        str | None,
-        typer.Option(
-            "--strategy", metavar="STRATEGY", show_default=False, help="How it is rotated."
-        ),
-    ] = None,
+    path: Annotated[str | None, option("--path", "PATH", "Path in the backend.")] = None,
+    strategy: Annotated[str | None, option("--strategy", "STRATEGY", "Rotation strategy.")] = None,
     login: Annotated[
         str | None,
-        typer.Option(
-            "--login",
-            metavar="LOGIN",
-            show_default=False,
-            help="The login that is in use now. Default: the secret's name.",
-        ),
+        option("--login", "LOGIN", "Login that is in use now. Default: the name of the secret."),
     ] = None,
     policy: Annotated[
-        str | None,
-        typer.Option("--policy", metavar="POLICY", show_default=False, help="One of `policies`."),
+        str | None, option("--policy", "POLICY", "Name of one of the `policies`.")
     ] = None,
-    tags: Annotated[
-        list[str] | None,
-        typer.Option("--tag", metavar="TAG", show_default=False, help="A label; may be repeated."),
-    ] = None,
+    tags: Annotated[list[str] | None, option("--tag", "TAG", "Label; may be repeated.")] = None,
 ) -> None:
-    """Write entries for secrets into the configuration; its comments and formatting stay.
+    """Write entries for secrets into the configuration, and keep its comments and formatting.
 
-    What `defaults` say is left out. A target or backend that is the only one is taken, and the
-    strategy is proposed by the target's plugin. Nothing is connected to.
+    Values from `defaults` are left out. If there is only one target or backend, it is used. The
+    plugin of the target proposes the strategy. The command connects to nothing.
 
     Examples:
         rotator add billing
@@ -99,7 +67,7 @@ def add(
     }
     if (login is not None or path is not None) and len(names) > 1:
         raise UsageError(
-            "--login and --path are of one secret.",
+            "--login and --path apply to one secret only.",
             hint="Add the secrets one by one.",
             safety="Nothing was changed.",
         )

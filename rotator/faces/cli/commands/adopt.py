@@ -16,7 +16,7 @@ from rotator.engine import Second, UnprovenSecond
 from rotator.faces.cli.adoption_csv import Row, read_rows
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation, for_each, select
-from rotator.faces.cli.options import Everything, Names, Reason, Tags
+from rotator.faces.cli.options import Everything, Names, Reason, Tags, option
 from rotator.faces.cli.passwords import PROMPT, ask_password
 from rotator.faces.cli.render import json_output
 from rotator.faces.cli.render.console import at, relative
@@ -33,7 +33,7 @@ app = typer.Typer()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Given:
-    """What the command line says of logins and passwords."""
+    """The logins and passwords of the command line."""
 
     username: str | None
     password_from: str | None
@@ -52,67 +52,57 @@ def adopt(
     tags: Tags = None,
     from_file: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--from",
-            metavar="FILE",
-            show_default=False,
-            help="A CSV file with the columns name, username and password_from (a reference) or, in a"
-            " file that only its owner can read, password.",
+            "FILE",
+            "CSV file with the columns name, username and password_from (a reference). A column password is accepted if only the owner can read the file.",
         ),
     ] = None,
     username: Annotated[
-        str | None,
-        typer.Option(
-            "--username", metavar="LOGIN", show_default=False, help="The login that is in use now."
-        ),
+        str | None, option("--username", "LOGIN", "Login that is in use now.")
     ] = None,
     password_from: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--password-from",
-            metavar="REFERENCE",
-            show_default=False,
-            help="Where its password is: env:NAME, file:PATH, BACKEND:PATH#FIELD, - (standard input)"
-            " or prompt.",
+            "REFERENCE",
+            "Source of its password: env:NAME, file:PATH, BACKEND:PATH#FIELD, - (standard input) or prompt.",
         ),
     ] = None,
     pair: Annotated[
         bool,
         typer.Option(
             "--pair",
-            help="Also adopt the second of two logins that take turns; asks for its password where"
-            " the backend does not hold it.",
+            help="Also adopt the second of two alternating logins. Asks for its password if the"
+            " backend does not hold it.",
         ),
     ] = False,
     second_password_from: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--second-password-from",
-            metavar="REFERENCE",
-            show_default=False,
-            help="Where the password of the second login is, as --password-from.",
+            "REFERENCE",
+            "Source of the second login's password, in the same form.",
         ),
     ] = None,
     take_over: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--take-over",
-            metavar="LOGIN",
-            show_default=False,
-            help="Adopt this second login although nobody knows its password; needs --reason. The"
-            " next rotation gives it a new one.",
+            "LOGIN",
+            "Adopt this second login without its password; needs --reason. The next rotation sets a new password.",
         ),
     ] = None,
     reason: Reason = "",
 ) -> None:
     """Take over logins that are in use. Nothing changes on the target.
 
-    What the backend holds must log in. Where the backend holds nothing yet, give the login with
-    --username and --password-from; it is tried before it is kept. Of two logins that take turns,
-    the second is adopted too where it exists already.
+    The credential in the backend must authenticate. If the backend holds none yet, give it with
+    --username and --password-from: rotator tests it before storing it. Of two alternating logins,
+    an existing second one is adopted too.
 
-    Several secrets are adopted one by one, and what is adopted already stays as it is: the command
-    can be run again. One that fails does not stop the others.
+    Several secrets are adopted one by one. One that fails does not stop the others. Adopted secrets
+    do not change when the command runs again.
 
     Examples:
         rotator adopt app-db
@@ -140,14 +130,14 @@ def adopt(
         if not rows and _is_for_one(given) and len(picked) != 1:
             raise _for_one_only()
 
-        def one(secret: ManagedSecret) -> None:
+        def adopt_secret(secret: ManagedSecret) -> None:
             secrets.append(_adopt(call, app, secret, rows.get(secret.name), given))
 
-        for_each(call, app, picked, one)
+        for_each(call, app, picked, adopt_secret)
         _ = app.checkpoint()
     if len(picked) == 1 and secrets:
         call.data |= secrets[0]
-        call.print(f"What would a rotation do? rotator plan {picked[0]}")
+        call.print(f"Preview a rotation: rotator plan {picked[0]}")
     elif len(picked) > 1:
         call.print(f"{len(secrets)} of {len(picked)} adopted.")
 
@@ -155,17 +145,17 @@ def adopt(
 def _rows(
     names: list[str], from_file: Path | None, given: _Given, *, several: bool
 ) -> Mapping[str, Row]:
-    """Return the rows of a file by name; refuse options that do not go together."""
+    """Return the rows of the file by name. Raises `UsageError` for options that exclude each other."""
     if (given.username is None) is not (given.password_from is None):
         raise UsageError(
-            "--username and --password-from go together.",
-            hint="Give both, or neither when the backend holds the credential already.",
+            "--username and --password-from must be given together.",
+            hint="Give both, or neither if the backend already holds the credential.",
             safety="Nothing was changed.",
         )
     if given.take_over is not None and not given.reason:
         raise UsageError(
-            "--take-over needs --reason: it is kept in the journal.",
-            hint="Say why nobody can prove the login by its password.",
+            "--take-over needs --reason, which the journal records.",
+            hint="Give the reason why the password of the login is not available.",
             safety="Nothing was changed.",
         )
     if from_file is None:
@@ -174,8 +164,8 @@ def _rows(
         return {}
     if names or several or _is_for_one(given):
         raise UsageError(
-            "--from names the secrets, their logins and passwords itself.",
-            hint="Give --from, or names and options.",
+            "--from cannot be combined with names, --all, --tag, logins or passwords.",
+            hint="Give either --from, or names and options.",
             safety="Nothing was changed.",
         )
     return read_rows(from_file)
@@ -187,8 +177,8 @@ def _is_for_one(given: _Given) -> bool:
 
 def _for_one_only() -> UsageError:
     return UsageError(
-        "a login or password on the command line is that of one secret.",
-        hint="Name one secret, or give the logins of several in a file: --from FILE.csv",
+        "a login or password on the command line applies to one secret only.",
+        hint="Name one secret, or list several logins in a file: --from FILE.csv",
         safety="Nothing was changed.",
     )
 
@@ -196,7 +186,7 @@ def _for_one_only() -> UsageError:
 def _adopt(
     call: Invocation, app: App, secret: ManagedSecret, row: Row | None, given: _Given
 ) -> json_output.Data:
-    """Adopt one secret and say so on one line."""
+    """Adopt one secret and print one line."""
     before = app.journal.secret(secret.name)
     first, second = _first(app, secret, row, given, before), _second(app, secret, row, given)
     health = _asked(app, secret, first, second, given)
@@ -215,13 +205,13 @@ def _adopt(
 def _first(
     app: App, secret: ManagedSecret, row: Row | None, given: _Given, before: SecretRecord | None
 ) -> Credential | None:
-    """Return the credential given, None where the backend's own is to be adopted."""
+    """Return the credential that was given; None to adopt the one in the backend."""
     username = row.username if row else given.username
     source = row.password_from if row else given.password_from
     if username is None:
         return None
     if row is not None and before is not None and before.version is not None:
-        # The list was worked through before; what the backend serves now is tried.
+        # The list was processed before: test the credential that the backend serves now.
         current = secret.backend.current(secret.path)
         if current is not None and current.id == before.version:
             return None
@@ -240,7 +230,7 @@ def _second(app: App, secret: ManagedSecret, row: Row | None, given: _Given) -> 
 def _asked(
     app: App, secret: ManagedSecret, first: Credential | None, second: Second, given: _Given
 ) -> Health:
-    """Adopt; with --pair ask for the second login's password where nothing else proves it."""
+    """Adopt. With --pair, ask for the second login's password if it is not known otherwise."""
     try:
         return app.engine.adopt(secret, first=first, second=second, reason=given.reason)
     except UnprovenSecond as error:
@@ -258,6 +248,6 @@ def _tell(call: Invocation, app: App, secret: ManagedSecret, health: Health, *, 
     logins = f"login {health.login} is"
     if health.second:
         logins = f"logins {health.login} and {health.second} are"
-    done = "" if new else " (as before)"
+    done = "" if new else " (unchanged)"
     head = Text.assemble(call.screen.sign("good"), " ", (f"{secret.name}: ", "bold"))
     call.print(Text.assemble(head, f"{logins} adopted as version {health.version}{done}; {when}."))

@@ -11,7 +11,7 @@ import typer
 from rotator.core.errors import UsageError
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import Since, complete_names, since_when
+from rotator.faces.cli.options import Since, argument, complete_names, option, since_when
 from rotator.faces.cli.render import audit_report, json_output
 from rotator.faces.cli.render.console import at, table
 from rotator.faces.cli.render.help import PlainGroup
@@ -42,13 +42,7 @@ class Form(StrEnum):
 
 
 PublicKey = Annotated[
-    Path | None,
-    typer.Option(
-        "--public-key",
-        metavar="FILE",
-        show_default=False,
-        help="The public key (PEM) that signatures are checked with.",
-    ),
+    Path | None, option("--public-key", "FILE", "Public key (PEM) to verify signatures with.")
 ]
 
 
@@ -59,53 +53,47 @@ def verify(
     public_key: PublicKey = None,
     exported: Annotated[
         Path | None,
-        typer.Option(
-            "--export",
-            metavar="DIR",
-            show_default=False,
-            help="Verify a folder that `audit export` wrote; needs no configuration.",
+        option(
+            "--export", "DIR", "Verify a folder written by `audit export`; needs no configuration."
         ),
     ] = None,
     logged: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--from-log",
-            metavar="FILE",
-            show_default=False,
-            help="Verify the events in the log of a rotation function; needs no configuration.",
+            "FILE",
+            "Verify the events in the log of a rotation function; needs no configuration.",
         ),
     ] = None,
     witness: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--witness",
-            metavar="FILE",
-            show_default=False,
-            help="Checkpoints that were seen elsewhere: log lines or notices, one JSON object a line.",
+            "FILE",
+            "Checkpoints recorded elsewhere, such as in logs or notices: one JSON object a line.",
         ),
     ] = None,
     authenticate: Annotated[
         bool,
         typer.Option(
             "--authenticate",
-            help="With --from-log: check who wrote each event, by journal.signing_key.",
+            help="With --from-log: authenticate each event with journal.signing_key.",
         ),
     ] = False,
     ends: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--end",
-            metavar="'NAME=SEQ HASH'",
-            show_default=False,
-            help="With --from-log: where a secret's chain ends, as its tag rotator-journal says.",
+            "'NAME=SEQ HASH'",
+            "With --from-log: the end of a secret's chain, from its tag rotator-journal.",
         ),
     ] = None,
 ) -> None:
-    """Say whether the journal still says what was once written into it.
+    """Verify that the journal is unchanged since it was written.
 
-    Every hash, chain, record and signature is computed again. Any change, removal, insertion,
-    reordering or truncation is named with its place, and the command returns 1. That a log was cut off
-    at its end only --end can tell.
+    Computes every hash, chain, record and signature again. Reports each change, removal, insertion,
+    reordering or truncation with its place, and then exits with code 1. Truncation at the end of a log is
+    detectable only with --end.
 
     Examples:
         rotator audit verify
@@ -136,15 +124,13 @@ def verify(
 def acknowledge(
     ctx: typer.Context,
     *,
-    reason: Annotated[
-        str, typer.Option("--reason", metavar="TEXT", show_default=False, help="Which restore.")
-    ],
+    reason: Annotated[str, option("--reason", "TEXT", "Which backup was restored, and why.")],
 ) -> None:
-    """Acknowledge that the journal was restored from a backup, so that it knows less than happened.
+    """Acknowledge that the journal was restored from a backup and lacks the newest events.
 
-    Rotations that only the backends know, and a newer checkpoint beside the signing key, are then
-    no longer damage; `audit verify` still lists them with the reason. Signed where a signing key is
-    configured. Any other damage is refused.
+    Rotations that only the backends know, and a newer checkpoint stored with the signing key, then
+    no longer count as damage; `audit verify` still lists them with the reason. The acknowledgement is
+    signed if a signing key is configured. Any other damage cannot be acknowledged.
 
     Examples:
         rotator audit acknowledge --reason "restored the backup of Monday, INC-7"
@@ -161,18 +147,15 @@ def acknowledge(
 def export(
     ctx: typer.Context,
     *,
-    out: Annotated[
-        Path,
-        typer.Option("--out", metavar="DIR", show_default=False, help="A new or empty folder."),
-    ],
+    out: Annotated[Path, option("--out", "DIR", "New or empty folder.")],
     form: Annotated[
-        Form, typer.Option("--format", help="One JSON object a line, or comma-separated values.")
+        Form, typer.Option("--format", help="One JSON object per line, or comma-separated values.")
     ] = Form.JSONL,
 ) -> None:
-    """Write the journal into files that an outsider can verify without our database.
+    """Write the journal to files that an auditor can verify without access to the database.
 
-    A manifest holds the SHA-256 of each file and the head of every chain; where a signing key is
-    configured it is signed. Hand the public key over by another way.
+    A manifest holds the SHA-256 of each file and the head of every chain. It is signed if a signing
+    key is configured. Send the public key through another channel.
 
     Examples:
         rotator audit export --out audit-2026-q1
@@ -185,23 +168,15 @@ def export(
         public_key = app.public_key()
     call.data |= {"folder": str(out), "files": files, "public_key": public_key}
     call.print(*(f"written: {one}" for one in files))
-    call.print(f"Anybody can verify it: rotator audit verify --export {out}")
+    call.print(f"Verify it: rotator audit verify --export {out}")
     if public_key is not None:
-        call.print("The public key, to be handed over by another way:", public_key.rstrip())
+        call.print("Public key, to be sent through another channel:", public_key.rstrip())
 
 
 @command(_audit, "show")
 def show(
     ctx: typer.Context,
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="NAME",
-            show_default=False,
-            autocompletion=complete_names,
-            help="Only this secret.",
-        ),
-    ] = None,
+    name: Annotated[str | None, argument("NAME", "Only this secret.", complete_names)] = None,
     *,
     limit: Annotated[
         int | None,
@@ -210,12 +185,12 @@ def show(
             metavar="N",
             min=1,
             show_default="50; all with --since",
-            help="How many events, the newest.",
+            help="Maximum number of events, newest first.",
         ),
     ] = None,
     since: Since = None,
 ) -> None:
-    """Show the newest events of the journal, of one secret or of all, with reasons and causes.
+    """Show the newest events of one secret or of all, with reasons and causes.
 
     Examples:
         rotator audit show
@@ -226,7 +201,7 @@ def show(
     with call.open_app() as app:
         after = since_when(since, app.clock.now())
         most = limit if limit is not None or after is not None else _NEWEST
-        # A secret that has left the configuration still has its events.
+        # A secret that is no longer configured still has its events.
         known = [one.name for one in app.journal.secrets()]
         if name is not None and name not in known:
             known = app.names(only=[name])
@@ -236,7 +211,7 @@ def show(
     events = sorted(found, key=_order)[-(most or len(found) or 1) :]
     call.data["events"] = [{"secret": one.secret, **json_output.of_event(one)} for one in events]
     if not events:
-        call.print("The journal holds no events of it yet.")
+        call.print("The journal holds no events yet.")
         return
     _show_events(call, events)
 
@@ -256,24 +231,24 @@ def _verify_log(call: Invocation, file: Path, ends: list[str], *, authenticate: 
     if not report.events:
         raise UsageError(
             f"the log {file} holds no event of a rotation function.",
-            hint="Download it whole: aws logs tail /aws/lambda/NAME --since 30d --format short > FILE",
+            hint="Download all of it: aws logs tail /aws/lambda/NAME --since 30d --format short > FILE",
         )
     call.data["heads"] = {name: {"seq": one.seq, "hash": one.hash} for name, one in heads.items()}
-    for said in ends:
-        name, _, text = said.rpartition("=")
+    for argument_ in ends:
+        name, _, text = argument_.rpartition("=")
         wanted, found = Head.parse(text), heads.get(name)
         if wanted is None or not name:
             raise UsageError(
-                f"--end {said!r} is not NAME=SEQ HASH.",
-                hint="As the secret's tag rotator-journal has it: --end 'prod/db/app=12 0f3c…'",
+                f"--end {argument_!r} is not NAME=SEQ HASH.",
+                hint="Copy it from the secret's tag rotator-journal: --end 'prod/db/app=12 0f3c…'",
             )
         if found != wanted:
-            last = "has no event of it" if found is None else f"ends at event {found.seq}"
-            report.add(f"secret {name}", f"the log {last}, and its tag says {wanted.seq}")
+            last = "has no event of this secret" if found is None else f"ends at event {found.seq}"
+            report.add(f"secret {name}", f"the log {last}; its tag records event {wanted.seq}")
     audit_report.show(call, report)
     from rotator.backends.aws.aws_driven import HEAD_TAG  # noqa: PLC0415
 
-    call.print(f"The end of each chain; the secret's tag {HEAD_TAG} must say the same:")
+    call.print(f"The end of each chain, to be compared with the secret's tag {HEAD_TAG}:")
     call.print(*(f"  {name}: {one.text()}" for name, one in sorted(heads.items())))
 
 
@@ -283,12 +258,12 @@ def _key(file: Path | None) -> str | None:
     try:
         return file.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not a text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise UsageError(f"the public key {file} cannot be read ({reason}).") from error
 
 
 def _seen(file: Path | None) -> list[Anchor]:
-    """Return the checkpoints in a witness's file; none is an error, which would prove nothing."""
+    """Return the checkpoints in a witness file. Raises `UsageError` when it holds none."""
     from rotator.journal.checkpoints import witnessed  # noqa: PLC0415
 
     if file is None:
@@ -301,7 +276,7 @@ def _seen(file: Path | None) -> list[Anchor]:
     if not found:
         raise UsageError(
             f"{file} holds no checkpoint.",
-            hint="One JSON object a line, with `number` and `hash`: `rotator docs journal-security`, section Witnesses.",
+            hint="One JSON object per line, with `number` and `hash`: `rotator docs journal-security`, section Witnesses.",
         )
     return found
 

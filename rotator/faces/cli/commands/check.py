@@ -14,7 +14,7 @@ app = typer.Typer()
 
 @command(app, "check", Panel.PREPARE)
 def check(ctx: typer.Context) -> None:
-    """Read the configuration and say everything that is wrong with it. Nothing is connected to.
+    """Validate the configuration and report every problem. Connects to nothing.
 
     Examples:
         rotator check
@@ -29,4 +29,4 @@ def check(ctx: typer.Context) -> None:
     }
     call.data |= {"file": str(settings.file), **counts}
     listed = ", ".join(plural(count, noun.removesuffix("s")) for noun, count in counts.items())
-    call.print(f"{settings.file} is right: {listed}.", "Would it work? rotator doctor")
+    call.print(f"{settings.file} is valid: {listed}.", "Check the systems it names: rotator doctor")

@@ -13,11 +13,11 @@ app = typer.Typer()
 
 @command(app, "daemon", Panel.ROTATE)
 def daemon(ctx: typer.Context) -> None:
-    """Rotate what is due, second by second, until SIGTERM.
+    """Rotate due secrets until SIGTERM.
 
-    It resumes what was interrupted, waits for grace and drain, revokes, tries current credentials,
-    and signs the journal. SIGHUP, or a change of the file, reads the configuration again. How to run
-    it, also twice: rotator docs daemon.
+    The daemon resumes interrupted rotations, waits for grace periods and open sessions, revokes old
+    credentials, tests current ones and signs the journal. It reloads the configuration on SIGHUP or
+    when the file changes. How to run one or more: rotator docs daemon.
 
     Examples:
         rotator daemon

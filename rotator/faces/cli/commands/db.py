@@ -12,15 +12,18 @@ from rotator.faces.cli.render.help import PlainGroup
 app = typer.Typer()
 _db = typer.Typer(cls=PlainGroup, no_args_is_help=True, rich_markup_mode="rich")
 app.add_typer(
-    _db, name="db", help="Set up and upgrade the journal's database.", rich_help_panel=Panel.JOURNAL
+    _db,
+    name="db",
+    help="Upgrade the journal's database, or show its version.",
+    rich_help_panel=Panel.JOURNAL,
 )
 
 
 @command(_db, "upgrade")
 def upgrade(ctx: typer.Context) -> None:
-    """Bring the journal's database to the version that this program needs.
+    """Upgrade the journal's database to the version that this program needs.
 
-    A database of a newer version is left as it is, and refused.
+    A database of a newer version is rejected and not changed.
 
     Examples:
         rotator db upgrade
@@ -37,7 +40,7 @@ def upgrade(ctx: typer.Context) -> None:
         "upgraded": before != after,
     }
     if before == after:
-        call.print(f"The journal {place} is of version {after} already.")
+        call.print(f"The journal {place} already has version {after}.")
     else:
         call.print(
             f"The journal {place} was upgraded from {before or 'nothing'} to version {after}."
@@ -46,7 +49,7 @@ def upgrade(ctx: typer.Context) -> None:
 
 @command(_db, "status")
 def status(ctx: typer.Context) -> None:
-    """Say whether the journal's database has the version that this program needs.
+    """Show whether the journal's database has the version that this program needs.
 
     Examples:
         rotator db status
@@ -56,7 +59,7 @@ def status(ctx: typer.Context) -> None:
 
     place, found, needed = journal_revision(call.config)
     call.data |= {"journal": place, "revision": found, "needed": needed}
-    call.print(f"The journal {place} is of version {found}; this program needs {needed}.")
+    call.print(f"The journal {place} has version {found}; this program needs {needed}.")
     if found != needed:
-        hint = "Upgrade it: rotator db upgrade. If it is newer: a newer rotator is needed."
-        _ = call.fail(JournalError("the journal cannot be used as it is.", hint=hint))
+        hint = "If it is older: rotator db upgrade. If it is newer: install a newer rotator."
+        _ = call.fail(JournalError("the journal has the wrong version.", hint=hint))

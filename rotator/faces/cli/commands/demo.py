@@ -21,9 +21,9 @@ app = typer.Typer()
 def demo(ctx: typer.Context) -> None:
     """Rotate credentials on a real PostgreSQL while an application keeps logging in.
 
-    Starts a server in a scratch folder, rotates with each strategy, rolls back, kills a rotation
-    half-way and resumes it, and ends with a page of what was seen. Takes less than two minutes,
-    needs no configuration and leaves nothing behind.
+    Starts a server in a temporary folder, rotates with each strategy, rolls back, kills a rotation
+    halfway, resumes it, and prints a report. Takes less than two minutes, needs no configuration and
+    leaves nothing behind.
 
     Examples:
         rotator demo
@@ -36,18 +36,18 @@ def demo(ctx: typer.Context) -> None:
     except ImportError as error:
         raise UsageError(
             f"the demo needs a package that is not installed: {error.name}.",
-            hint="Install what it needs: pip install 'credential-rotator[demo]'",
+            hint="Install its packages: pip install 'credential-rotator[demo]'",
         ) from error
 
-    def tell(scene: Scene) -> None:
+    def show(scene: Scene) -> None:
         call.print(scene_line(scene))
 
     if not call.shared.verbose and call.shared.log_level is None:
-        # Its page is what is to be read; a log of every step beside it would drown it.
+        # A log of every step would hide the report.
         from rotator import observe  # noqa: PLC0415 # structlog takes 30 ms
 
         observe.set_up(level="off")
-    report = play(tell)
+    report = play(show)
     call.data |= report.data()
     call.print(page(report))
     call.add_code(exit_codes.DONE if report.ok else exit_codes.FAILED)

@@ -16,10 +16,11 @@ app = typer.Typer()
 
 @command(app, "doctor", Panel.PREPARE)
 def doctor(ctx: typer.Context, names: Names = None) -> None:
-    """Connect, and say whether rotations would work: each finding with its remedy.
+    """Connect to the targets and backends, and report problems that would stop a rotation.
 
-    Can the admin do what the strategy needs? Does the target refuse a wrong password? Is the
-    backend writable? Is the journal sound? Nothing that an application sees is changed.
+    Checks that the admin has the rights that the strategy needs, that the target rejects a wrong
+    password, that the backend is writable and that the journal is intact. Each finding has a remedy.
+    Nothing that an application uses is changed.
 
     Examples:
         rotator doctor

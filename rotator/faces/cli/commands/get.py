@@ -12,7 +12,7 @@ from rotator.core.errors import UsageError
 from rotator.core.secret import MASK, Secret
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import Name, complete_fields
+from rotator.faces.cli.options import Name, complete_fields, option
 from rotator.plugins import near
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_UNSHOWN = "(only whoever rotates it knows it)"
+_UNSHOWN = "(known only to the system that rotates it)"
 
 
 @command(app, "get", Panel.CREDENTIALS)
@@ -30,20 +30,14 @@ def get(
     *,
     field: Annotated[
         str | None,
-        typer.Option(
-            "--field",
-            metavar="FIELD",
-            show_default=False,
-            autocompletion=complete_fields,
-            help="Print only this field's value.",
-        ),
+        option("--field", "FIELD", "Print only the value of this field.", complete_fields),
     ] = None,
-    reveal: Annotated[bool, typer.Option("--reveal", help="Show values that are secret.")] = False,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show secret values.")] = False,
 ) -> None:
-    """Show what the backend serves now. Values stay hidden unless --reveal is given.
+    """Show the credential that the backend serves. Secret values are hidden without --reveal.
 
-    With --field the bare value is printed, followed by a line break on a terminal only, as
-    `vault kv get -field` does.
+    With --field only the value is printed. As with `vault kv get -field`, a line break follows on a
+    terminal only.
 
     Examples:
         rotator get app-db
@@ -57,7 +51,7 @@ def get(
     if found is None:
         raise UsageError(
             f"the backend holds nothing at {secret.path!r} yet.",
-            hint=f"Make a first credential: rotator rotate {name}",
+            hint=f"Create a first credential: rotator rotate {name}",
         )
     values = _values(found)
     call.revealed = reveal
@@ -77,7 +71,7 @@ def get(
 
 
 def _values(found: Version) -> dict[str, object]:
-    """Return every field of a credential. Only the login name is not secret."""
+    """Return every field of a credential. All but the login name are secret."""
     credential = found.credential
     return {**credential.fields, "username": credential.username, "password": credential.password}
 
@@ -88,16 +82,16 @@ def _one(
     if field not in values:
         raise UsageError(
             f"{name} has no field {field!r}.",
-            hint=near(field, values) or f"It has: {', '.join(sorted(values))}.",
+            hint=near(field, values) or f"Its fields: {', '.join(sorted(values))}.",
         )
     if field != "username" and not reveal:
-        # A mask on standard output would end as somebody's password.
+        # A script would use a mask on standard output as the password.
         raise UsageError(f"the field {field!r} is secret.", hint="Add --reveal to print it.")
     shown = _shown(values[field], field, reveal=reveal)
     if shown == _UNSHOWN:
         raise UsageError(
-            f"the field {field!r} of {name} is shown to nobody.",
-            hint="Whoever rotates it keeps it to itself; `rotator verify` has it tried.",
+            f"the field {field!r} of {name} cannot be shown.",
+            hint="Only the system that rotates it knows its value. Test it: rotator verify",
         )
     call.data |= {"secret": name, "field": field, "value": shown, "revealed": reveal}
     if not call.as_json:
@@ -118,10 +112,10 @@ def _shown(value: object, key: str, *, reveal: bool) -> str:
 
 
 def _print(call: Invocation, name: str, found: Version, shown: dict[str, str]) -> None:
-    """Write straight to standard output: a screen would scrub what a person asked to see."""
+    """Write to standard output directly, since a screen would mask revealed values."""
     width = max(len(key) for key in shown)
     call.write(f"{name}, version {found.id}\n")
     for key, value in shown.items():
         call.write(f"  {key:<{width}}  {value}\n")
     if MASK in shown.values():
-        call.warn("Hidden values are shown with --reveal.")
+        call.warn("Show hidden values with --reveal.")

@@ -28,14 +28,14 @@ def history(
             metavar="N",
             min=1,
             show_default="5",
-            help="How many rotations, newest first.",
+            help="Maximum number of rotations, newest first.",
         ),
     ] = None,
     since: Since = None,
 ) -> None:
-    """Show every step of rotations, with times, reasons and causes.
+    """Show each step of past rotations, with times, reasons and causes.
 
-    Without a name, of all secrets. A name may be one that the configuration no longer has; the
+    Without a name: of all secrets. Secrets that are no longer configured have a history too. The
     history of a renamed secret includes that of its former names.
 
     Examples:

@@ -14,7 +14,7 @@ from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.config_entries import options_for
 from rotator.faces.cli.config_entries import write as write_entries
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import Backend
+from rotator.faces.cli.options import Backend, argument, option
 from rotator.faces.cli.render import json_output
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _UNCHANGED: Final = "Nothing was changed."
-# It needs nothing but the login.
+# It needs only the login.
 _STRATEGY: Final = "single-user"
-# What a secret says of its target, as AWS's JSON has it, and options of targets are called.
+# The target's fields in AWS's secret JSON. The options of targets have the same names.
 _ABOUT: Final = ("host", "port", "dbname")
 
 
@@ -37,27 +37,19 @@ _ABOUT: Final = ("host", "port", "dbname")
 def import_(
     ctx: typer.Context,
     backend: Backend,
-    paths: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PATH...", show_default=False, help="Where they are in that backend."
-        ),
-    ],
+    paths: Annotated[list[str], argument("PATH...", "Paths in the backend.")],
     *,
     name: Annotated[
-        str | None,
-        typer.Option(
-            "--name", metavar="NAME", show_default=False, help="What to call it. One path only."
-        ),
+        str | None, option("--name", "NAME", "Name of the secret; for a single path.")
     ] = None,
     write: Annotated[
         bool, typer.Option("--write", help="Write the entries into the configuration.")
     ] = False,
 ) -> None:
-    """Read secrets that a backend holds, and print the entries to add for them.
+    """Read secrets from a backend, and print configuration entries for them.
 
-    With --write the entries are written into the configuration. Nothing is written on the target or
-    in the backend, and no value is shown. `rotator adopt` then takes them over.
+    With --write the entries are written into the configuration. The target and the backend are not
+    changed, and no value is shown. Take the secrets over with `rotator adopt`.
 
     Examples:
         rotator import aws prod/shop
@@ -67,8 +59,8 @@ def import_(
     call: Invocation = ctx.obj
     if name is not None and len(paths) > 1:
         raise UsageError(
-            "--name is the name of one secret.",
-            hint="Import the paths one by one, or leave out --name.",
+            "--name applies to a single path.",
+            hint="Import the paths one by one, or omit --name.",
             safety=_UNCHANGED,
         )
     targets: dict[str, Entry] = {}
@@ -79,7 +71,7 @@ def import_(
             try:
                 found = _read(app, backend, path)
             except Denied as error:
-                error.hint = f"{error.hint} The path is not configured yet: rotator policy {backend} --also {path}".strip()
+                error.hint = f"{error.hint} Get a policy that includes the path: rotator policy {backend} --also {path}".strip()
                 _ = call.fail(error)
                 continue
             except RotatorError as error:
@@ -122,7 +114,7 @@ def _told(
     *,
     written: bool,
 ) -> str:
-    """Return the entries to add, and what comes next, as YAML with comments."""
+    """Return the entries to add as YAML, with the next steps as comments."""
     from rotator.config.parsing import dumped  # noqa: PLC0415
 
     logins = "".join(
@@ -131,15 +123,15 @@ def _told(
     )
     entries = "" if written else f"# Add to {call.config}:\n{dumped(sections)}"
     when = (
-        f"Once adopted they are rotated every {every}, the first time {every} after that."
+        f"Once adopted they are rotated every {every}, first {every} after the adoption."
         if every
-        else "They are rotated on demand: policy `default` has no period."
+        else "They are rotated on demand only, because policy `default` has no period."
     )
     names = " ".join(str(one["name"]) for one in listed)
     return (
         f"{logins}{entries}# {when}\n"
-        "# single-user needs nothing else, and has a moment in which neither password works; other\n"
-        "# strategies have none: rotator plugins NAME\n"
+        "# single-user needs nothing else, but for a moment neither password is valid. Strategies\n"
+        "# without that gap: rotator plugins NAME\n"
         f"# Next: rotator check && rotator doctor {names} && rotator adopt {names}\n"
     )
 
@@ -148,7 +140,7 @@ def _read(app: App, backend: str, path: str) -> Version:
     known = [one.name for one in app.settings.secrets.values() if path in one.paths(backend)]
     if known:
         raise UsageError(
-            f"{path!r} in backend {backend!r} is in the configuration already, as {known[0]}.",
+            f"{path!r} in backend {backend!r} is already configured as {known[0]}.",
             hint=f"Take it over: rotator adopt {known[0]}",
             safety=_UNCHANGED,
         )
@@ -159,7 +151,7 @@ def _read(app: App, backend: str, path: str) -> Version:
 
 
 def _name(path: str, taken: set[str]) -> str:
-    """Return the last part of a path as a name; all of it where that is taken."""
+    """Return a name for a path: its last part, or all of it if that name is taken."""
     last = _plain(path.rpartition("/")[2])
     return last if last not in taken else _plain(path)
 
@@ -169,7 +161,7 @@ def _plain(text: str) -> str:
 
 
 def _target(app: App, credential: Credential, backend: str, added: dict[str, Entry]) -> str:
-    """Return the target that the secret names: a configured one, or a new one, put among `added`."""
+    """Return the target of a secret: a configured one, or a new one that is put into `added`."""
     fields = credential.fields
     engine = str(fields.get("engine") or "")
     plugin = _plugin(engine) if engine else None
@@ -205,5 +197,5 @@ def _plugin(engine: str) -> PluginInfo | None:
     try:
         found = plugins.rotation_plugin_for(engine)
     except UsageError:
-        return None  # it is there, but its driver is not
+        return None  # its driver is not installed
     return found.info if found is not None else None

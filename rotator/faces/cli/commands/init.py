@@ -19,7 +19,7 @@ from rotator.core.model import Credential
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.config_entries import completed, write
 from rotator.faces.cli.invocation import DEFAULT_CONFIG, Invocation
-from rotator.faces.cli.options import complete_backends
+from rotator.faces.cli.options import argument, complete_backends, option
 from rotator.faces.cli.passwords import PROMPT, STDIN, ask_password
 from rotator.faces.cli.render import json_output, messages
 from rotator.references import parse
@@ -39,28 +39,28 @@ app = typer.Typer()
 
 _MAIN: Final = "main"
 _EMBEDDED: Final = "local"
-# Logins that may do everything, which rotator need not.
+# Superusers, which rotator does not need to be.
 _OWNERS: Final = ("postgres", "root", "default")
 _ADMIN: Final = "rotator_admin"
-# What `initialise` writes beside the configuration; SQLite adds to these names.
+# The files that `initialise` writes next to the configuration; SQLite adds suffixes.
 _MADE: Final = ("rotator.key", "rotator.db", "rotator-secrets.db")
 _FIELD: Final = "password"
 # The option of a secret for the database of its login.
 _DATABASE: Final = "login_dbname"
-_GRANTS: Final = "The least rights of an admin, to be granted by an administrator of the server:"
-_REACHED: Final = "Check host and port: is it running, and is it this kind of server?"
+_GRANTS: Final = "Minimum rights of an admin, to be granted by an administrator of the server:"
+_REACHED: Final = "Check the host, the port, and whether such a server is running there."
 _UNCHANGED: Final = "Nothing was written."
 
 
 class _NotUsable(RotatorError):
-    """A new target, or its first secret, cannot be rotated as it is."""
+    """A new target, or its first secret, cannot be rotated."""
 
     kind = "not-usable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """Where the admin's password is. `backend` and `path`: where it is still to be stored."""
+    """The place of the admin's password. `backend` and `path` are set if it must be stored there."""
 
     backend: str | None
     path: str
@@ -69,7 +69,7 @@ class _Place:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """What is to be added to a configuration. `secret` and `login` are None without a first secret."""
+    """A target to add to a configuration, with a first secret if `secret` is set."""
 
     url: TargetUrl
     name: str
@@ -84,76 +84,50 @@ class _Wanted:
 def init(
     ctx: typer.Context,
     folder: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="FOLDER", show_default=False, help="Where the files are written. Default: here."
-        ),
+        Path | None, argument("FOLDER", "Folder for the files. Default: the current one.")
     ] = None,
     *,
     target: Annotated[
         str | None,
-        typer.Option(
+        option(
             "--target",
-            metavar="URL",
-            show_default=False,
-            help="The server, with the login of its admin and without a password:"
-            " postgresql://ADMIN@HOST:PORT/DATABASE, mysql://, mariadb://, valkey://, redis://. Options"
-            " of the target follow a ?, such as ?sslmode=require.",
+            "URL",
+            "Server and login of the admin, without a password: postgresql://ADMIN@HOST:PORT/DATABASE, mysql://, mariadb://, valkey://, redis://. Options of the target follow a question mark: ?sslmode=require.",
         ),
     ] = None,
     name: Annotated[
-        str, typer.Option("--name", metavar="NAME", help="What to call the target.")
+        str, typer.Option("--name", metavar="NAME", help="Name of the target.")
     ] = _MAIN,
     password_from: Annotated[
         str | None,
         typer.Option(
             "--password-from",
             metavar="REFERENCE",
-            show_default="prompt",
-            help="Where the password of the admin is: env:NAME, file:PATH, BACKEND:PATH#FIELD,"
-            " - (standard input) or prompt.",
+            show_default=False,
+            help="Source of the admin's password: env:NAME, file:PATH, BACKEND:PATH#FIELD,"
+            " - (standard input) or prompt. Default: prompt.",
         ),
     ] = None,
     secret: Annotated[
-        str | None,
-        typer.Option(
-            "--secret",
-            metavar="NAME",
-            show_default=False,
-            help="Also write the entry of a first secret.",
-        ),
+        str | None, option("--secret", "NAME", "Also write an entry for a first secret.")
     ] = None,
     username: Annotated[
         str | None,
-        typer.Option(
-            "--username",
-            metavar="LOGIN",
-            show_default=False,
-            help="The login of that secret. Default: the secret's name.",
-        ),
+        option("--username", "LOGIN", "Login of that secret. Default: the name of the secret."),
     ] = None,
     strategy: Annotated[
-        str | None,
-        typer.Option(
-            "--strategy", metavar="STRATEGY", show_default=False, help="How that secret is rotated."
-        ),
+        str | None, option("--strategy", "STRATEGY", "Rotation strategy of that secret.")
     ] = None,
     backend: Annotated[
         str | None,
-        typer.Option(
-            "--backend",
-            metavar="BACKEND",
-            show_default=False,
-            autocompletion=complete_backends,
-            help="What stores that secret.",
-        ),
+        option("--backend", "BACKEND", "Backend that stores that secret.", complete_backends),
     ] = None,
 ) -> None:
     """Write a commented rotator.yaml, the key of the embedded backend and a signing key.
 
-    With --target: connect as the admin, run the checks of `rotator doctor`, print the rights that an
-    admin needs at least, and write the target. Its password is stored in the embedded backend. If
-    rotator.yaml exists, the target is added to it. If a check fails, nothing is written.
+    With --target, rotator connects as the admin, runs the checks of `rotator doctor`, prints the
+    minimum rights of an admin, and adds the target to rotator.yaml. It stores the admin's password in
+    the embedded backend. If a check fails, nothing is written.
 
     Examples:
         rotator init
@@ -163,12 +137,12 @@ def init(
     """
     call: Invocation = ctx.obj
     if folder is not None and call.shared.config is not None:
-        raise UsageError("FOLDER and --config do not go together.", safety=_UNCHANGED)
+        raise UsageError("FOLDER and --config cannot be combined.", safety=_UNCHANGED)
     config = call.config if folder is None else folder / DEFAULT_CONFIG
     if target is None:
         if {password_from, secret, username, strategy, backend} != {None}:
             raise UsageError(
-                "--password-from, --secret, --username, --strategy and --backend belong to --target.",
+                "--password-from, --secret, --username, --strategy and --backend need --target.",
                 hint="Add a secret to a configuration: rotator add NAME",
                 safety=_UNCHANGED,
             )
@@ -177,9 +151,7 @@ def init(
 
     url = target_url.parse(target)
     if secret is None and {username, strategy, backend} != {None}:
-        raise UsageError(
-            "--username, --strategy and --backend belong to --secret.", safety=_UNCHANGED
-        )
+        raise UsageError("--username, --strategy and --backend need --secret.", safety=_UNCHANGED)
     asks = password_from is None and sys.stdin.isatty() and not call.as_json
     if secret is None and asks:
         secret = input("First secret, by name (Enter for none): ").strip() or None
@@ -203,14 +175,14 @@ def _write_example(call: Invocation, config: Path) -> None:
 
     before = _files(config.parent)
     initialise(config, commented_example())
-    _tell_written(call, config, before)
-    call.print("", f"Edit {config}: name a target and a secret. Then:")
-    call.print("  rotator check    # is the configuration valid?")
-    call.print("  rotator doctor   # would a rotation work?")
-    call.print("  rotator plan     # what would it do?")
+    _report_files(call, config, before)
+    call.print("", f"Edit {config}: add a target and a secret. Then:")
+    call.print("  rotator check    # validate the configuration")
+    call.print("  rotator doctor   # check the systems it names")
+    call.print("  rotator plan     # preview a rotation")
 
 
-def _tell_written(call: Invocation, config: Path, before: set[Path]) -> None:
+def _report_files(call: Invocation, config: Path, before: set[Path]) -> None:
     written = sorted(str(one) for one in _files(config.parent) - before)
     folder = str(config.parent.resolve())
     call.data |= {"folder": folder, "config": str(config), "files": written}
@@ -226,7 +198,7 @@ def _add_target(call: Invocation, config: Path, wanted: _Wanted) -> None:
         settings = load(config)
         if wanted.name in settings.targets:
             raise UsageError(
-                f"`{wanted.name}` is under `targets` already.",
+                f"the target `{wanted.name}` already exists.",
                 hint="Choose another name: --name NAME",
                 safety=_UNCHANGED,
             )
@@ -252,9 +224,9 @@ def _add_target(call: Invocation, config: Path, wanted: _Wanted) -> None:
                 raise _not_usable(bad[-1])
             _keep(app, place, password)
             write(call, config, sections)
-    _tell_written(call, config, before)
+    _report_files(call, config, before)
     if place.backend is not None:
-        call.print(f"The password of the admin is in backend {place.backend}, not in {config}.")
+        call.print(f"The admin's password is stored in backend {place.backend}, not in {config}.")
     call.print(f"Next: {_next(wanted)}")
 
 
@@ -283,7 +255,7 @@ def _next(wanted: _Wanted) -> str:
 
 
 def _place(settings: Settings, wanted: _Wanted) -> _Place:
-    """Return where the admin's password will be. A reference into a backend stays one."""
+    """Return the place of the admin's password. A reference into a backend is used unchanged."""
     scheme = "" if wanted.source in (PROMPT, STDIN) else parse(wanted.source).scheme
     if scheme in settings.backends:
         return _Place(backend=None, path="", reference=wanted.source)
@@ -295,8 +267,8 @@ def _place(settings: Settings, wanted: _Wanted) -> _Place:
     if scheme:
         return _Place(backend=None, path="", reference=wanted.source)
     raise UsageError(
-        "the configuration has no embedded backend to store the password of the admin.",
-        hint="Say where it is: --password-from env:NAME, file:PATH or BACKEND:PATH#FIELD.",
+        "the configuration has no embedded backend for the admin's password.",
+        hint="Give its source: --password-from env:NAME, file:PATH or BACKEND:PATH#FIELD.",
         safety=_UNCHANGED,
     )
 
@@ -322,18 +294,20 @@ def _sections(config: Path, wanted: _Wanted, place: _Place) -> dict[str, dict[st
 
 
 def _keep(app: App, place: _Place, password: Secret) -> None:
-    """Store the admin's password, unless its reference names where it is. Nothing is overwritten."""
+    """Store the admin's password if it is not stored yet. Nothing is overwritten."""
     if place.backend is None:
         return
     backend = app.backend(place.backend)
     if not isinstance(backend, KeepsValues):
-        raise UsageError(f"backend {place.backend!r} stores no single values.", safety=_UNCHANGED)
+        raise UsageError(
+            f"backend {place.backend!r} cannot store single values.", safety=_UNCHANGED
+        )
     kept = backend.get_value(place.path, _FIELD)
     if kept is None:
         backend.put_value(place.path, _FIELD, password)
     elif kept != password:
         raise UsageError(
-            f"backend {place.backend!r} holds another password at {place.path!r} already.",
+            f"backend {place.backend!r} already holds another password at {place.path!r}.",
             hint=f"Use it: --password-from {place.reference}. Or choose another name: --name NAME",
             safety=_UNCHANGED,
         )
@@ -341,7 +315,7 @@ def _keep(app: App, place: _Place, password: Secret) -> None:
 
 @contextmanager
 def _first_files(config: Path) -> Generator[None]:
-    """Write a first configuration where there is none; remove it again when the target is not added."""
+    """Write a first configuration if there is none; remove it if the target is not added."""
     if config.exists():
         yield
         return

@@ -19,7 +19,7 @@ app.add_typer(
     help="Test the channels of `notifications`.",
     rich_help_panel=Panel.INSPECT,
 )
-# A group with one command would run it without its name.
+# Without a callback typer would run the only command of a group without its name.
 _ = _notify.callback()(lambda: None)
 
 
@@ -31,7 +31,7 @@ class NotDelivered(UsageError):
 
 @command(_notify, "test")
 def test(ctx: typer.Context) -> None:
-    """Send a test notice to every configured channel, and report which of them took it.
+    """Send a test notice to every configured channel, and report the result.
 
     Examples:
         rotator notify test

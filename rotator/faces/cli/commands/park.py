@@ -10,11 +10,7 @@ from rotator.core.commands import unpark_command
 from rotator.core.errors import UsageError
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation, for_each, select
-from rotator.faces.cli.options import (
-    Names,
-    complete_tags,
-    complete_targets,
-)
+from rotator.faces.cli.options import Names, complete_tags, complete_targets, option
 from rotator.faces.cli.render import json_output
 
 if TYPE_CHECKING:
@@ -28,12 +24,7 @@ app = typer.Typer()
 _MENDED = "mended"
 
 
-Why = Annotated[
-    str,
-    typer.Option(
-        "--reason", metavar="TEXT", show_default=False, help="Why; it is kept in the journal."
-    ),
-]
+Why = Annotated[str, option("--reason", "TEXT", "Reason, recorded in the journal.")]
 
 
 @command(app, "park", Panel.INTERVENE)
@@ -53,30 +44,23 @@ def unpark(
     ctx: typer.Context,
     names: Names = None,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Every secret that is parked.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All parked secrets.")] = False,
     tags: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--tag",
-            metavar="TAG",
-            show_default=False,
-            autocompletion=complete_tags,
-            help="Parked secrets with this tag; given several times, with all of them.",
+            "TAG",
+            "Only parked secrets with this tag. If repeated: only secrets with all of the tags.",
+            complete_tags,
         ),
     ] = None,
     targets: Annotated[
         list[str] | None,
-        typer.Option(
-            "--target",
-            metavar="TARGET",
-            show_default=False,
-            autocompletion=complete_targets,
-            help="Parked secrets of this target.",
-        ),
+        option("--target", "TARGET", "Only parked secrets of this target.", complete_targets),
     ] = None,
     reason: Why = _MENDED,
 ) -> None:
-    """Let automatic work go on; failures are counted from zero again.
+    """Restart automatic work on parked secrets, and reset their failure counts.
 
     Examples:
         rotator unpark app-db --reason "the admin has its right back"
@@ -96,7 +80,7 @@ def unpark(
 def _parked(
     app: App, names: Sequence[str], tags: Sequence[str], targets: Sequence[str], *, everything: bool
 ) -> list[str]:
-    """Return the secrets that are meant: by name, or those of a choice that are parked."""
+    """Return the named secrets, or the parked ones of a selection."""
     unchanged = "Nothing was changed."
     if not (names or tags or targets or everything):
         raise UsageError(
@@ -106,7 +90,7 @@ def _parked(
         )
     if names and (tags or targets or everything):
         raise UsageError(
-            "names and --tag, --target or --all do not go together.",
+            "names cannot be combined with --tag, --target or --all.",
             hint="Give one or the other.",
             safety=unchanged,
         )
@@ -115,7 +99,7 @@ def _parked(
         if target not in settings.targets:
             known = ", ".join(settings.targets)
             raise UsageError(
-                f"there is no target {target!r}.", hint=f"There are: {known}.", safety=unchanged
+                f"there is no target {target!r}.", hint=f"Targets: {known}.", safety=unchanged
             )
     found = app.names(only=names, tags=tags, everything=everything or bool(targets and not tags))
     if names:
@@ -129,7 +113,7 @@ def _set_parked(call: Invocation, app: App, names: list[str], reason: str, *, pa
     secrets: list[json_output.Data] = []
     call.data["secrets"] = secrets
 
-    def one(secret: ManagedSecret) -> None:
+    def set_parked(secret: ManagedSecret) -> None:
         if parked:
             app.engine.park(secret, reason=reason)
         else:
@@ -138,5 +122,5 @@ def _set_parked(call: Invocation, app: App, names: list[str], reason: str, *, pa
         word = f"parked until: {unpark_command(secret.name)}" if parked else "unparked."
         call.print(f"{secret.name}: {word}")
 
-    for_each(call, app, names, one)
+    for_each(call, app, names, set_parked)
     _ = app.checkpoint()

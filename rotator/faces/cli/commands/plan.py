@@ -9,12 +9,7 @@ from rich.text import Text
 
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation, for_each, select
-from rotator.faces.cli.options import (
-    Due,
-    Everything,
-    Names,
-    Tags,
-)
+from rotator.faces.cli.options import Due, Everything, Names, Tags
 from rotator.faces.cli.render import json_output
 from rotator.faces.cli.render.console import indented, table
 
@@ -34,9 +29,9 @@ def plan(
     tags: Tags = None,
     due: Due = False,
 ) -> None:
-    """Show what a rotation would do: to whom, in which order, with which statements.
+    """Show the steps of the next rotation: logins, order and statements.
 
-    Reads the backend and the target, and changes nothing. No secret is in it.
+    Reads the backend and the target, and changes nothing. The output holds no secret value.
 
     Examples:
         rotator plan app-db
@@ -53,16 +48,16 @@ def plan(
 
 
 def show_plans(call: Invocation, app: App, names: list[str]) -> None:
-    """Show the plan of each."""
+    """Show the plan of each secret."""
     plans: list[json_output.Data] = []
     call.data["plans"] = plans
 
-    def one(secret: ManagedSecret) -> None:
+    def show_plan(secret: ManagedSecret) -> None:
         found = app.engine.plan(secret)
         plans.append(json_output.of_plan(found))
         _show_plan(call, found)
 
-    for_each(call, app, names, one)
+    for_each(call, app, names, show_plan)
     if not names:
         call.print("Nothing to do: no secret is due.")
     crowded = app.crowded()
@@ -73,12 +68,14 @@ def show_plans(call: Invocation, app: App, names: list[str]) -> None:
 
 def _show_plan(call: Invocation, found: Plan) -> None:
     head = (
-        f"login {found.login} would be replaced" if found.login else "a first login would be made"
+        f"login {found.login} would be replaced"
+        if found.login
+        else "a first login would be created"
     )
-    call.print(Text.assemble((found.secret, "bold"), f": {head}; nothing is changed now."))
+    call.print(Text.assemble((found.secret, "bold"), f": {head}; this is a preview."))
     if found.open_rotation:
         call.print(
-            indented(f"Rotation {found.open_rotation} is open, and would be finished first.")
+            indented(f"Rotation {found.open_rotation} is open and would be completed first.")
         )
     seen = ""
     rows: list[tuple[str, str]] = []

@@ -15,6 +15,7 @@ from rotator.core.contracts.backend import WritesPolicy
 from rotator.core.errors import UsageError
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
+from rotator.faces.cli.options import argument, option
 from rotator.faces.cli.render import json_output
 from rotator.faces.cli.render.console import BAD, QUIET, indented, table
 from rotator.testing.templates import write_template
@@ -36,23 +37,21 @@ _NOUNS: Final = {"rotations": "rotation plugin", "backends": "backend"}
 def plugins(
     ctx: typer.Context,
     name: Annotated[
-        str | None,
-        typer.Argument(metavar="NAME", show_default=False, help="Show only this one, whole."),
+        str | None, argument("NAME", "Show all details of this plugin or backend.")
     ] = None,
     *,
     template: Annotated[
         Path | None,
-        typer.Option(
+        option(
             "--template",
-            metavar="FOLDER",
-            show_default=False,
-            help="Write a small complete plugin there, as a package with its tests.",
+            "FOLDER",
+            "Write a small complete plugin into this folder, as a package with tests.",
         ),
     ] = None,
 ) -> None:
     """List the installed plugins and backends, with their strategies, options and abilities.
 
-    As they declare themselves: no configuration is needed, and nothing is connected to.
+    Needs no configuration and connects to nothing.
 
     Examples:
         rotator plugins
@@ -70,12 +69,12 @@ def plugins(
         for one, plugin in described:
             call.print(*_shown(call, group, one, plugin, whole=name is not None))
     if name is None:
-        call.print("", "Options of one: rotator plugins NAME")
-        call.print("One of your own: rotator plugins --template FOLDER")
+        call.print("", "Details of one: rotator plugins NAME")
+        call.print("Write your own: rotator plugins --template FOLDER")
 
 
 def _installed(name: str | None) -> dict[str, list[Installed]]:
-    """Return what is installed, or what is called `name`. Raises `UsageError` when it is of no use."""
+    """Return all plugins and backends, or those named `name`. Raises `UsageError` if they cannot be used."""
     found = {
         "rotations": loader.installed(loader.ROTATIONS),
         "backends": loader.installed(loader.BACKENDS),
@@ -85,7 +84,7 @@ def _installed(name: str | None) -> dict[str, list[Installed]]:
     named = {group: [one for one in all_ if one.name == name] for group, all_ in found.items()}
     for group, points in named.items():
         if any(one.error for one in points):
-            # Raises, with how to mend it.
+            # Raises an error with the remedy.
             _ = _plugin(group, name)
     if not any(named.values()):
         known = {group: [one.name for one in all_] for group, all_ in found.items()}
@@ -156,7 +155,7 @@ def _shown(
     info = plugin.info
     yield indented(Text(info.summary))
     if whole and info.engines:
-        yield indented(Text(f"Also called: {', '.join(info.engines)}"))
+        yield indented(Text(f"Other names: {', '.join(info.engines)}"))
     if info.strategies:
         yield from _ways(call, info, whole=whole)
     if can := _words(_abilities(plugin)):
@@ -192,7 +191,7 @@ def _option_table(call: Invocation, title: str, declared: type) -> Iterable[Rend
     ]
     if rows:
         yield ""
-        yield indented(table(call.screen, (title, "type", "default", "what it says"), rows))
+        yield indented(table(call.screen, (title, "type", "default", "description"), rows))
 
 
 def _default(value: object) -> str:
@@ -212,14 +211,14 @@ def _words(abilities: Iterable[type]) -> str:
 def _write_template(call: Invocation, folder: Path, name: str | None) -> None:
     if name is not None:
         raise UsageError(
-            f"a plugin's NAME and --template do not go together: `{name}`.",
-            hint="There is one template; rename what it writes.",
+            f"NAME and --template cannot be combined: `{name}`.",
+            hint="There is one template. Rename the files that it writes.",
         )
     written = [str(one) for one in write_template(folder)]
     call.data |= {"folder": str(folder.resolve()), "files": written}
     call.print(*(f"written: {one}" for one in written), "")
-    call.print("A whole plugin, for logins in a table of an SQLite file. To see it work:")
+    call.print("This is a complete plugin for logins in a table of an SQLite file. Try it:")
     call.print(
         f"  pip install -e '{folder}[test]'", f"  pytest {folder}", "  rotator plugins sqlite"
     )
-    call.print("Then rename it, and put your own target in its place: rotator docs first-plugin")
+    call.print("Then rename it and replace the target by your own: rotator docs first-plugin")

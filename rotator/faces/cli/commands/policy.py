@@ -8,7 +8,7 @@ import typer
 
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import Backend, Names
+from rotator.faces.cli.options import Backend, Names, option
 
 app = typer.Typer()
 
@@ -24,26 +24,24 @@ def policy(
         typer.Option(
             "--for",
             metavar="WHOM",
-            help="rotator, or consumer: an application that reads them. AWS also: lambda and"
-            " lambda-sweep, the roles of the rotation function and of its sweep; lambda-invoke, who"
-            " may call that function.",
+            help="rotator, or consumer (an application that reads secrets). For AWS also: lambda and"
+            " lambda-sweep (the roles of the rotation function and of its sweep), and lambda-invoke"
+            " (the permission to call that function).",
         ),
     ] = "rotator",
     also: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--also",
-            metavar="PATH",
-            show_default=False,
-            help="A further path, of a secret that is not configured yet, such as one to import;"
-            " may be repeated.",
+            "PATH",
+            "Additional path of a secret that is not configured yet; may be repeated.",
         ),
     ] = None,
 ) -> None:
-    """Print the least rights that rotator, or an application, needs in a backend.
+    """Print the minimum access policy of rotator, or of an application, for a backend.
 
-    In the backend's own language, for exactly the paths that the configuration names. Nothing is
-    connected to.
+    The policy is in the language of the backend and covers exactly the configured paths. Connects to
+    nothing.
 
     Examples:
         rotator policy vault > rotator.hcl

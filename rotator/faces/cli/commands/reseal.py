@@ -14,14 +14,11 @@ app = typer.Typer()
 
 
 @command(app, "reseal", Panel.CREDENTIALS)
-def reseal(
-    ctx: typer.Context,
-    name: Backend,
-) -> None:
-    """Encrypt everything in a backend anew, under its newest key.
+def reseal(ctx: typer.Context, name: Backend) -> None:
+    """Encrypt all values of a backend again, with its newest key.
 
-    Make a new key, name it as `key` and the one before under `old_keys`, then run this. Afterwards
-    nothing needs the old key any more, but for copies of the file that you keep.
+    First create a new key, set it as `key` and list the previous one under `old_keys`. Afterwards
+    only backups of the file still need the old key.
 
     Examples:
         rotator reseal local
@@ -31,10 +28,12 @@ def reseal(
         backend = app.backend(name)
         if not isinstance(backend, Reseals):
             raise UsageError(
-                f"backend {name!r} has no keys of ours: it encrypts by itself, or not at all.",
-                hint="Look at its own documentation for changing keys.",
+                f"backend {name!r} has no keys that rotator manages.",
+                hint="See the documentation of the backend for how to change its keys.",
                 safety="Nothing was changed.",
             )
         count = backend.reseal()
     call.data |= {"backend": name, "resealed": count}
-    call.print(f"{name}: {count} values were encrypted anew; nothing in it needs an old key now.")
+    call.print(
+        f"{name}: {count} values were encrypted with the newest key; no value needs an old key."
+    )

@@ -11,15 +11,7 @@ from rotator.engine.delegated_requests import pending
 from rotator.faces.cli.batch import drive
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import (
-    ENDLESS,
-    SHORT,
-    Everything,
-    Names,
-    Parallel,
-    Patience,
-    Wait,
-)
+from rotator.faces.cli.options import ENDLESS, SHORT, Everything, Names, Parallel, Timeout, Wait
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -37,12 +29,12 @@ def resume(
     *,
     everything: Everything = False,
     wait: Wait = False,
-    patience: Patience = SHORT,
+    timeout: Timeout = SHORT,
     parallel: Parallel = 4,
 ) -> None:
-    """Go on with rotations that are open: interrupted ones, and those whose grace period is over.
+    """Continue open rotations: interrupted ones, and those whose grace period is over.
 
-    Without a name, with every secret that has one. Nothing new is begun.
+    Without a name: of every secret that has one. Starts no new rotation.
 
     Examples:
         rotator resume
@@ -55,12 +47,12 @@ def resume(
         if names:
             return found
         records = {one.name: one for one in app.journal.secrets()}
-        # Also what the configuration no longer names is completed.
+        # Rotations of secrets that are no longer configured are completed too.
         found += [name for name, one in records.items() if app.overview.is_forgotten(one)]
         now = app.clock.now()
         return [one for one in found if _is_open(app, records.get(one), now)]
 
-    allowed = ENDLESS if wait else patience
+    allowed = ENDLESS if wait else timeout
     drive(
         call,
         pick,
@@ -70,8 +62,8 @@ def resume(
 
 
 def _is_open(app: App, record: SecretRecord | None, now: datetime) -> bool:
-    """Return whether something was begun, by us or by whom we asked, and is not over."""
+    """Return whether a rotation, or a request for a delegated one, is open."""
     if record is None or record.open_rotation is not None:
         return record is not None
-    # What was asked for is due until it was seen through, so that only these are looked into.
+    # A delegated secret is due until its request is completed, so only due ones are checked.
     return is_due(record, now) and pending(app.journal, record.name) is not None

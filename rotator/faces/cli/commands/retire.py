@@ -28,29 +28,29 @@ def retire(
     drop_login: Annotated[
         bool,
         typer.Option(
-            "--drop-login", help="End the login that is served, and require that it is rejected."
+            "--drop-login", help="Revoke the current login, and require that it is rejected."
         ),
     ] = False,
     remove_value: Annotated[
         bool, typer.Option("--remove-value", help="Remove the secret from its backend.")
     ] = False,
     terminate: Annotated[
-        bool, typer.Option("--terminate", help="End open sessions of the logins that go.")
+        bool, typer.Option("--terminate", help="End open sessions of revoked logins.")
     ] = False,
     abandon: Annotated[
         bool,
         typer.Option(
             "--abandon",
-            help="Only write to the journal: its target or backend is gone. Needs --reason.",
+            help="Only write to the journal, because the target or backend is gone. Needs --reason.",
         ),
     ] = False,
     reason: Reason = "",
 ) -> None:
-    """End the management of a secret, also of one that the configuration no longer names.
+    """End the management of a secret, also of one that is no longer configured.
 
-    A rotation that is open is completed, or undone before its publish. The login that is served
-    stays valid unless --drop-login ends it; the journal records which of the two. Then remove the
-    entry from the configuration.
+    An open rotation is completed, or undone if it is not published yet. The current login stays valid
+    unless --drop-login is given; the journal records which. Afterwards remove the entry from the
+    configuration.
 
     Examples:
         rotator retire app-db --reason "the service is gone"
@@ -59,7 +59,7 @@ def retire(
     call: Invocation = ctx.obj
     if abandon and (drop_login or remove_value or not reason):
         raise UsageError(
-            "--abandon needs --reason, and goes with no other change.",
+            "--abandon needs --reason, and cannot be combined with --drop-login or --remove-value.",
             safety="Nothing was changed.",
         )
     asked = Retirement(
@@ -82,7 +82,7 @@ def retire(
 
 
 def _secret(app: App, name: str, asked: Retirement) -> ManagedSecret | None:
-    """Return the secret; None when it cannot be worked on and nothing needs that it can."""
+    """Return the secret; None if it cannot be opened and nothing must be changed in it."""
     try:
         return app.secret(name)
     except RotatorError:
@@ -105,19 +105,19 @@ def _tell(call: Invocation, done: Retired) -> None:
         result = done.still_open
         why = result.error.what if result.error is not None else result.waiting
         error = UsageError(
-            f"it is not retired, its rotation is still open: {why}",
+            f"it is not retired, because its rotation is still open: {why}",
             hint=(result.error.hint if result.error is not None else "")
-            or f"Try again, or end open sessions too: rotator retire {done.secret} --terminate",
+            or f"Try again, or also end open sessions: rotator retire {done.secret} --terminate",
         )
         _ = call.fail(error, secret=done.secret, code=exit_codes.STUCK)
         return
     call.print(f"{done.secret}: retired.")
     if done.dropped:
-        call.print(f"  Login {done.login} is proven dead: a login with it was tried and rejected.")
+        call.print(f"  Login {done.login} is revoked: a login attempt with it was rejected.")
     elif done.login is not None:
-        call.print(f"  Login {done.login} was left as it is.")
+        call.print(f"  Login {done.login} is unchanged and still valid.")
     if done.removed:
-        call.print("  Its value was removed from the backend.")
+        call.print("  Its value is removed from the backend.")
 
 
 def _data(

@@ -9,14 +9,7 @@ import typer
 from rotator.faces.cli.batch import drive
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import (
-    ENDLESS,
-    SHORT,
-    Name,
-    Patience,
-    Reason,
-    Wait,
-)
+from rotator.faces.cli.options import ENDLESS, SHORT, Name, Reason, Timeout, Wait
 
 app = typer.Typer()
 
@@ -31,12 +24,12 @@ def revoke(
         bool, typer.Option("--terminate", help="End open sessions of the old login.")
     ] = False,
     wait: Wait = False,
-    patience: Patience = SHORT,
+    timeout: Timeout = SHORT,
 ) -> None:
-    """End the grace period now, and say whether the old credential is proven dead.
+    """End the grace period now, revoke the old credential, and prove that it is rejected.
 
-    Sessions that are still open with the old login are waited for, or ended with --terminate;
-    while they hold it the command returns 3.
+    The command waits for open sessions of the old login, or ends them with --terminate. It returns 3
+    while such sessions remain.
 
     Examples:
         rotator revoke app-db --reason "the old password was leaked"
@@ -47,9 +40,6 @@ def revoke(
         call,
         lambda app: app.names(only=[name], forgotten=True),
         lambda app, secret: app.engine.revoke(
-            secret,
-            reason=reason,
-            end_sessions=terminate,
-            patience=ENDLESS if wait else patience,
+            secret, reason=reason, end_sessions=terminate, patience=ENDLESS if wait else timeout
         ),
     )

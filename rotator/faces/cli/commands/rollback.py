@@ -7,14 +7,7 @@ import typer
 from rotator.faces.cli.batch import drive
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import (
-    ENDLESS,
-    SHORT,
-    Name,
-    Patience,
-    Reason,
-    Wait,
-)
+from rotator.faces.cli.options import ENDLESS, SHORT, Name, Reason, Timeout, Wait
 
 app = typer.Typer()
 
@@ -26,12 +19,12 @@ def rollback(
     *,
     reason: Reason = "",
     wait: Wait = False,
-    patience: Patience = SHORT,
+    timeout: Timeout = SHORT,
 ) -> None:
     """Make the previous credential current again, while it is still valid.
 
-    It is tried before it is published. The newer one stays valid for the grace period and is
-    then revoked. A rotation that has not published yet is undone.
+    The previous credential is tested before it is published. The newer one stays valid for the grace
+    period and is then revoked. A rotation that is not published yet is undone.
 
     Examples:
         rotator rollback app-db --reason "the report job cannot log in"
@@ -41,6 +34,6 @@ def rollback(
         call,
         lambda app: app.names(only=[name], forgotten=True),
         lambda app, secret: app.engine.rollback(
-            secret, reason=reason, patience=ENDLESS if wait else patience
+            secret, reason=reason, patience=ENDLESS if wait else timeout
         ),
     )

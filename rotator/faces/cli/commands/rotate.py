@@ -17,9 +17,9 @@ from rotator.faces.cli.options import (
     Everything,
     Names,
     Parallel,
-    Patience,
     Reason,
     Tags,
+    Timeout,
     Wait,
 )
 
@@ -38,19 +38,19 @@ def rotate(
     tags: Tags = None,
     due: Due = False,
     reason: Reason = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="The same as `rotator plan`.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Same as `rotator plan`.")] = False,
     wait: Wait = False,
-    patience: Patience = SHORT,
+    timeout: Timeout = SHORT,
     parallel: Parallel = 4,
 ) -> None:
     """Replace credentials: create, store, verify, publish, and revoke the old one.
 
-    The old credential stays valid for its grace period: the command then returns 0, and
-    `rotator resume`, a daemon or the next rotation revokes it. An interrupted rotation is
-    finished first.
+    The old credential stays valid for its grace period. The command does not wait for its end: it
+    returns 0, and `rotator resume`, a daemon or the next rotation revokes the old credential. An
+    interrupted rotation is completed first.
 
-    Exit codes: 0 done (or published and in grace), 1 failed and undone, 2 usage or
-    configuration, 3 parked or stuck, 4 not due or locked by another.
+    Exit codes: 0 done (or published and in grace), 1 failed and undone, 2 usage or configuration,
+    3 parked or stuck, 4 not due or locked by another process.
 
     Examples:
         rotator rotate app-db --reason "left the team"
@@ -70,7 +70,7 @@ def rotate(
         with call.open_app() as app:
             show_plans(call, app, pick(app))
         return
-    allowed = ENDLESS if wait else patience
+    allowed = ENDLESS if wait else timeout
     drive(
         call,
         pick,

@@ -8,7 +8,7 @@ import typer
 
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import Everything, Names, Tags, complete_targets
+from rotator.faces.cli.options import Everything, Names, Tags, complete_targets, option
 from rotator.faces.cli.render import status as render
 from rotator.secret_state import State
 
@@ -16,26 +16,12 @@ app = typer.Typer()
 
 States = Annotated[
     list[State] | None,
-    typer.Option(
-        "--state",
-        metavar="STATE",
-        show_default=False,
-        help=f"Only secrets in this state: {', '.join(State)}. May be given several times.",
-    ),
+    option("--state", "STATE", f"Only secrets in this state: {', '.join(State)}. May be repeated."),
 ]
 Targets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--target",
-        metavar="TARGET",
-        show_default=False,
-        autocompletion=complete_targets,
-        help="Only secrets on this target.",
-    ),
+    list[str] | None, option("--target", "TARGET", "Only secrets on this target.", complete_targets)
 ]
-Watch = Annotated[
-    bool, typer.Option("--watch", help="Show it again every two seconds, until Ctrl-C.")
-]
+Watch = Annotated[bool, typer.Option("--watch", help="Refresh every two seconds, until Ctrl-C.")]
 
 
 @command(app, "status", Panel.INSPECT)
@@ -49,13 +35,13 @@ def status(
     targets: Targets = None,
     watch: Watch = False,
 ) -> None:
-    """Show each secret's state, age and due date, trouble first, with what to do about it.
+    """Show each secret's state, age and due date, trouble first, with the next command.
 
-    Also lists sessions that still use the old login, as of the last count, and which daemons and
-    targets are available. It reads the journal only; `rotator verify` tries whether the current
-    credential authenticates.
+    Also lists sessions that still use the old login, as of the last check, and which daemons, targets
+    and backends are available. Reads the journal only. Test the current credentials with
+    `rotator verify`.
 
-    Exit codes: 0 no trouble, 3 an operator must look (refused, forgotten, orphan, parked, drift), or a
+    Exit codes: 0 no trouble, 3 an operator must act (refused, forgotten, orphan, parked, drift), or a
     target or backend is unavailable (waiting).
 
     Examples:

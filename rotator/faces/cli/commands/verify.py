@@ -24,7 +24,7 @@ app = typer.Typer()
 def verify(
     ctx: typer.Context, names: Names = None, *, everything: Everything = False, tags: Tags = None
 ) -> None:
-    """Try to log in with what the backend serves now, and record the answer.
+    """Log in with the credential that the backend serves, and record the result.
 
     Examples:
         rotator verify
@@ -35,7 +35,7 @@ def verify(
     call.data["secrets"] = found
     with call.open_app() as app:
 
-        def one(secret: ManagedSecret) -> None:
+        def check(secret: ManagedSecret) -> None:
             health = app.engine.check(secret)
             found.append(json_output.of_health(health))
             if not health.accepted:
@@ -46,17 +46,17 @@ def verify(
             stray = (
                 ""
                 if health.known
-                else f" The journal does not know this version: rotator adopt {secret.name}"
+                else f" The journal does not contain this version: rotator adopt {secret.name}"
             )
             if health.stale:
-                stray += f" Not the same: {', '.join(health.stale)}."
+                stray += f" Different: {', '.join(health.stale)}."
             sign = call.screen.sign("good" if health.known and not health.stale else "warn")
-            call.print(line(sign, secret.name, f"login {health.login} gets in.{stray}"))
+            call.print(line(sign, secret.name, f"login `{health.login}` authenticated.{stray}"))
 
         wanted = app.names(
             only=names or (), tags=tags or (), everything=everything or not (names or tags)
         )
-        for_each(call, app, wanted, one)
+        for_each(call, app, wanted, check)
         _ = app.checkpoint()
 
 
@@ -64,12 +64,12 @@ def _refused(secret: ManagedSecret, health: Health) -> exit_codes.NotAccepted:
     if health.login is None:
         return exit_codes.NotAccepted(
             f"the backend holds nothing at {secret.path!r}.",
-            hint=f"Make a first credential: rotator rotate {secret.name}",
+            hint=f"Create a first credential: rotator rotate {secret.name}",
         )
     return exit_codes.NotAccepted(
-        f"the target rejects login {health.login!r} with the password that the backend serves{health.rejection.because}.",
+        f"the target rejects login {health.login!r} with the password from the backend{health.rejection.because}.",
         safety="The application is NOT safe: new connections fail.",
-        hint=health.rejection.hint or f"Have another one made: rotator rotate {secret.name}"
+        hint=health.rejection.hint or f"Request a new one: rotator rotate {secret.name}"
         if isinstance(secret.rotation, DelegatedRotation)
         else f"See what happened: rotator history {secret.name}",
     )

@@ -19,21 +19,24 @@ def worker(
     jobs: Annotated[
         int | None,
         typer.Option(
-            min=1, max=1000, show_default=False, help="How many at once (else daemon.limits.total)."
+            min=1,
+            max=1000,
+            show_default=False,
+            help="Maximum number of jobs at once. Default: daemon.limits.total.",
         ),
     ] = None,
     listen: Annotated[
         str,
         typer.Option(
-            metavar="HOST:PORT", help="Where /healthz, /readyz and /metrics are served; or `none`."
+            metavar="HOST:PORT", help="Address of /healthz, /readyz and /metrics, or `none`."
         ),
     ] = "none",
 ) -> None:
-    """Do what daemons put into the queue (daemon.dispatch: procrastinate), until SIGTERM.
+    """Run jobs that daemons put into the queue (daemon.dispatch: procrastinate), until SIGTERM.
 
-    Any number of workers may run, on any number of machines, with the daemons' configuration. When
-    one falls silent, others take over what it had begun. SIGHUP, or a change of the file, reads the
-    configuration again.
+    Any number of workers may run, on any number of machines, with the daemons' configuration. If one
+    stops responding, others take over its work. A worker reloads the configuration on SIGHUP or when
+    the file changes.
 
     Examples:
         rotator worker

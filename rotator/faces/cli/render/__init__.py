@@ -1,1 +1,1 @@
-"""How answers look: on a terminal, piped, and as JSON."""
+"""Formats answers: for a terminal, for a pipe, and as JSON."""

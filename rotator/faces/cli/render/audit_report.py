@@ -13,7 +13,7 @@ from rotator.faces.cli.render.console import indented, plural
 if TYPE_CHECKING:
     from rotator.journal.report import AuditReport
 
-# Of secrets that could not be compared, on a screen.
+# Maximum number of secrets that are listed as not compared.
 _MOST_UNREAD: Final = 20
 
 
@@ -40,10 +40,10 @@ def show(call: Invocation, report: AuditReport) -> None:
         f"{plural(report.checkpoints, 'checkpoint')}"
     )
     if report.ok:
-        call.print(Text.assemble(call.screen.sign("good"), f" The journal is sound: {size}."))
+        call.print(Text.assemble(call.screen.sign("good"), f" The journal is intact: {size}."))
     else:
         places = plural(len(report.damage), "place")
-        head = f" The journal is NOT as it was written: {places} of {size}."
+        head = f" The journal is DAMAGED: {places} in {size}."
         call.print(Text.assemble(call.screen.sign("bad"), head))
         call.print(
             *(
@@ -53,7 +53,7 @@ def show(call: Invocation, report: AuditReport) -> None:
         )
         call.add_code(exit_codes.FAILED)
         if all(one.restore is not None for one in report.damage):
-            hint = "After a restore that you know of: rotator audit acknowledge --reason WHY"
+            hint = "If you restored a backup: rotator audit acknowledge --reason WHY"
             call.print(indented(Text.assemble(("Next: ", "bold"), hint)))
     if report.unread:
         head = f" {plural(len(report.unread), 'secret')} not compared with the backend:"
@@ -65,18 +65,22 @@ def show(call: Invocation, report: AuditReport) -> None:
             )
         )
         if len(report.unread) > _MOST_UNREAD:
-            call.print(indented(f"and {len(report.unread) - _MOST_UNREAD} more: --json has all."))
+            call.print(
+                indented(f"and {len(report.unread) - _MOST_UNREAD} more: use --json for all.")
+            )
         if report.ok:
             call.add_code(exit_codes.STUCK)
     for one, why in report.acknowledged:
         call.print(indented(Text(f"acknowledged ({why}): {one.where}: {one.what}")))
     if not report.signatures:
         call.print(
-            indented("Signatures were not checked: no public key is known. --public-key FILE")
+            indented(
+                "Signatures were not verified, because there is no public key: --public-key FILE"
+            )
         )
     elif not report.authenticated:
         call.print(
-            indented("Who wrote the newest events was not checked: that needs the signing key.")
+            indented("The newest events were not authenticated: that needs the signing key.")
         )
     elif report.unsigned_events:
         call.print(

@@ -26,19 +26,19 @@ GOOD: Final = "green"
 BAD: Final = "bold red"
 WARN: Final = "yellow"
 QUIET: Final = "dim"
-# Piped text is for grep: a row stays on its line.
+# Piped text is for grep, so a row stays on its line.
 _PIPED_WIDTH: Final = 10_000
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
 class _Scrubbed:
-    """A stream that masks every living secret: the second line of defence on the screen."""
+    """A stream that masks every secret in memory: the second line of defence on the screen."""
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream: IO[str] = stream
 
     def write(self, text: str) -> int:
-        """Write what is left when no secret is."""
+        """Write the text with its secrets masked."""
         return self._stream.write(scrub(text))
 
     def __getattr__(self, name: str) -> object:
@@ -46,7 +46,7 @@ class _Scrubbed:
 
 
 class _Console(Console):
-    """A console that prints nothing which a terminal would obey, and falls silent without a reader.
+    """A console that prints no control characters of others, and stops when its reader is gone.
 
     Names, reasons and errors come from databases, backends and journals that others may write to.
     """
@@ -54,13 +54,14 @@ class _Console(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """Return what is drawn, in characters that print."""
-        for one in super().render(renderable, options):
-            # What steers the terminal is rich's own here, and has no text of others.
-            yield one if one.control else one._replace(text=printable(one.text, lines=True))
+        """Return the segments with printable characters only."""
+        for segment in super().render(renderable, options):
+            # Control segments come from rich and hold no text of others.
+            text = printable(segment.text, lines=True)
+            yield segment if segment.control else segment._replace(text=text)
 
     def on_broken_pipe(self) -> None:
-        """Go on without a reader (`| head`): a rotation does not end because nobody looks."""
+        """Continue without a reader (`| head`): the rotation must not stop."""
         self.quiet = True
         silence(self.file)
 
@@ -79,7 +80,7 @@ class Screen:
         return self.out.is_terminal and not self.out.is_dumb_terminal
 
     def sign(self, name: str) -> Text:
-        """Return the small sign in front of a line: good, bad, warn or wait."""
+        """Return the sign in front of a line: good, bad, warn or wait."""
         fancy = (self.out.encoding or "").lower().startswith("utf")
         signs = {
             "good": ("✓", "ok", GOOD),
@@ -92,18 +93,18 @@ class Screen:
 
 
 def table(screen: Screen, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
-    """Return a table: folded into the width of a terminal, one row a line when piped."""
+    """Return a table: folded to the width of a terminal, one line per row when piped."""
     piped = not screen.out.is_terminal
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
-        made.add_column(Text(column), overflow="fold", no_wrap=piped)
+        grid.add_column(Text(column), overflow="fold", no_wrap=piped)
     for row in rows:
-        made.add_row(*(one if isinstance(one, Text) else Text(cell(one)) for one in row))
-    return made
+        grid.add_row(*(value if isinstance(value, Text) else Text(cell(value)) for value in row))
+    return grid
 
 
 def cell(text: str) -> str:
-    """Return what may stand in a table: no secret, and escaped before its width is counted."""
+    """Return text for a table: without secrets, and escaped before its width is measured."""
     return printable(scrub(text), lines=True)
 
 
@@ -115,18 +116,18 @@ def line(sign: Text, name: str, text: str) -> Text:
 def further(text: str) -> str:
     """Return a text without secrets whose second and later lines are indented.
 
-    So no line of it can be taken for one of ours.
+    This way no line of it looks like a line of rotator.
     """
     return scrub(text).replace("\n", "\n    ")
 
 
 def indented(what: RenderableType, by: int = 2) -> Padding:
-    """Return it moved to the right."""
+    """Return the renderable moved to the right."""
     return Padding(what, (0, 0, 0, by), expand=False)
 
 
 def at(moment: datetime | None, *, seconds: bool = False) -> str:
-    """Return a time of day in UTC; a dash for none."""
+    """Return a time in UTC; a dash for none."""
     if moment is None:
         return "-"
     shape = "%Y-%m-%d %H:%M:%S UTC" if seconds else "%Y-%m-%d %H:%M UTC"
@@ -159,12 +160,12 @@ def plural(count: int, noun: str) -> str:
 
 
 def silence(stream: IO[str]) -> None:
-    """Send what is still written to `stream` nowhere."""
+    """Discard further output to `stream`."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, stream.fileno())
     except (OSError, ValueError):
-        # Not a real file: then nothing waits in a buffer to break at the end.
+        # Not a real file, so no buffer is flushed at exit.
         return
     finally:
         os.close(nowhere)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class PlainCommand(TyperCommand):
-    """A command whose help shows what its options call their values, and nothing for flags."""
+    """A command whose help shows the metavars of its options, and nothing for flags."""
 
     def get_params(self, ctx: Any) -> Any:
         """Return its arguments and options."""
@@ -20,7 +20,7 @@ class PlainCommand(TyperCommand):
 
 
 class PlainGroup(TyperGroup):
-    """The same for a group of commands."""
+    """A group of commands with the same help."""
 
     def get_params(self, ctx: Any) -> Any:
         """Return its options."""
@@ -28,12 +28,12 @@ class PlainGroup(TyperGroup):
 
 
 def _plain(parameters: Iterable[Any]) -> list[Any]:
-    found = list(parameters)
-    for one in found:
-        shown = "" if one.param_type_name == "argument" else one.metavar or ""
-        # Where typer asks what to show, since 0.27; older versions show words.
-        one.display_type_rich = functools.partial(_shown, shown)
-    return found
+    plain = list(parameters)
+    for parameter in plain:
+        shown = "" if parameter.param_type_name == "argument" else parameter.metavar or ""
+        # Typer calls this since 0.27; older versions show metavars.
+        parameter.display_type_rich = functools.partial(_shown, shown)
+    return plain
 
 
 def _shown(text: str, ctx: object) -> str:

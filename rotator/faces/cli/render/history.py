@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from rotator.core.model import Event
     from rotator.faces.cli.invocation import Invocation
 
-# So many rotations of one secret at most, where a time is asked for and no number.
+# Maximum number of rotations of one secret with `--since` and no `--limit`.
 _MANY: Final = 10_000
-# What happens to a secret beside its rotations, and is worth a line.
+# Events outside of rotations that are shown.
 _BESIDE: Final = frozenset(
     {
         Kind.ADOPTED,
@@ -40,7 +40,7 @@ _BESIDE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """What one secret's history holds; `beside`: what happened to it outside of rotations."""
+    """The history of one secret; `beside` holds its events outside of rotations."""
 
     name: str
     rotations: Sequence[RotationRecord]
@@ -50,7 +50,7 @@ class History:
 
 
 def read(app: App, name: str, *, limit: int | None, since: datetime | None) -> History:
-    """Read the newest rotations of a secret, those under its former names too."""
+    """Read the newest rotations of a secret, including those under its former names."""
     record = app.journal.secret(name)
     names = [name, *reversed(record.former_names if record else ())]
     most = limit or (5 if since is None else _MANY)
@@ -74,7 +74,7 @@ def read(app: App, name: str, *, limit: int | None, since: datetime | None) -> H
 
 
 def data(history: History) -> json_output.Data:
-    """Return it as data."""
+    """Return a history as data."""
     return {
         "secret": history.name,
         "asked_for": [json_output.of_event(one) for one in history.led],
@@ -90,13 +90,13 @@ def data(history: History) -> json_output.Data:
 
 
 def show(call: Invocation, history: History) -> None:
-    """Show it to an operator, the newest last."""
+    """Print a history, newest last."""
     if not history.rotations and not history.led:
         call.print(f"{history.name} has never been rotated.")
     if history.led:
         _show_led(call, history.led)
     if history.beside:
-        call.print(Text(f"{history.name}, beside its rotations", style="bold"))
+        call.print(Text(f"{history.name}, outside of rotations", style="bold"))
         rows = [(at(one.at, seconds=True), one.kind.value, remark(one)) for one in history.beside]
         call.print(indented(table(call.screen, ("when", "what", ""), rows)), "")
     for one in reversed(history.rotations):
@@ -104,7 +104,7 @@ def show(call: Invocation, history: History) -> None:
 
 
 def remark(event: Event) -> str:
-    """Return what an event says beyond its kind: why, by whom, which login, what went wrong."""
+    """Return the details of an event: reason, actor, login, cause."""
     found = event.data
     reason, what = text(found, "reason"), text(found, "what")
     login, version = text(found, "login"), text(found, "version")
@@ -119,11 +119,9 @@ def remark(event: Event) -> str:
         case Kind.CHECKED:
             why = text(found, "why")
             seen = (
-                "authenticated"
-                if found.get("accepted")
-                else f"is rejected{f': {why}' if why else ''}"
+                "authenticated" if found.get("accepted") else f"rejected{f': {why}' if why else ''}"
             )
-            unknown = "" if found.get("known") else f"; version {version} is not known"
+            unknown = "" if found.get("known") else f"; version {version} is unknown"
             return f"login {login} {seen}{unknown}" if login else "the backend holds nothing"
         case Kind.FAILED | Kind.WAITING:
             return what or ""
@@ -131,7 +129,7 @@ def remark(event: Event) -> str:
             outcome = text(found, "outcome") or ""
             return f"{outcome}: {what}" if what else outcome
         case _ if found.get("refused") is True:
-            return f"login {login} is proven dead: it was tried and rejected"
+            return f"login {login} is revoked: a login attempt was rejected"
         case _:
             shown = [login] if login else []
             return ", ".join([*shown, *([f"version {version}"] if version else [])])
@@ -140,21 +138,21 @@ def remark(event: Event) -> str:
 def _of_management(event: Event, reason: str | None) -> str:
     found = event.data
     login = text(found, "login")
-    because = f", because: {reason}" if reason else ""
+    because = f", reason: {reason}" if reason else ""
     match event.kind:
         case Kind.ADOPTED:
-            said = f"login {login}, version {text(found, 'version')}"
+            details = f"login {login}, version {text(found, 'version')}"
         case Kind.RENAMED if "to" in found:
-            said = f"to {text(found, 'to')}"
+            details = f"to {text(found, 'to')}"
         case Kind.RENAMED:
-            said = f"from {text(found, 'from')}"
+            details = f"from {text(found, 'from')}"
         case Kind.RETIRED if found.get("refused"):
-            said = f"login {login} is proven dead: it was tried and rejected"
+            details = f"login {login} is revoked: a login attempt was rejected"
         case Kind.RETIRED:
-            said = f"login {login} was left as it is" if login else ""
+            details = f"login {login} is unchanged" if login else ""
         case _:
-            said = ""
-    return f"{said}{because} (by {event.actor})".strip(", ")
+            details = ""
+    return f"{details}{because} (by {event.actor})".strip(", ")
 
 
 def _is_beside(event: Event) -> bool:
@@ -168,7 +166,7 @@ def _show_rotation(call: Invocation, one: RotationRecord, events: list[Event]) -
     outcome = one.outcome.value if one.outcome else "published" if one.published_at else "open"
     head = Text.assemble((one.id, "bold"), f"  {outcome}, {one.strategy}, by {one.actor}")
     call.print(head)
-    reason = f", because: {one.reason}" if one.reason else ""
+    reason = f", reason: {one.reason}" if one.reason else ""
     logins = f"{one.old_login or 'no login'} to {one.new_login or '?'}"
     call.print(indented(Text(f"from {logins}{reason}")))
     rows = [
@@ -186,8 +184,8 @@ def _show_rotation(call: Invocation, one: RotationRecord, events: list[Event]) -
 
 
 def _show_led(call: Invocation, events: Sequence[Event]) -> None:
-    """Show what another system was asked for, and what came of it."""
-    call.print(Text("Rotated by another, which was asked to or did so by itself", style="bold"))
+    """Print the requests to another system, and their outcomes."""
+    call.print(Text("Rotated by another system, on request or on its own schedule", style="bold"))
     rows = [(at(one.at, seconds=True), _led_word(one), _led_remark(one)) for one in events]
     call.print(indented(table(call.screen, ("when", "what", ""), rows)), "")
 
@@ -202,8 +200,8 @@ def _led_remark(event: Event) -> str:
     found = event.data
     if event.kind is not Kind.FOLLOWED:
         return str(found.get("what") or found.get("reason") or "")
-    served = f"login {found.get('login')} gets in, version {found.get('version')}"
-    seen = {True: "the old credential was tried and refused", False: "the old one still gets in"}
+    served = f"login {found.get('login')} authenticated, version {found.get('version')}"
+    seen = {True: "the old credential was rejected", False: "the old credential is still valid"}
     refused = found.get("old_refused")
     return ", ".join([served, seen[refused]] if isinstance(refused, bool) else [served])
 

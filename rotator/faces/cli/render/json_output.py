@@ -27,7 +27,7 @@ Data: TypeAlias = "dict[str, object]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """One entry of `errors`, and of what a person reads instead."""
+    """One entry of `errors`, which is also printed as text."""
 
     kind: str
     what: str
@@ -40,13 +40,13 @@ class Fault:
     key: str | None = None
 
     def data(self) -> Data:
-        """Return it as data; the place in a file only where there is one."""
+        """Return the fault as data, with its place in a file if it has one."""
         place = ("file", "line", "key")
         return {key: one for key, one in asdict(self).items() if key not in place or self.file}
 
 
 def faults(error: BaseException, *, secret: str | None = None) -> list[Fault]:
-    """Return what an error has to say: one fault, or each problem of a configuration."""
+    """Return the faults of an error: one, or each problem of a configuration."""
     if isinstance(error, ConfigError):
         return [
             Fault(
@@ -77,10 +77,10 @@ def faults(error: BaseException, *, secret: str | None = None) -> list[Fault]:
     return [
         Fault(
             kind="bug",
-            what=f"rotator itself failed, with an unexpected {type(error).__name__}.",
+            what=f"rotator has a bug: unexpected {type(error).__name__}.",
             secret=secret,
-            hint="Please report it, with what `--debug` prints."
-            + (f" What was begun can be finished: rotator resume {secret}" if secret else ""),
+            hint="Please report it with the output of `--debug`."
+            + (f" Complete the rotation: rotator resume {secret}" if secret else ""),
         )
     ]
 
@@ -97,13 +97,13 @@ def envelope(command: str, *, ok: bool, data: Data, errors: Sequence[Fault]) -> 
 
 
 def dumps(answer: Data, *, pretty: bool, revealed: bool = False) -> str:
-    """Return the object as one text. `revealed`: a person asked for a secret in it."""
+    """Return the object as text. `revealed`: do not mask secrets, because the operator asked for them."""
     value = plain(answer, scrubbed=not revealed)
     return json.dumps(value, indent=2 if pretty else None)
 
 
 def plain(value: object, *, scrubbed: bool = True) -> object:
-    """Return a value as JSON knows it: times as ISO 8601 in UTC, durations as seconds."""
+    """Return a value as JSON types: times as ISO 8601 in UTC, durations as seconds."""
     if value is None or isinstance(value, bool | int | float):
         return value
     text = scrub if scrubbed else str
@@ -122,7 +122,7 @@ def plain(value: object, *, scrubbed: bool = True) -> object:
 
 
 def of_result(result: Result, code: int) -> Data:
-    """Return what the engine answered, as data."""
+    """Return the result of a rotation as data."""
     return {
         "secret": result.secret,
         "exit_code": code,
@@ -143,7 +143,7 @@ def of_result(result: Result, code: int) -> Data:
 
 
 def of_plan(plan: Plan) -> Data:
-    """Return what a rotation would do, as data."""
+    """Return a plan as data."""
     return {
         "secret": plan.secret,
         "login": plan.login,
@@ -154,7 +154,7 @@ def of_plan(plan: Plan) -> Data:
 
 
 def of_health(health: Health) -> Data:
-    """Return how a secret is, as data."""
+    """Return the health of a secret as data."""
     return {
         "secret": health.secret,
         "login": health.login,
@@ -168,13 +168,13 @@ def of_health(health: Health) -> Data:
 
 
 def of_findings(found: Iterable[Finding]) -> list[Data]:
-    """Return what was found, as data."""
+    """Return findings as data."""
     keys = ("severity", "subject", "message", "remedy")
     return [{key: getattr(one, key) for key in keys} for one in found]
 
 
 def of_state(one: SecretState) -> Data:
-    """Return how a secret is, as data."""
+    """Return the state of a secret as data."""
     return {
         "secret": one.name,
         "state": one.state,
@@ -210,7 +210,7 @@ def of_state(one: SecretState) -> Data:
 
 
 def of_fleet(fleet: Fleet) -> Data:
-    """Return how everything is, as data."""
+    """Return the state of all secrets, processes and hosts as data."""
     return {
         "totals": fleet.counts(),
         "processes": [

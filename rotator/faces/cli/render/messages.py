@@ -1,4 +1,4 @@
-"""Messages about the outcome of a rotation."""
+"""Messages for operators: results of rotations, errors and findings."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _SIGNS: Final = {"ok": "good", "warning": "warn", "error": "bad"}
 _ENDS: Final = {
     Outcome.DONE: "rotated.",
     Outcome.ROLLED_BACK: "rolled back.",
-    Outcome.UNDONE: "not rotated, and everything it had begun is undone.",
-    Outcome.PARKED: "stuck, and parked until a person has looked.",
+    Outcome.UNDONE: "not rotated; all changes are undone.",
+    Outcome.PARKED: "stuck, and parked until an operator acts.",
 }
-# After one of these what is waited for is the grace period.
+# After one of these steps the rotation waits for the grace period.
 _PIVOTS: Final = (Step.PUBLISH, Step.RESTORE)
 
 
@@ -54,17 +54,17 @@ def of_result(screen: Screen, result: Result, command: str, now: datetime) -> li
 
 def _headline(result: Result, command: str, *, back: bool) -> str:
     again = (
-        "the interrupted rotation is finished: " if result.resumed and command == "rotate" else ""
+        "the interrupted rotation is completed: " if result.resumed and command == "rotate" else ""
     )
     if result.outcome is not None:
         return again + _ENDS[result.outcome]
     if exit_codes.failing(result):
-        return "a step failed, and is tried again later."
+        return "a step failed and will be retried."
     if result.published and back:
         return "rolled back."
     if result.published:
-        return f"rotated; {result.waiting or 'not over yet'}."
-    return f"begun, and not over: {result.waiting or 'it was interrupted'}."
+        return f"rotated; {result.waiting or 'not completed yet'}."
+    return f"started and not completed: {result.waiting or 'it was interrupted'}."
 
 
 def _details(result: Result, now: datetime, *, back: bool) -> list[str]:
@@ -72,17 +72,13 @@ def _details(result: Result, now: datetime, *, back: bool) -> list[str]:
     if not result.published or new is None:
         return []
     if result.by:
-        served = f"Login {new}, served as version {result.version}: it logs in."
+        served = f"Login {new}, served as version {result.version}, is valid."
         if result.old_refused:
             which = f"the old password of {old}" if old == new else f"login {old}"
-            return [
-                served,
-                _proof(which, refused=True),
-                f"{result.by} rotates this secret by itself.",
-            ]
+            return [served, _proof(which, refused=True), f"{result.by} rotates this secret."]
         return [
             served,
-            f"{result.by} rotates this secret by itself, and decides when the old one goes.",
+            f"{result.by} rotates this secret, and decides when the old one is revoked.",
         ]
     gone, kept = (new, old) if back else (old, new)
     lines = [
@@ -101,7 +97,7 @@ def _details(result: Result, now: datetime, *, back: bool) -> list[str]:
         lines.append(
             f"{_capital(which)} stays valid until {until}, then it is revoked."
             if result.step in _PIVOTS
-            else f"{_capital(which)} is not revoked yet; looked at again after {until}."
+            else f"{_capital(which)} is not revoked yet; next check after {until}."
         )
     return lines
 
@@ -109,8 +105,8 @@ def _details(result: Result, now: datetime, *, back: bool) -> list[str]:
 def _proof(which: str, *, refused: bool | None, untried: str = "") -> str:
     which = _capital(which)
     if refused:
-        return f"{which} is proven dead: a login with it was tried and refused."
-    return f"{which} is revoked; a login with it was not tried: {untried or 'its password is not known'}."
+        return f"{which} is revoked: a login attempt with it was rejected."
+    return f"{which} is revoked, but not tested: {untried or 'its password is not known'}."
 
 
 def _capital(text: str) -> str:
@@ -130,15 +126,15 @@ def _next(result: Result, command: str) -> str:
     if result.outcome is not None:
         return ""
     if result.by:
-        return f"rotator rotate {name} to go on looking"
+        return f"rotator rotate {name} to check again"
     if exit_codes.failing(result) or not result.published:
         return f"rotator resume {name}"
     if command == "revoke":
         return (
-            f"wait and run rotator resume {name}, or end the sessions: "
+            f"wait and run rotator resume {name}, or end the sessions with "
             f"rotator revoke {name} --terminate"
         )
-    return f"rotator resume {name} when that is over, or rotator revoke {name} to end it now"
+    return f"rotator resume {name} after that, or rotator revoke {name} to end it now"
 
 
 def of_faults(screen: Screen, found: Sequence[json_output.Fault]) -> list[RenderableType]:
@@ -146,7 +142,7 @@ def of_faults(screen: Screen, found: Sequence[json_output.Fault]) -> list[Render
     lines: list[RenderableType] = []
     if found and found[0].kind == "config":
         count = len(found)
-        head = f"the configuration cannot be used: {count} problem{'s' * (count > 1)}."
+        head = f"the configuration is invalid: {count} problem{'s' * (count > 1)}."
         lines.append(Text.assemble(screen.sign("bad"), " ", (head, BAD)))
         for one in found:
             place = f"{one.file}:{one.line}" if one.line else str(one.file)

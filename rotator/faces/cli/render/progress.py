@@ -34,7 +34,7 @@ _STATES: Final = {
     Kind.FAILED: "failed",
     Kind.WAITING: "waits",
 }
-_SAYS: Final = {
+_SUFFIXES: Final = {
     Kind.STARTED: "",
     Kind.FINISHED: " done",
     Kind.FAILED: " failed",
@@ -45,23 +45,23 @@ _FRAMES_A_SECOND: Final = 8
 
 @dataclass(slots=True)
 class _Line:
-    """How far one secret is."""
+    """The progress of one secret."""
 
     begun: datetime
     latest: datetime
-    says: str = ""
+    text: str = ""
     steps: dict[Step, str] = field(default_factory=dict[Step, str])
     forward: tuple[Step, ...] = _FORWARD
 
 
-class Board:
-    """Listens to the engine's events and shows them. Nothing on it is secret.
+class Progress:
+    """Shows the engine's events. They hold no secret values.
 
-    `total`: how many secrets are worked on. `listen` is told each event after the board.
+    `total` is the number of secrets. `listen` receives each event afterwards.
     """
 
     def __init__(self, screen: Screen, *, quiet: bool = False) -> None:
-        """`quiet`: nothing is shown."""
+        """`quiet`: show nothing."""
         self.total: int = 1
         self.listen: Callable[[Event], None] = lambda _event: None
         self._screen: Screen = screen
@@ -91,7 +91,7 @@ class Board:
             self._live.stop()
 
     def observe(self, event: Event) -> None:
-        """Take in what the engine has just written; called from its threads."""
+        """Show an event that the engine has written; called from its threads."""
         with self._guard:
             self._begun.add(event.secret)
             line = self._lines.setdefault(event.secret, _Line(begun=event.at, latest=event.at))
@@ -100,23 +100,23 @@ class Board:
                 line.forward = _COPYING
             if event.step is not None and event.kind in _STATES:
                 line.steps[event.step] = _STATES[event.kind]
-                line.says = f"{event.step.value}{_SAYS[event.kind]}"
+                line.text = f"{event.step.value}{_SUFFIXES[event.kind]}"
         if self._live is None and not self._quiet:
-            self._tell(event)
+            self._print(event)
         self.listen(event)
 
     def begun(self, secret: str) -> bool:
-        """Return whether anything of this secret was written in this run."""
+        """Return whether this call wrote an event of the secret."""
         with self._guard:
             return secret in self._begun
 
     def over(self, secret: str) -> None:
-        """Take a secret off the board: its last word is about to be printed."""
+        """Remove a secret, because its result is about to be printed."""
         with self._guard:
             self._ended += 1
             self._lines.pop(secret, None)
 
-    def _tell(self, event: Event) -> None:
+    def _print(self, event: Event) -> None:
         if event.step is None or event.kind is Kind.STARTED or event.kind not in _STATES:
             return
         seconds = event.data.get("seconds")
@@ -140,4 +140,4 @@ class Board:
             state = line.steps.get(step, "ahead")
             marks.append(_SHAPES[self._fancy][state], style=_STYLES[state])
         spent = (line.latest - line.begun).total_seconds()
-        return marks, Text(line.says), Text(f"{spent:.1f} s", style=QUIET)
+        return marks, Text(line.text), Text(f"{spent:.1f} s", style=QUIET)

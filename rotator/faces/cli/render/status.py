@@ -34,14 +34,14 @@ _SIGNS: Final = {
     State.OK: "good",
 }
 _COLUMNS: Final = ("secret", "state", "age", "next due", "last", "login")
-# So many names of secrets without a login are listed; the table has them all.
+# Maximum number of secrets listed as not adopted; the table has all of them.
 _LISTED: Final = 5
 _AGAIN: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """Which secrets to show. Nothing chosen: all, also those that only the journal knows."""
+    """Which secrets to show. By default all, also those that only the journal contains."""
 
     names: tuple[str, ...] = ()
     everything: bool = False
@@ -51,7 +51,7 @@ class Chosen:
 
 
 def show(call: Invocation, app: App, chosen: Chosen) -> None:
-    """Show it once, and leave with 3 where there is trouble."""
+    """Show the state once, and exit with 3 if there is trouble."""
     fleet = _look(app, chosen)
     call.data |= json_output.of_fleet(fleet)
     call.print(*_shown(call, fleet))
@@ -60,9 +60,9 @@ def show(call: Invocation, app: App, chosen: Chosen) -> None:
 
 
 def watch(call: Invocation, app: App, chosen: Chosen) -> None:
-    """Show it again and again, in the place of what was shown before."""
+    """Show the state again and again in the same place."""
     if call.as_json or not call.screen.live:
-        raise UsageError("--watch needs a terminal, and no --json.")
+        raise UsageError("--watch needs a terminal and cannot be combined with --json.")
 
     with Live(console=call.screen.out, auto_refresh=False, vertical_overflow="visible") as live:
         while True:
@@ -74,7 +74,7 @@ def _look(app: App, chosen: Chosen) -> Fleet:
     for name in chosen.targets:
         if name not in app.settings.targets:
             hint = near(name, app.settings.targets)
-            raise UsageError(f"no target is called {name!r} in {app.settings.file}.", hint=hint)
+            raise UsageError(f"there is no target {name!r} in {app.settings.file}.", hint=hint)
     some = bool(chosen.names or chosen.tags) and not chosen.everything
     names = app.names(only=chosen.names, tags=chosen.tags, forgotten=True) if some else None
     fleet = app.overview.fleet(names)
@@ -97,19 +97,19 @@ def _shown(call: Invocation, fleet: Fleet) -> Iterable[RenderableType]:
     if fleet.secrets:
         yield table(call.screen, _COLUMNS, [_row(call, one) for one in fleet.secrets])
     else:
-        yield "No secret is configured here. `rotator add NAME` writes one."
-    yield from _words(call, fleet)
+        yield "No secrets are configured. Add one: rotator add NAME"
+    yield from _details(call, fleet)
 
 
 def _head(call: Invocation, fleet: Fleet) -> Iterable[RenderableType]:
     for one in fleet.processes[:1] if not any(p.alive for p in fleet.processes) else ():
         sign = call.screen.sign("warn")
-        yield Text.assemble(sign, f" No daemon is alive: {_seen(one, fleet.now)}.")
+        yield Text.assemble(sign, f" No daemon is running: {_seen(one, fleet.now)}.")
     for one in fleet.processes:
         if one.alive:
             yield Text(f"{_seen(one, fleet.now)}.")
     if not fleet.processes:
-        yield "No daemon has been seen: nothing is rotated automatically."
+        yield "No daemon has ever run: no secret is rotated automatically."
     for fault in fleet.faults:
         until = f" until {at(fault.until, seconds=True)}" if fault.until else ""
         what = f": {fault.what}" if fault.what else "."
@@ -124,12 +124,12 @@ def _head(call: Invocation, fleet: Fleet) -> Iterable[RenderableType]:
 
 
 def _ordered(counts: dict[str, int]) -> list[tuple[str, int]]:
-    """Return the counts as they are read: what is well first."""
+    """Return the counts, first that of secrets without trouble."""
     return sorted(counts.items(), key=lambda one: one[0] != State.OK)
 
 
 def _seen(one: Process, now: datetime) -> str:
-    return f"{one.face} {one.name}, seen {relative(one.seen_at, now)}"
+    return f"{one.face} {one.name}, last seen {relative(one.seen_at, now)}"
 
 
 def _row(call: Invocation, one: SecretState) -> Sequence[str | Text]:
@@ -146,18 +146,18 @@ def _row(call: Invocation, one: SecretState) -> Sequence[str | Text]:
 
 
 def _due(one: SecretState) -> str:
-    """Return when it is due; since when, and when it is tried again, after a failure."""
+    """Return the due date; after a failure, since when it is due and the next try."""
     if one.next_try is not None and one.next_try > one.now:
         since = f"due {relative(one.due_since, one.now)}, " if one.due_since else ""
         return f"{since}next try {relative(one.next_try, one.now)}"
     return relative(one.due_since or one.next_due, one.now)
 
 
-def _words(call: Invocation, fleet: Fleet) -> Iterable[RenderableType]:
-    """Words for trouble, for what waits for nobody, and for sessions that hold up a rotation."""
-    told = {one.what for one in fleet.faults if one.what}
+def _details(call: Invocation, fleet: Fleet) -> Iterable[RenderableType]:
+    """Return details of trouble, of secrets that wait, and of sessions that delay a rotation."""
+    causes = {one.what for one in fleet.faults if one.what}
     for one in fleet.secrets:
-        known = one.state is State.WAITING and any(what in one.cause for what in told)
+        known = one.state is State.WAITING and any(what in one.cause for what in causes)
         if one.severity is not Severity.OK and not known:
             sign = call.screen.sign("bad" if one.is_trouble else "warn")
             yield Text.assemble("\n", sign, " ", (f"{one.name}: ", "bold"), one.cause)

@@ -1,4 +1,4 @@
-"""plugins: what is installed, what each can do, and a template for one's own."""
+"""plugins: installed plugins, their abilities, and a template for a new one."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def broken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plugins, "_points", points)
 
 
-def test_what_a_rotation_can_do_is_told_by_its_strategies(bare: Cli):
-    """From what the plugin declares, in a folder without any configuration."""
+def test_plugins_shows_the_strategies_of_a_plugin(bare: Cli):
+    """Needs no configuration."""
     found = _one(bare, "postgresql")
     assert found["engines"] == ["postgres", "aurora-postgresql"]
     assert {one["name"]: one["overlaps"] for one in found["strategies"]} == {
@@ -53,7 +53,7 @@ def test_what_a_rotation_can_do_is_told_by_its_strategies(bare: Cli):
         ]
     told = bare("plugins", "postgresql").out
     assert "closes logins, counts sessions, explains, explains rejections, examines" in told
-    assert "Also called: postgres, aurora-postgresql" in told
+    assert "Other names: postgres, aurora-postgresql" in told
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,13 @@ def test_what_a_rotation_can_do_is_told_by_its_strategies(bare: Cli):
         ),
     ],
 )
-def test_what_a_backend_can_do_is_told(bare: Cli, name: str, abilities: set[str]):
+def test_plugins_shows_the_abilities_of_a_backend(bare: Cli, name: str, abilities: set[str]):
     """Without opening it."""
     assert set(_one(bare, name)["abilities"]) == abilities
 
 
-def test_options_are_told_as_the_configuration_has_them(bare: Cli):
-    """Types in words, durations with units, references as such, those inside others by their path."""
+def test_plugins_shows_options_as_in_the_configuration(bare: Cli):
+    """Types in words, durations with units, references, and nested options by their path."""
     options = {one["name"]: one for one in _one(bare, "vault")["target_options"]}
     assert options["timeout"]["type"] == "duration"
     assert options["timeout"]["default"] == "10s"
@@ -115,7 +115,7 @@ def test_options_are_told_as_the_configuration_has_them(bare: Cli):
 
 @pytest.mark.usefixtures("broken")
 def test_a_plugin_that_does_not_load_is_listed_with_the_reason(bare: Cli):
-    """The others are told as ever."""
+    """The others are listed as usual."""
     listed = {one["name"]: one for one in bare.json("plugins").data["rotations"]}
     assert "a_driver_that_is_not_there" in listed["oracle"]["error"]
     assert "Install what" in listed["oracle"]["error"]
@@ -124,23 +124,23 @@ def test_a_plugin_that_does_not_load_is_listed_with_the_reason(bare: Cli):
 
 
 @pytest.mark.usefixtures("broken")
-def test_asking_for_a_plugin_that_does_not_load_is_an_error_with_the_remedy(bare: Cli):
-    """There is nothing to show of it."""
+def test_a_named_plugin_that_does_not_load_is_an_error_with_the_remedy(bare: Cli):
+    """No details can be shown."""
     [error] = bare.json("plugins", "oracle", code=2).errors
     assert "a_driver_that_is_not_there" in error["what"]
     assert "Install what" in error["hint"]
 
 
 @pytest.mark.parametrize(("slip", "meant"), [("postgres", "postgresql"), ("vualt", "vault")])
-def test_a_slip_of_the_pen_is_answered_with_near_names(bare: Cli, slip: str, meant: str):
+def test_an_unknown_plugin_suggests_similar_names(bare: Cli, slip: str, meant: str):
     """Of rotation plugins and of backends."""
     [error] = bare.json("plugins", slip, code=2).errors
     assert f"Did you mean `{meant}`?" in error["hint"]
     assert "Backends: aws, local, vault." in error["hint"]
 
 
-def test_the_template_is_written_and_what_is_there_is_kept(bare: Cli):
-    """All of it, or nothing where one of its files is there."""
+def test_the_template_overwrites_no_file(bare: Cli):
+    """All files are written, or none if one exists."""
     told = bare.json("plugins", "--template", "mine")
     assert [bare.folder / "mine" / one for one in FILES] == [
         bare.folder / one for one in told.data["files"]
@@ -152,5 +152,5 @@ def test_the_template_is_written_and_what_is_there_is_kept(bare: Cli):
     assert "there already" in bare("plugins", "--template", "theirs", code=2).err
     assert list(ours.parent.iterdir()) == [ours]
     assert ours.read_text() == "mine"
-    assert "do not go together" in bare("plugins", "local", "--template", "new", code=2).err
+    assert "cannot be combined" in bare("plugins", "local", "--template", "new", code=2).err
     assert not (bare.folder / "new").exists()

@@ -10,19 +10,19 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Cli
 
 
-def test_init_writes_a_configuration_that_is_right(bare: Cli):
-    """The files are private, the configuration passes `check` as it stands, the journal is sound."""
+def test_init_writes_a_valid_configuration(bare: Cli):
+    """The files are private, the configuration passes `check`, the journal is intact."""
     files = bare.json("init").data["files"]
     assert {"rotator.yaml", "rotator.key", "rotator.db"} <= set(files)
     assert all((bare.folder / one).stat().st_mode & 0o077 == 0 for one in files)
-    assert "is right" in bare("check").out
+    assert "is valid" in bare("check").out
     assert bare.config.read_text().count("#") > 10
     assert bare.json("audit", "verify").data["ok"] is True
     assert bare.json("status").data["secrets"] == []
 
 
-def test_init_takes_a_folder_and_never_overwrites(bare: Cli):
-    """A second `init` is refused, and changes nothing."""
+def test_init_accepts_a_folder_and_never_overwrites(bare: Cli):
+    """A second `init` fails and changes nothing."""
     bare("init", "etc")
     config = bare.folder / "etc" / "rotator.yaml"
     config.write_text(config.read_text() + "# mine\n")
@@ -34,15 +34,15 @@ def test_init_takes_a_folder_and_never_overwrites(bare: Cli):
 
 
 def test_the_configuration_is_found_by_the_environment(bare: Cli, monkeypatch: pytest.MonkeyPatch):
-    """`--config` goes before $ROTATOR_CONFIG, which goes before ./rotator.yaml."""
+    """`--config` precedes $ROTATOR_CONFIG, which precedes ./rotator.yaml."""
     bare("init", "etc")
     monkeypatch.setenv("ROTATOR_CONFIG", str(bare.folder / "etc" / "rotator.yaml"))
     bare("check")
     bare("check", "-c", "elsewhere.yaml", code=2)
 
 
-def test_check_tells_every_problem_with_its_place(cli: Cli):
-    """All problems at once, each with file, line, key and remedy, on the screen and as data."""
+def test_check_reports_every_problem_with_its_place(cli: Cli):
+    """Each with file, line, key and remedy, as text and as data."""
     cli.edit("plugin: paper", "plugin: papre")
     cli.edit("strategy: alternating-users", "strategie: alternating-users")
     told = cli.json("check", code=2)
@@ -57,14 +57,14 @@ def test_check_tells_every_problem_with_its_place(cli: Cli):
     assert any(line.strip().startswith("rotator.yaml:") for line in lines)
 
 
-def test_a_missing_configuration_says_how_to_get_one(bare: Cli):
-    """Every command that needs one says the same, with exit code 2."""
+def test_a_missing_configuration_suggests_init(bare: Cli):
+    """With exit code 2, from every command that needs one."""
     for arguments in (("check",), ("status",), ("rotate", "app"), ("db", "upgrade")):
         assert "rotator init" in bare(*arguments, code=2).err
 
 
-def test_doctor_says_what_is_well_and_what_is_not(cli: Cli):
-    """Each finding has a remedy; an error makes exit code 1."""
+def test_doctor_reports_findings_with_remedies(cli: Cli):
+    """An error makes exit code 1."""
     told = cli.json("doctor")
     assert told.data["errors"] == 0
     assert any(one["subject"] == "journal" for one in told.data["findings"])
@@ -77,7 +77,7 @@ def test_doctor_says_what_is_well_and_what_is_not(cli: Cli):
 
 
 def test_doctor_changes_nothing(cli: Cli):
-    """Neither on the target, nor for consumers, nor in the journal."""
+    """Neither on the target, nor in the backend, nor in the journal."""
     cli("rotate", "app")
     state, events = cli.server.target.state(), cli.json("audit", "show").data["events"]
     cli("doctor")
@@ -86,7 +86,7 @@ def test_doctor_changes_nothing(cli: Cli):
 
 
 def test_plugins_lists_strategies_and_options(cli: Cli):
-    """What is installed, with what each declares."""
+    """Of each installed plugin."""
     data = cli.json("plugins").data
     paper = next(one for one in data["rotations"] if one["name"] == "paper")
     assert {one["name"] for one in paper["strategies"]} >= {"new-user", "single-user"}
@@ -98,8 +98,8 @@ def test_plugins_lists_strategies_and_options(cli: Cli):
     assert "`paper`" in cli("plugins", "papr", code=2).err
 
 
-def test_windows_that_are_too_short_for_so_many_secrets_are_told(cli: Cli):
-    """By `plan` and `doctor`: a policy that nobody could keep would only be noticed when late."""
+def test_plan_and_doctor_report_windows_that_are_too_short(cli: Cli):
+    """Otherwise such a policy would be noticed only when secrets are late."""
     assert cli.json("plan", "app").data["warnings"] == []
     cli.edit("every: 30d", 'every: 30d, windows: {allow: [{opens: "0 1 1 * *", lasts: 1s}]}')
     [warning] = cli.json("plan", "app").data["warnings"]

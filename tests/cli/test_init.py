@@ -1,4 +1,4 @@
-"""init --target: a target is tried by the checks of doctor, then written; else nothing is written."""
+"""init --target: it writes a target only if the checks of doctor pass."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_three_commands_lead_from_nothing_to_the_first_rotation(
         ({"postgresql:": "redis:", ":PORT": ":STRANGER", "/postgres": ""}, _FROM, "Redis at"),
         ({}, (*_FROM, "--secret", "missing"), "the group role 'missing' does not exist"),
         ({}, (*_FROM, "--secret", "app", "--strategy", "none"), "no such strategy"),
-        ({}, (), "no terminal to ask for the password"),
+        ({}, (), "no terminal to prompt for the password"),
         ({}, ("--password-from", "-"), "standard input holds no password"),
         ({}, ("--password-from", "hunter2 or so"), "a value stands where a reference belongs"),
         ({"admin@": "admin:hunter2@"}, _FROM, "can be read by every user of this machine"),
@@ -102,11 +102,11 @@ def test_three_commands_lead_from_nothing_to_the_first_rotation(
         ({"postgresql:": "oracle:"}, _FROM, "no plugin knows a target of the kind `oracle`"),
         ({"/postgres": "/postgres?sslmod=require"}, _FROM, "Did you mean `sslmode`"),
         ({"/postgres": "/postgres?sslmode=never"}, _FROM, "'verify-full' belongs here"),
-        ({}, (*_FROM, "--username", "app"), "belong to --secret"),
+        ({}, (*_FROM, "--username", "app"), "need --secret"),
         ({}, (*_FROM, "--name", "a b"), "this cannot be a name"),
     ],
 )
-def test_a_target_that_cannot_be_used_is_not_written(
+def test_init_does_not_write_an_unusable_target(
     change: dict[str, str],
     arguments: tuple[str, ...],
     says: str,
@@ -127,12 +127,12 @@ def test_a_target_that_cannot_be_used_is_not_written(
     assert told.code in (1, 2), told
     assert says in " ".join(one["what"] + one["hint"] for one in told.errors), told
     assert "hunter2" not in told.out + told.err
-    assert all(one["hint"] or "belong to" in one["what"] for one in told.errors)
+    assert all(one["hint"] or "need" in one["what"] for one in told.errors)
     assert list(bare.folder.iterdir()) == []
 
 
-def test_a_target_is_added_to_a_configuration_that_exists(bare: Cli, url: str):
-    """One line; what was there stays, and a taken name, or a failed check, changes nothing."""
+def test_init_adds_a_target_to_an_existing_configuration(bare: Cli, url: str):
+    """It adds one line. A name that exists, or a failed check, changes nothing."""
     bare("init")
     bare.edit("targets:\n", "targets:\n  # ours\n")
     before = bare.config.read_text()
@@ -152,8 +152,8 @@ def test_a_target_is_added_to_a_configuration_that_exists(bare: Cli, url: str):
         assert app.resolve("local:admin/shop#password").reveal() == ADMIN_PASSWORD
 
 
-def test_a_password_that_a_backend_holds_stays_where_it_is(bare: Cli, url: str):
-    """A reference into a backend is written as it is; another password is never overwritten."""
+def test_init_does_not_copy_a_password_from_a_backend(bare: Cli, url: str):
+    """It writes the reference, and never overwrites another password."""
     bare("init", "--target", url, *_FROM)
     reference = "local:admin/main#password"
     bare("init", "--target", url, "--name", "two", "--password-from", reference)
@@ -163,7 +163,7 @@ def test_a_password_that_a_backend_holds_stays_where_it_is(bare: Cli, url: str):
     assert "Nothing was written" in bare("init", "--target", weak, *_FROM, code=None).err
 
 
-def test_a_terminal_is_asked_for_what_is_missing(
+def test_init_prompts_for_missing_values_on_a_terminal(
     bare: Cli, url: str, monkeypatch: pytest.MonkeyPatch
 ):
     """The first secret, its login and the password, and nothing else."""
@@ -186,8 +186,8 @@ def test_a_terminal_is_asked_for_what_is_missing(
     assert bare.json("check").data["secrets"] == 1
 
 
-def test_doctor_examines_a_target_without_secrets(bare: Cli, url: str):
-    """The admin's rights and the answer to a wrong password."""
+def test_doctor_checks_a_target_without_secrets(bare: Cli, url: str):
+    """The admin's rights, and that a wrong password is rejected."""
     bare("init", "--target", url, *_FROM)
     found = [one["message"] for one in bare.json("doctor").data["findings"]]
     assert "the admin 'rotator_admin' has CREATEROLE" in found

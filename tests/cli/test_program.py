@@ -1,4 +1,4 @@
-"""The border of the command line: misuse, help, versions, streams, errors that nobody foresaw."""
+"""The program: misuse, help, version, streams, unexpected errors."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def _rotator(*arguments: str, **given: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **given)
 
 
-def test_the_version_comes_at_once():
-    """`--version` is answered before anything heavy is imported; the bound is wide, for slow CI."""
+def test_version_is_fast():
+    """`--version` is answered before any heavy import. The limit is wide, for slow CI."""
     spent = []
     for _ in range(3):
         begun = time.perf_counter()
@@ -50,8 +50,8 @@ def test_the_version_comes_at_once():
     assert min(spent) < 0.5
 
 
-def test_the_version_imports_nothing_heavy():
-    """Neither typer nor SQLAlchemy nor a driver is loaded for it."""
+def test_version_imports_nothing_heavy():
+    """It loads neither typer nor SQLAlchemy nor a driver."""
     script = (
         "import sys; sys.argv = ['rotator', '--version']\n"
         "from rotator.faces.cli import main; main()\n"
@@ -65,7 +65,7 @@ def test_the_version_imports_nothing_heavy():
 
 
 def test_help_imports_no_database_and_no_driver():
-    """`--help` stays quick: what commands need is imported when they run."""
+    """Commands import these packages when they run."""
     script = (
         "import sys; from rotator.faces.cli import program\n"
         "try: program.run(['rotate', '--help'])\n"
@@ -80,23 +80,23 @@ def test_help_imports_no_database_and_no_driver():
 
 
 @pytest.mark.parametrize("command", _COMMANDS, ids=" ".join)
-def test_help_teaches_with_examples(bare: Cli, command: tuple[str, ...]):
-    """Each command's help has a block of examples that call this very command."""
+def test_help_has_examples(bare: Cli, command: tuple[str, ...]):
+    """The examples call the command itself."""
     told = bare(*command, "--help").out
     assert "Examples" in told
     assert f"rotator {' '.join(command)}" in told.split("Examples")[1]
     assert "--json" in told
 
 
-def test_help_leads_to_every_command(bare: Cli):
-    """No command is missing from the first page."""
+def test_help_lists_every_command(bare: Cli):
+    """No command is missing on the first page."""
     told = bare("--help").out
     assert all(f" {command[0]} " in told for command in _COMMANDS)
     assert bare().out.split() == told.split()
 
 
 def test_help_has_no_types_of_python(bare: Cli):
-    """Flags have no value, and values have the names that the text uses."""
+    """Flags show no value, and other options show their metavar."""
     listed = [line.split("│")[1].split() for line in bare("--help").out.splitlines() if "│" in line]
     names = [words[0] for words in listed if words and words[0].isalpha()]
     assert {"rotate", "audit", "db", "notify", "import", "worker"} <= set(names)
@@ -105,8 +105,8 @@ def test_help_has_no_types_of_python(bare: Cli):
         assert not re.search(r"<\w+[^>]*>|list\[|BOOLEAN|INTEGER", told), told
 
 
-def test_commands_are_found_under_the_names_of_other_tools(cli: Cli):
-    """`ls` and `list` for `status`, and `help`; the first page shows one name each."""
+def test_status_and_help_have_aliases(cli: Cli):
+    """`ls` and `list` for `status`, and `help`; the first page lists one name each."""
     assert cli.json("ls").data == cli.json("list").data
     assert cli.json("ls").answer["command"] == "status"
     assert not re.search(r"│ (ls|list) ", cli("--help").out)
@@ -115,11 +115,11 @@ def test_commands_are_found_under_the_names_of_other_tools(cli: Cli):
     assert "No such command" in cli("help", "nonsense", code=2).err
 
 
-def test_misuse_of_the_command_line_is_code_2(bare: Cli):
-    """An unknown command or option, a missing or bad value: one line, the way to the help, nothing done."""
+def test_an_invalid_command_line_exits_with_2(bare: Cli):
+    """The error is one line with the command for help."""
     assert "Did you mean 'rotate'" in bare("rotat", code=2).err
     assert "rotator rotate --help" in bare("rotate", "--bogus", code=2).err
-    assert "a duration" in bare("rotate", "x", "--patience", "soon", code=2).err
+    assert "a duration" in bare("rotate", "x", "--timeout", "soon", code=2).err
     assert "no log level" in bare("check", "--log-level", "loud", code=2).err
     error = bare.json("rotate", "--bogus", code=2).errors[0]
     assert error["kind"] == "usage"
@@ -127,15 +127,22 @@ def test_misuse_of_the_command_line_is_code_2(bare: Cli):
     assert bare.json("audit", "nonsense", code=2).answer["command"] == "audit"
 
 
-def test_which_secrets_are_meant_is_never_guessed(cli: Cli):
-    """`rotate` without a name does nothing, and names with --all do not go together."""
+@pytest.mark.parametrize("option", [("--patience", "soon"), ("--patience=soon",)], ids=" ".join)
+def test_timeout_accepts_its_former_name(bare: Cli, option: tuple[str, ...]):
+    """`--patience` is `--timeout`, and the help does not show it."""
+    assert "'--timeout'" in bare("rotate", "x", *option, code=2).err
+    assert "patience" not in bare("rotate", "--help").out
+
+
+def test_rotate_needs_a_selection(cli: Cli):
+    """It rejects an empty selection, and names combined with --all."""
     assert "no secrets selected" in cli("rotate", code=2).err
     assert "cannot be combined" in cli("rotate", "app", "--all", code=2).err
     assert cli.server.target.usable() == set()
 
 
-def test_an_unknown_secret_is_named_with_near_matches(cli: Cli):
-    """Every command that takes a name answers a slip of the pen alike, and nothing is changed."""
+def test_every_command_suggests_names_for_an_unknown_secret(cli: Cli):
+    """Nothing is changed."""
     for command in (
         "rotate",
         "plan",
@@ -153,7 +160,7 @@ def test_an_unknown_secret_is_named_with_near_matches(cli: Cli):
     assert cli.server.target.usable() == set()
 
 
-def test_shared_options_stand_before_or_after_the_command(cli: Cli):
+def test_shared_options_are_accepted_before_and_after_the_command(cli: Cli):
     """`rotator --json status` and `rotator status --json` are the same."""
     assert cli("--json", "status").answer["command"] == "status"
     assert cli("status", "--json").answer["command"] == "status"
@@ -161,7 +168,7 @@ def test_shared_options_stand_before_or_after_the_command(cli: Cli):
 
 
 def test_piped_output_is_plain(cli: Cli):
-    """No colour codes and no lines broken to a terminal's width."""
+    """It has no color codes, and lines are not wrapped."""
     cli("rotate", "--all")
     for arguments in (
         ("status",),
@@ -174,7 +181,7 @@ def test_piped_output_is_plain(cli: Cli):
 
 
 def test_names_and_tags_complete_from_the_configuration(cli: Cli):
-    """A shell is offered what the file defines, and nothing where it cannot be read."""
+    """An invalid configuration completes nothing."""
     context: Any = SimpleNamespace(obj=None, params={})
     assert complete_names(context, "") == ["app", "web", "old"]
     assert complete_names(context, "w") == ["web"]
@@ -187,8 +194,8 @@ def test_names_and_tags_complete_from_the_configuration(cli: Cli):
         assert complete(context, "") == []
 
 
-def test_a_shell_completes_through_the_real_program(cli: Cli):
-    """What bash calls on TAB prints commands; the completion script can be shown."""
+def test_bash_completion_calls_the_program(cli: Cli):
+    """It prints matching commands."""
     environ = os.environ | {
         "_ROTATOR_COMPLETE": "complete_bash",
         "COMP_WORDS": "rotator rot",
@@ -197,8 +204,10 @@ def test_a_shell_completes_through_the_real_program(cli: Cli):
     assert _rotator(env=environ).stdout.split() == ["rotate"]
 
 
-def test_a_bug_of_ours_shows_no_traceback_and_no_text(cli: Cli, monkeypatch: pytest.MonkeyPatch):
-    """An exception that nobody foresaw is told by its type; `--debug` shows where, without values."""
+def test_an_unexpected_error_shows_no_traceback_and_no_text(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+):
+    """It shows the type only; `--debug` adds the traceback without values."""
 
     def broken(*_: object, **__: object) -> None:
         password = "hunter" + str(2)
@@ -216,8 +225,8 @@ def test_a_bug_of_ours_shows_no_traceback_and_no_text(cli: Cli, monkeypatch: pyt
     assert "hunter2" not in shown
 
 
-def test_a_reader_that_goes_away_does_not_stop_the_work():
-    """`rotator --help | head -1` ends without a traceback."""
+def test_a_closed_pipe_is_no_error():
+    """`rotator plugins | head -1` ends without a traceback."""
     command = f"{sys.executable} -m rotator plugins postgresql | head -1"
     result = subprocess.run(  # noqa: S602
         command, shell=True, capture_output=True, text=True, timeout=60, check=False
@@ -226,7 +235,7 @@ def test_a_reader_that_goes_away_does_not_stop_the_work():
     assert result.stderr == ""
 
 
-def test_the_worst_code_wins():
+def test_the_worst_exit_code_wins():
     """Stuck before failed, failed before misuse, misuse before later, later before done."""
     assert exit_codes.worst([0, 4, 2, 1, 3]) == 3
     assert exit_codes.worst([0, 4, 2, 1]) == 1
@@ -237,14 +246,14 @@ def test_the_worst_code_wins():
 
 
 def test_every_command_is_registered_once():
-    """The program is built from its groups without a clash."""
+    """Each command has one module and one name."""
     names = program.build().list_commands(None)
     assert {"rotate", "unpark", "import", "audit"} <= set(names)
     assert len(names) == len(set(names))
 
 
-def test_the_screen_masks_a_living_secret(capsys: pytest.CaptureFixture[str]):
-    """Whatever is printed by mistake, a secret that the process holds is not in it."""
+def test_the_screen_masks_secrets_in_memory(capsys: pytest.CaptureFixture[str]):
+    """A secret that is printed by mistake is masked."""
     secret = Secret("canary-of-the-screen")
     screen = Screen()
     screen.out.print(f"it is {secret.reveal()}")

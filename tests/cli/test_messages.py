@@ -1,4 +1,4 @@
-"""How outcomes are told: what happened, is the application safe, what comes next."""
+"""Messages about outcomes: what happened, whether the application is safe, the next command."""
 
 from __future__ import annotations
 
@@ -43,26 +43,30 @@ _PUBLISHED: dict[str, Any] = {
 }
 
 
-def test_a_proof_is_told_as_a_proof():
-    """That the old login was tried and refused is said only where it was."""
+def test_a_rejection_is_reported_only_if_it_was_tested():
+    """Otherwise the message states that it was not tested."""
     done: dict[str, Any] = {**_PUBLISHED, "outcome": Outcome.DONE}
-    assert "Login app_1 is proven dead" in _said(**done, old_refused=True)
-    assert "a login with it was not tried" in _said(**done, old_refused=None)
+    assert "Login app_1 is revoked: a login attempt with it was rejected" in _said(
+        **done, old_refused=True
+    )
+    assert "but not tested" in _said(**done, old_refused=None)
 
 
-def test_one_login_with_two_passwords_is_told_by_its_passwords():
-    """Where the login stays, it is its old password that goes."""
+def test_a_dual_password_login_is_reported_by_its_passwords():
+    """The login stays and its old password is revoked."""
     same: dict[str, Any] = {
         **_PUBLISHED,
         "old_login": "app_2",
         "outcome": Outcome.DONE,
         "old_refused": True,
     }
-    assert "The old password of app_2 is proven dead" in _said(**same)
+    assert "The old password of app_2 is revoked: a login attempt with it was rejected" in _said(
+        **same
+    )
 
 
-def test_grace_and_open_sessions_are_told_apart():
-    """During the grace period the old login is valid until then; afterwards its sessions hold it."""
+def test_grace_and_open_sessions_have_different_messages():
+    """During the grace period the message has its end; afterwards it names the sessions."""
     waiting: dict[str, Any] = {**_PUBLISHED, "until": START + timedelta(hours=2)}
     grace = _said(**waiting, step=Step.PUBLISH, waiting="the old credential is in its grace period")
     assert "Login app_1 stays valid until 2026-01-01 02:00 UTC (in 2 h)" in grace
@@ -71,20 +75,20 @@ def test_grace_and_open_sessions_are_told_apart():
     assert "--terminate" in held
 
 
-def test_a_rollback_is_told_from_its_own_side():
-    """What stays is the older login, what goes is the newer."""
+def test_a_rollback_is_reported_with_the_older_login_as_current():
+    """The newer login is revoked."""
     told_ = _said(
         "rollback", **_PUBLISHED, rolling_back=True, outcome=Outcome.ROLLED_BACK, old_refused=True
     )
     assert "Login app_1 is the current one again" in told_
-    assert "Login app_2 is proven dead" in told_
+    assert "Login app_2 is revoked: a login attempt with it was rejected" in told_
 
 
-def test_a_failure_says_what_and_is_it_safe_and_what_next():
-    """Each of the three has its line."""
+def test_a_failure_reports_cause_safety_and_next_command():
+    """One line each."""
     error = _failed(Refused("the password is too short.", hint="Look at the password policy."))
     said = _said(outcome=Outcome.UNDONE, error=error)
-    assert "everything it had begun is undone" in said
+    assert "all changes are undone" in said
     assert "step create: the password is too short." in said
     assert "The application is safe." in said
     assert "Next: Look at the password policy." in said
@@ -93,26 +97,26 @@ def test_a_failure_says_what_and_is_it_safe_and_what_next():
 @pytest.mark.parametrize(
     ("outcome", "verb"), [(Outcome.UNDONE, "rotate"), (Outcome.PARKED, "resume")]
 )
-def test_what_is_parked_says_how_to_go_on(outcome: Outcome, verb: str):
-    """An undone rotation is begun anew, an open one is resumed."""
+def test_a_parked_secret_names_the_next_command(outcome: Outcome, verb: str):
+    """`rotate` after an undone rotation, `resume` for an open one."""
     said = _said(outcome=outcome, parked=True, error=_failed(Denied("no right", hint="Grant it.")))
     assert f"Grant it. Then: rotator unpark app --reason mended && rotator {verb} app" in said
 
 
-def test_an_open_failure_is_resumed():
-    """A step that failed and waits for its next try says so."""
+def test_an_open_failure_suggests_resume():
+    """The message states that the step will be retried."""
     waiting: dict[str, Any] = {
         "until": START,
         "waiting": "waiting to try again",
         "step": Step.CREATE,
     }
     said = _said(**waiting, error=_failed(Transient("no answer")))
-    assert "tried again later" in said
+    assert "will be retried" in said
     assert "Next: rotator resume app" in said
 
 
-def test_durations_are_told_in_their_two_largest_units():
-    """Near enough for a person, and never negative."""
+def test_durations_are_shown_in_their_two_largest_units():
+    """They are never negative."""
     assert span(timedelta(days=3, hours=4, minutes=5)) == "3 d 4 h"
     assert span(timedelta(days=3, minutes=5)) == "3 d"
     assert span(timedelta(seconds=61)) == "1 min 1 s"

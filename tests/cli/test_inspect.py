@@ -1,4 +1,4 @@
-"""status, history, verify, get, adopt, audit, db: what is told, and what is not."""
+"""status, history, verify, get, adopt, audit, db: their answers."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def _password(cli: Cli, name: str = "app") -> str:
 # -- status, history, verify ---------------------------------------------------------------------
 
 
-def test_status_tells_each_secrets_state(cli: Cli):
-    """What was never rotated is unknown, not due; the others have an age and a next time."""
+def test_status_shows_the_state_of_each_secret(cli: Cli):
+    """A secret that was never rotated is unknown, not due; the others have an age and a due date."""
     cli("rotate", "app")
     rows = {one["secret"]: one for one in cli.json("status").data["secrets"]}
     assert rows["app"]["state"] == "ok"
@@ -41,8 +41,8 @@ def test_status_tells_each_secrets_state(cli: Cli):
     assert "rotator adopt web" in told
 
 
-def test_status_tells_an_interrupted_rotation(cli: Cli):
-    """A rotation that stopped between two steps is shown with the command that finishes it."""
+def test_status_shows_an_interrupted_rotation(cli: Cli):
+    """With the command that completes it."""
     cli("rotate", "app")
 
     def stop(event: object) -> None:
@@ -57,8 +57,8 @@ def test_status_tells_an_interrupted_rotation(cli: Cli):
     assert cli.json("status", "app").data["secrets"][0]["state"] == "grace"
 
 
-def test_history_tells_every_step_with_its_time(cli: Cli):
-    """Each rotation with its reason and each step with what it took."""
+def test_history_shows_each_step_with_its_time(cli: Cli):
+    """Each rotation has its reason."""
     cli("rotate", "app", "--reason", "because")
     rotation = cli.json("history", "app").data["rotations"][0]
     assert rotation["reason"] == "because"
@@ -72,8 +72,8 @@ def test_history_tells_every_step_with_its_time(cli: Cli):
     assert "never been rotated" in cli("history", "web").out
 
 
-def test_verify_says_whether_what_is_served_logs_in(cli: Cli):
-    """Exit code 0 while it does; 1, with the application's state, when it does not."""
+def test_verify_tests_the_served_credential(cli: Cli):
+    """Exit code 0 if it is valid; otherwise 1, with the application's state."""
     cli("rotate", "app")
     assert cli.json("verify", "app").data["secrets"][0]["accepted"] is True
     for account in cli.server.target.accounts.values():
@@ -86,8 +86,8 @@ def test_verify_says_whether_what_is_served_logs_in(cli: Cli):
 # -- get -----------------------------------------------------------------------------------------
 
 
-def test_get_hides_what_is_secret(cli: Cli):
-    """Without --reveal only the login name is shown, on the screen and in JSON."""
+def test_get_hides_secret_values(cli: Cli):
+    """Without --reveal only the login name is shown, as text and as JSON."""
     cli("rotate", "app")
     password = _password(cli)
     assert len(password) == 32
@@ -100,8 +100,8 @@ def test_get_hides_what_is_secret(cli: Cli):
     assert answer.data["fields"]["username"] in cli.server.target.usable()
 
 
-def test_get_reveals_what_is_asked_for(cli: Cli):
-    """With --reveal every form holds the password; piped, a bare field has no line break."""
+def test_get_reveals_values_on_request(cli: Cli):
+    """With --reveal every form holds the password; a piped field has no line break."""
     cli("rotate", "app")
     password = _password(cli)
     assert not password.endswith("\n")
@@ -116,16 +116,16 @@ def test_get_reveals_what_is_asked_for(cli: Cli):
     }
 
 
-def test_a_secret_field_is_not_printed_as_a_mask(cli: Cli):
-    """A mask on standard output would end as somebody's password: it is refused instead."""
+def test_get_rejects_a_secret_field_without_reveal(cli: Cli):
+    """A script would use a mask as the password."""
     cli("rotate", "app")
     told = cli("get", "app", "--field", "password", code=2)
     assert told.out == ""
     assert "--reveal" in told.err
 
 
-def test_other_fields_are_kept_and_secret(cli: Cli):
-    """Whatever else the backend keeps beside the password may be as secret as it is."""
+def test_other_fields_are_treated_as_secret(cli: Cli):
+    """Any field next to the password may be secret."""
     account = Account(passwords=["first-password"], owner=None)
     cli.server.target.accounts["app"] = account
     url = "postgresql://app:first-password@db/app"
@@ -146,8 +146,8 @@ def test_other_fields_are_kept_and_secret(cli: Cli):
 # -- adopt ---------------------------------------------------------------------------------------
 
 
-def test_adopt_takes_a_login_over_as_it_stands(cli: Cli, monkeypatch: pytest.MonkeyPatch):
-    """Nothing changes on the target; the backend then serves it and the journal knows it."""
+def test_adopt_takes_over_a_login_unchanged(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    """Nothing changes on the target; the backend then serves it and the journal records it."""
     cli.server.target.accounts["legacy"] = Account(passwords=["legacy-password"])
     before = cli.server.target.state()
     monkeypatch.setenv("LEGACY", "legacy-password")
@@ -160,25 +160,25 @@ def test_adopt_takes_a_login_over_as_it_stands(cli: Cli, monkeypatch: pytest.Mon
     assert cli("get", "app", "--field", "username").out != "legacy"
 
 
-def test_adopt_wants_both_name_and_password(cli: Cli):
-    """Half of a credential is misuse."""
-    assert "go together" in cli("adopt", "app", "--username", "legacy", code=2).err
+def test_adopt_needs_both_login_and_password(cli: Cli):
+    """One without the other is misuse."""
+    assert "be given together" in cli("adopt", "app", "--username", "legacy", code=2).err
 
 
-def test_adopt_does_not_ask_where_there_is_no_terminal(cli: Cli):
-    """`--password-from prompt` in a script says what to do instead of hanging."""
+def test_adopt_does_not_prompt_without_a_terminal(cli: Cli):
+    """In a script `--password-from prompt` is an error, not a hang."""
     told = cli("adopt", "app", "--username", "x", "--password-from", "prompt", code=2)
     assert "no terminal" in told.err
 
 
-def test_adopt_refuses_a_password_on_the_command_line_without_repeating_it(cli: Cli):
-    """A value where a reference belongs is refused, and not echoed."""
+def test_adopt_rejects_a_password_on_the_command_line_without_repeating_it(cli: Cli):
+    """A reference is expected."""
     told = cli("adopt", "app", "--username", "x", "--password-from", "hunter2hunter2", code=2)
     assert "hunter2" not in told.out + told.err
 
 
-def test_adopt_needs_something_to_adopt(cli: Cli):
-    """An empty backend and no credential given: the ways out are named."""
+def test_adopt_needs_a_credential(cli: Cli):
+    """With an empty backend and no credential the error names the remedies."""
     error = cli.json("adopt", "app", code=2).errors[0]
     assert "--username" in error["hint"]
 
@@ -186,8 +186,8 @@ def test_adopt_needs_something_to_adopt(cli: Cli):
 # -- audit, db -----------------------------------------------------------------------------------
 
 
-def test_a_changed_key_needs_its_predecessor_until_all_is_resealed(cli: Cli):
-    """A key that is lost loses everything; one that was replaced is needed by nothing."""
+def test_reseal_makes_the_old_key_unnecessary(cli: Cli):
+    """Until then a missing old key makes values unreadable."""
     cli("rotate", "app")
     password = cli("get", "app", "--field", "password", "--reveal").out
     create_key_file(cli.folder / "new.key")
@@ -204,9 +204,9 @@ def test_a_changed_key_needs_its_predecessor_until_all_is_resealed(cli: Cli):
 
 
 def test_audit_verify_names_the_place_of_a_change(cli: Cli):
-    """A row changed behind our back is found: exit code 1, with the event named."""
+    """A changed row is found: exit code 1, with the event."""
     cli("rotate", "app")
-    assert "is sound" in cli("audit", "verify").out
+    assert "is intact" in cli("audit", "verify").out
     with sqlite3.connect(cli.folder / "rotator.db") as db:
         for (name,) in db.execute(
             "SELECT name FROM sqlite_master WHERE type = 'trigger'"
@@ -216,11 +216,11 @@ def test_audit_verify_names_the_place_of_a_change(cli: Cli):
     db.close()
     damage = cli.json("audit", "verify", code=1).data["damage"]
     assert any("event 3" in one["where"] for one in damage)
-    assert "NOT as it was written" in cli("audit", "verify", code=1).out
+    assert "DAMAGED" in cli("audit", "verify", code=1).out
 
 
-def test_audit_verify_takes_a_public_key(cli: Cli):
-    """A key that did not sign the journal is not taken for the one that did."""
+def test_audit_verify_accepts_a_public_key(cli: Cli):
+    """A key that did not sign the journal is reported."""
     cli("rotate", "app")
     other = cli.folder / "other.pem"
     other.write_text(chain.public_key(chain.new_signing_key()))
@@ -231,7 +231,7 @@ def test_audit_verify_takes_a_public_key(cli: Cli):
 
 
 def test_audit_show_lists_the_newest_events_of_all_secrets(cli: Cli):
-    """Oldest first, at most as many as asked for."""
+    """Oldest first, with a maximum number."""
     cli("rotate", "--all")
     events = cli.json("audit", "show", "--limit", "7").data["events"]
     assert len(events) == 7
@@ -241,14 +241,14 @@ def test_audit_show_lists_the_newest_events_of_all_secrets(cli: Cli):
     assert "cli:" in cli("audit", "show").out
 
 
-def test_db_says_which_version_the_journal_has(cli: Cli):
-    """`upgrade` on a journal that is up to date changes nothing."""
+def test_db_shows_the_version_of_the_journal(cli: Cli):
+    """`upgrade` of a current journal changes nothing."""
     assert cli.json("db", "upgrade").data["upgraded"] is False
     assert cli.json("db", "status").data["revision"]
 
 
-def test_a_newer_journal_is_refused_and_left_alone(cli: Cli):
-    """A database of a newer version is neither used nor 'upgraded'."""
+def test_a_newer_journal_is_rejected_and_not_changed(cli: Cli):
+    """It is neither used nor upgraded."""
     with sqlite3.connect(cli.folder / "rotator.db") as db:
         db.execute("UPDATE alembic_version SET version_num = '9999'")
     db.close()

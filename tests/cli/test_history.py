@@ -1,4 +1,4 @@
-"""history and audit show: who did what, and why, in text as well as in JSON."""
+"""history and audit show: actors, reasons and causes, as text and as JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def rotated(cli: Cli) -> Cli:
 
 @pytest.mark.parametrize("command", [("history", "app"), ("audit", "show", "app")])
 def test_reasons_and_actors_are_shown(rotated: Cli, command: tuple[str, ...]):
-    """What the journal holds is on the screen: the reason of each request, and who made it."""
+    """The reason of each request, and its actor."""
     told = rotated(*command).out
     for word in ("LEAK INC-42", "migration until Friday", "done", "second"):
         assert word in told
@@ -32,14 +32,14 @@ def test_reasons_and_actors_are_shown(rotated: Cli, command: tuple[str, ...]):
 
 
 @pytest.mark.parametrize("command", [("history", "app"), ("audit", "show", "app")])
-def test_a_revoke_says_which_login_is_dead(rotated: Cli, command: tuple[str, ...]):
-    """The evidence names the login."""
+def test_a_revoke_names_the_rejected_login(rotated: Cli, command: tuple[str, ...]):
+    """The evidence names it."""
     old = rotated.json("history", "app").data["rotations"][0]["old_login"]
-    assert f"login {old} is proven dead" in rotated(*command).out
+    assert f"login {old} is revoked" in rotated(*command).out
 
 
 def test_causes_of_failures_are_shown(cli: Cli):
-    """A step that failed says why, in both."""
+    """`history` and `audit show` show why a step failed."""
     cli("rotate", "app")
     cli.server.away = True
     cli("rotate", "app", code=None)
@@ -47,8 +47,8 @@ def test_causes_of_failures_are_shown(cli: Cli):
         assert "does not answer" in cli(*command).out
 
 
-def test_history_without_a_name_is_that_of_all(rotated: Cli):
-    """Also of secrets that are only in the journal."""
+def test_history_without_a_name_shows_all_secrets(rotated: Cli):
+    """Also those that only the journal contains."""
     lines = rotated.config.read_text().splitlines(keepends=True)
     rotated.config.write_text("".join(one for one in lines if not one.startswith("  web: ")))
     found = {one["secret"]: one for one in rotated.json("history").data["secrets"]}
@@ -57,8 +57,8 @@ def test_history_without_a_name_is_that_of_all(rotated: Cli):
     assert rotated.json("history", "web").data["rotations"][0]["reason"] == "first"
 
 
-def test_since_leaves_out_what_is_older(rotated: Cli):
-    """As a duration or a date; anything else is misuse."""
+def test_since_omits_older_events(rotated: Cli):
+    """It is a duration or a date; anything else is misuse."""
     with rotated.app() as app:
         tomorrow = (app.clock.now() + timedelta(days=1)).date().isoformat()
     assert len(rotated.json("history", "app", "--since", "1h").data["rotations"]) == 2

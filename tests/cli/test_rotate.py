@@ -9,16 +9,16 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Cli
 
 
-def test_a_first_rotation_makes_a_login_and_is_done(cli: Cli):
-    """With nothing published there is nothing to revoke: the rotation ends at once."""
+def test_a_first_rotation_creates_a_login_and_completes(cli: Cli):
+    """Without a previous login there is nothing to revoke."""
     result = cli.json("rotate", "app", "--reason", "first").data["results"][0]
     assert result["outcome"] == "done"
     assert result["published"] is True
     assert result["login"] in cli.server.target.usable()
 
 
-def test_a_rotation_that_waits_out_its_grace_period_is_done_for_now(cli: Cli):
-    """Published and in grace is exit code 0; both logins get in."""
+def test_a_rotation_in_its_grace_period_exits_with_0(cli: Cli):
+    """Both logins are valid."""
     cli("rotate", "app")
     told = cli("rotate", "app")
     assert "the old credential is in its grace period" in told.out
@@ -27,7 +27,7 @@ def test_a_rotation_that_waits_out_its_grace_period_is_done_for_now(cli: Cli):
 
 
 def test_a_second_rotation_during_the_grace_period_is_not_due(cli: Cli):
-    """Exit code 4, and a word on what can be done about it."""
+    """Exit code 4, with a hint."""
     cli("rotate", "app")
     cli("rotate", "app")
     error = cli.json("rotate", "app", code=4).errors[0]
@@ -41,17 +41,17 @@ def test_a_second_rotation_during_the_grace_period_is_not_due(cli: Cli):
     assert "the old one is not revoked yet" in error["safety"]
 
 
-def test_revoke_ends_the_grace_period_and_says_that_the_old_one_is_proven_dead(cli: Cli):
-    """After revoke one login is left, and the answer says that the other was refused."""
+def test_revoke_ends_the_grace_period_and_proves_the_rejection(cli: Cli):
+    """One login is left, and the answer states that the other was rejected."""
     cli("rotate", "app")
     cli("rotate", "app")
     told = cli("revoke", "app")
-    assert "is proven dead: a login with it was tried and refused" in told.out
+    assert "is revoked: a login attempt with it was rejected" in told.out
     assert len(cli.server.target.usable()) == 1
 
 
-def test_revoke_is_stuck_while_sessions_hold_the_old_login(cli: Cli):
-    """Exit code 3 with both ways on; `--terminate` ends the sessions; `status` names their users."""
+def test_revoke_exits_with_3_while_sessions_use_the_old_login(cli: Cli):
+    """`--terminate` ends the sessions; `status` lists them."""
     old = cli.json("rotate", "app").data["results"][0]["login"]
     cli("rotate", "app")
     cli.server.target.open_session(old)
@@ -61,12 +61,12 @@ def test_revoke_is_stuck_while_sessions_hold_the_old_login(cli: Cli):
     assert status["state"] == "draining"
     assert status["old_login_sessions"][0]["login"] == old
     assert "is used from 127.0.0.1:0 (app)" in cli("status", "app").out
-    assert "proven dead" in cli("revoke", "app", "--terminate").out
+    assert "was rejected" in cli("revoke", "app", "--terminate").out
     assert cli.server.target.violations == []
 
 
 def test_rollback_makes_the_old_login_current_again(cli: Cli):
-    """The newer login stays valid for its grace period, and is then the one to go."""
+    """The newer login stays valid for its grace period and is then revoked."""
     old = cli.json("rotate", "app").data["results"][0]["login"]
     cli("rotate", "app")
     told = cli("rollback", "app", "--reason", "second thoughts")
@@ -81,8 +81,8 @@ def test_rollback_makes_the_old_login_current_again(cli: Cli):
     assert cli.server.target.usable() == {old}
 
 
-def test_nothing_is_left_to_roll_back_or_revoke(cli: Cli):
-    """Without an open rotation both are misuse, and say why."""
+def test_rollback_and_revoke_need_an_open_rotation(cli: Cli):
+    """Without one both are misuse, with the reason."""
     cli("rotate", "app")
     for command in ("rollback", "revoke"):
         error = cli.json(command, "app", code=2).errors[0]
@@ -91,7 +91,7 @@ def test_nothing_is_left_to_roll_back_or_revoke(cli: Cli):
 
 
 def test_a_plan_changes_nothing_and_names_every_step(cli: Cli):
-    """`plan` and `rotate --dry-run` show the statements, and write no event."""
+    """`plan` and `rotate --dry-run` show the statements and write no event."""
     cli("rotate", "app")
     before, events = cli.server.target.state(), cli.json("audit", "show").data["events"]
     for arguments in (("plan", "app"), ("rotate", "app", "--dry-run")):
@@ -104,8 +104,8 @@ def test_a_plan_changes_nothing_and_names_every_step(cli: Cli):
     assert cli.json("audit", "show").data["events"] == events
 
 
-def test_secrets_are_chosen_by_tag_by_being_due_or_all(cli: Cli):
-    """Several secrets are worked on at once; what is due is only what the journal says."""
+def test_rotate_selects_secrets_by_tag_due_or_all(cli: Cli):
+    """Only the journal decides what is due."""
     assert "Nothing to do" in cli("rotate", "--due").out
     names = [one["secret"] for one in cli.json("rotate", "--tag", "prod").data["results"]]
     assert sorted(names) == ["app", "web"]
@@ -116,7 +116,7 @@ def test_secrets_are_chosen_by_tag_by_being_due_or_all(cli: Cli):
 
 
 def test_the_worst_of_several_secrets_decides_the_exit_code(cli: Cli):
-    """One that is parked outweighs those that are done."""
+    """A parked secret outweighs those that are done."""
     cli("park", "app", "--reason", "a freeze")
     told = cli.json("rotate", "--all", code=3)
     codes = {one["secret"]: one["exit_code"] for one in told.data["results"]}
@@ -124,7 +124,7 @@ def test_the_worst_of_several_secrets_decides_the_exit_code(cli: Cli):
     assert [one["kind"] for one in told.errors] == ["parked"]
 
 
-def test_a_parked_secret_waits_for_a_person(cli: Cli):
+def test_a_parked_secret_waits_for_an_operator(cli: Cli):
     """Exit code 3 until it is unparked; the reason is shown."""
     cli("park", "app", "--reason", "migration until Friday")
     assert "migration until Friday" in cli("rotate", "app", code=3).err
@@ -133,13 +133,13 @@ def test_a_parked_secret_waits_for_a_person(cli: Cli):
     cli("rotate", "app")
 
 
-def test_a_candidate_that_is_refused_is_undone(cli: Cli):
-    """Exit code 1; the current credential is untouched and the answer says so."""
+def test_a_rejected_candidate_is_undone(cli: Cli):
+    """Exit code 1; the current credential is unchanged and the answer states it."""
     cli("rotate", "app")
     before = cli.server.target.usable()
     cli.server.target.refuse_next = 9
     told = cli("rotate", "app", code=1)
-    assert "everything it had begun is undone" in told.out
+    assert "all changes are undone" in told.out
     assert "The application is safe" in told.out
     assert cli.server.target.usable() == before
     error = cli.json("rotate", "app", code=None).errors[0]
@@ -147,8 +147,8 @@ def test_a_candidate_that_is_refused_is_undone(cli: Cli):
     assert error["step"] == "create"
 
 
-def test_a_server_that_is_away_fails_and_changes_nothing(cli: Cli):
-    """Retries are used up, the rotation is undone, and the text names the server."""
+def test_an_unavailable_server_changes_nothing(cli: Cli):
+    """Retries are used, the rotation is undone, and the error names the server."""
     cli("rotate", "app")
     cli.server.away = True
     told = cli("rotate", "app", code=None)
@@ -159,8 +159,8 @@ def test_a_server_that_is_away_fails_and_changes_nothing(cli: Cli):
     assert len(cli.server.target.usable()) == 1
 
 
-def test_resume_finishes_what_is_open_and_begins_nothing(cli: Cli):
-    """Without a name it takes every secret that has an open rotation; with none open it is done."""
+def test_resume_completes_open_rotations_and_starts_none(cli: Cli):
+    """Without a name it selects all open rotations; without any it exits with 0."""
     assert "Nothing to do" in cli("resume").out
     assert "no rotation is open" in cli("resume", "app").out
     cli("rotate", "--all")
@@ -171,7 +171,7 @@ def test_resume_finishes_what_is_open_and_begins_nothing(cli: Cli):
 
 
 def test_a_secret_that_another_process_works_on_is_locked(cli: Cli):
-    """Exit code 4, and nothing is done."""
+    """Exit code 4, and nothing changes."""
     with cli.app() as app:
         app.journal.acquire("app", "somebody-else", timedelta(minutes=5))
         error = cli.json("rotate", "app", code=4).errors[0]
@@ -179,8 +179,8 @@ def test_a_secret_that_another_process_works_on_is_locked(cli: Cli):
     assert cli.server.target.usable() == set()
 
 
-def test_an_unexpected_error_is_told_without_its_text(cli: Cli):
-    """A bug in a plugin is named by its type, with the way to report it, and never by its text."""
+def test_an_unexpected_error_of_a_plugin_shows_its_type_only(cli: Cli):
+    """With a hint to report it."""
     cli.server.bug = KeyError("hunter2-hunter2")
     told = cli("rotate", "app", code=None)
     assert told.code != 0
@@ -188,14 +188,14 @@ def test_an_unexpected_error_is_told_without_its_text(cli: Cli):
     assert "hunter2" not in told.out + told.err
 
 
-def test_progress_is_one_line_a_step_when_it_is_piped(cli: Cli):
-    """Each step that ended is named with its seconds, in order."""
+def test_piped_progress_is_one_line_per_step(cli: Cli):
+    """Each finished step with its seconds, in order."""
     told = cli("rotate", "app").out
     steps = [line.split()[1] for line in told.splitlines() if " finished in " in line]
     assert steps == ["stage", "create", "verify", "publish"]
 
 
-def test_a_checkpoint_is_signed_after_the_work(cli: Cli):
+def test_a_checkpoint_is_signed_after_a_rotation(cli: Cli):
     """The answer names it, and the journal verifies with signatures."""
     assert cli.json("rotate", "app").data["checkpoint"]["number"] == 2
     audit = cli.json("audit", "verify").data

@@ -1,4 +1,4 @@
-"""add: an entry is written into the file; everything else in it stays, byte for byte."""
+"""add: it writes an entry and keeps all other bytes of the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ENTRY = "{target: main, backend: local, strategy: dual-password}"
 
 
 def test_add_writes_a_line_and_keeps_the_rest_of_the_file(cli: Cli):
-    """Comments, formatting and mode stay; the only target and backend are taken."""
+    """Comments, formatting and mode stay; the only target and backend are used."""
     cli.edit("secrets:\n", "secrets:  # ours\n  # the first\n")
     cli.config.chmod(0o640)
     before = cli.config.read_text()
@@ -28,8 +28,8 @@ def test_add_writes_a_line_and_keeps_the_rest_of_the_file(cli: Cli):
     assert sorted(one.name for one in cli.folder.glob(".rotator*")) == []
 
 
-def test_add_leaves_out_what_the_defaults_say(cli: Cli):
-    """Then a name is all, and a list of names gets one more."""
+def test_add_omits_values_from_the_defaults(cli: Cli):
+    """An entry may then be a name only."""
     text = cli.config.read_text().partition("secrets:")[0]
     defaults = "defaults: {target: main, backend: local, strategy: new-user, options: {base: x}}\n"
     cli.config.write_text(f"{text}{defaults}secrets:\n- shop\n\n# end\n")
@@ -48,7 +48,7 @@ def test_add_leaves_out_what_the_defaults_say(cli: Cli):
         ("secrets:\n  a: E\ndaemon: {}\n", "secrets:\n  a: E\n  shop: E\ndaemon: {}\n"),
     ],
 )
-def test_add_finds_its_place_in_every_form_of_the_section(secrets: str, expected: str, cli: Cli):
+def test_add_supports_every_form_of_the_section(secrets: str, expected: str, cli: Cli):
     """Block, flow, empty and missing."""
     text = cli.config.read_text().partition("secrets:")[0]
     cli.config.write_text(text + secrets.replace("E", _ENTRY))
@@ -64,12 +64,10 @@ def test_add_finds_its_place_in_every_form_of_the_section(secrets: str, expected
         (("shop", "--strategy", "none"), "no such strategy"),
         (("shop", "--policy", "slow"), "there is no policy"),
         (("b d",), "this cannot be a name"),
-        (("shop", "search", "--login", "x"), "of one secret"),
+        (("shop", "search", "--login", "x"), "to one secret only"),
     ],
 )
-def test_an_entry_that_would_not_load_leaves_the_file_as_it_was(
-    arguments: tuple[str, ...], says: str, cli: Cli
-):
+def test_an_invalid_entry_is_not_written(arguments: tuple[str, ...], says: str, cli: Cli):
     """Nothing half-written, and the file's own name in the message."""
     before = cli.config.read_bytes()
     told = cli("add", *arguments, code=2)
@@ -80,13 +78,13 @@ def test_an_entry_that_would_not_load_leaves_the_file_as_it_was(
 
 
 def test_a_name_alone_is_written_with_its_colon():
-    """As the file wants it."""
+    """The file format needs it."""
     assert line_of("shop", {}) == "shop:"
     assert line_of("shop", {"tags": ["a"]}) == "shop: {tags: [a]}"
 
 
 def test_a_policy_covers_paths_that_are_not_configured_yet(cli: Cli):
-    """So that `import` can read them under the least rights."""
+    """`import` can then read them with minimum rights."""
     cli.edit("backends:\n", "backends:\n  vault: {type: vault}\n")
     without = cli("policy", "vault").out
     told = cli("policy", "vault", "--also", "apps/shop", "--also", "apps/search").out

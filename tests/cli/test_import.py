@@ -1,4 +1,4 @@
-"""import: entries for many secrets that a backend holds, printed or written."""
+"""import: it prints or writes entries for secrets in a backend."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def filled(cli: Cli) -> Cli:
     return cli
 
 
-def test_many_paths_are_imported_at_once_and_written(filled: Cli):
-    """Two with the same last part have different names; the file loads, and nothing else changes."""
+def test_import_writes_entries_for_several_paths(filled: Cli):
+    """Equal last parts get different names; the file loads, and the rest is unchanged."""
     before = filled.config.read_text()
     data = filled.json("import", "local", *_PATHS).data
     assert [one["name"] for one in data["secrets"]] == ["shop", "test-shop", "search"]
@@ -41,10 +41,10 @@ def test_many_paths_are_imported_at_once_and_written(filled: Cli):
     assert "# Add to" not in told
     assert filled.config.read_text().startswith(before.rstrip())
     assert filled.json("check").data["secrets"] == 6
-    assert "is in the configuration already" in filled("import", "local", *_PATHS, code=2).err
+    assert "is already configured" in filled("import", "local", *_PATHS, code=2).err
 
 
-def test_one_path_that_cannot_be_read_does_not_stop_the_others(
+def test_import_continues_after_a_path_that_cannot_be_read(
     filled: Cli, monkeypatch: pytest.MonkeyPatch
 ):
     """What is denied names the policy for a path that is not configured yet."""
@@ -64,7 +64,7 @@ def test_one_path_that_cannot_be_read_does_not_stop_the_others(
     assert filled.json("check").data["secrets"] == 5
 
 
-def test_a_name_is_of_one_path(filled: Cli):
-    """It cannot be that of two secrets."""
+def test_import_rejects_one_name_for_several_paths(filled: Cli):
+    """Two secrets cannot have one name."""
     assert "--name" in filled("import", "local", *_PATHS, "--name", "x", code=2).err
     assert filled.json("import", "local", "prod/shop", "--name", "x").data["name"] == "x"

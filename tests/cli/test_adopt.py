@@ -1,4 +1,4 @@
-"""adopt: a pair that exists already, many logins at once, a list of them; on real servers."""
+"""adopt: an existing pair, several logins, and CSV files, on real servers."""
 
 from __future__ import annotations
 
@@ -117,8 +117,8 @@ def _rotated(real: Real) -> list[str]:
     return served
 
 
-def test_a_pair_is_adopted_by_both_passwords_and_takes_turns(pair: Real):
-    """`doctor` and `plan` name the command before; after it the next rotation takes the second."""
+def test_adopt_takes_over_a_pair_by_both_passwords(pair: Real):
+    """`doctor` and `plan` name the command before; the next rotation uses the second login."""
     told = pair.json(*ADOPT, code=2).errors[0]
     assert "second login 'app_clone' exists" in told["what"]
     assert "rotator adopt app --pair" in told["hint"]
@@ -130,8 +130,8 @@ def test_a_pair_is_adopted_by_both_passwords_and_takes_turns(pair: Real):
     assert pair.json("audit", "verify").data["ok"] is True
 
 
-def test_a_login_whose_password_nobody_knows_is_taken_over_on_a_word_with_a_reason(pair: Real):
-    """The name must be the second's, and the reason is in the journal."""
+def test_take_over_adopts_a_login_without_its_password(pair: Real):
+    """It needs the name of the second login and a reason, which the journal records."""
     pair(*ADOPT, "--take-over", "app_clone", code=2)
     pair(*ADOPT, "--take-over", "postgres", "--reason", "INC-7", code=2)
     pair(*ADOPT, "--take-over", "app_clone", "--reason", "INC-7: its owner has left")
@@ -187,7 +187,7 @@ def _all_listed(real: Real) -> None:
 
 
 def test_twenty_logins_are_adopted_and_rotated_by_two_commands(many: Real):
-    """Each on its line; run again, all of them stay as they are, also after a rotation."""
+    """A second run changes nothing, also after a rotation."""
     _all_listed(many)
     told = many("adopt", "--from", "logins.csv")
     assert told.out.count(" is adopted as version 1;") == 20
@@ -205,8 +205,8 @@ def test_twenty_logins_are_adopted_and_rotated_by_two_commands(many: Real):
     assert many.json("audit", "verify").data["ok"] is True
 
 
-def test_one_login_that_fails_does_not_stop_the_others(many: Real):
-    """Its line names it, the code says that not all went well, and a later run does the rest."""
+def test_adopt_continues_after_a_login_that_fails(many: Real):
+    """The error names the login, the exit code is not 0, and a later run adopts the rest."""
     many.environ["PW_svc01"] = "wrong"
     _listed(
         many,
@@ -228,8 +228,8 @@ def test_one_login_that_fails_does_not_stop_the_others(many: Real):
     assert [one["adopted"] for one in done] == [False, True]
 
 
-def test_passwords_in_a_list_are_read_only_from_a_closed_file(many: Real):
-    """And are nowhere in what is printed."""
+def test_adopt_reads_passwords_only_from_a_private_file(many: Real):
+    """No password is printed."""
     line, head = 'svc00,svc00,"first-of-svc00"', "name,username,password"
     _listed(many, line, head=head, mode=0o640)
     told = many("adopt", "--from", "logins.csv", code=2)
@@ -244,17 +244,17 @@ def test_passwords_in_a_list_are_read_only_from_a_closed_file(many: Real):
     ("text", "line", "says"),
     [
         ("", 1, "empty"),
-        ("svc00,svc00,env:X", 1, "must name the columns"),
-        ("name,name", 1, "must name the columns"),
+        ("svc00,svc00,env:X", 1, "header is invalid"),
+        ("name,name", 1, "header is invalid"),
         ("name,username,password_from\nsvc00,svc00", 2, "has 2 values"),
-        ("name,username,password_from\nsvc00,svc00,", 2, "go together"),
-        ("name,username,password_from\nsvc00,,env:X", 2, "go together"),
+        ("name,username,password_from\nsvc00,svc00,", 2, "be given together"),
+        ("name,username,password_from\nsvc00,,env:X", 2, "be given together"),
         ("name,username,password_from\n,svc00,env:X", 2, "the name is missing"),
-        ("name,username,password_from\nsvc00,,\n\nsvc00,,", 4, "a second time"),
+        ("name,username,password_from\nsvc00,,\n\nsvc00,,", 4, "listed twice"),
         ("name,username,password,password_from\nsvc00,svc00,hunter2,env:X", 2, "given twice"),
     ],
 )
-def test_a_bad_list_is_refused_as_a_whole_with_its_line(
+def test_adopt_rejects_an_invalid_csv_file_with_the_line(
     text: str, line: int, says: str, many: Real
 ):
     """Nothing is adopted, and no value is repeated."""
@@ -267,16 +267,16 @@ def test_a_bad_list_is_refused_as_a_whole_with_its_line(
     assert "hunter2" not in str(error)
 
 
-def test_options_of_one_login_do_not_go_with_many(many: Real):
-    """A password on the command line is that of one secret."""
+def test_adopt_rejects_options_of_one_login_for_several(many: Real):
+    """A password on the command line applies to one secret."""
     one = ("--username", "x", "--password-from", "env:PW_svc00")
     for arguments in (("svc00", "svc01", *one), ("--all", *one), ("--from", "x.csv", *one)):
         assert "adopt" not in many("adopt", *arguments, code=2).out
     assert "no secrets selected" in many("adopt", code=2).err
 
 
-def test_a_second_login_that_turns_up_later_is_found_and_its_adoption_unparks(many: Real):
-    """`doctor`, `plan` and the parked rotation name the command, which lets work go on."""
+def test_adopt_of_a_second_login_unparks_the_secret(many: Real):
+    """`doctor`, `plan` and the parked rotation name the command."""
     config = many.folder / "rotator.yaml"
     pair = "{strategy: alternating-users, options: {group: null, users: [svc00, svc00_b]}}"
     config.write_text(config.read_text().partition("secrets:")[0] + f"secrets: {{svc00: {pair}}}\n")
@@ -297,8 +297,8 @@ def test_a_second_login_that_turns_up_later_is_found_and_its_adoption_unparks(ma
     assert many.json("rotate", "svc00", "--wait").data["results"][0]["login"] == "svc00_b"
 
 
-def test_a_pair_is_adopted_by_what_the_backend_served_before(many: Real):
-    """As AWSPREVIOUS: nothing is asked for."""
+def test_adopt_takes_the_second_password_from_the_previous_version(many: Real):
+    """AWSPREVIOUS holds it, so there is no prompt."""
     config = many.folder / "rotator.yaml"
     pair = "{strategy: alternating-users, options: {group: null, users: [svc00, svc01]}}"
     config.write_text(config.read_text().partition("secrets:")[0] + f"secrets: {{svc00: {pair}}}\n")
@@ -313,8 +313,8 @@ def test_a_pair_is_adopted_by_what_the_backend_served_before(many: Real):
     assert many.json("rotate", "svc00", "--wait").data["results"][0]["login"] == "svc01"
 
 
-def test_a_login_of_another_secret_is_no_second_login(many: Real):
-    """What carries another secret's mark is not taken over by a word either."""
+def test_adopt_rejects_the_login_of_another_secret(many: Real):
+    """--take-over does not override the mark of another secret."""
     config = many.folder / "rotator.yaml"
     many("adopt", "svc00", "--username", "svc00", "--password-from", "env:PW_svc00")
     many("rotate", "svc00", "--wait")

@@ -1,4 +1,4 @@
-"""retire, rename, and secrets that the configuration no longer names."""
+"""retire, rename, and secrets that are no longer configured."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def _login(cli: Cli, name: str) -> str:
 # -- what left the file ------------------------------------------------------------------------------
 
 
-def test_resume_completes_what_the_configuration_no_longer_names(cli: Cli):
-    """Target, backend, path and options come from the journal: the old login does not stay for ever."""
+def test_resume_completes_a_rotation_that_is_no_longer_configured(cli: Cli):
+    """Target, backend, path and options come from the journal."""
     cli.edit("options: {base: web}", "options: {base: web}, policy: default")
     cli("rotate", "web")
     old = _login(cli, "web")
@@ -53,15 +53,15 @@ def test_resume_completes_what_the_configuration_no_longer_names(cli: Cli):
 
 
 def test_resume_without_a_name_finds_forgotten_rotations(cli: Cli):
-    """As it finds every other one that is open."""
+    """As it finds all open rotations."""
     cli("rotate", "app")
     cli("rotate", "app")
     _remove_entry(cli, "app")
     assert [one["secret"] for one in cli.json("resume").data["results"]] == ["app"]
 
 
-def test_what_cannot_be_completed_is_shown_with_its_way_out(cli: Cli):
-    """The target is gone too: the error names both ways, and --abandon ends it on record."""
+def test_a_rotation_that_cannot_be_completed_names_the_remedies(cli: Cli):
+    """The target is gone too: the error names both remedies, and --abandon records the end."""
     cli("rotate", "app")
     cli("rotate", "app")
     cli.edit("  main: {plugin: paper", "  other: {plugin: paper")
@@ -78,12 +78,12 @@ def test_what_cannot_be_completed_is_shown_with_its_way_out(cli: Cli):
 # -- retire ------------------------------------------------------------------------------------------
 
 
-def test_retire_leaves_the_login_unless_it_is_asked_to_end_it(cli: Cli):
-    """The journal records which of the two; afterwards nothing is trouble and nothing is due."""
+def test_retire_keeps_the_login_by_default(cli: Cli):
+    """The journal records it, and the secret is neither in trouble nor due."""
     cli("rotate", "app")
     login = _login(cli, "app")
     told = cli("retire", "app", "--reason", "moved away")
-    assert f"Login {login} was left as it is" in told.out
+    assert f"Login {login} is unchanged" in told.out
     assert "remove the entry of app" in told.out
     assert login in cli.server.target.usable()
     assert _states(cli)["app"] == "retired"
@@ -95,8 +95,8 @@ def test_retire_leaves_the_login_unless_it_is_asked_to_end_it(cli: Cli):
     assert _states(cli)["app"] == "ok"
 
 
-def test_retire_ends_the_login_and_proves_it(cli: Cli):
-    """With --drop-login the login is tried afterwards; with --remove-value the backend is empty."""
+def test_drop_login_revokes_the_login_and_proves_it(cli: Cli):
+    """The login is tested afterwards; with --remove-value the backend is empty."""
     cli("rotate", "app")
     login = _login(cli, "app")
     told = cli.json("retire", "app", "--drop-login", "--remove-value", "--reason", "gone").data
@@ -117,7 +117,7 @@ def test_retire_ends_the_login_and_proves_it(cli: Cli):
 
 
 def test_retire_completes_a_rotation_in_grace_first(cli: Cli):
-    """Both logins are dead afterwards: the old one by its revoke, the served one because asked for."""
+    """Both logins are revoked afterwards."""
     cli("rotate", "app")
     cli("rotate", "app")
     cli("retire", "app", "--drop-login")
@@ -125,8 +125,8 @@ def test_retire_completes_a_rotation_in_grace_first(cli: Cli):
     assert cli.json("history", "app").data["rotations"][0]["outcome"] == "done"
 
 
-def test_retire_does_not_end_a_login_that_is_in_use(cli: Cli):
-    """Nothing is changed while sessions are open, unless they are to be ended."""
+def test_retire_does_not_revoke_a_login_in_use(cli: Cli):
+    """Nothing changes while sessions are open, unless --terminate is given."""
     cli("rotate", "app")
     login = _login(cli, "app")
     cli.server.target.open_session(login)
@@ -137,8 +137,8 @@ def test_retire_does_not_end_a_login_that_is_in_use(cli: Cli):
     assert login not in cli.server.target.usable()
 
 
-def test_an_interrupted_retirement_is_run_again(cli: Cli):
-    """The intent is on record: a second run completes it."""
+def test_a_second_run_completes_an_interrupted_retirement(cli: Cli):
+    """The journal records the intent."""
     cli("rotate", "app")
     cli.server.target.tap = _die
     cli("retire", "app", "--drop-login", code=1)
@@ -154,8 +154,8 @@ def _die(what: str, _effect: object) -> None:
     raise RuntimeError(what)
 
 
-def test_retire_of_a_forgotten_secret_ends_the_trouble(cli: Cli):
-    """A name that is only in the journal can be retired, also where its options are unknown."""
+def test_retire_accepts_a_forgotten_secret(cli: Cli):
+    """Also if its options are unknown."""
     cli("rotate", "app")
     _remove_entry(cli, "app")
     assert _states(cli)["app"] == "forgotten"
@@ -167,8 +167,8 @@ def test_retire_of_a_forgotten_secret_ends_the_trouble(cli: Cli):
 # -- rename ------------------------------------------------------------------------------------------
 
 
-def test_rename_lets_the_history_go_on(cli: Cli):
-    """Login, age and due date stay; marks of the former name are the secret's own."""
+def test_rename_continues_the_history(cli: Cli):
+    """Login, age and due date stay; ownership marks with the former name stay valid."""
     cli("rotate", "app", "--reason", "first")
     before = cli.json("status", "app").data["secrets"][0]
     cli.edit("  app: {target: main", "  shop: {path: app, options: {base: app}, target: main")
@@ -187,10 +187,10 @@ def test_rename_lets_the_history_go_on(cli: Cli):
     assert cli.json("audit", "verify").data["ok"]
 
 
-def test_rename_checks_the_file_first(cli: Cli):
-    """The file names NEW and not OLD, and NEW serves what OLD served."""
+def test_rename_checks_the_configuration_first(cli: Cli):
+    """It must contain NEW and not OLD, and NEW must serve the credential of OLD."""
     cli("rotate", "app")
-    assert "still names app" in cli("rename", "app", "web", code=2).err
+    assert "still contains app" in cli("rename", "app", "web", code=2).err
     cli.edit("  app: {target: main", "  shop: {target: main")
     assert "Did you mean" in cli("rename", "app", "shob", code=2).err
     assert "`path: ...`" in cli("rename", "app", "shop", code=2).err
@@ -224,9 +224,9 @@ def _logins(server: ScratchPostgres) -> set[str]:
     return {name for (name,) in rows}
 
 
-def test_a_forgotten_login_ends_on_postgresql(rotator: Real, server: ScratchPostgres):
-    """B1: the entry goes while its rotation is in grace; both logins are ended from the journal alone."""
-    rotator("rotate", "app", "--patience", "0s")
+def test_a_forgotten_login_is_revoked_on_postgresql(rotator: Real, server: ScratchPostgres):
+    """The entry is removed during grace; both logins are revoked from the journal alone."""
+    rotator("rotate", "app", "--timeout", "0s")
     secret: dict[str, Any] = rotator.json("status", "app").data["secrets"][0]
     new = secret["login"]
     assert _logins(server) == {"app", new}

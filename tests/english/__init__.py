@@ -1,0 +1,1 @@
+"""Plain English in help, messages and documentation."""
