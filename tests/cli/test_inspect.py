@@ -67,7 +67,7 @@ def test_history_shows_each_step_with_its_time(cli: Cli):
     assert finished == ["stage", "create", "verify", "publish"]
     assert all(one["at"].endswith("+00:00") for one in rotation["events"])
     told = cli("history", "app").out
-    assert "because: because" in told
+    assert "reason: because" in told
     assert "publish" in told
     assert "never been rotated" in cli("history", "web").out
 
