@@ -77,7 +77,7 @@ def test_doctor_finds_orphan_logins(cli: Cli):
     cli("rotate", "app")
     cli.server.target.accounts["app_rlost"] = Account(passwords=["x"], owner="app")
     cli.server.target.accounts["theirs"] = Account(passwords=["x"], owner="a secret of others")
-    found = [one for one in _findings(cli, code=1) if "orphan" in one["message"]]
+    found = [one for one in _findings(cli, code=1) if one["message"].startswith("orphan:")]
     assert ["app_rlost" in one["message"] for one in found] == [True]
     assert found[0]["remedy"] == "If nothing uses it, on main: DROP LOGIN app_rlost"
     told = cli.json("status", code=3).data
