@@ -1,4 +1,4 @@
-"""Does one job: calls the engine, and turns whatever comes of it into what is to be done next."""
+"""Does one job: calls the engine, and turns its result into the next look at the secret."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
-    """What a job needs. `tell` passes something on to whoever wants to know it."""
+    """Runs jobs. `tell` sends notifications."""
 
     engine: Engine
     journal: Journal
@@ -118,7 +118,7 @@ class Worker:
         group = self.partners.get(secret.name)
         if group is None:
             return self._begin(secret, job)
-        # One of a group at a time, also on other machines: whoever holds the group's lease decides.
+        # One of a group at a time, also on other machines: the holder of the group's lease decides.
         ttl = secret.policy.step_timeout * len(Step)
         lease = self.journal.acquire(f"partners {group.name}", self.holder(), ttl)
         try:
@@ -161,7 +161,7 @@ class Worker:
         return replace(done, **_fault(error))
 
     def _tell_of_drain(self, result: Result) -> None:
-        """Say who still uses the old login, once its time is over."""
+        """Report who still uses the old login, once its drain time is over."""
         newest = self.journal.events(result.secret, 1)
         record = self.journal.rotation(result.rotation_id or "")
         if not newest or newest[0].kind is not Kind.WAITING or record is None:
@@ -233,7 +233,7 @@ class Worker:
                 return JobResult(again=self._later(job.secret, tries))
 
     def _park(self, job: Job, error: RotatorError) -> JobResult:
-        """Leave it to a person: trying again does not mend what was refused before it began."""
+        """Leave it to an operator: another try does not mend what was refused before it began."""
         try:
             reason = f"{error.kind}: {error.what}"
             self.engine.park(self.secret(job.secret), reason=reason, hint=error.hint)
@@ -259,7 +259,7 @@ def _fault(error: RotatorError) -> dict[str, Any]:
 
 
 def topic_of(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
-    """Return what somebody may want to be told when this event is written."""
+    """Return the notification that an event causes, if any."""
     if kind is Kind.PARKED:
         return Topic.PARKED
     if kind is Kind.FOLLOWED:
@@ -267,7 +267,7 @@ def topic_of(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
     if kind is Kind.FAILED and "request" in data and data.get("kind") not in RETRIED_OR_ASKED:
         return Topic.FAILED
     if kind is Kind.ENDED and data.get("outcome") == Outcome.UNDONE.value:
-        # Of a host that is away one notice tells; what is parked is told as parked.
+        # An absent host has a notice of its own, and so has a parked secret.
         quiet = data.get("counts") is False or "follows" in data
         return None if quiet else Topic.FAILED
     return Topic.ROTATED if kind is Kind.ENDED else None

@@ -1,6 +1,6 @@
-"""`rotator daemon`: rotates what is due, second by second, until it is told to leave.
+"""`rotator daemon`: rotates what is due, every second, until SIGTERM.
 
-One thread of APScheduler looks what is to be done; others do it, or the workers of a queue.
+A thread of APScheduler dispatches jobs; other threads do them, or the workers of a queue.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _OVERDUE: Final = timedelta(days=1)
 
 @dataclass(slots=True, kw_only=True)
 class _Dispatching(Generation):
-    """One that looks what is due."""
+    """A generation that dispatches due work."""
 
     dispatcher: Dispatcher
 
@@ -100,14 +100,14 @@ class Daemon(Service):
     def _start(self) -> None:
         self._tick()
 
-    # -- looking, in the scheduler's threads ---------------------------------------------------
+    # -- periodic calls, in the scheduler's threads --------------------------------------------
 
     def _tick(self) -> None:
         try:
             self._generation.dispatcher.tick()
             self._close_old()
         except RotatorError as error:
-            self._log.error("tick", what=error.what)  # it is said, and tried again in a second
+            self._log.error("tick", what=error.what)  # tried again in a second
         tell_systemd("WATCHDOG=1")
 
     def _collect(self) -> None:

@@ -1,7 +1,7 @@
-"""What runs until it is told to leave: the daemon and the worker, as far as they are the same.
+"""Shared runtime of the daemon and the worker.
 
-A changed configuration is taken in as a whole or not at all. SIGTERM lets the steps that are under
-way end; a second one leaves at once, which is as safe: what is under way is in the journal.
+A changed configuration comes into force as a whole or not at all. After SIGTERM the running steps
+end; a second one leaves at once, which is as safe: the journal knows every running step.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
     from rotator.core.worklist import DueEntry
 
 _LOOK_AT_FILE: Final = 2.0
-# How often a process reports that it is alive, and after how much silence it is taken for dead.
+# How often a process reports that it is alive, and after how much silence it counts as dead.
 _ALIVE_EVERY: Final = 5.0
 _ALIVE_FOR: Final = timedelta(seconds=20)
 SILENT: Final = timedelta(seconds=30)
 _GLANCE: Final = 0.05
 _FORCED: Final = 143
 _SCHEDULER: Final[dict[str, Any]] = {
-    # A look that is late is made late, once, and never by two at the same time.
+    # A late call runs late, once, and never in two threads.
     "misfire_grace_time": None,
     "coalesce": True,
     "max_instances": 1,
@@ -58,7 +58,7 @@ _SCHEDULER: Final[dict[str, Any]] = {
 
 @dataclass(slots=True, kw_only=True)
 class Generation(ABC):
-    """What was built from one reading of the configuration."""
+    """The parts that one reading of the configuration has made."""
 
     settings: Settings
     app: App
@@ -67,10 +67,10 @@ class Generation(ABC):
     @property
     @abstractmethod
     def under_way(self) -> int:
-        """How many jobs are under way that end with this process."""
+        """The number of running jobs that end with this process."""
 
     def begin(self) -> None:
-        """Do what is to be done once, when it comes into force."""
+        """Start: called once, when it comes into force."""
         self.notifier.start()
 
     @abstractmethod
@@ -85,7 +85,7 @@ class Generation(ABC):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Begun:
-    """What a process reports when it has begun. `address`: where it serves metrics, if at all."""
+    """The report of a process that has begun. `address`: where it serves metrics, if at all."""
 
     config: Path
     secrets: int
@@ -122,31 +122,31 @@ class Service(ABC):
 
     @abstractmethod
     def _build(self, settings: Settings) -> Generation:
-        """Put together what works by these settings."""
+        """Build the parts for these settings."""
 
     @abstractmethod
     def _listen(self) -> str:
-        """Return where heartbeats are given, `none` for nowhere."""
+        """Return the address that serves heartbeats, `none` for nowhere."""
 
     @abstractmethod
     def _timed(self) -> Mapping[Callable[[], None], float]:
-        """Return what is done again and again, with the seconds between."""
+        """Return the periodic calls, with the seconds between two of them."""
 
     @abstractmethod
     def _alive(self) -> bool:
-        """Return whether this process does what it should."""
+        """Return whether this process works."""
 
     @abstractmethod
     def _ready(self) -> str | None:
-        """Return why nothing can be done now, None when all is well."""
+        """Return why nothing can be done now, None when nothing prevents it."""
 
     @abstractmethod
     def _start(self) -> None:
-        """Begin what runs beside the timed things."""
+        """Start what runs beside the periodic calls."""
 
     @abstractmethod
     def _last(self) -> None:
-        """Do what is done once when the last step has ended."""
+        """Finish: called once, after the last step has ended."""
 
     # -- running -------------------------------------------------------------------------------
 
@@ -205,7 +205,7 @@ class Service(ABC):
         return [*self._old, self._made]
 
     def _close_old(self) -> None:
-        """Give back what an older configuration held, once its last job has ended."""
+        """Close the parts of an older configuration, once its last job has ended."""
         for one in [one for one in self._old if not one.under_way]:
             self._old.remove(one)
             one.close()
@@ -251,7 +251,7 @@ class Service(ABC):
                 self._seen = None
 
     def _read_again(self) -> None:
-        """Put a new configuration in force; when it is bad the old one stays."""
+        """Put a new configuration in force; an invalid one changes nothing."""
         try:
             settings = load_settings(self._config)
             self._watched = settings.watched
@@ -292,7 +292,7 @@ class Service(ABC):
         return sum(one.under_way for one in self._generations())
 
     def _leave(self, scheduler: BackgroundScheduler) -> int:
-        """Let the steps that are under way end, within the time for it."""
+        """Wait for the running steps, for a limited time."""
         tell_systemd("STOPPING=1")
         for one in self._generations():
             one.stop()
@@ -329,7 +329,7 @@ class Service(ABC):
 
 
 def _bordered(work: Callable[[], None]) -> Callable[[], None]:
-    """Return work whose errors, which the scheduler logs, bring no variables along."""
+    """Return the call with errors stripped of their variables: the scheduler logs them."""
 
     @functools.wraps(work)
     def bordered() -> None:
@@ -348,7 +348,7 @@ def _process() -> str:
 
 
 def tell_systemd(state: str) -> None:
-    """Pass a word on to systemd, where it has started us (sd_notify(3))."""
+    """Send a state to systemd, where it has started us (sd_notify(3))."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return

@@ -1,4 +1,4 @@
-"""`rotator worker`: does what daemons put into the queue, on any number of machines."""
+"""`rotator worker`: does the jobs that daemons put into the queue, on any number of machines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ASK: Final = 5.0
 
 @dataclass(slots=True, kw_only=True)
 class _Working(Generation):
-    """One that does jobs."""
+    """A generation that does jobs."""
 
     worker: Worker
     count: int = 0
@@ -120,7 +120,7 @@ class WorkerService(Service):
             self._answers = True
 
     def _last(self) -> None:
-        # The answers of the jobs that have just ended; whoever misses one asks the journal.
+        # The answers of the jobs that have just ended; a daemon that misses one asks the journal.
         self._thread.join(_ASK)
 
     def _alive(self) -> bool:

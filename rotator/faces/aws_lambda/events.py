@@ -1,4 +1,4 @@
-"""What Secrets Manager and EventBridge call the function with, as far as it is sound."""
+"""Validates the events of Secrets Manager and EventBridge."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """What a sweep is for: all secrets, or one. `now`: without waiting for the grace period."""
+    """A sweep of all secrets, or of one. `now`: without waiting for the grace period."""
 
     arn: str | None = None
     now: bool = False
@@ -74,7 +74,7 @@ def sound(event: object) -> Event:
 
 
 def swept(event: object) -> Sweep:
-    """Read what a sweep is called with: `{"SecretId": ARN, "now": true}`, or whatever a schedule says."""
+    """Read what a sweep is called with: `{"SecretId": ARN, "now": true}`, or anything else from a schedule."""
     given = cast("dict[str, Any]", event) if isinstance(event, dict) else {}
     arn, now = given.get("SecretId"), given.get("now", False)
     if arn is not None and (not isinstance(arn, str) or not is_secret(arn)):
@@ -112,5 +112,5 @@ def require_account(asked: Event | Sweep, context: Any) -> None:
 
 
 def request_of(context: Any) -> str:
-    """Return what tells this invocation from every other."""
+    """Return the id of this invocation."""
     return str(getattr(context, "aws_request_id", "") or system.holder())

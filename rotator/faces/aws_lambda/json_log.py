@@ -35,11 +35,11 @@ class JsonLog:
         self._write("info", event, facts)
 
     def warning(self, event: str, **facts: object) -> None:
-        """Write what a person should look at in the morning."""
+        """Write what an operator should see in the morning."""
         self._write("warning", event, facts)
 
     def error(self, event: str, **facts: object) -> None:
-        """Write what a person should look at now."""
+        """Write what an operator should see now."""
         self._write("error", event, facts)
 
     def _write(self, level: str, event: str, facts: dict[str, object]) -> None:

@@ -1,7 +1,7 @@
-"""What a function that keeps no database must know of a secret's last rotation: one tag beside the secret.
+"""The last rotation of a secret, in one tag beside it: the memory of a function without a database.
 
-The labels of a secret's versions, and the order of AWS's steps, say what somebody wants; whoever may write
-the secret can set them. Who may tag it is trusted: that is this function.
+Anyone who may write the secret can set the labels of its versions and invoke AWS's steps. Only this
+function may tag it, so the tag is trusted.
 """
 
 from __future__ import annotations
