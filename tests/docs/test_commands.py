@@ -77,5 +77,5 @@ def test_the_first_rotation_runs_as_the_tutorial_shows(postgres: ScratchPostgres
                 assert words[0] in {"python3", ".", "pip"}
     assert "grace" in outputs["status"]
     assert outputs["get shop --field username"] == "shop"
-    assert "proven dead" in outputs["revoke shop"]
+    assert "login attempt with it was rejected" in outputs["revoke shop"]
     assert real.json("audit", "verify").data["ok"] is True

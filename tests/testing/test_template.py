@@ -202,7 +202,7 @@ def test_the_tutorial_rotates_with_the_plugin(installed: Path, tmp_path: Path):
                 config.write_text(kept + entries)
             case _:
                 outputs.append(_run(*words, folder=folder, PYTHONPATH=str(installed)))
-    assert "proven dead" in outputs[-1]
+    assert "login attempt with it was rejected" in outputs[-1]
     assert len(_ask(folder / "shop.db", "SELECT name FROM logins")) == 1
 
 
