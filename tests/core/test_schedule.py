@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rotator.config.calendars import Cron, end_of, start_of
+from rotator.core import windows
 from rotator.core.history import SecretRecord
 from rotator.core.model import Policy
 from rotator.core.schedule import (
@@ -169,8 +170,16 @@ def test_what_is_denied_is_taken_out_of_what_is_allowed():
     assert windows.open_until(day) == day + 2 * _HOUR
 
 
-def test_windows_that_never_open_have_no_next_opening():
-    """Rather than looked for without an end."""
+@pytest.mark.parametrize(
+    ("days", "steps"),
+    [(60, 500), pytest.param(5 * 366, 20_000, marks=pytest.mark.slow, id="the real bounds")],
+)
+def test_windows_that_never_open_have_no_next_opening(
+    monkeypatch: pytest.MonkeyPatch, days: int, steps: int
+):
+    """The search for one has two bounds."""
+    monkeypatch.setattr(windows, "_HORIZON", timedelta(days=days))
+    monkeypatch.setattr(windows, "_MOST_STEPS", steps)
     closed = Windows(allow=(_window("0 1 * * *", 1),), deny=(_window("0 * * * *", 1),))
     assert next_due(Policy(every=_MONTH, windows=closed), START, "app") is None
     assert Windows(deny=(_window("* * * * *", 1),)).next_open(START) is None
