@@ -1069,6 +1069,30 @@ def test_a_publish_that_may_have_happened_is_never_turned_back(
 
 @_QUICK
 @given(
+    step=st.sampled_from(_FORWARD),
+    answer=st.sampled_from(["transient", "refused", "denied", "unknown, without the effect"]),
+    overlaps=st.booleans(),
+    policy=_POLICIES,
+)
+def test_a_step_that_never_succeeds_ends_in_an_undone_or_parked_rotation(
+    *, step: Step, answer: str, overlaps: bool, policy: Policy
+):
+    """Retries are used up: no rotation goes on for ever."""
+    simulation = _Simulation(policy=policy, history=_asked(overlaps=overlaps, copies=True))
+    for _ in range(60):
+        match simulation.decide():
+            case Run(step=decided):
+                simulation.run(decided, answer if decided is step else "success")
+            case WaitUntil(at=at):
+                simulation.now = at
+            case Finish(outcome=outcome):
+                assert outcome in (Outcome.UNDONE, Outcome.PARKED)
+                return
+    pytest.fail(f"it does not end: {simulation.decisions[-4:]}")
+
+
+@_QUICK
+@given(
     step=st.sampled_from([Step.CREATE, Step.VERIFY, Step.PUBLISH]),
     error=st.sampled_from([Transient, Unavailable, Refused, Denied, Conflict]),
     copies=st.booleans(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from contextlib import ExitStack, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -36,6 +35,8 @@ class Wire:
         self._port = port
         self._whole = threading.Event()
         self._whole.set()
+        # Whether something was sent while it was cut.
+        self.held = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._listener.getsockname()[1])
         self._open: list[socket.socket] = []
@@ -68,6 +69,8 @@ class Wire:
     def _carry(self, one: socket.socket, other: socket.socket) -> None:
         with suppress(OSError):
             while content := one.recv(65_536):
+                if not self._whole.is_set():
+                    self.held.set()
                 self._whole.wait()
                 other.sendall(content)
 
@@ -160,10 +163,8 @@ def test_who_was_cut_off_does_nothing_more_and_the_other_ends_the_rotation(
 
         thread = threading.Thread(target=begin)
         thread.start()
-        while method not in cut_in.calls and thread.is_alive():
-            time.sleep(0.01)
-        # Its word is on the wire. Its lease ends; the other one takes over and ends the rotation.
-        time.sleep(0.1)
+        # Its event is on the wire. Its lease ends; the other one takes over and ends the rotation.
+        assert wire.held.wait(30)
         clock.advance(timedelta(minutes=5))
         done = second.resume(secret(rotation))
         assert done is not None
