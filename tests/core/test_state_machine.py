@@ -165,6 +165,22 @@ def _row(
     return _Row(sentence=sentence, history=history, expected=expected, at=at, **more)
 
 
+def _after_an_outage(step: Step, *, overlaps: bool) -> list[_Row]:
+    """Return what follows fifty failures of a host at a step."""
+    away = [
+        *_until(step, copies=step is Step.COPY, overlaps=overlaps),
+        *_failed(step, Unavailable, 50),
+    ]
+    where = f"{step.value} {'with' if overlaps else 'without'} overlap"
+    own = [*away, *_failed(step, Transient)]
+    return [
+        _row(f"{where} does not wait for a host that is back", away, _run(step), at_once=True),
+        _row(f"{where} is tried again a while after an outage", away, _run(step), 75),
+        _row(f"{where} has its own failures, after those of a host", own, _waits(3, 5)),
+        _row(f"{where} does not wait for its own failure at once", own, _run(step), at_once=True),
+    ]
+
+
 _STEPS_FORWARD = [
     _row("a rotation begins with stage", _asked(), _run(Step.STAGE)),
     _row("create follows stage", _until(Step.CREATE), _run(Step.CREATE)),
@@ -283,26 +299,12 @@ _RETRIES = [
         )
         for step in (Step.STAGE, Step.REVOKE)
     ),
-    _row(
-        "a host that is back is not waited for",
-        [*_until(Step.CREATE), *_failed(Step.CREATE, Unavailable, 50)],
-        _run(Step.CREATE),
-        at_once=True,
-    ),
-    _row(
-        "an unavailable host is tried again after a while",
-        [*_until(Step.CREATE), *_failed(Step.CREATE, Unavailable, 50)],
-        _run(Step.CREATE),
-        75,
-    ),
-    _row(
-        "failures of the host are no failures of the step that follows them",
-        [
-            *_until(Step.VERIFY),
-            *_failed(Step.VERIFY, Unavailable, 50),
-            *_failed(Step.VERIFY, Transient),
-        ],
-        _waits(3, 5),
+    *(
+        row
+        for step in _FORWARD
+        for overlaps in (True, False)
+        if step is not Step.DRAIN and (overlaps or step in (Step.STAGE, Step.REVOKE))
+        for row in _after_an_outage(step, overlaps=overlaps)
     ),
 ]
 
