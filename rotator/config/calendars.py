@@ -19,7 +19,7 @@ from pydantic import AfterValidator, WithJsonSchema
 from rotator.config.errors import wrong
 
 _EXAMPLE: Final = (
-    "Five fields: minute, hour, day of month, month, day of week; such as `0 3 * * 6`."
+    "Five fields: minute, hour, day of month, month, day of week. Example: `0 3 * * 6`."
 )
 
 
@@ -65,7 +65,7 @@ def _check_cron(line: str) -> str:
         _ = CronSim(line, datetime(2026, 1, 1, tzinfo=UTC))
     except CronSimError as error:
         raise wrong(
-            f"this is not a cron line: {str(error).lower() or 'wrong'}.", _EXAMPLE
+            f"invalid cron expression: {str(error).lower() or 'wrong'}.", _EXAMPLE
         ) from None
     return line
 
@@ -75,8 +75,8 @@ def _check_zone(name: str) -> str:
         _ = _zone(name)
     # What is no name at all, what no file has, and what is a folder.
     except (ValueError, OSError, KeyError):
-        known = "such as `Europe/Berlin` or `UTC` (the names of the IANA database)."
-        raise wrong("there is no such time zone.", f"Write {known}") from None
+        hint = "Use a name of the IANA database, such as `Europe/Berlin` or `UTC`."
+        raise wrong("unknown time zone.", hint) from None
     return name
 
 
@@ -84,7 +84,7 @@ def _check_day(day: str) -> str:
     try:
         return date.fromisoformat(day).isoformat()
     except ValueError:
-        raise wrong("a day belongs here.", "Write year, month and day: `2026-12-24`.") from None
+        raise wrong("expected a date.", "Write year, month and day: `2026-12-24`.") from None
 
 
 CronLine: TypeAlias = Annotated[str, AfterValidator(_check_cron)]

@@ -49,8 +49,8 @@ class Collisions:
         if first[1] != keys:
             self._source.problem(
                 (*keys, "path") if "path" in entry else keys,
-                f"secret `{first[0]}` is the same one of target `{keeper}`.",
-                "Manage it once: two would rotate it in turn.",
+                f"secret `{first[0]}` already manages this login on target `{keeper}`.",
+                "Manage it in one secret only: two secrets would rotate the same login.",
                 at_key=True,
             )
 
@@ -63,8 +63,8 @@ class Collisions:
             at = (*keys, "path")
             self._source.problem(
                 at if self._source.has(at) else keys,
-                f"secret `{first[0]}` is kept at the same path of the same backend.",
-                "Give each secret, and each copy of one, a `path` of its own.",
+                f"secret `{first[0]}` uses the same path of the same backend.",
+                "Give each secret, and each of its copies, its own `path`.",
                 at_key=True,
             )
 
@@ -76,17 +76,17 @@ class Collisions:
             if first != name:
                 self._source.problem(
                     keys,
-                    f"secret `{first}` has the same {kind} on target `{target}`: rotating one would"
-                    " break the other.",
-                    f"Give each secret a {kind} of its own.",
+                    f"secret `{first}` has the same {kind} on target `{target}`: rotating one"
+                    " would break the other.",
+                    f"Give each secret its own {kind}.",
                     at_key=True,
                 )
             if kind == "login" and value == _fixed_login(admin):
                 self._source.problem(
                     keys,
-                    f"this login is the admin of target `{target}`, whose password would still be"
-                    " taken from where it is now: rotator would lock itself out.",
-                    "Keep the admin's credential in a backend and name that place under `admin`,"
+                    f"this login is the admin of target `{target}`, and its password would"
+                    " still be read from its present source: rotator would lock itself out.",
+                    "Store the admin's credential in a backend and reference it under `admin`,"
                     " or rotate another login.",
                 )
 

@@ -32,15 +32,15 @@ class Strict(BaseModel):
 
 def _check_listen(text: str) -> str:
     if not _LISTEN.fullmatch(text):
-        raise wrong("this is no address.", "Write `127.0.0.1:9464`, or `none` for no server.")
+        raise wrong("invalid address.", "Write `127.0.0.1:9464`, or `none` to disable the server.")
     return text
 
 
 def _check_url(text: str) -> str:
     if not re.match(r"https://|http://(127\.0\.0\.1|localhost|\[::1\])[:/]", text):
         raise wrong(
-            "this is no address that is encrypted (it is not repeated).",
-            "Write `https://HOST/PATH`; plain http is taken on this machine only.",
+            "expected an encrypted (https) URL (value redacted).",
+            "Write `https://HOST/PATH`; plain http is accepted only for this machine.",
         )
     return text
 
@@ -48,16 +48,21 @@ def _check_url(text: str) -> str:
 class LimitsDocument(Strict):
     """How much the daemon does at once."""
 
-    total: int = Field(default=_LIMITS.total, ge=1, le=1000, description="Secrets at once, in all.")
+    total: int = Field(
+        default=_LIMITS.total, ge=1, le=1000, description="Maximum concurrent rotations in total."
+    )
     per_target: int = Field(
         default=_LIMITS.per_target,
         ge=1,
         le=1000,
-        description="Secrets at once on one target. Below `total`, so that a target that hangs"
-        " delays no other.",
+        description="Maximum concurrent rotations on one target. Keep it below `total`, so that a target"
+        " that hangs does not delay the others.",
     )
     per_backend: int = Field(
-        default=_LIMITS.per_backend, ge=1, le=1000, description="Secrets at once in one backend."
+        default=_LIMITS.per_backend,
+        ge=1,
+        le=1000,
+        description="Maximum concurrent rotations in one backend.",
     )
 
 
@@ -68,10 +73,12 @@ class BreakerDocument(Strict):
         default=_BREAKER.failures,
         ge=1,
         le=1000,
-        description="After so many failures in a row that may pass.",
+        description="Consecutive transient failures that open the circuit breaker.",
     )
-    wait: Positive = Field(default=_BREAKER.wait, description="How long; doubles each time.")
-    longest: Positive = Field(default=_BREAKER.longest, description="The longest such wait.")
+    wait: Positive = Field(
+        default=_BREAKER.wait, description="Wait after the breaker opens; doubles each time."
+    )
+    longest: Positive = Field(default=_BREAKER.longest, description="Maximum wait.")
 
 
 class DaemonDocument(Strict):
@@ -79,42 +86,43 @@ class DaemonDocument(Strict):
 
     dispatch: Dispatch = Field(
         default=_DAEMON.dispatch,
-        description="Who does the work: `threads` of the daemon, or `procrastinate`: any number of"
-        " `rotator worker` by a queue in the journal's PostgreSQL database.",
+        description="What runs the jobs: `threads` of the daemon, or `procrastinate`: any number of"
+        " `rotator worker` processes, with a queue in the journal's PostgreSQL database.",
     )
     limits: LimitsDocument = Field(
-        default=LimitsDocument(), description="How much is done at once."
+        default=LimitsDocument(), description="How many jobs run concurrently."
     )
     catch_up: Duration = Field(
         default=_DAEMON.catch_up,
-        description="What was missed for longer than this while no daemon ran is spread over as"
-        " much time.",
+        description="If no daemon ran for longer than this, overdue rotations are spread over as long a"
+        " period.",
     )
     verify_every: Every = Field(
         default=_DAEMON.verify_every,
-        description="How often each secret's current credential is tried; `never` for not at all.",
+        description="How often to verify each secret's current credential; `never` disables the check.",
     )
     checkpoint_every: Positive = Field(
-        default=_DAEMON.checkpoint_every, description="How often the journal is signed."
+        default=_DAEMON.checkpoint_every, description="How often to sign the journal."
     )
     listen: Annotated[str, AfterValidator(_check_listen)] = Field(
         default=_DAEMON.listen,
-        description="Where /healthz, /readyz and /metrics are served; `none` for nowhere.",
+        description="Address that serves /healthz, /readyz and /metrics; `none` disables the server.",
     )
     shutdown: Positive = Field(
         default=_DAEMON.shutdown,
-        description="How long SIGTERM waits for the steps that are under way.",
+        description="How long SIGTERM waits for running steps.",
     )
     breaker: BreakerDocument = Field(
-        default=BreakerDocument(), description="What happens when a host is away."
+        default=BreakerDocument(),
+        description="Circuit breaker: what happens when a host is unavailable.",
     )
 
 
 class PartnersDocument(Strict):
     """Secrets that the daemon never rotates within `apart` of each other, such as both of a pair."""
 
-    apart: Positive = Field(description="How far apart, at least.")
-    secrets: list[Name] = Field(min_length=2, description="The names of the secrets.")
+    apart: Positive = Field(description="Minimum time between rotations in the group.")
+    secrets: list[Name] = Field(min_length=2, description="Names of the secrets.")
 
 
 class NotificationDocument(Strict):
@@ -124,14 +132,14 @@ class NotificationDocument(Strict):
         description="`webhook`: CloudEvents as JSON, signed; `apprise`: mail and chat services."
     )
     url: Annotated[str, AfterValidator(_check_url)] | None = Field(
-        default=None, description="webhook: where to send it: https://HOST/PATH."
+        default=None, description="webhook: URL of the receiver: https://HOST/PATH."
     )
     secret: Reference | None = Field(
         default=None,
-        description="webhook: reference to the key of the signature. apprise: reference to the"
-        " service's URL, such as `file:slack-url`, as Apprise writes it.",
+        description="webhook: reference to the signing key. apprise: reference to the service's URL in"
+        " Apprise's format, such as `file:slack-url`.",
     )
     events: list[Topic] = Field(
         default=[one for one in Topic if one not in ON_DEMAND],
-        description="Of what. Default: everything but `checkpoint`.",
+        description="Topics to send. Default: all except `checkpoint`.",
     )

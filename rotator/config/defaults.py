@@ -87,8 +87,11 @@ def check(source: SourceFile, data: Data, names: Names) -> None:
 def _check_placeholders(source: SourceFile, keys: Keys, data: Data) -> None:
     if isinstance(data, str):
         if any(one != NAME for one in _PLACEHOLDER.findall(data)):
-            said = "a placeholder stands here that is not known."
-            remedy = f"Only `{NAME}` is: the secret's name. Other braces go into the secret itself."
+            said = "unknown placeholder."
+            remedy = (
+                f"The only placeholder is `{NAME}`: the secret's name. Write other braces in"
+                " the secret itself."
+            )
             source.problem(keys, said, remedy)
     elif isinstance(data, dict):
         for key, below in data.items():
@@ -100,8 +103,8 @@ def _check_placeholders(source: SourceFile, keys: Keys, data: Data) -> None:
 
 def _check_path(source: SourceFile, keys: Keys, path: Data) -> None:
     if isinstance(path, str) and path and not _PLACEHOLDER.search(path):
-        said = "all secrets would be kept at this one path."
-        source.problem(keys, said, f"Write the secret's name into it, such as `apps/{NAME}`.")
+        said = "all secrets would use this one path."
+        source.problem(keys, said, f"Include the secret's name in it, such as `apps/{NAME}`.")
 
 
 def _filled(entry: Entry, name: str) -> Entry:

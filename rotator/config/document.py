@@ -59,17 +59,18 @@ class JournalDocument(Strict):
         default="sqlite:///rotator.db",
         json_schema_extra={"pattern": journal_url.PATTERN},
         description="`sqlite:///FILE`, relative to the folder of this file, or"
-        " `postgresql://USER@HOST:PORT/DATABASE`. Never with a password in it.",
+        " `postgresql://USER@HOST:PORT/DATABASE`. It must not contain a password.",
     )
     password: Reference | None = Field(
         default=None,
-        description="Reference to the password of the audit database; PostgreSQL only.",
+        description="Reference to the password of the audit database (PostgreSQL only).",
     )
     signing_key: SigningKey | None = Field(
         default=None,
         description="Reference into a backend to the Ed25519 key that signs checkpoints, such as"
-        " `local:rotator/audit#private_key`, and from which the key of events is derived. Without one,"
-        " checkpoints are not signed and events are not authenticated.",
+        " `local:rotator/audit#private_key`. The key that authenticates events is derived from"
+        " it. Without a signing key, checkpoints are not signed and events are not"
+        " authenticated.",
     )
 
 
@@ -78,13 +79,13 @@ class BackendDocument(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    type: Name = Field(description="Which kind of backend: the name of an installed plugin.")
+    type: Name = Field(description="Kind of backend: the name of an installed plugin.")
 
 
 class AdminDocument(Strict):
     """A login name in plain text and a reference to its password."""
 
-    username: str = Field(min_length=1, description="The login name, in plain text.")
+    username: str = Field(min_length=1, description="Login name, in plain text.")
     password: Reference = Field(description="Reference to the password.")
 
 
@@ -103,12 +104,12 @@ class TargetDocument(BaseModel):
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
-    plugin: Name = Field(description="Which kind of target: the name of an installed plugin.")
+    plugin: Name = Field(description="Kind of target: the name of an installed plugin.")
     admin: Admin | None = Field(
         default=None,
-        description="How rotator logs in to do its work: a reference to a whole credential in a"
-        " backend (`local:admin/main`), or a mapping of `username` and `password`. Needed,"
-        " unless the plugin has no use for one.",
+        description="Admin credential: a reference to a whole credential in a backend"
+        " (`local:admin/main`), or a mapping of `username` and `password`. Required, unless the"
+        " plugin uses no admin.",
     )
 
 
@@ -121,11 +122,11 @@ class DrainDocument(Strict):
     )
     then: DrainThen = Field(
         default=_DEFAULTS.drain_then,
-        description="What happens then: `hold` keeps the old login and says so, `terminate` ends"
-        " its sessions.",
+        description="What happens after the wait: `hold` keeps the old login and reports it, `terminate`"
+        " ends its sessions.",
     )
     poll: Positive = Field(
-        default=_DEFAULTS.drain_poll, description="How often to look whether sessions are left."
+        default=_DEFAULTS.drain_poll, description="How often to check for remaining sessions."
     )
 
 
@@ -136,20 +137,20 @@ class RetryDocument(Strict):
         default=_DEFAULTS.attempts,
         ge=1,
         le=1000,
-        description="How often a step is tried in one cycle.",
+        description="Attempts per step in one cycle.",
     )
     cycles: int = Field(
         default=_DEFAULTS.cycles,
         ge=1,
         le=1000,
-        description="After how many cycles without success the secret is parked.",
+        description="Cycles without success before the secret is parked.",
     )
     backoff: Positive = Field(
         default=_DEFAULTS.backoff,
-        description="The wait after the first failure; doubles each time.",
+        description="Wait after the first failure; doubles each time.",
     )
     backoff_cap: Positive = Field(
-        default=_DEFAULTS.backoff_cap, description="The longest such wait."
+        default=_DEFAULTS.backoff_cap, description="Maximum wait between attempts."
     )
 
 
@@ -157,46 +158,48 @@ class PasswordDocument(Strict):
     """What a new password looks like."""
 
     length: int = Field(
-        default=_DEFAULTS.password.length, description="How many characters, up to 256."
+        default=_DEFAULTS.password.length, description="Number of characters, up to 256."
     )
     alphabet: str = Field(
         default=_DEFAULTS.password.alphabet,
-        description="What they are drawn from. The default needs no quoting in URLs and shells.",
+        description="Characters to draw from. The default needs no quoting in URLs and shells.",
     )
     exclude: str = Field(
         default=_DEFAULTS.password.exclude,
-        description="Characters that are taken out of the alphabet.",
+        description="Characters to remove from the alphabet.",
     )
     require_each_class: bool = Field(
         default=_DEFAULTS.password.require_each_class,
-        description="At least one lower-case and upper-case letter, digit and symbol, of those"
-        " that the alphabet has.",
+        description="Require at least one lower-case letter, upper-case letter, digit and symbol, of the"
+        " classes that the alphabet contains.",
     )
     minimum_bits: int = Field(
         default=_DEFAULTS.password.minimum_bits,
         ge=64,
-        description="The entropy below which these rules are refused. Lower it only for a target"
-        " that cannot take a longer password.",
+        description="Minimum entropy in bits; weaker rules are rejected. Lower it only for a target that"
+        " cannot accept a longer password.",
     )
 
 
 class WindowDocument(Strict):
     """A stretch of time that comes again and again."""
 
-    opens: CronLine = Field(description="When it begins: a cron line, such as `0 1 * * 1-5`.")
-    lasts: Positive = Field(description="How long it lasts.")
+    opens: CronLine = Field(
+        description="Start of the window: a cron expression, such as `0 1 * * 1-5`."
+    )
+    lasts: Positive = Field(description="Length of the window.")
 
 
 class BlackoutDocument(Strict):
     """Days on which no rotation begins, both of them included."""
 
-    first: Day = Field(description="The first day: `2026-12-24`.")
-    last: Day = Field(description="The last day.")
+    first: Day = Field(description="First day: `2026-12-24`.")
+    last: Day = Field(description="Last day.")
 
     @model_validator(mode="after")
     def _in_order(self) -> BlackoutDocument:
         if self.last < self.first:
-            raise wrong("this ends before it begins.", "Exchange `first` and `last`.")
+            raise wrong("`last` is before `first`.", "Exchange `first` and `last`.")
         return self
 
 
@@ -204,10 +207,10 @@ class WindowsDocument(Strict):
     """When a rotation may begin. One that has begun goes on when the window closes."""
 
     allow: list[WindowDocument] = Field(
-        default=[], description="Only in these windows. Default: always."
+        default=[], description="Rotate only in these windows. Default: always."
     )
-    deny: list[WindowDocument] = Field(default=[], description="Never in these.")
-    blackouts: list[BlackoutDocument] = Field(default=[], description="Never on these days.")
+    deny: list[WindowDocument] = Field(default=[], description="Never rotate in these windows.")
+    blackouts: list[BlackoutDocument] = Field(default=[], description="Never rotate on these days.")
 
 
 class PolicyDocument(Strict):
@@ -216,45 +219,45 @@ class PolicyDocument(Strict):
     every: Every = Field(
         default=_DEFAULTS.every,
         json_schema_extra={"default": "never"},
-        description="The period between two rotations; `never` when only a person asks for one.",
+        description="Period between two rotations; `never` rotates only on request.",
     )
     cron: CronLine | None = Field(
         default=None,
-        description="In place of `every`: a cron line, such as `0 3 1 * *` for each first of a month.",
+        description="Replaces `every`: a cron expression, such as `0 3 1 * *` for the first day of each"
+        " month.",
     )
     timezone: Zone = Field(
-        default="UTC", description="The time zone of `cron` and `windows`: `Europe/Berlin`."
+        default="UTC", description="Time zone of `cron` and `windows`, such as `Europe/Berlin`."
     )
     jitter: Duration = Field(
         default=_DEFAULTS.jitter,
-        description="Later by up to this, each secret by a part that stays the same: so that not"
-        " all are due at once.",
+        description="Maximum deterministic delay per secret, to spread the load.",
     )
     windows: WindowsDocument = Field(
-        default=WindowsDocument(), description="When a rotation may begin."
+        default=WindowsDocument(), description="When a rotation may start."
     )
     grace: Duration = Field(
         default=_DEFAULTS.grace,
-        description="How long the old credential stays valid beside the new one. Longer than"
-        " applications cache what they read.",
+        description="How long the old credential stays valid beside the new one. It must exceed the time"
+        " for which applications cache the credential.",
     )
     drain: DrainDocument = Field(
-        default=DrainDocument(), description="What happens when the old login is still in use."
+        default=DrainDocument(), description="What happens if the old login is still in use."
     )
     retry: RetryDocument = Field(
-        default=RetryDocument(), description="What happens when a step fails."
+        default=RetryDocument(), description="What happens if a step fails."
     )
     proposals: int = Field(
         default=_DEFAULTS.proposals,
         ge=1,
         le=100,
-        description="How many new credentials are tried when the target refuses one.",
+        description="How many new credentials to try if the target rejects them.",
     )
     step_timeout: Positive = Field(
-        default=_DEFAULTS.step_timeout, description="How long one step may take."
+        default=_DEFAULTS.step_timeout, description="Maximum duration of one step."
     )
     password: PasswordDocument = Field(
-        default=PasswordDocument(), description="The rules for new passwords."
+        default=PasswordDocument(), description="Rules for new passwords."
     )
 
 
@@ -262,7 +265,7 @@ class PolicyOverride(PolicyDocument):
     """Single keys that differ from a policy for this one secret."""
 
     base: Annotated[str, known("policies")] = Field(
-        default=DEFAULT_POLICY, description="The policy that the other keys of it come from."
+        default=DEFAULT_POLICY, description="Policy to inherit the other keys from."
     )
 
 
@@ -279,13 +282,15 @@ PolicyChoice: TypeAlias = Annotated[
 class CopyDocument(Strict):
     """A further place where a credential is kept. Its other fields there stay as they are."""
 
-    backend: Annotated[str, known("backends")] = Field(description="Which of `backends`.")
+    backend: Annotated[str, known("backends")] = Field(
+        description="Backend of the copy: one of `backends`."
+    )
     path: str | None = Field(
         default=None,
         min_length=1,
         max_length=1024,
         pattern=_PATH,
-        description="Where that backend keeps it. Default: the secret's name.",
+        description="Path in that backend. Default: the secret's name.",
     )
 
 
@@ -293,36 +298,37 @@ class SecretDocument(Strict):
     """One managed credential."""
 
     target: Annotated[str, known("targets")] = Field(
-        description="Needed, here or under `defaults`. Which of `targets` accepts the credential."
+        description="Target that accepts the credential: one of `targets`. Required, here or under"
+        " `defaults`."
     )
     backend: Annotated[str, known("backends")] | None = Field(
         default=None,
-        description="Which of `backends` keeps it. Needed, here or under `defaults`, but for targets"
-        " that keep their secrets themselves.",
+        description="Backend that stores the credential: one of `backends`. Required, here or under"
+        " `defaults`, except for targets that store their secrets themselves.",
     )
     path: str | None = Field(
         default=None,
         min_length=1,
         max_length=1024,
         pattern=_PATH,
-        description="Where it is kept. Default: the secret's name.",
+        description="Path in the backend. Default: the secret's name.",
     )
     strategy: Name = Field(
-        description="Needed, here or under `defaults`. How old and new overlap; the target's plugin"
-        " lists them."
+        description="How the old and the new credential overlap; the target's plugin lists its strategies."
+        " Required, here or under `defaults`."
     )
     options: dict[str, object] = Field(default={}, description="Options of the target's plugin.")
     policy: PolicyChoice = Field(
         default=DEFAULT_POLICY,
-        description="The name of a policy, or single keys that differ from `default` (or from the"
-        " policy that `base` names).",
+        description="Name of a policy, or single keys that override `default` (or the policy named by"
+        " `base`).",
     )
     copies: list[CopyDocument] = Field(
         default=[],
-        description="Further places that get the new credential, each written and read back before"
-        " the old one is revoked: a list of `backend` and `path`.",
+        description="Further locations for the credential: a list of `backend` and `path`. rotator writes"
+        " and reads back each one before it revokes the old credential.",
     )
-    tags: list[Name] = Field(default=[], description="Labels by which commands choose secrets.")
+    tags: list[Name] = Field(default=[], description="Labels that commands can select secrets by.")
 
 
 class DefaultsDocument(Strict):
@@ -332,38 +338,38 @@ class DefaultsDocument(Strict):
     """
 
     target: Annotated[str, known("targets")] | None = Field(
-        default=None, description="Which of `targets` accepts the credentials."
+        default=None, description="Target that accepts the credentials: one of `targets`."
     )
     backend: Annotated[str, known("backends")] | None = Field(
         default=None,
-        description="Which of `backends` keeps them. Of no effect on targets that keep their"
-        " secrets themselves.",
+        description="Backend that stores the credentials: one of `backends`. Ignored for targets that"
+        " store their secrets themselves.",
     )
     path: str | None = Field(
         default=None,
         min_length=1,
         max_length=1024,
         pattern=_PATH,
-        description="Where they are kept, with the secret's name in it: `apps/{name}`.",
+        description="Path in the backend, with the secret's name in it: `apps/{name}`.",
     )
     strategy: Name | None = Field(
-        default=None, description="How old and new overlap; the target's plugin lists them."
+        default=None,
+        description="How the old and the new credential overlap; the target's plugin lists its strategies.",
     )
     options: dict[str, object] | None = Field(
         default=None,
-        description='Options of the target\'s plugin, such as `{group: "{name}_owner"}`. A secret'
-        " adds its own, key by key.",
+        description='Options of the target\'s plugin, such as `{group: "{name}_owner"}`. Each option of a'
+        " secret overrides the same option here.",
     )
     policy: PolicyChoice | None = Field(
         default=None,
-        description="The name of a policy, or single keys of one. Keys that a secret gives are laid"
-        " over it.",
+        description="Name of a policy, or single keys of one. Keys of a secret's policy override them.",
     )
     copies: list[CopyDocument] | None = Field(
-        default=None, description="Further places, unless the secret names its own."
+        default=None, description="Further locations, unless the secret lists its own."
     )
     tags: list[Name] | None = Field(
-        default=None, description="Labels, which a secret has besides its own."
+        default=None, description="Labels that each secret has in addition to its own."
     )
 
 
@@ -371,7 +377,7 @@ def _check_include(value: object) -> object:
     texts = cast("list[object]", value) if isinstance(value, list) else [value]
     if value is None or all(isinstance(one, str) and one for one in texts):
         return value
-    raise wrong("a path belongs here, or a list of paths.", "Write `secrets.d/*.yaml`.")
+    raise wrong("expected a path or a list of paths.", "Write `secrets.d/*.yaml`.")
 
 
 _INCLUDED_SCHEMA: Final = {"type": "string", "minLength": 1}
@@ -389,9 +395,9 @@ Include: TypeAlias = Annotated[
     ),
 ]
 _INCLUDE: Final = (
-    "Further files: a path, a folder or a pattern such as `secrets.d/*.yaml`, or a list of them,"
-    " from the folder of this file. They may hold `backends`, `targets`, `policies`, `defaults`,"
-    " `secrets` and `partners`."
+    "Further files: a path, a folder or a pattern such as `secrets.d/*.yaml`, or a list of"
+    " these, relative to the folder of this file. They may contain `backends`, `targets`,"
+    " `policies`, `defaults`, `secrets` and `partners`."
 )
 
 
@@ -400,14 +406,15 @@ class IncludedDocument(Strict):
 
     version: Literal[1] | None = Field(default=None, description="As in the file that includes it.")
     include: Include = Field(
-        default=None, description="Further files, from the folder of this one."
+        default=None, description="Further files, relative to the folder of this one."
     )
     backends: dict[str, object] | None = Field(default=None, description="As in the main file.")
     targets: dict[str, object] | None = Field(default=None, description="As in the main file.")
     policies: dict[str, object] | None = Field(default=None, description="As in the main file.")
     defaults: DefaultsDocument | None = Field(
         default=None,
-        description="For the secrets of this file, laid over those of the file that includes it.",
+        description="Defaults for the secrets of this file; they override those of the file that includes"
+        " it.",
     )
     secrets: dict[str, object] | None = Field(default=None, description="As in the main file.")
     partners: dict[str, object] | None = Field(default=None, description="As in the main file.")
@@ -416,34 +423,34 @@ class IncludedDocument(Strict):
 class Document(Strict):
     """The configuration of rotator. It holds references to secrets, never a secret itself."""
 
-    version: Literal[1] = Field(description="The version of this file's format.")
+    version: Literal[1] = Field(description="Version of this file's format.")
     include: Include = Field(default=None, description=_INCLUDE)
     journal: JournalDocument | None = Field(default=None, description="The audit database.")
     backends: dict[BackendName, BackendDocument] | None = Field(
         default=None,
-        description="Where secrets are kept, by name. The name is also the scheme of"
-        " references into the backend.",
+        description="Where secrets are stored, by name. The name is also the scheme of references into the"
+        " backend.",
     )
     targets: dict[Name, TargetDocument] | None = Field(
         default=None, description="The systems that accept credentials, by name."
     )
     policies: dict[Name, PolicyDocument | None] | None = Field(
         default=None,
-        description="How secrets are rotated, by name. Secrets that name none have `default`.",
+        description="How secrets are rotated, by name. A secret without a policy uses `default`.",
     )
     defaults: DefaultsDocument | None = Field(
-        default=None, description="What secrets have unless they say it themselves."
+        default=None, description="Values for secrets that do not set their own."
     )
     secrets: dict[Name, SecretDocument] | None = Field(
         default=None,
-        description="The managed credentials, by name; or a list of names, where the defaults say"
-        " all.",
+        description="The managed credentials, by name; or a list of names, if the defaults set everything"
+        " else.",
     )
     partners: dict[Name, PartnersDocument] | None = Field(
         default=None,
-        description="Groups of secrets that the daemon does not rotate close to each other.",
+        description="Groups of secrets that the daemon does not rotate close together.",
     )
-    daemon: DaemonDocument | None = Field(default=None, description="How the daemon works.")
+    daemon: DaemonDocument | None = Field(default=None, description="Settings of the daemon.")
     notifications: list[NotificationDocument] | None = Field(
-        default=None, description="Who is told of what the daemon meets."
+        default=None, description="Recipients of the daemon's notifications."
     )

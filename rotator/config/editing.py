@@ -43,7 +43,7 @@ def insert(
     with _beside(file, text, load) as (beside, _):
         if file.read_bytes().decode("utf-8-sig") != before:
             raise UsageError(
-                f"{file} was changed meanwhile.", hint="Try again.", safety="Nothing was changed."
+                f"{file} changed during the edit.", hint="Try again.", safety="Nothing was changed."
             )
         _ = beside.replace(file)
 
@@ -72,7 +72,7 @@ def _with(text: str, section: str, name: str, entry: Mapping[str, object]) -> st
     names = present if isinstance(present, (dict, list)) else ()
     if name in names:
         raise UsageError(
-            f"`{name}` is under `{section}` already.",
+            f"`{name}` already exists under `{section}`.",
             hint="Edit that entry, or choose another name.",
             safety="Nothing was changed.",
         )
@@ -89,8 +89,8 @@ def _with(text: str, section: str, name: str, entry: Mapping[str, object]) -> st
         same = False
     if new is None or not same:
         raise UsageError(
-            f"the entry cannot be placed under `{section}` as the file is written.",
-            hint=f"Add this line yourself: {line_of(name, entry)}",
+            f"rotator cannot insert the entry under `{section}` in this layout of the file.",
+            hint=f"Add this line manually: {line_of(name, entry)}",
             safety="Nothing was changed.",
         )
     return new

@@ -25,29 +25,29 @@ NAME: Final = r"^[A-Za-z0-9_][A-Za-z0-9_.@/+:-]{0,127}$"
 BACKEND_NAME: Final = r"^[a-z][a-z0-9_-]{0,62}$"
 _OURS: Final = "rotator"
 _KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
-_MAPPING: Final = "a mapping belongs here.", "Write `key: value` lines below it, indented."
+_MAPPING: Final = "expected a mapping.", "Write `key: value` lines below it, indented."
 _PLAIN: Final = {
-    "missing": ("this key is missing.", ""),
-    "string_type": ("a text belongs here.", "Put it in quotes if it looks like something else."),
-    "int_type": ("a whole number belongs here.", ""),
-    "int_from_float": ("a whole number belongs here.", ""),
-    "float_type": ("a number belongs here.", ""),
-    "bool_type": ("`true` or `false` belongs here.", ""),
-    "list_type": ("a list belongs here.", "Write `[one, two]`."),
-    "tuple_type": ("a list belongs here.", "Write `[one, two]`."),
-    "string_pattern_mismatch": ("a character stands here that does not belong here.", ""),
-    "string_too_short": ("this is empty.", ""),
-    "string_too_long": ("this is too long.", ""),
+    "missing": ("missing key.", ""),
+    "string_type": ("expected text.", "If the value looks like another type, put it in quotes."),
+    "int_type": ("expected a whole number.", ""),
+    "int_from_float": ("expected a whole number.", ""),
+    "float_type": ("expected a number.", ""),
+    "bool_type": ("expected `true` or `false`.", ""),
+    "list_type": ("expected a list.", "Write `[one, two]`."),
+    "tuple_type": ("expected a list.", "Write `[one, two]`."),
+    "string_pattern_mismatch": ("invalid character.", ""),
+    "string_too_short": ("the value is empty.", ""),
+    "string_too_long": ("the value is too long.", ""),
     "dict_type": _MAPPING,
     "model_type": _MAPPING,
     "model_attributes_type": _MAPPING,
-    "path_type": ("the path of a file belongs here.", ""),
+    "path_type": ("expected a file path.", ""),
 }
 _BOUNDS: Final = {
-    "greater_than_equal": ("this must be {} or more.", "ge"),
-    "less_than_equal": ("this must be {} or less.", "le"),
-    "literal_error": ("{} belongs here.", "expected"),
-    "enum": ("{} belongs here.", "expected"),
+    "greater_than_equal": ("must be {} or more.", "ge"),
+    "less_than_equal": ("must be {} or less.", "le"),
+    "literal_error": ("expected {}.", "expected"),
+    "enum": ("expected {}.", "expected"),
 }
 # What a stranger's plugin declares may come without a description.
 _ELSE: Final = "See `rotator docs configuration`, or the documentation of the plugin."
@@ -82,7 +82,7 @@ def name_fits(source: Positions, keys: Keys) -> bool:
     fits = re.fullmatch(BACKEND_NAME if backend else NAME, str(keys[-1])) is not None
     if not fits:
         remedy = _BACKEND_REMEDY if backend else _NAME_REMEDY
-        source.problem(keys, "this cannot be a name.", remedy, at_key=True)
+        source.problem(keys, "invalid name.", remedy, at_key=True)
     return fits
 
 
@@ -102,12 +102,12 @@ def _say(one: ErrorDetails, model: type[BaseModel]) -> tuple[str, str]:
         return str(context["message"]), str(context["remedy"])
     if kind == "extra_forbidden":
         known = _known(model, one["loc"])
-        listed = f"Known here: {', '.join(known)}." if known else "No key is known here."
-        return "this key is not known.", f"{near(str(one['loc'][-1]), known)} {listed}".strip()
+        listed = f"Known keys: {', '.join(known)}." if known else "No keys are allowed here."
+        return "unknown key.", f"{near(str(one['loc'][-1]), known)} {listed}".strip()
     if kind in _BOUNDS:
         template, bound = _BOUNDS[kind]
         return template.format(context[bound]), described
-    message, remedy = _PLAIN.get(kind, ("this does not fit here.", ""))
+    message, remedy = _PLAIN.get(kind, ("invalid value.", ""))
     return message, remedy or described
 
 

@@ -128,12 +128,12 @@ class Files:
     def _include(self, source: SourceFile, keys: Keys, path: Path, chain: tuple[Path, ...]) -> None:
         resolved = path.resolve()
         if resolved in [one.resolve() for one in chain]:
-            said = "this includes the file that it stands in."
-            remedy = "Keep included files in a folder of their own, such as `secrets.d`."
+            said = "this file includes itself."
+            remedy = "Keep included files in their own folder, such as `secrets.d`."
             source.problem(keys, said, remedy)
             return
         if len(chain) > _DEEPEST:
-            source.problem(keys, "files include each other too deeply.", "Name them in one file.")
+            source.problem(keys, "includes are nested too deeply.", "List the files in one file.")
             return
         if resolved in self._seen:
             return
@@ -145,10 +145,10 @@ class Files:
             self._seen.add(resolved)
             return
         if not isinstance(data, dict):
-            included.problem((), "a mapping belongs here.", "Begin with `secrets:`, for example.")
+            included.problem((), "expected a mapping.", "Begin with `secrets:`, for example.")
             return
         if data.get("version", VERSION) != VERSION:
-            said = "this is not the version of the file that includes it."
+            said = "the version differs from the version of the file that includes this one."
             included.problem(("version",), said, f"Write `version: {VERSION}`, or remove it.")
             return
         self._included.append((included, data))
@@ -159,7 +159,7 @@ class Files:
         try:
             return self._found(source, keys, pattern, folder)
         except (OSError, ValueError, NotImplementedError, RuntimeError):
-            source.problem(keys, "this is not the name of a file.", "Write a path or a pattern.")
+            source.problem(keys, "invalid file name.", "Write a path or a pattern.")
             return []
 
     def _found(self, source: SourceFile, keys: Keys, pattern: str, folder: Path) -> list[Path]:
@@ -172,15 +172,15 @@ class Files:
                 return [path]
             # It may be there the next time.
             self.watched += Watched(files=(path,))
-            said = "there is no such file or folder."
-            source.problem(keys, said, f"It is looked for from the folder of {source.file}.")
+            said = "no such file or folder."
+            source.problem(keys, said, f"The path is relative to the folder of {source.file}.")
             return []
         above, _, _ = pattern[: magic.start()].rpartition("/")
         fixed = folder / Path("/" if pattern.startswith("/") and not above else above).expanduser()
         if not fixed.is_dir():
             self.watched += Watched(files=(fixed,))
             said = "the folder of this pattern does not exist."
-            source.problem(keys, said, f"It is looked for from the folder of {source.file}.")
+            source.problem(keys, said, f"The pattern is relative to the folder of {source.file}.")
             return []
         # Folders below folders are named one by one: nobody means to search a whole disk.
         return self._in_folder(fixed, re.sub(r"\*{2,}", "*", pattern[len(above) :].lstrip("/")))
@@ -196,9 +196,7 @@ class Files:
             if name in merged:
                 first = self._owner((section, name))
                 line = first.line_of((section, name))
-                said = (
-                    f"this name is used a second time; the first is in {first.file}, line {line}."
-                )
+                said = f"duplicate name; the first is in {first.file}, line {line}."
                 source.problem((section, name), said, "Remove one of the two.", at_key=True)
                 continue
             merged[name] = entry
@@ -231,9 +229,9 @@ def _named(source: SourceFile, section: str, data: dict[str, Data]) -> dict[str,
     for number, name in enumerate(below):
         keys = (section, number)
         if not isinstance(name, str):
-            source.problem(keys, "a name belongs here.", "Write `[shop, billing]`, or a mapping.")
+            source.problem(keys, "expected a name.", "Write `[shop, billing]`, or a mapping.")
         elif name in found:
-            source.problem(keys, "this name stands here a second time.", "Remove one of the two.")
+            source.problem(keys, "duplicate name.", "Remove one of the two.")
         else:
             found[name] = None
     return found

@@ -88,11 +88,11 @@ def _mapping(files: Files) -> dict[str, Data]:
     if isinstance(data, dict):
         source.problem(
             ("version",),
-            f"this is not a version of the format that this rotator reads, which is {VERSION}.",
+            f"unsupported version; this rotator reads version {VERSION}.",
             "Write `version: 1`, or install the newer rotator that this file was written for.",
         )
     elif not source.problems:
-        said = "the file is empty." if data is None else "a mapping belongs here."
+        said = "the file is empty." if data is None else "expected a mapping."
         source.problem((), said, "Begin with `version: 1`; `rotator init` writes an example.")
     raise _error(files)
 

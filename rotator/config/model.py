@@ -127,9 +127,8 @@ class Settings:
         found = self.secrets.get(name)
         if found is None:
             raise UsageError(
-                f"there is no secret `{name}` in {self.file.name}.",
-                hint=near(name, self.secrets)
-                or "`rotator status` lists the secrets that there are.",
+                f"unknown secret `{name}` in {self.file.name}.",
+                hint=near(name, self.secrets) or "List the secrets: `rotator status`.",
             )
         return found
 
@@ -143,7 +142,7 @@ class Settings:
         if unknown := sorted(wanted - known):
             raise UsageError(
                 f"no secret in {self.file.name} has the tag `{unknown[0]}`.",
-                hint=near(unknown[0], known) or "Tags are given by `tags: [...]` of a secret.",
+                hint=near(unknown[0], known) or "To tag a secret, set `tags: [...]` in its entry.",
                 safety="Nothing was changed.",
             )
         return [secret for secret in self.secrets.values() if wanted <= set(secret.tags)]
@@ -183,12 +182,12 @@ class ConfigError(UsageError):
     def __init__(self, problems: Sequence[Problem], *, watched: Watched | None = None) -> None:
         count = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
         if len(problems) > _MOST_PROBLEMS:
-            count += f", of which these are the first {_MOST_PROBLEMS}"
+            count += f"; the first {_MOST_PROBLEMS} are"
             problems = problems[:_MOST_PROBLEMS]
         lines = "\n".join(f"  {problem}" for problem in problems)
         super().__init__(
             f"the configuration has {count}:\n{lines}\n",
-            safety="It was not loaded, and nothing was changed.",
+            safety="The configuration was not loaded, and nothing was changed.",
         )
         self.problems: tuple[Problem, ...] = tuple(problems)
         self.watched: Watched = watched or Watched()

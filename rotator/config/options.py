@@ -67,7 +67,7 @@ def read(
     except UsageError as error:
         source.problem(keys, error.what, error.hint, at_key=True)
     except (ValueError, TypeError) as error:
-        said = f"these options do not go together ({type(error).__name__} from the plugin)."
+        said = f"invalid combination of options ({type(error).__name__} from the plugin)."
         source.problem(keys, said, "See the plugin's documentation.", at_key=True)
     return None
 

@@ -36,7 +36,7 @@ _DEEPEST: Final = 32
 # How many values all aliases together may stand for, and for each that is written out how many more.
 _ALIASED: Final = 100_000
 _ALIASED_EACH: Final = 10
-_LOOK: Final = "Look for a missing quote or colon, and at the indentation, here and just above."
+_LOOK: Final = "Check for a missing quote or colon, and check the indentation, here and just above."
 
 
 class NotYamlError(Exception):
@@ -76,9 +76,12 @@ def parse(text: str) -> Parsed:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = _EXCERPT.sub("", error.problem or "it cannot be read").strip()
-        raise NotYamlError(_place(mark), f"this is not YAML: {said}.") from None
+        raise NotYamlError(_place(mark), f"invalid YAML: {said}.") from None
     except yaml.YAMLError:
-        said, remedy = "it holds a character that no YAML may hold.", "Remove control characters."
+        said, remedy = (
+            "the file contains a character that YAML forbids.",
+            "Remove control characters.",
+        )
         raise NotYamlError((0, 0), said, remedy) from None
     return parsed
 
@@ -103,7 +106,7 @@ def events(text: str) -> Iterator[Any]:
             if isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
-                    said = "this is not YAML of one document: another one begins here."
+                    said = "the file contains more than one YAML document: the second begins here."
                     raise NotYamlError(_place(event.start_mark), said, "Remove the `---`.")
             elif isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
                 yield event
@@ -138,7 +141,7 @@ class _Builder:
             return self._aliased(event, keys)
         if event.anchor is not None:
             if event.anchor in self._anchors or event.anchor in self._open:
-                said = "this is not YAML: two anchors have one name."
+                said = "invalid YAML: two anchors have the same name."
                 raise NotYamlError(_place(event.start_mark), said, "Rename one of them.")
             self._open.add(event.anchor)
         before = self._written + self._aliases
@@ -157,19 +160,19 @@ class _Builder:
         if event.anchor in self._anchors:
             self._aliases += self._sizes[event.anchor]
             if self._aliases > _ALIASED + _ALIASED_EACH * self._written:
-                said = "its aliases (`*...`) stand for too many values."
-                raise NotYamlError(_place(event.start_mark), said, "Write values out.")
+                said = "the aliases (`*...`) expand to too many values."
+                raise NotYamlError(_place(event.start_mark), said, "Write the values out.")
             return self._anchors[event.anchor]
         if event.anchor not in self._open:
-            said = "this is not YAML: an alias (`*...`) stands here without its anchor (`&...`)."
-            raise NotYamlError(_place(event.start_mark), said, "Put a text in quotes.")
+            said = "invalid YAML: alias (`*...`) without its anchor (`&...`)."
+            raise NotYamlError(_place(event.start_mark), said, "If it is text, put it in quotes.")
         self._flaw(event, keys, "this alias contains itself.", "Write the value out.")
         return None
 
     def _collection(self, event: Any, keys: Keys) -> Data:
         if len(keys) >= _DEEPEST:
-            said = "it is nested too deeply for a configuration."
-            raise NotYamlError(_place(event.start_mark), said, "Look for repeated brackets.")
+            said = "too many levels of nesting."
+            raise NotYamlError(_place(event.start_mark), said, "Check for repeated brackets.")
         if event.tag not in (None, f"{_TAG}map", f"{_TAG}seq"):
             self._flaw_tag(event, keys)
         if isinstance(event, yaml.MappingStartEvent):
@@ -185,7 +188,7 @@ class _Builder:
         lines: dict[str, int] = {}
         while not isinstance(key := next(self._events), yaml.MappingEndEvent):
             if not isinstance(key, yaml.ScalarEvent):
-                self._flaw(key, keys, "a key is a plain text.", "Write `key: value`.")
+                self._flaw(key, keys, "expected a plain text key.", "Write `key: value`.")
                 _ = self._value(key, keys), self._value(next(self._events), keys)
                 continue
             name, event = sys.intern(str(key.value)), next(self._events)
@@ -194,11 +197,11 @@ class _Builder:
                 continue
             value = self._value(event, (*keys, name))
             if name in result:
-                said = f"this key stands here a second time; the first is in line {lines[name]}."
+                said = f"duplicate key; the first is in line {lines[name]}."
                 remedy = "Remove one of the two."
                 if not keys:
                     # As in a file that `rotator init` wrote, with something pasted below it.
-                    remedy = "Move what is below this one up to the first, then remove this one."
+                    remedy = "Move the lines below this key to the first one, then remove this key."
                 self._flaw(key, (*keys, name), said, remedy)
                 continue
             lines[name] = key.start_mark.line + 1
@@ -211,7 +214,7 @@ class _Builder:
     def _to_merge(self, key: Any, value: Data, keys: Keys) -> list[Data]:
         several: list[Data] = value if isinstance(value, list) else list[Data]((value,))
         if not all(isinstance(one, dict) for one in several):
-            said = "`<<` merges another mapping into this one."
+            said = "expected a mapping to merge after `<<`."
             self._flaw(key, keys, said, "Write `<<: *name`.")
         return several
 
@@ -226,7 +229,7 @@ class _Builder:
         return data
 
     def _flaw_tag(self, event: Any, keys: Keys) -> None:
-        self._flaw(event, keys, "a YAML tag (`!...`) stands here.", "Put the value in quotes.")
+        self._flaw(event, keys, "YAML tags (`!...`) are not supported.", "Put the value in quotes.")
 
     def _flaw(self, event: Any, keys: Keys, message: str, remedy: str) -> None:
         place = _place(event.start_mark)

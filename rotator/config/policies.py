@@ -80,15 +80,16 @@ def _policy(source: Positions, document: PolicyDocument, keys: Keys) -> Policy |
     if windows.next_open(datetime.now(UTC)) is None:
         source.problem(
             _first_of(source, keys, "windows"),
-            "these windows never open: no moment of the next five years is allowed and not denied.",
-            "Look at `allow` and `deny` together, and at `blackouts`.",
+            "these windows never open: in the next five years no time is both allowed and not"
+            " denied.",
+            "Check `allow`, `deny` and `blackouts` together.",
         )
     retry = document.retry
     if retry.backoff_cap < retry.backoff:
         source.problem(
             _first_of(source, (*keys, "retry"), "backoff_cap", "backoff"),
-            f"the longest wait ({durations.write(retry.backoff_cap)}) is shorter than the first"
-            f" ({durations.write(retry.backoff)}).",
+            f"the maximum wait ({durations.write(retry.backoff_cap)}) is shorter than the"
+            f" first wait ({durations.write(retry.backoff)}).",
             "Raise `backoff_cap` or lower `backoff`.",
         )
     try:
@@ -128,17 +129,20 @@ def _check_period(
         name = "cron"
         if source.has((*keys, "every")) and document.every is not None:
             source.problem(
-                (*keys, "cron"), "`every` and `cron` say it twice.", "Remove one of them."
+                (*keys, "cron"), "set either `every` or `cron`, not both.", "Remove one of them."
             )
         moments = _moments(cron)
         if not moments:
-            source.problem((*keys, "cron"), "this day never comes.", "Look at day and month.")
+            source.problem(
+                (*keys, "cron"), "this day does not exist.", "Check the day and the month."
+            )
         gaps = [later - earlier for earlier, later in pairwise(moments)]
         period = min(gaps, default=None)
     if period is not None and period < ends:
         source.problem(
             _first_of(source, keys, name, "grace", "drain"),
-            f"the period ({durations.write(period)}) is shorter than {'grace and drain' if terminates else 'the grace period'}"
+            f"the period ({durations.write(period)}) is shorter than"
+            f" {'grace and drain' if terminates else 'the grace period'}"
             f" ({durations.write(ends)}): the old credential would still be valid when the next"
             " rotation is due.",
             f"Raise `{name}` or lower `grace`.",

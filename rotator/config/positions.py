@@ -174,20 +174,22 @@ def read(path: Path, name: str, problems: list[Problem] | None = None) -> Source
     try:
         text = trusted_files.read(path, "the configuration", secret=False)
         if len(text) > _MOST_BYTES:
-            said = f"it is longer than {_MOST_BYTES // 2**20} MiB."
-            source.problem_at((0, 0), (), said, "Split it: `include` names further files.")
+            said = f"the file is longer than {_MOST_BYTES // 2**20} MiB."
+            source.problem_at((0, 0), (), said, "Split it: `include` adds further files.")
             return source
         source.text = text.decode("utf-8-sig")
     except UsageError as error:
         source.problem_at((0, 0), (), error.what, error.hint)
         return source
     except OSError as error:
-        remedy = "`rotator init` writes one." if isinstance(error, FileNotFoundError) else ""
-        source.problem_at((0, 0), (), f"it cannot be read ({error.strerror}).", remedy)
+        remedy = (
+            "To write an example: `rotator init`." if isinstance(error, FileNotFoundError) else ""
+        )
+        source.problem_at((0, 0), (), f"cannot read the file ({error.strerror}).", remedy)
         return source
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        source.problem_at((line, 1), (), "this is not UTF-8.", "Save the file as UTF-8.")
+        source.problem_at((line, 1), (), "the file is not valid UTF-8.", "Save the file as UTF-8.")
         return source
     try:
         parsed = parse(source.text)

@@ -159,14 +159,12 @@ class Reader:
         """Return whether there is an `admin` where one is needed, and none elsewhere."""
         given = isinstance(entry, dict) and entry.get("admin") is not None
         if info.needs_admin and not given:
-            said = "this key is missing."
-            remedy = (
-                "How rotator logs in: a reference to a credential, or `username` and `password`."
-            )
+            said = "missing key."
+            remedy = "Admin credential: a reference to a credential, or `username` and `password`."
             self._source.problem((*keys, "admin"), said, remedy)
         elif given and not info.needs_admin:
-            said = f"the plugin `{info.name}` has no admin of its own."
-            remedy = "Remove it: nothing would use it."
+            said = f"the plugin `{info.name}` does not use an admin."
+            remedy = "Remove the key."
             self._source.problem((*keys, "admin"), said, remedy, at_key=True)
         return given is info.needs_admin
 
@@ -177,13 +175,16 @@ class Reader:
         if not kind.info.keeps_secrets:
             given = entry.get("backend") is not None
             if not given:
-                said, remedy = "this key is missing.", "Which of `backends` keeps it."
+                said, remedy = (
+                    "missing key.",
+                    "Backend that stores the credential: one of `backends`.",
+                )
                 self._source.problem((*keys, "backend"), said, remedy)
             return given
         for key in ("backend", "copies"):
             if key in entry:
-                said = f"the target keeps this secret itself (plugin `{kind.info.name}`)."
-                remedy = f"Remove `{key}`: consumers read it where the target serves it."
+                said = f"the target stores this secret itself (plugin `{kind.info.name}`)."
+                remedy = f"Remove `{key}`: applications read the secret from the target."
                 self._source.problem((*keys, key), said, remedy, at_key=True)
         return not {"backend", "copies"} & set(entry)
 
@@ -193,8 +194,8 @@ class Reader:
         if _is_name(strategy) and strategy not in known:
             self._source.problem(
                 (*keys, "strategy"),
-                f"the plugin `{info.name}` has no such strategy.",
-                f"{near(strategy, known)} It has {', '.join(known) or 'none'}.".strip(),
+                f"unknown strategy of plugin `{info.name}`.",
+                f"{near(strategy, known)} Strategies: {', '.join(known) or 'none'}.".strip(),
             )
         keys = (*keys, "options")
         chosen = self._options(keys, entry.get("options", {}), info.secret_options, self._names)

@@ -29,19 +29,19 @@ def daemon(source: Positions, document: Document, journal: str) -> DaemonSetting
     if limits.per_target >= limits.total and limits.total > 1:
         source.problem(
             ("daemon", "limits"),
-            f"one target may take all of the {limits.total} places: when it hangs, all others wait.",
+            f"one target may take all {limits.total} places: if it hangs, all others wait.",
             "Make `per_target` smaller than `total`.",
         )
     if given.breaker.longest < given.breaker.wait:
         source.problem(
             ("daemon", "breaker", "longest"),
-            "the longest wait is shorter than the first.",
+            "the longest wait is shorter than the first wait.",
             "Raise `longest` or lower `wait`.",
         )
     if given.dispatch is Dispatch.PROCRASTINATE and not journal.startswith("postgres"):
         source.problem(
             ("daemon", "dispatch"),
-            "the queue lies beside the journal, and this one is not in PostgreSQL.",
+            "the queue is in the journal's database, and this journal is not in PostgreSQL.",
             "Keep the journal in PostgreSQL, or write `dispatch: threads`.",
         )
     return DaemonSettings(
@@ -66,10 +66,10 @@ def partners(
         for number, one in enumerate(given.secrets):
             keys = ("partners", name, "secrets", number)
             if one not in known:
-                source.problem(keys, f"there is no secret `{one}`.", near(one, known) or "Add it.")
+                source.problem(keys, f"unknown secret `{one}`.", near(one, known) or "Add it.")
             elif one in found:
-                said = f"secret `{one}` is in group `{found[one].name}` already."
-                source.problem(keys, said, "A secret has one group at most.")
+                said = f"secret `{one}` is already in group `{found[one].name}`."
+                source.problem(keys, said, "A secret can be in only one group.")
             found.setdefault(one, group)
     return found
 
@@ -80,12 +80,13 @@ def notifications(source: Positions, document: Document) -> tuple[Subscriber, ..
     for number, given in enumerate(document.notifications or []):
         keys = ("notifications", number)
         if given.type == "webhook" and given.url is None:
-            source.problem(keys, "a webhook needs `url`.", "Write `url: https://HOST/PATH`.")
+            source.problem(keys, "a webhook requires `url`.", "Write `url: https://HOST/PATH`.")
         if given.type == "apprise" and (given.secret is None or given.url is not None):
             source.problem(
                 keys,
-                "Apprise needs `secret`, and no `url`: its URLs hold passwords.",
-                "Keep the URL in a file: `secret: file:apprise-url`.",
+                "Apprise requires `secret` and accepts no `url`, because its URLs contain"
+                " passwords.",
+                "Store the URL in a file: `secret: file:apprise-url`.",
             )
         found.append(
             Subscriber(

@@ -61,7 +61,7 @@ def remembered(name: str, requested: Mapping[str, Json], settings: Settings) -> 
     )
     if chosen is None:
         raise _gone(
-            "what the journal keeps of its options no longer fits the plugin: its entry is", name
+            "the plugin no longer accepts the options that the journal recorded: its entry is", name
         )
     return SecretSettings(
         name=name,
@@ -121,5 +121,6 @@ def _is_default(one: dataclasses.Field[Any], value: object) -> bool:
 def _gone(what: str, name: str) -> UsageError:
     return UsageError(
         f"{what} not in the configuration, so the rotation of {name} cannot be completed.",
-        hint=f"Put it back, or leave the rotation as it is: rotator retire {name} --abandon --reason WHY",
+        hint=f"Restore the entry, or abandon the rotation: rotator retire {name} --abandon --reason"
+        " WHY",
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _PLACE: Final = re.compile(r"(<!-- keys of (\S+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
-_HEAD: Final = ("| key | default | what it is for |", "| --- | --- | --- |")
+_HEAD: Final = ("| key | default | description |", "| --- | --- | --- |")
 
 
 def fill(text: str) -> str:
@@ -73,7 +73,7 @@ def _rows(head: tuple[str, str], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _default(key: str, one: dict[str, Any], required: list[str]) -> str:
     if key in required:
-        return "needed"
+        return "required"
     value = one.get("default")
     if value in (None, "", [], {}):
         return ""

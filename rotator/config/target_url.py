@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     from rotator.core.contracts.plugin import PluginInfo, RotationPlugin
 
-_FORM: Final = "Such as postgresql://ADMIN@db.example.org:5432/DATABASE, mysql://, mariadb://, valkey:// or redis://."
+_FORM: Final = (
+    "Example: postgresql://ADMIN@db.example.org:5432/DATABASE, or mysql://, mariadb://,"
+    " valkey://, redis://."
+)
 _WITH_TLS: Final[Mapping[str, str]] = {"rediss": "redis", "valkeys": "valkey"}
 _UNCHANGED: Final = "Nothing was changed."
 # Options that name files.
@@ -44,18 +47,19 @@ def parse(text: str) -> TargetUrl:
     query = parse_qsl(url.query, keep_blank_values=True)
     if url.password is not None or any("password" in key for key, _ in query):
         raise _refused(
-            "a password in the URL can be read by every user of this machine (it is an argument of the"
-            " command), and is in your shell's history.",
-            hint="Change it if it is in use. Give it by --password-from: prompt, env:NAME, file:PATH or -.",
+            "the URL contains a password. Every user of this machine can read it in the"
+            " process list, and your shell's history keeps it.",
+            hint="If the password is in use, change it. Pass it with --password-from: prompt,"
+            " env:NAME, file:PATH or -.",
         )
     if not url.scheme or "://" not in text or url.fragment:
         raise _refused("this is not the URL of a target.")
     engine = _WITH_TLS.get(url.scheme, url.scheme)
     plugin = plugins.rotation_plugin_for(engine)
     if plugin is None:
-        raise _refused(f"no plugin knows a target of the kind `{url.scheme}`.")
+        raise _refused(f"no installed plugin supports `{url.scheme}` URLs.")
     if not url.username:
-        raise _refused("the URL does not name the login of an admin.")
+        raise _refused("the URL does not contain the name of an admin login.")
     options: dict[str, object] = {"host": unquote(url.hostname)} if url.hostname else {}
     if port is not None:
         options["port"] = port
@@ -86,8 +90,8 @@ def _value(key: str, value: str, known: Mapping[str, object]) -> object:
     """Return a parameter as the option of that name has it."""
     if key not in known:
         raise _refused(
-            f"this kind of target has no option `{key}`.",
-            hint=plugins.near(key, known) or f"It has: {', '.join(known)}.",
+            f"unknown option `{key}` for this kind of target.",
+            hint=plugins.near(key, known) or f"Options: {', '.join(known)}.",
         )
     default = known[key]
     if isinstance(default, bool):

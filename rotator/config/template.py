@@ -37,38 +37,38 @@ _COMMENT: Final = 36
 _PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./:-]*(?<!:)")
 
 _HEAD: Final = """\
-# Which credentials rotator renews, where they are kept, and how. No secret stands in this file,
-# only references to where one is: env:NAME, file:PATH or BACKEND:PATH#FIELD.
-# `rotator check` reads it, `rotator doctor` tries it. All keys: rotator docs configuration.
+# Which credentials rotator rotates, where it stores them, and how. This file contains no secrets,
+# only references to them: env:NAME, file:PATH or BACKEND:PATH#FIELD.
+# `rotator check` validates it, `rotator doctor` tests it. All keys: rotator docs configuration.
 version: 1
 
-# The audit database: what has happened, step by step.
+# The audit database: the record of every step.
 journal:
-  url: sqlite:///rotator.db         # or postgresql://USER@HOST/DATABASE, shared by many machines
-  # password: env:ROTATOR_JOURNAL_PASSWORD  # the audit database's own, PostgreSQL only
+  url: sqlite:///rotator.db         # or postgresql://USER@HOST/DATABASE, shared by several machines
+  # password: env:ROTATOR_JOURNAL_PASSWORD  # of the audit database, PostgreSQL only
   signing_key: local:rotator/audit#private_key  # authenticates events, signs checkpoints
 
-# Where credentials are kept, by name. The name is also the scheme of references.
+# Where credentials are stored, by name. The name is also the scheme of references.
 backends:
 """
 _VAULT: Final = """\
   # vault:                           # HashiCorp Vault or OpenBao; keys: rotator docs configuration
   #   type: vault
   #   address: https://vault.example.org:8200
-  #   mount: secret                  # a KV mount of version 2
+  #   mount: secret                  # a KV version 2 mount
   #   auth: {method: approle, role_id: rotator, secret_id: env:VAULT_SECRET_ID}
-  # aws:                             # AWS Secrets Manager, by this machine's own role
+  # aws:                             # AWS Secrets Manager, with this machine's role
   #   type: aws
   #   region: eu-central-1
 """
 _TARGETS: Final = """
-# The systems that accept credentials, by name. Other kinds than this, with their options:
-# rotator plugins, and: rotator plugins NAME (mysql, valkey, vault-database)
+# The systems that accept credentials, by name. To list the other kinds: rotator plugins
+# To list the options of one: rotator plugins NAME (mysql, valkey, vault-database)
 targets:
 """
 _POLICIES: Final = """\
 
-# How credentials are renewed, by name. Secrets that name no policy have `default`. Durations are
+# How credentials are rotated, by name. A secret without a policy uses `default`. Durations are
 # numbers with units: w d h m s ms, such as 1d12h.
 policies:
   default:
@@ -82,26 +82,26 @@ _EXAMPLES: Final = {
 # One example for each strategy of the plugin `postgresql`; a test loads them all.
 _SECRETS: Final = """\
 
-# What secrets have unless they say it themselves; {name} becomes the secret's name.
+# Values for secrets that do not set their own; {name} becomes the secret's name.
 # defaults: {target: main, backend: local, path: "apps/{name}", strategy: new-user}
-# include: secrets.d/*.yaml          # further files with sections like these
-# The credentials, by name. Take the # away from one of these and fill it in.
+# include: secrets.d/*.yaml          # further files with these sections
+# The credentials, by name. To add one, uncomment an example and edit it.
 secrets:
-  # billing:                         # a fresh login each time; the group owns the objects
+  # billing:                         # a new login each time; the group owns the objects
   #   target: main
   #   backend: local
-  #   path: apps/billing             # where the backend keeps it; default: the secret's name
+  #   path: apps/billing             # path in the backend; default: the secret's name
   #   strategy: new-user
   #   options: {group: billing_owner}
-  #   copies: [{backend: local, path: team/billing}]  # written too, before the old one goes
+  #   copies: [{backend: local, path: team/billing}]  # written before the old one is revoked
   #   tags: [prod, payments]         # `rotator rotate --tag prod`
-  # shop:                            # two logins take turns
+  # shop:                            # two logins that alternate
   #   target: main
   #   backend: local
   #   strategy: alternating-users
   #   options: {users: [shop_a, shop_b]}
-  #   policy: {grace: 1h}            # single keys that differ from `default`, or a policy's name
-  # legacy:                          # the password changes in place: nothing overlaps
+  #   policy: {grace: 1h}            # single keys that override `default`, or a policy's name
+  # legacy:                          # the password changes in place, without overlap
   #   target: main
   #   backend: local
   #   strategy: single-user
@@ -111,13 +111,13 @@ secrets:
 
 _DAEMON: Final = """\
 
-# How `rotator daemon` works.
+# Settings of `rotator daemon`.
 daemon:
 """
 _LAST: Final = """\
-# partners:                          # never rotated close to each other
+# partners:                          # never rotated close together
 #   shop-pair: {apart: 6h, secrets: [shop, legacy]}
-# notifications:                     # who is told of what the daemon meets
+# notifications:                     # recipients of the daemon's notifications
 #   - {type: webhook, url: "https://hooks.example.org/rotator", secret: "file:webhook-key"}
 #   - {type: apprise, secret: "file:slack-url", events: [parked, refused, unavailable]}
 """
@@ -126,8 +126,9 @@ _LAST: Final = """\
 def commented_example(*, target: bool = True) -> str:
     """Return a valid configuration, with a secret of each strategy to fill in.
 
-    `target`: with a target to edit; without it one is added to the file. Options come from the plugins that are installed: without the driver of PostgreSQL, or without
-    the embedded backend, their parts are left out.
+    `target`: whether to include a target to edit; without it, the caller adds one to the file.
+    Options come from the installed plugins: the parts of PostgreSQL and of the embedded backend
+    are left out if their packages are missing.
     """
     local, postgresql = (
         _info(plugins.backend_plugin, "local"),
@@ -159,7 +160,7 @@ def _target(info: PluginInfo | None) -> str:
     lines = [
         "  main:",
         "    plugin: postgresql",
-        "    # How rotator logs in; or a reference to a whole credential: local:admin/main",
+        "    # Admin credential; or a reference to a whole credential: local:admin/main",
         f"    admin: {admin}",
     ]
     return _TARGETS + _text([*lines, *_options(info.target_options, "    ")])
@@ -179,7 +180,7 @@ def _policy() -> str:
             lines += _model(inner[name], "      ")
             lines += _EXAMPLES.get(name, ())
         elif name == "every":
-            # The only value that is not the default: a file that renews nothing helps nobody.
+            # The only value that differs from its default (`never`), so that secrets rotate.
             lines += _lines("    ", name, timedelta(days=30), field.description or "")
         else:
             lines += _lines("    ", name, field.default, field.description or "")

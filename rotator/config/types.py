@@ -52,8 +52,8 @@ def check_reference(text: str, backends: tuple[str, ...]) -> str:
         return text
     meant = near(scheme, known) if scheme else ""
     raise wrong(
-        "a reference belongs here, not a value (what stands here is not repeated).",
-        f"{meant} Keep the value elsewhere and name the place: {forms}.".strip(),
+        "expected a secret reference, got a literal value (redacted).",
+        f"{meant} Store the value elsewhere and reference it: {forms}.".strip(),
     )
 
 
@@ -65,7 +65,7 @@ def _check_signing_key(text: str, info: ValidationInfo) -> str:
     check_reference(text, _names(info).backends)
     if references.parse(text).scheme in PLAIN_SCHEMES:
         raise wrong(
-            "the signing key is kept in a backend, beside the number of the newest checkpoint.",
+            "the signing key must be in a backend, beside the number of the newest checkpoint.",
             "Write `BACKEND:PATH#FIELD`, such as `local:rotator/audit#private_key`.",
         )
     return text
@@ -75,16 +75,16 @@ def _duration(value: object) -> object:
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, str):
-        raise wrong("a duration belongs here.", f"Write a number and a unit: {durations.EXAMPLES}.")
+        raise wrong("expected a duration.", f"Write a number and a unit: {durations.EXAMPLES}.")
     try:
         return durations.parse(value)
     except ValueError as error:
-        raise wrong(f"{error}.", f"Write {durations.EXAMPLES}, for example.") from None
+        raise wrong(f"{error}.", f"Examples: {durations.EXAMPLES}.") from None
 
 
 def _positive(value: timedelta) -> timedelta:
     if value <= timedelta():
-        raise wrong("this must be longer than nothing.", f"Write {durations.EXAMPLES}.")
+        raise wrong("must be longer than zero.", f"Examples: {durations.EXAMPLES}.")
     return value
 
 
@@ -103,7 +103,7 @@ def known(kind: Literal["backends", "targets", "policies"]) -> AfterValidator:
         said = f" `{name}`" if re.fullmatch(NAME, name) else ""
         one = {"backends": "backend", "targets": "target", "policies": "policy"}[kind]
         listed = f"Defined under `{kind}`: {', '.join(defined) or 'nothing'}."
-        raise wrong(f"there is no {one}{said}.", f"{near(name, defined)} {listed}".strip())
+        raise wrong(f"unknown {one}{said}.", f"{near(name, defined)} {listed}".strip())
 
     return AfterValidator(check)
 

@@ -59,11 +59,11 @@ def test_add_supports_every_form_of_the_section(secrets: str, expected: str, cli
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("app",), "`app` is under `secrets` already"),
+        (("app",), "`app` already exists under `secrets`"),
         (("shop", "--target", "mian"), "Did you mean `main`?"),
-        (("shop", "--strategy", "none"), "no such strategy"),
-        (("shop", "--policy", "slow"), "there is no policy"),
-        (("b d",), "this cannot be a name"),
+        (("shop", "--strategy", "none"), "unknown strategy"),
+        (("shop", "--policy", "slow"), "unknown policy"),
+        (("b d",), "invalid name"),
         (("shop", "search", "--login", "x"), "to one secret only"),
     ],
 )

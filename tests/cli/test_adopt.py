@@ -220,7 +220,7 @@ def test_adopt_continues_after_a_login_that_fails(many: Real):
     assert told.out.count("is adopted") == 2
     assert "2 of 5 adopted." in told.out
     assert "svc01: the target rejects login 'svc01'" in told.err
-    assert "there is no secret `nobody`" in told.err
+    assert "unknown secret `nobody`" in told.err
     assert "NOT_SET is not set" in told.err
     many.environ["PW_svc01"] = "first-of-svc01"
     _listed(many, "svc00,svc00,env:PW_svc00", "svc01,svc01,env:PW_svc01")

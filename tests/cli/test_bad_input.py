@@ -50,7 +50,7 @@ def _error(outcome: Outcome) -> dict[str, str]:
 def test_an_unknown_secret_is_rejected(rotator: Real):
     """The error suggests similar names."""
     error = _error(rotator.json("rotate", "apps", code=2))
-    assert "there is no secret `apps`" in error["what"]
+    assert "unknown secret `apps`" in error["what"]
     assert "`app`" in error["hint"]
 
 
@@ -193,5 +193,5 @@ def test_a_password_in_the_configuration_is_rejected(rotator: Real):
     text = config.read_text().replace('"env:ROTATOR_ADMIN_PASSWORD"', '"hunter2hunter2"')
     config.write_text(text)
     told = rotator.json("rotate", "app", code=2)
-    assert "reference belongs" in _error(told)["what"]
+    assert "expected a secret reference" in _error(told)["what"]
     assert "hunter2" not in told.out + told.err

@@ -155,7 +155,7 @@ def test_every_command_suggests_names_for_an_unknown_secret(cli: Cli):
         "verify",
     ):
         error = cli.json(command, "ap", code=2).errors[0]
-        assert error["what"].startswith("there is no secret `ap`")
+        assert error["what"].startswith("unknown secret `ap`")
         assert "`app`" in error["hint"]
     assert cli.server.target.usable() == set()
 

@@ -121,9 +121,9 @@ def test_the_error_is_a_usage_error_that_lists_every_problem(tmp_path: Path):
     with pytest.raises(UsageError) as caught:
         load(file)
     text = str(caught.value)
-    assert f"{file}:2:1: policys: this key is not known. Did you mean `policies`?" in text
-    assert f"{file}:3:1: secret: this key is not known. Did you mean `secrets`?" in text
-    assert text.endswith("It was not loaded, and nothing was changed.")
+    assert f"{file}:2:1: policys: unknown key. Did you mean `policies`?" in text
+    assert f"{file}:3:1: secret: unknown key. Did you mean `secrets`?" in text
+    assert text.endswith("The configuration was not loaded, and nothing was changed.")
 
 
 @pytest.mark.parametrize(
@@ -131,13 +131,13 @@ def test_the_error_is_a_usage_error_that_lists_every_problem(tmp_path: Path):
     [
         (b"", "the file is empty"),
         (b"# nothing\n", "the file is empty"),
-        (b"[version, 1]", "a mapping belongs here"),
-        (b"hunter2", "a mapping belongs here"),
-        (b"version: 1\nname: \xff\n", "this is not UTF-8"),
-        (b"version: 1\nname: \x00\n", "a character that no YAML may hold"),
-        (b"version: 1\n---\nversion: 1\n", "this is not YAML"),
-        (b"[" * 5, "this is not YAML"),
-        (b"[" * 5000 + b"]" * 5000, "nested too deeply"),
+        (b"[version, 1]", "expected a mapping"),
+        (b"hunter2", "expected a mapping"),
+        (b"version: 1\nname: \xff\n", "not valid UTF-8"),
+        (b"version: 1\nname: \x00\n", "a character that YAML forbids"),
+        (b"version: 1\n---\nversion: 1\n", "more than one YAML document"),
+        (b"[" * 5, "invalid YAML"),
+        (b"[" * 5000 + b"]" * 5000, "too many levels of nesting"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_refused(content: bytes, says: str, tmp_path: Path):
@@ -155,8 +155,8 @@ def test_a_file_that_is_not_there_points_to_init(tmp_path: Path):
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "rotator.yaml")
     problem = caught.value.problems[0]
-    assert (problem.line, problem.remedy) == (0, "`rotator init` writes one.")
-    assert str(problem).startswith(f"{tmp_path}/rotator.yaml: it cannot be read (No such file")
+    assert (problem.line, problem.remedy) == (0, "To write an example: `rotator init`.")
+    assert str(problem).startswith(f"{tmp_path}/rotator.yaml: cannot read the file (No such file")
 
 
 def test_a_folder_is_no_file(tmp_path: Path):

@@ -37,23 +37,23 @@ def edit(rotator: Real) -> Callable[[str, str], None]:
         (
             "target: engine, strategy: s",
             "target: engine, backend: vault, strategy: s",
-            "keeps this",
+            "stores this",
         ),
-        ("through: vault}", "through: vault, admin: 'vault:x'}", "no admin of its own"),
+        ("through: vault}", "through: vault, admin: 'vault:x'}", "does not use an admin"),
         ("through: vault}", "through: valut}", "Did you mean `vault`?"),
         ("{logs_in_on: main}", "{logs_in_on: mian}", "Did you mean `main`?"),
-        ("{logs_in_on: main}", "{}", "this key is missing"),
+        ("{logs_in_on: main}", "{}", "missing key"),
         ("{logs_in_on: main}", "{logs_in_on: main, initial: 'env:X'}", "are for strategy `root`"),
         ("strategy: static-role", "strategy: static-rolle", "Did you mean `static-role`?"),
         (
             "{logs_in_on: main}}\n",
             "{logs_in_on: main}, copies: [{backend: local}]}\n",
-            "keeps this secret itself",
+            "stores this secret itself",
         ),
         (
             '    admin: {username: rotator_admin, password: "env:ROTATOR_ADMIN_PASSWORD"}\n',
             "",
-            "targets.main.admin: this key is missing",
+            "targets.main.admin: missing key",
         ),
     ],
 )
@@ -69,7 +69,9 @@ def test_one_role_is_managed_once(rotator: Real, edit: Callable[[str, str], None
     """Two secrets over one role would rotate it in turn; a role and a connection may share a name."""
     again = f"  twice: {{target: engine, strategy: static-role, path: {shop.role}, options: {{logs_in_on: main}}}}\n"
     edit("  root:\n", f"{again}  root:\n")
-    assert "secret `app` is the same one of target `engine`" in rotator("check", code=2).err
+    assert (
+        "secret `app` already manages this login on target `engine`" in rotator("check", code=2).err
+    )
     edit(again, "")
     edit(f"path: {shop.connection}", f"path: {shop.role}")
     rotator("check")
