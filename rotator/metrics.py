@@ -32,43 +32,45 @@ class Metrics:
         self._plugin_of: Callable[[str], str] = plugin_of
         self._rotations: Counter = self._counter(
             "rotator_rotations",
-            "Rotations that have ended, by outcome and plugin.",
+            "Completed rotations, by outcome and plugin.",
             "outcome",
             "plugin",
         )
         self._failures: Counter = self._counter(
-            "rotator_step_failures", "Steps that failed, by kind of error.", "step", "kind"
+            "rotator_step_failures", "Failed steps, by kind of error.", "step", "kind"
         )
         self._checks: Counter = self._counter(
-            "rotator_checks", "Current credentials that were tried.", "result"
+            "rotator_checks", "Verifications of current credentials.", "result"
         )
-        self._parked: Counter = self._counter("rotator_parkings", "Secrets left to a person.")
+        self._parked: Counter = self._counter(
+            "rotator_parkings", "Parked secrets, which need an operator."
+        )
         self._seconds: Histogram = Histogram(
             "rotator_step_seconds",
-            "How long steps took.",
+            "Duration of steps.",
             ["step"],
             buckets=_BUCKETS,
             registry=self.registry,
         )
         self.reloaded: Gauge = Gauge(
             "rotator_config_reload_successful",
-            "Whether the newest configuration is the one in force.",
+            "Whether the newest configuration is in effect.",
             registry=self.registry,
         )
         self.workers: Gauge = Gauge(
             "rotator_workers",
-            "Workers of the queue that live; NaN where there is no queue.",
+            "Live workers of the queue; NaN without a queue.",
             registry=self.registry,
         )
         self.workers.set(float("nan"))
         self.checkpoint: Gauge = Gauge(
             "rotator_checkpoint_timestamp_seconds",
-            "When the journal was signed last.",
+            "Time of the newest signed checkpoint.",
             registry=self.registry,
         )
         self.sound: Gauge = Gauge(
             "rotator_journal_sound",
-            "Whether the journal is as rotator wrote it, by the last look; NaN before the first.",
+            "Whether the last check found the journal unmodified; NaN before the first check.",
             registry=self.registry,
         )
         self.sound.set(float("nan"))
@@ -132,12 +134,14 @@ class StateCollector:
             jobs.add_metric([state], count)
         yield jobs
         away = GaugeMetricFamily(
-            "rotator_host_away", "Hosts that are left alone until they answer.", labels=["host"]
+            "rotator_host_away",
+            "Hosts that rotator does not contact until they recover.",
+            labels=["host"],
         )
         for host in self._away():
             away.add_metric([host], 1)
         yield away
-        up = GaugeMetricFamily("rotator_journal_up", "Whether the audit journal answers.")
+        up = GaugeMetricFamily("rotator_journal_up", "Whether the audit journal is reachable.")
         try:
             now = self._now()
             counts = self._agenda().counts(now, now - self._overdue_after)
@@ -155,11 +159,13 @@ class StateCollector:
     def _secrets(self) -> Iterator[GaugeMetricFamily]:
         last = GaugeMetricFamily(
             "rotator_secret_rotated_timestamp_seconds",
-            "When a secret was rotated last.",
+            "Time of the last rotation of a secret.",
             labels=["secret"],
         )
         due = GaugeMetricFamily(
-            "rotator_secret_due_timestamp_seconds", "When a secret is due.", labels=["secret"]
+            "rotator_secret_due_timestamp_seconds",
+            "Time at which a secret is due.",
+            labels=["secret"],
         )
         for one in self._agenda().reckoned():
             if one.rotated_at is not None:
@@ -172,7 +178,7 @@ class StateCollector:
 
 def _of_counts(counts: Counts, states: Mapping[str, int]) -> Iterator[GaugeMetricFamily]:
     secrets = GaugeMetricFamily(
-        "rotator_secrets", "Secrets that the journal knows, by state.", labels=["state"]
+        "rotator_secrets", "Secrets in the journal, by state.", labels=["state"]
     )
     asked = ("known", "due", "overdue", "parked", "opened", "leased")
     for state in asked:
@@ -183,7 +189,7 @@ def _of_counts(counts: Counts, states: Mapping[str, int]) -> Iterator[GaugeMetri
     yield secrets
     oldest = GaugeMetricFamily(
         "rotator_oldest_credential_timestamp_seconds",
-        "Since when the oldest credential has been current.",
+        "Time since which the oldest credential has been current.",
     )
     if counts.oldest is not None:
         oldest.add_metric([], counts.oldest.timestamp())

@@ -42,16 +42,16 @@ _TIMEOUT: Final = 10.0
 _SERVICE_TIMEOUT: Final = 30.0
 _SAYS: Final[Mapping[Topic, str]] = {
     Topic.ROTATED: "was rotated",
-    Topic.FAILED: "could not be rotated, and what was begun is undone",
-    Topic.PARKED: "is parked until an operator mends the cause",
-    Topic.OVERDUE: "has been due for longer than a day",
-    Topic.DRAIN_HELD: "was rotated, and its old login is still in use",
-    Topic.DRIFT: "was changed by somebody else",
-    Topic.REFUSED: "does not log in: the application is NOT safe",
-    Topic.JOURNAL_BROKEN: "the audit journal is not as it was written",
-    Topic.CHECKPOINT: "the audit journal was signed; keep this notice to verify it by",
-    Topic.CONFIG_REFUSED: "the changed configuration was refused; the old one stays in force",
-    Topic.TEST: "is a test of this channel; nothing is wrong",
+    Topic.FAILED: "could not be rotated; the change is undone",
+    Topic.PARKED: "is parked until an operator fixes the cause",
+    Topic.OVERDUE: "has been due for more than a day",
+    Topic.DRAIN_HELD: "was rotated, but its old login is still in use",
+    Topic.DRIFT: "was changed by another writer",
+    Topic.REFUSED: "does not authenticate: the application is NOT safe",
+    Topic.JOURNAL_BROKEN: "the audit journal was modified",
+    Topic.CHECKPOINT: "the audit journal was signed; keep this notice for later verification",
+    Topic.CONFIG_REFUSED: "the new configuration was rejected; the previous one stays in effect",
+    Topic.TEST: "is a test of this channel; there is no problem",
 }
 
 
@@ -91,9 +91,12 @@ class Notice:
             count = self.data.get("secrets")
             waiting = f"; its {count} secrets wait, none is parked" if count else ""
             return (
-                f"{self.data.get('host')} cannot be used{waiting}"
+                f"{self.data.get('host')} is unavailable{waiting}"
                 if self.topic is Topic.UNAVAILABLE
-                else f"{self.data.get('host')} can be used again; its secrets go on automatically"
+                else (
+                    f"{self.data.get('host')} is available again; its secrets continue"
+                    " automatically"
+                )
             )
         return f"{self.secret} {_SAYS[self.topic]}" if self.secret else _SAYS[self.topic]
 
@@ -157,7 +160,9 @@ class Notifier:
         self._leaving.set()
         left = sum(1 for one in list(self._queue.queue) if one is not None)
         if left:
-            self._log.error("notices lost", count=left, why="the time to close was up")
+            self._log.error(
+                "notices lost", count=left, why="the time limit for closing was reached"
+            )
 
     def _work(self) -> None:
         while not self._leaving.is_set():
@@ -226,7 +231,7 @@ class Notifier:
         service = self._service(to)
         given = {"title": f"rotator: {notice.topic.value}", "body": notice.line()}
         if not self._in_time(to, lambda: bool(service.notify(**given))):
-            raise UsageError("the service did not take the notice.")
+            raise UsageError("the service did not accept the notice.")
 
     def _in_time(self, to: Subscriber, send: Callable[[], bool]) -> bool:
         """Call a service's library, which knows limits of single reads only, and leave it at our limit."""
@@ -251,7 +256,7 @@ class Notifier:
             ) from error
         service: Any = apprise.Apprise()
         if not service.add(self._resolve(to.secret or "").reveal()):
-            raise UsageError("Apprise does not understand the service's URL.")
+            raise UsageError("Apprise does not support the service's URL.")
         return service
 
 

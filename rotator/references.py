@@ -44,8 +44,8 @@ def parse(text: str) -> Reference:
     found = _REFERENCE.fullmatch(text)
     if found is None or (found["scheme"] == "env" and not _VARIABLE.fullmatch(found["path"])):
         raise UsageError(
-            "a value stands where a reference belongs (it is not repeated here).",
-            hint=f"Keep the value elsewhere and name the place: {FORMS}.",
+            "expected a reference, got a literal value (redacted).",
+            hint=f"Store the value elsewhere and reference it: {FORMS}.",
         )
     return Reference(scheme=found["scheme"], path=found["path"], field=found["field"] or "password")
 
@@ -75,20 +75,21 @@ class Resolver:
         reference = parse(text)
         if reference.scheme in ("env", "file"):
             raise UsageError(
-                f"{reference} names one value, and a login and a password are needed.",
-                hint="Use a reference into a backend, or give `username` and `password` apart.",
+                f"{reference} contains a single value; a login and a password are required.",
+                hint="Use a reference to a whole credential in a backend, or set `username` and"
+                " `password` separately.",
             )
         found = self._backend(reference.scheme).current(reference.path)
         if found is None:
-            raise UsageError(f"backend {reference.scheme!r} holds nothing at {reference.path!r}.")
+            raise UsageError(f"backend {reference.scheme!r} has no value at {reference.path!r}.")
         return found.credential
 
     def _from_environment(self, reference: Reference) -> Secret:
         value = self._environ.get(reference.path)
         if not value:
             raise UsageError(
-                f"the environment variable {reference.path} is not set.",
-                hint=f"Set it where rotator is started, or change the reference {reference}.",
+                f"environment variable {reference.path} is not set.",
+                hint=f"Set it in rotator's environment, or change the reference {reference}.",
             )
         return Secret(value)
 
@@ -98,13 +99,13 @@ class Resolver:
             secret = _text(trusted_files.read(path, "the secret file", secret=True))
         except OSError as error:
             raise UsageError(
-                f"{path} cannot be read ({error.strerror}).",
-                hint=f"Make it, or change the reference {reference}.",
+                f"cannot read {path} ({error.strerror}).",
+                hint=f"Create it, or change the reference {reference}.",
             ) from error
         if secret is None:
             raise UsageError(
-                f"{path} is not a text in UTF-8.",
-                hint=f"Write the secret into it as text, or change the reference {reference}.",
+                f"{path} is not valid UTF-8 text.",
+                hint=f"Store the secret in it as text, or change the reference {reference}.",
             )
         return secret
 
@@ -125,8 +126,8 @@ class Resolver:
             if isinstance(value := credential.fields.get(reference.field), str):
                 return Secret(value)
         raise UsageError(
-            f"backend {reference.scheme!r} holds no {reference.field!r} at {reference.path!r}.",
-            hint="Look at the path and the field of the reference.",
+            f"backend {reference.scheme!r} has no field {reference.field!r} at {reference.path!r}.",
+            hint="Check the path and the field of the reference.",
         )
 
 

@@ -343,7 +343,8 @@ class Overview:
         elif record is not None and record.retired is not None:
             state, cause = State.RETIRED, f"retired{_because(record.retired)}."
             hint = (
-                f"Remove its entry from the configuration, or manage it again: rotator adopt {name}"
+                "Remove its entry from the configuration, or manage the secret again: rotator"
+                f" adopt {name}"
             )
         elif record is not None and record.parked is not None:
             look = _trouble(record, _Look(name=name, state=state), forgotten=False)
@@ -440,22 +441,24 @@ def _open(name: str, events: list[Event], now: datetime, policy: Policy) -> _Loo
             if text(state.failed.data, "kind") == Unavailable.kind:
                 hint = text(state.failed.data, "hint") or f"rotator resume {name}"
                 return look(State.WAITING, what, hint, decision.at)
-            retry = f"It is tried again, or now: rotator resume {name}"
+            retry = f"rotator retries it automatically. To retry now: rotator resume {name}"
             return look(State.RETRYING, what, retry, decision.at)
         if state.waited is not None:
-            count = f"counted again by: rotator resume {name}"
+            count = f"count the sessions again: rotator resume {name}"
             return look(State.DRAINING, f"{decision.why};", count, decision.at)
         if back:
-            cause = "rolled back; the newer login is valid until that ends, or:"
+            cause = "rolled back; the newer login stays valid until that ends, or:"
             return look(State.GRACE, cause, f"rotator revoke {name}", decision.at)
         end = f"end it now: rotator revoke {name}"
         return look(State.GRACE, f"{decision.why};", end, decision.at)
     resume = f"rotator resume {name}"
     if isinstance(decision, Finish):
-        return look(State.INTERRUPTED, "its rotation is over but for its last word:", resume)
+        return look(
+            State.INTERRUPTED, "its rotation is complete except for the final record:", resume
+        )
     if events[-1].kind is Kind.STARTED:
         step = events[-1].step.value if events[-1].step else ""
-        cause = f"at step {step}, or interrupted there; if no process works on it:"
+        cause = f"at step {step}, or interrupted there; if no process is running it:"
         return look(State.ROTATING, cause, resume)
     return look(State.ROTATING, f"next is step {decision.step.value}:", resume)
 
@@ -473,11 +476,16 @@ def _trouble(record: SecretRecord, look: _Look, *, forgotten: bool) -> _Look:
         again = f"rotator retire {name}" + record.retiring
         return worse(State.FORGOTTEN, "its retirement was interrupted.", again)
     if forgotten and record.open_rotation is not None:
-        cause = f"rotation {record.open_rotation} is open, and the configuration no longer names {name}."
+        cause = (
+            f"rotation {record.open_rotation} is open, but the configuration no longer"
+            f" contains {name}."
+        )
         hint = f"Complete it: rotator resume {name}. Then: rotator retire {name}"
         return worse(State.FORGOTTEN, cause, hint)
     if forgotten:
-        cause = f"the configuration no longer names it, and login {record.login!r} was not revoked."
+        cause = (
+            f"the configuration no longer contains it, and login {record.login!r} was not revoked."
+        )
         hint = f"End its management: rotator retire {name} (--drop-login also ends the login)"
         return worse(State.FORGOTTEN, cause, hint)
     if record.parked is not None:
@@ -486,10 +494,13 @@ def _trouble(record: SecretRecord, look: _Look, *, forgotten: bool) -> _Look:
         remedy = f"{record.parked_hint} Then: {unpark}" if record.parked_hint else unpark
         return worse(State.PARKED, record.parked, remedy)
     if record.drift is not None:
-        cause = f"the backend serves version {record.drift}, which the journal does not know; it logs in."
+        cause = (
+            f"the backend serves version {record.drift}, which the journal does not know; it"
+            " authenticates."
+        )
         return worse(State.DRIFT, cause, f"If that is intended: rotator adopt {name}")
     if record.stale:
-        cause = f"copies do not hold what the backend serves: {', '.join(record.stale)}."
+        cause = f"copies differ from the current credential: {', '.join(record.stale)}."
         return worse(State.DRIFT, cause, f"rotator rotate {name}")
     return look
 

@@ -62,8 +62,8 @@ def create(file: Path, what: str, *, secret: bool) -> bool:
             os.close(descriptor)
             return True
     if stat.S_ISLNK(status.st_mode):
-        hint = f"Name the file itself: {os.path.realpath(file)}"
-        raise UsageError(f"{what} {file} is a link.", hint=hint)
+        hint = f"Use the path of the file itself: {os.path.realpath(file)}"
+        raise UsageError(f"{what} {file} is a symbolic link.", hint=hint)
     _check_file(file, status, what, secret=secret)
     return False
 
@@ -94,7 +94,7 @@ def _resolved(path: Path, what: str, *, is_folder: bool = False) -> Path:
         if links > _MOST_LINKS:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
         # In a folder such as /tmp everybody can make one.
-        _check_owner(child, status, f"the link {child} on the way to {what} {path}")
+        _check_owner(child, status, f"the symbolic link {child} on the path to {what} {path}")
         target = os.readlink(child)  # noqa: PTH115 # as above
         left += _parts(target)
         at = "/" if target.startswith("/") else at
@@ -120,7 +120,7 @@ def _check_folder(
 def _check_file(path: Path, status: os.stat_result, what: str, *, secret: bool) -> None:
     file, called = str(path), f"{what} {path}"
     if not stat.S_ISREG(status.st_mode):
-        raise UsageError(f"{called} is not a regular file.", hint="Name a file.")
+        raise UsageError(f"{called} is not a regular file.", hint="Set the path to a file.")
     _check_owner(file, status, called)
     if status.st_uid not in _trusted():
         # A file of a container's host: neither it nor its mode can be changed from here.
@@ -138,15 +138,15 @@ def _check_owner(path: str, status: os.stat_result, called: str) -> None:
     if status.st_uid in _trusted() or _is_read_only(path):
         return
     raise UsageError(
-        f"{called} belongs to another user (uid {status.st_uid}, mode {_mode(status)}).",
-        hint=f"Make it yours: chown -h {os.geteuid()} {quote(path)}. Or run rotator as that user.",
+        f"{called} is owned by another user (uid {status.st_uid}, mode {_mode(status)}).",
+        hint=f"Take ownership: chown -h {os.geteuid()} {quote(path)}. Or run rotator as that user.",
     )
 
 
 def _open_to(path: str, status: os.stat_result, called: str, how: str, cure: str) -> UsageError:
     return UsageError(
         f"{called} can be {how} by others (uid {status.st_uid}, mode {_mode(status)}).",
-        hint=f"Close it: {cure} {quote(path)}",
+        hint=f"Restrict it: {cure} {quote(path)}",
     )
 
 

@@ -90,7 +90,7 @@ def test_a_webhook_is_a_cloud_event_whose_signature_holds():
     assert event["subject"] == "app"
     assert (
         event["data"]["message"]
-        == "app is parked until an operator mends the cause: the admin lacks a right"
+        == "app is parked until an operator fixes the cause: the admin lacks a right"
     )
     signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
     right = hmac.new(_KEY.reveal().encode(), signed, hashlib.sha256).digest()
@@ -190,7 +190,7 @@ def test_apprise_receives_the_line_and_the_address_of_the_service():
         notifier.close(timeout=20)
     sent = json.loads(hook.met[0][1])
     assert sent["title"] == "rotator: drift"
-    assert sent["message"] == "app was changed by somebody else."
+    assert sent["message"] == "app was changed by another writer."
 
 
 # -- receivers that do what they like -----------------------------------------------------------
@@ -231,7 +231,9 @@ def test_closing_ends_in_its_time_with_a_full_queue_and_a_dead_receiver(
             notifier.close(timeout=0.2)
         notifier.tell(Topic.PARKED, "app", {})
     lines = [(event, facts.get("count"), facts.get("why")) for _, event, facts in log.lines]
-    assert {("notices lost", left, "the time to close was up") for left in (2, 3)} & set(lines)
+    assert {
+        ("notices lost", left, "the time limit for closing was reached") for left in (2, 3)
+    } & set(lines)
     assert ("notice lost", None, "it is closed") in lines
 
 

@@ -163,7 +163,7 @@ def test_an_empty_path_is_reported(backend: FakeBackend, tmp_path: Path):
         resolver = Resolver(lambda _name, one=one: one, tmp_path, {})
         with pytest.raises(UsageError, match="holds no 'password' at 'nowhere'"):
             resolver.secret("local:nowhere")
-        with pytest.raises(UsageError, match="holds nothing at 'nowhere'"):
+        with pytest.raises(UsageError, match="has no value at 'nowhere'"):
             resolver.credential("local:nowhere")
 
 

@@ -25,7 +25,7 @@ def _examine(server: Server, _ctx: StepContext) -> list[Finding]:
 
 PLUGIN: Final = Plugin(
     name="mysql",
-    summary="MariaDB 10.4 and newer, MySQL 8.0.14 and newer, by PyMySQL.",
+    summary="MariaDB 10.4 and newer, MySQL 8.0.14 and newer, with PyMySQL.",
     strategies=STRATEGIES,
     target_options=TargetOptions,
     secret_options=SecretOptions,

@@ -40,7 +40,8 @@ _TRIES: Final = 3
 _STILL_NEEDED: Final = frozenset({4006, 3628})
 _NO_TABLE: Final = 1146
 _NAME_THE_PRIMARY: Final = (
-    "Name the primary as `host`: this server is read-only, as a primary is too during a failover."
+    "Set `host` to the primary: this server is read-only, and a primary is read-only too"
+    " during a failover."
 )
 _ROLE: Final = re.compile(r"`(?:[^`]|``)*`(?:@`(?:[^`]|``)*`)?")
 _GRANTEE: Final = re.compile(rf" TO (?:{_ROLE.pattern}|PUBLIC)(?= WITH | IDENTIFIED | REQUIRE |$)")
@@ -302,7 +303,10 @@ class Accounts(ABC):
         grants = f"As root: GRANT {', '.join(missing)} ON *.* TO {admin};" if missing else ""
         if "CREATE USER" in missing:
             return Unavailable, grants
-        more = f"The admin {admin} needs what its logins have: grants WITH GRANT OPTION, roles WITH ADMIN OPTION; `rotator doctor` names them."
+        more = (
+            f"The admin {admin} needs the privileges of its logins: grants WITH GRANT OPTION,"
+            " roles WITH ADMIN OPTION; `rotator doctor` lists them."
+        )
         return Denied, " ".join(one for one in (grants, more) if one)
 
     def _read_only(self) -> tuple[type[StepError], str]:
@@ -319,9 +323,15 @@ class Accounts(ABC):
         if "strict_password_validation" in on:
             return (
                 Denied,
-                "A password check plugin takes no hashes: SET GLOBAL strict_password_validation = OFF;",
+                (
+                    "A password check plugin rejects hashes: SET GLOBAL strict_password_validation"
+                    " = OFF;"
+                ),
             )
-        return Unavailable, "An option of the server forbids it: its answer names the option."
+        return (
+            Unavailable,
+            "A server option forbids it: the server's error message names the option.",
+        )
 
     def whoami(self) -> str:
         """Return the admin's account as statements name it."""
@@ -457,8 +467,9 @@ class Accounts(ABC):
         if not account.hashes:
             plugins = ", ".join(plugin for plugin, _ in account.ways) or "no password"
             raise Denied(
-                f"account {account} logs in by {plugins}, and not by a password that can be rotated.",
-                hint=f"{self.remedy}, or take another account.",
+                f"account {account} authenticates by {plugins}, without a password that"
+                " rotator can rotate.",
+                hint=f"{self.remedy}, or choose another account.",
             )
 
 

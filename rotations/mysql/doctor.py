@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from rotations.mysql.server import Server
     from rotator.api import Credential, StepContext
 
-_LAGS: Final = "Has its replication stopped, or does it lag? On MySQL: SHOW REPLICA STATUS; on MariaDB: SHOW SLAVE STATUS"
+_LAGS: Final = (
+    "Check whether its replication has stopped or lags. On MySQL: SHOW REPLICA STATUS; on"
+    " MariaDB: SHOW SLAVE STATUS"
+)
 
 
 def findings(
@@ -32,11 +35,14 @@ def findings(
     subject = f"target {server.name}"
     found: list[Finding] = []
     if not server.options.is_local and server.options.tls != "verify-full":
-        message = f"sslmode is {server.options.tls}: whoever sits between could pose as the server"
+        message = (
+            f"sslmode is {server.options.tls}: another host on the network could impersonate"
+            " the server"
+        )
         found.append(_finding(Severity.WARNING, subject, message, "Set sslmode: verify-full."))
     try:
         with server.admin("examining") as accounts:
-            message = f"the admin logs in ({server.where}, {accounts.product})"
+            message = f"the admin login authenticated ({server.where}, {accounts.product})"
             found.append(_finding(Severity.OK, subject, message))
             found += _rights(accounts, subject)
             found += _state(accounts, subject)
@@ -63,22 +69,22 @@ def of_reader(
             readers.lags(reader, primary, current.username, ctx)
             or not readers.accepts(reader, current, ctx)
         ):
-            message = f"it rejects the login {current.username!r} that is served"
+            message = f"it rejects the current login {current.username!r}"
             return _finding(Severity.ERROR, subject, message, _LAGS)
     except StepError as error:
         return _finding(Severity.ERROR, subject, error.what, error.hint)
-    return _finding(Severity.OK, subject, "it accepts the login that is served")
+    return _finding(Severity.OK, subject, "it accepts the current login")
 
 
 def _rights(accounts: Accounts, subject: str) -> list[Finding]:
     granted = accounts.own_rights()
     if "ALL PRIVILEGES" in granted:
-        return [_finding(Severity.OK, subject, "the admin may do everything")]
+        return [_finding(Severity.OK, subject, "the admin has all privileges")]
     missing = [one for one in accounts.needs if one not in granted]
     if missing == [accounts.needs[-1]] and accounts.ends_sessions_by_rds():
         missing = []
     if not missing:
-        return [_finding(Severity.OK, subject, "the admin has the rights that it needs")]
+        return [_finding(Severity.OK, subject, "the admin has the required privileges")]
     return [
         _finding(
             Severity.ERROR,
@@ -94,7 +100,10 @@ def _visibility(accounts: Accounts, subject: str) -> list[Finding]:
     unseen = accounts.unseen()
     if not unseen:
         return []
-    message = f"without {', '.join(unseen)} the admin does not see which objects a login defines: old logins stay locked instead of being dropped"
+    message = (
+        f"without {', '.join(unseen)} the admin cannot see which objects a login defines:"
+        " rotator locks old logins instead of dropping them"
+    )
     remedy = f"As root: GRANT {', '.join(one.partition(' or ')[0] for one in unseen)} ON *.* TO {accounts.whoami()};"
     return [_finding(Severity.WARNING, subject, message, remedy)]
 
@@ -102,15 +111,20 @@ def _visibility(accounts: Accounts, subject: str) -> list[Finding]:
 def _state(accounts: Accounts, subject: str) -> list[Finding]:
     found: list[Finding] = []
     if accounts.is_read_only():
-        message = "the server is read-only, as a replica is"
-        found.append(_finding(Severity.ERROR, subject, message, "Name the primary as `host`."))
+        message = "the server is read-only, like a replica"
+        found.append(_finding(Severity.ERROR, subject, message, "Set `host` to the primary."))
     elif primary := accounts.primary():
-        message = f"the server copies from {primary}: what is set here is not set there"
-        remedy = "Name the primary as `host`, unless each of the two copies from the other."
+        message = f"the server replicates from {primary}: a change here does not reach that server"
+        remedy = (
+            "Set `host` to the primary, unless each of the two servers replicates from the other."
+        )
         found.append(_finding(Severity.WARNING, subject, message, remedy))
     if statement := accounts.runs_at_login():
         message = f"init_connect runs in the admin's sessions too: {statement}"
-        remedy = f"As root: GRANT {accounts.needs[-1]} ON *.* TO {accounts.whoami()}; or see that it calls nothing that an application may change."
+        remedy = (
+            f"As root: GRANT {accounts.needs[-1]} ON *.* TO {accounts.whoami()}; or check that"
+            " it calls nothing that an application may change."
+        )
         found.append(_finding(Severity.WARNING, subject, message, remedy))
     return found
 
@@ -119,19 +133,31 @@ def _accounts(accounts: Accounts, subject: str, login: str | None) -> list[Findi
     found: list[Finding] = []
     hosts = ", ".join(repr(host) for host in accounts.anonymous_hosts())
     if hosts:
-        message = f"there are anonymous accounts for {hosts}: from there they stand before accounts of '%'"
-        remedy = "DROP USER ''@... for each of them; mariadb-secure-installation and mysql_secure_installation do."
+        message = (
+            f"anonymous accounts exist for {hosts}: for these hosts they take precedence over"
+            " accounts for '%'"
+        )
+        remedy = (
+            "Drop each of them: DROP USER ''@... The scripts mariadb-secure-installation and"
+            " mysql_secure_installation do this."
+        )
         found.append(_finding(Severity.WARNING, subject, message, remedy))
     for account in accounts.look(login) if login else ():
         if account.locked:
             found.append(_finding(Severity.ERROR, subject, f"account {account} is locked"))
         if account.is_touchy:
             message = f"account {account} is blocked after {account.tries} wrong password(s)"
-            remedy = "The proof that an old password is refused takes one: allow 3 or more."
+            remedy = (
+                "rotator uses one attempt to verify that an old password is rejected: allow 3"
+                " or more."
+            )
             found.append(_finding(Severity.ERROR, subject, message, remedy))
         if not account.hashes:
             ways = ", ".join(plugin for plugin, _ in account.ways) or "nothing"
-            message = f"account {account} logs in by {ways}: no password that can be rotated"
+            message = (
+                f"account {account} authenticates by {ways}, without a password that rotator"
+                " can rotate"
+            )
             found.append(_finding(Severity.ERROR, subject, message, accounts.remedy))
     return found
 

@@ -67,7 +67,7 @@ _CONNECTING: Final[dict[int, Cause]] = {
     1040: Cause(
         kind=Unavailable,
         text="has no free connection (max_connections is reached)",
-        hint="See who holds them: SHOW PROCESSLIST; allow more: SET GLOBAL max_connections = ...;",
+        hint="List the connections: SHOW PROCESSLIST; allow more: SET GLOBAL max_connections = ...;",
     ),
     1053: Cause(kind=Transient, text="is shutting down"),
     1129: Cause(
@@ -77,44 +77,49 @@ _CONNECTING: Final[dict[int, Cause]] = {
     ),
     1130: Cause(
         kind=Unavailable,
-        text="has no account at all for the address that rotator connects from",
-        hint="Create the admin's account for that address, or run rotator where its account may log in from.",
+        text="has no account for rotator's client address",
+        hint="Create the admin's account for that address, or run rotator on a host that the"
+        " account allows.",
     ),
     1203: Cause(
         kind=Transient,
-        text="accepts the password of login {name!r}, which has no free connection (max_user_connections)",
-        hint="See who holds them: SHOW PROCESSLIST; or raise the limit.",
+        text="accepts the password of login {name!r}, which has no free connection"
+        " (max_user_connections)",
+        hint="List the connections: SHOW PROCESSLIST; or raise the limit.",
     ),
     1226: Cause(
         kind=Transient,
-        text="accepts the password of login {name!r}, whose own limit is used up (MAX_USER_CONNECTIONS, or one per hour)",
-        hint="Look at it: SHOW CREATE USER; raise it with ALTER USER ... WITH MAX_..., or wait until the hour is over.",
+        text="accepts the password of login {name!r}, but the login's own limit is reached"
+        " (MAX_USER_CONNECTIONS, or one per hour)",
+        hint="Check it: SHOW CREATE USER; raise it with ALTER USER ... WITH MAX_..., or wait until"
+        " the hour is over.",
     ),
     1251: Cause(
         kind=Denied,
-        text="lets login {name!r} in by an old protocol only",
+        text="accepts login {name!r} only by an old protocol",
         hint="ALTER USER ... IDENTIFIED VIA mysql_native_password (MariaDB), IDENTIFIED WITH caching_sha2_password (MySQL).",
     ),
     1524: Cause(
         kind=Denied,
-        text="has not loaded the plugin by which login {name!r} logs in",
+        text="has not loaded the authentication plugin of login {name!r}",
         hint="ALTER USER ... IDENTIFIED WITH caching_sha2_password BY '...'; MySQL 9 has no mysql_native_password any more.",
         safety=_OUT,
     ),
     2026: Cause(
         kind=Unavailable,
-        text="offers no TLS, which `sslmode` asks for",
-        hint="Set ssl_cert and ssl_key on the server. Only where nothing crosses a network: sslmode: disable.",
+        text="offers no TLS, which `sslmode` requires",
+        hint="Set ssl_cert and ssl_key on the server. Only if the connection crosses no network:"
+        " sslmode: disable.",
     ),
     2059: Cause(
         kind=Denied,
-        text="lets login {name!r} in by a plugin that has no password",
+        text="accepts login {name!r} by a plugin that has no password",
         hint="ALTER USER ... IDENTIFIED VIA mysql_native_password (MariaDB), IDENTIFIED WITH caching_sha2_password (MySQL).",
     ),
     3032: Cause(
         kind=Unavailable,
         text="is in offline mode",
-        hint="When the work on it is over: SET GLOBAL offline_mode = OFF;",
+        hint="After the maintenance: SET GLOBAL offline_mode = OFF;",
     ),
     3159: Cause(
         kind=Unavailable,
@@ -123,14 +128,14 @@ _CONNECTING: Final[dict[int, Cause]] = {
     ),
     3955: Cause(
         kind=Denied,
-        text="has blocked login {name!r} after too many wrong passwords in a row",
+        text="has blocked login {name!r} after too many consecutive wrong passwords",
         hint="SELECT Host FROM mysql.user WHERE User = {name!r}; then for each: ALTER USER {name!r}@'HOST' ACCOUNT UNLOCK; and find out who tries.",
         safety=_OUT,
     ),
     4150: Cause(
         kind=Denied,
-        text="has blocked login {name!r} after too many wrong passwords in a row",
-        hint="FLUSH PRIVILEGES; and find out who tries.",
+        text="has blocked login {name!r} after too many consecutive wrong passwords",
+        hint="FLUSH PRIVILEGES; and find the client that sends wrong passwords.",
         safety=_OUT,
     ),
 }
@@ -138,8 +143,8 @@ _CONNECTING: Final[dict[int, Cause]] = {
 _WRONG_NAME: Final = frozenset({62, 64})
 _EXPIRED_CERTIFICATE: Final = frozenset({9, 10})
 _AUTHORITY: Final = (
-    "Name the right certificate authority in `sslrootcert` (ROTATOR_SSLROOTCERT of a Lambda"
-    " function). RDS has its own, in AWS's global-bundle.pem."
+    "Set `sslrootcert` to the server's certificate authority (ROTATOR_SSLROOTCERT of a Lambda"
+    " function). For RDS, use AWS's global-bundle.pem."
 )
 _RIGHTS: Final = frozenset({1044, 1045, 1095, 1142, 1143, 1227, 1370, 1410, 1698})
 # An option of the server forbids it: read_only and others; a read-only transaction; read-only mode.
@@ -163,10 +168,10 @@ def unreachable(where: str, error: Exception, name: str) -> StepError:
     if isinstance(met, ssl.SSLError):
         return _tls(where, met)
     if isinstance(error, pymysql.MySQLError | OSError):
-        return Transient(f"{where} cannot be reached: {brief(error)}")
+        return Transient(f"{where} is unreachable: {brief(error)}")
     return Unavailable(
-        f"{where} does not answer as such a server does.",
-        hint="Look at `host` and `port` of the target: something else listens there.",
+        f"{where} does not speak the protocol of MariaDB and MySQL.",
+        hint="Check `host` and `port` of the target: another service listens there.",
     )
 
 
@@ -181,10 +186,13 @@ def rejected_admin(where: str, target: str, name: str, code: int) -> Unavailable
         why, hint = ": its account is locked", "ALTER USER ... ACCOUNT UNLOCK;"
     else:
         why = ": wrong password, no account for this address, or TLS required"
-        hint = "Is the password right, is there an account for this address? Where TLS is required: `sslmode: require`, and `sslcert` where a certificate is."
+        hint = (
+            "Check the password, and check that an account for this address exists. If TLS is"
+            " required: `sslmode: require`; if a certificate is required: `sslcert`."
+        )
     return Unavailable(
         f"{where} rejects the admin login {name!r}{why}.",
-        hint=f"Look at `admin` of target {target!r}. {hint}",
+        hint=f"Check `admin` of target {target!r}. {hint}",
         safety="Nothing was changed.",
     )
 
@@ -238,7 +246,10 @@ def _tls(where: str, error: ssl.SSLError) -> StepError:
     what = f"the TLS connection to {where} failed: {scrub(str(error.reason or error))[:200]}"
     code = error.verify_code if isinstance(error, ssl.SSLCertVerificationError) else 0
     if code in _WRONG_NAME:
-        hint = "The certificate is not for this name: set `host` to the name in it; or set sslmode: verify-ca, which does not compare names."
+        hint = (
+            "The certificate is not valid for this name: set `host` to a name in the"
+            " certificate; or set sslmode: verify-ca, which does not compare names."
+        )
         return Unavailable(f"{what} (the certificate's name)", hint=hint)
     if code in _EXPIRED_CERTIFICATE:
         return Unavailable(
@@ -247,5 +258,6 @@ def _tls(where: str, error: ssl.SSLError) -> StepError:
     if code:
         return Unavailable(f"{what} (the certificate's authority)", hint=_AUTHORITY)
     return Unavailable(
-        what, hint="Does the server take this TLS version, and our certificate in `sslcert`?"
+        what,
+        hint="Check that the server accepts this TLS version and the client certificate in `sslcert`.",
     )

@@ -42,8 +42,8 @@ def rejection(
         hosts = ", ".join(repr(one.host) for one in found)
         return Rejection(
             cause="host",
-            text=f"its account is for {hosts}, and rotator connects from {address!r}",
-            hint="Run rotator where the login may connect from, or add an account with the same"
+            text=f"its account is for {hosts}, but rotator connects from {address!r}",
+            hint="Run rotator on a host that the account allows, or add an account with the same"
             f" password and grants: CREATE USER {_quoted(name, address)} IDENTIFIED BY '...';",
         )
     # The server takes the account whose host part is the most exact.
@@ -59,45 +59,47 @@ def _of(
         return Rejection(
             cause="locked",
             text=f"account {account} is locked",
-            hint=f"If it may be used: ALTER USER {sql} ACCOUNT UNLOCK;",
+            hint=f"To allow it again: ALTER USER {sql} ACCOUNT UNLOCK;",
         )
     if account.expired or code in EXPIRED:
         return Rejection(
             cause="expired",
             text=f"the password of account {account} has expired",
-            hint=f"Set another one, then give that: ALTER USER {sql} IDENTIFIED BY '...';",
+            hint=f"Set another password, then use that one: ALTER USER {sql} IDENTIFIED BY '...';",
         )
     if account.tls and options.tls == "disable":
         return Rejection(
             cause="tls",
-            text=f"account {account} requires {_required(account)}, and rotator connects without TLS",
+            text=f"account {account} requires {_required(account)}, but rotator connects without TLS",
             hint="Set `sslmode: require` (or verify-full, with `sslrootcert`) in the options of the target"
             f"{'' if account.tls == 'SSL' else ', and `sslcert` and `sslkey`'}.",
         )
     if account.tls not in ("", "SSL") and options.sslcert is None:
         return Rejection(
             cause="certificate",
-            text=f"account {account} requires {_required(account)}, and rotator shows no certificate",
+            text=f"account {account} requires {_required(account)}, but rotator sends no certificate",
             hint="Set `sslcert` and `sslkey` in the options of the target.",
         )
     if not account.hashes:
         plugins = ", ".join(plugin for plugin, _ in account.ways) or "no password"
         return Rejection(
             cause="plugin",
-            text=f"account {account} logs in by {plugins}, and not by a password that can be rotated",
-            hint=f"{accounts.remedy}, or take another account.",
+            text=f"account {account} authenticates by {plugins}, without a password that rotator"
+            " can rotate",
+            hint=f"{accounts.remedy}, or choose another account.",
         )
     if not accounts.lets_in(account, credential.password):
         return Rejection(
             cause="password",
             text="the password is wrong",
-            hint=f"Give the right one, or set this one: ALTER USER {sql} IDENTIFIED BY '...';",
+            hint=f"Provide the valid password, or set this one: ALTER USER {sql} IDENTIFIED BY '...';",
         )
     if account.tls == "certificate":
         return Rejection(
             cause="certificate",
-            text=f"account {account} requires {_required(account)}, which the certificate in `sslcert` is not",
-            hint="Name the certificate that the account asks for in `sslcert` and `sslkey`.",
+            text=f"account {account} requires {_required(account)}, which the certificate in"
+            " `sslcert` does not satisfy",
+            hint="Set `sslcert` and `sslkey` to the certificate that the account requires.",
         )
     return None
 

@@ -23,9 +23,12 @@ def statements(
         f"CREATE USER {account} IDENTIFIED BY '…'{tls};",
         f"GRANT {', '.join(product.needs)} ON *.* TO {account};",
         f"GRANT SELECT ON mysql.* TO {account};",
-        "-- new-user, to drop logins: see whose objects a login defines, in every database",
+        "-- new-user, to drop logins: see which objects a login defines, in every database",
         f"GRANT {sees} ON *.* TO {account};",
-        f"-- new-user, alternating-users: what {login or 'the login'} has, so that it can be given on",
+        (
+            f"-- new-user, alternating-users: the privileges of {login or 'the login'}, to grant"
+            " them to the next login"
+        ),
         f"GRANT SELECT, INSERT, UPDATE, DELETE ON the_database.* TO {account} WITH GRANT OPTION;",
     )
 

@@ -170,8 +170,10 @@ class MySqlAccounts(Accounts):
         """Make the account with its mark, in one statement."""
         if self._version < _ATTRIBUTES_SINCE:
             raise Denied(
-                f"MySQL {_dotted(self._version)} is too old for rotator to create logins that it can tell from others': that needs {_dotted(_ATTRIBUTES_SINCE)}.",
-                hint="dual-password and single-user rotate a login that is there already : take it over with rotator adopt SECRET.",
+                f"MySQL {_dotted(self._version)} cannot mark the logins that rotator creates:"
+                f" that requires {_dotted(_ATTRIBUTES_SINCE)}.",
+                hint="dual-password and single-user rotate an existing login: adopt it with rotator"
+                " adopt SECRET.",
             )
         plugin = self._plugin(like)
         ours = {_ATTRIBUTE: {"of": mark.of, "rotation": mark.rotation}}

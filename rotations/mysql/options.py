@@ -21,51 +21,51 @@ def _help(text: str) -> dict[str, Any]:
 class TargetOptions:
     """How a server is reached."""
 
-    host: str = field(default="127.0.0.1", metadata=_help("Name or address, or a socket's path."))
+    host: str = field(
+        default="127.0.0.1", metadata=_help("Host name or address, or the path of a socket.")
+    )
     port: int = field(default=3306, metadata=_help("TCP port."))
     sslmode: SslMode | None = field(
         default=None,
-        metadata=_help("TLS. Default: verify-full, or disable where the host is this machine."),
+        metadata=_help("TLS mode. Default: verify-full, or disable if the host is this machine."),
     )
     sslrootcert: Path | None = field(
         default=None,
         metadata=_help(
-            "File with the certificate authority, relative to the configuration. Default: the system's."
+            "Certificate authority file, relative to the configuration. Default: the system's."
         ),
     )
     sslcert: Path | None = field(
         default=None,
-        metadata=_help(
-            "File with the client certificate, for the admin and for logins that require one."
-        ),
+        metadata=_help("Client certificate file, for the admin and for logins that require one."),
     )
     sslkey: Path | None = field(
         default=None,
-        metadata=_help("File with the key of `sslcert`, which nobody else may read."),
+        metadata=_help("Private key file of `sslcert`, readable only by its owner."),
     )
     readers: tuple[str, ...] = field(
         default=(),
         metadata=_help(
-            "Replicas that applications read from, each as host or host:port: a new login is"
-            " published only once each of them accepts it."
+            "Replicas that applications read from, each as host or host:port. rotator"
+            " publishes a new login only once each replica accepts it."
         ),
     )
-    connect_timeout: int = field(default=5, metadata=_help("Seconds to wait for a connection."))
-    pool_size: int = field(default=8, metadata=_help("Admin connections that are kept open."))
+    connect_timeout: int = field(default=5, metadata=_help("Connection timeout in seconds."))
+    pool_size: int = field(default=8, metadata=_help("Maximum open admin connections."))
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
         if not 1 <= self.port <= 65_535:  # noqa: PLR2004 # what a TCP port is
-            raise UsageError(f"{self.port} is not a TCP port.")
+            raise UsageError(f"{self.port} is not a valid TCP port.")
         if self.connect_timeout < 1:
-            raise UsageError("connect_timeout is 1 second or more.")
+            raise UsageError("connect_timeout must be 1 second or more.")
         for reader in self.readers:
             _ = split_address(reader, self.port)
         if (self.sslcert is None) != (self.sslkey is None):
-            raise UsageError("`sslcert` and `sslkey` belong together: set both or none.")
+            raise UsageError("set both `sslcert` and `sslkey`, or neither.")
         if self.sslcert is not None and self.sslmode == "disable":
             raise UsageError(
-                "`sslcert` takes TLS: set sslmode to require, verify-ca or verify-full."
+                "`sslcert` requires TLS: set sslmode to require, verify-ca or verify-full."
             )
 
     @property
@@ -86,26 +86,29 @@ class SecretOptions:
 
     username: str | None = field(
         default=None,
-        metadata=_help("dual-password, single-user: the login, needed while nothing is published."),
+        metadata=_help(
+            "dual-password, single-user: the login; required until the first credential is"
+            " published."
+        ),
     )
     users: tuple[str, ...] = field(
-        default=(), metadata=_help("alternating-users: the two logins that take turns.")
+        default=(), metadata=_help("alternating-users: the two logins that alternate.")
     )
-    prefix: str | None = field(
-        default=None, metadata=_help("new-user: what login names start with.")
-    )
+    prefix: str | None = field(default=None, metadata=_help("new-user: prefix of the login names."))
     like: str | None = field(
         default=None,
         metadata=_help(
-            "The account whose grants, roles and limits a login gets while none is current."
+            "Account whose grants, roles and limits a new login receives if there is no current one."
         ),
     )
     login_dbname: str | None = field(
-        default=None, metadata=_help("The database that a new login must be able to use.")
+        default=None, metadata=_help("Database that a new login must be able to use.")
     )
     probes: tuple[str, ...] = field(
         default=(),
-        metadata=_help("Queries that a new login must be able to run, read-only and rolled back."),
+        metadata=_help(
+            "Queries that a new login must be able to run; they run read-only and are rolled back."
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -118,14 +121,15 @@ class SecretOptions:
 def check_name(name: str) -> None:
     """Raise `UsageError` for the name of a login that the server would not take as it stands."""
     if not name or "\0" in name:
-        raise UsageError("a login's name is not empty and holds no NUL.")
+        raise UsageError("a login name must not be empty or contain NUL.")
     if len(name) > NAME_CHARACTERS:
         raise UsageError(
-            f"login name {name!r} has {len(name)} characters; MariaDB keeps {NAME_CHARACTERS}."
+            f"login name {name!r} has {len(name)} characters; MariaDB allows at most"
+            f" {NAME_CHARACTERS}."
         )
     if any(ord(one) > 0xFFFF for one in name):  # noqa: PLR2004 # the last of Unicode's first plane
         raise UsageError(
-            f"login name {name!r}: the server keeps no character beyond U+FFFF in a name."
+            f"login name {name!r}: the server accepts no characters beyond U+FFFF in a name."
         )
     if name != name.rstrip():
-        raise UsageError(f"login name {name!r}: the server cuts blanks at the end.")
+        raise UsageError(f"login name {name!r}: the server truncates trailing blanks.")

@@ -43,8 +43,9 @@ def in_place(accounts: Accounts, name: str) -> list[Obstacle]:
                 found.append(
                     Obstacle(
                         kind="authentication",
-                        cause=f"account {account} also accepts a password by {plugin}, which would stay valid",
-                        remedy=f"Let it log in by one plugin: {accounts.remedy}",
+                        cause=f"account {account} also accepts a password by {plugin}, which would"
+                        " stay valid",
+                        remedy=f"Allow only one plugin: {accounts.remedy}",
                     )
                 )
         found += _system_user(accounts, account)
@@ -65,8 +66,10 @@ def to_another(
             found.append(
                 Obstacle(
                     kind="authentication",
-                    cause=f"account {account} also logs in by {', '.join(sorted(others))}, which another login cannot have",
-                    remedy=f"Choose strategy dual-password, which keeps it, or let it log in by one plugin: {accounts.remedy}",
+                    cause=f"account {account} also authenticates by {', '.join(sorted(others))},"
+                    " which rotator cannot give to another login",
+                    remedy="Choose strategy dual-password, which keeps it, or allow only one plugin:"
+                    f" {accounts.remedy}",
                 )
             )
         if account.unknown:
@@ -85,7 +88,8 @@ def to_another(
         found.append(
             Obstacle(
                 kind="name",
-                cause=f"login name {target!r} has {len(target)} characters, and {accounts.product} takes {accounts.name_characters}",
+                cause=f"login name {target!r} has {len(target)} characters, but {accounts.product}"
+                f" allows at most {accounts.name_characters}",
                 remedy="Choose a shorter `prefix`, or shorter `users`.",
             )
         )
@@ -95,8 +99,10 @@ def to_another(
             found.append(
                 Obstacle(
                     kind="host part",
-                    cause=f"account {other} has no counterpart: {source!r} has accounts for {', '.join(sorted(hosts))} only",
-                    remedy=f"If nobody needs it: DROP USER {_plain(other)}; or create {source!r} for that host too.",
+                    cause=f"account {other} has no counterpart: {source!r} has accounts only for"
+                    f" {', '.join(sorted(hosts))}",
+                    remedy=f"If the account is unused: DROP USER {_plain(other)}; otherwise create"
+                    f" {source!r} for that host too.",
                 )
             )
     return found
@@ -109,8 +115,11 @@ def own(accounts: Accounts) -> list[Obstacle]:
         found.append(
             Obstacle(
                 kind="password history",
-                cause=f"login {accounts.admin.user!r} changes its own password, and may not return to the one before ({text}): a failed rotation could not be undone",
-                remedy=f"Give the target an `admin` other than the login, to whose hashes this does not apply; or as root: ALTER USER {accounts.whoami()} PASSWORD HISTORY 0 PASSWORD REUSE INTERVAL 0 DAY;",
+                cause=f"login {accounts.admin.user!r} changes its own password, and may not reuse"
+                f" the previous one ({text}): a failed rotation could not be undone",
+                remedy="Set the target's `admin` to another login, to whose hashes this rule does"
+                f" not apply; or as root: ALTER USER {accounts.whoami()} PASSWORD HISTORY 0"
+                " PASSWORD REUSE INTERVAL 0 DAY;",
             )
         )
     return found
@@ -135,10 +144,11 @@ def second_passwords(
             obstacles.append(
                 Obstacle(
                     kind="second password",
-                    cause=f"account {account} accepts a password beside the current one that "
+                    cause=f"account {account} accepts a second password that "
                     + ("rotator did not set" if new else "was set later")
                     + ", and a rotation would end it",
-                    remedy=f"Let its users take what the backend serves; then as root: {accounts.ends_others(account)}",
+                    remedy="Make its clients use the password that the backend serves; then as root:"
+                    f" {accounts.ends_others(account)}",
                     error=Conflict,
                 )
             )
@@ -153,8 +163,12 @@ def _validation(accounts: Accounts) -> list[Obstacle]:
     return [
         Obstacle(
             kind="password validation",
-            cause=f"{accounts.product} checks passwords by {', '.join(plugins)}, and strict_password_validation refuses the hashes that rotator sends instead of passwords",
-            remedy="As root: SET GLOBAL strict_password_validation = OFF; and the same in the server's option file. The policy of rotator draws passwords that satisfy the plugin.",
+            cause=f"{accounts.product} validates passwords by {', '.join(plugins)}, and"
+            " strict_password_validation rejects the hashes that rotator sends instead of"
+            " passwords",
+            remedy="As root: SET GLOBAL strict_password_validation = OFF; and the same in the"
+            " server's option file. rotator's password policy generates passwords that satisfy"
+            " the plugin.",
             error=Unavailable,
         )
     ]
@@ -168,18 +182,23 @@ def _password(accounts: Accounts, account: Account) -> list[Obstacle]:
         one for one, kept in account.ways if kept and one == NATIVE and not accounts.is_active(one)
     ]
     if not account.hashes:
-        cause = f"account {account} logs in by {ways}, and not by a password that can be rotated"
+        cause = (
+            f"account {account} authenticates by {ways}, without a password that rotator can rotate"
+        )
     elif unknown:
-        cause = f"account {account} keeps its password in a format ({unknown[0][:3]}...) that this version of rotator does not know"
+        cause = (
+            f"account {account} stores its password in a format ({unknown[0][:3]}...) that"
+            " this version of rotator does not know"
+        )
     elif lost:
-        cause = f"account {account} logs in by {lost[0]}, which this server has not loaded"
+        cause = f"account {account} authenticates by {lost[0]}, which this server has not loaded"
     else:
         return []
     return [
         Obstacle(
             kind="authentication",
             cause=cause,
-            remedy=f"{accounts.remedy}, or take another account.",
+            remedy=f"{accounts.remedy}, or choose another account.",
         )
     ]
 
@@ -194,7 +213,8 @@ def _system_user(accounts: Accounts, account: Account) -> list[Obstacle]:
     return [
         Obstacle(
             kind="rights",
-            cause=f"account {account} has {_SYSTEM_USER}, and the admin {accounts.admin.user!r} has not",
+            cause=f"account {account} has {_SYSTEM_USER}, but the admin {accounts.admin.user!r} does"
+            " not",
             remedy=f"As root: GRANT {_SYSTEM_USER} ON *.* TO {accounts.whoami()};",
         )
     ]
@@ -207,7 +227,7 @@ def _no_accounts(accounts: Accounts) -> list[Obstacle]:
     return [
         Obstacle(
             kind="rights",
-            cause=f"the admin {accounts.admin.user!r} may not create accounts",
+            cause=f"the admin {accounts.admin.user!r} lacks the right to create accounts",
             remedy=f"As root: GRANT CREATE USER ON *.* TO {accounts.whoami()};",
             error=Unavailable,
         )
@@ -229,7 +249,8 @@ def _rights(accounts: Accounts, sources: Sequence[Account]) -> list[Obstacle]:
     return [
         Obstacle(
             kind="rights",
-            cause=f"the admin {accounts.admin.user!r} may not grant what the login has: {', '.join(lacks)}",
+            cause=f"the admin {accounts.admin.user!r} lacks the right to grant the login's"
+            f" privileges: {', '.join(lacks)}",
             remedy=f"As root: {' '.join(grants)}",
         )
     ]

@@ -43,7 +43,7 @@ def follow(
             return wanted
         if not wanted:
             return True
-        with reader.admin(f"looking why {login!r} is rejected", ctx) as accounts:
+        with reader.admin(f"checking why {login!r} is rejected", ctx) as accounts:
             code = reader.rejected_with(login)
             why = rejection(accounts, reader.options, credential, code) or UNEXPLAINED
         raise Denied(f"{reader.where} rejects the login {login!r}{why.because}.", hint=why.hint)
@@ -58,5 +58,5 @@ def lags(reader: Server, primary: Server, login: str, ctx: StepContext) -> bool:
 
 def _kept(server: Server, login: str, ctx: StepContext) -> list[tuple[str, tuple[str, ...], bool]]:
     """Return what decides on a login: each account with its hashes, and whether it is locked."""
-    with server.admin(f"looking at the accounts of {login!r}", ctx) as accounts:
+    with server.admin(f"reading the accounts of {login!r}", ctx) as accounts:
         return sorted((one.host, one.hashes, one.locked) for one in accounts.look(login))

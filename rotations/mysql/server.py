@@ -182,7 +182,7 @@ class Server:
 
     def marked(self, ctx: StepContext) -> list[MarkedLogin]:
         """Return the accounts that bear marks of ours."""
-        with self.admin("looking for marked accounts", ctx) as accounts:
+        with self.admin("reading marked accounts", ctx) as accounts:
             return accounts.marked()
 
     @contextmanager
@@ -254,7 +254,7 @@ class Server:
         except RuntimeError as error:
             # PyMySQL, where caching_sha2_password needs RSA: the connection has no TLS.
             raise Denied(
-                f"{self.where}: a login without TLS needs a package more: {brief(error)}",
+                f"{self.where}: a login without TLS requires another package: {brief(error)}",
                 hint="pip install cryptography, or connect with TLS.",
             ) from error
         except (ValueError, IndexError, TypeError, AssertionError, struct.error) as error:
@@ -337,8 +337,8 @@ class Server:
         if not re.search("mariadb|tidb|oceanbase|vitess", said.lower()) and version >= _MYSQL_SINCE:
             return MySqlAccounts(admin, version)
         raise Denied(
-            f"{self.where} says that it is {said!r}, which rotator does not know.",
-            hint="MariaDB 10.4 and newer and MySQL 8.0.14 and newer are known.",
+            f"{self.where} identifies itself as {said!r}, which rotator does not support.",
+            hint="rotator supports MariaDB 10.4 and newer, and MySQL 8.0.14 and newer.",
             safety="Nothing was changed.",
         )
 
@@ -373,7 +373,8 @@ class Server:
             # A server, or a proxy, may refuse everybody in the place of its greeting: that proves nothing.
             if number(error) in _AT_LIMIT and hasattr(raw, "server_version"):
                 raise AtLimit(
-                    f"{self.where} accepted the password of {user!r}, and refused the connection: {brief(error)}",
+                    f"{self.where} accepted the password of {user!r}, but rejected the"
+                    f" connection: {brief(error)}",
                     hint=f"Close connections of {user!r}, or raise MAX_USER_CONNECTIONS or MAX_CONNECTIONS_PER_HOUR.",
                 ) from error
             raise
@@ -422,14 +423,14 @@ def _load(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
     try:
         if key.stat().st_mode & _OTHERS:
             raise Denied(
-                f"the key {key} can be read by others, so it was not used.",
+                f"the key {key} is readable by other users, so rotator did not use it.",
                 hint=f"chmod 600 {key}",
                 safety="Nothing was changed.",
             )
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:
         raise Denied(
-            f"the client certificate {certificate} with its key {key} cannot be used: {brief(error)}",
-            hint="Look at `sslcert` and `sslkey` of the target.",
+            f"cannot use the client certificate {certificate} with its key {key}: {brief(error)}",
+            hint="Check `sslcert` and `sslkey` of the target.",
             safety="Nothing was changed.",
         ) from error

@@ -75,7 +75,7 @@ class _Login:
         """Ask the catalog, by what the server has just answered: another try could lock the account."""
         code = self._server.rejected_with(credential.username)
         with self._server.admin(
-            f"looking why {credential.username!r} is rejected", ctx
+            f"checking why {credential.username!r} is rejected", ctx
         ) as accounts:
             return rejection(accounts, self._server.options, credential, code)
 
@@ -85,7 +85,7 @@ class _Login:
             # It may not look.
             return True
         try:
-            with self._server.admin(f"looking at the limits of {login!r}", ctx) as accounts:
+            with self._server.admin(f"reading the limits of {login!r}", ctx) as accounts:
                 return any(account.tries for account in accounts.look(login))
         except Denied:
             return True
@@ -132,7 +132,7 @@ class _Login:
         """Return who is still logged in as `login`."""
         found: list[Session] = []
         for server in (self._server, *self._server.readers):
-            with server.admin(f"looking for sessions of {login!r}", ctx) as accounts:
+            with server.admin(f"reading the sessions of {login!r}", ctx) as accounts:
                 found += [session for _, session in accounts.sessions(login)]
         return found
 
@@ -198,14 +198,15 @@ class _Login:
         with self._server.step(doing, ctx) as accounts:
             if accounts.is_read_only():
                 raise Unavailable(
-                    f"{self._server.where} is read-only, as a replica is, or as a primary is during a failover.",
-                    hint="Name the primary as `host`, unless it is read-only for a moment.",
+                    f"{self._server.where} is read-only, like a replica, or like a primary"
+                    " during a failover.",
+                    hint="Set `host` to the primary, unless it is read-only only for a moment.",
                 )
             yield accounts
 
     def _who(self, connection: Connection, new: Credential) -> list[Check]:
         """Whose account the server took the login for: an anonymous one may stand before it."""
-        with translated(self._server.where, "asking who the new login is"):
+        with translated(self._server.where, "reading the new login's identity"):
             acting = str(connection.run("SELECT CURRENT_USER()")[0][0])
         ok = acting.rpartition("@")[0] == new.username
         return [
@@ -243,8 +244,8 @@ class _Login:
         sources = accounts.look(like) if like is not None else []
         if not sources:
             raise Denied(
-                f"there is no account {like!r} whose grants a new login could get.",
-                hint="Name one in the secret's option `like`.",
+                f"account {like!r}, whose grants the new login should receive, does not exist.",
+                hint="Set the secret's option `like` to an existing account.",
             )
         if like is not None and ctx.current is not None and ctx.current.username == like:
             # A writer of the backend could name any account there, and get its grants.
@@ -279,7 +280,8 @@ class _Login:
         while left := accounts.sessions(name):
             if not end_sessions:
                 raise InUse(
-                    f"login {name!r} still has {len(left)} open session(s); new logins are refused already.",
+                    f"login {name!r} still has {len(left)} open session(s); it already rejects"
+                    " new logins.",
                     sessions=[session for _, session in left],
                 )
             ctx.require_time()
@@ -306,7 +308,7 @@ class _Login:
             reasons = accounts.dependents(account)
             if unseen and not reasons:
                 lacks = ", ".join(unseen)
-                reasons = [f"whether it defines objects is not visible without {lacks} ON *.*"]
+                reasons = [f"rotator cannot see whether it defines objects without {lacks} ON *.*"]
             if not reasons and not accounts.drop(account, ctx):
                 reasons = ["the server reports objects that need it"]
             if reasons:
@@ -373,9 +375,12 @@ class DualPassword(_Login):
         current = ctx.current
         if current is None or not accounts.lets_in(account, current.password):
             raise Conflict(
-                f"account {account} does not accept the current password, so nothing was set beside it.",
-                safety="The application is NOT safe there: what the backend serves does not log in.",
-                hint="Set the password that the backend serves, or write the right one into the backend.",
+                f"account {account} does not accept the current password, so rotator added no"
+                " second one.",
+                safety="The application is NOT safe there: the server rejects the credential that the"
+                " backend serves.",
+                hint="Set the password that the backend serves, or store the valid one in the"
+                " backend.",
             )
         accounts.let_in(account, new.password, current.password, ctx)
 
@@ -398,12 +403,14 @@ class DualPassword(_Login):
         if not found:
             raise Conflict(
                 f"the server has no account {name!r}.",
-                hint="Was it dropped? Create it again with the password that the backend serves.",
+                hint="If it was dropped, create it again with the password that the backend serves.",
             )
         for account in found:
             if account.is_touchy:
                 raise Denied(
-                    f"account {account} is blocked after {account.tries} wrong password(s): the proof that the old one is refused would block the application too.",
+                    f"account {account} is blocked after {account.tries} wrong password(s):"
+                    " verifying that the server rejects the old password would block the"
+                    " application too.",
                     safety="The application is safe: nothing was changed.",
                     hint="Allow 3 or more: FAILED_LOGIN_ATTEMPTS of the account (MySQL), max_password_errors of the server (MariaDB).",
                 )
@@ -497,8 +504,9 @@ class SingleUser(DualPassword):
             connection.close()
         if failed:
             raise Denied(
-                f"the new password could not be proven: with the current one, {failed[0].name} fails already: {failed[0].detail}",
-                hint="Mend the probe, or what the login may do.",
+                f"the new password could not be verified: {failed[0].name} already fails with"
+                f" the current one: {failed[0].detail}",
+                hint="Correct the probe, or the login's privileges.",
                 safety="The application is safe: nothing was changed, and its current password logs in.",
             )
 
@@ -536,7 +544,7 @@ class AlternatingUsers(_Login):
         other = next_of_pair(self._options.users, current)
         if other in ctx.adopted:
             return None
-        with self._server.admin(f"looking for login {other!r}", ctx) as accounts:
+        with self._server.admin(f"checking login {other!r}", ctx) as accounts:
             ours = _own_mark(accounts, other, ctx) is not None or not accounts.look(other)
         return None if ours else other
 
@@ -605,7 +613,7 @@ class NewUser(AlternatingUsers):
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Draw a login name that is free."""
-        with self._server.admin("drawing a login name", ctx) as accounts:
+        with self._server.admin("generating a login name", ctx) as accounts:
             while True:
                 name = successor(self._options.prefix or "", ctx.entropy)
                 if not accounts.look(name):
@@ -644,7 +652,7 @@ class NewUser(AlternatingUsers):
 
     def _check(self, options: SecretOptions) -> None:
         if options.prefix is None:
-            raise UsageError("strategy new-user needs `prefix`: what login names start with.")
+            raise UsageError("strategy new-user requires `prefix`: the prefix of the login names.")
         check_name(f"{options.prefix}_{'x' * 11}")
 
     def _farewell(self, accounts: Accounts, old: str) -> list[str]:
@@ -666,7 +674,7 @@ STRATEGIES: Final[dict[str, type[DualPassword | AlternatingUsers]]] = {
 
 def _found(targets: dict[str, Account], name: str, host: str) -> Account:
     if host not in targets:
-        raise Conflict(f"account {name!r}@{host!r} went away meanwhile.")
+        raise Conflict(f"account {name!r}@{host!r} disappeared during the step.")
     return targets[host]
 
 
@@ -703,7 +711,7 @@ def _alike(accounts: Accounts, new: str, old: str) -> list[Check]:
 
 def _require_password(new: Credential) -> None:
     if not new.password.reveal():
-        raise Refused("a password is not empty.")
+        raise Refused("a password must not be empty.")
 
 
 def _tried(name: str, work: Callable[[], None]) -> Check:

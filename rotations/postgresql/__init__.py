@@ -25,7 +25,7 @@ def _examine(server: Server, ctx: StepContext) -> list[Finding]:
 
 PLUGIN: Final = Plugin(
     name="postgresql",
-    summary="PostgreSQL 12 and newer, by psycopg.",
+    summary="PostgreSQL 12 and newer, with psycopg.",
     strategies=STRATEGIES,
     target_options=TargetOptions,
     secret_options=SecretOptions,

@@ -33,7 +33,7 @@ def compare(
     acting, database = row or (None, "")
     if case.group_name is not None or case.source is not None:
         expected = _acts_as(case, database)
-        detail = f"{acting!r}" if acting == expected else f"{acting!r} in place of {expected!r}"
+        detail = f"{acting!r}" if acting == expected else f"{acting!r}, expected {expected!r}"
         checks.append(Check(name="acts as", ok=acting == expected, detail=detail))
     checks.append(rights)
     if case.source is None or case.new is None:

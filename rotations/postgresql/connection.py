@@ -128,7 +128,7 @@ def connect(parameters: Mapping[str, Any], seconds: float) -> BoundedConnection:
         link.prepare_threshold = None
         link.until = until
         return link
-    raise failed or NotConnected("the host's name has no address", late=time.monotonic() >= until)
+    raise failed or NotConnected("the host name has no address", late=time.monotonic() >= until)
 
 
 def _negotiated(conninfo: str, until: float) -> pq.abc.PGconn:

@@ -34,7 +34,7 @@ def findings(
     found = list(_tls(server, subject))
     try:
         with server.admin("examining", ctx) as admin:
-            found.append(_ok(subject, f"the admin logs in ({server.where})"))
+            found.append(_ok(subject, f"the admin login authenticated ({server.where})"))
             found += _version(admin, subject)
             found += _rights(admin, subject)
             found += _ready(server, admin, subject, options, in_place)
@@ -55,8 +55,8 @@ def _tls(server: Server, subject: str) -> list[Finding]:
         Finding(
             severity=Severity.WARNING,
             subject=subject,
-            message=f"sslmode is {mode}: another host on the network could pose as the server",
-            remedy="Set sslmode: verify-full, and sslrootcert where the authority is your own.",
+            message=f"sslmode is {mode}: another host on the network could impersonate the server",
+            remedy="Set sslmode: verify-full. For your own certificate authority, also set sslrootcert.",
         )
     ]
 
@@ -65,7 +65,7 @@ def _version(admin: BoundedConnection, subject: str) -> list[Finding]:
     version = admin.info.server_version
     if version >= _OLDEST:
         return []
-    what = f"the server is PostgreSQL {version // 10_000}; rotator is made for 12 and newer"
+    what = f"the server is PostgreSQL {version // 10_000}; rotator supports 12 and newer"
     return [_error(subject, what, "Upgrade the server.")]
 
 
@@ -119,7 +119,7 @@ def _group(
         Finding(
             severity=Severity.WARNING,
             subject=subject,
-            message=f"the group role {group!r} can log in, and nothing serves its password",
+            message=f"the group role {group!r} can log in, but no secret serves its password",
             remedy=f'ALTER ROLE "{group}" {"" if runs else "NOLOGIN "}PASSWORD NULL',
         )
     ]
@@ -139,12 +139,13 @@ def _reader(
         if current is not None and not login_check.accepts(reader, current, options, ctx):
             return _error(
                 subject,
-                f"it rejects the login {current.username!r} that is served{behind}",
-                "Has its replication stopped, or does it lag? SELECT now() - pg_last_xact_replay_timestamp()",
+                f"it rejects the current login {current.username!r}{behind}",
+                "Check whether its replication has stopped or lags: SELECT now() -"
+                " pg_last_xact_replay_timestamp()",
             )
     except StepError as error:
         return _error(subject, error.what, error.hint)
-    return _ok(subject, f"it accepts the login that is served{behind}")
+    return _ok(subject, f"it accepts the current login{behind}")
 
 
 def _error(subject: str, message: str, remedy: str) -> Finding:

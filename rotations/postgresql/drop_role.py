@@ -79,7 +79,8 @@ def close(
             return
         if not end_sessions:
             raise InUse(
-                f"login {role.name!r} still has {len(left)} open session(s); new logins are refused already.",
+                f"login {role.name!r} still has {len(left)} open session(s); it already"
+                " rejects new logins.",
                 sessions=[session for _, session in left],
             )
         ctx.require_time()
@@ -104,7 +105,7 @@ def workers(server: Server, admin: Connection, role: Role) -> list[str]:
         "SELECT datname FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_setting('cron.database_name', true)"
     ).fetchall()
     for dbname in sorted({row[0] or here for row in (*rows, *home)} | {here}):
-        with server.admin_in(dbname, f"looking for jobs of {role.name!r}") as link:
+        with server.admin_in(dbname, f"checking jobs of {role.name!r}") as link:
             for table, column, kind in _JOBS:
                 if not link.execute(_TRUSTED, table.split(".")).fetchall():
                     continue
@@ -124,7 +125,8 @@ def drop(
     if places:
         if heir is None:
             raise Denied(
-                f"role {role.name!r} owns objects or has grants, and no `group` is named to inherit them.",
+                f"role {role.name!r} owns objects or has grants, and no `group` is set to"
+                " inherit them.",
                 hint="Set `group` in the secret's options.",
             )
         names = sorted({place or server.options.dbname for place in places})
@@ -137,11 +139,11 @@ def drop(
 
 def _hand_over(server: Server, role: Role, heir: str, dbname: str) -> None:
     old, new = sql.Identifier(role.name), sql.Identifier(heir)
-    with server.admin_in(dbname, f"handing over what {role.name!r} owns") as admin:
+    with server.admin_in(dbname, f"reassigning what {role.name!r} owns") as admin:
         if not admin.execute(
             "SELECT FROM pg_catalog.pg_roles WHERE rolname = %s", [heir]
         ).fetchall():
-            raise Denied(f"the role {heir!r} that is to inherit does not exist.")
+            raise Denied(f"role {heir!r}, which should inherit the objects, does not exist.")
         with (
             acting_as(server, admin, role.name),
             acting_as(server, admin, heir),
@@ -171,7 +173,8 @@ def acting_as(server: Server, admin: Connection, name: str) -> Generator[None]:
         if getattr(error, "sqlstate", None) != "42501":
             raise
         raise Denied(
-            f"{server.where}: the admin login {admin.info.user!r} may not act for role {name!r}.",
+            f"{server.where}: the admin login {admin.info.user!r} lacks the right to act for"
+            f" role {name!r}.",
             hint=f'Run as a superuser: GRANT "{name}" TO "{admin.info.user}" WITH ADMIN OPTION',
         ) from error
     try:

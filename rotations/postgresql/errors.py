@@ -42,9 +42,12 @@ MEANING: Final[dict[str, type[StepError]]] = {
     "XX000": Transient,  # tuple concurrently updated: somebody else changed the same row of the catalog
 }
 _HINTS: Final = {
-    "25006": "This server is read-only, as a standby is: name the primary as the target's `host`.",
+    "25006": "This server is read-only, like a standby: set the target's `host` to the primary.",
     "53100": "Free space on the server's disk.",
-    "55P03": "Somebody holds a lock: SELECT pid, query FROM pg_stat_activity WHERE pid = ANY (pg_blocking_pids(<pid>)).",
+    "55P03": (
+        "Another session holds a lock: SELECT pid, query FROM pg_stat_activity WHERE pid = ANY"
+        " (pg_blocking_pids(<pid>))."
+    ),
 }
 
 
@@ -73,7 +76,7 @@ def translated(where: str, doing: str, *, reading: bool = False) -> Generator[No
         hint = _HINTS.get(state, "")
         if state == "42501":
             detail = error.diag.message_detail or error.diag.message_hint or ""
-            hint = f"Give the admin login that right. {detail}".strip()
+            hint = f"Grant the admin login that right. {detail}".strip()
         raise kind(f"{where}: {doing}: {brief(error)}", hint=scrub(hint)) from error
 
 

@@ -61,39 +61,40 @@ def of_failure(  # noqa: PLR0911 # a table: one row for each code
         case ("28P01", _):
             return Rejection(
                 cause="password",
-                text="its password is wrong, or it does not exist, or has expired",
-                hint=f"Compare it with what the server has: \\du {name}",
+                text="its password is wrong, or it does not exist, or it has expired",
+                hint=f"Compare with the role on the server: \\du {name}",
             )
         case ("28000", "InitializeSessionUserId"):
             return Rejection(
                 cause="nologin",
-                text="the role is not permitted to log in, or does not exist",
+                text="the role has no LOGIN attribute, or does not exist",
                 hint=f"ALTER ROLE {name} LOGIN",
             )
         case ("28000", "auth_failed"):
             return Rejection(
                 cause="wrong certificate",
-                text=f"the server did not accept how it authenticates ({words})",
-                hint="pg_hba.conf asks for another method than a password for this login, such as a client certificate (`sslcert`, `sslkey`) made out to its name.",
+                text=f"the server rejected its authentication method ({words})",
+                hint="pg_hba.conf requires another method than a password for this login, such as a"
+                " client certificate (`sslcert`, `sslkey`) issued to the login's name.",
             )
         case ("28000", _):
             return _not_in_hba(server, failed)
         case ("53300", _):
             return Rejection(
                 cause=LIMITED,
-                text=f"a connection limit is used up ({words})",
+                text=f"a connection limit is reached ({words})",
                 hint=f"End sessions, or raise the limit of the login, the database or the server: ALTER ROLE {name} CONNECTION LIMIT -1; SHOW max_connections",
             )
         case ("3D000", _):
             return Rejection(
                 cause="database",
                 text=f"database {database} does not exist",
-                hint="Mend `dbname` of the target, or `login_dbname` of the secret.",
+                hint="Correct the target's `dbname`, or the secret's `login_dbname`.",
             )
         case ("42501", _):
             return Rejection(
                 cause="connect",
-                text=f"it may not connect to database {database}",
+                text=f"it lacks the right to connect to database {database}",
                 hint=f"GRANT CONNECT ON DATABASE {database} TO {name}",
             )
         case ("55000", _):
@@ -103,11 +104,11 @@ def of_failure(  # noqa: PLR0911 # a table: one row for each code
                 hint=f"ALTER DATABASE {database} ALLOW_CONNECTIONS true",
             )
         case ("57P03", _):
-            return Rejection(cause="starting", text=f"accepts no logins right now: {words}")
+            return Rejection(cause="starting", text=f"accepts no logins at the moment: {words}")
         case ("F0000", _):
             return Rejection(
                 cause="server",
-                text=f"the server's own configuration is broken: {words}",
+                text=f"the server's own configuration is invalid: {words}",
                 hint="SELECT * FROM pg_hba_file_rules WHERE error IS NOT NULL",
             )
         case _:
@@ -124,7 +125,7 @@ def of_login(
     if cause.cause not in (*REJECTED, LIMITED, "hba"):
         return cause
     try:
-        with server.admin(f"looking why {user!r} is rejected", ctx) as admin:
+        with server.admin(f"checking why {user!r} is rejected", ctx) as admin:
             return _in_catalog(admin, failed, user, cause)
     except StepError:
         return cause
@@ -138,17 +139,18 @@ def _in_catalog(  # noqa: PLR0911 # a table: one row for each thing that the cat
     if row is None:
         return Rejection(
             cause="missing",
-            text=f"there is no role {name}",
-            hint=f"Create it again with its rights, and with the password that the backend serves: CREATE ROLE {name} LOGIN",
+            text=f"role {name} does not exist",
+            hint="Create it again with its rights and the password that the backend serves: CREATE"
+            f" ROLE {name} LOGIN",
         )
     can_login, expired, until, limit = row
     if cause.cause == LIMITED:
         if limit >= 0:
-            text = f"its connection limit of {limit} is used up"
+            text = f"its connection limit of {limit} is reached"
             return Rejection(
                 cause=LIMITED,
                 text=text,
-                hint=f"End sessions of it, or: ALTER ROLE {name} CONNECTION LIMIT -1",
+                hint=f"End some of its sessions, or run: ALTER ROLE {name} CONNECTION LIMIT -1",
             )
         return cause
     if not can_login:
@@ -170,13 +172,16 @@ def _in_catalog(  # noqa: PLR0911 # a table: one row for each thing that the cat
             return Rejection(
                 cause="no password",
                 text=f"login {name} has no password",
-                hint="Set the one that the backend serves: \\password " + name,
+                hint="Set the password that the backend serves: \\password " + name,
             )
     if failed.state == "28P01":
         return Rejection(
             cause="password",
             text="its password is wrong",
-            hint="Write the password that works into the backend, or set the one that is served: \\password "
+            hint=(
+                "Store the valid password in the backend, or set the one that the backend"
+                " serves: \\password "
+            )
             + name,
         )
     return cause
@@ -187,9 +192,12 @@ def _not_in_hba(server: Server, failed: NotConnected) -> Rejection:
     if failed.tls or server.options.tls()[0] == "disable":
         hint = "Add a line for this login, database and client address to pg_hba.conf, then: SELECT pg_reload_conf()"
     else:
-        hint = "Add a line to pg_hba.conf, then: SELECT pg_reload_conf(). Or set sslmode: require, where its lines are for TLS only (hostssl)."
+        hint = (
+            "Add a line to pg_hba.conf, then: SELECT pg_reload_conf(). If its lines are for"
+            " TLS only (hostssl), set sslmode: require."
+        )
     return Rejection(
-        cause="hba", text=f"pg_hba.conf does not admit it from here ({words})", hint=hint
+        cause="hba", text=f"pg_hba.conf has no entry for it from this address ({words})", hint=hint
     )
 
 
@@ -204,7 +212,7 @@ def _by_rules(admin: BoundedConnection, failed: NotConnected, cause: Rejection) 
         return Rejection(
             cause="certificate",
             text=f"the server requires a client certificate ({scrub(failed.text)})",
-            hint="Name it: `sslcert` and `sslkey`, of the target or of the secret.",
+            hint="Set `sslcert` and `sslkey`, of the target or of the secret.",
         )
     if not failed.tls and only_tls:
         return Rejection(
@@ -220,7 +228,7 @@ def _by_rules(admin: BoundedConnection, failed: NotConnected, cause: Rejection) 
 
 def _nobody(server: Server, failed: NotConnected, limits: Limits) -> Rejection:
     options = server.options
-    away = Rejection(cause="unreachable", text=f"cannot be reached: {scrub(failed.text)}")
+    away = Rejection(cause="unreachable", text=f"is unreachable: {scrub(failed.text)}")
     if failed.late or options.host.startswith(("/", "@")):
         return away
     try:
@@ -240,8 +248,8 @@ def _looked_at(server: Server, seconds: float) -> Rejection | None:
         if answer not in (b"S", b"N", b"E"):
             return Rejection(
                 cause="not postgresql",
-                text=f"what listens at {place} does not speak PostgreSQL's protocol",
-                hint="Mend `host` or `port` of the target.",
+                text=f"the service at {place} does not speak PostgreSQL's protocol",
+                hint="Correct `host` or `port` of the target.",
             )
         if answer != b"S":
             if mode not in ("require", "verify-ca", "verify-full"):
@@ -249,7 +257,8 @@ def _looked_at(server: Server, seconds: float) -> Rejection | None:
             return Rejection(
                 cause="no tls",
                 text=f"the server at {place} has no TLS, and sslmode is {mode}",
-                hint="Turn TLS on in the server (ssl = on); or, where the network is trusted, set sslmode: disable.",
+                hint="Enable TLS on the server (ssl = on); or, if the network is trusted, set"
+                " sslmode: disable.",
             )
         return _shaken_hands(server, plain)
 
@@ -278,14 +287,15 @@ def _shaken_hands(server: Server, plain: socket.socket) -> Rejection | None:
     except ssl.SSLError as error:
         return Rejection(
             cause="certificate",
-            text=f"the TLS handshake fails ({error.reason or 'no reason given'})",
-            hint="Look at `sslcert` and `sslkey`: does the server trust who signed the client certificate, and is it still valid?",
+            text=f"the TLS handshake failed ({error.reason or 'no reason given'})",
+            hint="Check `sslcert` and `sslkey`: the server must trust the issuer of the client"
+            " certificate, and the certificate must be valid.",
         )
     except OSError as error:
         return Rejection(
             cause="untrusted",
-            text=f"the files of the TLS connection cannot be used: {error.strerror or error}",
-            hint="Look at `sslrootcert`, `sslcert` and `sslkey`.",
+            text=f"cannot read the TLS files: {error.strerror or error}",
+            hint="Check `sslrootcert`, `sslcert` and `sslkey`.",
         )
     return None
 
@@ -295,8 +305,9 @@ def _untrusted(server: Server, error: ssl.SSLCertVerificationError) -> Rejection
     if error.verify_code in (_HOSTNAME_MISMATCH, _IP_MISMATCH):
         return Rejection(
             cause="name",
-            text=f"the server's TLS certificate is for another name than {host!r}",
-            hint="Name the host as its certificate does; or set sslmode: verify-ca, which checks the authority only.",
+            text=f"the server's TLS certificate is not valid for {host!r}",
+            hint="Set `host` to the name in the certificate; or set sslmode: verify-ca, which"
+            " checks only the certificate authority.",
         )
     if error.verify_code == _EXPIRED:
         return Rejection(
@@ -307,8 +318,8 @@ def _untrusted(server: Server, error: ssl.SSLCertVerificationError) -> Rejection
     return Rejection(
         cause="untrusted",
         text=f"the TLS certificate of the server is not trusted ({error.verify_message})",
-        hint="Name the right certificate authority in `sslrootcert` (ROTATOR_SSLROOTCERT of a"
-        " Lambda function). RDS has its own, in AWS's global-bundle.pem.",
+        hint="Set `sslrootcert` to the server's certificate authority (ROTATOR_SSLROOTCERT of a"
+        " Lambda function). For RDS, use AWS's global-bundle.pem.",
     )
 
 

@@ -99,7 +99,7 @@ def _in_database(
         found = privileges.read(admin, database, names, shared=True)
     else:
         try:
-            with server.admin_in(database, "reading what the logins hold") as link:
+            with server.admin_in(database, "reading the rights of the logins") as link:
                 found = privileges.read(link, database, names, shared=False)
         except Denied as error:
             return privileges.Holdings(unreadable=((database, error.what),))

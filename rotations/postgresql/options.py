@@ -19,49 +19,49 @@ def _help(text: str) -> dict[str, Any]:
 class TargetOptions:
     """How a cluster is reached."""
 
-    host: str = field(default="127.0.0.1", metadata=_help("Name or address, or a socket's folder."))
+    host: str = field(
+        default="127.0.0.1", metadata=_help("Host name or address, or the folder of a socket.")
+    )
     port: int = field(default=5432, metadata=_help("TCP port."))
-    dbname: str = field(default="postgres", metadata=_help("The database the admin logs in to."))
+    dbname: str = field(default="postgres", metadata=_help("Database that the admin logs in to."))
     sslmode: SslMode | None = field(
         default=None,
         metadata=_help(
-            "TLS, in libpq's words. Default: verify-full, or prefer where the host is this machine."
+            "TLS mode, as in libpq. Default: verify-full, or prefer if the host is this machine."
         ),
     )
     sslrootcert: Literal["system"] | Path | None = field(
         default=None,
-        metadata=_help(
-            "File with the certificate authority, relative to the configuration, or `system`."
-        ),
+        metadata=_help("Certificate authority file, relative to the configuration, or `system`."),
     )
     sslcert: Path | None = field(
         default=None,
-        metadata=_help("File with the client certificate, where the server requires one."),
+        metadata=_help("Client certificate file, if the server requires one."),
     )
     sslkey: Path | None = field(
         default=None,
-        metadata=_help("File with that certificate's private key, readable by its owner only."),
+        metadata=_help("Private key file of the client certificate, readable only by its owner."),
     )
     sslcrl: Path | None = field(
         default=None,
-        metadata=_help("File with the server certificates that were revoked."),
+        metadata=_help("File with the revoked server certificates."),
     )
     readers: tuple[str, ...] = field(
         default=(),
         metadata=_help(
-            "Replicas that applications read from, each as host or host:port: a new login is"
-            " published only once each of them accepts it."
+            "Replicas that applications read from, each as host or host:port. rotator"
+            " publishes a new login only once each replica accepts it."
         ),
     )
-    connect_timeout: int = field(default=5, metadata=_help("Seconds to wait for a connection."))
-    pool_size: int = field(default=8, metadata=_help("Admin connections that are kept open."))
+    connect_timeout: int = field(default=5, metadata=_help("Connection timeout in seconds."))
+    pool_size: int = field(default=8, metadata=_help("Maximum open admin connections."))
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
         if not 1 <= self.port <= 65_535:  # noqa: PLR2004 # what a TCP port is
-            raise UsageError(f"{self.port} is not a TCP port.")
+            raise UsageError(f"{self.port} is not a valid TCP port.")
         if self.connect_timeout < 1:
-            raise UsageError("connect_timeout is 1 second or more.")
+            raise UsageError("connect_timeout must be 1 second or more.")
         require_pair_of_files(self.sslcert, self.sslkey)
         for reader in self.readers:
             _ = split_address(reader, self.port)
@@ -87,47 +87,54 @@ class SecretOptions:
     group: str | None = field(
         default=None,
         metadata=_help(
-            "new-user, alternating-users: the role that owns the objects and holds the grants."
+            "new-user, alternating-users: role that owns the objects and holds the grants."
         ),
     )
     prefix: str | None = field(
-        default=None, metadata=_help("new-user: what login names start with. Default: the group.")
+        default=None, metadata=_help("new-user: prefix of the login names. Default: the group.")
     )
     users: tuple[str, ...] = field(
-        default=(), metadata=_help("alternating-users: the two logins that take turns.")
+        default=(), metadata=_help("alternating-users: the two logins that alternate.")
     )
     username: str | None = field(
-        default=None, metadata=_help("single-user: the login, needed while nothing is published.")
+        default=None,
+        metadata=_help("single-user: the login; required until the first credential is published."),
     )
     sslcert: Path | None = field(
         default=None,
-        metadata=_help("File with the login's own client certificate. Default: the target's."),
+        metadata=_help("Client certificate file of the login. Default: the target's."),
     )
     sslkey: Path | None = field(
         default=None,
-        metadata=_help("File with that certificate's private key, readable by its owner only."),
+        metadata=_help("Private key file of that certificate, readable only by its owner."),
     )
     login_dbname: str | None = field(
         default=None,
-        metadata=_help("The database the login is tried in. Default: the target's dbname."),
+        metadata=_help("Database to verify the login in. Default: the target's dbname."),
     )
     valid_days: int | None = field(
         default=None,
         metadata=_help(
-            "Days after which each new password expires (VALID UNTIL). Default: the old login's date."
+            "Days until each new password expires (VALID UNTIL). Default: the old login's date."
         ),
     )
     password_encryption: Literal["keep", "scram-sha-256", "md5"] = field(
         default="keep",
-        metadata=_help("How the server keeps each new password. Default: as it keeps the old one."),
+        metadata=_help(
+            "Hash format of each new password. Default: the format of the old password."
+        ),
     )
     privileges: tuple[str, ...] = field(
         default=(),
-        metadata=_help("What a new login must be allowed, such as `table public.orders: SELECT`."),
+        metadata=_help(
+            "Privileges that a new login must have, such as `table public.orders: SELECT`."
+        ),
     )
     probes: tuple[str, ...] = field(
         default=(),
-        metadata=_help("Queries that a new login must be able to run, read-only and rolled back."),
+        metadata=_help(
+            "Queries that a new login must be able to run; they run read-only and are rolled back."
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -136,28 +143,27 @@ class SecretOptions:
             if name is not None:
                 check_name(name)
         if self.valid_days is not None and self.valid_days < 1:
-            raise UsageError("valid_days is 1 or more.")
+            raise UsageError("valid_days must be 1 or more.")
         require_pair_of_files(self.sslcert, self.sslkey)
 
 
 def require_pair_of_files(certificate: Path | None, key: Path | None) -> None:
     """Raise `UsageError` unless both are given, or none."""
     if (certificate is None) != (key is None):
-        raise UsageError("`sslcert` and `sslkey` belong together: name both files, or none.")
+        raise UsageError("set both `sslcert` and `sslkey`, or neither.")
 
 
 def check_name(name: str) -> None:
     """Raise `UsageError` for a role name that PostgreSQL would not take as it stands."""
     if not name or "\0" in name:
-        raise UsageError("a role's name is not empty and holds no NUL.")
+        raise UsageError("a role name must not be empty or contain NUL.")
     if len(name.encode()) > POSTGRESQL_NAME_BYTES:
         raise UsageError(
-            f"role name {name!r} has {len(name.encode())} bytes; PostgreSQL keeps {POSTGRESQL_NAME_BYTES}."
+            f"role name {name!r} has {len(name.encode())} bytes; PostgreSQL allows at most"
+            f" {POSTGRESQL_NAME_BYTES}."
         )
     if name.startswith("pg_"):
-        raise UsageError(
-            f"role name {name!r}: PostgreSQL keeps names that start with pg_ for itself."
-        )
+        raise UsageError(f"role name {name!r}: PostgreSQL reserves names that start with pg_.")
 
 
 KINDS: Final = {
@@ -190,8 +196,8 @@ def parse_privileges(texts: tuple[str, ...]) -> list[Privilege]:
         kind, _, name = subject.strip().partition(" ")
         if not colon or kind not in KINDS or not name.strip() or not rights.strip():
             raise UsageError(
-                f"{text!r} does not name a privilege.",
-                hint=f"Such as `table public.orders: SELECT, INSERT`; kinds: {', '.join(KINDS)}.",
+                f"{text!r} is not a valid privilege.",
+                hint=f"Example: `table public.orders: SELECT, INSERT`. Kinds: {', '.join(KINDS)}.",
             )
         found += [
             Privilege(kind=kind, name=name.strip(), right=right.strip().upper())

@@ -35,8 +35,8 @@ def change(options: SecretOptions, old: Profile | None) -> str | None:
     if before is None or before.partition(":")[0] == after.partition(":")[0]:
         return None
     return (
-        f"the server keeps the password as {before.partition(':')[0]} now, and will keep the next"
-        f" one as {after}: clients that do not support that are rejected"
+        f"the server stores the current password as {before.partition(':')[0]}, and will store"
+        f" the next one as {after}: it will reject clients that do not support that"
     )
 
 

@@ -26,6 +26,7 @@ def require_none(where: str, obstacles: Sequence[Obstacle]) -> None:
         causes = "; ".join(f"{one.kind}: {one.cause}" for one in obstacles)
         remedies = dict.fromkeys(one.remedy for one in obstacles)
         raise Denied(
-            f"{where}: the next login would not equal the current one, so nothing was sent: {causes}.",
+            f"{where}: the next login would differ from the current one, so rotator sent"
+            f" nothing: {causes}.",
             hint=" ".join(remedies),
         )

@@ -75,28 +75,33 @@ def _of_server(
     if standby:
         yield Unavailable(
             f"{server.where} is a standby, which is read-only.",
-            hint="Name the primary as the target's `host`.",
+            hint="Set the target's `host` to the primary.",
         )
     elif read_only:
         yield Unavailable(
-            f"{server.where} takes no changes: default_transaction_read_only is on.",
-            hint="See where it is set: SELECT source, sourcefile FROM pg_settings WHERE name = 'default_transaction_read_only'. Such a brake is often set when a disk is full.",
+            f"{server.where} is read-only: default_transaction_read_only is on.",
+            hint="Find where it is set: SELECT source, sourcefile FROM pg_settings WHERE name ="
+            " 'default_transaction_read_only'. This setting often protects a server whose disk"
+            " is full.",
         )
     needed = _needed(names)
     # Hidden rows: this admin may not see which standby is synchronous, so it is found out on the way.
     if needed > confirming + hidden and not no_wait:
         yield Unavailable(
-            f"{server.where} waits for {needed} synchronous standby(s) ({names}), and {confirming} confirm(s): a change would wait without end.",
-            hint="Bring the standby back; or, if it stays away: ALTER SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf();",
+            f"{server.where} waits for {needed} synchronous standby(s) ({names}), but"
+            f" {confirming} confirm(s): a change would never be confirmed.",
+            hint="Restore the standby. If it stays down: ALTER SYSTEM SET synchronous_standby_names"
+            " = ''; SELECT pg_reload_conf();",
         )
     if no_hashes:
         yield Unavailable(
-            f"{server.where}: credcheck accepts no password as a SCRAM verifier, and rotator sends no other.",
+            f"{server.where}: credcheck rejects SCRAM verifiers, and rotator sends passwords"
+            " only in that form.",
             hint="ALTER SYSTEM SET credcheck.encrypted_password_allowed = on; SELECT pg_reload_conf();",
         )
     if not superuser and not creates and who != in_place:
         yield Unavailable(
-            f"{server.where}: the admin login {who!r} may not create or alter roles.",
+            f"{server.where}: the admin login {who!r} lacks the right to create and alter roles.",
             hint=f'As a superuser: ALTER ROLE "{who}" CREATEROLE',
         )
 
@@ -108,7 +113,7 @@ def _of_limits(
     if row is None:
         return
     most_in, open_in, allowed, most, used, most_as, open_as, superuser = row
-    lead = f"{server.where}: the new password could not be proven, so nothing was sent"
+    lead = f"{server.where}: the new password could not be verified, so rotator sent nothing"
     if allowed is False:
         yield Unavailable(
             f"{lead}: database {dbname!r} accepts no connections.",
@@ -118,7 +123,7 @@ def _of_limits(
         return
     if most_in is not None and 0 <= most_in <= open_in:
         yield Transient(
-            f"{lead}: the connection limit of database {dbname!r} ({most_in}) is used up.",
+            f"{lead}: the connection limit of database {dbname!r} ({most_in}) is reached.",
             hint=f'ALTER DATABASE "{dbname}" CONNECTION LIMIT -1',
         )
     if used >= most:
@@ -128,7 +133,7 @@ def _of_limits(
         )
     if most_as is not None and 0 <= most_as <= open_as:
         yield Transient(
-            f"{lead}: the connection limit of login {login!r} ({most_as}) is used up.",
+            f"{lead}: the connection limit of login {login!r} ({most_as}) is reached.",
             hint=f'ALTER ROLE "{login}" CONNECTION LIMIT {most_as + 1}',
         )
 

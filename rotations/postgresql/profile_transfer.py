@@ -288,7 +288,7 @@ def _attributes_refused(case: LoginPair) -> list[tuple[str, str]]:
             continue
         found.append(
             (
-                f"the admin {case.admin.name!r} may not set {one}",
+                f"the admin {case.admin.name!r} lacks the right to set {one}",
                 f"Run as a superuser: ALTER ROLE {_name(case.admin.name)} {one if asks_own else 'SUPERUSER'};",
             )
         )
@@ -306,7 +306,7 @@ def _limit(case: LoginPair) -> list[Change]:
         if old.connection_limit >= 0
         else unlimited
     )
-    return [_alter(case, f"{has} in place of {old.connection_limit}", limit)]
+    return [_alter(case, f"{has}, expected {old.connection_limit}", limit)]
 
 
 def _expiry(case: LoginPair) -> list[Change]:
@@ -314,7 +314,7 @@ def _expiry(case: LoginPair) -> list[Change]:
     if old is None or case.new_expiry or old.valid_until == has:
         return []
     until = sql.SQL("VALID UNTIL {}").format(sql.Literal(old.valid_until or "infinity"))
-    return [_alter(case, f"{has or 'none'} in place of {old.valid_until or 'none'}", until)]
+    return [_alter(case, f"{has or 'none'}, expected {old.valid_until or 'none'}", until)]
 
 
 def _expired(case: LoginPair) -> list[tuple[str, str]]:
@@ -323,7 +323,10 @@ def _expired(case: LoginPair) -> list[tuple[str, str]]:
         return []
     return [
         (
-            f"login {old.name!r} expired at {old.valid_until}, and the next one would be rejected too",
+            (
+                f"login {old.name!r} expired at {old.valid_until}, and the server would reject the"
+                " next one too"
+            ),
             f"ALTER ROLE {_name(old.name)} VALID UNTIL 'infinity'; or set the option `valid_days`.",
         )
     ]
@@ -436,7 +439,10 @@ def _memberships_refused(case: LoginPair) -> list[tuple[str, str]]:
         found.append(
             (
                 f"the group role {case.group_name!r} does not exist",
-                f"Make it the owner of the application's objects: CREATE ROLE {_name(case.group_name)} NOLOGIN;",
+                (
+                    "Create the role that owns the application's objects: CREATE ROLE"
+                    f" {_name(case.group_name)} NOLOGIN;"
+                ),
             )
         )
     known = {
@@ -451,7 +457,7 @@ def _memberships_refused(case: LoginPair) -> list[tuple[str, str]]:
     unlike = _unlike_memberships(case)
     found += [
         (
-            f"the admin {case.admin.name!r} may not grant {role!r}",
+            f"the admin {case.admin.name!r} lacks the right to grant {role!r}",
             _with_admin(case, role),
         )
         for role in sorted(unlike)
@@ -460,14 +466,23 @@ def _memberships_refused(case: LoginPair) -> list[tuple[str, str]]:
     passed_on = {one.role for one in (case.new.granted if case.new else ())} & (unlike & set(has))
     found += [
         (
-            f"login {case.name!r} itself granted {role!r} to others, so it cannot be taken from it",
-            f"REVOKE {_name(role)} FROM {_name(case.name)} CASCADE; and grant it anew to those who need it.",
+            (
+                f"login {case.name!r} itself granted {role!r} to others, so it cannot be revoked"
+                " from it"
+            ),
+            (
+                f"REVOKE {_name(role)} FROM {_name(case.name)} CASCADE; and grant it again to the"
+                " roles that need it."
+            ),
         )
         for role in sorted(passed_on)
     ]
     # What cannot be altered could not be revoked later.
     found += [
-        (f"the admin {case.admin.name!r} may not alter {one.name!r}", _with_admin(case, one.name))
+        (
+            f"the admin {case.admin.name!r} lacks the right to alter {one.name!r}",
+            _with_admin(case, one.name),
+        )
         for one in (case.old, case.new)
         if one is not None and not one.grantable and case.overlaps and not one.is_admin
     ]
@@ -484,7 +499,7 @@ def _members(case: LoginPair) -> list[Change]:
     leave_out = {case.name, case.admin.name} | above | set(case.wanted_memberships())
     return [
         Change(
-            what=f"{member} is no member of it",
+            what=f"{member} is not a member of it",
             statement=_membership(case, case.name, member, options),
         )
         for member, options in wanted.items()
@@ -498,7 +513,10 @@ def _members_refused(case: LoginPair) -> list[tuple[str, str]]:
         return []
     found = [
         (
-            f"{one.member!r} is a member of {old.name!r}, and the next login is to be a member of it",
+            (
+                f"{one.member!r} is a member of {old.name!r}, and the next login should be a"
+                " member of it"
+            ),
             f"Set the option `group: {old.name}`.",
         )
         for one in old.members
@@ -507,7 +525,7 @@ def _members_refused(case: LoginPair) -> list[tuple[str, str]]:
     if not case.stays:
         found += [
             (
-                f"role {other!r} has the setting role = {old.name}, which is to be dropped",
+                f"role {other!r} has the setting role = {old.name}, which rotator will drop",
                 f"Set the option `group: {old.name}`, or ALTER ROLE {_name(other)} SET role TO {_name(case.group_name or '')};",
             )
             for other in old.acted_as_by
@@ -598,7 +616,10 @@ def _grants_refused(case: LoginPair) -> list[tuple[str, str]]:
     ]
     found += [
         (
-            f"{one.grantor!r}, who is not its owner, granted {one.privilege} on {one.object} to {case.name!r} alone",
+            (
+                f"{one.grantor!r}, which does not own {one.object}, granted {one.privilege} on it"
+                f" to {case.name!r} only"
+            ),
             f"SET ROLE {_name(one.grantor)}; {_grant(one, case.name, revoke=True).as_string(None)}; RESET ROLE;",
         )
         for one in excess
@@ -606,7 +627,7 @@ def _grants_refused(case: LoginPair) -> list[tuple[str, str]]:
     ]
     return found + [
         (
-            "access in this database cannot be read: " + why,
+            "cannot read access in this database: " + why,
             f"GRANT CONNECT ON DATABASE {_name(database)} TO {_name(case.admin.name)};",
         )
         for database, why in case.holdings.unreadable
@@ -713,7 +734,10 @@ def _policies_refused(case: LoginPair) -> list[tuple[str, str]]:
             both = f"{_name(case.name)}, {_name(old.name)}"
             found.append(
                 (
-                    f"policy {one.name} on {one.table} in {one.database} is for {case.name!r} alone",
+                    (
+                        f"policy {one.name} on {one.table} in {one.database} applies only to"
+                        f" {case.name!r}"
+                    ),
                     f"ALTER POLICY {_name(one.name)} ON {one.table} TO {both};",
                 )
             )
@@ -765,8 +789,11 @@ def _owned_refused(case: LoginPair) -> list[tuple[str, str]]:
         )
         found.append(
             (
-                f"{owner!r} owns {shown}{more} (in {', '.join(places)}), and nobody else may use them as an owner does",
-                f"Make {owner!r} the group (`group: {owner}`), or move them: {move}",
+                (
+                    f"{owner!r} owns {shown}{more} (in {', '.join(places)}), and no other role has"
+                    " owner rights on them"
+                ),
+                f"Set {owner!r} as the group (`group: {owner}`), or move the objects: {move}",
             )
         )
     return found
@@ -787,7 +814,10 @@ def _mappings_refused(case: LoginPair) -> list[tuple[str, str]]:
     }
     return [
         (
-            f"{login!r} has a user mapping on server {server} in {database}, with a password in it",
+            (
+                f"{login!r} has a user mapping on server {server} in {database}, which contains a"
+                " password"
+            ),
             f"CREATE USER MAPPING FOR {_name(other) if case.stays else 'PUBLIC'} SERVER {server} OPTIONS (…the same…);"
             f" DROP USER MAPPING FOR {_name(login)} SERVER {server};"
             if not case.stays
@@ -828,7 +858,7 @@ def _comment(case: LoginPair) -> list[Change]:
     text = replace(mark, note=old.note).text() if mark is not None else old.note
     return [
         Change(
-            what="its comment is another one",
+            what="its comment differs",
             statement=sql.SQL("COMMENT ON ROLE {} IS {}").format(
                 sql.Identifier(case.name), sql.Literal(text)
             ),
@@ -854,8 +884,11 @@ def _files_refused(case: LoginPair) -> list[tuple[str, str]]:
             )
             found.append(
                 (
-                    f"line {rule.line} of {file} is for {', '.join(rule.names)}: it does not treat both logins alike",
-                    f"Write {names} there, and run: SELECT pg_reload_conf();",
+                    (
+                        f"line {rule.line} of {file} applies to {', '.join(rule.names)}: it treats"
+                        " the two logins differently"
+                    ),
+                    f"List {names} there, then run: SELECT pg_reload_conf();",
                 )
             )
     return found
@@ -984,7 +1017,7 @@ def _words(text: str) -> sql.SQL:
 
 def _may_not_act(case: LoginPair, owner: str, what: str) -> tuple[str, str]:
     return (
-        f"the admin {case.admin.name!r} may not change the {what} of {owner!r}",
+        f"the admin {case.admin.name!r} lacks the right to change the {what} of {owner!r}",
         f"Run as a superuser: GRANT {_name(owner)} TO {_name(case.admin.name)};",
     )
 

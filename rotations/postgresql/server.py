@@ -98,8 +98,8 @@ WHERE pid = ANY(%s) AND application_name = %s AND usename = current_user AND pid
 """
 # Refusals for which the admin's credential, looked up once more, may be another one by now.
 NO_STANDBY: Final = (
-    "Look whether the standbys named in synchronous_standby_names are connected:"
-    " SELECT application_name, state, sync_state FROM pg_stat_replication"
+    "Check that the standbys named in synchronous_standby_names are connected: SELECT"
+    " application_name, state, sync_state FROM pg_stat_replication"
 )
 _MAYBE_ROTATED: Final = ("28P01", "28000")
 _UNSUPPORTED: Final = "08P01"
@@ -132,7 +132,7 @@ class Limits:
         """Return the limits of what is done now. Raises `Transient` when the step's time is up."""
         left = _NO_STEP if ctx is None else ctx.seconds_left()
         if left < _TOO_LITTLE:
-            raise Transient("the step's time was up, so nothing more was sent.")
+            raise Transient("the step's time limit was reached, so rotator sent nothing more.")
         reserve = min(_RESERVE, left / 4)
         return cls(call=left - reserve, reserve=reserve)
 
@@ -179,7 +179,7 @@ class Server:
         _ = ctx
         from rotations.postgresql.roles import marked  # noqa: PLC0415 # which needs this module's types
 
-        with self.admin("looking for marked roles") as admin:
+        with self.admin("reading marked roles") as admin:
             return marked(admin)
 
     @contextmanager
@@ -273,7 +273,7 @@ class Server:
         password = credential.password.reveal()
         # An empty password would make libpq look for one elsewhere.
         if not password or "\0" in password:
-            return NotConnected("the password is empty, or holds a NUL", state="28P01")
+            return NotConnected("the password is empty, or contains NUL", state="28P01")
         limits = Limits.of(ctx)
         try:
             link = self._connect(credential, dbname, limits, certificate)
@@ -335,8 +335,10 @@ class Server:
         processes, path = (row[-2], row[-1]) if row is not None else ((), None)
         if path != PATH:
             raise Unavailable(
-                f"{self.where}: the admin's session does not keep its search_path, so functions of others could run as the admin.",
-                hint="Name the server itself as `host`, or a pooler in session mode: one in transaction mode shares sessions.",
+                f"{self.where}: the admin's session does not keep its search_path, so"
+                " functions of other roles could run as the admin.",
+                hint="Set `host` to the server itself, or to a pooler in session mode: a pooler in"
+                " transaction mode shares sessions.",
             )
         left_behind = [pid for pid in processes if pid not in spared]
         if left_behind:
@@ -362,7 +364,8 @@ class Server:
     def _require_confirmed(self, link: BoundedConnection, doing: str) -> None:
         if link.cancelled:
             raise Unknown(
-                f"{self.where}: {doing}: it was committed there, but no standby confirmed it in time.",
+                f"{self.where}: {doing}: the change was committed there, but no standby"
+                " confirmed it in time.",
                 hint=NO_STANDBY,
             )
 
@@ -374,12 +377,13 @@ class Server:
             link = self._connect_admin(None, limits)
         except Transient as away:
             raise Unknown(
-                f"{self.where} was sent a change and then fell silent, so what it does is not known: {away.what}",
-                hint="It is looked at again before anything else is done.",
+                f"{self.where} did not answer after a change was sent, so its result is"
+                f" unknown: {away.what}",
+                hint="rotator checks the result before it does anything else.",
             ) from away
         try:
             link.limit(limits.call, limits.grace)
-            with translated(self.where, "ending what was left behind"):
+            with translated(self.where, "ending server processes of an earlier attempt"):
                 self._end(link, [process], label, limits.call)
         finally:
             link.close()
@@ -393,8 +397,11 @@ class Server:
             if time.monotonic() >= ends:
                 named = ", ".join(map(str, processes))
                 raise Unknown(
-                    f"{self.where}: the server process {named} of an earlier try does not end, and may still act.",
-                    hint=f"End it: SELECT pg_terminate_backend({processes[0]}). Where that does not help, it is stopped on the server's host: kill -CONT {processes[0]}",
+                    f"{self.where}: the server process {named} of an earlier attempt does not"
+                    " end, and may still act.",
+                    hint=f"End it: SELECT pg_terminate_backend({processes[0]}). If that has no"
+                    " effect, the process is suspended on the server's host: kill -CONT"
+                    f" {processes[0]}",
                 )
             _ = link.execute("SELECT pg_catalog.pg_sleep(%s)", [_POLL_SECONDS])
 
@@ -471,7 +478,7 @@ class Server:
             return Transient(f"{self.where} {cause.text}.", hint=cause.hint)
         return Unavailable(
             f"{self.where} rejects the admin login {name!r}{cause.because}.",
-            hint=cause.hint or f"Look at `admin` of target {self.name!r}.",
+            hint=cause.hint or f"Check `admin` of target {self.name!r}.",
         )
 
     # -- one connection ------------------------------------------------------------------------
@@ -525,14 +532,14 @@ def require_private(certificate: Certificate) -> None:
             found = path.stat()
         except OSError as error:
             raise Unavailable(
-                f"`{name}` cannot be read: {path}: {error.strerror}.",
-                hint=f"Mend the path, or the file's owner: ls -l {path}",
+                f"cannot read `{name}`: {path}: {error.strerror}.",
+                hint=f"Correct the path, or the file's owner: ls -l {path}",
             ) from error
         # As libpq: a key of root's may be readable by its group.
         others = stat.S_IRWXO | (stat.S_IWGRP | stat.S_IXGRP if found.st_uid == 0 else stat.S_IRWXG)
         if name == "sslkey" and found.st_mode & others:
             raise Unavailable(
-                f"the private key {path} can be read by others than its owner.",
+                f"the private key {path} is readable by other users.",
                 hint=f"chmod 600 {path}",
             )
 

@@ -126,7 +126,7 @@ class _Login:
         """Return who is still logged in as `login`."""
         found: list[Session] = []
         for server in (self._server, *self._server.readers):
-            with server.admin(f"looking for sessions of {login!r}", ctx) as admin:
+            with server.admin(f"reading the sessions of {login!r}", ctx) as admin:
                 found += [session for _, session in sessions(admin, login)]
         return found
 
@@ -232,7 +232,7 @@ class _Login:
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Make the login accept the new password: one transaction."""
         if "\0" in new.password.reveal() or not new.password.reveal():
-            raise Refused("a PostgreSQL password is not empty and holds no NUL.")
+            raise Refused("a PostgreSQL password must not be empty or contain NUL.")
         old = ctx.current.username if ctx.current else None
         doing = f"creating login {new.username!r}"
         with self._server.step(doing, ctx) as admin:
@@ -331,7 +331,7 @@ class NewUser(_Login):
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Draw a login name that is free."""
-        with self._server.admin("drawing a login name", ctx) as admin:
+        with self._server.admin("generating a login name", ctx) as admin:
             while True:
                 base = self._options.prefix or self._options.group or ""
                 name = successor(base, ctx.entropy)
@@ -371,8 +371,10 @@ class NewUser(_Login):
     def _check(self, options: SecretOptions) -> None:
         if options.group is None:
             raise UsageError(
-                "strategy new-user needs `group`: the role that owns the objects and holds the grants.",
-                hint="An existing login can become it: name that login, and adopt the secret.",
+                "strategy new-user requires `group`: the role that owns the objects and holds"
+                " the grants.",
+                hint="An existing login can become the group: set `group` to that login, and adopt"
+                " the secret.",
             )
 
     def _statements(
@@ -388,7 +390,7 @@ class NewUser(_Login):
         name = sql.Identifier(old).as_string(None)
         close = f"ALTER ROLE {name} NOLOGIN PASSWORD NULL"
         if old == self._options.group:
-            return [close, f"(role {name} stays, as the group)"]
+            return [close, f"(role {name} remains, as the group)"]
         heir = sql.Identifier(self._options.group or "").as_string(None)
         hand_over = f"REASSIGN OWNED BY {name} TO {heir}; DROP OWNED BY {name}"
         return [
@@ -410,7 +412,7 @@ class AlternatingUsers(_Login):
     def unmanaged(self, current: Credential, ctx: StepContext) -> str | None:
         """Return the other login, where it exists and is not ours."""
         other = next_of_pair(self._options.users, current)
-        with self._server.admin(f"looking for login {other!r}") as admin:
+        with self._server.admin(f"checking login {other!r}") as admin:
             role = look(admin, [other]).get(other)
         return None if role is None or self._is_ours(role, ctx) else other
 
@@ -515,7 +517,7 @@ class SingleUser(_Login):
                 _ = admin.execute(sql.SQL("; ").join([here, back]))
             except psycopg.Error as error:
                 raise Unknown(
-                    f"{unproven.what} The current password could not be set again: {brief(error)}",
+                    f"{unproven.what} The current password could not be restored: {brief(error)}",
                     hint=unproven.hint,
                 ) from error
             raise unproven
@@ -534,7 +536,8 @@ class SingleUser(_Login):
         missing = ", ".join(f"{one.name} ({one.detail})" for one in checks if not one.ok)
         if missing:
             raise Refused(
-                f"login {current.username!r} fails its checks with the current password too, so it was not changed: {missing}."
+                f"login {current.username!r} fails its checks with the current password too,"
+                f" so rotator did not change it: {missing}."
             )
 
     def _unproven(
@@ -559,7 +562,7 @@ class SingleUser(_Login):
         except Transient:
             if ctx.current is None or not self._accepts(new, ctx):
                 raise
-        detail = "authenticated; its connection limit is used up, so nothing more was tried"
+        detail = "authenticated; its connection limit is reached, so rotator checked nothing more"
         return passed(new.username, [Check(name="login", ok=True, detail=detail)])
 
     def _accepts(self, credential: Credential, ctx: StepContext) -> bool:
@@ -598,7 +601,8 @@ class SingleUser(_Login):
             # Made anew it would have none of its rights, and nothing to compare it with.
             raise Conflict(
                 f"{self._server.where} has no login {case.name!r}.",
-                hint="Was it dropped? Create it again with its rights and the password that the backend serves.",
+                hint="If it was dropped, create it again with its rights and the password that the"
+                " backend serves.",
             )
         return [
             self._password(case, verifier, ctx),

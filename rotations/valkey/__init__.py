@@ -23,7 +23,7 @@ def _examine(server: Server, ctx: StepContext) -> list[Finding]:
 
 PLUGIN: Final = Plugin(
     name="valkey",
-    summary="Valkey, and Redis 6.0 and newer: alone, replicated, by Sentinel or in a cluster.",
+    summary="Valkey, and Redis 6.0 and newer: standalone, replicated, with Sentinel or in a cluster.",
     strategies=STRATEGIES,
     target_options=TargetOptions,
     secret_options=SecretOptions,

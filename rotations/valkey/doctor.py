@@ -61,8 +61,8 @@ def _saved(nodes: Nodes, subject: str) -> list[Finding]:
         _finding(
             Severity.OK,
             subject,
-            f"{node}: a restart keeps users, by the {store.name}"
-            + (f" ({' '.join(store.command)} has just worked)" if store.command else ""),
+            f"{node}: users survive a restart, in the {store.name}"
+            + (f" ({' '.join(store.command)} succeeded)" if store.command else ""),
         )
         for node in nodes.up
         for store in (node.store(),)
@@ -71,9 +71,12 @@ def _saved(nodes: Nodes, subject: str) -> list[Finding]:
 
 def _reached(server: Server, nodes: Nodes, subject: str) -> list[Finding]:
     names = ", ".join(str(node) for node in nodes.up)
-    found = [_finding(Severity.OK, subject, f"the admin logs in to {names}")]
+    found = [_finding(Severity.OK, subject, f"the admin login authenticated on {names}")]
     for error in nodes.down.values():
-        remedy = f"{error.hint} No rotation begins, and no old password ends, until it is back or nobody names it any more."
+        remedy = (
+            f"{error.hint} Until the node is back or removed from the configuration, rotator"
+            " begins no rotation and revokes no old password."
+        )
         found.append(_finding(Severity.ERROR, subject, error.what, remedy))
     named = set(server.options.named())
     unnamed = [
@@ -83,8 +86,11 @@ def _reached(server: Server, nodes: Nodes, subject: str) -> list[Finding]:
     ]
     if unnamed and not server.options.sentinels:
         said = ", ".join(str(node.place) for node in unnamed)
-        message = f"the replicas {said} are known from the primary alone: one that is down is forgotten, and keeps the old password"
-        found.append(_finding(Severity.WARNING, subject, message, "Name them in `nodes`."))
+        message = (
+            f"rotator knows the replicas {said} only from the primary: a replica that is down"
+            " drops out of its list, and keeps the old password"
+        )
+        found.append(_finding(Severity.WARNING, subject, message, "List them in `nodes`."))
     return found
 
 
@@ -92,7 +98,10 @@ def _node(server: Server, node: Node, subject: str) -> list[Finding]:
     found: list[Finding] = []
     mode = server.options.tls(node.place.host)
     if not is_local(node.place.host) and mode != "verify-full":
-        message = f"sslmode is {mode} for {node.place}: whoever sits between could pose as the node"
+        message = (
+            f"sslmode is {mode} for {node.place}: another host on the network could"
+            " impersonate the node"
+        )
         found.append(_finding(Severity.WARNING, subject, message, "Set sslmode: verify-full."))
     if missing := _missing(node):
         grants = " ".join(missing)
@@ -106,7 +115,7 @@ def _missing(node: Node) -> list[str]:
     """Return the grants that the admin lacks. Redis 6 cannot be asked: it has no ACL DRYRUN."""
     lacking: list[str] = []
     for command in RIGHTS:
-        with translated(str(node), "asking what the admin may do"):
+        with translated(str(node), "reading the admin's rights"):
             try:
                 said = node.link.call("ACL", "DRYRUN", node.link.user, *command)
             except ErrorReply as error:
@@ -121,7 +130,7 @@ def _probes(node: Node, probes: list[list[str]], subject: str) -> list[Finding]:
     for command in probes:
         sub = command[1].lower() if len(command) > 1 else ""
         if not node.is_read_only(command[0].lower(), sub):
-            message = f"the probe {command[0]} is not known to {node} as a command that only reads"
+            message = f"{node} does not know the probe {command[0]} as a read-only command"
             remedy = "Change `probes` in the secret's options."
             found.append(_finding(Severity.ERROR, subject, message, remedy))
     return found
@@ -134,14 +143,20 @@ def _login(nodes: Nodes, login: str, subject: str) -> list[Finding]:
     for node, user in users:
         count = len(user.hashes)
         if count > 2:  # noqa: PLR2004 # old and new, in the grace period
-            message = f"user {login!r} at {node} has {count} passwords: all but the current one end with the next revoke"
+            message = (
+                f"user {login!r} at {node} has {count} passwords: the next revoke removes all"
+                " but the current one"
+            )
             found.append(_finding(Severity.WARNING, subject, message))
         elif count == 2:  # noqa: PLR2004
-            message = f"user {login!r} at {node} has a second password: the previous one in a grace period; else one set by hand, which ends with the next revoke"
+            message = (
+                f"user {login!r} at {node} has a second password: the previous one in a grace"
+                " period; or one set manually, which the next revoke removes"
+            )
             found.append(_finding(Severity.OK, subject, message))
     if len({user.may for _, user in users}) > 1:
-        message = f"user {login!r} has not the same rules on every node"
-        remedy = "Compare ACL LIST of each: nodes do not share users."
+        message = f"user {login!r} has different rules on different nodes"
+        remedy = "Compare ACL LIST of each node: nodes do not share users."
         found.append(_finding(Severity.WARNING, subject, message, remedy))
     return found
 

@@ -31,8 +31,9 @@ NEEDED: Final = frozenset(
     }
 )
 TOO_OLD: Final = (
-    "Redis before 6.0 has one password and no users, so none of dual-password, new-user,"
-    " alternating-users and single-user is possible. Upgrade to Valkey, or to Redis 6.0 or newer."
+    "Redis before 6.0 has one password and no users, so dual-password, new-user,"
+    " alternating-users and single-user are not possible. Upgrade to Valkey, or to Redis 6.0 or"
+    " newer."
 )
 
 
@@ -49,64 +50,69 @@ class _Cause:
 _CAUSES: Final[Mapping[str, _Cause]] = {
     "BUSY": _Cause(
         text="a script or function blocks the node",
-        hint="End it: SCRIPT KILL, or FUNCTION KILL. Where it has written already, only its end helps.",
+        hint="End it: SCRIPT KILL, or FUNCTION KILL. If it has already written data, wait for its"
+        " end.",
     ),
     "UNKILLABLE": _Cause(
         text="a script that has written blocks the node",
-        hint="Wait for its end.",
+        hint="Wait for the script to end.",
     ),
     "LOADING": _Cause(
         text="the node is loading its data",
-        hint="Wait until it has loaded. See how far it is: INFO persistence",
+        hint="Wait until it has loaded. To check the progress: INFO persistence",
     ),
     "MASTERDOWN": _Cause(
-        text="the replica has lost its primary and answers nothing until it is back",
-        hint="Look at the primary: INFO replication. Or let the replica answer: CONFIG SET replica-serve-stale-data yes",
+        text="the replica has lost its primary and rejects requests until it is back",
+        hint="Check the primary: INFO replication. Or allow the replica to answer: CONFIG SET"
+        " replica-serve-stale-data yes",
     ),
     "CLUSTERDOWN": _Cause(
         text="the cluster is down: not all slots are served",
-        hint="Look at the nodes that fail: CLUSTER NODES",
+        hint="Check the failed nodes: CLUSTER NODES",
     ),
     "TRYAGAIN": _Cause(
-        text="slots of the cluster are on the move",
-        hint="Wait until they have moved. See which: CLUSTER NODES",
+        text="slots of the cluster are migrating",
+        hint="Wait until the migration ends. To see the slots: CLUSTER NODES",
     ),
     "MISCONF": _Cause(
-        text="the node takes no writes because it cannot save its data",
-        hint="Make room on its disk or mend its folder, then: BGSAVE",
+        text="the node rejects writes because it cannot save its data",
+        hint="Free disk space or repair its folder, then: BGSAVE",
     ),
     "OOM": _Cause(
-        text="the node's memory is used up",
-        hint="Free some, or raise the limit: CONFIG SET maxmemory",
+        text="the node's memory is full",
+        hint="Free memory, or raise the limit: CONFIG SET maxmemory",
     ),
     "NOREPLICAS": _Cause(
-        text="too few replicas are connected, so the node takes no writes",
-        hint="Bring them back; see them: INFO replication",
+        text="the node rejects writes because too few replicas are connected",
+        hint="Restore the replicas. To list them: INFO replication",
     ),
     "READONLY": _Cause(
         text="the node is a read-only replica",
-        hint="Name the primary as `host`, and replicas in `nodes`; or the `sentinels`.",
+        hint="Set `host` to the primary and list replicas in `nodes`; or set the `sentinels`.",
         kind=Unavailable,
     ),
     "NOAUTH": _Cause(
-        text="the node asks for a login",
-        hint="Look at the target's `admin`.",
+        text="the node requires a login",
+        hint="Check the target's `admin`.",
         kind=Unavailable,
     ),
     "DENIED": _Cause(
-        text="the node is in protected mode: it has no password and accepts its own machine only",
-        hint="On that machine: ACL SETUSER default resetpass >PASSWORD, then ACL SAVE or CONFIG REWRITE, and bind it to an address in its configuration.",
+        text="the node is in protected mode: it has no password and accepts connections only from"
+        " its own machine",
+        hint="On that machine: ACL SETUSER default resetpass >PASSWORD, then ACL SAVE or CONFIG"
+        " REWRITE, and bind the node to an address in its configuration.",
         kind=Unavailable,
     ),
 }
 _FULL: Final = _Cause(
-    text="the node has no connection left (max number of clients reached)",
-    hint="End idle ones, or raise the limit: CONFIG SET maxclients 20000. See who uses them: CLIENT LIST",
+    text="the node has no free connection (max number of clients reached)",
+    hint="End idle connections, or raise the limit: CONFIG SET maxclients 20000. To list them:"
+    " CLIENT LIST",
     kind=Unavailable,
 )
 _UNKNOWN_COMMAND: Final = _Cause(
-    text="the command is renamed or switched off there",
-    hint="Managed services do that: their users are managed by their own API.",
+    text="the command is renamed or disabled there",
+    hint="Managed services do that: manage their users through the service's API.",
     kind=Unavailable,
 )
 # What is said without a code of its own.
@@ -121,45 +127,51 @@ _SAYINGS: Final[Mapping[str, _Cause]] = {
         text="it is Redis before 6.0", hint=TOO_OLD, kind=Unavailable
     ),
 }
-_NO_TLS: Final = "Set `port` to the node's `tls-port`; or sslmode: disable, where the way to it is safe otherwise."
-_CLIENT_CERTIFICATE: Final = "Name a client certificate that the node's `tls-ca-cert-file` has signed, in `sslcert` and `sslkey`; or switch that off there: CONFIG SET tls-auth-clients no"
+_NO_TLS: Final = (
+    "Set `port` to the node's `tls-port`; or, if the network path is safe otherwise, set"
+    " sslmode: disable."
+)
+_CLIENT_CERTIFICATE: Final = (
+    "Set `sslcert` and `sslkey` to a client certificate that the node's `tls-ca-cert-file` has"
+    " signed; or disable client certificates there: CONFIG SET tls-auth-clients no"
+)
 # By the names of OpenSSL's errors (SSL_R_..., without the prefix).
 _TLS: Final[Mapping[str, tuple[str, str]]] = {
     "WRONG_VERSION_NUMBER": ("the node does not speak TLS on this port", _NO_TLS),
     "RECORD_LAYER_FAILURE": ("the node does not speak TLS on this port", _NO_TLS),
     "HTTP_REQUEST": ("the node does not speak TLS on this port", _NO_TLS),
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": (
-        "the node asks for a client certificate",
+        "the node requires a client certificate",
         _CLIENT_CERTIFICATE,
     ),
     "TLSV1_ALERT_UNKNOWN_CA": (
-        "the node does not trust our client certificate",
+        "the node does not trust rotator's client certificate",
         _CLIENT_CERTIFICATE,
     ),
     "SSLV3_ALERT_BAD_CERTIFICATE": (
-        "the node does not accept our client certificate",
+        "the node rejects rotator's client certificate",
         _CLIENT_CERTIFICATE,
     ),
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": (
-        "our client certificate has expired",
-        "Put a new one into `sslcert` and `sslkey`.",
+        "rotator's client certificate has expired",
+        "Set `sslcert` and `sslkey` to a new certificate.",
     ),
 }
 # X509_V_ERR_..., from OpenSSL's x509_vfy.h.
 _VERIFY: Final[Mapping[int, tuple[str, str]]] = {
-    10: ("its certificate has expired", "Give the node a new certificate."),
+    10: ("its certificate has expired", "Renew the node's certificate."),
     62: (
-        "its certificate is for another name",
-        "Name the node as its certificate does; or sslmode: verify-ca.",
+        "its certificate is not valid for this name",
+        "Set the node's host to the name in its certificate; or set sslmode: verify-ca.",
     ),
     64: (
-        "its certificate is not for this address",
-        "Name the node as its certificate does; or sslmode: verify-ca.",
+        "its certificate is not valid for this address",
+        "Set the node's host to the name in its certificate; or set sslmode: verify-ca.",
     ),
 }
 _FOREIGN_CA: Final = (
-    "its certificate is signed by an authority that is not trusted here",
-    "Name the file with the right certificate authority in `sslrootcert`.",
+    "its certificate is signed by an authority that rotator does not trust",
+    "Set `sslrootcert` to the file of the node's certificate authority.",
 )
 
 
@@ -180,7 +192,7 @@ def unreachable(where: str, error: Exception) -> StepError:
         return Unavailable(f"{where} does not speak TLS on this port.", hint=_NO_TLS)
     if isinstance(error, TimeoutError):
         return _silent(where, "")
-    return Transient(f"{where} cannot be reached: {brief(error)}")
+    return Transient(f"{where} is unreachable: {brief(error)}")
 
 
 @contextmanager
@@ -228,7 +240,7 @@ def _said(where: str, doing: str, error: ErrorReply, user: str = "", *command: s
         kind = Unavailable if right in NEEDED else Denied
         return kind(
             f"{where}: {doing}: {brief(error)}",
-            hint=f"Give the admin that right, on each node: ACL SETUSER {user or 'ADMIN'} {given}",
+            hint=f"Grant the admin that right, on each node: ACL SETUSER {user or 'ADMIN'} {given}",
         )
     text = error.text.lower()
     cause = _CAUSES.get(error.code) or next(
@@ -242,7 +254,9 @@ def _said(where: str, doing: str, error: ErrorReply, user: str = "", *command: s
 def _silent(where: str, doing: str) -> Transient:
     return Transient(
         f"{where} {f'({doing}) ' if doing else ''}did not answer in time.",
-        hint="Are its clients paused (CLIENT PAUSE, which ends when its time is over), does it run a slow script (end it: SCRIPT KILL), or is its machine frozen or cut off?",
+        hint="Check whether its clients are paused (CLIENT PAUSE, which ends after its timeout),"
+        " whether it runs a slow script (end it: SCRIPT KILL), and whether its machine is"
+        " frozen or disconnected.",
     )
 
 
@@ -250,11 +264,12 @@ def _foreign(where: str, error: NotRespError) -> StepError:
     if error.speaks_tls:
         return Unavailable(
             f"{where} speaks TLS on this port, and `sslmode` is disable.",
-            hint="Set sslmode: verify-full, and `sslrootcert` where the authority is your own.",
+            hint="Set sslmode: verify-full. For your own certificate authority, also set"
+            " `sslrootcert`.",
         )
     return Unavailable(
-        f"{where}: what answers there is neither Valkey nor Redis: it speaks another protocol.",
-        hint="Look at the target's `host` and `port`.",
+        f"{where}: the service there is neither Valkey nor Redis: it speaks another protocol.",
+        hint="Check the target's `host` and `port`.",
     )
 
 

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 _POLL_SECONDS: Final = 0.02
 # Another node of the cluster has that key; whether the login may read it was asked before.
 _ELSEWHERE: Final = frozenset({"MOVED", "ASK"})
-_NEITHER: Final = "Whether the login is accepted there cannot be told."
+_NEITHER: Final = "Whether that node accepts the login is unknown."
 SAFE: Final = "The application is safe: nothing was changed."
 
 
@@ -81,8 +81,10 @@ class Login:
             accepting, refusing = self._try(nodes, credential, ctx)
         if accepting and refusing:
             raise Transient(
-                f"login {credential.username!r} is let in by {named(accepting)} and refused by {named(refusing)}.",
-                hint="Nodes do not share users. Has one restarted with an old ACL file, or joined? Compare with: ACL LIST",
+                f"login {credential.username!r} is accepted by {named(accepting)} and rejected"
+                f" by {named(refusing)}.",
+                hint="Nodes do not share users. Check whether one restarted with an old ACL file,"
+                " or joined recently. Compare with: ACL LIST",
             )
         return bool(accepting)
 
@@ -96,7 +98,7 @@ class Login:
         """Log in as `new` on every node, try its work, compare its rules with the current login's."""
         old = ctx.current.username if ctx.current else None
         with self._server.nodes(ctx, also=new) as nodes:
-            nodes.require_all("The new login cannot be tried there.")
+            nodes.require_all("rotator cannot verify the new login there.")
             checks = [check for node in nodes.up for check in self._worked(node, new, ctx)]
             checks += _kept(nodes)
             # The first login of a secret has the rules of the one that operators name.
@@ -108,7 +110,7 @@ class Login:
     def sessions(self, login: str, ctx: StepContext) -> list[Session]:
         """Return who is still logged in as `login`, on any node."""
         with self._server.nodes(ctx) as nodes:
-            nodes.require_all(f"Whether {login!r} has sessions there cannot be told.")
+            nodes.require_all(f"Whether {login!r} has sessions there is unknown.")
             return _sessions(nodes, login, ctx)
 
     def explain(self, current: Credential | None, ctx: StepContext) -> list[Planned]:
@@ -118,7 +120,9 @@ class Login:
         """
         new = self.propose(current, ctx)
         with self._server.nodes(ctx) as nodes:
-            nodes.require_all("Nothing would be changed: a login is made on all nodes or on none.")
+            nodes.require_all(
+                "Nothing would be changed: rotator creates a login on all nodes or on none."
+            )
             for error in self.obstacles(all_users(nodes), new, current, ctx):
                 raise error
             names = named(nodes.up)
@@ -192,9 +196,11 @@ class Login:
     def _creating(self, new: Credential, ctx: StepContext) -> Generator[list[tuple[Node, Users]]]:
         """Lend all nodes with their users: either all are there and nothing is in the way, or none is touched."""
         if not new.password.reveal():
-            raise Refused("a password is not empty.")
+            raise Refused("a password must not be empty.")
         with self._server.nodes(ctx, also=new) as nodes:
-            nodes.require_all("Nothing was changed: a login is made on all nodes or on none.")
+            nodes.require_all(
+                "Nothing was changed: rotator creates a login on all nodes or on none."
+            )
             places = all_users(nodes)
             for error in self.obstacles(places, new, ctx.current, ctx):
                 raise error
@@ -207,7 +213,8 @@ class Login:
         with self._server.nodes(ctx, also=of) as nodes:
             yield nodes
             nodes.require_all(
-                f"What let {of.username!r} in is still alive there; the nodes that are up are done."
+                f"The credential of {of.username!r} is still valid there; the nodes that are"
+                " up are done."
             )
 
     def _apply(self, changes: list[NodeChange], ctx: StepContext) -> None:
@@ -224,7 +231,7 @@ class Login:
             left = [one.node for one in begun if not _taken_back(one, ctx)]
             if left and isinstance(error, Unavailable):
                 raise Transient(
-                    f"{error.what} What was changed could not be taken back yet on: {named(left)}.",
+                    f"{error.what} These nodes could not be restored yet: {named(left)}.",
                     hint=error.hint,
                 ) from error
             raise
@@ -236,13 +243,15 @@ class Login:
         except Unavailable as error:
             if must:
                 raise Unavailable(
-                    f"{error.what} The old login is refused, and a restart of the node would bring it back.",
+                    f"{error.what} The node rejects the old login, but a restart of the node"
+                    " would restore it.",
                     hint=error.hint,
                 ) from error
             ctx.log.warning(
                 "not saved",
                 node=str(node),
-                why=f"{error.what} What was withdrawn is gone from its memory; a restart before the next save brings back what it saved last.",
+                why=f"{error.what} The withdrawn login is gone from its memory; a restart before"
+                " the next save restores what it saved last.",
                 remedy=error.hint,
             )
 
@@ -278,7 +287,8 @@ class Login:
         while left := [(node, one) for node, _ in ours for one in node.clients(name)]:
             if not end_sessions:
                 raise InUse(
-                    f"login {name!r} still has {len(left)} open session(s); new logins are refused already.",
+                    f"login {name!r} still has {len(left)} open session(s); it already rejects"
+                    " new logins.",
                     sessions=_sessions(nodes, name, ctx),
                 )
             for node, client in left:
@@ -300,14 +310,15 @@ class Login:
         """Refuse a name that a node would write into its configuration and not read again."""
         if name and self._server.options.persist == "rewrite" and ('"' in name or "'" in name):
             raise UsageError(
-                f"user name {name!r} holds a quote: what CONFIG REWRITE would write of it is not read again, and the server would not start.",
-                hint="Use an ACL file and persist: auto, or another name.",
+                f"user name {name!r} contains a quote: the server cannot read back what CONFIG"
+                " REWRITE writes for it, and would not start.",
+                hint="Use an ACL file and persist: auto, or choose another name.",
             )
 
     def _saving(self) -> str:
         return {
-            "auto": "ACL SAVE, where there is an ACL file",
-            "rewrite": "ACL SAVE, or CONFIG REWRITE where there is no ACL file",
+            "auto": "ACL SAVE, if there is an ACL file",
+            "rewrite": "ACL SAVE, or CONFIG REWRITE if there is no ACL file",
             "none": "(nothing is saved: persist: none)",
         }[self._server.options.persist]
 
@@ -327,7 +338,7 @@ class Login:
         """Log in to one node, choose the database and run the user's own commands."""
         link = self._server.log_in(node.place, new, ctx)
         if link is None:
-            raise Refused(f"{node} refuses the new login {new.username!r}.")
+            raise Refused(f"{node} rejects the new login {new.username!r}.")
         checks = [Check(name="login", ok=True, detail=f"{new.username!r} logs in to {node}")]
         try:
             checks += self._work(node, link)
@@ -381,20 +392,21 @@ def _rejection(node: Node, users: Users, credential: Credential) -> Rejection | 
         return Rejection(
             cause="missing",
             text=f"{node} has no user {name!r}",
-            hint="Nodes do not share users: make it there as it is on the others (ACL LIST).",
+            hint="Nodes do not share users: create it there as on the others (ACL LIST).",
         )
     if not user.on:
         return Rejection(
             cause="off",
             text=f"user {name!r} at {node} is off",
-            hint=f"If it is to be used: ACL SETUSER {name} on, then ACL SAVE",
+            hint=f"To enable it: ACL SETUSER {name} on, then ACL SAVE",
         )
     if user.nopass or hash_of(credential.password) in user.hashes:
         return None
     return Rejection(
         cause="password",
         text=f"user {name!r} at {node} has another password",
-        hint=f"Set the password that is served: ACL SETUSER {name} >PASSWORD, then ACL SAVE; or write the right one into the backend.",
+        hint=f"Set the password that the backend serves: ACL SETUSER {name} >PASSWORD, then ACL"
+        " SAVE; or store the valid one in the backend.",
     )
 
 
@@ -402,14 +414,15 @@ def closed_or_open(node: Node, user: User) -> StepError | None:
     """Return why a user's login must not be made anew: somebody has closed it, or opened it to all."""
     if user.nopass:
         return Denied(
-            f"user {user.name!r} at {node} is let in by any password (nopass), and a password would lock out who has none.",
-            hint=f"Once all who use it send a password: ACL SETUSER {user.name} resetpass >PASSWORD",
+            f"user {user.name!r} at {node} accepts any password (nopass), and a password would"
+            " lock out clients that send none.",
+            hint=f"Once all its clients send a password: ACL SETUSER {user.name} resetpass >PASSWORD",
             safety=SAFE,
         )
     if not user.on:
         return Denied(
-            f"user {user.name!r} at {node} is off: it lets nobody in.",
-            hint=f"If it is to be used: ACL SETUSER {user.name} on",
+            f"user {user.name!r} at {node} is off: it rejects every login.",
+            hint=f"To enable it: ACL SETUSER {user.name} on",
             safety=SAFE,
         )
     return None
@@ -418,8 +431,9 @@ def closed_or_open(node: Node, user: User) -> StepError | None:
 def without_source(node: Node, like: str | None) -> StepError:
     """Return the error for a node that lacks the user whose rules a new one gets."""
     return Denied(
-        f"{node} has no user {like!r} whose rules a new one could get.",
-        hint="Nodes do not share users: make it there too. Or name one in the secret's option `like`.",
+        f"{node} has no user {like!r}, whose rules the new user should receive.",
+        hint="Nodes do not share users: create it there too. Or set the secret's option `like` to"
+        " another user.",
         safety=SAFE,
     )
 
@@ -450,9 +464,12 @@ def _unmake(node: Node, name: str, ctx: StepContext) -> None:
 def _cut_off(node: Node, machinery: str, login: str) -> StepError:
     """Return the error for a login by which the nodes talk among themselves."""
     return Denied(
-        f"{node}: {machinery} logs in as {login!r}; revoking the old password would cut it off, so no rotation could revoke it.",
+        f"{node}: {machinery} logs in as {login!r}; revoking the old password would disconnect"
+        " it, so no rotation could revoke it.",
         safety=SAFE,
-        hint="Give it a user of its own, once, on each node: ACL SETUSER replication on >... +psync +replconf +ping, then CONFIG SET masteruser and masterauth; for Sentinels `sentinel auth-user` and `auth-pass` (`rotator docs valkey`).",
+        hint="Create a separate user for it, once, on each node: ACL SETUSER replication on >..."
+        " +psync +replconf +ping, then CONFIG SET masteruser and masterauth; for Sentinels"
+        " `sentinel auth-user` and `auth-pass` (`rotator docs valkey`).",
     )
 
 
@@ -460,8 +477,8 @@ def _require_read_only(node: Node, command: list[str]) -> None:
     name, sub = command[0].lower(), command[1].lower() if len(command) > 1 else ""
     if not node.is_read_only(name, sub):
         raise Denied(
-            f"the probe {shlex.join(command)!r} is not known to {node} as a command that only reads.",
-            hint="Change `probes` in the secret's options: GET, EXISTS, TTL and such.",
+            f"{node} does not know the probe {shlex.join(command)!r} as a read-only command.",
+            hint="Change `probes` in the secret's options, for example to GET, EXISTS or TTL.",
         )
 
 
@@ -484,7 +501,7 @@ def _alike(node: Node, new: str, old: str) -> Check:
     name = f"rules at {node.place}"
     if one is None or other is None:
         return Check(
-            name=name, ok=False, detail=f"there is no user {new if one is None else old!r}"
+            name=name, ok=False, detail=f"user {new if one is None else old!r} does not exist"
         )
     lacks = sorted(" ".join(rule) for rule in other.may - one.may)
     gains = sorted(" ".join(rule) for rule in one.may - other.may)
@@ -502,9 +519,9 @@ def _kept(nodes: Nodes) -> list[Check]:
     found: list[Check] = []
     for node in nodes.up:
         try:
-            detail = f"kept by the {node.store().name}"
+            detail = f"saved in the {node.store().name}"
         except Unavailable as error:
-            detail = f"NOT kept: {error.what}"
+            detail = f"NOT saved: {error.what}"
         found.append(Check(name=f"restart of {node.place}", ok=True, detail=detail))
     return found
 
@@ -527,7 +544,7 @@ def _parsed(probe: str) -> list[str]:
     try:
         words = shlex.split(probe)
     except ValueError as error:
-        raise UsageError(f"the probe {probe!r} has a quote that is not closed.") from error
+        raise UsageError(f"the probe {probe!r} has an unclosed quote.") from error
     if not words:
-        raise UsageError("a probe is a command, such as GET health.")
+        raise UsageError("a probe must be a command, such as GET health.")
     return words

@@ -99,12 +99,14 @@ class Node:
 
     def look(self) -> None:
         """Ask what it is. Raises `Unavailable` where it has no users, `Transient` while it loads."""
-        said = self._ask("asking what it is", "INFO")
+        said = self._ask("reading its version", "INFO")
         lines = (line.partition(":") for line in _lines(said) if not line.startswith("#"))
         self.info = {key: value for key, _, value in lines if key}
         version = self.info.get("redis_version", "0").partition(".")[0]
         if not re.fullmatch(r"[0-9]{1,4}", version) or int(version) < _SINCE:
-            raise Unavailable(f"{self} has no users.", hint=TOO_OLD, safety="Nothing was changed.")
+            raise Unavailable(
+                f"{self} does not support users.", hint=TOO_OLD, safety="Nothing was changed."
+            )
         if self.info.get("loading", "0") != "0":
             raise Transient(f"{self} is still loading its data.")
         self.link.run_id = self.run_id
@@ -139,7 +141,7 @@ class Node:
     def peers(self) -> list[Endpoint]:
         """Return the nodes that it knows: its cluster's, or its replicas; those that are down too."""
         if self.is_clustered:
-            said = self._ask("asking for its cluster", "CLUSTER", "NODES")
+            said = self._ask("reading its cluster", "CLUSTER", "NODES")
             with translated(str(self), "reading its cluster"):
                 found = [_cluster_place(line) for line in _lines(said)]
             return [one for one in found if one is not None]
@@ -162,7 +164,7 @@ class Node:
     def is_read_only(self, command: str, sub: str) -> bool:
         """Return whether a command can change nothing."""
         names = [command, f"{command}|{sub}"] if sub else [command]
-        said = self._ask("asking what a command does", "COMMAND", "INFO", *names)
+        said = self._ask("checking what a command does", "COMMAND", "INFO", *names)
         known = [one for one in said if isinstance(one, list)] if isinstance(said, list) else []
         return command == "ping" or any("readonly" in texts(one[2]) for one in known if one[2:])
 
@@ -220,7 +222,10 @@ class Node:
                     raise
             raise Unavailable(
                 f"{self} cannot save its users in its {store.name}: {brief(error)}.",
-                hint=f"A file that is mounted by itself cannot be replaced: mount its folder instead. Else look at the folder's owner and mode, whether it is read-only, and at free space; the node's log names the reason. Then try: {' '.join(store.command)}",
+                hint="A file that is mounted directly cannot be replaced: mount its folder"
+                " instead. Otherwise check the folder's owner and mode, whether it is"
+                " read-only, and the free disk space; the node's log names the reason. Then"
+                f" try: {' '.join(store.command)}",
             ) from error
         except OSError:
             with translated(str(self), "saving its users", effect=True):
@@ -236,7 +241,7 @@ class Node:
     def _find_store(self) -> Store:
         if self._persist == "none":
             return Store(name="left to others (persist: none)")
-        facts = pairs(self._ask("asking for its ACL file", "CONFIG", "GET", "aclfile"))
+        facts = pairs(self._ask("reading its ACL file setting", "CONFIG", "GET", "aclfile"))
         if facts.get("aclfile"):
             return Store(name=f"ACL file {facts['aclfile']}", command=_SAVE)
         if self._persist == "rewrite" and self.info.get("config_file"):
@@ -246,8 +251,12 @@ class Node:
             "persist: rewrite (CONFIG REWRITE into its configuration file), or " if here else ""
         )
         raise Unavailable(
-            f"{self} keeps no users: it has no ACL file{'' if here else ' and no configuration file'}, so a restart brings the old password back and ends the current one.",
-            hint=f"Set `aclfile /path/users.acl` in its configuration and restart it once; or set, on the target, {rewrite}persist: none, where something else keeps its users or they may be lost.",
+            f"{self} does not save users: it has no ACL"
+            f" file{'' if here else ' and no configuration file'}, so a restart would restore"
+            " the old password and remove the current one.",
+            hint="Set `aclfile /path/users.acl` in its configuration and restart it once; or set,"
+            f" on the target, {rewrite}persist: none, if another tool saves its users or they"
+            " may be lost.",
             safety="Nothing was changed.",
         )
 
@@ -256,16 +265,19 @@ class Node:
         found = users.unreadable(quotes=not store.reads_quotes)
         if found is not None:
             raise Unavailable(
-                f"{self}: the name or a pattern of user {found!r} holds a quote or a bracket that the server would write and not read again: saved, it would not start any more.",
-                hint="Change that pattern; where it is a quote outside a selector, an ACL file (`aclfile`) will do.",
+                f"{self}: the name or a pattern of user {found!r} contains a quote or a"
+                " bracket that the server writes but cannot read back: once saved, the server"
+                " would not start.",
+                hint="Change that pattern; if it is a quote outside a selector, an ACL file"
+                " (`aclfile`) is sufficient.",
             )
 
     # -- who uses it ---------------------------------------------------------------------------
 
     def clients(self, user: str) -> list[Client]:
         """Return the connections of a user, ours excepted."""
-        said, ours = self._ask("looking for sessions", "CLIENT", "LIST"), self._ours(self.place)
-        with translated(str(self), "looking for sessions"):
+        said, ours = self._ask("reading its sessions", "CLIENT", "LIST"), self._ours(self.place)
+        with translated(str(self), "reading its sessions"):
             found = list(map(Client.parse, _lines(said)))
         return [one for one in found if one.user == user and not {one.id, one.address} & ours]
 
@@ -290,7 +302,7 @@ class Node:
 
     def machinery(self, user: str) -> str | None:
         """Return what of replication or of the Sentinels logs in as this user; None when nothing does."""
-        facts = pairs(self._ask("asking how it replicates", "CONFIG", "GET", "master*"))
+        facts = pairs(self._ask("reading its replication settings", "CONFIG", "GET", "master*"))
         if facts.get("masterauth") and (facts.get("masteruser") or DEFAULT) == user:
             return "replication, by `masterauth` of its configuration"
         if found := next((one for one in self.clients(user) if one.is_machinery), None):

@@ -44,7 +44,7 @@ class Endpoint:
             host, _, given = text.partition(":")
         if not host or not (given.isdecimal() and 1 <= int(given) <= _LAST_PORT):
             raise UsageError(
-                f"{text!r} is no host and port.", hint="Such as valkey-1.example.org:6379."
+                f"{text!r} is not a host and port.", hint="Example: valkey-1.example.org:6379."
             )
         return Endpoint(host=host, port=int(given))
 
@@ -53,61 +53,65 @@ class Endpoint:
 class TargetOptions:
     """How the nodes are found and reached."""
 
-    host: str = field(default="127.0.0.1", metadata=_help("Name or address, or a socket's path."))
+    host: str = field(
+        default="127.0.0.1", metadata=_help("Host name or address, or the path of a socket.")
+    )
     port: int = field(default=6379, metadata=_help("TCP port."))
     nodes: tuple[str, ...] = field(
         default=(),
         metadata=_help(
-            "Further nodes, as host:port: each must be done. Name replicas that no Sentinel or cluster knows."
+            "Further nodes, as host:port; rotator changes every one of them. List replicas"
+            " that no Sentinel or cluster knows."
         ),
     )
     discover: bool = field(
         default=True,
-        metadata=_help("Ask nodes for their replicas and their cluster, and do those as well."),
+        metadata=_help("Discover replicas and cluster nodes, and change those too."),
     )
     sentinels: tuple[str, ...] = field(
         default=(),
-        metadata=_help("Sentinels, as host:port: they say where the nodes are; host is not used."),
+        metadata=_help("Sentinels, as host:port, which locate the nodes; `host` is then ignored."),
     )
     service: str | None = field(
-        default=None, metadata=_help("The name under which the Sentinels know the primary.")
+        default=None, metadata=_help("Name of the primary in the Sentinels' configuration.")
     )
     persist: Persist = field(
         default="auto",
         metadata=_help(
-            "How changes survive a restart. auto: ACL SAVE, where there is an ACL file; rewrite: else CONFIG REWRITE; none: by other means."
+            "How changes survive a restart. auto: ACL SAVE, if there is an ACL file; rewrite:"
+            " CONFIG REWRITE if there is none; none: another tool saves users."
         ),
     )
     sslmode: SslMode | None = field(
         default=None,
-        metadata=_help("TLS. Default: verify-full, or disable for nodes on this machine."),
+        metadata=_help("TLS mode. Default: verify-full, or disable for nodes on this machine."),
     )
     sslrootcert: Path | None = field(
         default=None,
         metadata=_help(
-            "File with the certificate authority, relative to the configuration. Default: the system's."
+            "Certificate authority file, relative to the configuration. Default: the system's."
         ),
     )
     sslcert: Path | None = field(
         default=None,
-        metadata=_help("File with a client certificate, where nodes want one."),
+        metadata=_help("Client certificate file, if nodes require one."),
     )
-    sslkey: Path | None = field(default=None, metadata=_help("File with the key of `sslcert`."))
-    connect_timeout: int = field(default=5, metadata=_help("Seconds to wait for a connection."))
+    sslkey: Path | None = field(default=None, metadata=_help("Private key file of `sslcert`."))
+    connect_timeout: int = field(default=5, metadata=_help("Connection timeout in seconds."))
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
         if not 1 <= self.port <= _LAST_PORT:
-            raise UsageError(f"{self.port} is not a TCP port.")
+            raise UsageError(f"{self.port} is not a valid TCP port.")
         if self.connect_timeout < 1:
-            raise UsageError("connect_timeout is 1 second or more.")
+            raise UsageError("connect_timeout must be 1 second or more.")
         if bool(self.sentinels) != (self.service is not None):
             raise UsageError(
-                "`sentinels` and `service` go together.",
+                "set both `sentinels` and `service`, or neither.",
                 hint="`service` is the name in `sentinel monitor NAME ...`.",
             )
         if (self.sslcert is None) != (self.sslkey is None):
-            raise UsageError("`sslcert` and `sslkey` go together.")
+            raise UsageError("set both `sslcert` and `sslkey`, or neither.")
         _ = self.named(), self.sentinel_places()
 
     def named(self) -> list[Endpoint]:
@@ -131,25 +135,26 @@ class SecretOptions:
 
     username: str | None = field(
         default=None,
-        metadata=_help("dual-password, single-user: the user, needed while nothing is published."),
+        metadata=_help(
+            "dual-password, single-user: the user; required until the first credential is"
+            " published."
+        ),
     )
     users: tuple[str, ...] = field(
-        default=(), metadata=_help("alternating-users: the two users that take turns.")
+        default=(), metadata=_help("alternating-users: the two users that alternate.")
     )
-    prefix: str | None = field(
-        default=None, metadata=_help("new-user: what user names start with.")
-    )
+    prefix: str | None = field(default=None, metadata=_help("new-user: prefix of the user names."))
     like: str | None = field(
         default=None,
-        metadata=_help("The user whose rules a new one gets while none is current."),
+        metadata=_help("User whose rules a new user receives if there is no current one."),
     )
     database: int | None = field(
-        default=None, metadata=_help("The number of the database that a login must be able to use.")
+        default=None, metadata=_help("Number of the database that a login must be able to use.")
     )
     probes: tuple[str, ...] = field(
         default=(),
         metadata=_help(
-            "Commands that a new login must be able to run, such as GET health; read-only ones."
+            "Read-only commands that a new login must be able to run, such as GET health."
         ),
     )
 
@@ -159,20 +164,21 @@ class SecretOptions:
             if name is not None:
                 check_name(name)
         if self.database is not None and self.database < 0:
-            raise UsageError("a database's number is 0 or more.")
+            raise UsageError("a database number must be 0 or more.")
 
 
 def check_name(name: str) -> None:
     """Raise `UsageError` for the name of a user that the servers would not take as it stands."""
     if not name:
         raise UsageError(
-            "a user's name is not empty: an ACL file that holds one is not read again."
+            "a user name must not be empty: the server cannot read back an ACL file with an"
+            " empty name."
         )
     if found := sorted(_BLANKS & set(name)):
-        raise UsageError(f"user name {name!r}: the server takes no {found[0]!r} in a name.")
+        raise UsageError(f"user name {name!r}: the server accepts no {found[0]!r} in a name.")
     if any("\ud800" <= one <= "\udfff" for one in name):
-        raise UsageError(f"user name {name!r} holds what is no character.")
+        raise UsageError(f"user name {name!r} contains an invalid character.")
     if name.startswith(MARK):
         raise UsageError(
-            f"user name {name!r}: names that start with {MARK!r} are rotator's own marks."
+            f"user name {name!r}: rotator reserves names that start with {MARK!r} for its marks."
         )

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 _IDLE: Final = 8
 # The servers recommend no larger clusters.
 _MOST_NODES: Final = 1_000
-_GONE: Final = "If a node is gone for good, take it out of `nodes`, the cluster (CLUSTER FORGET) or the Sentinels (SENTINEL RESET)."
+_GONE: Final = (
+    "If a node is permanently gone, remove it from `nodes`, the cluster (CLUSTER FORGET) or"
+    " the Sentinels (SENTINEL RESET)."
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,8 +137,8 @@ class Server:
             seen.add(place)
             if len(seen) > _MOST_NODES:
                 raise Unavailable(
-                    f"target {self.name!r}: its nodes name more than {_MOST_NODES} others.",
-                    hint="Name them in `nodes`, and set discover: false.",
+                    f"target {self.name!r}: its nodes report more than {_MOST_NODES} other nodes.",
+                    hint="List the nodes in `nodes`, and set discover: false.",
                     safety="Nothing was changed.",
                 )
             try:
@@ -161,8 +164,9 @@ class Server:
         if found.down or any(not node.is_replica for node in found.up):
             return
         raise Unavailable(
-            f"{found.up[0]} is a read-only replica of {found.up[0].primary}, and no primary is named.",
-            hint="Name the primary as `host`, and replicas in `nodes`; or the `sentinels`.",
+            f"{found.up[0]} is a read-only replica of {found.up[0].primary}, and the"
+            " configuration names no primary.",
+            hint="Set `host` to the primary and list replicas in `nodes`; or set the `sentinels`.",
             safety="Nothing was changed.",
         )
 
@@ -178,7 +182,7 @@ class Server:
                 failed.append(error.what)
         if failed:
             raise Transient(
-                f"no Sentinel answers: {'; '.join(failed)}", safety="Nothing was changed."
+                f"no Sentinel answered: {'; '.join(failed)}", safety="Nothing was changed."
             )
         return []
 
@@ -196,7 +200,7 @@ class Server:
         finally:
             link.close()
         found = [primary, *(replicas if isinstance(replicas, list) else [])]
-        with translated(where, "asking for the nodes"):
+        with translated(where, "reading the nodes"):
             return [place_of(pairs(one)) for one in found]
 
     def _told(self, link: WireConnection, where: str, what: str, service: str) -> Reply:
@@ -211,7 +215,7 @@ class Server:
                     return link.call("SENTINEL", what, service)
             if "No such master" in error.text:
                 raise Unavailable(
-                    f"{where} watches nothing by the name of {service!r}.",
+                    f"{where} does not monitor a primary named {service!r}.",
                     hint="`service` is the name in `sentinel monitor NAME ...`.",
                 ) from error
             raise unreachable(where, error) from error
@@ -254,11 +258,14 @@ class Server:
                     link = self._log_in(place, other, limit)
         if link is None:
             raise Unavailable(
-                f"Valkey or Redis at {place} rejects the admin login {admin.username!r}: no such user, user off, or another password.",
-                hint=f"Put the right password where `admin` of target {self.name!r} is kept; or, on each node, as nodes do not share users: ACL SETUSER {admin.username} on >PASSWORD, then ACL SAVE.",
+                f"Valkey or Redis at {place} rejects the admin login {admin.username!r}:"
+                " unknown user, disabled user, or wrong password.",
+                hint=f"Store the valid password where `admin` of target {self.name!r} points; or,"
+                f" on each node, as nodes do not share users: ACL SETUSER {admin.username} on"
+                " >PASSWORD, then ACL SAVE.",
             )
         try:
-            with translated(f"Valkey or Redis at {place}", "asking for our connection's id"):
+            with translated(f"Valkey or Redis at {place}", "reading rotator's connection id"):
                 link.identify()
         except BaseException:
             link.close()
@@ -382,8 +389,10 @@ class Server:
         except (OSError, ssl.SSLError) as error:
             names = [str(one) for one in (authorities, options.sslcert, options.sslkey) if one]
             raise Unavailable(
-                f"target {self.name!r}: a certificate or key cannot be read ({brief(error)}): {', '.join(names)}.",
-                hint="Look at `sslrootcert`, `sslcert` and `sslkey`: is each a PEM file that this process may read, and the key that of the certificate?",
+                f"target {self.name!r}: cannot read a certificate or key ({brief(error)}):"
+                f" {', '.join(names)}.",
+                hint="Check `sslrootcert`, `sslcert` and `sslkey`: each must be a PEM file that"
+                " rotator may read, and the key must belong to the certificate.",
             ) from error
         return context
 

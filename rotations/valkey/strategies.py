@@ -121,7 +121,8 @@ class DualPassword(Login):
         elif user is None:
             yield Conflict(
                 f"{node} has no user {name!r}.",
-                hint="Nodes do not share users: make it there as it is on the others (ACL LIST), with the password that the backend serves.",
+                hint="Nodes do not share users: create it there as on the others (ACL LIST), with"
+                " the password that the backend serves.",
                 safety=SAFE,
             )
         elif (problem := closed_or_open(node, user)) is not None:
@@ -168,7 +169,7 @@ class DualPassword(Login):
         served = hash_of(old.password)
         users = [node.users().get(old.username) for node in nodes.up]
         more = max((len(one.hashes - {served}) for one in users if one is not None), default=0)
-        by_hand = f" (ends {more} more password(s) of this user, set by hand)" if more else ""
+        by_hand = f" (removes {more} more password(s) of this user, set manually)" if more else ""
         return [f"ACL SETUSER {old.username} resetpass #{MASK}{by_hand}"]
 
 
@@ -222,8 +223,11 @@ class SingleUser(DualPassword):
             yield _not_served(node, user)
         elif more := len(user.hashes - ours):
             yield Denied(
-                f"user {user.name!r} at {node} has {more} more password(s), set by hand: this strategy would end them at once.",
-                hint=f"Use strategy dual-password, which ends them after the grace period. Or remove each that nobody uses (ACL GETUSER {user.name} lists them): ACL SETUSER {user.name} !HASH",
+                f"user {user.name!r} at {node} has {more} more password(s), set manually: this"
+                " strategy would remove them at once.",
+                hint="Use strategy dual-password, which removes them after the grace period. Or"
+                f" remove each one that is unused (ACL GETUSER {user.name} lists them): ACL"
+                f" SETUSER {user.name} !HASH",
                 safety=SAFE,
             )
 
@@ -309,8 +313,9 @@ class AlternatingUsers(Login):
         elif current is not None:
             if source.name == DEFAULT:
                 yield Denied(
-                    "the user `default` cannot be dropped or switched off: who sends no name is taken for it.",
-                    hint="Strategy dual-password rotates it.",
+                    "the user `default` cannot be dropped or disabled: clients that send no"
+                    " user name use it.",
+                    hint="To rotate it, use strategy dual-password.",
                     safety=SAFE,
                 )
             elif (problem := closed_or_open(node, source)) is not None:
@@ -326,8 +331,8 @@ class AlternatingUsers(Login):
         require_pair(options.users)
         if DEFAULT in options.users:
             raise UsageError(
-                "the user `default` cannot take turns: who sends no name is taken for it.",
-                hint="Strategy dual-password rotates it.",
+                "the user `default` cannot alternate: clients that send no user name use it.",
+                hint="To rotate it, use strategy dual-password.",
             )
         for name in options.users:
             self._require_plain(name)
@@ -373,7 +378,7 @@ class NewUser(AlternatingUsers):
 
     def _check(self, options: SecretOptions) -> None:
         if options.prefix is None:
-            raise UsageError("strategy new-user needs `prefix`: what user names start with.")
+            raise UsageError("strategy new-user requires `prefix`: the prefix of the user names.")
         check_name(options.prefix)
         self._require_plain(options.prefix)
 
@@ -396,14 +401,16 @@ def _next(name: str, current: Credential | None, ctx: StepContext) -> Credential
 
 def _made(name: str, like: str | None) -> list[str]:
     return [
-        f"ACL SETUSER rotator:... off, which marks {name!r} as ours",
+        f"ACL SETUSER rotator:... off, which marks {name!r} as rotator's own",
         f"ACL SETUSER {name} reset on #{MASK}, with all rules of {like!r}",
     ]
 
 
 def _not_served(node: Node, user: User | None, name: str = "") -> StepError:
     return Conflict(
-        f"user {user.name if user else name!r} at {node} does not accept the current password, so nothing was set beside it.",
-        safety="The application is NOT safe there: what the backend serves does not log in.",
-        hint="Set the password that the backend serves, or write the right one into the backend.",
+        f"user {user.name if user else name!r} at {node} does not accept the current password,"
+        " so rotator added no second one.",
+        safety="The application is NOT safe there: the server rejects the credential that the backend"
+        " serves.",
+        hint="Set the password that the backend serves, or store the valid one in the backend.",
     )

@@ -58,14 +58,14 @@ class NotRespError(ConnectionError):
 
     def __init__(self, *, speaks_tls: bool = False) -> None:
         self.speaks_tls: bool = speaks_tls
-        super().__init__("the answer is not in the protocol of Valkey and Redis")
+        super().__init__("the response is not in the protocol of Valkey and Redis")
 
 
 class TooLongError(ConnectionError):
     """The answer is longer than any that a server has."""
 
     def __init__(self) -> None:
-        super().__init__("it sent more than any answer has")
+        super().__init__("its response exceeds the size limit")
 
 
 class NoTlsError(ConnectionError):
@@ -304,7 +304,7 @@ def _addresses(place: Endpoint, limit: Limit) -> list[tuple[socket.AddressFamily
             told = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
             found.extend((family, address) for family, _, _, _, address in told)
         except UnicodeError:
-            failed.append(ConnectionError(f"{place.host!r} is no name of a host"))
+            failed.append(ConnectionError(f"{place.host!r} is not a valid host name"))
         except OSError as error:
             failed.append(error)
 
@@ -315,7 +315,7 @@ def _addresses(place: Endpoint, limit: Limit) -> list[tuple[socket.AddressFamily
         thread.start()
         thread.join(limit.left())
         if thread.is_alive():
-            raise TimeoutError(f"the name {place.host!r} was not resolved in time")
+            raise TimeoutError(f"host name {place.host!r} was not resolved in time")
     for error in failed:
         raise error
     return found

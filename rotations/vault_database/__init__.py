@@ -49,11 +49,12 @@ class EngineTarget:
         if strategy != _STATIC:
             known = ", ".join(_STRATEGIES)
             raise UsageError(
-                f"plugin vault-database has no strategy {strategy!r}.", hint=f"It has: {known}."
+                f"plugin vault-database has no strategy {strategy!r}.", hint=f"Strategies: {known}."
             )
         if chosen.initial is not None or chosen.recover:
             raise UsageError(
-                "`initial` and `recover` are for strategy `root`: a static role's password is served by the engine, and made anew by it.",
+                "`initial` and `recover` apply only to strategy `root`: the engine itself"
+                " generates and serves the password of a static role.",
                 hint="Remove them.",
             )
         return roles.StaticRole(self._engine, chosen)

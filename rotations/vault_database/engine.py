@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rotations.vault_database.options import TargetOptions
     from rotator.api import CallsServer, LinkedResources, Secret, ServerResponse, TriesLogins
 
-_NOTHING: Final = "Nothing was changed by it."
+_NOTHING: Final = "rotator's request changed nothing."
 
 
 class LockedOut(Denied):
@@ -110,8 +110,9 @@ class Engine:
         login = details.get("username") if isinstance(details, dict) else None
         if not isinstance(login, str) or not login:
             raise Denied(
-                f"connection {connection!r} of {self.where} names no username, so it has no root password of its own.",
-                hint="Give it `username` and `password` rather than a URL that holds them.",
+                f"connection {connection!r} of {self.where} has no username, so it has no root"
+                " password of its own.",
+                hint="Configure its `username` and `password` as separate fields, not in the URL.",
                 safety="Nothing was changed.",
             )
         return login
@@ -132,7 +133,7 @@ class Engine:
 
     def connects(self, connection: str) -> None:
         """Have the engine connect anew with what it keeps. Raises `LockedOut` when it is refused."""
-        self._write("reset", connection, f"to connect {connection!r} anew")
+        self._write("reset", connection, f"to reconnect {connection!r}")
 
     # -- rights --------------------------------------------------------------------------------
 
@@ -159,7 +160,9 @@ class Engine:
             return dict(answer.data)
         if answer.status == 404 or kind(answer) is Failure.NO_ROLE:  # noqa: PLR2004 # not there
             raise self._absent(what, name)
-        raise Transient(f"{self.where} could not read {what}/{name}.", hint="It is tried again.")
+        raise Transient(
+            f"{self.where} could not read {what}/{name}.", hint="rotator retries automatically."
+        )
 
     def _write(self, what: str, name: str, doing: str) -> None:
         path = f"{self.mount}/{what}/{name}"
@@ -172,7 +175,7 @@ class Engine:
         noun, folder = ("static role", "static-roles") if static else ("connection", "config")
         return Denied(
             f"{self.where} has no {noun} {name!r}.",
-            hint=f"See those that it has: bao list {self.mount}/{folder}. The secret's `path` names one.",
+            hint=f"List them: bao list {self.mount}/{folder}. The secret's `path` must name one.",
             safety="Nothing was changed.",
         )
 
@@ -185,41 +188,53 @@ class Engine:
             case Failure.NOT_ALLOWED:
                 return Denied(
                     f"{head} the connection does not allow this role.",
-                    hint=f"Add it to `allowed_roles` of the connection: bao read {self.mount}/config/…",
+                    hint="Add the role to `allowed_roles` of the connection: bao read"
+                    f" {self.mount}/config/…",
                     safety=_NOTHING,
                 )
             case Failure.UNREACHABLE:
                 return Transient(
-                    f"{head} it does not reach the database.",
-                    hint="The engine goes on by itself when the database is back, and rotator looks again.",
+                    f"{head} it could not reach the database.",
+                    hint="The engine continues automatically when the database is back, and rotator"
+                    " checks again.",
                 )
             case Failure.LOCKED_OUT:
                 return LockedOut(
-                    f"{head} the database refuses the engine's own login: it has another password than the engine keeps.",
-                    hint=f"Nothing can be rotated through this connection until that is mended. Set a password for that login on the database by another admin, tell it to the engine (bao write {self.mount}/config/CONNECTION password=-), then rotate the root login again. Or let rotator do it: `recover: true` on its secret.",
+                    f"{head} the database rejected the engine's own login: its password"
+                    " differs from the one that the engine stores.",
+                    hint="Nothing can be rotated through this connection until this is repaired."
+                    " Set a password for that login on the database with another admin,"
+                    f" configure it in the engine (bao write {self.mount}/config/CONNECTION"
+                    " password=-), then rotate the root login again. Or let rotator repair it:"
+                    " set `recover: true` on its secret.",
                 )
             case Failure.NO_LOGIN:
                 return Denied(
-                    f"{head} the login is not on the database.",
-                    hint=f"Create it there, or mend the role: bao read {self.mount}/static-roles/{quote(name)}",
+                    f"{head} the login does not exist on the database.",
+                    hint="Create it there, or correct the role: bao read"
+                    f" {self.mount}/static-roles/{quote(name)}",
                     safety=_NOTHING,
                 )
             case Failure.NO_RIGHT:
                 return Denied(
-                    f"{head} its own login on the database lacks a right, or the database is read-only.",
-                    hint="Let the connection's login change passwords (PostgreSQL: CREATEROLE and ADMIN OPTION on the role), and name the primary server.",
+                    f"{head} its own login on the database lacks a right, or the database is"
+                    " read-only.",
+                    hint="Allow the connection's login to change passwords (PostgreSQL: CREATEROLE"
+                    " and ADMIN OPTION on the role), and configure the primary server.",
                     safety=_NOTHING,
                 )
             case Failure.REFUSED:
                 return Denied(
-                    f"{head} the database refuses the password that the engine drew.",
-                    hint="Give the role or its connection a `password_policy` that the database takes.",
+                    f"{head} the database rejected the password that the engine generated.",
+                    hint="Set a `password_policy` on the role or its connection that satisfies the"
+                    " database.",
                     safety=_NOTHING,
                 )
             case Failure.ELSE:
                 return Unknown(
-                    f"{head} failed; its own log says why.",
-                    hint="It is not known whether the password was changed: rotator looks, and asks again where it was not.",
+                    f"{head} it failed; the engine's log shows why.",
+                    hint="Whether the password was changed is unknown: rotator checks, and asks"
+                    " again if it was not.",
                 )
 
 

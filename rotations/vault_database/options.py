@@ -18,18 +18,21 @@ class TargetOptions:
 
     through: str = field(
         metadata=_help(
-            "Which of `backends`, of type `vault`: its server, namespace and login are used.",
+            "Backend of type `vault`, one of `backends`, whose server, namespace and login are"
+            " used.",
             names="backends",
         )
     )
     mount: str = field(
-        default="database", metadata=_help("Where the database secrets engine is mounted.")
+        default="database", metadata=_help("Mount path of the database secrets engine.")
     )
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
         if not self.mount.strip("/"):
-            raise UsageError("`mount` is not empty.", hint="`bao secrets list` shows the mounts.")
+            raise UsageError(
+                "`mount` must not be empty.", hint="List the mounts: `bao secrets list`."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,23 +41,24 @@ class SecretOptions:
 
     logs_in_on: str = field(
         metadata=_help(
-            "Which of `targets` is the database of this role or connection: there it is tried"
-            " what the engine serves.",
+            "Target, one of `targets`, that is the database of this role or connection;"
+            " rotator verifies the credential there.",
             names="targets",
         )
     )
     initial: str | None = field(
         default=None,
         metadata=_help(
-            "root: reference to the password from before the first rotation, which must be"
-            " refused after it.",
+            "root: reference to the password from before the first rotation, which the"
+            " database must reject after it.",
             reference=True,
         ),
     )
     recover: bool = field(
         default=False,
         metadata=_help(
-            "root: where the engine is locked out of the database, give its login another password"
-            " by the admin of `logs_in_on`, tell it to the engine, and have it rotated."
+            "root: if the database locks the engine out, reset the password of the engine's"
+            " login with the admin of `logs_in_on`, configure it in the engine, and have the"
+            " engine rotate it."
         ),
     )

@@ -51,7 +51,7 @@ class StaticRoles(DelegatedBackend):
         if not isinstance(password, str):
             raise Denied(
                 f"static role {path!r} serves no password.",
-                hint="Only roles with `credential_type` password can be rotated here.",
+                hint="rotator can rotate only roles with `credential_type` password here.",
                 safety="Nothing was changed.",
             )
         stamp = str(found.get("last_vault_rotation"))
@@ -72,8 +72,10 @@ class StaticRoles(DelegatedBackend):
         if after is None or after.id == expect:
             # A standby may answer with what it had before.
             raise Unknown(
-                f"static role {path!r} was rotated, and the password from before is still served.",
-                hint="Is a standby asked that lags behind? Name the active server as `address`.",
+                f"static role {path!r} was rotated, but the engine still serves the previous"
+                " password.",
+                hint="The answer may come from a standby that lags behind. Set `address` to the"
+                " active server.",
             )
         return after.id
 
@@ -85,7 +87,10 @@ class StaticRoles(DelegatedBackend):
             wanted = {one.path: one.capabilities for one in rights(self._engine.mount, path)}
             for place, lacks in self._engine.missing(wanted):
                 message = f"the token lacks {' and '.join(lacks)} on {place}"
-                remedy = f"Give it what is printed by: rotator policy {self._engine.through}"
+                remedy = (
+                    "Grant it the policy that this command prints: rotator policy"
+                    f" {self._engine.through}"
+                )
                 found.append(_finding(Severity.ERROR, subject, message, remedy))
             role = self._engine.role(path)
             problem = self._in_the_way(role)
@@ -102,22 +107,26 @@ class StaticRoles(DelegatedBackend):
         place = f"{self._engine.mount}/static-roles/{role.name}"
         keys = f"username={role.login} db_name={role.connection}"
         if role.schedule is not None:
-            message = f"the engine rotates it too, by its own schedule {role.schedule!r}: without our windows and checks"
-            remedy = (
-                f"Give it a long period instead: bao write {place} {keys} rotation_period=87600h"
+            message = (
+                f"the engine also rotates it, on its own schedule {role.schedule!r}: without"
+                " rotator's windows and checks"
             )
+            remedy = f"Set a long period instead: bao write {place} {keys} rotation_period=87600h"
             return [_finding(Severity.WARNING, subject, message, remedy)]
         if role.period is None or (every is not None and role.period > every.total_seconds()):
             return []
         own = _span(timedelta(seconds=role.period))
         ours = (
-            f"before our schedule does ({_span(every)})" if every else "and our schedule never does"
+            f"before rotator's schedule does ({_span(every)})"
+            if every
+            else "and rotator's schedule never does"
         )
         message = (
-            f"the engine rotates it by itself every {own}, {ours}: without our windows and checks"
+            f"the engine rotates it automatically every {own}, {ours}: without rotator's"
+            " windows and checks"
         )
         longer = int(2 * every.total_seconds() / 3600) + 1 if every else 87600
-        remedy = f"Give it a longer period: bao write {place} {keys} rotation_period={longer}h"
+        remedy = f"Set a longer period: bao write {place} {keys} rotation_period={longer}h"
         return [_finding(Severity.WARNING, subject, message, remedy)]
 
     def _in_the_way(self, role: Role) -> Denied | None:
@@ -125,8 +134,11 @@ class StaticRoles(DelegatedBackend):
         login = role.login
         if login == self._engine.root_login(role.connection):
             return Denied(
-                f"static role {role.name!r} has the login {login!r}, by which the engine itself works on connection {role.connection!r}: rotating it would lock the engine out of every role there.",
-                hint=f"Remove the static role, and rotate that login by strategy `root`: bao delete {self._engine.mount}/static-roles/{role.name}",
+                f"static role {role.name!r} has the login {login!r}, which the engine itself"
+                f" uses for connection {role.connection!r}: rotating it would lock the engine"
+                " out of every role there.",
+                hint="Remove the static role, and rotate that login with strategy `root`: bao"
+                f" delete {self._engine.mount}/static-roles/{role.name}",
                 safety="Nothing was changed.",
             )
         return admin_in_the_way(self._engine, self._options.logs_in_on, login)
@@ -144,7 +156,7 @@ class StaticRole(DelegatedRotation):
         """Log in on the database with what is served."""
         name = f"logs in on {self._options.logs_in_on}"
         if not self.probe(new, ctx):
-            raise Refused(f"{self._options.logs_in_on} refuses login {new.username!r}.")
+            raise Refused(f"{self._options.logs_in_on} rejects login {new.username!r}.")
         return Evidence(checks=(Check(name=name, ok=True),))
 
     def probe(self, credential: Credential, ctx: StepContext) -> bool:
@@ -154,9 +166,18 @@ class StaticRole(DelegatedRotation):
     def explain(self, current: Credential | None, ctx: StepContext) -> list[Planned]:
         """Say what the engine is asked."""
         login = f" login {current.username!r}" if current else ""
-        text = f"POST {self._engine.mount}/rotate-role/{ctx.path}: the engine draws a password, sets it for{login} and serves it"
-        tried = f"log in on {self._options.logs_in_on} with what is served then; where that is refused, ask again"
-        old = f"log in on {self._options.logs_in_on} with the password from before and require that it is refused"
+        text = (
+            f"POST {self._engine.mount}/rotate-role/{ctx.path}: the engine generates a"
+            f" password, sets it for{login} and serves it"
+        )
+        tried = (
+            f"log in on {self._options.logs_in_on} with the served password; if it is"
+            " rejected, ask again"
+        )
+        old = (
+            f"log in on {self._options.logs_in_on} with the previous password and require that"
+            " it is rejected"
+        )
         return [
             Planned(step=Step.CREATE, text=text),
             Planned(step=Step.VERIFY, text=tried),
@@ -173,7 +194,7 @@ def rights(mount: str, role: str) -> tuple[Right, ...]:
         Right(
             path=f"{mount}/config/+",
             capabilities=("read",),
-            why="by which login the engine works: that one must not be a static role",
+            why="the engine's own login, which must not be a static role",
         ),
     )
 
@@ -188,8 +209,9 @@ def admin_in_the_way(engine: Engine, database: str, login: str) -> Denied | None
     if login not in engine.others.admins(database):
         return None
     return Denied(
-        f"login {login!r} is the admin by which rotator itself works on {database!r} or its server: the engine would give it a password that rotator does not know.",
-        hint="Give that target an admin login of its own.",
+        f"login {login!r} is the admin that rotator itself uses for {database!r} or its"
+        " server: the engine would set a password that rotator does not know.",
+        hint="Configure a separate admin login for that target.",
         safety="Nothing was changed.",
     )
 

@@ -35,10 +35,10 @@ if TYPE_CHECKING:
     from rotations.vault_database.options import SecretOptions
     from rotator.api import StepContext
 
-SUMMARY: Final = "the engine changes the password of its own login, and shows it to nobody"
+SUMMARY: Final = "the engine changes the password of its own login, and reveals it to nobody"
 _APPLICATIONS: Final = (
-    "Applications are safe: the passwords of static roles log in as before. Nothing can be rotated"
-    " through this connection, and no dynamic login be made."
+    "Applications are safe: the passwords of static roles are still valid. Until then this"
+    " connection can rotate nothing and create no dynamic logins."
 )
 
 
@@ -78,14 +78,17 @@ class RootLogins(DelegatedBackend):
             wanted = {one.path: one.capabilities for one in self._wanted(path)}
             for place, lacks in self._engine.missing(wanted):
                 message = f"the token lacks {' and '.join(lacks)} on {place}"
-                remedy = f"Give it what is printed by: rotator policy {self._engine.through}"
+                remedy = (
+                    "Grant it the policy that this command prints: rotator policy"
+                    f" {self._engine.through}"
+                )
                 found.append(_finding(Severity.ERROR, subject, message, remedy))
             login = self._engine.root_login(path)
             problem = self._in_the_way(path, login)
             if problem is not None:
                 found.append(_finding(Severity.ERROR, subject, problem.what, problem.hint))
             if all(one.severity is Severity.OK for one in found):
-                message = f"works by login {login!r}"
+                message = f"uses login {login!r}"
                 found.append(_finding(Severity.OK, subject, message))
         return found
 
@@ -97,7 +100,8 @@ class RootLogins(DelegatedBackend):
             role = self._engine.role(name)
             if role.login == login and role.connection == path:
                 return Denied(
-                    f"the root login {login!r} of connection {path!r} is a static role too ({name!r}): each rotation of one breaks the other.",
+                    f"the root login {login!r} of connection {path!r} is also a static role"
+                    f" ({name!r}): each rotation of one breaks the other.",
                     hint=f"Remove the static role first: bao delete {self._engine.mount}/static-roles/{name}",
                     safety="Nothing was changed.",
                 )
@@ -115,7 +119,9 @@ class Root(DelegatedRotation):
     def verify(self, new: Credential, ctx: StepContext) -> Evidence:
         """Have the engine connect anew, and try the password from before the first rotation."""
         if not self.probe(new, ctx):
-            raise Refused(f"the engine does not get in as {new.username!r} with what it keeps.")
+            raise Refused(
+                f"the engine cannot log in as {new.username!r} with the password that it stores."
+            )
         checks = [Check(name=f"the engine connects as {new.username}", ok=True)]
         if self._options.initial is not None:
             password = self._engine.others.resolve(self._options.initial)
@@ -125,7 +131,7 @@ class Root(DelegatedRotation):
                 Check(
                     name=f"its first password is refused on {self._options.logs_in_on}",
                     ok=refused,
-                    detail="" if refused else "it still lets in",
+                    detail="" if refused else "it is still accepted",
                 )
             )
         return Evidence(checks=tuple(checks))
@@ -158,12 +164,18 @@ class Root(DelegatedRotation):
     def explain(self, current: Credential | None, ctx: StepContext) -> list[Planned]:
         """Say what the engine is asked."""
         login = f" {current.username!r}" if current else ""
-        text = f"POST {self._engine.mount}/rotate-root/{ctx.path}: the engine draws a password, sets it for its own login{login} and keeps it"
-        tried = "have the engine connect anew with what it keeps"
+        text = (
+            f"POST {self._engine.mount}/rotate-root/{ctx.path}: the engine generates a"
+            f" password, sets it for its own login{login} and stores it"
+        )
+        tried = "have the engine reconnect with the password that it stores"
         old = (
-            f"log in on {self._options.logs_in_on} with its first password and require that it is refused"
+            (
+                f"log in on {self._options.logs_in_on} with its first password and require that it"
+                " is rejected"
+            )
             if self._options.initial is not None
-            else "nothing: nobody but the engine knows the password from before"
+            else "nothing: only the engine knows the previous password"
         )
         return [
             Planned(step=Step.CREATE, text=text),
@@ -178,8 +190,8 @@ def rights(mount: str, connection: str, *, recover: bool) -> tuple[Right, ...]:
         Right(
             path=f"{mount}/config/{connection}",
             capabilities=("read", "update") if recover else ("read",),
-            why="which login it is"
-            + (", and telling the engine its password where it is locked out" if recover else ""),
+            why="the engine's own login"
+            + (", and setting its password in the engine after a lockout" if recover else ""),
         ),
         Right(
             path=f"{mount}/rotate-root/{connection}",
@@ -189,7 +201,7 @@ def rights(mount: str, connection: str, *, recover: bool) -> tuple[Right, ...]:
         Right(
             path=f"{mount}/reset/{connection}",
             capabilities=("update",),
-            why="lets the engine connect anew: the proof that it still gets in",
+            why="makes the engine reconnect, to verify its login",
         ),
         Right(
             path=f"{mount}/static-roles",

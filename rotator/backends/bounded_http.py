@@ -114,7 +114,7 @@ class Limited(HTTPConnection):
                 self, f"Failed to resolve {self.host!r}: {failed[0]}"
             ) from failed[0]
         if thread.is_alive():
-            raise ConnectTimeoutError(self, f"The name {self.host} was not resolved in time.")
+            raise ConnectTimeoutError(self, f"Host name {self.host} was not resolved in time.")
         return found
 
 
@@ -164,7 +164,7 @@ class _Answers(io.RawIOBase):
         if in_all is not None:
             in_all[0] -= count or 0
         if self._left < 0 or (in_all is not None and in_all[0] < 0):
-            raise TooLong("the answer is too long")
+            raise TooLong("the response is too long")
         return count
 
     def close(self) -> None:

@@ -45,8 +45,9 @@ class Keys:
         if len(set(raw[0])) < _FEWEST_DIFFERENT:
             raise UsageError(
                 "the backend's key is not random.",
-                hint="Make a new one: (umask 077; openssl rand -base64 32 | tr '+/' '-_' > new.key)."
-                " If values were written with this one, name it under `old_keys`, then: rotator reseal BACKEND",
+                hint="Generate a new one: (umask 077; openssl rand -base64 32 | tr '+/' '-_' >"
+                " new.key). If this key encrypted any values, list it under `old_keys`, then"
+                " run: rotator reseal BACKEND",
             )
         self._keys: dict[str, bytes] = {key_id(one): one for one in raw}
         self._mac_keys: dict[str, bytes] = {
@@ -79,8 +80,8 @@ class Keys:
             with suppress(InvalidTag):
                 return AESGCM(key).decrypt(box[:_NONCE_BYTES], box[_NONCE_BYTES:], bound.encode())
         raise Denied(
-            f"{what} does not decrypt: it was changed or moved.",
-            hint="Restore the backend's file from a copy.",
+            f"{what} failed to decrypt: it was changed or moved.",
+            hint="Restore the backend's file from a backup.",
         )
 
     def mac(self, text: str) -> Sealed:
@@ -95,8 +96,8 @@ class Keys:
             made = hmac.compare_digest(self._mac(code.key_id, text), code.box)
         if not made:
             raise Denied(
-                f"{what} is not as rotator wrote it: a version, stage or time was changed or moved.",
-                hint="Find out who can write to the backend's file, and restore it from a copy.",
+                f"{what} was modified: its version, stage or time was changed or moved.",
+                hint="Find out who can write to the backend's file, and restore it from a backup.",
             )
 
     def _mac(self, name: str, text: str) -> bytes:
@@ -107,8 +108,8 @@ class Keys:
         if key is None:
             shown = name if isinstance(name, str) and name.isalnum() else "?"  # pyright: ignore[reportUnnecessaryIsInstance] # as above
             raise Unavailable(
-                f"{what} was encrypted with key {shown}, which is not among the keys given.",
-                hint="Put that key back, as `key` or under `old_keys`.",
+                f"{what} was encrypted with key {shown}, which is not configured.",
+                hint="Restore that key, as `key` or under `old_keys`.",
             )
         return key
 
@@ -129,7 +130,7 @@ def create_key_file(path: Path) -> None:
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError as error:
-        raise UsageError(f"{path} is there already and may be in use.") from error
+        raise UsageError(f"{path} already exists and may be in use.") from error
     with os.fdopen(descriptor, "w") as file:
         _ = file.write(new_key().reveal() + "\n")
 
@@ -141,7 +142,8 @@ def _decode(key: Secret) -> bytes:
         raw = b""
     if len(raw) != _KEY_BYTES:
         raise UsageError(
-            "the backend's key is not 32 bytes of URL-safe base64.",
-            hint="`rotator init` makes one; an old one may have been cut or overwritten.",
+            "the backend's key is not 32 bytes in URL-safe base64.",
+            hint="`rotator init` generates one; an existing key may have been truncated or"
+            " overwritten.",
         )
     return raw

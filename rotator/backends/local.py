@@ -45,30 +45,33 @@ if TYPE_CHECKING:
 _WAIT_FOR_LOCK: Final = 30.0
 # By the beginning of SQLite's error names. All values of the file wait for these.
 _WRITABLE: Final = (
-    "Look at the owner, mode and mount of the file and its folder: ls -ld {file} $(dirname {file})"
+    "Check the owner, mode and mount of the file and its folder: ls -ld {file} $(dirname {file})"
 )
-_SOUND: Final = "Stop rotator, and restore the file from a copy. What SQLite finds: sqlite3 {file} 'PRAGMA integrity_check'"
+_SOUND: Final = (
+    "Stop rotator, and restore the file from a backup. To see what SQLite finds: sqlite3"
+    " {file} 'PRAGMA integrity_check'"
+)
 _CAUSES: Final[Mapping[str, tuple[type[Transient], str, str]]] = {
     "SQLITE_READONLY": (Unavailable, "cannot be written", _WRITABLE),
     "SQLITE_PERM": (Unavailable, "cannot be opened", _WRITABLE),
     "SQLITE_AUTH": (Unavailable, "cannot be opened", _WRITABLE),
     "SQLITE_CANTOPEN": (Unavailable, "cannot be opened", _WRITABLE),
-    "SQLITE_NOTADB": (Unavailable, "is not a sound database", _SOUND),
-    "SQLITE_CORRUPT": (Unavailable, "is not a sound database", _SOUND),
+    "SQLITE_NOTADB": (Unavailable, "is corrupt or not a database", _SOUND),
+    "SQLITE_CORRUPT": (Unavailable, "is corrupt or not a database", _SOUND),
     "SQLITE_IOERR": (
         Unavailable,
         "cannot be read or written: its disk reports an error",
-        "Look at the disk and its free space: df $(dirname {file}); dmesg | tail",
+        "Check the disk and its free space: df $(dirname {file}); dmesg | tail",
     ),
     "SQLITE_FULL": (
         Unavailable,
         "cannot be written: the disk is full",
-        "Make room: df $(dirname {file})",
+        "Free disk space: df $(dirname {file})",
     ),
     "SQLITE_BUSY": (
         Transient,
         "was locked by another process for too long",
-        "See which: fuser -v {file}",
+        "Find the process: fuser -v {file}",
     ),
 }
 # As many digits as SQLite's integers hold for certain.
@@ -81,28 +84,26 @@ class LocalOptions:
 
     path: str = field(
         default="rotator-secrets.db",
-        metadata={
-            "help": "The file that holds the encrypted values, relative to the configuration."
-        },
+        metadata={"help": "File of the encrypted values, relative to the configuration."},
     )
     key: str = field(
         default="file:rotator.key",
-        metadata={"help": "Reference to the key that encrypts them."},
+        metadata={"help": "Reference to the encryption key."},
     )
     old_keys: tuple[str, ...] = field(
         default=(),
-        metadata={"help": "References to keys that are only read with any more."},
+        metadata={"help": "References to retired keys, used only for decryption."},
     )
     keep: int = field(
         default=10,
-        metadata={"help": "How many superseded versions of each secret are kept."},
+        metadata={"help": "Superseded versions to keep of each secret."},
     )
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
         if self.keep < 1:
             raise UsageError(
-                "`keep` is 1 or more: the previous version is needed until it is revoked."
+                "`keep` must be 1 or more: the previous version is needed until it is revoked."
             )
 
 
@@ -284,8 +285,10 @@ class LocalBackend:
         with self._translated(), self._own_turn():
             if not _compacted(self._in_time(self._connection())):
                 raise Transient(
-                    f"{self._where} was encrypted anew, but another process reads it: older values are still in the file.",
-                    hint=f"Stop that process (fuser -v {self._file}), then: rotator reseal {self._name}",
+                    f"{self._where} was re-encrypted, but another process reads it: the file"
+                    " still contains older values.",
+                    hint=f"Stop that process (fuser -v {self._file}), then run: rotator reseal"
+                    f" {self._name}",
                 )
         return count
 
@@ -298,9 +301,9 @@ class LocalBackend:
                 db.execute(f"DELETE FROM {table} WHERE path = '.doctor'")  # noqa: S608 # constants
         self.put_value(".doctor", "probe", probe)
         works = self.get_value(".doctor", "probe") == probe
-        message = f"{self._file} can be written and read"
+        message = f"{self._file} is readable and writable"
         if not works:
-            message = "what was written could not be read back"
+            message = "a test value was written but could not be read back"
         severity = Severity.OK if works else Severity.ERROR
         findings = [_finding(severity, f"backend {self._name}", message, "")]
         for path in paths:
@@ -323,15 +326,15 @@ class LocalBackend:
                     found.append(_finding(worse, subject, error.what, error.hint))
         pending = sum(one.stage == "pending" for one in held.versions)
         if pending:
-            message = f"{pending} pending value(s), from a rotation that is not over"
+            message = f"{pending} pending value(s) from an open rotation"
             found.append(_finding(Severity.WARNING, subject, message, "rotator resume --all"))
         current = held.staged("current")
         if current is not None and current.origin != manifest.WRITTEN:
             message = (
-                f"version {current.id} was written before this file had manifests: nobody can tell whether"
-                " another version was current before it was upgraded"
+                f"version {current.id} was written before this file had manifests: unknown"
+                " whether another version was current before the upgrade"
             )
-            remedy = "The next rotation of the secret ends that."
+            remedy = "The next rotation of the secret clears this warning."
             found.append(_finding(Severity.WARNING, subject, message, remedy))
         return found
 
@@ -377,7 +380,7 @@ class LocalBackend:
             created = datetime.fromisoformat(entry.created)
         except (TypeError, ValueError):
             what = manifest.called(path, entry, self._where)
-            raise Denied(f"{what} was changed or moved: its time is none.") from None
+            raise Denied(f"{what} was changed or moved: its time is invalid.") from None
         return Version(
             id=str(entry.id),
             credential=_decode(plain),
@@ -392,14 +395,15 @@ class LocalBackend:
 
     def _not_ours(self) -> Denied:
         return Denied(
-            f"{self._where} holds what is no text: it was changed or moved.",
-            hint="Find out who can write to the file, and restore it from a copy.",
+            f"{self._where} contains invalid text: it was changed or moved.",
+            hint="Find out who can write to the file, and restore it from a backup.",
         )
 
     def _conflict(self, path: str, now: str | None, expect: str | None) -> Conflict:
         return Conflict(
-            f"backend {self._name!r} holds version {now or 'none'} of {path!r}, not {expect or 'none'}: somebody else wrote.",
-            hint="Their value was not overwritten.",
+            f"backend {self._name!r} has version {now or 'none'} of {path!r}, expected"
+            f" {expect or 'none'}: another writer changed it.",
+            hint="rotator did not overwrite that value.",
         )
 
     def _create(self) -> None:
@@ -411,7 +415,7 @@ class LocalBackend:
         except OSError as error:
             raise UsageError(
                 f"backend {self._name!r}: {self._file} cannot be opened ({error.strerror}).",
-                hint="Look at the folder's owner and mode, and at the free space.",
+                hint="Check the folder's owner and mode, and the free disk space.",
             ) from error
         with self._translated(), self._guard:
             db = sqlite3.connect(self._file, timeout=_WAIT_FOR_LOCK, isolation_level=None)
@@ -469,7 +473,7 @@ class LocalBackend:
     def _own_turn(self) -> Generator[None]:
         """Wait for the other threads that write."""
         if not self._turn.acquire(timeout=seconds_left(_WAIT_FOR_LOCK)):
-            raise Transient(f"{self._where} is being written by another thread for too long.")
+            raise Transient(f"{self._where} was locked by another thread for too long.")
         try:
             yield
         finally:
@@ -507,7 +511,7 @@ class _LocalPlugin:
 
     info: PluginInfo = PluginInfo(
         name="local",
-        summary="One SQLite file of encrypted values; nothing else to install.",
+        summary="One SQLite file with encrypted values; no other software required.",
         target_options=LocalOptions,
         abilities=abilities_of_backend(LocalBackend),
     )

@@ -124,13 +124,13 @@ def load(db: sqlite3.Connection, keys: Keys, path: str, where: str) -> Manifest:
     ).fetchone()
     counter, last, key_id, mac = row or (0, 0, "", b"")
     found = _entries(db, path, counter, last)
-    what = f"what {where} holds at {path!r}"
+    what = f"the data of {where} at {path!r}"
     if row is not None:
         keys.require(Sealed(key_id=key_id, box=mac), found.text(), what)
     elif found.versions or found.kept:
         raise Denied(
             f"{what} has no manifest: it was changed or moved.",
-            hint="Find out who can write to the backend's file, and restore it from a copy.",
+            hint="Find out who can write to the backend's file, and restore it from a backup.",
         )
     return found
 
@@ -184,8 +184,8 @@ def _prepare(db: sqlite3.Connection, keys: Keys, where: str) -> bool:
     tables = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if "manifests" in tables:
         raise Denied(
-            f"{where} is marked as of an older format and has manifests: it was changed from outside.",
-            hint="Restore the file from a copy.",
+            f"{where} has manifests but is marked as an older format: another program changed it.",
+            hint="Restore the file from a backup.",
         )
     is_old = "versions" in tables
     if is_old:
@@ -265,7 +265,7 @@ def _require_any_key(db: sqlite3.Connection, keys: Keys, where: str) -> None:
     query = "SELECT key_id FROM versions UNION SELECT key_id FROM kept"
     used = [cast("object", row[0]) for row in db.execute(query).fetchall()]
     if used and not any(one in keys for one in used):
-        keys.require(Sealed(key_id=cast("str", used[0]), box=b""), "", f"what {where} holds")
+        keys.require(Sealed(key_id=cast("str", used[0]), box=b""), "", f"the data of {where}")
 
 
 def _text(parts: list[object]) -> str:

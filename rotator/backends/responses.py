@@ -22,7 +22,7 @@ def part(answer: object, *keys: str, kind: type[_T] | tuple[type[_T], ...]) -> _
         found = found.get(key) if isinstance(found, dict) else None
     # To Python, True is a number.
     if not isinstance(found, kind) or (isinstance(found, bool) and kind is not bool):
-        raise Malformed(f"{'.'.join(keys) or 'it'} is missing or of another kind")
+        raise Malformed(f"{'.'.join(keys) or 'the response'} is missing or has the wrong type")
     return found
 
 
@@ -35,5 +35,5 @@ def texts(answer: object, *keys: str) -> list[str]:
     """Return the list of texts that an answer has at these keys; see `part`."""
     found: list[Any] = part(answer, *keys, kind=list)
     if not all(isinstance(one, str) for one in found):
-        raise Malformed(f"{'.'.join(keys)} holds something else than texts")
+        raise Malformed(f"{'.'.join(keys)} contains values that are not text")
     return found

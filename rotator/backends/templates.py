@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
     from rotator.api import Credential
 
-HELP: Final = "Further keys made of the others, such as a URL: `postgresql://{username}:{password:url}@{host}/{dbname}`."
+HELP: Final = (
+    "Further keys, composed from the others, such as a URL:"
+    " `postgresql://{username}:{password:url}@{host}/{dbname}`."
+)
 # `{password}`, or `{password:url}` for a place in a URL.
 _PLACE: Final = re.compile(r"\{(\w+)(:url)?\}")
 
@@ -22,7 +25,7 @@ _PLACE: Final = re.compile(r"\{(\w+)(:url)?\}")
 def check(templates: Iterable[str], own: Iterable[str]) -> None:
     """Raise `UsageError` when a template takes the place of the login or the password."""
     if set(own) & set(templates):
-        raise UsageError("a template cannot take the place of the login or the password.")
+        raise UsageError("a template must not replace the login or the password.")
 
 
 def fill(templates: Mapping[str, str], credential: Credential) -> dict[str, str]:
@@ -40,8 +43,8 @@ def _filled(text: str, key: str, values: Mapping[str, Any]) -> str:
         name, url = found.groups()
         if name not in values:
             raise UsageError(
-                f"template {key!r} needs {name!r}, which the secret does not hold.",
-                hint="Put it into the secret beside login and password, or change the template.",
+                f"template {key!r} requires {name!r}, which the secret does not contain.",
+                hint="Add it to the secret, or change the template.",
             )
         value = values[name]
         plain = value if isinstance(value, str) else json.dumps(value)

@@ -30,20 +30,20 @@ def check(url: str, *, elsewhere: str) -> str:
         )
         port_is_right = parts.port is None or parts.port > 0
     except ValueError:
-        raise UsageError("this is not the address of a database.", hint=_FORMS) from None
+        raise UsageError("not a valid database URL.", hint=_FORMS) from None
     if inside:
         raise UsageError(
-            "a password stands in the address (it is not repeated here).",
-            hint=f"Take it out and name its place: {elsewhere}. Change the password if others could"
-            " read this.",
+            "the URL contains a password (redacted).",
+            hint=f"Remove it and reference it instead: {elsewhere}. If others could read this file,"
+            " change the password.",
         )
     if parts.scheme == "sqlite":
         return _check_sqlite(url, parts)
     # SQLAlchemy cuts at the first '/', so a '#' or a stray '@' behind it means trouble.
     if parts.scheme not in _POSTGRESQL or parts.fragment or "@" in parts.path or not port_is_right:
-        raise UsageError("this is not the address of a database.", hint=_FORMS)
+        raise UsageError("not a valid database URL.", hint=_FORMS)
     if not parts.path.strip("/"):
-        raise UsageError("the address names no database.", hint=_FORMS)
+        raise UsageError("the URL does not name a database.", hint=_FORMS)
     return f"postgresql{url[len(parts.scheme) :]}"
 
 
@@ -88,8 +88,8 @@ def _are_local(hosts: Iterable[str | None]) -> bool:
 def _check_sqlite(url: str, parts: SplitResult) -> str:
     if parts.netloc or not re.match(r"sqlite:///[^?#]", url) or ":memory:" in url:
         raise UsageError(
-            "the journal is kept in a file.",
-            hint="Write `sqlite:///FILE`, three slashes for a path that is relative to this file and"
-            " four for an absolute one.",
+            "the journal must be in a file.",
+            hint="Write `sqlite:///FILE`: three slashes for a path relative to this file, four for"
+            " an absolute path.",
         )
     return url

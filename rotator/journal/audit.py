@@ -75,7 +75,10 @@ class PutBack:
 
     def __str__(self) -> str:
         served = "nothing" if self.served is None else f"version {self.served}"
-        return f"it serves {served}, and the journal recorded version {self.recorded} after that: an older copy of the backend was put back"
+        return (
+            f"it serves {served}, but the journal recorded version {self.recorded} after that:"
+            " an older copy of the backend was restored"
+        )
 
 
 def verify(
@@ -104,21 +107,21 @@ def verify(
             if held.get(seen_one.number) != seen_one.hash:
                 report.add(
                     f"checkpoint {seen_one.number}",
-                    "is not the one that the witness saw: the journal was cut or put back to an older"
-                    " state",
+                    "differs from the one that the witness saw: the journal was truncated or"
+                    " restored to an older state",
                     restore=f"checkpoint {seen_one.number} {seen_one.hash}",
                 )
         if anchor is not None and anchor.key is not None and heads.key != anchor.key:
             report.add(
                 "checkpoints",
-                f"none of them introduces the key of the writers ({anchor.key}), which was kept beside the"
-                " signing key",
+                f"none of them introduces the writers' key ({anchor.key}), which is stored"
+                " beside the signing key",
                 restore=f"key {anchor.key}",
             )
         seals = _Seals(key if heads.key is not None else None, is_keyed=heads.key is not None)
         report.authenticated = heads.key is None or key is not None
         if key is not None and heads.key not in (None, key.id):
-            report.add("checkpoints", f"they introduce another key of the writers ({heads.key})")
+            report.add("checkpoints", f"they introduce another writers' key ({heads.key})")
         folded = _events(db, report, heads, seals.key)
         _secrets(db, report, folded, journal.lease_horizon(), seals)
         _rotations(db, report, folded.rotations, seals)
@@ -128,8 +131,8 @@ def verify(
         for unknown in sorted(ids - folded.ids):
             report.add(
                 f"secret {secret}",
-                f"its backend holds rotation {unknown}, which the journal does not know: "
-                "was the database put back to an older state?",
+                f"its backend contains rotation {unknown}, which the journal does not know:"
+                " the database may have been restored to an older state",
                 restore=f"rotation {secret} {unknown}",
             )
     for one in put_back:
@@ -179,12 +182,12 @@ def _checkpoints(
             report.add(where, "does not follow the checkpoint before it")
         hashed = chain.checkpoint_hash(number, row["at"], row["heads"], row["prev_hash"])
         if hashed != row["hash"]:
-            report.add(where, "its content was changed: the hash is another")
+            report.add(where, "its content was changed: the hash does not match")
         if public_key is not None:
             if row["key_id"] != chain.key_id(public_key):
                 report.add(where, f"was signed with another key ({row['key_id']})")
             if not chain.signed(public_key, row["hash"], row["signature"]):
-                report.add(where, "its signature is not valid")
+                report.add(where, "its signature is invalid")
         heads.take(number, row["heads"])
         by_number[number] = row["hash"]
         expected, prev = number + 1, row["hash"]
@@ -192,8 +195,8 @@ def _checkpoints(
     if anchor is not None and by_number.get(anchor.number) != anchor.hash:
         report.add(
             f"checkpoint {anchor.number}",
-            "is not the one whose number and hash were kept beside the signing key: "
-            "the journal was cut or put back to an older state",
+            "differs from the number and hash that are stored beside the signing key: the"
+            " journal was truncated or restored to an older state",
             restore=f"checkpoint {anchor.number} {anchor.hash}",
         )
     return heads, by_number
@@ -217,7 +220,7 @@ class _Seals:
         else:
             expected = None
         if expected != row["seal"]:
-            report.add(where, "was changed: its seal is another")
+            report.add(where, "was changed: its seal does not match")
 
 
 class _Folds:
@@ -261,7 +264,7 @@ class _Folds:
                     self.rotations[rotation_id] = rotation
             return fold_secret(record, event) if of_secret else record
         except UNREADABLE:
-            self._report.add(_where(row), "cannot be read")
+            self._report.add(_where(row), "is unreadable")
             return record
 
     def _note(self, event: Event) -> None:
@@ -295,7 +298,7 @@ def _events(
             try:
                 link.check(row, report, heads)
             except UNREADABLE:
-                report.add(f"secret {secret}, event {row[_SEQ]}", "cannot be read")
+                report.add(f"secret {secret}, event {row[_SEQ]}", "is unreadable")
                 link.next += 1
             report.events += 1
             record = folds.add(row, record)
@@ -307,7 +310,10 @@ def _events(
         events = tables.events.c
         query = sa.select(events.hash).where(events.secret == before, events.seq == seq)
         if db.execute(query).scalar() != hashed:
-            report.add(f"secret {secret}", f"does not follow event {seq} of {before}, as it says")
+            report.add(
+                f"secret {secret}",
+                f"does not follow event {seq} of {before}, which it names as its predecessor",
+            )
     report.secrets, report.rotations = len(folds.secrets), len(folds.rotations)
     return folds
 
@@ -330,20 +336,20 @@ class _Link:
         """Check the event that comes next, and step onto it."""
         secret, seq, _, _, fence, _, _, _, _, prev, hashed, mac = row
         if chain.event_hash(*row[:_HASH]) != hashed:
-            report.add(_where(row), "was changed: its hash is another")
+            report.add(_where(row), "was changed: its hash does not match")
         if seq != self.next:
             report.add(f"secret {secret}, {span(self.next, seq - 1)}", "missing")
         if prev != self.head:
             report.add(_where(row), "does not follow the event before it")
         if fence < self.fence:
-            report.add(_where(row), "carries an older fence than the event before it")
+            report.add(_where(row), "has an older fence than the event before it")
         if self._key is not None:
             if (seq > self._before or mac is not None) and not self._key.made(hashed, mac):
-                report.add(_where(row), "no rotator wrote it: its code is not that of the key")
+                report.add(
+                    _where(row), "was not written by rotator: its code does not match the key"
+                )
         elif (mac is None) == (self._is_keyed and seq > self._before):
-            report.add(
-                _where(row), "its code is missing, or is there before any key was introduced"
-            )
+            report.add(_where(row), "its code is missing, or precedes the introduction of any key")
         heads.check_event(secret, seq, hashed)
         self.next, self.head, self.fence = seq + 1, hashed, fence
 
@@ -417,7 +423,7 @@ def _secrets(
         _check_lease(report, where, row, folds.fences.get(name, 0), horizon)
     for name in folded:
         if name not in held:
-            report.add(f"secrets, row {name}", "missing, though there are events of it")
+            report.add(f"secrets, row {name}", "missing, although the journal has events of it")
 
 
 def _check_lease(
@@ -426,14 +432,17 @@ def _check_lease(
     """Check what of a lease can be known: no event says who holds one."""
     fence = row["lease_fence"]
     if not isinstance(fence, int) or not last <= fence < rows.FENCE_LIMIT:
-        what = f"no lease of rotator has this number; that of the last event is {last}"
+        what = f"rotator issued no lease with this number; the last event has {last}"
         report.add(f"{where}, column lease_fence", what)
     if (row["lease_holder"] is None) != (row["lease_expires"] is None):
-        report.add(f"{where}, column lease_holder", "a lease has a holder and an end, or neither")
+        report.add(
+            f"{where}, column lease_holder",
+            "a lease must have both a holder and an end, or neither",
+        )
     elif row["lease_expires"] is not None:
         end = rows.lease_end(row)
         if end is None or end > horizon:
-            report.add(f"{where}, column lease_expires", "no lease of rotator lasts that long")
+            report.add(f"{where}, column lease_expires", "longer than any lease of rotator")
 
 
 def _rotations(
@@ -447,15 +456,15 @@ def _rotations(
         seals.check(report, where, tables.rotations, row)
         record = folded.get(name)
         if record is None:
-            report.add(where, "there are no events of this rotation")
+            report.add(where, "the journal has no events of this rotation")
         else:
             _compare(report, where, rows.rotation_row(record), row)
     for name in folded:
         if name not in held:
-            report.add(f"rotations, row {name}", "missing, though there are events of it")
+            report.add(f"rotations, row {name}", "missing, although the journal has events of it")
 
 
 def _compare(report: AuditReport, where: str, expected: rows.Row, row: rows.Read) -> None:
     for column, value in expected.items():
         if row[column] != value:
-            report.add(f"{where}, column {column}", "does not follow from the events")
+            report.add(f"{where}, column {column}", "does not match the events")

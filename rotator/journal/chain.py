@@ -168,7 +168,7 @@ def _private(pem: Secret) -> Ed25519PrivateKey:
     if not isinstance(key, Ed25519PrivateKey):
         raise UsageError(
             "the journal's signing key is not an Ed25519 private key in PEM form.",
-            hint="`rotator init` makes one. See `rotator docs journal`.",
+            hint="`rotator init` creates one. See `rotator docs journal`.",
         )
     return key
 

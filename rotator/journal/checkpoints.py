@@ -53,9 +53,10 @@ class Anchor:
             return Anchor(number=int(data["number"]), hash=str(data["hash"]), key=named)
         except UNREADABLE:
             raise JournalBroken(
-                "what is kept beside the signing key is not the number and hash of a checkpoint.",
+                "the value stored beside the signing key is not the number and hash of a"
+                " checkpoint.",
                 safety="Nothing was signed.",
-                hint="Find out who changed the field `anchor` there, and put back what it was.",
+                hint="Find out who can change the field `anchor` there, and restore it.",
             ) from None
 
 
@@ -137,9 +138,10 @@ def introduce(
     if not report.ok:
         first = report.damage[0]
         raise JournalBroken(
-            f"what was written before events are authenticated is damaged: {first.where}: {first.what}.",
+            f"the part of the journal from before authentication is damaged: {first.where}:"
+            f" {first.what}.",
             safety="Nothing was done.",
-            hint="See all of it: rotator audit verify",
+            hint="To list all damage: rotator audit verify",
         )
 
     def write() -> Anchor | None:
@@ -177,7 +179,9 @@ def _in_turn(write: Callable[[], Anchor | None]) -> Anchor | None:
         except JournalError as error:
             if not isinstance(error.__cause__, IntegrityError):
                 raise
-    raise JournalError("the checkpoint could not be written: others were always faster.")
+    raise JournalError(
+        "the checkpoint could not be written: other writers were faster on every attempt."
+    )
 
 
 def require(db: Connection, anchor: Anchor) -> None:
@@ -189,10 +193,10 @@ def require(db: Connection, anchor: Anchor) -> None:
 
 def _cut(what: str) -> JournalBroken:
     return JournalBroken(
-        f"the journal does not hold {what}, which is known beside the signing key: the journal was cut,"
-        " or put back to an older state.",
+        f"the journal does not contain {what}, which is recorded beside the signing key: the"
+        " journal was truncated, or restored to an older state.",
         safety="Nothing was signed.",
-        hint="See what is missing: rotator audit verify. After a restore that you know of:"
+        hint="To see what is missing: rotator audit verify. After a restore that you intended:"
         " rotator audit acknowledge --reason WHY",
     )
 
@@ -200,8 +204,8 @@ def _cut(what: str) -> JournalBroken:
 def _require_key(known: _Signed, key: EventKey) -> None:
     if known.key != key.id:
         raise JournalError(
-            f"the events of this journal are authenticated with another signing key ({known.key}) than"
-            f" the one that is configured ({key.id}).",
+            "the events of this journal are authenticated with another signing key"
+            f" ({known.key}) than the configured one ({key.id}).",
             safety="Nothing was done.",
             hint="Set journal.signing_key to that key.",
         )
@@ -235,9 +239,11 @@ def _authenticate(
         require_chain(found, name, seq=seq + 1, prev=prev)
         for row in found:
             if not key.made(row["hash"], row["mac"]):
-                raise broken(f"no rotator wrote event {row['seq']}", name)
+                raise broken(f"event {row['seq']} was not written by rotator", name)
         if len(found) != last - seq or found[-1]["hash"] != head:
-            raise broken(f"it does not end with event {last}, as its row says", name)
+            raise broken(
+                f"it does not end with event {last}, which its row names as the last", name
+            )
         authentic[name] = (last, head)
 
 
@@ -274,7 +280,7 @@ class _Signed:
                 }
                 expected = chain.checkpoint_hash(number, row["at"], row["heads"], row["prev_hash"])
             except UNREADABLE as error:
-                raise _broken(f"checkpoint {number} cannot be read") from error
+                raise _broken(f"checkpoint {number} is unreadable") from error
             if (number, row["prev_hash"], expected) != (self.number + 1, self.hash, hashed):
                 raise _broken(f"checkpoint {number} was changed, or does not follow the one before")
             self.key = heads.pop(KEY, (0, self.key))[1]
@@ -292,7 +298,7 @@ def _grown(db: Connection, known: _Signed) -> dict[str, tuple[int, str]]:
     now = {name: (seq, head) for name, seq, head in db.execute(query)}
     grown = {name: head for name, head in now.items() if known.heads.get(name) != head}
     if gone := sorted(known.heads.keys() - now.keys()):
-        raise _broken(f"secret {gone[0]} was dropped, though a checkpoint speaks for it")
+        raise _broken(f"secret {gone[0]} was deleted, although a checkpoint covers it")
     for name in grown:
         signed = known.heads.get(name)
         if signed is None:
@@ -300,7 +306,8 @@ def _grown(db: Connection, known: _Signed) -> dict[str, tuple[int, str]]:
         event = (tables.events.c.secret == name) & (tables.events.c.seq == signed[0])
         if db.execute(sa.select(tables.events.c.hash).where(event)).scalar() != signed[1]:
             raise _broken(
-                f"secret {name} has lost event {signed[0]}, or it was changed, though a checkpoint speaks for it"
+                f"event {signed[0]} of secret {name} was deleted or changed, although a"
+                " checkpoint covers it"
             )
     return grown
 
@@ -334,5 +341,5 @@ def _write(
 def _broken(what: str) -> JournalBroken:
     return JournalBroken(
         f"{what}: no new checkpoint was signed.",
-        hint="Somebody may be tampering with the journal: rotator audit verify",
+        hint="The journal may have been tampered with: rotator audit verify",
     )

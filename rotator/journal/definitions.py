@@ -58,12 +58,12 @@ def _check_sqlite(db: Connection, report: AuditReport) -> None:
     of = {name: table for kind, name, table, _ in master if kind == "trigger"}
     for name, text in _SQLITE_TRIGGERS.items():
         if name not in found:
-            report.add(f"trigger {name}", "missing: rows can be changed or removed unhindered")
+            report.add(f"trigger {name}", "missing: nothing prevents changes and deletions of rows")
         elif _plain(found[name]) != text:
-            report.add(f"trigger {name}", "is not as rotator made it")
+            report.add(f"trigger {name}", "differs from rotator's definition")
     for name in found.keys() - _SQLITE_TRIGGERS.keys():
         if of[name] in _NAMES:
-            report.add(f"trigger {name}", f"rotator made no such trigger on {of[name]}")
+            report.add(f"trigger {name}", f"rotator does not define such a trigger on {of[name]}")
     for table in tables.AUDITED:
         columns = db.exec_driver_sql(f"PRAGMA table_xinfo({table.name})").fetchall()
         actual = {name: (kind, bool(required)) for _, name, kind, required, *_ in columns}
@@ -89,29 +89,29 @@ def _check_postgresql(db: Connection, report: AuditReport) -> None:
     for name, table in _POSTGRESQL_TRIGGERS.items():
         where = f"trigger {name}"
         if (name, table) not in known:
-            report.add(where, "missing: rows can be changed or removed unhindered")
+            report.add(where, "missing: nothing prevents changes and deletions of rows")
             continue
         enabled, events, conditional, body, language = known[name, table]
         if enabled not in ("O", "A"):
             report.add(where, "is disabled")
         right = (events, conditional, _plain(body), language)
         if right != (_POSTGRESQL_EVENTS, False, _POSTGRESQL_BODY, "plpgsql"):
-            report.add(where, "is not as rotator made it")
+            report.add(where, "differs from rotator's definition")
     for name, table in known:
         if _POSTGRESQL_TRIGGERS.get(name) != table:
-            report.add(f"trigger {name}", f"rotator made no such trigger on {table}")
+            report.add(f"trigger {name}", f"rotator does not define such a trigger on {table}")
     for name, table in db.exec_driver_sql(_RULES, (list(_NAMES),)):
-        report.add(f"rule {name}", f"rotator made no such rule on {table}")
+        report.add(f"rule {name}", f"rotator does not define such a rule on {table}")
     for (table,) in db.exec_driver_sql(_POLICIES, (list(_NAMES),)):
         report.add(f"table {table}", "has row-level security, which hides rows")
     for (name,) in db.exec_driver_sql(_SETTINGS):
-        report.add(f"setting of {name}", "session_replication_role turns the triggers off")
+        report.add(f"setting of {name}", "session_replication_role disables the triggers")
     if not db.exec_driver_sql(_INDEX, (_UNIQUE,)).scalar():
         report.add(f"index {_UNIQUE}", "missing: two rotations of a secret could be open at once")
     for table, role, right in db.exec_driver_sql(
         _GRANTS, (list(tables.APPEND_ONLY), list(_CHANGING))
     ):
-        report.add(f"table {table}", f"role {role} has the right {right}, which nobody needs")
+        report.add(f"table {table}", f"role {role} has the unnecessary right {right}")
 
 
 def _check_columns(
@@ -124,11 +124,11 @@ def _check_columns(
     for column in table.columns:
         expected = (str(column.type), not column.nullable)
         if actual.get(column.name) != expected:
-            report.add(f"{where}, column {column.name}", "is not defined as rotator made it")
+            report.add(f"{where}, column {column.name}", "differs from rotator's definition")
     for name in actual.keys() - {column.name for column in table.columns}:
-        report.add(f"{where}, column {name}", "rotator made no such column")
+        report.add(f"{where}, column {name}", "rotator does not define such a column")
     if keys != [column.name for column in table.primary_key]:
-        report.add(where, "its primary key is another")
+        report.add(where, "its primary key differs from rotator's definition")
 
 
 def _plain(text: str) -> str:

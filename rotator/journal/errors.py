@@ -14,43 +14,43 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Generator
 
-_SAFE: Final = "Without a journal there is no effect: nothing more was done."
+_SAFE: Final = "rotator makes no change without a journal: it did nothing more."
 
 # SQLite's error names (sqlite.org/rescode.html), by how they begin.
 _SQLITE: Final = (
     (
         "SQLITE_READONLY",
         "cannot be written: it is read-only",
-        "Look at the owner and mode of the file and its folder.",
+        "Check the owner and mode of the file and its folder.",
     ),
-    ("SQLITE_FULL", "cannot grow: the disk is full", "Make room, then: rotator resume --all"),
+    ("SQLITE_FULL", "cannot grow: the disk is full", "Free disk space, then: rotator resume --all"),
     (
         "SQLITE_IOERR",
         "cannot be read or written: the disk reports an error",
-        "Look at the disk and its free space.",
+        "Check the disk and its free space.",
     ),
-    ("SQLITE_NOTADB", "is not a database", "Is the journal's url right?"),
-    ("SQLITE_CORRUPT", "is damaged", "Restore it from a copy, then: rotator audit verify"),
+    ("SQLITE_NOTADB", "is not a database", "Check the journal's url."),
+    ("SQLITE_CORRUPT", "is damaged", "Restore it from a backup, then: rotator audit verify"),
     (
         "SQLITE_CANTOPEN",
         "cannot be opened",
-        "Look at the owner and mode of the file and its folder.",
+        "Check the owner and mode of the file and its folder.",
     ),
-    ("SQLITE_BUSY", "is locked by another program", "Find out which, and try again."),
+    ("SQLITE_BUSY", "is locked by another program", "Find that program, then try again."),
 )
 _WITHOUT_ROOM: Final = ("SQLITE_FULL", "SQLITE_IOERR_SHM", "SQLITE_IOERR_WRITE")
 # SQLSTATE classes (PostgreSQL manual, appendix A).
 _POSTGRESQL: Final = (
-    ("28", "refuses our login", "Look at the journal's user and password."),
-    ("3D", "does not exist", "Make the database, or mend the journal's url."),
+    ("28", "rejected rotator's login", "Check the journal's user and password."),
+    ("3D", "does not exist", "Create the database, or correct the journal's url."),
     (
         "42501",
-        "does not let us do that: a right is missing",
-        "Give our login its rights again: deploy/postgresql/journal-role.sql",
+        "denied the operation: a right is missing",
+        "Grant rotator's login its rights again: deploy/postgresql/journal-role.sql",
     ),
-    ("53100", "cannot grow: the disk is full", "Make room, then: rotator resume --all"),
-    ("53", "has no resources left", "Look at its connections and memory."),
-    ("25006", "is read-only", "Is it a replica? The journal needs the primary."),
+    ("53100", "cannot grow: the disk is full", "Free disk space, then: rotator resume --all"),
+    ("53", "has no resources left", "Check its connections and memory."),
+    ("25006", "is read-only", "If it is a replica, use the primary: the journal requires it."),
     ("57P", "is starting or shutting down", "Try again in a moment."),
 )
 
@@ -64,9 +64,9 @@ def translated(place: str) -> Generator[None]:
         if "one_open_rotation" in str(error.orig) or "rotations.secret" in str(error.orig):
             raise Busy("another rotation of it is open already.") from error
         raise JournalError(
-            f"the journal {place} already holds what was to be written.",
+            f"the journal {place} already contains the record that rotator was writing.",
             safety=_SAFE,
-            hint="Somebody may be tampering with it: rotator audit verify",
+            hint="The journal may have been tampered with: rotator audit verify",
         ) from error
     except SQLAlchemyError as error:
         # Frames of the driver hold the journal's password.
@@ -86,7 +86,7 @@ def _meaning(error: SQLAlchemyError) -> tuple[str, str]:
     state = str(getattr(original, "sqlstate", "") or "")
     message = str(original)
     if (name == "SQLITE_ERROR" and "no such table" in message) or state == "42P01":
-        return "has no tables of ours", "Set it up: rotator db upgrade"
+        return "has no rotator tables", "Create them: rotator db upgrade"
     for start, what, hint in _SQLITE:
         if name.startswith(start):
             return what, hint
@@ -98,6 +98,6 @@ def _meaning(error: SQLAlchemyError) -> tuple[str, str]:
             return _POSTGRESQL[0][1], _POSTGRESQL[0][2]
         if "does not exist" in message:
             return _POSTGRESQL[1][1], _POSTGRESQL[1][2]
-        return "cannot be reached", "Is the server up, and are host and port right?"
+        return "is unreachable", "Check that the server is running, and check host and port."
     code = name or state or type(original or error).__name__
-    return f"cannot be used ({code})", "See `rotator docs journal`."
+    return f"failed ({code})", "See `rotator docs journal`."

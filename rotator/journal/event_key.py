@@ -72,7 +72,7 @@ class EventKey:
             self._seal(table, row).encode(), seal.encode("utf-8", "surrogatepass")
         ):
             name = row["name"] if "name" in row else row["secret"]
-            raise broken(f"its row in `{table.name}` was not written by a rotator", str(name))
+            raise broken(f"its row in `{table.name}` was not written by rotator", str(name))
 
     def _seal(self, table: Table, row: rows.Row) -> str:
         plain = rows.plain_seal(table, row)
@@ -97,7 +97,7 @@ def require_chain(
         values = [row[name] for name in rows.HASHED_COLUMNS]
         follows = row["secret"] == secret and row["seq"] == seq
         if not follows or (prev is not None and row["prev_hash"] != prev):
-            raise broken(f"event {seq} is missing, or another one is in its place", secret)
+            raise broken(f"event {seq} is missing, or another event is in its place", secret)
         if chain.event_hash(*values) != row["hash"]:
             raise broken(f"event {seq} was changed", secret)
         seq, prev = seq + 1, row["hash"]
@@ -106,9 +106,9 @@ def require_chain(
 def broken(what: str, secret: str) -> JournalBroken:
     """Return the error of a secret whose part of the journal no rotator wrote."""
     error = JournalBroken(
-        f"the journal is not as it was written: {what}.",
-        safety="Nothing was done on the word of it.",
-        hint="Find out who writes to the journal's database: rotator audit verify",
+        f"the journal was modified: {what}.",
+        safety="rotator did nothing based on it.",
+        hint="Find out who can write to the journal's database: rotator audit verify",
     )
     error.secret = secret
     return error

@@ -106,9 +106,9 @@ def verify_export(folder: Path, public_key: str | None = None) -> AuditReport:
         manifest = json.loads(text if len(text) <= _LONGEST_MANIFEST else "")
         said, named = manifest["format"], manifest["public_key"]
     except (OSError, *UNREADABLE) as error:
-        raise UsageError(f"{folder} holds no {MANIFEST} that can be read.") from error
+        raise UsageError(f"{folder} has no readable {MANIFEST}.") from error
     if said != _FORMAT:
-        raise UsageError(f"{folder}: this rotator does not know the format of its {MANIFEST}.")
+        raise UsageError(f"{folder}: this rotator does not support the format of its {MANIFEST}.")
     key = public_key or (named if isinstance(named, str) else None)
     if key is not None:
         _check_signature(folder, text, key, report)
@@ -117,14 +117,14 @@ def verify_export(folder: Path, public_key: str | None = None) -> AuditReport:
         heads = dict(manifest["heads"])
         form = next(iter(files)).rpartition(".")[2]
     except (AttributeError, KeyError, TypeError, ValueError, StopIteration):
-        report.add(MANIFEST, "does not list its files and heads as it must")
+        report.add(MANIFEST, "its list of files and heads is invalid")
         return report
     for name, digest in files.items():
         # Only a bare name: a manifest must not make us read elsewhere.
         if "/" in name or not (folder / name).is_file():
             report.add(name, "is missing")
         elif _sha256(folder / name) != digest:
-            report.add(name, "is not the file that the manifest describes")
+            report.add(name, "differs from the manifest's description")
     for name in (f"events.{form}", f"checkpoints.{form}"):
         if name not in files:
             report.add(name, "is not in the manifest")
@@ -136,7 +136,7 @@ def verify_export(folder: Path, public_key: str | None = None) -> AuditReport:
         name = f"checkpoints.{form}"
         _check_checkpoints(folder / name, form, key, report)
     except (OSError, csv.Error, *UNREADABLE):
-        report.add(name, f"cannot be read after {report.events} events")
+        report.add(name, f"is unreadable after {report.events} events")
     return report
 
 
@@ -147,7 +147,7 @@ def _check_signature(folder: Path, text: str, key: str, report: AuditReport) -> 
         report.add(SIGNATURE, "is missing")
         return
     if not chain.signed(key, text, signature):
-        report.add(MANIFEST, "its signature is not valid under the public key")
+        report.add(MANIFEST, "its signature is invalid under the public key")
 
 
 def _check_chains(file: Path, form: str, heads: dict[str, Any], report: AuditReport) -> None:
@@ -160,12 +160,12 @@ def _check_chains(file: Path, form: str, heads: dict[str, Any], report: AuditRep
             if row["seq"] != expected or row["prev_hash"] != prev:
                 report.add(where, "does not follow the event before it")
             if chain.event_hash(*values) != row["hash"]:
-                report.add(where, "was changed: its hash is another")
+                report.add(where, "was changed: its hash does not match")
             prev = head = row["hash"]
             expected = row["seq"] + 1
             report.events += 1
         if heads.get(secret) != [expected - 1, head]:
-            report.add(f"secret {secret}", "does not end where the manifest says")
+            report.add(f"secret {secret}", "does not end where the manifest states")
         found.add(secret)
     report.secrets = len(found)
     for secret in set(heads) - found:
@@ -180,7 +180,7 @@ def _check_checkpoints(file: Path, form: str, key: str | None, report: AuditRepo
         if row["number"] != number or row["prev_hash"] != prev or hashed != row["hash"]:
             report.add(where, "was changed, or does not follow the one before it")
         if key is not None and not chain.signed(key, row["hash"], row["signature"]):
-            report.add(where, "its signature is not valid")
+            report.add(where, "its signature is invalid")
         prev = row["hash"]
         report.checkpoints += 1
 

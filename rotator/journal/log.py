@@ -180,10 +180,12 @@ def verify_log(
             continue
         row, request = found
         if not _is_sound(row):
-            report.add(f"line {number}", "its content was changed: the hash is another")
+            report.add(f"line {number}", "its content was changed: the hash does not match")
             continue
         if key is not None and not key.made(str(row["hash"]), row.get(_MAC)):
-            report.add(f"line {number}", "no rotator wrote it: its code is not that of the key")
+            report.add(
+                f"line {number}", "was not written by rotator: its code does not match the key"
+            )
         chain = chains.setdefault(str(row["secret"]), _Chain())
         if row["hash"] in chain.hashes:  # a log service may deliver a line twice
             continue
@@ -210,7 +212,9 @@ def _walk(secret: str, chain: _Chain, report: AuditReport) -> Head:
                 place = f"secret {secret}, event {other['seq']}"
                 seen |= _cut_off(place, chain, str(other["hash"]), request, report)
         if row["seq"] != head.seq + 1:
-            report.add(f"secret {secret}, event {row['seq']}", "its number does not follow")
+            report.add(
+                f"secret {secret}, event {row['seq']}", "its number does not follow the one before"
+            )
         head = Head(seq=int(row["seq"]), hash=str(row["hash"]))
         seen.add(head.hash)
     lost = len(chain.hashes) - len(seen)
@@ -242,7 +246,7 @@ def _cut_off(place: str, chain: _Chain, start: str, going_on: str, report: Audit
         ahead += [str(one["hash"]) for one, _ in chain.after.get(hashed, ())]
     asked = {requests[one] for one in branch}
     if len(asked) > 1:
-        report.add(place, "two chains go on from the one before")
+        report.add(place, "two chains continue from the one before")
     elif going_on in asked:
         report.add(place, "one invocation wrote it twice, with different content")
     return branch

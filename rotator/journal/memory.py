@@ -57,7 +57,7 @@ class MemoryJournal:
             book = self.books.setdefault(secret, Book(record=SecretRecord(name=secret)))
             held = book.lease
             if held is not None and held.expires > now and not self._is_dead(held.holder):
-                raise Busy(f"another rotator is at work on it (until {held.expires:%H:%M:%S} UTC).")
+                raise Busy(f"another rotator holds its lease (until {held.expires:%H:%M:%S} UTC).")
             book.fence += 1
             book.lease = Lease(secret=secret, holder=holder, fence=book.fence, expires=now + ttl)
             return book.lease
@@ -198,9 +198,9 @@ class MemoryJournal:
         if event.kind is not Kind.REQUESTED:
             return
         if known is not None:
-            raise JournalError(f"the journal already holds rotation {event.rotation_id}.")
+            raise JournalError(f"the journal already contains rotation {event.rotation_id}.")
         if record.open_rotation is not None:
-            raise Busy("another rotation of it is open already.")
+            raise Busy("another rotation of it is already open.")
 
     def _event(self, lease: Lease, new: NewEvent, record: SecretRecord) -> Event:
         data, now, seq = canonical(new.data), self._clock.now(), record.seq + 1

@@ -39,13 +39,15 @@ def check(database: Database, place: str) -> None:
     except ImportError:
         # As in the rotation function's zip, where nothing can be upgraded.
         raise JournalError(
-            f"the journal {place} is of another version than this program ({found}; needed is {HEAD}).",
+            f"the journal {place} has another version than this program ({found}; required:"
+            f" {HEAD}).",
             safety="Nothing was read or changed.",
-            hint="Bring both to the same release: the database by rotator db upgrade, or this program.",
+            hint="Use the same release for both: upgrade the database with rotator db upgrade, or"
+            " upgrade this program.",
         ) from None
     if older:
         raise JournalError(
-            f"the journal {place} is of an older version ({found}; this program needs {HEAD}).",
+            f"the journal {place} has an older version ({found}; required: {HEAD}).",
             hint="Upgrade it: rotator db upgrade",
         )
     raise _newer(place, found)
@@ -93,7 +95,8 @@ def _config():  # noqa: ANN202 # Alembic is imported late
 
 def _newer(place: str, found: str) -> JournalError:
     return JournalError(
-        f"the journal {place} was written by a newer rotator (its version is {found}, this program knows {HEAD}).",
+        f"the journal {place} was written by a newer rotator (its version is {found}, this"
+        f" program supports {HEAD}).",
         safety="Nothing was read or changed.",
         hint="Install that newer version: pip install --upgrade credential-rotator",
     )

@@ -40,7 +40,7 @@ class SignedHeads:
         try:
             found = [(name, int(seq), head) for name, (seq, head) in json.loads(text).items()]
         except UNREADABLE:
-            self._report.add(where, "its content cannot be read")
+            self._report.add(where, "its content is unreadable")
             return
         introduced = [head for name, _, head in found if name == KEY]
         for name, seq, head in found:
@@ -50,15 +50,18 @@ class SignedHeads:
             if seq < last:
                 self._report.add(
                     where,
-                    f"ends secret {name} at event {seq}, though checkpoint {before} ended it at {last}",
+                    f"ends secret {name} at event {seq}, but checkpoint {before} ended it at"
+                    f" {last}",
                 )
             else:
                 self._last[name] = (seq, number)
             if self._at.setdefault((name, seq), (head, number))[0] != head:
-                self._report.add(where, f"says something else of secret {name}, event {seq}")
+                self._report.add(
+                    where, f"contradicts an earlier checkpoint on secret {name}, event {seq}"
+                )
         if introduced:
             if self.key is not None:
-                self._report.add(where, "introduces a key, as a checkpoint before it did")
+                self._report.add(where, "introduces a key, although an earlier checkpoint did so")
             self.key = str(introduced[0])
             self.before = {name: seq for name, (seq, _) in self._last.items()}
 
@@ -68,7 +71,7 @@ class SignedHeads:
         if signed is not None and signed[0] != hashed:
             self._report.add(
                 f"secret {secret}, event {seq}",
-                f"is not the one that checkpoint {signed[1]} signed",
+                f"differs from the one that checkpoint {signed[1]} signed",
             )
 
     def check_end(self, secret: str, last: int) -> None:
@@ -77,7 +80,7 @@ class SignedHeads:
         if last < signed:
             self._report.add(
                 f"secret {secret}, {span(last + 1, signed)}",
-                f"missing: checkpoint {number} speaks for them",
+                f"missing: checkpoint {number} covers them",
             )
         self._report.unsigned_events += max(0, last - signed)
 
@@ -91,7 +94,7 @@ class SignedHeads:
             if name not in present:
                 self._report.add(
                     f"secret {name}",
-                    f"was dropped: checkpoint {number} speaks for {seq} events of it, and none is left",
+                    f"was deleted: checkpoint {number} covers {seq} events of it, and none is left",
                 )
 
 

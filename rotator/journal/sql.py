@@ -158,9 +158,9 @@ class SqlJournal:
         with self.reading() as db:
             if db.execute(self._introducing).scalar() is None:
                 raise JournalError(
-                    "the journal does not know the key of its writers yet.",
+                    "the journal does not have the writers' key yet.",
                     safety="Nothing was done.",
-                    hint="Where the same signing key is configured: rotator db upgrade",
+                    hint="On a machine with the same signing key: rotator db upgrade",
                 )
 
     def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
@@ -177,7 +177,7 @@ class SqlJournal:
                 _ = db.execute(self._add_secret, self._sealed(_secrets, blank))
                 row = self._say.secret_locked.first(db, {"name_": secret})
             if row is None:
-                raise JournalError(f"the journal {self.place} does not keep what it is given.")
+                raise JournalError(f"the journal {self.place} does not store what rotator writes.")
             last_fence = row.pop("last_fence")
             self._require(_secrets, row)
             taken = row["lease_holder"]
@@ -187,8 +187,9 @@ class SqlJournal:
                 lives = until is not None and now < until <= self.lease_horizon()
                 if until is not None and lives and not self._is_dead(taken):
                     raise Busy(
-                        f"another rotator is at work on it (until {until:%H:%M:%S} UTC at the latest).",
-                        hint="Wait for it, and look again with: rotator status",
+                        f"another rotator holds its lease (until {until:%H:%M:%S} UTC at the"
+                        " latest).",
+                        hint="Wait for it, then check: rotator status",
                     )
             expires = now + ttl
             lease = Lease(
@@ -435,9 +436,10 @@ class SqlJournal:
             has_key = db.execute(self._introducing).scalar() is not None
         if has_key:
             raise JournalError(
-                "the events of this journal are authenticated, and this process has no key to do that.",
+                "the events of this journal are authenticated, but this process has no key for"
+                " that.",
                 safety="Nothing was done.",
-                hint="Name the signing key: journal.signing_key, or ROTATOR_JOURNAL_SIGNING_KEY of a"
+                hint="Set the signing key: journal.signing_key, or ROTATOR_JOURNAL_SIGNING_KEY of a"
                 " rotation function.",
             )
 
@@ -450,7 +452,7 @@ class SqlJournal:
         if row is not None:
             self._require(_secrets, row)
         if (0 if row is None else row["seq"]) < known:
-            raise broken(f"it was put back to a state before event {known}", secret)
+            raise broken(f"it was restored to a state before event {known}", secret)
         return row
 
     def _require_open(self, db: Connection, secret: str, row: rows.Row | None) -> None:
@@ -469,7 +471,7 @@ class SqlJournal:
         # It may have begun or ended between the two looks.
         again = self._say.open_rotation.first(db, {"name_": secret})
         if (None if again is None else again["id"]) != opened:
-            raise broken(f"its open rotation is {opened or 'none'}, by its events", secret)
+            raise broken(f"its open rotation is {opened or 'none'} according to its events", secret)
 
     def _authentic_history(
         self, db: Connection, key: EventKey, rotation_id: str, found: list[rows.Row]
@@ -511,7 +513,7 @@ class SqlJournal:
     ) -> None:
         require_chain(found, secret, seq=first)
         if len(found) != last - first + 1 or (found and found[-1]["hash"] != head):
-            raise broken(f"events up to {last} are missing, or others are in their place", secret)
+            raise broken(f"events up to {last} are missing or were replaced", secret)
 
     def _known(self, lease: Lease) -> _Held | None:
         with self._guard:
@@ -583,8 +585,8 @@ def _same(one: Lease, other: Lease) -> bool:
 def _lease_lost() -> LeaseLost:
     return LeaseLost(
         "another rotator has taken over.",
-        safety="Nothing more was done here.",
-        hint="Look at what it does with: rotator status",
+        safety="rotator did nothing more here.",
+        hint="To see what it does: rotator status",
     )
 
 
@@ -605,18 +607,20 @@ def _url(text: str, password: Secret | None, base: Path) -> URL:
     except SQLAlchemyError as error:
         raise UsageError(
             "the journal's url is not a database URL.",
-            hint="Such as sqlite:///rotator.db or postgresql://rotator@db.example.org/rotator",
+            hint="Examples: sqlite:///rotator.db or postgresql://rotator@db.example.org/rotator",
         ) from error
     match url.get_backend_name():
         case "sqlite":
             if not url.database or url.database == ":memory:":
-                raise UsageError("the journal needs a file: a record in memory proves nothing.")
+                raise UsageError(
+                    "the journal must be in a file: a record in memory proves nothing."
+                )
             return url.set(drivername="sqlite", database=str((base / url.database).absolute()))
         case "postgresql":
             url = url.set(drivername="postgresql+psycopg")
             return url if password is None else url.set(password=password.reveal())
         case other:
-            raise UsageError(f"a journal is kept in SQLite or PostgreSQL, not in {other!r}.")
+            raise UsageError(f"a journal must be in SQLite or PostgreSQL, not in {other!r}.")
 
 
 def _create_private(url: URL) -> bool:
@@ -627,9 +631,9 @@ def _create_private(url: URL) -> bool:
         return trusted_files.create(file, "the journal", secret=False) or not file.stat().st_size
     except OSError as error:
         raise JournalError(
-            f"the journal {file} cannot be opened ({error.strerror}).",
-            hint="Look at the folder's owner and mode, and at the free space.",
-            safety="Nothing was changed: without a journal there is no effect.",
+            f"cannot open the journal {file} ({error.strerror}).",
+            hint="Check the folder's owner and mode, and the free disk space.",
+            safety="Nothing was changed: rotator makes no change without a journal.",
         ) from error
 
 

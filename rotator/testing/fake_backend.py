@@ -198,6 +198,6 @@ def _present(version: str | None) -> str:
 
 def _conflict(path: str, now: str | None, expect: str | None) -> Conflict:
     return Conflict(
-        f"{path!r} holds version {now or 'none'}, not {expect or 'none'}: somebody else wrote.",
-        hint="Their value was not overwritten.",
+        f"{path!r} holds version {now or 'none'}, not {expect or 'none'}: another writer changed it.",
+        hint="rotator did not overwrite that value.",
     )

@@ -38,10 +38,10 @@ _PASSWORD_OF_THE_JOURNAL = "hunter2"
         ({"ROTATOR_JOURNAL": "sqlite:///rotator.db"}, "ROTATOR_JOURNAL is neither `log` nor"),
         (
             {"ROTATOR_JOURNAL": "postgresql://u@h/"},
-            "ROTATOR_JOURNAL: the address names no database",
+            "ROTATOR_JOURNAL: the URL does not name a database",
         ),
-        ({"ROTATOR_JOURNAL": "postgresql://u:hunter2@h/db"}, "a password stands in the address"),
-        ({"ROTATOR_JOURNAL": "postgresql://h/db?password=hunter2"}, "a password stands in the"),
+        ({"ROTATOR_JOURNAL": "postgresql://u:hunter2@h/db"}, "the URL contains a password"),
+        ({"ROTATOR_JOURNAL": "postgresql://h/db?password=hunter2"}, "the URL contains a password"),
     ],
 )
 def test_a_bad_environment_is_refused(environ: dict[str, str], said: str):

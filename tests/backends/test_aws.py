@@ -150,7 +150,7 @@ def test_somebody_who_writes_by_hand_is_not_overwritten(aws: SecretsManager, bac
     first = publish(backend, _PATH, "r1", "a")
     backend.stage(_PATH, "r2", credential("b"))
     theirs = aws.by_hand(_PATH, json.dumps({"username": "x", "password": "y"}))
-    with pytest.raises(Conflict, match="somebody else wrote"):
+    with pytest.raises(Conflict, match="another writer changed it"):
         backend.publish(_PATH, "r2", expect=first)
     assert aws.secret(_PATH).versions[theirs].stages == {"AWSCURRENT"}
 
@@ -185,7 +185,7 @@ def test_a_secret_that_aws_rotates_is_left_to_aws(aws: SecretsManager, backend: 
         backend.stage(_PATH, "r2", credential("b"))
     found = backend.examine({_PATH: None})
     assert [one.severity for one in found] == [Severity.ERROR, Severity.OK]
-    assert "without a function" in found[0].message
+    assert "no rotation function" in found[0].message
 
 
 def test_names_and_arns_lead_to_the_same_secret(aws: SecretsManager, backend: AwsBackend):
@@ -206,16 +206,16 @@ def test_what_was_left_behind_is_told(aws: SecretsManager, backend: AwsBackend):
     backend.stage(_PATH, "r2", credential("b"))
     next(iter(aws.secret(_PATH).versions.values())).stages.add("AWSPENDING")
     said = " | ".join(one.message for one in backend.examine({_PATH: None, "apps/new": None}))
-    assert "AWSPENDING is left behind" in said
+    assert "AWSPENDING remains" in said
     assert "1 pending value(s)" in said
-    assert "is not there yet" in said
+    assert "does not exist yet" in said
 
 
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("just-a-password", "does not hold a JSON object"),
-        ("[1]", "does not hold a JSON object"),
+        ("just-a-password", "is not a JSON object"),
+        ("[1]", "is not a JSON object"),
         ('{"user": "a"}', "holds no 'username' and 'password'"),
     ],
 )
@@ -261,7 +261,7 @@ def test_a_secret_that_is_marked_for_deletion_is_told(aws: SecretsManager, backe
     """With the command that brings it back."""
     publish(backend, _PATH, "r1", "a")
     aws.secret(_PATH).deleted = True
-    with pytest.raises(Denied, match="in the state that it is in") as raised:
+    with pytest.raises(Denied, match="because of the secret's state") as raised:
         backend.current(_PATH)
     assert "restore-secret" in raised.value.hint
 
@@ -312,10 +312,10 @@ def test_no_region_and_no_reachable_endpoint_are_told(monkeypatch: pytest.Monkey
     """Before anything is sent."""
     for name in ("AWS_REGION", "AWS_DEFAULT_REGION"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(UsageError, match="no AWS region"):
+    with pytest.raises(UsageError, match="the AWS region is unknown"):
         Client(AwsOptions())
     backend = _opened("http://127.0.0.1:1")
-    with pytest.raises(Transient, match="cannot be reached"):
+    with pytest.raises(Transient, match="is unreachable"):
         backend.current(_PATH)
     backend.close()
     with pytest.raises(UsageError, match="not encrypted"):
@@ -432,7 +432,7 @@ def test_only_secrets_manager_of_this_account_may_call_the_function():
     assert one["Principal"] == {"Service": "secretsmanager.amazonaws.com"}
     assert one["Condition"] == {"StringEquals": {"aws:SourceAccount": "123456789012"}}
     assert one["Resource"] == "arn:aws:lambda:eu-central-1:123456789012:function:rotator-rotate"
-    with pytest.raises(UsageError, match="one account in one region"):
+    with pytest.raises(UsageError, match="one account and one region"):
         PLUGIN.policy(AwsOptions(region="eu-central-1"), _ACCESS, of="lambda-invoke")
     with pytest.raises(UsageError, match="12 digits"):
         AwsOptions(account="my-account")
@@ -440,7 +440,7 @@ def test_only_secrets_manager_of_this_account_may_call_the_function():
 
 def test_an_arn_of_another_region_is_told(backend: AwsBackend):
     """Asked for here it would only not be there, and a name would be made anew."""
-    with pytest.raises(UsageError, match="in the region 'us-east-1'"):
+    with pytest.raises(UsageError, match="in region 'us-east-1'"):
         backend.current("arn:aws:secretsmanager:us-east-1:123456789012:secret:app-AbCd12")
 
 

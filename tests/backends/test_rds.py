@@ -126,7 +126,7 @@ def test_what_is_not_there_is_denied(client: Client):
     """Not a traceback, and no guess."""
     arn = "arn:aws:rds:eu-central-1:123456789012:db:gone"
     assert not rds.is_managed({"owner": "me"})
-    with pytest.raises(Denied, match=f"RDS knows nothing of {arn}"):
+    with pytest.raises(Denied, match=f"RDS does not know {arn}"):
         rds.managed(client, {"aws:rds:primaryDBInstanceArn": arn})
 
 

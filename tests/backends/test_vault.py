@@ -258,7 +258,7 @@ def test_a_server_that_is_killed_has_kept_what_it_said(opened: Opener):
         publish(backend, "apps/app", "r1", "a")
         backend.stage("apps/app", "r2", credential("b"))
         bao.kill()
-        with pytest.raises(Transient, match="cannot be reached"):
+        with pytest.raises(Transient, match="is unreachable"):
             backend.publish("apps/app", "r2", expect="1")
         bao.restart()
         assert backend.publish("apps/app", "r2", expect="1") == "2"
@@ -326,7 +326,7 @@ def test_version_1_is_refused_before_anything_is_written(bao: ScratchOpenBao, op
     """It has no versions, so two writers could not be told apart."""
     bao.call("POST", "sys/mounts/plain", type="kv", options={"version": "1"})
     backend = opened(mount="plain")
-    with pytest.raises(NotVersioned, match="not a key-value store of version 2"):
+    with pytest.raises(NotVersioned, match="not a KV version 2 store"):
         backend.stage("apps/app", "r1", credential("a"))
     with pytest.raises(RuntimeError, match="404"):
         bao.call("LIST", "plain/")
@@ -450,7 +450,7 @@ def test_a_refused_login_is_told_without_what_was_given(logins: ScratchOpenBao):
     """With the method and where it is."""
     auth = {"method": "userpass", "username": "app", "password": "env:WORD"}
     session = _session(logins, {"env:WORD": "not-the-word"}, **auth)
-    with pytest.raises(Unavailable, match="refuses the login by userpass") as raised:
+    with pytest.raises(Unavailable, match="rejected the login by userpass") as raised:
         session.lookup()
     assert "not-the-word" not in f"{raised.value!r} {raised.value.__cause__!r}"
     absent = _session(logins, {"env:WORD": "x"}, mount="nowhere", **auth)
@@ -474,7 +474,7 @@ def test_a_projected_token_is_read_anew_at_each_login(logins: ScratchOpenBao, tm
     file.write_text("spoilt")
     assert session.lookup()["id"] == first
     logins.call("POST", "auth/token/revoke", token=first)
-    with pytest.raises(Unavailable, match="refuses the login by jwt"):
+    with pytest.raises(Unavailable, match="rejected the login by jwt"):
         session.lookup()
     file.write_text(_jwt(key, life=600))
     assert session.lookup()["id"] != first
@@ -726,7 +726,7 @@ def test_doctor_tells_how_long_a_token_lives(bao: ScratchOpenBao, opened: Opener
     """One that can be renewed ends too, unless it has a period."""
     bao.policy("whole", PLUGIN.policy(VaultOptions(), _ACCESS, of="rotator"))
     for given, says in (
-        ({"ttl": "1h"}, "renewed no longer than its maximal life"),
+        ({"ttl": "1h"}, "renewed only up to its maximum TTL"),
         ({"ttl": "1h", "renewable": False}, "cannot be renewed"),
         ({"period": "1h"}, ""),
     ):

@@ -192,7 +192,7 @@ def test_reseal_makes_the_old_key_unnecessary(cli: Cli):
     password = cli("get", "app", "--field", "password", "--reveal").out
     create_key_file(cli.folder / "new.key")
     cli.edit('"file:rotator.key"', '"file:new.key"')
-    assert "not among the keys given" in cli("get", "app", code=3).err
+    assert "which is not configured" in cli("get", "app", code=3).err
     cli.edit('"file:new.key"', '"file:new.key", old_keys: ["file:rotator.key"]')
     assert cli.json("reseal", "local").data["resealed"] > 1
     assert cli.json("reseal", "local").data["resealed"] == 0

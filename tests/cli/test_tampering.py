@@ -48,7 +48,7 @@ def test_a_truncated_journal_is_not_signed_and_its_anchor_not_replaced(cli: Cli)
         assert "does not hold checkpoint" in refused.err + refused.out
     found = cli.json("audit", "verify", code=1).data["damage"]
     assert any(
-        one["where"].startswith("checkpoint ") and "kept beside" in one["what"] for one in found
+        one["where"].startswith("checkpoint ") and "stored beside" in one["what"] for one in found
     )
 
 

@@ -56,8 +56,8 @@ def test_events_behind_unreadable_bytes_are_still_checked(
 
     found = undone(on_sqlite, spoil, lambda: places(on_sqlite, signing_key))
     assert found == [
-        "secret batch, event 3: was changed: its hash is another",
-        "secret web, event 20: was changed: its hash is another",
+        "secret batch, event 3: was changed: its hash does not match",
+        "secret web, event 20: was changed: its hash does not match",
     ]
 
 

@@ -101,7 +101,7 @@ def test_only_one_rotation_of_a_secret_is_open(journal: SqlJournal):
     """A second one is refused by the database itself, and nothing of it is written."""
     lease = journal.acquire("web", "one", TTL)
     journal.append(lease, [requested("r1")], TTL)
-    with pytest.raises(Busy, match="open already"):
+    with pytest.raises(Busy, match="already open"):
         journal.append(lease, [requested("r2")], TTL)
     assert [event.rotation_id for event in journal.events("web")] == ["r1"]
     journal.append(
@@ -214,7 +214,7 @@ def test_the_migrations_make_the_tables_that_the_program_uses(journal: SqlJourna
     ("url", "text"),
     [
         ("mysql://x@y/z", "SQLite or PostgreSQL"),
-        ("sqlite://", "needs a file"),
+        ("sqlite://", "must be in a file"),
         ("nonsense", "not a database URL"),
     ],
 )
@@ -243,7 +243,7 @@ def test_a_full_disk_stops_before_any_effect(tmp_path: Path, clock: ManualClock)
     big = NewEvent(kind=Kind.CHECKED, data={"detail": "x" * 100_000})
     with pytest.raises(JournalError, match="disk is full") as caught:
         journal.append(lease, [big], TTL)
-    assert "no effect" in str(caught.value)
+    assert "makes no change without a journal" in str(caught.value)
     assert audit.verify(journal).ok
     journal.append(lease, [NewEvent(kind=Kind.CHECKED)], TTL)
     journal.close()
@@ -252,11 +252,11 @@ def test_a_full_disk_stops_before_any_effect(tmp_path: Path, clock: ManualClock)
 def test_a_server_that_is_away_or_refuses_is_told_apart(postgres, clock: ManualClock):
     """Neither text holds the password."""
     for url, password, text in [
-        ("postgresql://postgres@127.0.0.1:1/x", "hunter2-canary", "cannot be reached"),
+        ("postgresql://postgres@127.0.0.1:1/x", "hunter2-canary", "is unreachable"),
         (
             f"postgresql://postgres@{postgres.host}:{postgres.port}/postgres",
             "hunter2-canary",
-            "refuses our login",
+            "rejected rotator's login",
         ),
         (
             f"postgresql://postgres@{postgres.host}:{postgres.port}/nowhere",

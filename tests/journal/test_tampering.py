@@ -112,7 +112,7 @@ def test_a_dropped_secret_is_found(audited: SqlJournal, signing_key: Secret):
         db.execute(sa.delete(tables.secrets).where(tables.secrets.c.name == "batch"))
 
     found = undone(audited, drop, lambda: places(audited, signing_key))
-    assert any("secret batch: was dropped: checkpoint 1" in one for one in found)
+    assert any("secret batch: was deleted: checkpoint 1" in one for one in found)
 
 
 def test_an_older_state_put_back_is_found_by_what_was_kept_outside(
@@ -129,7 +129,7 @@ def test_an_older_state_put_back_is_found_by_what_was_kept_outside(
     outside = undone(audited, put_back, lambda: places(audited, signing_key, anchor))
     assert inside == []
     assert any(
-        "checkpoint 2: is not the one whose number and hash were kept" in one for one in outside
+        "checkpoint 2: differs from the number and hash that are stored" in one for one in outside
     )
 
 
@@ -186,7 +186,7 @@ def test_a_checkpoint_signed_with_another_key_is_found(audited: SqlJournal):
     """Somebody else's key does not pass for ours."""
     found = places(audited, chain.new_signing_key())
     assert any("checkpoint 1: was signed with another key" in one for one in found)
-    assert any("checkpoint 2: its signature is not valid" in one for one in found)
+    assert any("checkpoint 2: its signature is invalid" in one for one in found)
 
 
 @pytest.mark.parametrize("statement", ["UPDATE {} SET {} = {}", "DELETE FROM {}"])

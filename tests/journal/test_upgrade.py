@@ -152,4 +152,4 @@ def test_what_was_written_before_the_key_cannot_be_extended(
             )
         )
     found = audit.verify(journal, public_key=key.public, anchor=_HEAD, key=key).damage
-    assert any(one.what.startswith("no rotator wrote it") for one in found), found
+    assert any(one.what.startswith("was not written by rotator") for one in found), found

@@ -321,7 +321,7 @@ def _of_valkey(chaos_target: ChaosTarget) -> tuple[str, Mapping[str, Callable[[C
         '{username: single, like: model, probes: ["EXISTS probed"]}',
         {
             "users cannot be saved": cannot_save,
-            "no connection left": no_connection_left,
+            "no free connection": no_connection_left,
             "probe fails": probe_fails,
             **{name: lambda _, name=name: _released(others[name]) for name in others},
         },

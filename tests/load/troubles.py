@@ -135,6 +135,6 @@ def valkey_troubles(server: ScratchValkey) -> dict[str, Trouble]:
             yield
 
     return {
-        "clients paused": lambda: pause("ALL"),
+        "clients are paused": lambda: pause("ALL"),
         "writers paused": lambda: pause("WRITE"),
     }

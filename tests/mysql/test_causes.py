@@ -101,7 +101,7 @@ ROWS = (
         cause="host",
         made=(MADE,),
         account="{0}@'10.20.%'",
-        says="for '10.20.%', and rotator connects from '127.0.0.1'",
+        says="for '10.20.%', but rotator connects from '127.0.0.1'",
         remedy="@`127.0.0.1` IDENTIFIED BY",
     ),
     Row(
@@ -119,27 +119,27 @@ ROWS = (
     Row(
         cause="tls",
         made=(f"{MADE} REQUIRE SSL",),
-        says="requires SSL, and rotator connects without TLS",
+        says="requires SSL, but rotator connects without TLS",
         remedy="sslmode: require",
     ),
     Row(
         cause="tls",
         made=(f"{MADE} REQUIRE X509",),
-        says="requires X509, and rotator connects without TLS",
+        says="requires X509, but rotator connects without TLS",
         remedy="sslcert",
     ),
     Row(
         cause="certificate",
         made=(f"{MADE} REQUIRE X509",),
-        says="requires X509, and rotator shows no certificate",
+        says="requires X509, but rotator sends no certificate",
         remedy="Set `sslcert` and `sslkey`",
         target={"sslmode": "require"},
     ),
     Row(
         cause="certificate",
         made=(f"{MADE} REQUIRE SUBJECT '/CN=somebody'",),
-        says="which the certificate in `sslcert` is not",
-        remedy="Name the certificate",
+        says="which the certificate in `sslcert` does not satisfy",
+        remedy="the certificate that the account requires",
         target={"sslmode": "require", "sslcert": "server.crt", "sslkey": "server.key"},
     ),
     Row(
@@ -310,7 +310,7 @@ def test_a_key_that_others_can_read_is_refused(
     rotation = fixture.rotation(
         "dual-password", sslmode="require", sslcert=certificates / "server.crt", sslkey=key
     )
-    with pytest.raises(Denied, match="can be read by others") as told:
+    with pytest.raises(Denied, match="is readable by other users") as told:
         rotation.probe(fixture.current, fixture.context(fixture.current))
     assert told.value.hint == f"chmod 600 {key}"
 
@@ -319,9 +319,9 @@ def test_certificate_and_key_belong_together():
     """One of them is no use."""
     from pathlib import Path
 
-    with pytest.raises(UsageError, match="belong together"):
+    with pytest.raises(UsageError, match="or neither"):
         TargetOptions(sslcert=Path("a.crt"))
-    with pytest.raises(UsageError, match="takes TLS"):
+    with pytest.raises(UsageError, match="requires TLS"):
         TargetOptions(sslcert=Path("a.crt"), sslkey=Path("a.key"), sslmode="disable")
     assert TargetOptions(sslcert=Path("a.crt"), sslkey=Path("a.key")).tls == "verify-full"
 
@@ -337,7 +337,7 @@ def test_a_wrong_authority_and_a_wrong_name_are_told_apart(
             ({"sslrootcert": tmp_path / "other" / "ca.crt"}, "certificate authority"),
             (
                 {"sslrootcert": certificates / "ca.crt", "host": host, "port": port},
-                "the name in it",
+                "a name in the certificate",
             ),
         ]
         for options, remedy in cases:
@@ -448,7 +448,7 @@ def test_an_admin_without_create_user_is_told_with_the_grant(fixture: LoginFixtu
 
 @pytest.mark.parametrize(
     ("variable", "remedy"),
-    [("read_only", "Name the primary"), ("transaction_read_only", "")],
+    [("read_only", "Set `host` to the primary"), ("transaction_read_only", "")],
 )
 def test_a_server_that_may_not_be_written_is_told_by_its_variables(
     fixture: LoginFixture, variable: str, remedy: str
@@ -484,10 +484,15 @@ def test_a_server_that_may_not_be_written_is_told_by_its_variables(
         (1040, Unavailable, "max_connections", "max_connections"),
         (1053, Transient, "is shutting down", ""),
         (1129, Unavailable, "max_connect_errors", "FLUSH HOSTS"),
-        (1130, Unavailable, "no account at all", "Create the admin's account"),
+        (
+            1130,
+            Unavailable,
+            "no account for rotator's client address",
+            "Create the admin's account",
+        ),
         (1203, Transient, "accepts the password", "SHOW PROCESSLIST"),
         (1251, Denied, "old protocol", "ALTER USER"),
-        (1524, Denied, "has not loaded the plugin", "caching_sha2_password"),
+        (1524, Denied, "has not loaded the authentication plugin", "caching_sha2_password"),
         (3032, Unavailable, "offline mode", "SET GLOBAL offline_mode = OFF;"),
         (3159, Unavailable, "TLS only", "sslmode: require"),
         (3955, Denied, "has blocked login 'app'", "ACCOUNT UNLOCK"),
@@ -525,7 +530,7 @@ def test_what_is_no_such_server_is_told_so(greeting: bytes):
     with _answering(greeting) as port:
         error = _probed(port)
     assert isinstance(error, Transient)
-    assert "does not answer" in error.what or "cannot be reached" in error.what
+    assert "does not speak the protocol" in error.what or "is unreachable" in error.what
 
 
 def _probed(port: int) -> StepError:

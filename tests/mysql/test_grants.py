@@ -32,4 +32,4 @@ def test_an_admin_with_the_printed_rights_can_rotate(server: MySqlLikeServer, di
         target.close()
         server.run("DROP USER 'least'@'%'")
     assert [one.message for one in found if one.severity is Severity.ERROR] == []
-    assert "the admin has the rights that it needs" in [one.message for one in found]
+    assert "the admin has the required privileges" in [one.message for one in found]

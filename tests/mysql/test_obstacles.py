@@ -76,14 +76,14 @@ def test_a_second_password_that_is_in_use_is_seen_before_create(harness: Harness
     """It is not ended, and doctor and plan name it too."""
     _second(harness)
     secret = harness.secret(strategy)
-    error = _refused(harness, secret.rotation, "beside the current one")
+    error = _refused(harness, secret.rotation, "accepts a second password")
     assert harness.name in error.hint
     assert is_let_in(harness.server, harness.name, "by-hand")
     assert is_let_in(harness.server, harness.name, FIRST)
-    with pytest.raises(StepError, match="beside the current one"):
+    with pytest.raises(StepError, match="accepts a second password"):
         secret.rotation.explain(_current(harness), _ctx(harness))  # type: ignore[attr-defined]
     found = secret.rotation.examine(_current(harness), _ctx(harness))  # type: ignore[attr-defined]
-    assert "beside the current one" in str(found)
+    assert "accepts a second password" in str(found)
 
 
 # -- limits --------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_a_probe_that_fails_already_is_found_before_the_password_changes(harness
     secret = harness.secret("single-user")
     harness.server.run(f"REVOKE reader FROM {harness.name}@'%'")
     harness.server.run(f"REVOKE ALL PRIVILEGES, GRANT OPTION FROM {harness.name}@'%'")
-    error = _refused(harness, secret.rotation, "could not be proven")
+    error = _refused(harness, secret.rotation, "could not be verified")
     assert "safe" in str(error.safety)
     assert is_let_in(harness.server, harness.name, FIRST)
 
@@ -161,7 +161,7 @@ class TestOwnPasswordOnMySQL:
         with ExitStack() as stack:
             if setting:
                 stack.enter_context(_global(harness.server, *setting))
-            error = _refused(harness, secret.rotation, "may not return")
+            error = _refused(harness, secret.rotation, "may not reuse")
             assert "PASSWORD HISTORY 0" in error.hint
         assert is_let_in(harness.server, harness.name, FIRST)
 

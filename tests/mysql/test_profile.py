@@ -297,7 +297,7 @@ def test_an_admin_who_sees_all_objects_keeps_those_only_that_define_some(
     _ = fixture.rotate("new-user", fixture.current)
     kept = fixture.dialect.accounts(fixture.server, fixture.name)
     assert kept.get(fixture.name) is (True if what else None)
-    assert not [one for one in fixture.examined("new-user") if "does not see" in one.message]
+    assert not [one for one in fixture.examined("new-user") if "cannot see" in one.message]
 
 
 @pytest.mark.parametrize(
@@ -337,21 +337,21 @@ REFUSALS = (
     Refusal(
         name="a right that the admin may not give",
         has=("GRANT DELETE ON store.orders TO {0}",),
-        says="may not grant what the login has: DELETE ON `store`.`orders`",
+        says="lacks the right to grant the login's privileges: DELETE ON `store`.`orders`",
         remedy="GRANT DELETE ON `store`.`orders` TO `",
         minimal=True,
     ),
     Refusal(
         name="a role that the admin may not give",
         has=("GRANT reader TO {0}",),
-        says="may not grant what the login has: `reader`",
+        says="lacks the right to grant the login's privileges: `reader`",
         remedy="WITH ADMIN OPTION;",
         minimal=True,
     ),
     Refusal(
         name="a dynamic privilege",
         has=("GRANT BACKUP_ADMIN ON *.* TO {0}",),
-        says="may not grant what the login has: BACKUP_ADMIN",
+        says="lacks the right to grant the login's privileges: BACKUP_ADMIN",
         remedy="GRANT BACKUP_ADMIN ON *.* TO `",
         minimal=True,
         on=MYSQL,
@@ -359,7 +359,7 @@ REFUSALS = (
     Refusal(
         name="SYSTEM_USER",
         has=("GRANT SYSTEM_USER ON *.* TO {0}",),
-        says="has SYSTEM_USER, and the admin",
+        says="has SYSTEM_USER, but the admin",
         remedy="GRANT SYSTEM_USER ON *.* TO `",
         strategy="dual-password",
         minimal=True,
@@ -368,7 +368,7 @@ REFUSALS = (
     Refusal(
         name="another way to log in",
         has=(f"ALTER USER {{0}} IDENTIFIED VIA {NATIVE} OR unix_socket",),
-        says="also logs in by unix_socket",
+        says="also authenticates by unix_socket",
         remedy="dual-password",
         on=("MariaDB",),
     ),

@@ -316,7 +316,7 @@ def test_doctor_tells_a_replica_that_may_be_written(harness: Harness):
         assert "copies from 127.0.0.9" in str(_examined(harness, harness.secret("dual-password")))
     finally:
         harness.server.run(end)
-    assert "copies from" not in str(_examined(harness, harness.secret("dual-password")))
+    assert "replicates from" not in str(_examined(harness, harness.secret("dual-password")))
 
 
 _AWKWARD = st.text(

@@ -98,7 +98,7 @@ def test_a_host_that_is_silent_is_told_as_unreachable():
         rotation = PLUGIN.target("t", options, lambda: admin).rotation(
             "dual-password", SecretOptions(username="app")
         )
-        with pytest.raises(Transient, match="cannot be reached"):
+        with pytest.raises(Transient, match="is unreachable"):
             rotation.probe(admin, step_context())
 
 

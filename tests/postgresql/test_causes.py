@@ -55,7 +55,7 @@ _HBA = (
 _CASES = {
     "right password": ("fine", _PASSWORD, True, "", ""),
     "wrong password": ("fine", "another-password", False, "password", "wrong"),
-    "no such role": ("nobody_here", _PASSWORD, False, "missing", "there is no role"),
+    "no such role": ("nobody_here", _PASSWORD, False, "missing", "does not exist"),
     "NOLOGIN": ("closed", _PASSWORD, False, "nologin", "NOLOGIN"),
     "expired": ("expired", _PASSWORD, False, "expired", "2026-01-01"),
     "no password": ("bare", _PASSWORD, False, "no password", "has no password"),
@@ -163,7 +163,7 @@ def test_a_database_that_does_not_take_the_login_is_named(speaking: ScratchPostg
     """Each with its own remedy."""
     said = {
         "database missing": ("nowhere", "does not exist", "login_dbname"),
-        "CONNECT denied": ("theirs", "may not connect", "GRANT CONNECT"),
+        "CONNECT denied": ("theirs", "lacks the right to connect", "GRANT CONNECT"),
         "database closed": ("shut", "accepts no connections", "ALLOW_CONNECTIONS"),
     }
     dbname, text, hint = said[which]
@@ -309,7 +309,7 @@ def test_a_private_key_that_others_can_read_is_refused(
     _ = key.write_bytes((folder / "server.key").read_bytes())
     key.chmod(0o644)
     files = {"sslcert": folder / "server.crt", "sslkey": key}
-    with pytest.raises(Unavailable, match="can be read by others") as caught:
+    with pytest.raises(Unavailable, match="is readable by other users") as caught:
         _rotation(server, sslmode="require", **files).probe(_credential("fine"), _ctx())
     assert caught.value.hint == f"chmod 600 {key}"
     key.chmod(0o600)
@@ -336,7 +336,7 @@ def test_an_untrusted_server_and_one_of_another_name_are_told_apart(
             _credential("crowded"), _ctx()
         )
     assert "sslrootcert" in caught.value.hint
-    with pytest.raises(Denied, match="another name") as caught:
+    with pytest.raises(Denied, match="is not valid for") as caught:
         _rotation(server, sslmode="verify-full", sslrootcert=own, host="db.example.org").probe(
             _credential("crowded"), _ctx()
         )
@@ -345,9 +345,9 @@ def test_an_untrusted_server_and_one_of_another_name_are_told_apart(
 
 def test_a_certificate_without_its_key_is_a_mistake(tmp_path: Path):
     """Found when the configuration is read."""
-    with pytest.raises(UsageError, match="belong together"):
+    with pytest.raises(UsageError, match="or neither"):
         _ = TargetOptions(sslcert=tmp_path / "a.crt")
-    with pytest.raises(UsageError, match="belong together"):
+    with pytest.raises(UsageError, match="or neither"):
         _ = SecretOptions(sslkey=tmp_path / "a.key")
 
 

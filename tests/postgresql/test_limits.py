@@ -96,7 +96,7 @@ def test_a_password_that_cannot_be_proven_is_put_back_within_the_step(harness: H
             harness.sql(f"REVOKE CONNECT ON DATABASE {harness.dbname} FROM PUBLIC")
 
         patch.setattr(secret.rotation, "_require_able", then_close)
-        with pytest.raises(StepError, match="may not connect"):
+        with pytest.raises(StepError, match="lacks the right to connect"):
             secret.rotation.create(new, ctx)
     harness.sql(f"GRANT CONNECT ON DATABASE {harness.dbname} TO PUBLIC")
     assert harness.logs_in(served)

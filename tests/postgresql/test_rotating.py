@@ -293,7 +293,7 @@ def test_an_admin_without_the_right_is_told_which_one(harness: Harness):
 @pytest.mark.parametrize(
     ("target", "admin", "kind", "text"),
     [
-        ({"port": 1}, None, "transient", "cannot be reached"),
+        ({"port": 1}, None, "transient", "is unreachable"),
         (
             {},
             Credential(username="postgres", password=Secret("wrong-canary")),

@@ -134,7 +134,7 @@ def test_a_server_that_accepts_and_then_is_silent_costs_no_more_than_the_step(
     """As behind a proxy whose server is gone."""
     with HoldingProxy(server.host, server.port) as proxy:
         proxy.silent = True
-        with _within(_MOST), pytest.raises(Transient, match="cannot be reached"):
+        with _within(_MOST), pytest.raises(Transient, match="is unreachable"):
             rotation(port=proxy.port).create(_NEW, _ctx())
 
 

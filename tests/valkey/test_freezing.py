@@ -110,7 +110,7 @@ def test_a_command_that_was_given_up_is_never_done_late(harness: Harness):
         assert not server.lets_in(harness.name, "this-comes-too-late")
 
 
-@pytest.mark.parametrize("trouble", ["frozen", "clients paused"])
+@pytest.mark.parametrize("trouble", ["frozen", "clients are paused"])
 @pytest.mark.parametrize("call", ["probe", "create", "verify", "revoke", "withdraw", "sessions"])
 def test_every_call_keeps_the_step_s_time(harness: Harness, trouble: str, call: str):
     """To within a second, with a real clock, whatever the server is busy with."""
@@ -158,4 +158,4 @@ def _paused(server: ScratchValkey) -> Generator[None]:
     server.run("PING")
 
 
-_TROUBLES = {"frozen": _frozen, "clients paused": _paused}
+_TROUBLES = {"frozen": _frozen, "clients are paused": _paused}

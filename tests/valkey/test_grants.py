@@ -26,4 +26,4 @@ def test_an_admin_with_the_printed_rights_can_rotate(server: ScratchValkey):
         target.close()
         server.run("ACL", "DELUSER", "least")
     assert [one.message for one in found if one.severity is not Severity.OK] == []
-    assert any("the admin logs in" in one.message for one in found)
+    assert any("the admin login authenticated" in one.message for one in found)

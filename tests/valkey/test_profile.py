@@ -86,7 +86,7 @@ def test_a_password_that_was_set_by_hand_lives_until_the_revoke_that_announces_i
     rotation: Any = secret.rotation
     ctx = step_context(secret=secret.name, current=current, adopted=frozenset({harness.name}))
     planned = " ".join(one.text for one in rotation.explain(current, ctx))
-    assert "ends 1 more password(s) of this user, set by hand" in planned
+    assert "removes 1 more password(s) of this user, set manually" in planned
     new = rotation.propose(current, ctx)
     rotation.create(new, ctx)
     assert server.lets_in(harness.name, "set-by-hand")

@@ -32,7 +32,7 @@ _REWRITE: Final = ("CONFIG", "REWRITE")
 
 @contextmanager
 def _folder_in_its_place(file: Path) -> Generator[None]:
-    """As a file that is mounted by itself: it cannot be replaced by renaming another one."""
+    """As a file that is mounted directly: it cannot be replaced by renaming another one."""
     kept = file.read_bytes()
     file.unlink()
     file.mkdir()
@@ -70,7 +70,7 @@ def _mounted_alone(file: Path) -> Generator[None]:
 _BROKEN: Final[dict[str, Callable[[Path], Any]]] = {
     "a folder in its place": _folder_in_its_place,
     "its folder gone": _folder_gone,
-    "mounted by itself": _mounted_alone,
+    "mounted directly": _mounted_alone,
 }
 
 
@@ -125,7 +125,7 @@ def test_a_file_that_cannot_be_saved_is_found_before_the_first_change(kept: Harn
             rotation.explain(ctx.current, ctx)
         found = rotation.examine(ctx.current, ctx)
         assert any("cannot save" in one.message and one.severity == "error" for one in found)
-        assert not any("a restart keeps" in one.message for one in found)
+        assert not any("users survive a restart" in one.message for one in found)
         assert server.run("ACL LIST") == before
     found = rotation.examine(ctx.current, ctx)
     assert any(
@@ -203,7 +203,7 @@ def test_an_old_login_is_not_called_revoked_before_that_is_saved(
     rotation.create(new, ctx)
     old, disk = ctx.current, _DiskFull(monkeypatch, after=0)
     after = replace(ctx, current=new)
-    with pytest.raises(Unavailable, match="a restart of the node would bring it back"):
+    with pytest.raises(Unavailable, match="a restart of the node would restore it"):
         rotation.revoke(old, after)
     assert not logs_in([server], old)
     disk.left = 100
@@ -228,7 +228,7 @@ def test_a_node_whose_save_fails_puts_the_other_nodes_back(
     assert not logs_in(harness.servers, new)
 
 
-@pytest.mark.parametrize("trouble", ["cannot be saved", "no connection left", "probe fails"])
+@pytest.mark.parametrize("trouble", ["cannot be saved", "no free connection", "probe fails"])
 def test_in_place_the_served_password_is_refused_for_milliseconds_whatever_happens(
     saving: ScratchValkey, tmp_path: Path, trouble: str, monkeypatch: pytest.MonkeyPatch
 ):
@@ -243,11 +243,11 @@ def test_in_place_the_served_password_is_refused_for_milliseconds_whatever_happe
         admin = saving.client()
         if trouble == "cannot be saved":
             _ = _DiskFull(monkeypatch, after=1)
-        if trouble == "no connection left":
+        if trouble == "no free connection":
             assert rotation.probe(ctx.current, ctx)
             admin.config_set("maxclients", admin.info("clients")["connected_clients"])
         try:
-            with pytest.raises(StepError, match=r"save|connection left|could not do"):
+            with pytest.raises(StepError, match=r"save|free connection|could not do"):
                 rotation.create(rotation.propose(ctx.current, ctx), ctx)
         finally:
             admin.config_set("maxclients", 10_000)

@@ -43,7 +43,11 @@ def edit(rotator: Real) -> Callable[[str, str], None]:
         ("through: vault}", "through: valut}", "Did you mean `vault`?"),
         ("{logs_in_on: main}", "{logs_in_on: mian}", "Did you mean `main`?"),
         ("{logs_in_on: main}", "{}", "missing key"),
-        ("{logs_in_on: main}", "{logs_in_on: main, initial: 'env:X'}", "are for strategy `root`"),
+        (
+            "{logs_in_on: main}",
+            "{logs_in_on: main, initial: 'env:X'}",
+            "apply only to strategy `root`",
+        ),
         ("strategy: static-role", "strategy: static-rolle", "Did you mean `static-role`?"),
         (
             "{logs_in_on: main}}\n",
@@ -116,7 +120,7 @@ def test_a_login_that_is_not_on_the_database_is_told(rotator: Real, shop: Shop):
     rotator("adopt", "app")
     shop.sql(f"DROP ROLE {shop.role}")
     failed = rotator("rotate", "app", code=3).err
-    assert "the login is not on the database" in failed
+    assert "the login does not exist on the database" in failed
     assert "SQLSTATE" not in failed
 
 
@@ -134,10 +138,10 @@ def test_a_role_that_has_the_engines_own_login_is_refused(rotator: Real, shop: S
         password=shop.serves().password.reveal(),
     )
     assert "lock the engine out" in _refused(rotator, shop, "rotate", "app")
-    assert "is a static role too" in _refused(rotator, shop, "rotate", "root")
+    assert "is also a static role" in _refused(rotator, shop, "rotate", "root")
     doctor = rotator("doctor", "app", "root", code=1).out
     assert "lock the engine out" in doctor
-    assert "is a static role too" in doctor
+    assert "is also a static role" in doctor
 
 
 def test_a_login_by_which_rotator_works_is_refused(
@@ -145,9 +149,9 @@ def test_a_login_by_which_rotator_works_is_refused(
 ):
     """The engine would change a password that rotator takes from elsewhere."""
     edit("username: rotator_admin", f"username: {shop.role}")
-    assert "is the admin by which rotator itself works" in _refused(rotator, shop, "rotate", "app")
+    assert "is the admin that rotator itself uses" in _refused(rotator, shop, "rotate", "app")
     edit(f"username: {shop.role}", f"username: {shop.root}")
-    assert "is the admin by which rotator itself works" in _refused(rotator, shop, "rotate", "root")
+    assert "is the admin that rotator itself uses" in _refused(rotator, shop, "rotate", "root")
 
 
 def test_a_sealed_and_an_absent_server_are_told(
@@ -164,7 +168,7 @@ def test_a_sealed_and_an_absent_server_are_told(
     assert "bao operator unseal" in said
     edit(f":{shop.bao.port}", ":1")
     said = rotator("rotate", "app", "--timeout", "0s", code=1).err
-    assert "cannot be reached" in said
+    assert "is unreachable" in said
     kinds = [one["kind"] for one in rotator.json("audit", "show", "app").data["events"]]
     assert kinds == ["adopted"]
 
@@ -176,11 +180,14 @@ def test_an_engine_that_rotates_before_we_do_is_told_with_the_remedy(rotator: Re
     shop.bao.call("POST", place, **mine, rotation_period="24h")
     served = shop.serves()
     said = " ".join(rotator("doctor", "app").out.split())
-    assert "the engine rotates it by itself every 1 d, before our schedule does (30 d)" in said
+    assert (
+        "the engine rotates it automatically every 1 d, before rotator's schedule does (30 d)"
+        in said
+    )
     printed = said.partition("bao write ")[2].split()[:4]
     assert printed[0] == place
     shop.bao.call("POST", place, **dict(one.split("=") for one in printed[1:]))
-    assert "rotates it by itself every" not in rotator("doctor", "app").out
+    assert "rotates it automatically every" not in rotator("doctor", "app").out
     assert shop.serves() == served
 
 
@@ -208,7 +215,7 @@ def test_the_printed_policy_is_enough_and_none_of_it_is_too_much(
         with_policy([one for one in lines if one != line])
         failed = " ".join(rotator("rotate", secret, code=3).err.split())
         path = line.split('"')[1].removesuffix("+")
-        assert f'The policy needs: path "{path}' in failed, line
+        assert f'The policy requires: path "{path}' in failed, line
 
 
 def test_an_application_needs_no_more_than_to_read(rotator: Real, shop: Shop):

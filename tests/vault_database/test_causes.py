@@ -54,7 +54,7 @@ def _served(bao: ScratchOpenBao, token: str, mount: str, folder: Path) -> Any:
     ("trouble", "error", "said", "cure"),
     [
         ("sealed", Unavailable, "is sealed", "bao operator unseal"),
-        ("revoked token", Unavailable, "rejects our token", "bao token create"),
+        ("revoked token", Unavailable, "rejected rotator's token", "bao token create"),
         ("no policy", Denied, "does not allow read", "rotator policy"),
         ("no mount", Unavailable, "no secrets engine at 'elsewhere'", "bao secrets enable"),
         ("no role", Denied, "no static role 'nosuch'", f"bao list {MOUNT}/static-roles"),

@@ -81,7 +81,7 @@ def test_a_killed_engine_that_is_locked_out_is_told(rotator: Real, shop: Shop):
     served = shop.serves()
     _kill_in_the_middle(rotator, shop, "root")
     failed = rotator("resume", code=3)
-    assert "has another password than the engine keeps" in failed.err
+    assert "its password differs from the one that the engine stores" in failed.err
     assert "Applications are safe" in failed.err
     assert shop.lets_in(served)
 

@@ -117,7 +117,7 @@ def test_nothing_is_asked_while_nothing_could_be_proven(rotator: Real, shop: Sho
     text = config.read_text()
     config.write_text(text.replace(f"port: {shop.server.port}", "port: 1"))
     failed = rotator("rotate", "app", "--timeout", "0s", code=1)
-    assert "cannot be reached" in failed.err
+    assert "is unreachable" in failed.err
     assert shop.rotations() == 0
     assert not _data(rotator, "app", "delegated")
 
@@ -132,7 +132,7 @@ def test_what_failed_on_the_way_is_seen_through_later(rotator: Real, shop: Shop)
     place = f"{MOUNT}/config/{shop.connection}"
     shop.bao.call("POST", place, connection_url=url, verify_connection=False, **given, **login)
     failed = rotator("rotate", "app", "--timeout", "0s", code=3)
-    assert "does not reach the database" in failed.err
+    assert "could not reach the database" in failed.err
     assert "The application is safe" in failed.err
     assert not re.search(r"127\.0\.0\.1:1\b", failed.err)
     assert rotator.json("status", "app").data["secrets"][0]["state"] == "rotating"
@@ -201,7 +201,7 @@ def test_an_engine_that_is_locked_out_is_told_with_the_way_back(rotator: Real, s
     shop.sql(f"ALTER ROLE {shop.root} PASSWORD 'what-the-engine-never-kept'")
     assert "rejects login" in rotator("verify", "root", code=1).err
     failed = rotator("rotate", "root", code=3)
-    assert "has another password than the engine keeps" in failed.err
+    assert "its password differs from the one that the engine stores" in failed.err
     assert "Applications are safe" in failed.err
     assert "what-the-engine-never-kept" not in failed.err
     assert shop.lets_in(served)

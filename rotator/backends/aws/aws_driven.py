@@ -120,7 +120,8 @@ class AwsDrivenBackend(AwsBackend):
                 return found
             given = {"NextToken": answer["NextToken"]}
         raise Unavailable(
-            f"{self._client.where} lists secrets without an end; {_MOST_PAGES} pages of them were read."
+            f"{self._client.where} returned more than {_MOST_PAGES} pages of secrets; the"
+            " listing stopped there."
         )
 
     # -- below ---------------------------------------------------------------------------------
@@ -145,7 +146,7 @@ class AwsDrivenBackend(AwsBackend):
             try:
                 left = label in self._stages(path).get(version, ())
             except StepError as again:
-                raise Unknown(f"nobody can tell whether {label} is gone: {again.what}") from error
+                raise Unknown(f"unknown whether {label} was removed: {again.what}") from error
             if not left:
                 return
             if isinstance(error, Unknown):

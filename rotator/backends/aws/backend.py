@@ -152,8 +152,8 @@ class AwsBackend:
                 raise self._refused(path, answer) from None
             return new
         raise Conflict(
-            f"this rotation has been staged and discarded too often at {path!r}.",
-            hint="Begin another one.",
+            f"this rotation was staged and discarded too often at {path!r}.",
+            hint="Start a new rotation.",
         )
 
     @within_timeout
@@ -176,7 +176,8 @@ class AwsBackend:
             self.discard(path, rotation_id)
         except StepError as error:
             raise Unknown(
-                f"version {now} is published, but its staging label is still there: {error.what}"
+                f"version {now} is published, but its staging label could not be removed:"
+                f" {error.what}"
             ) from error
         return cast("str", now)
 
@@ -237,8 +238,10 @@ class AwsBackend:
             if token in stages:
                 return token
             raise Denied(
-                f"AWS refuses to rotate {path!r} ({answered.code}).",
-                hint="Has it a rotation function? aws secretsmanager describe-secret shows RotationLambdaARN. Without one: cancel-rotate-secret, and rotator does it.",
+                f"AWS rejected the request to rotate {path!r} ({answered.code}).",
+                hint="Check that the secret has a rotation function: aws secretsmanager"
+                " describe-secret shows RotationLambdaARN. Without one, run aws secretsmanager"
+                " cancel-rotate-secret, so that rotator rotates it.",
             ) from None
         try:
             return part(answer, "VersionId", kind=str)
@@ -293,8 +296,11 @@ class AwsBackend:
         """Look at each secret: may we see it, who rotates it, what was left behind."""
         found: list[Finding] = []
         if self._options.writes_a_second > _QUOTA and self._options.endpoint is None:
-            message = f"writes_a_second is {self._options.writes_a_second}, and AWS allows {_QUOTA} in all"
-            remedy = "Leave some to others: 25, which is the default."
+            message = (
+                f"writes_a_second is {self._options.writes_a_second}; AWS allows {_QUOTA} per"
+                " account"
+            )
+            remedy = "Leave capacity for other clients: the default is 25."
             subject = f"backend {self._name}"
             found.append(
                 Finding(severity=Severity.WARNING, subject=subject, message=message, remedy=remedy)
@@ -303,12 +309,12 @@ class AwsBackend:
             subject = f"backend {self._name}, {path}"
             about = self._describe(path)
             if about is None:
-                message = "is not there yet: the first rotation creates it"
+                message = "does not exist yet: the first rotation creates it"
                 found.append(Finding(severity=Severity.OK, subject=subject, message=message))
                 continue
             found += self._examine_one(subject, path, about)
         if not any(one.severity is not Severity.OK for one in found):
-            message = f"{self._client.where} can be read"
+            message = f"{self._client.where} is readable"
             found.append(
                 Finding(severity=Severity.OK, subject=f"backend {self._name}", message=message)
             )
@@ -321,13 +327,14 @@ class AwsBackend:
     def _examine_one(self, subject: str, path: str, about: dict[str, Any]) -> list[Finding]:
         found: list[Finding] = []
         if about.get("RotationEnabled"):
-            by = "" if about.get("RotationLambdaARN") else ", without a function that would do it"
+            by = "" if about.get("RotationLambdaARN") else ", but it has no rotation function"
             found.append(
                 Finding(
                     severity=Severity.ERROR if by else Severity.OK,
                     subject=subject,
-                    message=f"AWS rotates it by itself{by}",
-                    remedy=f"aws secretsmanager cancel-rotate-secret --secret-id {path}, if rotator is to do it",
+                    message=f"AWS rotates it automatically{by}",
+                    remedy="To let rotator rotate it: aws secretsmanager cancel-rotate-secret"
+                    f" --secret-id {path}",
                 )
             )
         stages = [one for labels in about.get("VersionIdsToStages", {}).values() for one in labels]
@@ -336,7 +343,7 @@ class AwsBackend:
                 Finding(
                     severity=Severity.WARNING,
                     subject=subject,
-                    message="AWSPENDING is left behind, from a rotation of AWS's that did not end",
+                    message="AWSPENDING remains from an AWS rotation that did not complete",
                     remedy=f"aws secretsmanager update-secret-version-stage --secret-id {path} --version-stage AWSPENDING --remove-from-version-id ...",
                 )
             )
@@ -346,12 +353,12 @@ class AwsBackend:
                 Finding(
                     severity=Severity.WARNING,
                     subject=subject,
-                    message=f"{len(ours)} pending value(s), from a rotation that is not over",
+                    message=f"{len(ours)} pending value(s) from an open rotation",
                     remedy="rotator resume --all",
                 )
             )
         if self.current(path) is not None:
-            found.append(Finding(severity=Severity.OK, subject=subject, message="can be read"))
+            found.append(Finding(severity=Severity.OK, subject=subject, message="is readable"))
         return found
 
     # -- below the contract --------------------------------------------------------------------
@@ -407,7 +414,8 @@ class AwsBackend:
     def _create(self, path: str) -> None:
         if path.startswith("arn:"):
             raise Denied(
-                f"there is no secret {path!r}.", hint="Name it by its name to have it created."
+                f"secret {path!r} does not exist.",
+                hint="To have rotator create it, give its name, not its ARN.",
             )
         more = {"KmsKeyId": self._options.kms_key} if self._options.kms_key else {}
         try:
@@ -432,9 +440,7 @@ class AwsBackend:
             try:
                 now = _id(self._read(path, VersionStage=CURRENT))
             except StepError as again:
-                raise Unknown(
-                    f"nobody can tell whether {path!r} was changed: {again.what}"
-                ) from error
+                raise Unknown(f"unknown whether {path!r} was changed: {again.what}") from error
             if now == to:
                 return
             if isinstance(error, Unknown):
@@ -468,8 +474,9 @@ class AwsBackend:
         username, password = data.get(options.username_field), data.get(options.password_field)
         if not isinstance(username, str) or not isinstance(password, str):
             raise Denied(
-                f"{path!r} in backend {self._name!r} holds no {options.username_field!r} and {options.password_field!r}.",
-                hint="Set `username_field` and `password_field` to the keys that hold them.",
+                f"{path!r} in backend {self._name!r} has no {options.username_field!r} and"
+                f" {options.password_field!r}.",
+                hint="Set `username_field` and `password_field` to the secret's keys.",
             )
         own = {options.username_field, options.password_field, MARK, *options.templates}
         fields = {key: one for key, one in data.items() if key not in own}
@@ -490,8 +497,9 @@ class AwsBackend:
         text = json.dumps(data, ensure_ascii=False)
         if len(text.encode()) > _MOST_BYTES:
             raise Denied(
-                f"what is to be kept at {path!r} has {len(text.encode())} bytes; AWS keeps {_MOST_BYTES}.",
-                hint="Take out of the secret what is not needed beside login and password.",
+                f"the value for {path!r} has {len(text.encode())} bytes; AWS allows at most"
+                f" {_MOST_BYTES}.",
+                hint="Remove keys other than login and password from the secret.",
             )
         return text
 
@@ -501,24 +509,29 @@ class AwsBackend:
         except ValueError as error:
             why = str(error)
         raise NoObject(
-            f"{path!r} in backend {self._name!r} does not hold a JSON object with login and password: {why}.",
-            hint="Keep them as a JSON object, as AWS's console does.",
+            f"{path!r} in backend {self._name!r} is not a JSON object with login and password:"
+            f" {why}.",
+            hint="Store the credential as a JSON object, as AWS's console does.",
         )
 
     def _conflict(self, path: str, now: str | None, expect: str | None) -> Conflict:
         return Conflict(
-            f"backend {self._name!r} holds version {now or 'none'} of {path!r}, not {expect or 'none'}: somebody else wrote.",
-            hint="Their value was not overwritten.",
+            f"backend {self._name!r} has version {now or 'none'} of {path!r}, expected"
+            f" {expect or 'none'}: another writer changed it.",
+            hint="rotator did not overwrite that value.",
         )
 
     def _owned_by_aws(self, path: str) -> Denied:
         return Denied(
-            f"AWS rotates {path!r} by itself (RotationEnabled), so nothing is staged beside it.",
-            hint="As a secret of its own, `rotator rotate` asks AWS to. Else let one of the two do it: aws secretsmanager cancel-rotate-secret, or take it out of rotator's configuration.",
+            f"AWS rotates {path!r} automatically (RotationEnabled), so rotator does not stage"
+            " a value beside it.",
+            hint="If `path` names it directly, `rotator rotate` asks AWS to rotate it. Otherwise"
+            " let only one of the two rotate it: run aws secretsmanager cancel-rotate-secret,"
+            " or remove it from rotator's configuration.",
         )
 
     def _refused(self, path: str, answer: AwsError) -> StepError:
-        return Denied(f"{self._client.where} refuses the request on {path!r} ({answer.code}).")
+        return Denied(f"{self._client.where} rejected the request on {path!r} ({answer.code}).")
 
 
 class _AwsPlugin:
@@ -562,7 +575,7 @@ def in_time(look: Callable[[], _Found | None], pauses: tuple[float, ...]) -> _Fo
 def _token(rotation_id: str, number: int) -> str:
     """Return the version id of a rotation's n-th staged value: 32 to 64 characters, AWS says."""
     if len(rotation_id) > 60:  # noqa: PLR2004 # room for the number
-        raise UsageError("a rotation id has 60 characters at most.")
+        raise UsageError("a rotation id must have at most 60 characters.")
     text = rotation_id if number == 1 else f"{rotation_id}-{number}"
     return text.ljust(_SHORTEST_TOKEN, "-")
 

@@ -82,11 +82,15 @@ _PASSING: Final = frozenset({500, 502, 503, 504})
 _ERROR_STATUS: Final = 300
 _LONG: Final = 3600.0
 _NO_WAY: Final = (
-    "Is there a route to it, or a VPC endpoint for Secrets Manager whose security group lets us in?"
+    "Check for a route to it, or for a VPC endpoint for Secrets Manager whose security group"
+    " allows this client."
 )
 
 
-_FOREIGN: Final = "Is `endpoint` that of Secrets Manager, or does a proxy answer in its place? Unset it, or mend it."
+_FOREIGN: Final = (
+    "Check that `endpoint` is a Secrets Manager endpoint and that no proxy answers in its"
+    " place. Correct or remove it."
+)
 # What botocore's parsers raise of an answer that is not as AWS's model of it says.
 UNREADABLE: Final = (
     ArithmeticError,
@@ -159,10 +163,10 @@ class Client:
             self._client.meta.events.register("before-parse.secrets-manager", _require_object)
         except exceptions.NoRegionError as error:
             raise UsageError(
-                "no AWS region is known.", hint="Set `region`, or AWS_REGION."
+                "the AWS region is unknown.", hint="Set `region`, or AWS_REGION."
             ) from error
         except exceptions.ProfileNotFound as error:
-            raise UsageError(f"there is no AWS profile {options.profile!r}.") from error
+            raise UsageError(f"AWS profile {options.profile!r} does not exist.") from error
         self._session: Any = session
         self.where: str = f"Secrets Manager in {self._client.meta.region_name}"
         self.endpoint: str = self._client.meta.endpoint_url
@@ -201,7 +205,9 @@ class Client:
             now = time.monotonic()
             turn = max(now, self._next)
             if turn - now > seconds_left(_LONG):
-                raise Throttled(f"{self.where}: our own limit of writes leaves no turn in time.")
+                raise Throttled(
+                    f"{self.where}: rotator's own write limit left no capacity in time."
+                )
             self._next = turn + self._gap
         if turn > now:
             time.sleep(turn - now)
@@ -230,12 +236,13 @@ class Client:
             exceptions.ProxyConnectionError,
         ) as error:
             raise Transient(
-                f"{self.where} cannot be reached at {self.endpoint}.", hint=_NO_WAY
+                f"{self.where} is unreachable at {self.endpoint}.", hint=_NO_WAY
             ) from error
         except exceptions.SSLError as error:
             raise Unavailable(
-                f"{self.where}: its certificate is not accepted.",
-                hint="Is a proxy in between whose authority this machine does not trust? Name it in AWS_CA_BUNDLE.",
+                f"{self.where}: the TLS certificate is not trusted.",
+                hint="If a proxy with its own certificate authority is in between, set"
+                " AWS_CA_BUNDLE to that authority.",
             ) from error
         except exceptions.ParamValidationError as error:
             raise AwsError("ValidationException") from error
@@ -244,7 +251,9 @@ class Client:
         except exceptions.BotoCoreError as error:
             what = f"{self.where} did not answer at {self.endpoint} ({type(error).__name__})."
             if is_too_long(error):
-                what = f"{self.where} sent more than any answer has, at {self.endpoint}."
+                what = (
+                    f"{self.where} sent a response that exceeds the size limit, at {self.endpoint}."
+                )
             kind = Unknown if writing else Transient
             raise kind(what, hint=_NO_WAY) from error
 
@@ -252,7 +261,7 @@ class Client:
         """Return the error for an answer that is not AWS's."""
         why = str(error) if isinstance(error, Malformed) else type(error).__name__
         kind = Unknown if writing else Foreign
-        what = f"{self.where} does not answer as AWS does, at {self.endpoint} ({why})."
+        what = f"{self.where} sent a response that is not from AWS, at {self.endpoint} ({why})."
         return kind(what, hint=_FOREIGN)
 
     def limit(self) -> AbstractContextManager[None]:
@@ -281,8 +290,8 @@ class Client:
         region: str = self._client.meta.region_name
         if parts[0] == "arn" and len(parts) > 3 and parts[3] != region:  # noqa: PLR2004 # arn:partition:service:region
             raise UsageError(
-                f"{path!r} is in the region {parts[3]!r}, and this backend is for {region!r}.",
-                hint="Set `region` of the backend, or add another backend for that region.",
+                f"{path!r} is in region {parts[3]!r}, but this backend uses {region!r}.",
+                hint="Set the backend's `region`, or add another backend for that region.",
             )
 
     def _answered(
@@ -293,26 +302,30 @@ class Client:
             return Throttled(f"{self.where} limits the rate of {operation}.")
         if code in _KMS or (code == "AccessDeniedException" and "kms" in message.lower()):
             return KeyUnusable(
-                f"{self.where}: the KMS key of {path!r} cannot be used ({code}).",
-                hint="Allow kms:Decrypt and kms:GenerateDataKey on it, and look whether it is enabled.",
+                f"{self.where}: the KMS key of {path!r} is unusable ({code}).",
+                hint="Allow kms:Decrypt and kms:GenerateDataKey on the key, and check that it is"
+                " enabled.",
             )
         if code in ("AccessDeniedException", "AccessDenied"):
             return NotAllowed(
                 f"{self.where} does not allow {operation} on {path!r}.",
-                hint=f"Allow secretsmanager:{operation} on that secret, in IAM and in its resource policy.",
+                hint=f"Allow secretsmanager:{operation} on that secret, in IAM and in the secret's"
+                " resource policy.",
             )
         if code in _BAD_LOGIN:
             return Unavailable(
-                f"{self.where} rejects our AWS credentials ({code}).",
-                hint="Expired, deleted, or a clock that is wrong. See who we are: aws sts get-caller-identity; and the time: date -u",
+                f"{self.where} rejected rotator's AWS credentials ({code}).",
+                hint="They may be expired or deleted, or the clock may be wrong. Check the"
+                " identity: aws sts get-caller-identity. Check the time: date -u",
             )
         # Asked to rotate, the service says by this code that it does so already, or cannot.
         if code in _ANSWERS or (code == "InvalidRequestException" and action == "rotate_secret"):
             return AwsError(code)
         if code == "InvalidRequestException":
             return Denied(
-                f"{self.where} refuses {operation} on {path!r} in the state that it is in.",
-                hint="Is the secret marked for deletion? aws secretsmanager restore-secret brings it back.",
+                f"{self.where} rejected {operation} on {path!r} because of the secret's state.",
+                hint="If the secret is marked for deletion, restore it: aws secretsmanager"
+                " restore-secret",
             )
         what = f"{self.where} failed ({code})."
         return Unknown(what) if writing else Transient(what)

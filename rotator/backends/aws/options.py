@@ -21,15 +21,16 @@ class AwsOptions:
     """Options of an AWS Secrets Manager backend."""
 
     region: str | None = field(
-        default=None, metadata=_help("The region. Default: that of the environment or profile.")
+        default=None, metadata=_help("AWS region. Default: from the environment or the profile.")
     )
     endpoint: str | None = field(
-        default=None, metadata=_help("Another endpoint, such as that of a VPC: https://HOST.")
+        default=None, metadata=_help("Custom endpoint, such as a VPC endpoint: https://HOST.")
     )
     account: str | None = field(
         default=None,
         metadata=_help(
-            "The account's 12 digits: narrows what `rotator policy BACKEND` prints to it."
+            "Account number (12 digits). Limits the policy that `rotator policy BACKEND`"
+            " prints to this account."
         ),
     )
     function: str = field(
@@ -41,39 +42,38 @@ class AwsOptions:
     masters: tuple[str, ...] = field(
         default=(),
         metadata=_help(
-            "The admins' secrets that the rotated ones name (`masterarn`), for `rotator policy BACKEND`.",
+            "Admin secrets that the rotated secrets reference (`masterarn`), for `rotator"
+            " policy BACKEND`.",
             reference=False,
         ),
     )
     profile: str | None = field(
-        default=None, metadata=_help("A profile of the shared configuration, on a workstation.")
+        default=None, metadata=_help("Profile of the shared AWS configuration, on a workstation.")
     )
-    role: str | None = field(default=None, metadata=_help("ARN of a role to assume."))
+    role: str | None = field(default=None, metadata=_help("ARN of the role to assume."))
     external_id: str | None = field(
-        default=None, metadata=_help("The external id that the role asks for.")
+        default=None, metadata=_help("External id that the role requires.")
     )
     kms_key: str | None = field(
         default=None,
-        metadata=_help("The KMS key for secrets that rotator creates.", reference=False),
+        metadata=_help("KMS key for the secrets that rotator creates.", reference=False),
     )
-    username_field: str = field(
-        default="username", metadata=_help("The key that holds the login name.")
-    )
+    username_field: str = field(default="username", metadata=_help("JSON key of the login name."))
     password_field: str = field(
-        default="password", metadata=_help("The key that holds the password.", reference=False)
+        default="password", metadata=_help("JSON key of the password.", reference=False)
     )
     templates: dict[str, str] = field(
         default_factory=dict[str, str], metadata=_help(templates.HELP, reference=False)
     )
     timeout: timedelta = field(
         default=timedelta(seconds=10),
-        metadata=_help("How long one call may take in all, tries again included."),
+        metadata=_help("Maximum duration of one call, including retries."),
     )
     attempts: int = field(
-        default=5, metadata=_help("How often a request is tried in all, while AWS does not answer.")
+        default=5, metadata=_help("Maximum attempts per request while AWS does not answer.")
     )
     writes_a_second: int = field(
-        default=25, metadata=_help("At most so many writes; an account has 50 in all.")
+        default=25, metadata=_help("Maximum writes per second; AWS allows 50 per account.")
     )
 
     def __post_init__(self) -> None:
@@ -81,22 +81,23 @@ class AwsOptions:
         if self.endpoint is not None:
             parts = urlsplit(self.endpoint)
             if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise UsageError("`endpoint` is not the URL of a server.")
+                raise UsageError("`endpoint` is not a server URL.")
             if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "::1", "localhost"):
                 raise UsageError(
                     "`endpoint` is not encrypted: every secret would cross the network in the clear.",
                     hint="Use https://.",
                 )
         if self.external_id is not None and self.role is None:
-            raise UsageError("`external_id` goes with `role`.")
+            raise UsageError("`external_id` requires `role`.")
         if self.attempts < 1:
-            raise UsageError("`attempts` is 1 or more.")
+            raise UsageError("`attempts` must be 1 or more.")
         if self.writes_a_second < 1:
-            raise UsageError("`writes_a_second` is 1 or more.")
+            raise UsageError("`writes_a_second` must be 1 or more.")
         if self.username_field == self.password_field:
-            raise UsageError("`username_field` and `password_field` are two keys.")
+            raise UsageError("`username_field` and `password_field` must differ.")
         templates.check(self.templates, (self.username_field, self.password_field))
         if self.account is not None and not re.fullmatch("[0-9]{12}", self.account):
             raise UsageError(
-                "`account` is the 12 digits of an AWS account.", hint="In quotes: '123456789012'."
+                "`account` must be the 12 digits of an AWS account.",
+                hint="Write it in quotes: '123456789012'.",
             )

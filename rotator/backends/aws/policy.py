@@ -121,8 +121,8 @@ def for_invoking(options: AwsOptions, access: Access) -> str:
     _ = access
     if options.account is None or options.region is None:
         raise UsageError(
-            "who may call the function is said for one account in one region.",
-            hint="Set `account` and `region` of this backend.",
+            "the permission to invoke the function requires one account and one region.",
+            hint="Set the backend's `account` and `region`.",
         )
     function = options.function
     if not function.startswith("arn:"):

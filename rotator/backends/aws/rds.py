@@ -49,8 +49,8 @@ def managed(client: Client, tags: Mapping[str, str]) -> Hosts:
         found = _of_cluster(rds.cluster(arn))
     if found.writer is None:
         raise Denied(
-            f"RDS knows nothing of {arn}, for which it says that the admin's secret is.",
-            hint="Is the database gone, or still being made?",
+            f"RDS does not know {arn}, the database that the admin secret's tags name.",
+            hint="Check whether the database was deleted or is still being created.",
         )
     return found
 
@@ -100,15 +100,17 @@ class _Rds:
             if code in _UNKNOWN:
                 return {}
             raise Denied(
-                f"RDS does not say which hosts belong together ({code}).",
-                hint="Allow rds:DescribeDBInstances and rds:DescribeDBClusters to the function's role.",
+                f"RDS did not return which hosts belong together ({code}).",
+                hint="Allow rds:DescribeDBInstances and rds:DescribeDBClusters for the function's"
+                " role.",
             ) from None
         except UNREADABLE as error:
             raise self._client.malformed(error) from error
         except exceptions.BotoCoreError as error:
             raise Transient(
                 f"RDS did not answer at {self._rds.meta.endpoint_url} ({type(error).__name__}).",
-                hint="Is there a route to it, or a VPC endpoint for RDS whose security group lets us in?",
+                hint="Check for a route to it, or for a VPC endpoint for RDS whose security group"
+                " allows this client.",
             ) from error
 
 

@@ -87,7 +87,7 @@ class VaultAdapter(RawAdapter):
         if answer.status_code == _NOTHING:
             return {}
         if answer.status_code != _OK:
-            raise Malformed("it has a status that no Vault answers with")
+            raise Malformed("its status is not one that Vault sends")
         return _object(answer)
 
     def get_login_token(self, response: Any) -> Any:
@@ -137,7 +137,7 @@ class _LimitedAdapter(HTTPAdapter):
         answer = super().send(*args, **given)
         if answer.headers.get("Content-Encoding", "identity").strip().lower() != "identity":
             answer.close()
-            raise requests.exceptions.ContentDecodingError("the answer is packed")
+            raise requests.exceptions.ContentDecodingError("the response is compressed")
         return answer
 
 

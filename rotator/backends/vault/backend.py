@@ -132,7 +132,7 @@ class VaultBackend:
             first = self.staged(path, rotation_id)
             if first is None:
                 raise Unknown(
-                    f"what was staged for this rotation at {beside!r} has just gone."
+                    f"the staged value of this rotation at {beside!r} disappeared during the call."
                 ) from None
             return first
         return self._credential(path, data)
@@ -155,7 +155,8 @@ class VaultBackend:
             self.discard(path, rotation_id)
         except StepError as error:
             raise Unknown(
-                f"version {now} is published, but the staged value is still there: {error.what}"
+                f"version {now} is published, but the staged value could not be removed:"
+                f" {error.what}"
             ) from error
         return cast("str", now)
 
@@ -184,7 +185,7 @@ class VaultBackend:
             return
         now = _number(current)
         if now != expect:
-            raise Conflict(f"{path!r} is at version {now}, not {expect}: nothing was removed.")
+            raise Conflict(f"{path!r} is at version {now}, expected {expect}: nothing was removed.")
         try:
             self._ask(
                 lambda client: client.secrets.kv.v2.delete_metadata_and_all_versions(
@@ -243,7 +244,7 @@ class VaultBackend:
             except CasMismatch:
                 continue
             return
-        raise Conflict(f"somebody else keeps writing to {path!r} in backend {self._name!r}.")
+        raise Conflict(f"another writer keeps changing {path!r} in backend {self._name!r}.")
 
     # -- care ----------------------------------------------------------------------------------
 
@@ -275,7 +276,7 @@ class VaultBackend:
             found += self._examine_path(path, period, mount)
             found += self._examine_rights(path)
         if all(one.severity is Severity.OK for one in found):
-            message = f"KV version 2 at {self._mount}/ can be used"
+            message = f"KV version 2 at {self._mount}/ is usable"
             found.append(Finding(severity=Severity.OK, subject=subject, message=message))
         return found
 
@@ -308,7 +309,7 @@ class VaultBackend:
                 _warning(
                     subject,
                     "the token is a root token",
-                    "Make one with the policy that `rotator policy BACKEND` prints.",
+                    "Create one with the policy that `rotator policy BACKEND` prints.",
                 )
             )
         # Other methods log in again.
@@ -321,7 +322,7 @@ class VaultBackend:
                 found.append(_warning(subject, message, remedy))
             elif not token.get("period"):
                 message = (
-                    f"the token expires in {left}, and is renewed no longer than its maximal life"
+                    f"the token expires in {left}, and can be renewed only up to its maximum TTL"
                 )
                 remedy = "Use an auth method that can log in again, or a token with a period."
                 found.append(_warning(subject, message, remedy))
@@ -339,8 +340,8 @@ class VaultBackend:
         skew = abs(datetime.now(UTC) - told)
         if skew <= _MOST_SKEW:
             return []
-        message = f"its clock differs from ours by {skew}"
-        return [_warning(subject, message, "Set both by NTP: expiry and schedule rest on them.")]
+        message = f"the server's clock differs from rotator's by {skew}"
+        return [_warning(subject, message, "Set both by NTP: expiry and schedules depend on them.")]
 
     def _examine_path(
         self, path: str, period: timedelta | None, mount: dict[str, Any]
@@ -356,7 +357,8 @@ class VaultBackend:
                 Finding(
                     severity=Severity.ERROR,
                     subject=subject,
-                    message=f"each version is deleted after {min(lives)}, before the next rotation: the live secret would vanish",
+                    message=f"each version is deleted after {min(lives)}, before the next rotation:"
+                    " the current secret would disappear",
                     remedy=f"bao kv metadata put -mount={self._mount} -delete-version-after=0s {path}",
                 )
             )
@@ -366,13 +368,13 @@ class VaultBackend:
             found.append(
                 _warning(
                     subject,
-                    f"only {kept} version(s) are kept: a rollback needs the one before",
+                    f"only {kept} version(s) are kept: a rollback requires the previous one",
                     f"bao kv metadata put -mount={self._mount} -max-versions=10 {path}",
                 )
             )
         pending = self._list_pending(path)
         if pending:
-            message = f"{len(pending)} pending value(s), from a rotation that is not over"
+            message = f"{len(pending)} pending value(s) from an open rotation"
             found.append(_warning(subject, message, "rotator resume --all"))
         return found
 
@@ -403,7 +405,8 @@ class VaultBackend:
                         severity=Severity.ERROR,
                         subject=f"backend {self._name}, {path}",
                         message=message,
-                        remedy=f"Give it what is printed by: rotator policy {self._name}",
+                        remedy="Grant it the policy that this command prints: rotator policy"
+                        f" {self._name}",
                     )
                 )
         return found
@@ -422,9 +425,7 @@ class VaultBackend:
             except VersionGone:
                 raise
             except StepError as again:
-                raise Unknown(
-                    f"nobody can tell whether {path!r} was published: {again.what}"
-                ) from error
+                raise Unknown(f"unknown whether {path!r} was published: {again.what}") from error
             if current is not None and current["data"].get(_MARK) == rotation_id:
                 return cast("str", _number(current))
             if isinstance(error, Unknown):
@@ -472,7 +473,7 @@ class VaultBackend:
             number = gone.get("version")
             raise VersionGone(
                 f"version {number} of {path!r} in backend {self._name!r} was {how}.",
-                hint=f"Bring it back: bao kv undelete -mount={self._mount} -versions={number} {path}",
+                hint=f"Restore it: bao kv undelete -mount={self._mount} -versions={number} {path}",
             ) from None
 
     def _pending(self, path: str, rotation_id: str) -> dict[str, Any] | None:
@@ -557,8 +558,9 @@ class VaultBackend:
             version = options.get("version") if isinstance(options, dict) else None
             if found.get("type") != "kv" or version != "2":
                 raise NotVersioned(
-                    f"the mount {self._mount!r} is not a key-value store of version 2.",
-                    hint="Without versions there is no check-and-set: bao kv enable-versioning, or name another mount.",
+                    f"mount {self._mount!r} is not a KV version 2 store.",
+                    hint="Check-and-set requires versions: run bao kv enable-versioning, or set"
+                    " `mount` to another mount.",
                 )
         self._checked = True
 
@@ -566,7 +568,8 @@ class VaultBackend:
         if is_mount_absent(error):
             raise MountAbsent(
                 f"{self._session.where} has no mount {self._mount!r}.",
-                hint=f"bao secrets enable -path={self._mount} -version=2 kv, or set `mount`.",
+                hint=f"Create it: bao secrets enable -path={self._mount} -version=2 kv. Or set"
+                " `mount`.",
             ) from None
 
     def _beside(self, path: str, rotation_id: str) -> str:
@@ -590,8 +593,9 @@ class VaultBackend:
         )
         if not isinstance(username, str) or not isinstance(password, str):
             raise Denied(
-                f"{path!r} in backend {self._name!r} holds no {options.username_field!r} and {options.password_field!r}.",
-                hint="Set `username_field` and `password_field` to the keys that hold them.",
+                f"{path!r} in backend {self._name!r} has no {options.username_field!r} and"
+                f" {options.password_field!r}.",
+                hint="Set `username_field` and `password_field` to the secret's keys.",
             )
         own = {options.username_field, options.password_field, _MARK, *options.templates}
         fields = {key: one for key, one in data.items() if key not in own}
@@ -610,8 +614,9 @@ class VaultBackend:
 
     def _conflict(self, path: str, now: str | None, expect: str | None) -> Conflict:
         return Conflict(
-            f"backend {self._name!r} holds version {now or 'none'} of {path!r}, not {expect or 'none'}: somebody else wrote.",
-            hint="Their value was not overwritten.",
+            f"backend {self._name!r} has version {now or 'none'} of {path!r}, expected"
+            f" {expect or 'none'}: another writer changed it.",
+            hint="rotator did not overwrite that value.",
         )
 
 
@@ -657,7 +662,7 @@ def _held(answer: object) -> dict[str, Any]:
     except ValueError:
         created = None
     if created is None or created.tzinfo is None:
-        raise Malformed("created_time is no time")
+        raise Malformed("created_time is invalid")
     data = table(answer, "data", "data")
     return {"data": data, "metadata": {"version": number, "created": created}}
 
@@ -677,7 +682,7 @@ def _about(answer: object) -> dict[str, Any]:
 def _clock(answer: object) -> datetime:
     seconds = part(answer, "server_time_utc", kind=(int, float))
     if not 0 <= seconds < _LATEST:
-        raise Malformed("server_time_utc is no time")
+        raise Malformed("server_time_utc is invalid")
     return datetime.fromtimestamp(seconds, UTC)
 
 

@@ -76,8 +76,11 @@ def translated(where: str, path: str, capability: str, *, writing: bool = False)
         raise _unanswered(error, where, writing=writing) from error
     except RedirectRefused as error:
         raise Foreign(
-            f"{where} redirects to a place that the configuration does not name; nothing was sent there.",
-            hint="If other nodes of this Vault answer there, name them in the backend's `nodes`, or the active node as `address`. A redirect from https to http is never followed.",
+            f"{where} redirects to a host that is not in the configuration; rotator sent"
+            " nothing there.",
+            hint="If other nodes of this Vault answer there, add them to the backend's `nodes`, or"
+            " set `address` to the active node. rotator never follows a redirect from https to"
+            " http.",
         ) from error
     except Malformed as error:
         raise _malformed(error, where, path, writing=writing) from error
@@ -85,15 +88,16 @@ def translated(where: str, path: str, capability: str, *, writing: bool = False)
 
 def _malformed(error: Malformed, where: str, path: str, *, writing: bool) -> Exception:
     if writing:
-        return Unknown(f"{where} did not answer as a Vault does: {error}.")
+        return Unknown(f"{where} sent a response that is not from Vault: {error}.")
     if isinstance(error, Excessive):
         return Denied(
-            f"what {where} holds at {path!r} cannot be read: {error}.",
-            hint="Keep login and password there, and no more than a page beside them.",
+            f"the data of {where} at {path!r} is unreadable: {error}.",
+            hint="Store login and password there, with at most a page of other data.",
         )
     return Foreign(
-        f"{where} does not answer as a Vault does: {error}.",
-        hint="Is it the address of a proxy, or of another service? curl ADDRESS/v1/sys/health shows what answers.",
+        f"{where} sent a response that is not from Vault: {error}.",
+        hint="The address may belong to a proxy or another service. To check: curl"
+        " ADDRESS/v1/sys/health",
     )
 
 
@@ -104,20 +108,22 @@ def _answered(
     match error:
         case exceptions.Forbidden():
             line = f'path "{path}" {{ capabilities = [{_quoted(capability)}] }}'
-            hint = f"The policy needs: {line}. `rotator policy BACKEND` prints all that it needs."
+            hint = (
+                f"The policy requires: {line}. To print the whole policy: `rotator policy BACKEND`"
+            )
             return NotAllowed(f"{where} does not allow {capability} on {path!r}.", hint=hint)
         case exceptions.RateLimitExceeded():
             return RateLimited(f"{where} limits the rate of requests (429).")
         case exceptions.VaultDown():
             return _down(where, is_sealed="sealed" in words)
         case exceptions.VaultNotInitialized():
-            return Unavailable(f"{where} has never been initialised.", hint="bao operator init")
+            return Unavailable(f"{where} is not initialized.", hint="bao operator init")
         case exceptions.InvalidRequest() if "check-and-set parameter did not match" in words:
             return CasMismatch()
         case exceptions.InvalidRequest() if "Upgrading from non-versioned" in words:
-            return Transient(f"{where}: the mount is just being upgraded to version 2.")
+            return Transient(f"{where}: the mount is being upgraded to version 2.")
         case exceptions.InvalidRequest() | exceptions.Unauthorized():
-            return Denied(f"{where} refuses the request on {path!r} as invalid.")
+            return Denied(f"{where} rejected the request on {path!r} as invalid.")
         case _:
             # 500 and 502; 412 (a node that has not caught up yet) and others come as unexpected.
             return _lost(f"{where} failed ({type(error).__name__}).", writing=writing)
@@ -127,8 +133,9 @@ def _down(where: str, *, is_sealed: bool) -> Unavailable:
     if is_sealed:
         return Sealed(f"{where} is sealed.", hint="Unseal it: bao operator unseal")
     return NoActiveNode(
-        f"{where} has no active node: it is a standby, or is starting.",
-        hint="See which node leads: bao status; and whether the others are sealed. Name the active one, or all of them behind a load balancer, as `address`.",
+        f"{where} has no active node: it is a standby or is starting.",
+        hint="Find the active node, and check whether the others are sealed: bao status. Set"
+        " `address` to the active node, or to a load balancer in front of all nodes.",
     )
 
 
@@ -136,13 +143,16 @@ def _unanswered(
     error: requests.exceptions.RequestException, where: str, *, writing: bool
 ) -> Exception:
     if isinstance(error, requests.exceptions.SSLError):
-        hint = "Name the right certificate authority in `ca`; where it asks for a client's certificate, `client_cert` and `client_key`."
+        hint = (
+            "Set `ca` to the server's certificate authority; if the server requires a client"
+            " certificate, set `client_cert` and `client_key`."
+        )
         return Unavailable(f"{where}: the TLS connection failed.", hint=hint)
     # Not even connected: nothing was sent.
     if _caused_by(error, (NewConnectionError, ConnectTimeoutError)):
-        return Transient(f"{where} cannot be reached.", hint="It is tried again.")
+        return Transient(f"{where} is unreachable.", hint="rotator retries automatically.")
     if is_too_long(error):
-        return _lost(f"{where} sent more than any answer has.", writing=writing)
+        return _lost(f"{where} sent a response that exceeds the size limit.", writing=writing)
     return _lost(f"{where} did not answer ({type(error).__name__}).", writing=writing)
 
 
@@ -167,7 +177,7 @@ def metadata(error: exceptions.InvalidPath) -> dict[str, Any] | None:
 
 
 def _lost(what: str, *, writing: bool) -> Transient | Unknown:
-    return Unknown(what) if writing else Transient(what, hint="It is tried again.")
+    return Unknown(what) if writing else Transient(what, hint="rotator retries automatically.")
 
 
 def _errors(error: exceptions.VaultError) -> list[str]:

@@ -32,31 +32,34 @@ def _help(text: str, **more: Any) -> dict[str, Any]:
 class AuthOptions:
     """How to log in."""
 
-    method: Method = field(default="token", metadata=_help("How to log in."))
+    method: Method = field(default="token", metadata=_help("Auth method."))
     mount: str | None = field(
-        default=None, metadata=_help("Where the method is mounted. Default: its own name.")
+        default=None, metadata=_help("Mount path of the auth method. Default: the method's name.")
     )
     token: str | None = field(
-        default=None, metadata=_help("token: reference to it. Default: `env:VAULT_TOKEN`.")
+        default=None, metadata=_help("token: reference to the token. Default: `env:VAULT_TOKEN`.")
     )
     token_file: Path | None = field(
         default=None,
-        metadata=_help("token: a file, such as an agent's sink; read anew when it is refused."),
+        metadata=_help(
+            "token: file with the token, such as an agent's sink; rotator rereads it when the"
+            " server rejects the token."
+        ),
     )
-    role: str | None = field(default=None, metadata=_help("kubernetes, jwt, aws: the role."))
-    role_id: str | None = field(default=None, metadata=_help("approle: the role's id."))
+    role: str | None = field(default=None, metadata=_help("kubernetes, jwt, aws: role."))
+    role_id: str | None = field(default=None, metadata=_help("approle: role id."))
     secret_id: str | None = field(
         default=None, metadata=_help("approle: reference to the secret id.")
     )
     wrapped: bool = field(
         default=False,
-        metadata=_help("approle: what `secret_id` names is a wrapping token, to be unwrapped."),
+        metadata=_help("approle: `secret_id` references a wrapping token, which rotator unwraps."),
     )
     jwt_file: Path = field(
         default=_JWT_FILE,
-        metadata=_help("kubernetes, jwt: the file with the token, read anew at each login."),
+        metadata=_help("kubernetes, jwt: file with the token; rotator rereads it at each login."),
     )
-    username: str | None = field(default=None, metadata=_help("userpass: the user."))
+    username: str | None = field(default=None, metadata=_help("userpass: user name."))
     password: str | None = field(
         default=None, metadata=_help("userpass: reference to the password.")
     )
@@ -68,9 +71,11 @@ class AuthOptions:
         """Refuse what cannot log in."""
         missing = [name for name in _NEEDS[self.method] if getattr(self, name) is None]
         if missing:
-            raise UsageError(f"auth method {self.method} needs `{'` and `'.join(missing)}`.")
+            raise UsageError(f"auth method {self.method} requires `{'` and `'.join(missing)}`.")
         if self.token is not None and self.token_file is not None:
-            raise UsageError("`token` and `token_file` are alternatives.", hint="Give one of them.")
+            raise UsageError(
+                "`token` and `token_file` are alternatives.", hint="Set only one of them."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,30 +83,30 @@ class VaultOptions:
     """Options of a Vault or OpenBao backend."""
 
     address: str = field(
-        default="https://127.0.0.1:8200", metadata=_help("Where its API is: https://HOST:PORT.")
+        default="https://127.0.0.1:8200", metadata=_help("URL of the API: https://HOST:PORT.")
     )
     nodes: tuple[str, ...] = field(
         default=(),
-        metadata=_help("Other nodes that it may redirect to, HOST or HOST:PORT. Default: none."),
+        metadata=_help("Other nodes that it may redirect to: HOST or HOST:PORT. Default: none."),
     )
     mount: str = field(
-        default="secret", metadata=_help("The KV version 2 mount that holds the secrets.")
+        default="secret", metadata=_help("KV version 2 mount that stores the secrets.")
     )
-    namespace: str | None = field(default=None, metadata=_help("The namespace of that mount."))
+    namespace: str | None = field(default=None, metadata=_help("Namespace of the mount."))
     pending: str = field(
         default="rotator-pending",
-        metadata=_help("Where in the mount staged values are kept; no consumer reads there."),
+        metadata=_help("Path in the mount for staged values; applications do not read it."),
     )
     pending_expiry: timedelta = field(
         default=timedelta(days=30),
-        metadata=_help("When a staged value that was forgotten expires: longer than any rotation."),
+        metadata=_help(
+            "Lifetime of a staged value that no rotation removes; must exceed the longest rotation."
+        ),
     )
-    username_field: str = field(
-        default="username", metadata=_help("The key that holds the login name.")
-    )
+    username_field: str = field(default="username", metadata=_help("Key of the login name."))
     password_field: str = field(
         default="password",
-        metadata=_help("The key that holds the password.", reference=False),
+        metadata=_help("Key of the password.", reference=False),
     )
     templates: dict[str, str] = field(
         default_factory=dict[str, str],
@@ -111,39 +116,37 @@ class VaultOptions:
         default=None, metadata=_help("Certificate authority of the server. Default: the system's.")
     )
     client_cert: Path | None = field(
-        default=None, metadata=_help("Client certificate, where the server asks for one.")
+        default=None, metadata=_help("Client certificate, if the server requires one.")
     )
     client_key: Path | None = field(
-        default=None, metadata=_help("File with the client certificate's key.", reference=False)
+        default=None, metadata=_help("Private key file of the client certificate.", reference=False)
     )
     timeout: timedelta = field(
         default=timedelta(seconds=10),
-        metadata=_help("How long one call may take in all, its logins and requests together."),
+        metadata=_help("Maximum duration of one call, including its logins and retries."),
     )
     auth: AuthOptions = field(
-        default_factory=AuthOptions, metadata=_help("How rotator logs in, see below.")
+        default_factory=AuthOptions, metadata=_help("Authentication to the server; see below.")
     )
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
         parts = urlsplit(self.address)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise UsageError(
-                "`address` is not the URL of a server.", hint="Such as https://vault:8200"
-            )
+            raise UsageError("`address` is not a server URL.", hint="Example: https://vault:8200")
         if parts.username or parts.password or parts.query or parts.path.strip("/"):
-            raise UsageError("`address` is scheme, host and port only.")
+            raise UsageError("`address` must contain only scheme, host and port.")
         if parts.scheme == "http" and not is_local(parts.hostname):
             raise UsageError(
                 "`address` is not encrypted: every secret would cross the network in the clear.",
-                hint="Use https://, with `ca` where the authority is your own.",
+                hint="Use https://. For your own certificate authority, set `ca`.",
             )
         for node in self.nodes:
             _ = split_address(node, 1)
         if not self.mount.strip("/") or not self.pending.strip("/"):
-            raise UsageError("`mount` and `pending` are not empty.")
+            raise UsageError("`mount` and `pending` must not be empty.")
         if self.username_field == self.password_field:
-            raise UsageError("`username_field` and `password_field` are two keys.")
+            raise UsageError("`username_field` and `password_field` must differ.")
         templates.check(self.templates, (self.username_field, self.password_field))
         if (self.client_cert is None) is not (self.client_key is None):
-            raise UsageError("`client_cert` and `client_key` go together.")
+            raise UsageError("`client_cert` and `client_key` must be set together.")

@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     from rotator.api import Access
 
 _ROTATED: Final = (
-    ("data/{path}", ("create", "read", "update"), "what consumers read"),
+    ("data/{path}", ("create", "read", "update"), "the value that applications read"),
     ("data/{pending}/{path}/+", ("read", "update"), "the staged value, until it is published"),
     (
         "metadata/{pending}/{path}/+",
         ("create", "update", "delete"),
-        "its mark and expiry, and its end",
+        "its owner and expiry, and its removal",
     ),
-    ("metadata/{path}", ("read",), "audit verify, doctor: which versions are held"),
-    ("metadata/{pending}/{path}/", ("list",), "audit verify, doctor: what is staged"),
+    ("metadata/{path}", ("read",), "audit verify, doctor: list versions"),
+    ("metadata/{pending}/{path}/", ("list",), "audit verify, doctor: list staged values"),
 )
-_KEPT: Final = (("data/{path}", ("create", "read", "update"), "single values of rotator's own"),)
-_READ: Final = (("data/{path}", ("read",), "what rotator logs in with"),)
+_KEPT: Final = (("data/{path}", ("create", "read", "update"), "rotator's own values"),)
+_READ: Final = (("data/{path}", ("read",), "credentials that rotator logs in with"),)
 _CONSUMED: Final = (("data/{path}", ("read",), "the credential"),)
-_MOUNT: Final = (("config", ("read",), "doctor: how long versions live"),)
+_MOUNT: Final = (("config", ("read",), "doctor: version retention"),)
 
 
 def for_rotator(mount: str, pending: str, access: Access) -> str:

@@ -30,7 +30,11 @@ _RENEW_AT: Final = 2 / 3
 # Ten years, in seconds: a server may say anything.
 _LONGEST_LIFE: Final = 315_360_000
 _TOKEN: Final = re.compile(r"[!-~]{1,65536}")
-_NO_LOGIN: Final = "Make a new token with the policy that `rotator policy BACKEND` prints (bao token create -policy=rotator -period=768h), and put it where the backend's `auth.token` is kept. Or use an auth method that logs in again, such as AppRole."
+_NO_LOGIN: Final = (
+    "Create a token with the policy that `rotator policy BACKEND` prints (bao token create"
+    " -policy=rotator -period=768h), and store it where the backend's `auth.token` points. Or"
+    " use an auth method that can log in again, such as AppRole."
+)
 
 
 def _authorities() -> str | bool:
@@ -99,15 +103,16 @@ class VaultClient:
             if optional:
                 raise
         raise Foreign(
-            f"{self.where} knows no {path!r} (404).",
-            hint="Is it the address of another service, or was the mount removed just now?",
+            f"{self.where} has no path {path!r} (404).",
+            hint="Check whether the address belongs to another service, or whether the mount was"
+            " removed.",
         )
 
     def _ask(self, do: Callable[[Any], Any], path: str, capability: str, *, writing: bool) -> Any:
         with self.limit():
             token = self._token()
             if not seconds_left(1):
-                raise Transient(f"{self.where} did not answer in time; nothing more was sent.")
+                raise Transient(f"{self.where} did not answer in time; rotator sent nothing more.")
             with translated(self.where, path, capability, writing=writing):
                 try:
                     return do(self._client)
@@ -152,7 +157,8 @@ class VaultClient:
             mount = path.partition("/")[0]
             raise MountAbsent(
                 f"{self.where} has no secrets engine at {mount!r}.",
-                hint="bao secrets list shows those that there are; bao secrets enable makes one. Then set `mount`.",
+                hint="List the engines: bao secrets list. Create one: bao secrets enable. Then set"
+                " `mount`.",
             ) from None
 
     def lookup(self) -> dict[str, Any]:
@@ -199,7 +205,8 @@ class VaultClient:
     def _token_rejected(self) -> Unavailable:
         """Return the error for a token that is no longer valid, where no login gives another one."""
         return Unavailable(
-            f"{self.where} rejects our token: it has expired, was revoked, or is of another server.",
+            f"{self.where} rejected rotator's token: it is expired, revoked, or from another"
+            " server.",
             hint=_NO_LOGIN,
         )
 
@@ -235,13 +242,14 @@ class VaultClient:
                 self._take(answer)
             except (exceptions.InvalidRequest, exceptions.Forbidden, exceptions.Unauthorized):
                 raise Unavailable(
-                    f"{self.where} refuses the login by {auth.method} (at auth/{mount}).",
-                    hint="Look at the backend's `auth`: role, id or password may be wrong, used up or expired.",
+                    f"{self.where} rejected the login by {auth.method} (at auth/{mount}).",
+                    hint="Check the backend's `auth`: the role, id or password may be wrong, used"
+                    " up or expired.",
                 ) from None
             except exceptions.InvalidPath:
                 raise Unavailable(
                     f"{self.where} has no auth method at auth/{mount}.",
-                    hint="Set `auth.mount` to where it is.",
+                    hint="Set `auth.mount` to the path of the auth method.",
                 ) from None
         self._client.token = self._sendable(Secret(token))
 
@@ -252,8 +260,9 @@ class VaultClient:
                 text = auth.token_file.read_text(encoding="utf-8").strip()
             except (OSError, UnicodeDecodeError):
                 raise Unavailable(
-                    f"the token file {auth.token_file} cannot be read.",
-                    hint=f"Is the agent that writes it running, and may this process read it? ls -l {auth.token_file}",
+                    f"cannot read the token file {auth.token_file}.",
+                    hint="Check that the agent that writes it is running, and that rotator may"
+                    f" read it: ls -l {auth.token_file}",
                 ) from None
             self._held = Secret(text)
         else:
@@ -265,8 +274,9 @@ class VaultClient:
         self._held = token
         if not _TOKEN.fullmatch(token.reveal()):
             raise Unavailable(
-                f"the token for {self.where} is empty, or holds characters that no token has.",
-                hint="Look at the backend's `auth`: was something else put where its token is kept?",
+                f"the token for {self.where} is empty, or contains characters that are invalid"
+                " in a token.",
+                hint="Check the backend's `auth`: the token's source may contain something else.",
             )
         return token.reveal()
 
@@ -306,7 +316,7 @@ class VaultClient:
             if found is None:
                 raise Unavailable(
                     "no AWS credentials were found for the login by aws.",
-                    hint="Give this process a role, or AWS_PROFILE.",
+                    hint="Give this process a role, or set AWS_PROFILE.",
                 )
             keys = found.get_frozen_credentials()
             return client.auth.aws.iam_login(
@@ -334,5 +344,5 @@ class VaultClient:
             return Secret(file.read_text(encoding="utf-8").strip()).reveal()
         except (OSError, UnicodeDecodeError):
             raise Unavailable(
-                f"the token file {file} cannot be read.", hint="Set `auth.jwt_file`."
+                f"cannot read the token file {file}.", hint="Set `auth.jwt_file`."
             ) from None
