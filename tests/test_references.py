@@ -161,7 +161,7 @@ def test_an_empty_path_is_reported(backend: FakeBackend, tmp_path: Path):
     """By a backend that keeps single values, and by one that does not."""
     for one in (backend, _Bare(backend)):
         resolver = Resolver(lambda _name, one=one: one, tmp_path, {})
-        with pytest.raises(UsageError, match="holds no 'password' at 'nowhere'"):
+        with pytest.raises(UsageError, match="has no field 'password' at 'nowhere'"):
             resolver.secret("local:nowhere")
         with pytest.raises(UsageError, match="has no value at 'nowhere'"):
             resolver.credential("local:nowhere")

@@ -216,7 +216,7 @@ def test_what_was_left_behind_is_told(aws: SecretsManager, backend: AwsBackend):
     [
         ("just-a-password", "is not a JSON object"),
         ("[1]", "is not a JSON object"),
-        ('{"user": "a"}', "holds no 'username' and 'password'"),
+        ('{"user": "a"}', "has no 'username' and 'password'"),
     ],
 )
 def test_a_secret_of_another_shape_is_told_and_not_repeated(

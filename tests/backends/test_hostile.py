@@ -171,7 +171,7 @@ def test_a_value_that_is_too_deep_concerns_its_own_path_only():
     with HostileServer(http_saying(json.dumps(answer).encode())) as server:
         backend = _vault(server.port)
         backend._checked = True
-        with pytest.raises(Denied, match=r"holds at 'secret/data/p' cannot be read"):
+        with pytest.raises(Denied, match=r"at 'secret/data/p' is unreadable"):
             backend.current("p")
         backend.close()
 

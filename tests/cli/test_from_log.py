@@ -96,4 +96,4 @@ def test_a_forged_line_is_found_by_the_key(cli: Cli, tmp_path: Path):
     _log(file)
     cli("audit", "verify", "--from-log", str(file))
     outcome = cli("audit", "verify", "--from-log", str(file), "--authenticate", code=1)
-    assert "line 2: no rotator wrote it" in outcome.out
+    assert "line 2: was not written by rotator" in outcome.out

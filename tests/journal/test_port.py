@@ -27,9 +27,9 @@ def requested(name: str) -> NewEvent:
 def test_a_lease_keeps_everybody_else_out(journal: SqlJournal):
     """Also a second thread of the same process, which calls itself otherwise."""
     journal.acquire("web", "one", TTL)
-    with pytest.raises(Busy, match="at work"):
+    with pytest.raises(Busy, match="holds its lease"):
         journal.acquire("web", "two", TTL)
-    with pytest.raises(Busy, match="at work"):
+    with pytest.raises(Busy, match="holds its lease"):
         journal.acquire("web", "one", TTL)
 
 
@@ -277,7 +277,7 @@ def test_another_version_is_told_without_what_upgrades_too(
     with journal.writing() as db:
         db.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     monkeypatch.setitem(sys.modules, "alembic.script", None)
-    with pytest.raises(JournalError, match=r"another version than this program \(9999; needed is"):
+    with pytest.raises(JournalError, match=r"another version than this program \(9999; required:"):
         make_journal(upgrade=False)
 
 

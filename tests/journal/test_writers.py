@@ -319,7 +319,7 @@ def test_a_chain_that_was_put_back_is_not_gone_on_with(keyed: Sandbox):
             db.execute(sa.delete(table))
             db.execute(sa.insert(table), keyed.earlier[table.name])
     assert named("checkpoint 3", keyed.places())
-    with pytest.raises(JournalBroken, match="put back to a state before event 28"):
+    with pytest.raises(JournalBroken, match="restored to a state before event 28"):
         keyed.journal.secret("web")
     with pytest.raises(JournalBroken, match="does not hold checkpoint 3"):
         checkpoint(keyed.journal, keyed.signing_key, NOW, anchor=keyed.anchor)

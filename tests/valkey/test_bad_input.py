@@ -234,7 +234,7 @@ def test_what_is_too_old_or_something_else_is_told(answers: list[bytes], said: s
         target.close()
     assert raised.type.__module__ == "rotator.core.errors"
     if "6.0" in said or "5.0" in said:
-        assert "none of dual-password" in str(raised.value)
+        assert "so dual-password" in str(raised.value)
 
 
 # -- options -------------------------------------------------------------------------------------
