@@ -10,8 +10,8 @@ from rotator.core.model import Finding, Severity
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-# A part of hints that is true of a rotation and of no check.
-_RETRIED: Final = "tried again"
+# Parts of hints that are true of a rotation and of no check.
+_RETRIED: Final = ("tried again", "retries automatically")
 
 
 def ok(subject: str, message: str) -> Finding:
@@ -31,7 +31,8 @@ def error(subject: str, message: str, remedy: str) -> Finding:
 
 def of_error(subject: str, raised: RotatorError) -> Finding:
     """Return an exception as a finding."""
-    remedy = raised.hint if _RETRIED not in raised.hint else "Mend that, then: rotator doctor"
+    is_retried = any(part in raised.hint for part in _RETRIED)
+    remedy = "Correct that, then: rotator doctor" if is_retried else raised.hint
     return error(subject, raised.what, remedy)
 
 

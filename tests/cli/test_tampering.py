@@ -45,7 +45,7 @@ def test_a_truncated_journal_is_not_signed_and_its_anchor_not_replaced(cli: Cli)
     for _ in range(4):
         refused = cli("verify", "web", code=None)
         assert refused.code != 0, refused.out
-        assert "does not hold checkpoint" in refused.err + refused.out
+        assert "does not contain checkpoint" in refused.err + refused.out
     found = cli.json("audit", "verify", code=1).data["damage"]
     assert any(
         one["where"].startswith("checkpoint ") and "stored beside" in one["what"] for one in found

@@ -85,7 +85,7 @@ def test_a_dropped_secret_is_not_signed_over(audited: SqlJournal, signing_key: S
         rewrite(db, "batch", 0)
         db.execute(sa.delete(tables.secrets).where(tables.secrets.c.name == "batch"))
     rotate(audited, "web", 9)
-    with pytest.raises(JournalBroken, match="secret batch was dropped"):
+    with pytest.raises(JournalBroken, match="secret batch was deleted"):
         checkpoint(audited, signing_key, NOW)
 
 

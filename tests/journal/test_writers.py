@@ -321,7 +321,7 @@ def test_a_chain_that_was_put_back_is_not_gone_on_with(keyed: Sandbox):
     assert named("checkpoint 3", keyed.places())
     with pytest.raises(JournalBroken, match="restored to a state before event 28"):
         keyed.journal.secret("web")
-    with pytest.raises(JournalBroken, match="does not hold checkpoint 3"):
+    with pytest.raises(JournalBroken, match="does not contain checkpoint 3"):
         checkpoint(keyed.journal, keyed.signing_key, NOW, anchor=keyed.anchor)
 
 
@@ -373,7 +373,7 @@ def test_the_key_is_not_introduced_a_second_time_after_a_cut(keyed: Sandbox):
             for row in db.execute(sa.select(table)).mappings().all():
                 plain = rows.sealed(table, dict(row))
                 db.execute(sa.update(table).where(at(table, dict(row))).values(plain))
-    with pytest.raises(JournalBroken, match="does not hold checkpoint"):
+    with pytest.raises(JournalBroken, match="does not contain checkpoint"):
         introduce(keyed.journal, keyed.signing_key, NOW, anchor=keyed.anchor)
     found = keyed.places()
     assert any("introduces the writers' key" in one for one in found), found

@@ -313,7 +313,9 @@ def test_doctor_tells_a_replica_that_may_be_written(harness: Harness):
     begin, end = harness.dialect.replication
     harness.server.run(begin)
     try:
-        assert "replicates from 127.0.0.9" in str(_examined(harness, harness.secret("dual-password")))
+        assert "replicates from 127.0.0.9" in str(
+            _examined(harness, harness.secret("dual-password"))
+        )
     finally:
         harness.server.run(end)
     assert "replicates from" not in str(_examined(harness, harness.secret("dual-password")))
