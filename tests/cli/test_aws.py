@@ -127,7 +127,7 @@ def test_import_prints_entries_for_a_secret_in_awss_format(rotator: Real, aws: S
     assert "; due " in adopted.out
     assert aws.secret("prod/shop").versions[version].value == value
     assert "is already configured" in rotator("import", "aws", "prod/shop", code=2).err
-    assert "has no value" in rotator("import", "aws", "prod/none", code=2).err
+    assert "holds nothing" in rotator("import", "aws", "prod/none", code=2).err
 
 
 def test_import_prints_an_unknown_server_as_a_target(rotator: Real, aws: SecretsManager):
