@@ -21,7 +21,7 @@ OUTSIDE: Final = {
     "not-delivered": "`notify test`: a channel did not accept the notice.",
     "not-accepted": "`verify`: the target rejects what the backend serves.",
     "not-usable": "A check of `init --target` failed: nothing was written.",
-    "interrupted": "Ctrl-C or SIGTERM ended the command; the error says what is open.",
+    "interrupted": "Ctrl-C or SIGTERM ended the command; the error names what is open.",
 }
 REMEDIES: Final = {
     "usage": "Correct the command: `rotator COMMAND --help`. Nothing was changed.",

@@ -102,7 +102,7 @@ _CONNECTING: Final[dict[int, Cause]] = {
     1524: Cause(
         kind=Denied,
         text="has not loaded the authentication plugin of login {name!r}",
-        hint="ALTER USER ... IDENTIFIED WITH caching_sha2_password BY '...'; MySQL 9 has no mysql_native_password any more.",
+        hint="ALTER USER ... IDENTIFIED WITH caching_sha2_password BY '...'; MySQL 9 no longer has mysql_native_password.",
         safety=_OUT,
     ),
     2026: Cause(

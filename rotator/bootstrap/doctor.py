@@ -197,7 +197,7 @@ class Doctor:
             message = f"the journal does not know version {current.id}, which the backend serves"
             remedy = f"Take it over: rotator adopt {name}"
             if record is not None and is_delegated(secret):
-                message += ": it was rotated by itself"
+                message += ": it rotated automatically"
                 remedy = f"Record that: rotator verify {name}"
             found.append(findings.warning(subject, message, remedy))
         found += findings.guarded(subject, lambda: self._plan(secret))

@@ -74,7 +74,7 @@ class DelegatedRotation(ABC):
 
     @abstractmethod
     def verify(self, new: Credential, ctx: StepContext) -> Evidence:
-        """Log in with what is served; raises `Refused` when that is not let in."""
+        """Log in with the served credential; raises `Refused` when it is rejected."""
 
     @abstractmethod
     def probe(self, credential: Credential, ctx: StepContext) -> bool:

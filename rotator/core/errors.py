@@ -18,9 +18,9 @@ _OPEN_ENDS: Final = tuple("\"'`)]}")
 
 
 class RotatorError(Exception):
-    """Something went wrong that a person may have to read about at 3 a.m.
+    """An error, written for an operator at 3 a.m.
 
-    `what` says what happened, `hint` what to do next. The engine adds `secret` and `step`, in
+    `what` is what happened, `hint` what to do next. The engine adds `secret` and `step`, in
     `safety` whether the application can still log in, and in `origin` whose error it is: `target
     NAME` or `backend NAME`.
     """
@@ -49,7 +49,7 @@ def _sentence(text: str) -> str:
 
 
 class UsageError(RotatorError):
-    """What was asked for makes no sense: no such secret, a bad option, a broken configuration."""
+    """The request is invalid: no such secret, a bad option, a broken configuration."""
 
     kind = "usage"
 
@@ -70,7 +70,7 @@ class Unavailable(Transient):
     """The target or the backend as a whole cannot be used, by no secret: all of its secrets wait.
 
     The admin is rejected or lacks a right that every rotation needs, a disk is full, a backend is
-    sealed. Nothing was changed. It uses up no secret's retries; `hint` says how to mend it.
+    sealed. Nothing was changed. It uses up no secret's retries; `hint` is the remedy.
     """
 
     kind = "unavailable"
@@ -87,7 +87,7 @@ class InUse(Transient):
 
 
 class Refused(StepError):
-    """The target said no to this candidate: discard it, propose anew, and count it."""
+    """The target rejected this candidate: discard it, propose another one, and count the attempt."""
 
     kind = "refused"
 
@@ -105,7 +105,7 @@ class CurrentRejected(Denied):
 
 
 class Unprovable(Denied):
-    """The target accepts what it must refuse, so no check on it proves anything."""
+    """The target accepts a login that it must reject, so no check on it proves anything."""
 
     kind = "unprovable"
 
@@ -145,7 +145,7 @@ class NotDue(RotatorError):
 
 
 class Parked(RotatorError):
-    """The secret's automatic retries are used up: nothing is lost, a person must look."""
+    """The secret's automatic retries are used up: nothing is lost, an operator must decide."""
 
     kind = "parked"
 
@@ -157,7 +157,7 @@ class JournalError(RotatorError):
 
 
 class JournalBroken(JournalError):
-    """The audit journal does not say what was once written into it."""
+    """The audit journal no longer holds what was once written into it."""
 
     kind = "journal-broken"
 

@@ -33,7 +33,7 @@ class Credential:
 class Version:
     """One version of a secret as the backend holds it.
 
-    `id` is the backend's own name for it; `rotation_id` tells which rotation wrote it, None when
+    `id` is the backend's own name for it; `rotation_id` names the rotation that wrote it, None when
     somebody else did.
     """
 
@@ -45,7 +45,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at, and whether it was as it must be."""
+    """One check of a verification, and whether it passed."""
 
     name: str
     ok: bool
@@ -54,7 +54,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What a verification looked at. It goes into the journal as it stands: no secret in it."""
+    """The checks of a verification. The journal keeps them unchanged, so no secret is in them."""
 
     checks: tuple[Check, ...] = ()
 
@@ -74,7 +74,7 @@ class Severity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One line of `doctor`: what was looked at, how it is, and the remedy where it is not well."""
+    """One line of `doctor`: what was checked, the result, and the remedy for a problem."""
 
     severity: Severity
     subject: str
@@ -97,7 +97,7 @@ class Rejection:
 
     @property
     def because(self) -> str:
-        """The end of a sentence that says what was rejected."""
+        """The end of a sentence about what was rejected."""
         return f": {self.text}" if self.text else ""
 
 

@@ -27,11 +27,11 @@ class Plugin:
     what `connect(name, options, admin)` returns, such as a pool, whose `close` is called in the
     end if it has one. Without `connect` it is the target's options, and no admin is needed.
 
-    `in_place` names the strategy by which any login can be tried, and its password be set, whoever
+    `in_place` names the strategy by which any login can be tried and its password set, no matter what
     rotates it: the target is then a `TriesLogins` and a `SetsPasswords`. Its secret's options have
     a `username`, and its `create` refuses a login that is `ctx.current` and is not there.
 
-    `examine(shared, ctx)` looks at a target whatever its secrets are, and `grants(options,
+    `examine(shared, ctx)` checks a target apart from its secrets, and `grants(options,
     engine=, admin=, login=)` returns the statements that create an admin with the least rights:
     `rotator init --target` calls the first and prints the second.
     """

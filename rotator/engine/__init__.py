@@ -223,7 +223,7 @@ class Engine:
             data: dict[str, Json] = {
                 "reason": reason,
                 "kind": "aborted",
-                "what": "asked for by a person",
+                "what": "requested by an operator",
             }
             kind = Kind.ROLLBACK_REQUESTED
             _ = lease.append([NewEvent(kind=kind, rotation_id=opened.id, data=data)])
@@ -425,7 +425,7 @@ class Engine:
         if record is not None and record.parked is not None:
             error = Parked(
                 f"it is parked: {record.parked}",
-                hint=f"Mend the cause, then: {unpark_command(secret.name)}",
+                hint=f"Fix the cause, then: {unpark_command(secret.name)}",
             )
             error.secret = secret.name
             raise error
@@ -451,7 +451,7 @@ def _in_grace(result: Result) -> NotDue:
     # Which of the two leaked decides: a revoke alone leaves the one that is served.
     name, old, new = result.secret, result.old_login, result.login
     error = NotDue(
-        f"its last rotation is not over: {result.waiting}.",
+        f"its last rotation is not completed: {result.waiting}.",
         until=result.until,
         hint=f"To end only the older login {old!r} now: rotator revoke {name}\n"
         f"If login {new!r}, which is served, has leaked: rotator revoke {name} && rotator rotate {name}",

@@ -67,16 +67,16 @@ def require_known(
         written_anew = access.written_anew(record, current)
         if written_anew is not None:
             raise Conflict(
-                f"somebody else wrote version {version} in the backend anew: {written_anew}.",
+                f"somebody else wrote version {version} in the backend again: {written_anew}.",
                 safety="Nothing was changed.",
-                hint=f"Find out who did: anyone who may remove a secret there can write the same version again. If what is there is right, take it over: rotator adopt {name}",
+                hint=f"Find out who did: anyone who may remove a secret there can write the same version again. If the value is correct, take it over: rotator adopt {name}",
             )
         return
     if known is None:
         raise UsageError(
             "the backend already holds a credential that rotator has not taken over.",
             safety="Nothing was changed.",
-            hint=f"Take it over as it stands: rotator adopt {name}",
+            hint=f"Take it over unchanged: rotator adopt {name}",
         )
     if version is None:
         raise Conflict(
@@ -84,9 +84,9 @@ def require_known(
             hint=f"Restore it in the backend, or write the working one there and run: rotator adopt {name}",
         )
     raise Conflict(
-        f"somebody else wrote to the backend: it holds version {version}, the journal knows {known}.",
+        f"somebody else wrote to the backend: it holds version {version}, the journal records {known}.",
         safety="Nothing was changed.",
-        hint=f"If the version that is there is right, take it over: rotator adopt {name}",
+        hint=f"If that version is correct, take it over: rotator adopt {name}",
     )
 
 

@@ -138,7 +138,7 @@ class Copies:
             raise Conflict(
                 f"{copy} is to be a copy, and holds another credential (login"
                 f" {there.credential.username!r}) that rotator has not written there.",
-                hint="Is the path right? If it may be overwritten, remove what is there first.",
+                hint="Check the path. If the value may be overwritten, remove it first.",
             )
 
 

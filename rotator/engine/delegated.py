@@ -187,7 +187,7 @@ class DelegatedRunner:
         noticed = self.notice(lease)
         record = journal.secret(name)
         if only_if_due and not is_due(record, self._context.clock.now(), at_once=self._at_once):
-            why = ": it was rotated by itself, which is written down now" if noticed else ""
+            why = ": it rotated automatically, which is recorded now" if noticed else ""
             raise NotDue(f"it is not due{why}.", until=None)
         current = self._backend.current(self._secret.path)
         steps = lease.steps(_STEP, record)

@@ -482,7 +482,7 @@ class Steps:
             try:
                 current = self._backend.current(path)
             except StepError:
-                raise Unknown(f"nobody can tell whether it was published: {error.what}") from error
+                raise Unknown(f"the publish outcome is unknown: {error.what}") from error
             if current is not None and current.rotation_id == self._id:
                 # Run again, it does what it left undone, such as forgetting the staged value.
                 raise Unknown(
@@ -507,7 +507,7 @@ class Steps:
             raise LeaseLost(
                 "this step took longer than its lease, so another rotator may have taken over.",
                 safety="It stopped before its next effect.",
-                hint=f"See how it stands: rotator status {self._secret.name}",
+                hint=f"Check its state: rotator status {self._secret.name}",
             )
 
     def _staged(self) -> Credential:
@@ -591,15 +591,15 @@ def _is_version(found: Version | None, version: str | None, login: str | None) -
 
 def _written_by_others(secret: ManagedSecret, expected: str | None) -> Conflict:
     return Conflict(
-        f"somebody else wrote to {secret.path!r} in {secret.backend_name!r}: it no longer holds version {expected} as it was.",
-        hint=f"If what is there now is right, take it over: rotator adopt {secret.name}",
+        f"somebody else wrote to {secret.path!r} in {secret.backend_name!r}: it no longer holds version {expected} unchanged.",
+        hint=f"If the new value is correct, take it over: rotator adopt {secret.name}",
     )
 
 
 def _no_longer_served(secret: str, version: str | None) -> Conflict:
     return Conflict(
         f"the backend no longer serves version {version} that this rotation made current.",
-        hint=f"Nothing is revoked meanwhile. Put it back, or take over what is there: rotator adopt {secret}",
+        hint=f"Nothing is revoked meanwhile. Restore it, or take over the new value: rotator adopt {secret}",
         safety="The old credential is still valid.",
     )
 

@@ -530,7 +530,7 @@ def test_a_sweep_leaves_alone_what_aws_began_to_rotate_while_it_looked(
             sandbox.aws.wait()
 
     monkeypatch.setattr(aws_driven.AwsDrivenBackend, "keep_tags", begun)
-    with pytest.raises(Transient, match="AWS has begun another rotation"):
+    with pytest.raises(Transient, match="AWS has started another rotation"):
         sandbox.sweep()
     assert sandbox.accepts(old)
 

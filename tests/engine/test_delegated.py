@@ -66,7 +66,7 @@ def test_a_secret_that_its_owner_rotated_is_not_rotated_again():
     sandbox.clock.advance(2 * _DAY)
     assert sandbox.rotate_by_itself is not None
     sandbox.rotate_by_itself()
-    with pytest.raises(NotDue, match="rotated by itself"):
+    with pytest.raises(NotDue, match="rotated automatically"):
         engine.rotate(secret, only_if_due=True)
     assert sandbox.rotations is not None
     assert sandbox.rotations() == 1

@@ -177,7 +177,7 @@ def test_rotate_is_not_due_when_the_interrupted_rotation_comes_as_far_as_its_gra
     fail_next(rotated.rotation, "verify", Killed())
     with pytest.raises(Killed):
         rotated.engine.rotate(rotated.secret)
-    with pytest.raises(NotDue, match="not over"):
+    with pytest.raises(NotDue, match="not completed"):
         rotated.process().rotate(rotated.secret)
     assert rotated.served != old
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.english.words import IDIOMS, LEFT, ROOT, helps, idioms, messages, pages
+from tests.english.words import IDIOMS, helps, idioms, messages, pages
 
 
 def test_help_uses_plain_english():
@@ -38,11 +38,6 @@ def test_pages_use_plain_english():
 def test_the_word_list_finds_idioms_only(text: str, allowed: bool):  # noqa: FBT001 # pytest passes it
     """An idiom is found in prose, and not in code or in other uses of its words."""
     assert (idioms(iter([("text", text)])) == []) is allowed
-
-
-def test_each_exception_names_an_existing_path():
-    """A path that was renamed or removed leaves the list."""
-    assert [path for path in LEFT if not (ROOT / path).exists()] == []
 
 
 def test_each_idiom_has_a_replacement():

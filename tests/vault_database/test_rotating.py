@@ -62,7 +62,7 @@ def test_a_rotation_by_the_engines_own_schedule_is_noticed(rotator: Real, shop: 
     rotator("adopt", "app")
     due = rotator.json("status", "app").data["secrets"][0]["next_due"]
     shop.rotate_by_itself()
-    assert "it was rotated by itself" in rotator("doctor", "app").out
+    assert "it rotated automatically" in rotator("doctor", "app").out
     assert rotator.json("verify", "app").data["secrets"][0]["known"] is True
     (noticed,) = _data(rotator, "app", "followed")
     assert noticed["noticed"] is True

@@ -40,7 +40,7 @@ class SecretBackend(Protocol):
         """Make the staged value current, only if the current version is still `expect`.
 
         `expect` None: only if there is no current version. Returns the new version's id; if this
-        rotation has already been published and is current, its id, whatever `expect` says. The
+        rotation has already been published and is current, its id, no matter what `expect` is. The
         staged value is gone afterwards. Raises `Conflict` when the current version is another.
         Once the write has gone out, only `Unknown` may be raised.
         """
@@ -98,7 +98,7 @@ class RemovesSecrets(Protocol):
 class ServerResponse:
     """A server's answer: its HTTP status, its data, and its text where it refused.
 
-    `said` may hold anything, passwords too: derive the kind of a failure from it, and repeat nothing.
+    `said` is the server's text and may contain passwords: derive the kind of a failure from it, and never repeat it.
     """
 
     status: int
@@ -132,7 +132,7 @@ class Reseals(Protocol):
     """Optional: a backend that encrypts its values, under keys that can be changed."""
 
     def reseal(self) -> int:
-        """Encrypt everything anew under the newest key; return the number of values."""
+        """Encrypt everything again under the newest key; return the number of values."""
         ...
 
 

@@ -20,7 +20,7 @@ class RotatesOnRequest(Protocol):
     def request_rotation(self, path: str, rotation_id: str, *, expect: str | None) -> str:
         """Request a rotation; return the id of the version that it will make current.
 
-        An ensure: asked again under the same id, or while another one is under way, it returns
+        An ensure: asked again under the same id, or while another one is in progress, it returns
         that one's version. `expect` is the version that was current when this request was first
         made: where it no longer is, the rotation has happened, and the current one's id is
         returned. Raises `Denied` where the request would have no effect.

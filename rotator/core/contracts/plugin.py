@@ -146,7 +146,7 @@ class LinkedResources(Protocol):
         ...
 
     def resolve(self, reference: str) -> Secret:
-        """Return the value that a reference in the options names, looked up anew."""
+        """Return the value that a reference in the options names, read again at each call."""
         ...
 
 

@@ -101,9 +101,9 @@ class Master:
             )
         if about.without_tls and admin.fields.get("ssl") not in NO and host:
             raise Conflict(
-                "the secret says that there is no TLS, and the admin's secret does not.",
+                "the secret switches TLS off, and the admin's secret does not.",
                 safety="The admin's password was not sent in the clear.",
-                hint="Say `ssl: false` in the admin's secret too, or take it out of this one.",
+                hint="Set `ssl: false` in the admin's secret too, or remove it from this one.",
             )
 
     def _require_reader(self, writer: str, readers: frozenset[str]) -> None:

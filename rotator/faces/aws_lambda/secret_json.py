@@ -70,9 +70,9 @@ def described(current: Version, operators: Operators, sslrootcert: Path | None) 
     fields = current.credential.fields
     engine, host = fields.get("engine"), fields.get("host")
     if not isinstance(engine, str) or not engine:
-        raise _wrong("engine", "says which kind of server it is", "postgres")
+        raise _wrong("engine", "names the kind of server", "postgres")
     if not isinstance(host, str) or not host:
-        raise _wrong("host", "says where the server is", "db.example.org")
+        raise _wrong("host", "names the host of the server", "db.example.org")
     plugin = rotation_plugin_for(engine)
     if plugin is None:
         raise UsageError(

@@ -39,7 +39,7 @@ class Sweeper:
         answer: dict[str, Any] = {"ended": 0, "waiting": 0, "failed": []}
         for arn in arns:
             if self._invocation.left < 2 * MARGIN:
-                answer["left"] = "the function's time was up; the next sweep goes on"
+                answer["left"] = "the function ran out of time; the next sweep continues"
                 break
             try:
                 ended = self._sweep(arn)

@@ -83,7 +83,7 @@ class TagJournal(LogJournal):
         self._backend.keep_tags(self._managed.path, tags)
         if closing and self._aws_began_another():
             raise Transient(
-                "AWS has begun another rotation, so the old login was left as it is.",
+                "AWS has started another rotation, so the old login was left unchanged.",
                 safety="The application is safe: nothing was changed.",
             )
 
