@@ -64,7 +64,7 @@ UNUSED = (
     "rotator/bootstrap/",
     "rotator/metrics.py",
     "rotator/notify.py",
-    "rotator/observe.py",
+    "rotator/logs.py",
     # For `doctor`.
     "rotations/mysql/doctor.py",
     "rotations/postgresql/doctor.py",

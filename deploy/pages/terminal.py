@@ -11,7 +11,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from rotator import observe
+from rotator import logs
 from rotator.demo.page import page
 from rotator.demo.play import play
 
@@ -27,7 +27,7 @@ def drawn(console: Console) -> str:
 
 def main() -> int:
     """Run the demo and draw its last page."""
-    observe.set_up(level="off")
+    logs.set_up(level="off")
     console = Console(record=True, width=80, file=io.StringIO(), force_terminal=True)
     report = play(lambda _scene: None)
     console.print(Text("$ rotator demo", style="bold"))

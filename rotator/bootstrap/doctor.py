@@ -16,7 +16,7 @@ from rotator.core.errors import RotatorError, StepError, Unavailable
 from rotator.core.model import NO_ROTATION, Credential, Finding, Severity
 from rotator.engine.delegated import is_delegated
 from rotator.engine.steps import require_wrong_password_rejected
-from rotator.observe import get_log
+from rotator.logs import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,8 @@ from rotator.bootstrap import findings
 from rotator.core import durations
 from rotator.core.model import Finding, Severity
 from rotator.core.schedule import ROTATION_TAKES, room, timing
+from rotator.logs import get_log
 from rotator.notify import Notifier
-from rotator.observe import get_log
 from rotator.secret_state import State
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from rotator.core.model import Event, Kind, NewEvent, Step
 from rotator.journal import audit
 from rotator.journal.checkpoints import checkpoint, require
 from rotator.journal.export import export
-from rotator.observe import get_log
+from rotator.logs import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

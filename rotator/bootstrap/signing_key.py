@@ -11,7 +11,7 @@ from rotator.core.secret import Secret
 from rotator.journal import chain
 from rotator.journal.checkpoints import Anchor, introduce
 from rotator.journal.event_key import EventKey
-from rotator.observe import get_log
+from rotator.logs import get_log
 from rotator.references import parse
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ from rotator.core.errors import (
     Unavailable,
     UsageError,
 )
-from rotator.core.frames import forget_variables
 from rotator.core.model import LONGEST_LEASE, Credential, Event, Step
 from rotator.core.schedule import is_due
 from rotator.core.secret import Secret
+from rotator.core.traceback_frames import forget_variables
 from rotator.dispatch.dispatcher import Dispatcher
 from rotator.dispatch.executor import ThreadExecutor
 from rotator.dispatch.outages import Outages
@@ -34,7 +34,7 @@ from rotator.journal.observations import SqlObservations
 from rotator.journal.sql import SqlJournal
 from rotator.journal.worklist import SqlWorklist
 from rotator.linked_resources import TargetLinks
-from rotator.observe import get_log
+from rotator.logs import get_log
 from rotator.references import Resolver
 from rotator.secret_state import Overview
 

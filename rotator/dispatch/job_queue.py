@@ -20,7 +20,7 @@ from procrastinate.jobs import Status
 from procrastinate.schema import SchemaManager
 
 from rotator.core.errors import JournalError
-from rotator.core.frames import forget_variables
+from rotator.core.traceback_frames import forget_variables
 from rotator.dispatch.ready_queue import Job, JobKind
 from rotator.dispatch.worker import JobResult
 

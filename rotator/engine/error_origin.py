@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from rotator.core.errors import RotatorError
-from rotator.core.frames import forget_variables
+from rotator.core.traceback_frames import forget_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -22,14 +22,14 @@ from rotator.bootstrap import App, load_settings
 from rotator.config.model import ConfigError
 from rotator.core.daemon_settings import Topic
 from rotator.core.errors import JournalError, RotatorError
-from rotator.core.frames import forget_variables
 from rotator.core.observations import Observation, ObservationKind
+from rotator.core.traceback_frames import forget_variables
 from rotator.dispatch.worker import topic_of
 from rotator.faces.signals import Signals
 from rotator.faces.web import HttpResponse, Server
+from rotator.logs import get_log
 from rotator.metrics import CONTENT_TYPE, Metrics
 from rotator.notify import Notifier
-from rotator.observe import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping

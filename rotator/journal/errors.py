@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from rotator.core.errors import Busy, JournalError
-from rotator.core.frames import forget_variables
+from rotator.core.traceback_frames import forget_variables
 
 if TYPE_CHECKING:
     import sqlite3

@@ -151,7 +151,7 @@ def test_consumers_read_the_keys_they_know(bao: ScratchOpenBao, opened: Opener):
 def test_a_template_that_cannot_be_filled_stops_before_anything_is_kept(opened: Opener):
     """With the key that is missing."""
     backend = opened(templates={"url": "postgresql://{username}@{host}"})
-    with pytest.raises(UsageError, match="requires .host."):
+    with pytest.raises(UsageError, match="requires 'host'"):
         backend.stage("apps/no-host", "r1", credential("a"))
     assert backend.staged("apps/no-host", "r1") is None
 

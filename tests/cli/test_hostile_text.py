@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from rich.text import Text
 
-from rotator import observe
+from rotator import logs
 from rotator.core.errors import Refused, Transient, Unavailable
 from rotator.core.printable import printable
 from rotator.faces.cli.render.console import Screen, further, line, table
@@ -146,10 +146,10 @@ def test_a_line_of_the_log_is_one_line_and_steers_nothing(
     capsys: pytest.CaptureFixture[str], *, human: bool
 ):
     """Whatever a library or a server said, as event or as value; no line of the log can be forged."""
-    observe.set_up(level="info", human=human)
+    logs.set_up(level="info", human=human)
     for one in (*_HOSTILE, "x\n2026-01-01 [info] rotated"):
-        observe.get_log().info("refused", why=one, login=one)
-        observe.get_log().info(one)
+        logs.get_log().info("refused", why=one, login=one)
+        logs.get_log().info(one)
     said = capsys.readouterr().err
     assert not _steers(said)
     assert len(said.splitlines()) == 2 * (len(_HOSTILE) + 1)

@@ -15,7 +15,7 @@ import sqlalchemy
 import valkey
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from rotator import observe
+from rotator import logs
 from rotator.bootstrap import App, initialise, open_app
 from rotator.client import Credential
 from rotator.client import psycopg as psycopg_client
@@ -83,7 +83,7 @@ class Shop:
 @contextmanager
 def opened(target: ChaosTarget, folder: Path) -> Generator[Shop]:
     """Start the server, adopt nothing: each secret begins with a first rotation."""
-    observe.set_up(level="off")
+    logs.set_up(level="off")
     with ExitStack() as stack:
         stack.enter_context(target)
         (folder / "admin-password").touch(mode=0o600)

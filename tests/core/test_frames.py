@@ -21,7 +21,7 @@ from rotator.backends.vault.backend import VaultBackend
 from rotator.backends.vault.options import VaultOptions
 from rotator.backends.vault.session import VaultClient
 from rotator.core.errors import JournalError
-from rotator.core.frames import forget_variables
+from rotator.core.traceback_frames import forget_variables
 from rotator.dispatch.job_queue import Queue
 from rotator.engine.error_origin import tag_errors
 from rotator.faces import aws_lambda

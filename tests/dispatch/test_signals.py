@@ -24,10 +24,10 @@ backends: {local: {type: local, path: secrets.db, key: "file:rotator.key"}}
 _STRUCK = """
 import os, signal, sys, threading
 from pathlib import Path
-from rotator import observe
+from rotator import logs
 from rotator.faces.daemon import Daemon
 
-observe.set_up(level="off")
+logs.set_up(level="off")
 signals = [getattr(signal, name) for name in sys.argv[2:]]
 at, struck = 0, True
 while struck:

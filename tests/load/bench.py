@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from rotations.postgresql import PLUGIN
 from rotations.postgresql.options import SecretOptions, TargetOptions
-from rotator import observe, system
+from rotator import logs, system
 from rotator.api import Credential, Secret, StepContext
 from rotator.backends.aws.backend import AwsBackend
 from rotator.backends.aws.client import Client
@@ -101,7 +101,7 @@ def bare(secret: ManagedSecret) -> None:
             deadline=CLOCK.monotonic() + 30,
             clock=CLOCK,
             entropy=ENTROPY,
-            log=observe.get_log(),
+            log=logs.get_log(),
             new_password=lambda: POLICY.password.generate(ENTROPY),
         )
 
@@ -218,7 +218,7 @@ def engines(
                 journal=journal,
                 clock=CLOCK,
                 entropy=ENTROPY,
-                log=observe.get_log(),
+                log=logs.get_log(),
                 holder=system.holder,
             )
 
@@ -304,7 +304,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--backends", default="local,openbao,aws")
     given = parser.parse_args()
-    observe.set_up(level="warning", human=False)
+    logs.set_up(level="warning", human=False)
     with (
         tempfile.TemporaryDirectory(prefix="rotator-bench-") as folder,
         ScratchPostgres() as server,

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from rotator import observe
+from rotator import logs
 from rotator.api import Credential, Denied, Transient
 from rotator.bootstrap import App, initialise, open_app
 from rotator.core.errors import Parked, RotatorError
@@ -100,7 +100,7 @@ def run(
     `troubled`: backups, locks and pauses are taken on the target at random meanwhile, many of them
     for longer than a step may last.
     """
-    observe.set_up(level="off")
+    logs.set_up(level="off")
     chance = random.Random(seed)
     report, begun = ChaosReport(kills=kills, plugin=plugin), time.monotonic()
     killed_in: collections.Counter[str] = collections.Counter()
@@ -270,7 +270,7 @@ class Reader:
 
 def work(config: Path, name: str) -> None:
     """Rotate until killed."""
-    observe.set_up(level="off")
+    logs.set_up(level="off")
     with open_app(config, face="worker") as app:
         secret = app.secret(name)
         print("ready", flush=True)

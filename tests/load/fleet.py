@@ -25,7 +25,7 @@ from pathlib import Path
 
 import psycopg
 
-from rotator import observe
+from rotator import logs
 from rotator.api import Credential, RotatorError
 from rotator.bootstrap import App, initialise, open_app
 from rotator.testing.postgres import ScratchPostgres
@@ -139,7 +139,7 @@ class Application:
 
 def run(count: int, *, daemons: int, workers: int, seed: int) -> FleetReport:
     """Let the fleet do its work under fire."""
-    observe.set_up(level="off")
+    logs.set_up(level="off")
     chance, report = random.Random(seed), FleetReport(secrets=count)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-fleet-")))

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from rotator import observe
+from rotator import logs
 from rotator.bootstrap import App, initialise, open_app
 from rotator.core.errors import Parked, RotatorError
 from rotator.testing.postgres import ScratchPostgres
@@ -121,7 +121,7 @@ class Applicant:
 
 def run(plugin: str, rotations: int, seed: int, target: str | None = None) -> GapReport:
     """Rotate `rotations` times, every third time undisturbed."""
-    observe.set_up(level="off")
+    logs.set_up(level="off")
     chance, begun = random.Random(seed), time.monotonic()
     report = GapReport(plugin=plugin, seed=seed, rotations=rotations)
     gaps: dict[str, list[float]] = {}

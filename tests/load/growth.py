@@ -18,7 +18,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from rotator import observe
+from rotator import logs
 from rotator.core.daemon_settings import DaemonSettings
 from rotator.core.history import SecretRecord
 from rotator.core.model import Policy
@@ -44,7 +44,7 @@ _DUE = 1000
 
 def main() -> None:
     """Measure and print."""
-    observe.set_up(level="off")
+    logs.set_up(level="off")
     found = {f"{count:,}": measured(count) for count in (1_000, 100_000, 1_000_000)}
     small, large = found["1,000"], found["1,000,000"]
     found["a look, a million against a thousand"] = round(  # pyright: ignore[reportArgumentType]

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from rotator import observe
+from rotator import logs
 from rotator.bootstrap import initialise, load_settings, open_app
 from rotator.core.history import SecretRecord
 from rotator.core.schedule import timing
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--secrets", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=600)
     given = parser.parse_args()
-    observe.set_up(level="off")
+    logs.set_up(level="off")
     found = {
         str(count): _measured(count, given.seconds if count == given.secrets else 30)
         for count in sorted({1_000, given.secrets})

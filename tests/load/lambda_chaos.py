@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rotator import observe
+from rotator import logs
 from rotator.api import Secret
 from rotator.journal import audit
 from rotator.journal.log import verify_log
@@ -261,7 +261,7 @@ def main() -> None:
     parser.add_argument("--engine", choices=("postgres", "mariadb"), default="postgres")
     parser.add_argument("--seed", type=int, default=None)
     given = parser.parse_args()
-    observe.set_up(level="off")
+    logs.set_up(level="off")
     seed = given.seed if given.seed is not None else random.randrange(2**32)
     begun = time.monotonic()
     strategies = MariaWorld.KINDS if given.engine == "mariadb" else _SECRETS

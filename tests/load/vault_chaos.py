@@ -22,7 +22,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotator import observe
+from rotator import logs
 from rotator.api import RotatorError
 from rotator.bootstrap import initialise, open_app
 from rotator.core.model import Kind
@@ -243,7 +243,7 @@ class Chaos:
 
 def work(config: Path, name: str) -> None:
     """Rotate until killed."""
-    observe.set_up(level="info")
+    logs.set_up(level="info")
     with open_app(config, face="worker") as app:
         secret = app.secret(name)
         print("ready", flush=True)
@@ -254,7 +254,7 @@ def work(config: Path, name: str) -> None:
 
 def run(kills: int, *, seed: int) -> Report:
     """Kill `kills` times."""
-    observe.set_up(level="off")
+    logs.set_up(level="off")
     with ExitStack() as stack:
         return Chaos(stack, seed).run(kills)
 

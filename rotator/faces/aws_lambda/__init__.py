@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rotator.core.frames import forget_variables
+from rotator.core.traceback_frames import forget_variables
 from rotator.faces.aws_lambda.function import function
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import typer
 
 from rotator.core.errors import UsageError
-from rotator.core.frames import forget_variables
+from rotator.core.traceback_frames import forget_variables
 from rotator.faces.cli import exit_codes
 from rotator.faces.cli.invocation import Invocation, SharedOptions
 from rotator.faces.cli.options import LOG_LEVELS, LOG_VARIABLE
@@ -111,7 +111,7 @@ def carry_out(call: Invocation, work: Callable[[], object]) -> int:
 
 def set_up_logs(shared: SharedOptions, command: str) -> None:
     """Start logging. Services log by default, other commands only on request."""
-    from rotator import observe  # noqa: PLC0415 # structlog takes 30 ms
+    from rotator import logs  # noqa: PLC0415 # structlog takes 30 ms
 
     level = shared.log_level or _VERBOSITY.get(shared.verbose, "debug")
     level = level or os.environ.get(LOG_VARIABLE) or ("info" if command in _SERVICES else "off")
@@ -121,7 +121,7 @@ def set_up_logs(shared: SharedOptions, command: str) -> None:
         )
     # Beside the lines that a command prints for an operator, a JSON log has no reader.
     human = None if command in _SERVICES or shared.as_json else True
-    observe.set_up(level=level, human=human)
+    logs.set_up(level=level, human=human)
 
 
 def _full_name(ctx: Any) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import UsageError
-from rotator.core.frames import forget_variables
+from rotator.core.traceback_frames import forget_variables
 from rotator.faces.cli import exit_codes
 from rotator.faces.cli.render import json_output, messages
 from rotator.faces.cli.render.console import QUIET, Screen, silence
@@ -158,7 +158,7 @@ class Invocation:
 
     def _print_traceback(self, error: BaseException) -> None:
         """Print where an error came from, scrubbed and without locals (`--debug`)."""
-        from rotator.observe import plain_traceback  # noqa: PLC0415 # structlog takes 30 ms
+        from rotator.logs import plain_traceback  # noqa: PLC0415 # structlog takes 30 ms
 
         self.screen.err.print(plain_traceback(error), style=QUIET)
 

@@ -11,8 +11,8 @@ import typer
 import typer.main
 
 from rotator import __version__
-from rotator.core.frames import forget_variables
 from rotator.core.printable import printable
+from rotator.core.traceback_frames import forget_variables
 from rotator.faces.cli import commands, exit_codes
 from rotator.faces.cli.command import Panel
 from rotator.faces.cli.invocation import SharedOptions
@@ -94,7 +94,7 @@ def run(arguments: Sequence[str]) -> NoReturn:
         for fault in json_output.faults(error):
             sys.stderr.write(f"{printable(fault.what, lines=True)}\n  {fault.hint}\n")
         if "--debug" in arguments:
-            from rotator.observe import plain_traceback  # noqa: PLC0415
+            from rotator.logs import plain_traceback  # noqa: PLC0415
 
             sys.stderr.write(plain_traceback(error) + "\n")
     sys.exit(code if isinstance(code, int) else exit_codes.DONE)

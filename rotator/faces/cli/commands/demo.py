@@ -44,9 +44,9 @@ def demo(ctx: typer.Context) -> None:
 
     if not call.shared.verbose and call.shared.log_level is None:
         # A log of every step would hide the report.
-        from rotator import observe  # noqa: PLC0415 # structlog takes 30 ms
+        from rotator import logs  # noqa: PLC0415 # structlog takes 30 ms
 
-        observe.set_up(level="off")
+        logs.set_up(level="off")
     report = play(show)
     call.data |= report.data()
     call.print(page(report))

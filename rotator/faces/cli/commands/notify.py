@@ -37,8 +37,8 @@ def test(ctx: typer.Context) -> None:
         rotator notify test
     """
     call: Invocation = ctx.obj
+    from rotator.logs import get_log  # noqa: PLC0415
     from rotator.notify import Notifier  # noqa: PLC0415
-    from rotator.observe import get_log  # noqa: PLC0415
 
     channels: list[json_output.Data] = []
     call.data["channels"] = channels

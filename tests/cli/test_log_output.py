@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from rotator import observe
+from rotator import logs
 from rotator.core.secret import Secret
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def canary() -> Secret:
 def quiet_afterwards() -> Iterator[None]:
     """Leave logging as the other tests expect it."""
     yield
-    observe.set_up(level="info")
+    logs.set_up(level="info")
 
 
 Stderr: TypeAlias = "Callable[[], str]"
@@ -47,8 +47,8 @@ def _lines(text: str) -> list[dict[str, Any]]:
 
 def test_a_line_is_one_json_object_with_its_time_in_utc(stderr: Stderr):
     """Elsewhere than on a terminal a log line is JSON, with what the engine bound to it."""
-    observe.set_up()
-    observe.get_log().info("finished", secret="app", rotation_id="r1", step="create", seconds=0.5)
+    logs.set_up()
+    logs.get_log().info("finished", secret="app", rotation_id="r1", step="create", seconds=0.5)
     (line,) = _lines(stderr())
     assert line["event"] == "finished"
     assert line["level"] == "info"
@@ -71,8 +71,8 @@ def test_every_living_secret_is_scrubbed_wherever_it_hides(
         __repr__ = __str__
 
     value = canary.reveal()
-    observe.set_up(level="debug", human=human)
-    log = observe.get_log()
+    logs.set_up(level="debug", human=human)
+    log = logs.get_log()
     log.info(f"said {value}", plain=value, inside=[{"deep": (value, {value: value})}], obj=Leaky())  # noqa: G004
     log.warning("bytes", raw=value.encode())
     try:
@@ -91,7 +91,7 @@ def test_every_living_secret_is_scrubbed_wherever_it_hides(
 
 def test_a_traceback_has_no_locals(stderr: Stderr):
     """Values of variables are not shown, also where no Secret wraps them."""
-    observe.set_up()
+    logs.set_up()
 
     def broken() -> None:
         local = "hunter" + str(2)
@@ -100,7 +100,7 @@ def test_a_traceback_has_no_locals(stderr: Stderr):
     try:
         broken()
     except KeyError as error:
-        observe.get_log().error("failed", exc_info=error)
+        logs.get_log().error("failed", exc_info=error)
     (line,) = _lines(stderr())
     assert "in broken" in line["exception"]
     assert "hunter2" not in line["exception"]
@@ -108,19 +108,19 @@ def test_a_traceback_has_no_locals(stderr: Stderr):
 
 def test_levels_filter(stderr: Stderr):
     """What is below the level is not written; `off` writes nothing."""
-    observe.set_up(level="warning")
-    observe.get_log().info("no")
-    observe.get_log().warning("yes")
-    observe.set_up(level="off")
-    observe.get_log().error("no")
+    logs.set_up(level="warning")
+    logs.get_log().info("no")
+    logs.get_log().warning("yes")
+    logs.set_up(level="off")
+    logs.get_log().error("no")
     logging.getLogger("alembic").error("no")
     assert [line["event"] for line in _lines(stderr())] == ["yes"]
 
 
 def test_libraries_are_heard_from_warnings_up(stderr: Stderr):
     """Their chatter, some of it statements, is not; setting up twice does not double them."""
-    observe.set_up(level="debug")
-    observe.set_up(level="debug")
+    logs.set_up(level="debug")
+    logs.set_up(level="debug")
     logging.getLogger("psycopg.pool").info("chatter")
     logging.getLogger("psycopg.pool").warning("pool is %s", "full")
     (line,) = _lines(stderr())
@@ -135,21 +135,21 @@ def test_a_log_that_cannot_be_written_disturbs_nobody(monkeypatch: pytest.Monkey
         def write(self, _text: str) -> int:
             raise BrokenPipeError
 
-    observe.set_up()
+    logs.set_up()
     monkeypatch.setattr(sys, "stderr", Broken())
-    observe.get_log().error("lost")
+    logs.get_log().error("lost")
     logging.getLogger("alembic").error("lost")
     closed = io.StringIO()
     closed.close()
     monkeypatch.setattr(sys, "stderr", closed)
-    observe.get_log().error("lost")
+    logs.get_log().error("lost")
 
 
 def test_a_person_gets_lines_without_json(stderr: Stderr, monkeypatch: pytest.MonkeyPatch):
     """On a terminal a line reads like a sentence; NO_COLOR takes the colours away."""
     monkeypatch.setenv("NO_COLOR", "1")
-    observe.set_up(human=True)
-    observe.get_log().info("finished", secret="app", step="create")
+    logs.set_up(human=True)
+    logs.get_log().info("finished", secret="app", step="create")
     line = stderr()
     assert "finished" in line
     assert "secret=app" in line
