@@ -162,11 +162,11 @@ _VERIFY: Final[Mapping[int, tuple[str, str]]] = {
     10: ("its certificate has expired", "Renew the node's certificate."),
     62: (
         "its certificate is not valid for this name",
-        "Set the node's host to the name in its certificate; or set sslmode: verify-ca.",
+        "Set the node's host to the name in its certificate, or set sslmode: verify-ca.",
     ),
     64: (
         "its certificate is not valid for this address",
-        "Set the node's host to the name in its certificate; or set sslmode: verify-ca.",
+        "Set the node's host to the name in its certificate, or set sslmode: verify-ca.",
     ),
 }
 _FOREIGN_CA: Final = (

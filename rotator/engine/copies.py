@@ -88,7 +88,7 @@ class Copies:
             if str(copy) in written and not _holds(copy.backend.current(copy.path), wanted):
                 raise Conflict(
                     f"the copy {copy} no longer holds the credential that was written there.",
-                    hint="Nothing is revoked while that is so. Put it back, or take the copy out of the configuration.",
+                    hint="Nothing is revoked until this is resolved. Put it back, or take the copy out of the configuration.",
                     safety="The old credential is still valid.",
                 )
 

@@ -60,7 +60,7 @@ def test_import_continues_after_a_path_that_cannot_be_read(
     assert [one["name"] for one in told.data["secrets"]] == ["shop", "search"]
     denied, missing = told.errors
     assert denied["hint"].endswith("rotator policy local --also prod/shop")
-    assert "has no value at 'none'" in missing["what"]
+    assert "holds nothing at 'none'" in missing["what"]
     assert filled.json("check").data["secrets"] == 5
 
 

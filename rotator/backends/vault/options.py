@@ -119,7 +119,8 @@ class VaultOptions:
         default=None, metadata=_help("Client certificate, if the server requires one.")
     )
     client_key: Path | None = field(
-        default=None, metadata=_help("Private key file of the client certificate.", reference=False)
+        default=None,
+        metadata=_help("Private key file for the client certificate.", reference=False),
     )
     timeout: timedelta = field(
         default=timedelta(seconds=10),

@@ -42,7 +42,7 @@ class StepContext:
 
     @property
     def names(self) -> frozenset[str]:
-        """The names whose marks on the target are this secret's own: today's and former ones."""
+        """The current and former names of the secret: a mark with any of them is its own."""
         return self.former_names | {self.secret}
 
     def seconds_left(self) -> float:
@@ -183,7 +183,7 @@ class ExplainsRejections(Protocol):
     """Optional: a rotation that explains why its target rejects a login, by error number or catalog."""
 
     def rejection(self, credential: Credential, ctx: StepContext) -> Rejection | None:
-        """Return why `credential`, which `probe` has just seen rejected, does not log in.
+        """Return why the target rejected `credential` in the `probe` just before.
 
         None where neither the target's answer nor its catalog shows a cause. Nothing is changed,
         and no other login is tried.

@@ -116,7 +116,7 @@ Verbose = Annotated[
         count=True,
         show_default=False,
         rich_help_panel=_PANEL,
-        help="Log to standard error; -vv logs details.",
+        help="Log to standard error; use -vv for more detail.",
     ),
 ]
 LogLevel = Annotated[
@@ -140,7 +140,9 @@ NoColor = Annotated[
 Debug = Annotated[
     bool,
     typer.Option(
-        "--debug", rich_help_panel=_PANEL, help="Print the traceback of an error, without values."
+        "--debug",
+        rich_help_panel=_PANEL,
+        help="Print the traceback of an error, without the values of variables.",
     ),
 ]
 Names = Annotated[
@@ -158,7 +160,7 @@ Tags = Annotated[
     option(
         "--tag",
         "TAG",
-        "Only secrets with this tag. If repeated: only secrets with all of the tags.",
+        "Only secrets with this tag. If repeated, only secrets that have all of the tags.",
         complete_tags,
     ),
 ]
@@ -185,7 +187,11 @@ Wait = Annotated[
 Parallel = Annotated[
     int,
     typer.Option(
-        "--parallel", metavar="N", min=1, max=64, help="Maximum number of secrets at once."
+        "--parallel",
+        metavar="N",
+        min=1,
+        max=64,
+        help="Maximum number of secrets to work on at once.",
     ),
 ]
 

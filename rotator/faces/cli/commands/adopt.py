@@ -90,7 +90,7 @@ def adopt(
         option(
             "--take-over",
             "LOGIN",
-            "Adopt this second login without its password; needs --reason. The next rotation sets a new password.",
+            "Adopt this second login without its password; requires --reason. The next rotation sets a new password.",
         ),
     ] = None,
     reason: Reason = "",
@@ -101,7 +101,7 @@ def adopt(
     --username and --password-from: rotator tests it before storing it. Of two alternating logins,
     an existing second one is adopted too.
 
-    Several secrets are adopted one by one. One that fails does not stop the others. Adopted secrets
+    If you name several secrets, they are adopted one at a time. One that fails does not stop the others. Adopted secrets
     do not change when the command runs again.
 
     Examples:

@@ -70,7 +70,7 @@ def verify(
         option(
             "--witness",
             "FILE",
-            "Checkpoints recorded elsewhere, such as in logs or notices: one JSON object a line.",
+            "Checkpoints recorded elsewhere, such as in logs or notices: one JSON object per line.",
         ),
     ] = None,
     authenticate: Annotated[
@@ -126,7 +126,7 @@ def acknowledge(
     *,
     reason: Annotated[str, option("--reason", "TEXT", "Which backup was restored, and why.")],
 ) -> None:
-    """Acknowledge that the journal was restored from a backup and lacks the newest events.
+    """Acknowledge that the journal was restored from a backup and lacks its newest events.
 
     Rotations that only the backends know, and a newer checkpoint stored with the signing key, then
     no longer count as damage; `audit verify` still lists them with the reason. The acknowledgement is
@@ -185,7 +185,7 @@ def show(
             metavar="N",
             min=1,
             show_default="50; all with --since",
-            help="Maximum number of events, newest first.",
+            help="Maximum number of events to show, newest first.",
         ),
     ] = None,
     since: Since = None,

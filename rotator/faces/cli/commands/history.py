@@ -28,14 +28,14 @@ def history(
             metavar="N",
             min=1,
             show_default="5",
-            help="Maximum number of rotations, newest first.",
+            help="Maximum number of rotations to show, newest first.",
         ),
     ] = None,
     since: Since = None,
 ) -> None:
     """Show each step of past rotations, with times, reasons and causes.
 
-    Without a name: of all secrets. Secrets that are no longer configured have a history too. The
+    Without a name, those of all secrets. History is kept for secrets that are no longer configured, too. The
     history of a renamed secret includes that of its former names.
 
     Examples:

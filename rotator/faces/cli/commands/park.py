@@ -50,7 +50,7 @@ def unpark(
         option(
             "--tag",
             "TAG",
-            "Only parked secrets with this tag. If repeated: only secrets with all of the tags.",
+            "Only parked secrets with this tag. If repeated, only secrets that have all of the tags.",
             complete_tags,
         ),
     ] = None,

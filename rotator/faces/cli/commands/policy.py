@@ -34,7 +34,7 @@ def policy(
         option(
             "--also",
             "PATH",
-            "Additional path of a secret that is not configured yet; may be repeated.",
+            "Path of a secret that is not configured yet, to be included as well; may be repeated.",
         ),
     ] = None,
 ) -> None:

@@ -41,12 +41,12 @@ def retire(
         bool,
         typer.Option(
             "--abandon",
-            help="Only write to the journal, because the target or backend is gone. Needs --reason.",
+            help="Write to the journal only, because the target or backend no longer exists. Requires --reason.",
         ),
     ] = False,
     reason: Reason = "",
 ) -> None:
-    """End the management of a secret, also of one that is no longer configured.
+    """Stop managing a secret, even one that is no longer configured.
 
     An open rotation is completed, or undone if it is not published yet. The current login stays valid
     unless --drop-login is given; the journal records which. Afterwards remove the entry from the
