@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rotator.client.credential import Credential, Login
 
 _KEY: Final = "rotator_version"
+_IS_NEW: Final = "rotator_is_new"
 
 
 def attach(engine: Engine | AsyncEngine, credential: Credential) -> None:
@@ -51,7 +52,7 @@ def attach(engine: Engine | AsyncEngine, credential: Credential) -> None:
     def connect(_dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> Any:
         def stamped(login: Login) -> Any:
             connection = attempt(login, arguments, options)
-            record.info[_KEY] = login.version
+            record.info[_KEY], record.info[_IS_NEW] = login.version, True
             return connection
 
         if not is_async:
@@ -66,6 +67,10 @@ def attach(engine: Engine | AsyncEngine, credential: Credential) -> None:
         return await_only(credential.connect_async(stamped_async, is_refusal=is_refusal))
 
     def require_current(_connection: Any, record: Any, _proxy: Any) -> None:
+        # The server has accepted a new one just now: it is used, also where the next version appeared
+        # meanwhile, because SQLAlchemy gives up after two connections.
+        if record.info.pop(_IS_NEW, False):
+            return
         if credential.is_outdated(record.info.get(_KEY, "")):
             raise DisconnectionError("this connection was opened with an older version.")
 

@@ -7,10 +7,13 @@ from typing import Any
 
 import psycopg
 import pytest
+import sqlalchemy
 from psycopg_pool import ConnectionPool
+from sqlalchemy import event
 
 from rotator.client import Credential, Login
 from rotator.client import psycopg as psycopg_client
+from rotator.client import sqlalchemy as sqlalchemy_client
 from rotator.core.secret import Secret
 from rotator.testing.postgres import ScratchPostgres
 
@@ -111,3 +114,24 @@ def test_a_connection_in_use_is_closed_when_it_comes_back(server: ScratchPostgre
         pool.wait(20)
         assert _sessions_of(server, "app_a") == 0
     credential.close()
+
+
+def test_an_engine_works_while_the_version_changes_at_each_connection(server: ScratchPostgres):
+    """SQLAlchemy tries two connections and then gives up."""
+    source = Source()
+    credential = Credential(source)
+    engine = sqlalchemy.create_engine(f"postgresql+psycopg://{server.host}:{server.port}/postgres")
+    sqlalchemy_client.attach(engine, credential)
+
+    def change(*_: Any) -> None:
+        source.version = "1" if source.version == "2" else "2"
+        credential.refresh()
+
+    event.listen(engine, "connect", change)
+    users: list[str] = []
+    for _ in range(5):
+        with engine.connect() as connection:
+            users.append(connection.execute(sqlalchemy.text("SELECT session_user")).scalar_one())
+    engine.dispose()
+    credential.close()
+    assert set(users) == {"app_a", "app_b"}
