@@ -56,6 +56,7 @@ class Worker:
         self._application = application
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work)
+        self._progress = threading.Condition()
         self.errors: list[Exception] = []
         self.done = 0
 
@@ -73,7 +74,15 @@ class Worker:
                 self._application.work()
             except Exception as error:  # noqa: BLE001 # whatever an application would see
                 self.errors.append(error)
-            self.done += 1
+            with self._progress:
+                self.done += 1
+                self._progress.notify_all()
+
+    def wait_for_more(self) -> None:
+        """Return when a piece of work has begun and ended since."""
+        with self._progress:
+            done = self.done
+            assert self._progress.wait_for(lambda: self.done >= done + 2, 60)
 
 
 def _rows() -> Iterator[Any]:
@@ -98,5 +107,5 @@ def test_an_application_sees_no_error_while_its_login_rotates(
             shop.rotate(strategy)
             credential.refresh()
             assert application.work() == credential.current().username
+            worker.wait_for_more()
     assert worker.errors == []
-    assert worker.done > _ROTATIONS
