@@ -6,7 +6,9 @@ rotator.client.sqlalchemy.attach(engine, credential)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, cast
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from rotator.client.credential import Credential, Login
 
+_T = TypeVar("_T")
+_log = logging.getLogger("rotator.client")
 _KEY: Final = "rotator_version"
 _IS_NEW: Final = "rotator_is_new"
 
@@ -31,7 +35,7 @@ def attach(engine: Engine | AsyncEngine, credential: Credential) -> None:
 
     The URL needs no user and no password. Drivers: psycopg, PyMySQL, aiomysql, asyncmy. Raises
     `ValueError` for another one. Attach an asynchronous engine in the event loop that it is used in.
-    On a change, idle connections are closed at once.
+    On a change, idle connections are replaced at once.
     """
     found: Any = getattr(engine, "sync_engine", engine)
     target = cast("Engine", found)
@@ -75,7 +79,7 @@ def attach(engine: Engine | AsyncEngine, credential: Credential) -> None:
             raise DisconnectionError("this connection was opened with an older version.")
 
     def close_if_outdated(connection: Any, record: Any) -> None:
-        # Returned to a pool that a change has replaced, it would stay open until that is collected.
+        # It would stay open until it is asked for, and hold a revoke up.
         if connection is not None and credential.is_outdated(record.info.get(_KEY, "")):
             record.invalidate()
 
@@ -83,15 +87,41 @@ def attach(engine: Engine | AsyncEngine, credential: Credential) -> None:
     event.listen(target, "checkout", require_current)
     event.listen(target, "checkin", close_if_outdated)
     if is_async:
-        on_change_in_loop(credential, cast("AsyncEngine", engine).dispose)
+        on_change_in_loop(credential, lambda: _in_greenlet(_renew_idle, target))
     else:
-        _ = credential.on_change(lambda _login: target.dispose())
+
+        def renew(_login: Login) -> None:
+            # The thread that read the new version may hold a connection of this pool.
+            threading.Thread(target=_renew_idle, args=(target,), daemon=True).start()
+
+        _ = credential.on_change(renew)
 
 
-async def _in_greenlet(call: Callable[[Login], Any], login: Login) -> Any:
+def _renew_idle(engine: Engine) -> None:
+    """Take out each idle connection, which replaces it, and give it back.
+
+    `Engine.dispose` would do for engines at rest only: a connection that is opened while the pool is
+    replaced returns to the old pool, where it stays open and holds a revoke up.
+    """
+    pool: Any = engine.pool
+    if not hasattr(pool, "checkedin"):
+        return
+    held: list[Any] = []
+    try:
+        count = pool.checkedin()
+        while len(held) < count and pool.checkedin():
+            held.append(pool.connect())
+    except Exception as error:  # noqa: BLE001 # the application meets it where it connects
+        _log.warning("an idle connection could not be replaced: %s", type(error).__name__)
+    finally:
+        for connection in held:
+            connection.close()
+
+
+async def _in_greenlet(call: Callable[[_T], Any], argument: _T) -> Any:
     from sqlalchemy.util import greenlet_spawn  # noqa: PLC0415 # as above
 
-    return await greenlet_spawn(call, login)
+    return await greenlet_spawn(call, argument)
 
 
 def _of_driver(driver: str) -> tuple[Callable[[BaseException], bool], str]:
