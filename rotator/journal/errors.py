@@ -62,7 +62,7 @@ def translated(place: str) -> Generator[None]:
         yield
     except IntegrityError as error:
         if "one_open_rotation" in str(error.orig) or "rotations.secret" in str(error.orig):
-            raise Busy("another rotation of it is open already.") from error
+            raise Busy("another rotation of it is already open.") from error
         raise JournalError(
             f"the journal {place} already contains the record that rotator was writing.",
             safety=_SAFE,

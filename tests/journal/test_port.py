@@ -123,17 +123,17 @@ def test_an_unknown_secret_is_nothing(journal: SqlJournal):
 _RACE = """
 import sys
 from datetime import timedelta
-from rotator import sandbox
+from rotator import system
 from rotator.core.errors import Busy
 from rotator.core.secret import Secret
 from rotator.journal.sql import SqlJournal
 url, password = sys.argv[1], sys.stdin.readline().strip()
-journal = SqlJournal(url, clock=sandbox.SystemClock(), actor="race", is_dead=sandbox.is_dead,
+journal = SqlJournal(url, clock=system.SystemClock(), actor="race", is_dead=system.is_dead,
                      password=Secret(password) if password else None)
 won = 0
 for turn in range(60):
     try:
-        lease = journal.acquire("web", sandbox.holder(), timedelta(seconds=60))
+        lease = journal.acquire("web", system.holder(), timedelta(seconds=60))
     except Busy:
         continue
     won += 1
