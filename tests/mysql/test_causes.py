@@ -145,7 +145,7 @@ ROWS = (
     Row(
         cause="plugin",
         made=("CREATE USER {0} IDENTIFIED VIA unix_socket",),
-        says="logs in by unix_socket",
+        says="authenticates by unix_socket",
         remedy="mysql_native_password",
         on=("MariaDB",),
     ),
