@@ -392,7 +392,7 @@ def _rejection(node: Node, users: Users, credential: Credential) -> Rejection | 
         return Rejection(
             cause="missing",
             text=f"{node} has no user {name!r}",
-            hint="Nodes do not share users: create it there as on the others (ACL LIST).",
+            hint="Nodes do not share users: create the user on that node exactly as on the others (see ACL LIST).",
         )
     if not user.on:
         return Rejection(

@@ -202,7 +202,7 @@ class Engine:
                 return LockedOut(
                     f"{head} the database rejected the engine's own login: its password"
                     " differs from the one that the engine stores.",
-                    hint="Nothing can be rotated through this connection until this is repaired."
+                    hint="No password can be rotated through this connection until this is fixed."
                     " Set a password for that login on the database with another admin,"
                     f" configure it in the engine (bao write {self.mount}/config/CONNECTION"
                     " password=-), then rotate the root login again. Or let rotator repair it:"
@@ -220,7 +220,7 @@ class Engine:
                     f"{head} its own login on the database lacks a right, or the database is"
                     " read-only.",
                     hint="Allow the connection's login to change passwords (PostgreSQL: CREATEROLE"
-                    " and ADMIN OPTION on the role), and configure the primary server.",
+                    " and ADMIN OPTION on the role), and point the connection at the primary server.",
                     safety=_NOTHING,
                 )
             case Failure.REFUSED:

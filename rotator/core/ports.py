@@ -56,7 +56,7 @@ class Log(Protocol):
         ...
 
     def error(self, event: str, **facts: object) -> object:
-        """Log what an operator should see now."""
+        """Log a message that an operator should see immediately."""
         ...
 
 

@@ -108,7 +108,7 @@ def test_a_reader_that_lags_delays_the_step_and_counts_no_wrong_password(
         found = rotation.examine(_NEW, _ctx())  # pyright: ignore[reportAttributeAccessIssue]
         red = [one for one in found if one.severity is Severity.ERROR]
         assert [one.subject for one in red] == [f"reader 127.0.0.1:{replica.port}"]
-        assert "rejects the login 'app'" in red[0].message
+        assert "rejects the current login 'app'" in red[0].message
         # Neither a step nor `doctor` has tried a login that the replica did not know yet.
         assert _refused(replica) == refused
     finally:

@@ -95,7 +95,7 @@ class ExaminesTarget(Protocol):
     """Optional: a target that checks whether its admin can rotate any login there."""
 
     def examine(self, ctx: StepContext) -> list[Finding]:
-        """Examine the server and the rights of the admin. Nothing is changed."""
+        """Check the server and the rights of the admin. Nothing is changed."""
         ...
 
 

@@ -146,13 +146,17 @@ Debug = Annotated[
     ),
 ]
 Names = Annotated[
-    list[str] | None, argument("NAME", "Names of secrets, as in the configuration.", complete_names)
+    list[str] | None,
+    argument("NAME", "Names of the secrets, as they appear in the configuration.", complete_names),
 ]
 Backend = Annotated[
-    str, argument("BACKEND", "Name of a backend, as in the configuration.", complete_backends)
+    str,
+    argument(
+        "BACKEND", "Name of the backend, as it appears in the configuration.", complete_backends
+    ),
 ]
 Name = Annotated[
-    str, argument("NAME", "Name of a secret, as in the configuration.", complete_names)
+    str, argument("NAME", "Name of the secret, as it appears in the configuration.", complete_names)
 ]
 Everything = Annotated[bool, typer.Option("--all", help="All secrets of the configuration.")]
 Tags = Annotated[

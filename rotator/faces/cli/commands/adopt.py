@@ -55,7 +55,7 @@ def adopt(
         option(
             "--from",
             "FILE",
-            "CSV file with the columns name, username and password_from (a reference). A column password is accepted if only the owner can read the file.",
+            "CSV file with the columns name, username and password_from (a reference). A `password` column is accepted only if the file is readable by its owner alone.",
         ),
     ] = None,
     username: Annotated[

@@ -38,7 +38,7 @@ def deploy(
         ),
     ],
 ) -> None:
-    """Write the files that run rotator as a service. No existing file is overwritten.
+    """Write the files needed to run rotator as a service. No existing file is overwritten.
 
     Units, manifests, alert rules and dashboards to adapt; `rotator docs daemon` and `rotator docs
     aws-lambda` explain them.

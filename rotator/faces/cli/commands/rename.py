@@ -18,7 +18,9 @@ app = typer.Typer()
 def rename(
     ctx: typer.Context,
     old: Annotated[str, argument("OLD", "Name in the journal.", complete_names)],
-    new: Annotated[str, argument("NEW", "New name, as in the configuration.", complete_names)],
+    new: Annotated[
+        str, argument("NEW", "New name, as it appears in the configuration.", complete_names)
+    ],
     *,
     reason: Reason = "",
 ) -> None:

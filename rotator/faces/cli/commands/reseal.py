@@ -15,7 +15,7 @@ app = typer.Typer()
 
 @command(app, "reseal", Panel.CREDENTIALS)
 def reseal(ctx: typer.Context, name: Backend) -> None:
-    """Encrypt all values of a backend again, with its newest key.
+    """Re-encrypt all values of a backend with its newest key.
 
     First create a new key, set it as `key` and list the previous one under `old_keys`. Afterwards
     only backups of the file still need the old key.

@@ -34,7 +34,7 @@ def resume(
 ) -> None:
     """Continue open rotations: interrupted ones, and those whose grace period is over.
 
-    Without a name, every secret that has one is continued. Starts no new rotation.
+    Without a name, every secret with an open rotation is resumed. Starts no new rotation.
 
     Examples:
         rotator resume
