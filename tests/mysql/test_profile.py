@@ -418,7 +418,7 @@ def test_a_long_prefix_is_told_by_doctor(fixture: LoginFixture):
         pytest.skip("MariaDB takes 80 characters")
     rotation = fixture.rotation("new-user", prefix="p" * 21)
     found = rotation.examine(fixture.current, fixture.context(fixture.current))
-    assert any("MySQL takes 32" in one.message for one in found)
+    assert any("MySQL allows at most 32" in one.message for one in found)
 
 
 @pytest.mark.parametrize(
