@@ -192,8 +192,8 @@ def test_the_kind_of_hash_is_kept_unless_the_option_says_otherwise(
         password=turns.current.password.reveal(), adopted=frozenset({login, f"{login}_b"}),
         password_encryption="scram-sha-256", **options,
     )  # fmt: skip
-    assert any("as md5 now" in one.text for one in newer.explain())
-    assert any("as md5 now" in one.message for one in newer.examine())
+    assert any("current password as md5" in one.text for one in newer.explain())
+    assert any("current password as md5" in one.message for one in newer.examine())
     newer.rotate()
     with pytest.raises(psycopg.OperationalError, match="SASL"):
         as_old_driver(newer)

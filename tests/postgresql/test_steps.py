@@ -310,7 +310,7 @@ def test_a_new_login_is_not_proven_before_each_reader_accepts_it(
             with pytest.raises(Transient, match="still accepted"):
                 _ = made.probe(_NEW, _ctx())
             found = made.examine(newer, _ctx())  # pyright: ignore[reportAttributeAccessIssue]
-            assert any("rejects the login 'app'" in one.message for one in found)
+            assert any("rejects the current login 'app'" in one.message for one in found)
         finally:
             replica.execute("SELECT pg_wal_replay_resume()")
     assert made.probe(newer, _ctx(10))
