@@ -139,7 +139,7 @@ def test_a_field_of_a_credential_in_a_backend(resolver: Resolver, backend: FakeB
     assert resolver.secret("local:admin/main#host") == Secret("db")
     assert resolver.credential("local:admin/main").username == "root"
     for field in ("port", "nothing"):
-        with pytest.raises(UsageError, match=f"holds no '{field}'"):
+        with pytest.raises(UsageError, match=f"has no field '{field}'"):
             resolver.secret(f"local:admin/main#{field}")
 
 

@@ -222,7 +222,7 @@ def test_the_queue_is_made_anew_for_another_version_and_by_nobody_elses_schema(
     queue.prepare()
     assert queue.put(_JOB, 0) is None, "it was made anew though nothing had changed"
     monkeypatch.setattr(queues, "_MARK", "rotator: procrastinate 99.0")
-    with pytest.raises(JournalError, match="has another version") as refused:
+    with pytest.raises(JournalError, match="is of another version") as refused:
         queue.check()
     assert "rotator db upgrade" in refused.value.hint
     queue.prepare()

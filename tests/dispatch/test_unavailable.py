@@ -132,7 +132,7 @@ def test_rotate_all_with_a_rejected_admin_is_one_message(rotator: Real, server: 
     """It names the target and counts the secrets; nothing is parked, and the code is 3."""
     _set_admin(server, "changed-by-somebody")
     done = rotator("rotate", "--all", code=3)
-    assert done.err.count("target main cannot be used") == 1
+    assert done.err.count("target main is unavailable") == 1
     assert f"{_COUNT} secrets wait" in done.err
     assert _parked(rotator) == []
     answer = rotator.json("rotate", "--all", code=3)

@@ -412,7 +412,7 @@ def test_doctor_tells_a_replica_that_may_be_written(mysql: MySql):
     """By the statement that MySQL has for it; 8.4 has no other."""
     mysql.primary = [("Waiting for source", "db-1")]
     found = _rotation("dual-password").examine(None, _current())  # type: ignore[attr-defined]
-    assert "copies from db-1" in str(found)
+    assert "replicates from db-1" in str(found)
 
 
 # -- hashes ----------------------------------------------------------------------------------------

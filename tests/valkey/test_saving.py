@@ -129,7 +129,7 @@ def test_a_file_that_cannot_be_saved_is_found_before_the_first_change(kept: Harn
         assert server.run("ACL LIST") == before
     found = rotation.examine(ctx.current, ctx)
     assert any(
-        "ACL SAVE has just worked" in one.message and one.severity is Severity.OK for one in found
+        "ACL SAVE succeeded" in one.message and one.severity is Severity.OK for one in found
     )
     assert kept.engine.rotate(secret).old_refused
 

@@ -162,7 +162,7 @@ def test_a_replica_alone_is_refused(harness_of_two: Harness):
     replica = harness.servers[1]
     secret = harness.secret("dual-password", host=replica.host, port=replica.port)
     before = [server.run("ACL LIST") for server in harness.servers]
-    with pytest.raises(Unavailable, match=rf"replica of .*{harness.servers[0].port}.*as `host`"):
+    with pytest.raises(Unavailable, match=rf"replica of .*{harness.servers[0].port}.*`host`"):
         secret.rotation.create(
             Credential(username=harness.name, password=Secret("x" * 20)),
             step_context(current=Credential(username=harness.name, password=Secret(FIRST))),
@@ -378,7 +378,7 @@ def test_the_default_user_is_rotated_with_its_requirepass_in_the_configuration(
         server.restart()
         assert server.lets_in("default", new)
         assert not server.lets_in("default", first)
-        assert "kept by the configuration file" in str(harness.journal.events(secret.name))
+        assert "saved in the configuration file" in str(harness.journal.events(secret.name))
 
 
 def test_a_login_changes_its_own_password_in_place(program: str, tmp_path: Path):
