@@ -128,9 +128,7 @@ def test_a_file_that_cannot_be_saved_is_found_before_the_first_change(kept: Harn
         assert not any("users survive a restart" in one.message for one in found)
         assert server.run("ACL LIST") == before
     found = rotation.examine(ctx.current, ctx)
-    assert any(
-        "ACL SAVE succeeded" in one.message and one.severity is Severity.OK for one in found
-    )
+    assert any("ACL SAVE succeeded" in one.message and one.severity is Severity.OK for one in found)
     assert kept.engine.rotate(secret).old_refused
 
 
