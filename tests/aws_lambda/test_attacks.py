@@ -221,8 +221,8 @@ def test_what_is_pending_says_what_is_current_says(sandbox: Sandbox, key: str):
 @pytest.mark.parametrize(
     ("child", "master", "said"),
     [
-        ({"ssl": False}, {}, "no TLS"),
-        ({"ssl": False}, {"ssl": True}, "no TLS"),
+        ({"ssl": False}, {}, "switches TLS off"),
+        ({"ssl": False}, {"ssl": True}, "switches TLS off"),
         ({}, {"port": 1}, "port"),
     ],
 )
