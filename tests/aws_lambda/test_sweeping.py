@@ -89,7 +89,7 @@ def test_what_is_left_when_its_time_is_up_is_left_for_the_next_one(either: Sandb
     old = either.served()
     assert either.rotate() == []
     either.seconds = 3.0
-    assert "the next sweep goes on" in either.sweep()["left"]
+    assert "the next sweep continues" in either.sweep()["left"]
     assert either.accepts(old)
     either.seconds = 60.0
     assert either.sweep()["ended"] == 1
