@@ -263,7 +263,7 @@ class Credential:
     ) -> _T:
         """Return what `connect` returns for the first login that the server accepts.
 
-        `is_refusal` tells by the driver's error whether the server refused the login. Every other
+        `is_refusal` decides by the driver's error whether the server refused the login. Every other
         error is raised as it is. Raises the driver's error, or `Refused` where every version that
         is known was refused a moment ago and is not tried again yet.
         """

@@ -168,7 +168,7 @@ def _require_current(credential: Credential, connection: Any) -> None:
 
 def with_login(login: Login, options: dict[str, Any]) -> dict[str, Any]:
     """Return the options of a connection with the login, and its mark in the application's name."""
-    application = with_mark(str(options.get("application_name", "")), login.version)
+    application = with_mark(str(options.get("application_name") or ""), login.version)
     return {
         **options,
         "user": login.username,

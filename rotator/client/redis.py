@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def client(credential: Credential, *, library: ModuleType | None = None, **options: Any) -> Any:
     """Return a client. `options` are those of the pool; `library` is `redis` (default) or `valkey`."""
     if library is None:
-        import redis as library  # noqa: PLC0415 # the package of whoever uses this
+        import redis as library  # noqa: PLC0415 # the package that the application uses
 
     named: Any = library
     base = named.SSLConnection if options.pop("ssl", False) else named.Connection

@@ -14,7 +14,6 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 
 from rotator.client.event_loop import on_change_in_loop
-from rotator.core.version_mark import with_mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,21 +40,11 @@ def attach(engine: Engine | AsyncEngine, credential: Credential) -> None:
     target = cast("Engine", found)
     is_async = target is not engine
     dialect = target.dialect
-    is_refusal, name_of_program = _of_driver(dialect.driver)
-
-    def attempt(login: Login, arguments: Any, options: dict[str, Any]) -> Any:
-        application = with_mark(str(options.get(name_of_program) or ""), login.version)
-        given = {
-            **options,
-            "user": login.username,
-            "password": login.password.reveal(),
-            name_of_program: application,
-        }
-        return dialect.connect(*arguments, **given)
+    is_refusal, with_login = _of_driver(dialect.driver)
 
     def connect(_dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> Any:
         def stamped(login: Login) -> Any:
-            connection = attempt(login, arguments, options)
+            connection = dialect.connect(*arguments, **with_login(login, options))
             record.info[_KEY], record.info[_IS_NEW] = login.version, True
             return connection
 
@@ -124,15 +113,15 @@ async def _in_greenlet(call: Callable[[_T], Any], argument: _T) -> Any:
     return await greenlet_spawn(call, argument)
 
 
-def _of_driver(driver: str) -> tuple[Callable[[BaseException], bool], str]:
+def _of_driver(driver: str) -> tuple[Callable[[BaseException], bool], Callable[..., Any]]:
     if driver in {"psycopg", "psycopg_async"}:
         from rotator.client import psycopg  # noqa: PLC0415 # only the driver that is used
 
-        return psycopg.is_refusal, "application_name"
+        return psycopg.is_refusal, psycopg.with_login
     if driver in {"pymysql", "aiomysql", "asyncmy"}:
         from rotator.client import pymysql  # noqa: PLC0415 # as above
 
-        return pymysql.is_refusal, "program_name"
+        return pymysql.is_refusal, pymysql.with_login
     raise ValueError(
         f"the driver {driver!r} is not supported: use psycopg, pymysql, aiomysql or asyncmy."
     )

@@ -72,7 +72,7 @@ class BackendSuite:
 
     @pytest.fixture
     def backend(self) -> SecretBackend:
-        """Return the backend under test: overridden by whoever uses the suite."""
+        """Return the backend under test: each suite overrides it."""
         pytest.fail(_NO_BACKEND.format(name=type(self).__name__), pytrace=False)
 
     @pytest.fixture

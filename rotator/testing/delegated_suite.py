@@ -38,7 +38,7 @@ class DelegatedSuite(Sampled):
 
     @pytest.fixture
     def make_sandbox(self) -> Callable[[], Sandbox]:
-        """Return what makes a fresh sandbox: overridden by whoever uses the suite."""
+        """Return what makes a fresh sandbox: each suite overrides it."""
         raise NotImplementedError
 
     @pytest.fixture

@@ -68,7 +68,7 @@ class AwsSource:
 
     def _connected(self) -> Any:
         if self._client is None:
-            import boto3  # noqa: PLC0415 # the extra of whoever uses this source
+            import boto3  # noqa: PLC0415 # only where this source is used
             from botocore.config import Config  # noqa: PLC0415
 
             limits = Config(

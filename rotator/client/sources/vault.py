@@ -72,7 +72,7 @@ class VaultSource:
         return login_from(data, str(version), repr(self), *self._names)
 
     def _connected(self) -> Any:
-        import hvac  # noqa: PLC0415 # the extra of whoever uses this source
+        import hvac  # noqa: PLC0415 # only where this source is used
 
         return cast("Any", hvac).Client(
             url=self._address,
