@@ -122,7 +122,7 @@ def test_rights_are_not_copied_from_the_login_that_is_named_there(
         assert harness.engine.rotate(secret).outcome is Outcome.DONE
     before, roles = members(harness), harness.roles()
     forge(secret.path, {"username": victim, "password": "not-its-password"})
-    with pytest.raises(Conflict, match="anew") as raised:
+    with pytest.raises(Conflict, match="again") as raised:
         harness.engine.rotate(secret)
     assert "adopt" in raised.value.hint
     assert members(harness) == before
