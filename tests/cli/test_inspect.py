@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -141,6 +142,24 @@ def test_other_fields_are_treated_as_secret(cli: Cli):
     assert cli("get", "app", "--field", "port", "--reveal").out == "5432"
     error = cli.json("get", "app", "--field", "passwort", code=2).errors[0]
     assert "`password`" in error["hint"]
+
+
+def test_get_prints_a_credential_in_a_format(cli: Cli):
+    """Only with --reveal, and byte for byte what a file of the format holds."""
+    cli("rotate", "app")
+    password, username = _password(cli), cli("get", "app", "--field", "username").out
+    text = cli("get", "app", "--format", "userlist", "--reveal").out
+    assert text == f'"{username}" "{password}"\n'
+    answer = cli.json("get", "app", "--format", "json", "--reveal").data
+    assert json.loads(answer["text"])["password"] == password
+    line = "user={username}"
+    shown = cli("get", "app", "--format", "template", "--template", line, "--reveal").out
+    assert shown == f"user={username}"
+    refused = cli("get", "app", "--format", "env", code=2)
+    assert "Add --reveal" in refused.err
+    assert password not in refused.out + refused.err
+    assert "pgpass" in cli("get", "app", "--format", "pgpas", code=2).err
+    assert "--format" in cli("get", "app", "--format", "env", "--field", "x", code=2).err
 
 
 # -- adopt ---------------------------------------------------------------------------------------

@@ -65,6 +65,13 @@ def complete_fields(incomplete: str) -> list[str]:
     return [name for name in ("username", "password") if name.startswith(incomplete)]
 
 
+def complete_formats(incomplete: str) -> list[str]:
+    """Return the formats that start with `incomplete`."""
+    from rotator.agent.formats import FORMATS  # noqa: PLC0415 # only two commands need them
+
+    return [name for name in FORMATS if name.startswith(incomplete)]
+
+
 def duration(text: str | timedelta) -> timedelta:
     """Parse a duration such as `30s`. A default is a `timedelta` already."""
     if isinstance(text, timedelta):

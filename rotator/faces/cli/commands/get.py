@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from rotator.agent.formats import FORMATS, FormatOptions, render
+from rotator.client import Login
 from rotator.core.errors import UsageError
 from rotator.core.secret import MASK, Secret
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import Name, complete_fields, option
+from rotator.faces.cli.options import Name, complete_fields, complete_formats, option
 from rotator.plugins import near
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_UNSHOWN = "(known only to the system that rotates it)"
+_UNSHOWN: Final = "(known only to the system that rotates it)"
 
 
 @command(app, "get", Panel.CREDENTIALS)
@@ -32,19 +34,33 @@ def get(
         str | None,
         option("--field", "FIELD", "Print only the value of this field.", complete_fields),
     ] = None,
+    format_: Annotated[
+        str | None,
+        option(
+            "--format", "FORMAT", f"Print all fields as: {', '.join(FORMATS)}.", complete_formats
+        ),
+    ] = None,
+    template: Annotated[
+        str,
+        option("--template", "TEXT", "Text with {field} or {field:url}, for --format template."),
+    ] = "",
     reveal: Annotated[bool, typer.Option("--reveal", help="Show secret values.")] = False,
 ) -> None:
     """Show the credential that the backend serves. Secret values are hidden without --reveal.
 
     With --field only the value is printed. As with `vault kv get -field`, a line break follows on a
-    terminal only.
+    terminal only. With --format the text is what a file of that format contains: the same as a file
+    that `rotator agent` writes.
 
     Examples:
         rotator get app-db
         rotator get app-db --field username
         PGPASSWORD=$(rotator get app-db --field password --reveal) psql ...
+        rotator get app-db --format pgpass --reveal
     """
     call: Invocation = ctx.obj
+    if field is not None and format_ is not None:
+        raise UsageError("--field cannot be combined with --format.")
     with call.open_app() as app:
         secret = app.secret(name)
         found = secret.backend.current(secret.path)
@@ -57,6 +73,9 @@ def get(
     call.revealed = reveal
     if field is not None:
         _one(call, name, values, field, reveal=reveal)
+        return
+    if format_ is not None:
+        _formatted(call, name, found, format_, template, reveal=reveal)
         return
     shown = {key: _shown(value, key, reveal=reveal) for key, value in values.items()}
     call.data |= {
@@ -96,6 +115,37 @@ def _one(
     call.data |= {"secret": name, "field": field, "value": shown, "revealed": reveal}
     if not call.as_json:
         call.write(shown + ("\n" if sys.stdout.isatty() else ""))
+
+
+def _formatted(
+    call: Invocation, name: str, version: Version, format_: str, template: str, *, reveal: bool
+) -> None:
+    """Print the credential as text in a format."""
+    if format_ not in FORMATS:
+        raise UsageError(
+            f"there is no format {format_!r}.",
+            hint=near(format_, FORMATS) or f"One of: {', '.join(FORMATS)}.",
+        )
+    if not reveal:
+        raise UsageError(
+            f"the format {format_} contains the password.", hint="Add --reveal to print it."
+        )
+    credential = version.credential
+    if not credential.password.reveal():
+        raise UsageError(
+            f"the password of {name} cannot be shown.",
+            hint="Only the system that rotates it knows its value. Test it: rotator verify",
+        )
+    login = Login(
+        username=credential.username,
+        password=credential.password,
+        version=version.id,
+        fields=credential.fields,
+    )
+    text = render(login, format_, FormatOptions(template=template)).reveal()
+    call.data |= {"secret": name, "format": format_, "text": text, "revealed": True}
+    if not call.as_json:
+        call.write(text)
 
 
 def _shown(value: object, key: str, *, reveal: bool) -> str:
