@@ -118,8 +118,12 @@ class StateCollector:
         jobs: Callable[[], Mapping[str, int]],
         away: Callable[[], Mapping[str, datetime]],
         states: Callable[[], Mapping[str, int]] = dict,
+        consumers: Callable[[], Mapping[tuple[str, str], tuple[int, int]]] = dict,
     ) -> None:
-        """`states`: how many secrets are in which state, as `rotator status` shows them."""
+        """`states`: how many secrets are in which state, as `rotator status` shows them. `consumers`: by
+        secret and consumer, how many instances use the current version, and how many an older one.
+        """
+        self._consumers: Callable[[], Mapping[tuple[str, str], tuple[int, int]]] = consumers
         self._states: Callable[[], Mapping[str, int]] = states
         self._agenda: Callable[[], Worklist] = agenda
         self._now: Callable[[], datetime] = now
@@ -146,7 +150,7 @@ class StateCollector:
             now = self._now()
             counts = self._agenda().counts(now, now - self._overdue_after)
             states = self._states()
-            secrets = list(self._secrets())
+            secrets = [*self._secrets(), self._instances()]
         except JournalError:
             up.add_metric([], 0)
             yield up
@@ -155,6 +159,17 @@ class StateCollector:
         yield up
         yield from _of_counts(counts, states)
         yield from secrets
+
+    def _instances(self) -> GaugeMetricFamily:
+        found = GaugeMetricFamily(
+            "rotator_consumer_instances",
+            "Instances of consumers that reported within five minutes.",
+            labels=["secret", "consumer", "on"],
+        )
+        for (secret, consumer), (current, older) in self._consumers().items():
+            found.add_metric([secret, consumer, "current"], current)
+            found.add_metric([secret, consumer, "older"], older)
+        return found
 
     def _secrets(self) -> Iterator[GaugeMetricFamily]:
         last = GaugeMetricFamily(

@@ -46,6 +46,8 @@ _SAYS: Final[Mapping[Topic, str]] = {
     Topic.PARKED: "is parked until an operator fixes the cause",
     Topic.OVERDUE: "has been due for more than a day",
     Topic.DRAIN_HELD: "was rotated, but its old login is still in use",
+    Topic.GATE_HELD: "was rotated, but its old credential is held for a consumer",
+    Topic.CONSUMER_BEHIND: "was rotated, and a consumer has not confirmed the new version",
     Topic.DRIFT: "was changed by another writer",
     Topic.REFUSED: "does not authenticate: the application is NOT safe",
     Topic.JOURNAL_BROKEN: "the audit journal was modified",

@@ -12,22 +12,33 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
+from rotator.core.consumers import assess
 from rotator.core.errors import Unavailable
 from rotator.core.history import text
-from rotator.core.model import Kind, Severity
+from rotator.core.model import Kind, Severity, Step
 from rotator.core.observations import ObservationKind
 from rotator.core.schedule import is_due
-from rotator.core.state_machine import Direction, Finish, WaitUntil, decide, progress
+from rotator.core.state_machine import (
+    Direction,
+    Finish,
+    Run,
+    WaitUntil,
+    decide,
+    progress,
+    waits_for,
+)
 from rotator.engine.delegated_requests import pending
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from datetime import datetime
 
+    from rotator.core.consumers import Consumer, ConsumerRegistry, Standing
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Event, Json, Policy
     from rotator.core.observations import Observation, Observations
     from rotator.core.ports import Journal
+    from rotator.core.state_machine import Decision, Progress
 
 # A process that has given no observation for so long is not alive.
 SILENT: Final = timedelta(seconds=30)
@@ -86,6 +97,11 @@ class Managed(Protocol):
         """By which it can be chosen."""
         ...
 
+    @property
+    def consumers(self) -> tuple[Consumer, ...]:
+        """The applications that use it."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenSession:
@@ -130,6 +146,8 @@ class SecretState:
     parked: str | None = None
     open_rotation: str | None = None
     sessions: tuple[OpenSession, ...] = ()
+    # By their reports alone; only of a secret whose old credential is not revoked yet.
+    consumers_behind: tuple[Standing, ...] = ()
     tags: tuple[str, ...] = ()
 
     @property
@@ -211,7 +229,8 @@ class Fleet:
 class Overview:
     """Answers for secrets. Keeps the histories of open rotations, which are read once for each event.
 
-    `secrets`: the configuration's. `is_dead` tells whether a holder is known to be gone.
+    `secrets`: the configuration's. `is_dead` tells whether a holder is known to be gone. `registry`:
+    the reports of consumers.
     """
 
     journal: Journal
@@ -220,6 +239,7 @@ class Overview:
     now: Callable[[], datetime]
     default_policy: Policy
     is_dead: Callable[[str], bool] = lambda _holder: False
+    registry: ConsumerRegistry | None = None
     _histories: dict[str, tuple[int, list[Event]]] = field(
         default_factory=dict[str, tuple[int, "list[Event]"]]
     )
@@ -323,6 +343,7 @@ class Overview:
             parked=record.parked,
             open_rotation=record.open_rotation,
             sessions=_users(events),
+            consumers_behind=self._behind(record, look) if managed is not None else (),
             tags=tags,
         )
 
@@ -368,6 +389,15 @@ class Overview:
             return _Look(name=name, state=State.DUE)
         cause = f"{managed.backend} was asked to rotate it; complete it:"
         return _Look(name=name, state=State.ROTATING, cause=cause, hint=f"rotator resume {name}")
+
+    def _behind(self, record: SecretRecord, look: _Look) -> tuple[Standing, ...]:
+        """Return the declared consumers that have not reported the version that is served."""
+        consumers = self.secrets[record.name].consumers
+        waits = look.state in (State.GRACE, State.DRAINING)
+        if not (consumers and waits and record.version) or self.registry is None:
+            return ()
+        reports = self.registry.instances(record.name)
+        return assess(consumers, reports, (), version=record.version).behind()
 
     def _events(self, record: SecretRecord) -> list[Event]:
         if record.open_rotation is None:
@@ -420,47 +450,47 @@ class _Look:
 
 def _open(name: str, events: list[Event], now: datetime, policy: Policy) -> _Look:
     """Return how an open rotation is."""
-    state = progress(events)
-    decision = decide(events, now, policy)
-    back, published = state.direction is Direction.ROLLBACK, state.published
+    progressed, decision = progress(events), decide(events, now, policy)
+    state, cause, hint = _open_state(name, events, progressed, decision)
+    return _Look(
+        name=name,
+        state=state,
+        cause=cause,
+        hint=hint,
+        until=decision.at if isinstance(decision, WaitUntil) else None,
+        published=progressed.published,
+        rolling_back=progressed.direction is Direction.ROLLBACK,
+    )
 
-    def look(found: State, cause: str, hint: str, until: datetime | None = None) -> _Look:
-        return _Look(
-            name=name,
-            state=found,
-            cause=cause,
-            hint=hint,
-            until=until,
-            published=published,
-            rolling_back=back,
-        )
 
-    if isinstance(decision, WaitUntil):
-        if state.failed is not None:
-            what = text(state.failed.data, "what") or "a step failed."
-            if text(state.failed.data, "kind") == Unavailable.kind:
-                hint = text(state.failed.data, "hint") or f"rotator resume {name}"
-                return look(State.WAITING, what, hint, decision.at)
-            retry = f"rotator retries it automatically. To retry now: rotator resume {name}"
-            return look(State.RETRYING, what, retry, decision.at)
-        if state.waited is not None:
-            count = f"count the sessions again: rotator resume {name}"
-            return look(State.DRAINING, f"{decision.why};", count, decision.at)
-        if back:
-            cause = "rolled back; the newer login stays valid until that ends, or:"
-            return look(State.GRACE, cause, f"rotator revoke {name}", decision.at)
-        end = f"end it now: rotator revoke {name}"
-        return look(State.GRACE, f"{decision.why};", end, decision.at)
+def _open_state(
+    name: str, events: list[Event], state: Progress, decision: Decision
+) -> tuple[State, str, str]:
+    """Return the state of an open rotation, its cause and the hint."""
     resume = f"rotator resume {name}"
+    if isinstance(decision, WaitUntil) and state.failed is not None:
+        what = text(state.failed.data, "what") or "a step failed."
+        if text(state.failed.data, "kind") == Unavailable.kind:
+            return State.WAITING, what, text(state.failed.data, "hint") or resume
+        retry = f"rotator retries it automatically. To retry now: {resume}"
+        return State.RETRYING, what, retry
+    drains = isinstance(decision, WaitUntil) or decision == Run(step=Step.DRAIN)
+    if drains and state.waited is not None:
+        # The daemon looks again from time to time, and records only what is new.
+        waits = text(state.waited.data, "hint") or f"count the sessions again: {resume}"
+        return State.DRAINING, f"{waits_for(state.waited)};", waits
+    if isinstance(decision, WaitUntil):
+        if state.direction is Direction.ROLLBACK:
+            cause = "rolled back; the newer login stays valid until that ends, or:"
+            return State.GRACE, cause, f"rotator revoke {name}"
+        return State.GRACE, f"{decision.why};", f"end it now: rotator revoke {name}"
     if isinstance(decision, Finish):
-        return look(
-            State.INTERRUPTED, "its rotation is complete except for the final record:", resume
-        )
+        return State.INTERRUPTED, "its rotation is complete except for the final record:", resume
     if events[-1].kind is Kind.STARTED:
         step = events[-1].step.value if events[-1].step else ""
         cause = f"at step {step}, or interrupted there; if no process is running it:"
-        return look(State.ROTATING, cause, resume)
-    return look(State.ROTATING, f"next is step {decision.step.value}:", resume)
+        return State.ROTATING, cause, resume
+    return State.ROTATING, f"next is step {decision.step.value}:", resume
 
 
 def _trouble(record: SecretRecord, look: _Look, *, forgotten: bool) -> _Look:

@@ -30,6 +30,7 @@ from rotator.dispatch.executor import ThreadExecutor
 from rotator.dispatch.outages import Outages
 from rotator.dispatch.worker import Worker
 from rotator.engine import Copy, Engine, ManagedSecret
+from rotator.journal.consumers import SqlConsumers
 from rotator.journal.observations import SqlObservations
 from rotator.journal.sql import SqlJournal
 from rotator.journal.worklist import SqlWorklist
@@ -109,6 +110,7 @@ class Wiring:
             self.queue.prepare()
         self.agenda: SqlWorklist = SqlWorklist(self.journal)
         self.observations: SqlObservations = SqlObservations(self.journal)
+        self.consumers: SqlConsumers = SqlConsumers(self.journal, self.clock)
         self.engine: Engine = Engine(
             journal=self.journal,
             clock=self.clock,
@@ -117,6 +119,7 @@ class Wiring:
             holder=system.holder,
             observer=observer,
             should_stop=should_stop,
+            registry=self.consumers,
         )
 
     def __enter__(self) -> Self:
@@ -150,6 +153,7 @@ class Wiring:
                     now=self.clock.now,
                     default_policy=self.settings.default_policy,
                     is_dead=system.is_dead,
+                    registry=self.consumers,
                 )
             return self._overview
 
@@ -204,6 +208,7 @@ class Wiring:
             strategy=chosen.strategy,
             policy=chosen.policy,
             tags=chosen.tags,
+            consumers=chosen.consumers,
             copies=tuple(
                 Copy(backend_name=copy.backend, backend=self.backend(copy.backend), path=copy.path)
                 for copy in chosen.copies

@@ -81,6 +81,25 @@ class BreakerDocument(Strict):
     longest: Positive = Field(default=_BREAKER.longest, description="Maximum wait.")
 
 
+class ReportsDocument(Strict):
+    """Where consumers report the version that they use. They authenticate by their tokens."""
+
+    listen: Annotated[str, AfterValidator(_check_listen)] = Field(
+        default="none",
+        description="Address for the reports of consumers, such as `0.0.0.0:9465`; `none` disables it.",
+    )
+    certificate: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File with the server's TLS certificate (PEM). Required, except on loopback.",
+    )
+    key: str | None = Field(
+        default=None,
+        min_length=1,
+        description="File with the private key of the certificate (PEM).",
+    )
+
+
 class DaemonDocument(Strict):
     """How `rotator daemon` works."""
 
@@ -107,6 +126,9 @@ class DaemonDocument(Strict):
     listen: Annotated[str, AfterValidator(_check_listen)] = Field(
         default=_DAEMON.listen,
         description="Address that serves /healthz, /readyz and /metrics; `none` disables the server.",
+    )
+    reports: ReportsDocument = Field(
+        default=ReportsDocument(), description="Reports of consumers: which version they use."
     )
     shutdown: Positive = Field(
         default=_DAEMON.shutdown,

@@ -27,6 +27,7 @@ from rotator.config.daemon_sections import (
     LimitsDocument,
     NotificationDocument,
     PartnersDocument,
+    ReportsDocument,
     Strict,
 )
 from rotator.config.errors import wrong
@@ -34,22 +35,26 @@ from rotator.config.types import (
     BackendName,
     Duration,
     Every,
+    Grace,
+    GracePeriod,
     Name,
     Positive,
     Reference,
     SigningKey,
     known,
 )
+from rotator.core.consumers import Consumer, Gate
 from rotator.core.model import DrainThen, Policy
 
 VERSION: Final = 1
 DEFAULT_POLICY: Final = "default"
 
 _DEFAULTS: Final = Policy()
+_CONSUMER: Final = Consumer(name="default")
 _PATH: Final = r"^[^\x00-\x1f\x7f#]+$"
 
 
-__all__ = ["BreakerDocument", "DaemonDocument", "LimitsDocument"]
+__all__ = ["BreakerDocument", "DaemonDocument", "LimitsDocument", "ReportsDocument"]
 
 
 class JournalDocument(Strict):
@@ -236,10 +241,12 @@ class PolicyDocument(Strict):
     windows: WindowsDocument = Field(
         default=WindowsDocument(), description="When a rotation may start."
     )
-    grace: Duration = Field(
-        default=_DEFAULTS.grace,
+    grace: Grace = Field(
+        default=GracePeriod(),
         description="How long the old credential stays valid beside the new one. It must exceed the time"
-        " for which applications cache the credential.",
+        " for which applications cache the credential. `until-acknowledged` ends it as soon as every"
+        " consumer uses the new one, at the latest after 24h; `until-acknowledged, at most 6h` sets"
+        " another limit.",
     )
     drain: DrainDocument = Field(
         default=DrainDocument(), description="What happens if the old login is still in use."
@@ -277,6 +284,31 @@ PolicyChoice: TypeAlias = Annotated[
     Annotated[str, known("policies"), Tag("<name>")] | Annotated[PolicyOverride, Tag("<mapping>")],
     Discriminator(_policy_form),
 ]
+
+
+class ConsumerDocument(Strict):
+    """An application that uses credentials, and what its absence does to the revoke of an old one."""
+
+    instances: int = Field(
+        default=_CONSUMER.instances,
+        ge=1,
+        le=100_000,
+        description="How many instances must have logged in with the new credential.",
+    )
+    gate: Gate = Field(
+        default=_CONSUMER.gate,
+        description="What happens while they have not: `warn` delays the revoke by `wait`, `hold` delays it"
+        " until they have, `off` does not delay it.",
+    )
+    wait: Duration = Field(
+        default=_CONSUMER.wait,
+        description="How long after the grace period the gate `warn` delays the revoke.",
+    )
+    token: Reference | None = Field(
+        default=None,
+        description="Reference to the token with which its instances report to the daemon. Without a token,"
+        " only the version marks in the target's sessions count.",
+    )
 
 
 class CopyDocument(Strict):
@@ -328,6 +360,11 @@ class SecretDocument(Strict):
         description="Further locations for the credential: a list of `backend` and `path`. rotator writes"
         " and reads back each one before it revokes the old credential.",
     )
+    consumers: list[Annotated[str, known("consumers")]] = Field(
+        default=[],
+        description="Applications that use the credential: names under `consumers`. Their gates delay the"
+        " revoke of the old credential.",
+    )
     tags: list[Name] = Field(default=[], description="Labels that commands can select secrets by.")
 
 
@@ -367,6 +404,10 @@ class DefaultsDocument(Strict):
     )
     copies: list[CopyDocument] | None = Field(
         default=None, description="Further locations, unless the secret lists its own."
+    )
+    consumers: list[Annotated[str, known("consumers")]] | None = Field(
+        default=None,
+        description="Applications that use the credentials, unless the secret lists its own.",
     )
     tags: list[Name] | None = Field(
         default=None, description="Labels that each secret has in addition to its own."
@@ -445,6 +486,9 @@ class Document(Strict):
         default=None,
         description="The managed credentials, by name; or a list of names, if the defaults set everything"
         " else.",
+    )
+    consumers: dict[Name, ConsumerDocument | None] | None = Field(
+        default=None, description="The applications that use the credentials, by name."
     )
     partners: dict[Name, PartnersDocument] | None = Field(
         default=None,

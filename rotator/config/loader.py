@@ -14,7 +14,7 @@ from rotator.config.model import ConfigError, JournalSettings, Settings
 from rotator.config.policies import Policies
 from rotator.config.positions import read
 from rotator.config.reader import Reader
-from rotator.config.sections import daemon, notifications, partners
+from rotator.config.sections import consumers, daemon, notifications, partners
 from rotator.config.types import BACKEND_NAME, Names
 from rotator.config.watch import Watched
 from rotator.core.model import Policy
@@ -40,11 +40,12 @@ def load_file(
     data = _mapping(files)
     files.take(main, data, file, Defaults())
     sections = files.sections
-    names = _names(sections)
+    names = _names(sections, data)
     document = validated(files, (), _without_entries(data, sections), Document, names)
     files.check(data, names)
     _check_journal(files, data)
-    reader = Reader(files, names, file.parent)
+    found_consumers = consumers(document) if document is not None else {}
+    reader = Reader(files, names, file.parent, found_consumers)
     found_backends = reader.backends(sections["backends"], backends)
     found_targets, kinds = reader.targets(sections["targets"], rotations)
     policies = Policies(files, sections["policies"], names)
@@ -53,7 +54,7 @@ def load_file(
     if document is None:
         raise _error(files)
     journal = document.journal or JournalDocument()
-    daemon_settings = daemon(files, document, journal.url)
+    daemon_settings = daemon(files, document, journal.url, file.parent)
     # A secret that is wrong itself is not missing.
     spacing = partners(files, document, names_of_secrets)
     subscribers = notifications(files, document)
@@ -72,6 +73,7 @@ def load_file(
         backends=found_backends,
         targets=found_targets,
         secrets=found_secrets,
+        consumers=found_consumers,
         default_policy=policies.chosen(DEFAULT_POLICY, ("policies",)) or Policy(),
         daemon=daemon_settings,
         partners=spacing,
@@ -122,11 +124,12 @@ def _check_journal(source: Positions, data: dict[str, Data]) -> None:
         source.problem(("journal", "password"), said, remedy, at_key=True)
 
 
-def _names(sections: dict[str, dict[str, Data]]) -> Names:
+def _names(sections: dict[str, dict[str, Data]], data: dict[str, Data]) -> Names:
     return Names(
         backends=tuple(name for name in sections["backends"] if re.fullmatch(BACKEND_NAME, name)),
         targets=tuple(sections["targets"]),
         policies=tuple({DEFAULT_POLICY: None, **sections["policies"]}),
+        consumers=tuple(_section(data, "consumers")),
     )
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from rotator.core.consumers import Consumer
+
 # Of one configuration: a key that is wrong in every entry of a long file is understood by then.
 _MOST_PROBLEMS: Final = 100
 
@@ -67,6 +69,14 @@ class TargetSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerSettings:
+    """One consumer. `token` is a reference, None where its instances do not report."""
+
+    consumer: Consumer
+    token: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CopySettings:
     """A further place where a secret is kept."""
 
@@ -90,6 +100,7 @@ class SecretSettings:
     policy: Policy
     tags: tuple[str, ...] = ()
     copies: tuple[CopySettings, ...] = ()
+    consumers: tuple[Consumer, ...] = ()
     kept_by_target: bool = False
 
     def paths(self, backend: str) -> list[str]:
@@ -116,6 +127,7 @@ class Settings:
     backends: Mapping[str, BackendSettings] = field(default_factory=dict[str, BackendSettings])
     targets: Mapping[str, TargetSettings] = field(default_factory=dict[str, TargetSettings])
     secrets: Mapping[str, SecretSettings] = field(default_factory=dict[str, SecretSettings])
+    consumers: Mapping[str, ConsumerSettings] = field(default_factory=dict[str, ConsumerSettings])
     default_policy: Policy = field(default_factory=Policy)
     daemon: DaemonSettings = field(default_factory=DaemonSettings)
     # By the name of each of the secrets.

@@ -104,7 +104,8 @@ def _policy(source: Positions, document: PolicyDocument, keys: Keys) -> Policy |
         cron=cron,
         jitter=document.jitter,
         windows=windows,
-        grace=document.grace,
+        grace=document.grace.longest,
+        until_acknowledged=document.grace.until_acknowledged,
         drain_wait=document.drain.wait,
         drain_then=document.drain.then,
         drain_poll=document.drain.poll,
@@ -123,7 +124,7 @@ def _check_period(
 ) -> None:
     """Note when the next rotation would be due before the last one is over."""
     terminates = document.drain.then is DrainThen.TERMINATE
-    ends = document.grace + (document.drain.wait if terminates else timedelta(0))
+    ends = document.grace.longest + (document.drain.wait if terminates else timedelta(0))
     period, name = document.every, "every"
     if cron is not None:
         name = "cron"

@@ -24,16 +24,18 @@ from rotator.config.errors import name_fits, validated
 from rotator.config.model import (
     AdminSettings,
     BackendSettings,
+    ConsumerSettings,
     CopySettings,
     SecretSettings,
     TargetSettings,
 )
 from rotator.config.types import NAME, Names
+from rotator.core.consumers import Gate
 from rotator.core.errors import UsageError
 from rotator.plugins import near
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from typing import TypeAlias
 
@@ -58,8 +60,15 @@ class TargetKind:
 class Reader:
     """Reads the entries of a configuration."""
 
-    def __init__(self, source: Files, names: Names, base: Path) -> None:
+    def __init__(
+        self,
+        source: Files,
+        names: Names,
+        base: Path,
+        consumers: Mapping[str, ConsumerSettings] | None = None,
+    ) -> None:
         """Problems go to `source`; relative paths in options start at `base`."""
+        self._consumers: Mapping[str, ConsumerSettings] = consumers or {}
         self._source: Files = source
         self._names: Names = names
         self._base: Path = base
@@ -136,6 +145,8 @@ class Reader:
                 collisions.claim(
                     name, target, chosen, admin.get("admin") if isinstance(admin, dict) else None
                 )
+            if policy is not None and policy.until_acknowledged and document:
+                self._check_acknowledged(keys, document)
             if right and document and chosen is not None and policy is not None:
                 # Interned, because thousands of secrets name the same few.
                 found[name] = SecretSettings(
@@ -147,6 +158,11 @@ class Reader:
                     options=chosen,
                     policy=policy,
                     tags=tuple(map(sys.intern, document.tags)),
+                    consumers=tuple(
+                        self._consumers[one].consumer
+                        for one in dict.fromkeys(document.consumers)
+                        if one in self._consumers
+                    ),
                     copies=tuple(
                         CopySettings(backend=sys.intern(one.backend), path=one.path or name)
                         for one in document.copies
@@ -154,6 +170,17 @@ class Reader:
                     kept_by_target=keeps,
                 )
         return found
+
+    def _check_acknowledged(self, keys: Keys, document: SecretDocument) -> None:
+        """Note when nothing could end the grace period early."""
+        counted = (one for one in document.consumers if one in self._consumers)
+        if all(self._consumers[one].consumer.gate is Gate.OFF for one in counted):
+            self._source.problem(
+                keys,
+                "`grace: until-acknowledged` requires consumers, and none counts for this secret.",
+                "List them under `consumers`, with the gate `warn` or `hold`, or set a duration.",
+                at_key=True,
+            )
 
     def _has_admin(self, keys: Keys, entry: Data, info: PluginInfo) -> bool:
         """Return whether there is an `admin` where one is needed, and none elsewhere."""

@@ -14,6 +14,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from rotator import plugins
 from rotator.config.document import Document, IncludedDocument
 from rotator.config.options import model_of
+from rotator.config.types import GracePeriod
 from rotator.core import durations
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class _Generator(GenerateJsonSchema):
     """Writes defaults as the file would have them, and no titles that only repeat the key."""
 
     def encode_default(self, dft: Any) -> Any:
+        if isinstance(dft, GracePeriod):
+            return str(dft)
         return durations.write(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 # pydantic's signature

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rotator.config.daemon_sections import DaemonDocument
+from rotator.config.daemon_sections import DaemonDocument, ReportsDocument
+from rotator.config.document import ConsumerDocument
+from rotator.config.model import ConsumerSettings
+from rotator.core.consumers import Consumer
 from rotator.core.daemon_settings import (
     BreakerSettings,
     DaemonSettings,
     Dispatch,
     Limits,
+    ReportListener,
     SpacingGroup,
     Subscriber,
 )
+from rotator.core.net import is_local
 from rotator.plugins import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from rotator.config.document import Document
     from rotator.config.positions import Positions
 
 
-def daemon(source: Positions, document: Document, journal: str) -> DaemonSettings:
-    """Return how the daemon works. `journal`: the URL of its database."""
+def daemon(source: Positions, document: Document, journal: str, base: Path) -> DaemonSettings:
+    """Return how the daemon works. `journal`: the URL of its database. Files are relative to `base`."""
     given = document.daemon or DaemonDocument()
     limits = Limits(**given.limits.model_dump())
     if limits.per_target >= limits.total and limits.total > 1:
@@ -45,6 +51,7 @@ def daemon(source: Positions, document: Document, journal: str) -> DaemonSetting
             "Keep the journal in PostgreSQL, or write `dispatch: threads`.",
         )
     return DaemonSettings(
+        reports=_reports(source, given.reports, base),
         dispatch=given.dispatch,
         limits=limits,
         catch_up=given.catch_up,
@@ -54,6 +61,25 @@ def daemon(source: Positions, document: Document, journal: str) -> DaemonSetting
         shutdown=given.shutdown,
         breaker=BreakerSettings(**given.breaker.model_dump()),
     )
+
+
+def _reports(source: Positions, given: ReportsDocument, base: Path) -> ReportListener | None:
+    """Return where consumers report; None for nowhere."""
+    if given.listen == "none":
+        return None
+    keys = ("daemon", "reports")
+    host = given.listen.rpartition(":")[0].strip("[]")
+    if (given.certificate is None) is not (given.key is None):
+        said = "`certificate` and `key` belong together."
+        source.problem(keys, said, "Set both, or neither.", at_key=True)
+    elif given.certificate is None and not is_local(host):
+        said = "tokens would cross the network unencrypted."
+        remedy = "Set `certificate` and `key`, or listen on 127.0.0.1."
+        source.problem((*keys, "listen"), said, remedy)
+    certificate, key = (
+        base / one if one is not None else None for one in (given.certificate, given.key)
+    )
+    return ReportListener(listen=given.listen, certificate=certificate, key=key)
 
 
 def partners(
@@ -71,6 +97,17 @@ def partners(
                 said = f"secret `{one}` is already in group `{found[one].name}`."
                 source.problem(keys, said, "A secret can be in only one group.")
             found.setdefault(one, group)
+    return found
+
+
+def consumers(document: Document) -> dict[str, ConsumerSettings]:
+    """Return the applications that use credentials, by name."""
+    found: dict[str, ConsumerSettings] = {}
+    for name, entry in (document.consumers or {}).items():
+        # With all its keys commented out, an entry is nothing.
+        given = entry or ConsumerDocument()
+        consumer = Consumer(name=name, instances=given.instances, gate=given.gate, wait=given.wait)
+        found[name] = ConsumerSettings(consumer=consumer, token=given.token)
     return found
 
 

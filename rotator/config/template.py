@@ -18,9 +18,11 @@ from rotator.config.document import (
     LimitsDocument,
     PasswordDocument,
     PolicyDocument,
+    ReportsDocument,
     RetryDocument,
     WindowsDocument,
 )
+from rotator.config.types import GracePeriod
 from rotator.core import durations
 from rotator.core.errors import UsageError
 
@@ -115,6 +117,8 @@ _DAEMON: Final = """\
 daemon:
 """
 _LAST: Final = """\
+# consumers:                         # applications that use credentials: `rotator docs consumers`
+#   web: {instances: 3, gate: hold, token: "file:web-token"}  # then, in a secret: consumers: [web]
 # partners:                          # never rotated close together
 #   shop-pair: {apart: 6h, secrets: [shop, legacy]}
 # notifications:                     # recipients of the daemon's notifications
@@ -190,7 +194,11 @@ def _policy() -> str:
 def _daemon() -> str:
     lines = list[str]()
     for name, field in DaemonDocument.model_fields.items():
-        inner = {"limits": LimitsDocument, "breaker": BreakerDocument}
+        inner = {
+            "limits": LimitsDocument,
+            "breaker": BreakerDocument,
+            "reports": ReportsDocument,
+        }
         if name in inner:
             lines.append(_line(f"  {name}:", field.description or ""))
             lines += _model(inner[name], "    ")
@@ -233,6 +241,8 @@ def _line(option: str, said: str) -> str:
 def _value(value: object) -> str:
     if isinstance(value, timedelta):
         return durations.write(value)
+    if isinstance(value, GracePeriod):
+        return str(value)
     if isinstance(value, Enum):
         return _value(value.value)
     if isinstance(value, (str, Path)):

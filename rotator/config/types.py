@@ -11,6 +11,7 @@ from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
+    PlainValidator,
     ValidationInfo,
     WithJsonSchema,
 )
@@ -19,11 +20,13 @@ from rotator import references
 from rotator.config.errors import BACKEND_NAME, NAME, wrong
 from rotator.core import durations
 from rotator.core.errors import UsageError
+from rotator.core.model import Policy
 from rotator.plugins import near
 
 # The scheme of a reference is a backend's name or one of these two.
 PLAIN_SCHEMES: Final = ("env", "file")
 
+_DEFAULTS: Final = Policy()
 REFERENCE: Final = r"^[a-z][a-z0-9_-]{0,62}:[^#\s][^#\n]*(#[\w.-]+)?$"
 
 
@@ -34,6 +37,7 @@ class Names:
     backends: tuple[str, ...] = ()
     targets: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
+    consumers: tuple[str, ...] = ()
 
 
 def _names(info: ValidationInfo) -> Names:
@@ -92,7 +96,32 @@ def _every(value: object) -> object:
     return None if value == "never" else _positive(cast("timedelta", _duration(value)))
 
 
-def known(kind: Literal["backends", "targets", "policies"]) -> AfterValidator:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GracePeriod:
+    """`longest`: how long it lasts at most. `until_acknowledged`: consumers can end it."""
+
+    longest: timedelta = _DEFAULTS.grace
+    until_acknowledged: bool = _DEFAULTS.until_acknowledged
+
+    def __str__(self) -> str:
+        return durations.write_grace(self.longest, until_acknowledged=self.until_acknowledged)
+
+
+def _grace(value: object) -> object:
+    if isinstance(value, GracePeriod):
+        return value
+    remedy = f"Examples: {durations.EXAMPLES}, `{durations.UNTIL_ACKNOWLEDGED}`, or"
+    remedy = f"{remedy} `{durations.UNTIL_ACKNOWLEDGED}, at most 6h`."
+    if not isinstance(value, str):
+        raise wrong("expected a duration.", remedy)
+    try:
+        longest, early = durations.parse_grace(value, _DEFAULTS.grace)
+    except ValueError as error:
+        raise wrong(f"{error}.", remedy) from None
+    return GracePeriod(longest=longest, until_acknowledged=early)
+
+
+def known(kind: Literal["backends", "targets", "policies", "consumers"]) -> AfterValidator:
     """Return a check that a name is one of those that the file defines."""
 
     def check(name: str, info: ValidationInfo) -> str:
@@ -101,7 +130,7 @@ def known(kind: Literal["backends", "targets", "policies"]) -> AfterValidator:
             return name
         # Only what looks like a name is repeated.
         said = f" `{name}`" if re.fullmatch(NAME, name) else ""
-        one = {"backends": "backend", "targets": "target", "policies": "policy"}[kind]
+        one = "policy" if kind == "policies" else kind.removesuffix("s")
         listed = f"Defined under `{kind}`: {', '.join(defined) or 'nothing'}."
         raise wrong(f"unknown {one}{said}.", f"{near(name, defined)} {listed}".strip())
 
@@ -112,6 +141,18 @@ _DURATION_SCHEMA: Final = {"type": "string", "pattern": durations.PATTERN}
 
 Duration: TypeAlias = Annotated[
     timedelta, BeforeValidator(_duration), WithJsonSchema(_DURATION_SCHEMA)
+]
+Grace: TypeAlias = Annotated[
+    GracePeriod,
+    PlainValidator(_grace),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _DURATION_SCHEMA,
+                {"type": "string", "pattern": f"^{durations.UNTIL_ACKNOWLEDGED}(, at most .+)?$"},
+            ]
+        }
+    ),
 ]
 Positive: TypeAlias = Annotated[
     timedelta,

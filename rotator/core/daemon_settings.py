@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 
@@ -16,6 +17,8 @@ class Topic(StrEnum):
     PARKED = "parked"
     OVERDUE = "overdue"
     DRAIN_HELD = "drain-held"
+    GATE_HELD = "gate-held"
+    CONSUMER_BEHIND = "consumer-behind"
     DRIFT = "drift"
     REFUSED = "refused"
     UNAVAILABLE = "unavailable"
@@ -56,6 +59,15 @@ class BreakerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReportListener:
+    """Where consumers report. `certificate` and `key` are absolute paths of PEM files; None on loopback."""
+
+    listen: str
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SpacingGroup:
     """Secrets that are not rotated within `apart` of each other."""
 
@@ -74,6 +86,7 @@ class DaemonSettings:
     verify_every: timedelta | None = timedelta(days=1)
     checkpoint_every: timedelta = timedelta(minutes=10)
     listen: str = "127.0.0.1:9464"
+    reports: ReportListener | None = None
     shutdown: timedelta = timedelta(seconds=30)
     breaker: BreakerSettings = BreakerSettings()
 

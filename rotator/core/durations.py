@@ -25,6 +25,11 @@ _WHOLE: Final = re.compile(PATTERN, re.ASCII)
 _PART: Final = re.compile(r"(\d+)([a-z]+)")
 
 
+# The grace period that ends early: `until-acknowledged`, or with another limit than the default.
+UNTIL_ACKNOWLEDGED: Final = "until-acknowledged"
+_AT_MOST: Final = ", at most "
+
+
 def parse(text: str) -> timedelta:
     """Return the duration that `text` says. Raises `ValueError` with a text for a person."""
     if _WHOLE.fullmatch(text) is None:
@@ -50,3 +55,19 @@ def write(duration: timedelta) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts) or "0s"
+
+
+def parse_grace(text: str, longest: timedelta) -> tuple[timedelta, bool]:
+    """Return how long a grace period is at most, and whether consumers can end it.
+
+    `longest`: the limit where `text` names none. Raises `ValueError` as `parse` does.
+    """
+    if text == UNTIL_ACKNOWLEDGED:
+        return longest, True
+    early = text.startswith(UNTIL_ACKNOWLEDGED + _AT_MOST)
+    return parse(text.removeprefix(UNTIL_ACKNOWLEDGED + _AT_MOST) if early else text), early
+
+
+def write_grace(grace: timedelta, *, until_acknowledged: bool) -> str:
+    """Return how a person would write a grace period."""
+    return f"{UNTIL_ACKNOWLEDGED}{_AT_MOST}{write(grace)}" if until_acknowledged else write(grace)

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from rotator.core.secret import scrub
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from rotator.core.model import Json
     from rotator.core.session import Session
 
 
@@ -77,13 +78,25 @@ class Unavailable(Transient):
 
 
 class InUse(Transient):
-    """The old login still has sessions: wait, by the policy's drain rules."""
+    """The old credential is still in use: wait, by the policy's drain rules.
+
+    `sessions`: the open sessions of the old login. `consumers`: the verdict on the consumers, where
+    their gate holds the revoke.
+    """
 
     kind = "in-use"
 
-    def __init__(self, what: str, *, sessions: Sequence[Session] = (), hint: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        sessions: Sequence[Session] = (),
+        consumers: Mapping[str, Json] | None = None,
+        hint: str = "",
+    ) -> None:
         super().__init__(what, hint=hint)
         self.sessions: tuple[Session, ...] = tuple(sessions)
+        self.consumers: Mapping[str, Json] | None = consumers
 
 
 class Refused(StepError):

@@ -150,6 +150,7 @@ class Kind(StrEnum):
     RETIRED = "retired"
     RENAMED = "renamed"
     ACKNOWLEDGED = "acknowledged"
+    CONSUMERS_READY = "consumers-ready"
 
 
 class Outcome(StrEnum):
@@ -219,7 +220,8 @@ class Policy:
     """How a secret is rotated.
 
     `every`: the period, None when it is only rotated on demand. `grace`: how long the old
-    credential stays valid after publish. `drain_wait` and `drain_then`: how long after the grace
+    credential stays valid after publish; `until_acknowledged` ends it as soon as every consumer uses the
+    new one. `drain_wait` and `drain_then`: how long after the grace
     period the old login's sessions are waited for, and what happens then. `attempts` at a step
     make a cycle, `cycles` of them are made before the secret is parked. `backoff` doubles from
     one attempt to the next up to `backoff_cap`. `proposals`: how many candidates are tried when
@@ -234,6 +236,7 @@ class Policy:
     jitter: timedelta = timedelta(0)
     windows: Windows = ALWAYS
     grace: timedelta = timedelta(hours=24)
+    until_acknowledged: bool = False
     drain_wait: timedelta = timedelta(days=7)
     drain_then: DrainThen = DrainThen.HOLD
     drain_poll: timedelta = timedelta(minutes=1)

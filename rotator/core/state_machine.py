@@ -44,10 +44,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WaitUntil:
-    """Nothing to do before `at`; `why` says it in a few words."""
+    """Nothing to do before `at`; `why` says it in a few words.
+
+    `until_acknowledged`: or as soon as every consumer uses the new credential.
+    """
 
     at: datetime
     why: str
+    until_acknowledged: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +92,8 @@ class Progress:
     direction: Direction = Direction.FORWARD
     cause: Event | None = None
     pivot_at: datetime | None = None
+    # When every consumer used what was published.
+    acknowledged_at: datetime | None = None
     aborted: bool = False
     revoke_now: bool = False
     end_sessions: bool = False
@@ -150,9 +156,18 @@ def grace_ends(state: Progress, policy: Policy) -> datetime | None:
     """Return when the old credential may be revoked at the earliest; None before publish."""
     if state.pivot_at is None:
         return None
-    return (
-        state.pivot_at if state.revoke_now or not state.overlaps else state.pivot_at + policy.grace
-    )
+    if state.revoke_now or not state.overlaps:
+        return state.pivot_at
+    ends = state.pivot_at + policy.grace
+    return ends if state.acknowledged_at is None else min(ends, state.acknowledged_at)
+
+
+def drain_again(history: Iterable[Event], now: datetime, policy: Policy) -> datetime:
+    """Return when to look again whether the old credential is in use, after a look at `now`."""
+    again = now + policy.drain_poll
+    given_up = _given_up(progress(history), policy)
+    terminates = policy.drain_then is DrainThen.TERMINATE and given_up is not None
+    return min(again, given_up) if terminates and given_up is not None and given_up > now else again
 
 
 def step_backoff(
@@ -218,18 +233,33 @@ def _after_failure(
 def _drain(state: Progress, step: Step, now: datetime, policy: Policy) -> Run | WaitUntil:
     ready = grace_ends(state, policy)
     if ready is not None and now < ready:
-        return WaitUntil(at=ready, why="the old credential is in its grace period")
-    if state.waited is None:
+        why = "the old credential is in its grace period"
+        return WaitUntil(at=ready, why=why, until_acknowledged=policy.until_acknowledged)
+    given_up = _given_up(state, policy)
+    if state.waited is None or given_up is None:
         return Run(step=step, end_sessions=state.end_sessions)
-    given_up = (ready or state.waited.at) + policy.drain_wait
     if state.end_sessions or (policy.drain_then is DrainThen.TERMINATE and now >= given_up):
         return Run(step=step, end_sessions=True)
     again = state.waited.at + policy.drain_poll
     if policy.drain_then is DrainThen.TERMINATE:
         again = min(again, given_up)
     if now < again:
-        return WaitUntil(at=again, why="the old login still has open sessions")
+        return WaitUntil(at=again, why=waits_for(state.waited))
     return Run(step=step)
+
+
+def _given_up(state: Progress, policy: Policy) -> datetime | None:
+    """Return when the drain has waited long enough; None while it does not wait."""
+    if state.waited is None:
+        return None
+    return (grace_ends(state, policy) or state.waited.at) + policy.drain_wait
+
+
+def waits_for(waited: Event) -> str:
+    """Return what a drain waits for, in a few words."""
+    if "consumers" in waited.data:
+        return "consumers have not confirmed the new version"
+    return "the old login still has open sessions"
 
 
 def _apply(state: Progress, event: Event) -> None:
@@ -246,6 +276,8 @@ def _apply(state: Progress, event: Event) -> None:
             _failed(state, event)
         case Kind.WAITING:
             state.waited = event
+        case Kind.CONSUMERS_READY:
+            state.acknowledged_at = event.at
         case Kind.ROLLBACK_REQUESTED:
             state.aborted = True
             _rolled_back(state, event)
@@ -278,12 +310,12 @@ def _finished(state: Progress, event: Event, step: Step) -> None:
     state.failed, state.failures, state.waited = None, 0, None
     if step is Step.PUBLISH:
         state.publishing = state.maybe_published = False
-        state.pivot_at = event.at
+        state.pivot_at, state.acknowledged_at = event.at, None
         if state.aborted:
             _rolled_back(state, event)
     if step in (Step.RESTORE, Step.COPY):
         # Who reads a copy may have read it a moment before: grace counts from the last of them.
-        state.pivot_at = event.at
+        state.pivot_at, state.acknowledged_at = event.at, None
 
 
 def _failed(state: Progress, event: Event) -> None:

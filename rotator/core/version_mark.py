@@ -11,7 +11,8 @@ from typing import Final
 
 _DIGITS: Final = 6
 _SEPARATOR: Final = " r:"
-_AT_THE_END: Final = re.compile(rf"(?:^| )r:([0-9a-f]{{{_DIGITS}}})$")
+# Of several nodes, the name of a session is followed by the node's.
+_AT_THE_END: Final = re.compile(rf"(?:^| )r:([0-9a-f]{{{_DIGITS}}})(?: at \S+)?$")
 # PostgreSQL cuts application names to NAMEDATALEN - 1 bytes
 # (https://www.postgresql.org/docs/current/runtime-config-logging.html, application_name).
 POSTGRESQL_BYTES: Final = 63
@@ -33,3 +34,8 @@ def mark_in(application: str) -> str | None:
     """Return the mark at the end of an application's name; None where there is none."""
     found = _AT_THE_END.search(application)
     return found.group(1) if found else None
+
+
+def without_mark(application: str) -> str:
+    """Return an application's name without the mark at its end."""
+    return _AT_THE_END.sub("", application)

@@ -26,7 +26,7 @@ from rotator.dispatch.ready_queue import JOURNAL, Job, JobKind, ReadyQueue, host
 from rotator.dispatch.worker import JobResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from datetime import datetime
 
     from rotator.core.daemon_settings import DaemonSettings
@@ -191,6 +191,16 @@ class Dispatcher:
                         self._is_back(JOURNAL, now)
             self._give_out()
 
+    def wake(self, names: Collection[str]) -> None:
+        """Go on now with those of these secrets whose open rotation waits: there is news for it."""
+        opened = [name for name in names if self._is_open(name)]
+        with self._guard:
+            now = self._clock.now()
+            for name in opened:
+                if self._not_before.pop(name, None) is not None:
+                    self._ready(name, JobKind.RESUME, now)
+            self._give_out()
+
     def collect(self) -> None:
         """Take in what hands elsewhere have done, and give out what has room now."""
         try:
@@ -294,7 +304,9 @@ class Dispatcher:
                 continue
             history = self._journal.history(one.rotation_id)
             decision = decide(history, now, managed.policy)
-            at = decision.at if isinstance(decision, WaitUntil) else now
+            # A wait that the consumers can end is looked at now, and then as often as the engine says.
+            waits = isinstance(decision, WaitUntil) and not decision.until_acknowledged
+            at = decision.at if isinstance(decision, WaitUntil) and waits else now
             failed = history[-1] if history and history[-1].kind is Kind.FAILED else None
             host = text(failed.data, "origin") if failed is not None else None
             if host is not None and self._lanes.breaker(host).is_open:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from rotator.core.backoff import backoff
+from rotator.core.consumers import Gate, gates_behind
 from rotator.core.daemon_settings import Topic
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.errors import (
@@ -42,6 +43,8 @@ _LOCKED: Final = timedelta(seconds=10)
 _NO_JOURNAL: Final = timedelta(seconds=15)
 _FIRST_WAIT: Final = timedelta(seconds=10)
 _LONGEST_WAIT: Final = timedelta(minutes=30)
+# After which it is reported once more that a drain is still held.
+_REPEATED: Final = timedelta(days=1)
 _REASON: Final = "due"
 # Of a rotation that another was asked for: it is looked at, or asked for, again.
 RETRIED_OR_ASKED: Final = RETRIED | {Refused.kind}
@@ -81,6 +84,8 @@ class Worker:
     secret: Callable[[str], ManagedSecret]
     partners: Mapping[str, SpacingGroup]
     tell: Callable[[Topic, str, Mapping[str, Json]], None]
+    # When a rotation's held drain was reported last, by the rotation's id.
+    held: dict[str, datetime] = field(default_factory=dict[str, "datetime"])
 
     def do(self, job: Job, tries: int) -> JobResult | None:
         """Do a job; None when the process leaves before the job is done. Raises nothing.
@@ -168,7 +173,9 @@ class Worker:
             return
         policy = self.secret(result.secret).policy
         published = record.published_at
-        if published is None or newest[0].at < published + policy.grace + policy.drain_wait:
+        if published is None or self.clock.now() < published + policy.grace + policy.drain_wait:
+            return
+        if "consumers" in newest[0].data or not self._is_news(result.rotation_id or ""):
             return
         self.tell(
             Topic.DRAIN_HELD,
@@ -179,6 +186,15 @@ class Worker:
                 "sessions": newest[0].data.get("sessions"),
             },
         )
+
+    def _is_news(self, rotation_id: str) -> bool:
+        """Return whether a held drain was not reported for a day."""
+        now = self.clock.now()
+        last = self.held.get(rotation_id)
+        if last is not None and now - last < _REPEATED:
+            return False
+        self.held[rotation_id] = now
+        return True
 
     def _is_retired(self, name: str) -> bool:
         record = self.journal.secret(name)
@@ -260,6 +276,10 @@ def _fault(error: RotatorError) -> dict[str, Any]:
 
 def topic_of(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
     """Return the notification that an event causes, if any."""
+    if kind in (Kind.WAITING, Kind.FINISHED):
+        gates = gates_behind(data.get("consumers"))
+        held = kind is Kind.WAITING and Gate.HOLD in gates
+        return Topic.GATE_HELD if held else Topic.CONSUMER_BEHIND if gates else None
     if kind is Kind.PARKED:
         return Topic.PARKED
     if kind is Kind.FOLLOWED:

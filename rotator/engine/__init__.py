@@ -21,12 +21,13 @@ from rotator.engine.lease import leased
 from rotator.engine.results import Health, Plan, Result, Second, UnprovenSecond
 from rotator.engine.retirement import Retired, Retirement, let_go, renamed, retire
 from rotator.engine.runner import Runner
-from rotator.engine.steps import ManagedSecret, Steps
+from rotator.engine.steps import ManagedSecret, Steps, wrap_plugin_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from rotator.core.consumers import ConsumerRegistry, Verdict
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Credential, Event, Json, Version
     from rotator.core.ports import Clock, Entropy, Journal, Log
@@ -64,11 +65,13 @@ class Engine:
         observer: Callable[[Event], None] | None = None,
         should_stop: Callable[[], bool] | None = None,
         controlled: set[str] | None = None,
+        registry: ConsumerRegistry | None = None,
     ) -> None:
         """`holder` names the holder of a lease; called once for each lease. `observer` gets each event
         after it is in the journal. `should_stop` is asked between steps and in waits; after True a
         call returns with `Result.stopped` and its rotation open. `controlled`: the targets that have
-        refused a wrong password in this process; engines may share it.
+        refused a wrong password in this process; engines may share it. `registry`: what consumers have
+        reported of the versions that they use.
         """
         self._journal: Journal = journal
         self._context: EngineContext = EngineContext(
@@ -80,6 +83,7 @@ class Engine:
             observer=observer or (lambda _event: None),
             should_stop=should_stop or (lambda: False),
             controlled=controlled if controlled is not None else set(),
+            registry=registry,
         )
 
     # -- rotations -----------------------------------------------------------------------------
@@ -295,6 +299,22 @@ class Engine:
     def require_no_second(self, secret: ManagedSecret, current: Credential | None) -> None:
         """Raise `UnprovenSecond` where a second login exists that the next rotation could not take."""
         planning.require_no_second(SecretContext(self._context, secret), current)
+
+    def consumers(self, secret: ManagedSecret) -> Verdict | None:
+        """Return which consumers use the version that is served; None where the journal knows none.
+
+        Asks the target for the sessions of the login that is served, and of the one before while it is
+        valid. Raises as a step does.
+        """
+        access = SecretContext(self._context, secret)
+        record = access.record()
+        if record is None or record.version is None:
+            return None
+        opened = self._journal.open_rotation(secret.name)
+        logins = [record.login, opened.old_login, opened.new_login] if opened else [record.login]
+        steps = access.steps(NO_ROTATION, record)
+        with wrap_plugin_errors(self._context.log, secret.name, NO_ROTATION, "consumers"):
+            return steps.verdict(record.version, [login for login in logins if login])
 
     def steps(self, secret: ManagedSecret) -> Steps:
         """Return the steps of no rotation: to examine a target as the engine would see it."""

@@ -11,6 +11,7 @@ from rotator.engine.steps import Steps
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rotator.core.consumers import ConsumerRegistry
     from rotator.core.contracts.backend import SecretBackend
     from rotator.core.history import SecretRecord
     from rotator.core.model import Event, Version
@@ -23,7 +24,8 @@ class EngineContext:
     """The ports of an engine, and what it has learnt in this process.
 
     `should_stop`: asked between steps and in waits. After True a call returns what it has reached.
-    `controlled`: the targets that have refused a wrong password.
+    `controlled`: the targets that have refused a wrong password. `registry`: what consumers have
+    reported; without one, no gate holds a revoke.
     """
 
     journal: Journal
@@ -34,6 +36,7 @@ class EngineContext:
     observer: Callable[[Event], None]
     should_stop: Callable[[], bool]
     controlled: set[str]
+    registry: ConsumerRegistry | None = None
 
 
 class SecretContext:
@@ -74,6 +77,7 @@ class SecretContext:
             former_names=frozenset(record.former_names if record else ()),
             wrote=self._wrote,
             contacts=self.contacts,
+            registry=self.engine.registry,
         )
 
     def written_anew(self, record: SecretRecord | None, current: Version | None) -> str | None:

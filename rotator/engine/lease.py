@@ -56,6 +56,11 @@ class LeasedSecret(SecretContext):
             self.engine.observer(event)
         return written
 
+    def renew(self) -> None:
+        """Renew the lease without writing an event. Raises `LeaseLost`."""
+        self._renewed = self.clock.monotonic(), self.clock.now()
+        _ = self.journal.append(self._lease, [], self.ttl)
+
     def wait(self, until: datetime) -> None:
         """Sleep until then or until the call should stop, in pieces short enough to keep the lease."""
         piece = self.ttl.total_seconds() / 3
@@ -64,15 +69,19 @@ class LeasedSecret(SecretContext):
                 return
             self.clock.sleep(min(left, piece))
             if left > piece:
-                self.journal.append(self._lease, [], self.ttl)
+                self.renew()
 
     def timed_steps(self, rotation_id: str) -> Steps:
         """Return steps that act until their time is up, counted from when the lease was renewed."""
-        monotonic, now = self._renewed
         steps = self.steps(rotation_id, self.record())
+        self.allow(steps)
+        return steps
+
+    def allow(self, steps: Steps) -> None:
+        """Let steps act until their time is up, counted from when the lease was renewed."""
+        monotonic, now = self._renewed
         timeout = self.secret.policy.step_timeout.total_seconds()
         steps.allow(deadline=min(monotonic + timeout, self.ends), lease_ends=now + self.ttl)
-        return steps
 
     def park(self, rotation_id: str | None, reason: str, *, hint: str = "") -> list[Event]:
         """Record that an operator must look. `hint`: the remedy, where it is known."""

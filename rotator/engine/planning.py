@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rotator.core.consumers import Gate
 from rotator.core.contracts.rotation import Explains, TakesTurns
 from rotator.core.delegated import DelegatedRotation
-from rotator.core.durations import write
+from rotator.core.durations import write, write_grace
 from rotator.core.model import NO_ROTATION, Credential, Planned, Step
 from rotator.engine.delegated import is_delegated
 from rotator.engine.results import Plan, UnprovenSecond
@@ -51,16 +52,28 @@ def require_no_second(access: SecretContext, current: Credential | None) -> None
             raise UnprovenSecond(access.name, name)
 
 
+def _gates(secret: ManagedSecret) -> str:
+    """Return what of the consumers the drain waits for."""
+    listed = [
+        f"{one.instances} of {one.name} ({one.gate.value})"
+        for one in secret.consumers
+        if one.gate is not Gate.OFF
+    ]
+    return f", and for consumers: {', '.join(listed)}" if listed else ""
+
+
 def _with_engine_steps(
     secret: ManagedSecret, steps: list[Planned], *, has_old: bool
 ) -> list[Planned]:
     """Return the steps of the plugin with those of the engine between them."""
     policy = secret.policy
+    grace = write_grace(policy.grace, until_acknowledged=policy.until_acknowledged)
     own = {
         Step.STAGE: f"keep the new credential in {secret.backend_name}, at {secret.path}, unseen by consumers",
         Step.PUBLISH: f"make it current in {secret.backend_name}, only if nobody else wrote there; read it back",
-        Step.DRAIN: f"wait {write(policy.grace)} (grace), then until the old login has no sessions"
+        Step.DRAIN: f"wait {grace} (grace), then until the old login has no sessions"
         f" (at most {write(policy.drain_wait)}, then {policy.drain_then.value})"
+        f"{_gates(secret)}"
         if secret.rotation.overlaps
         else "nothing: the old password stopped working when the new one was set",
     }

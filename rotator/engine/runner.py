@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -10,21 +10,33 @@ from rotator.core.errors import (
     CurrentRejected,
     InUse,
     RotatorError,
+    StepError,
     Transient,
     Unavailable,
 )
 from rotator.core.history import fold_rotation, newest_step, text
 from rotator.core.identifiers import new_id
 from rotator.core.model import Event, Kind, NewEvent, Outcome, Step
-from rotator.core.state_machine import GAP, Direction, Finish, Run, WaitUntil, decide, progress
+from rotator.core.state_machine import (
+    GAP,
+    Direction,
+    Finish,
+    Run,
+    WaitUntil,
+    decide,
+    drain_again,
+    progress,
+    waits_for,
+)
 from rotator.engine.checks import require_known
 from rotator.engine.endings import ended, why_park
 from rotator.engine.results import STOPPED, Result
 from rotator.engine.rotation_request import requested
 from rotator.engine.safety import after_failure, after_undo
-from rotator.engine.steps import failure
+from rotator.engine.steps import failure, wrap_plugin_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from rotator.core.history import RotationRecord, SecretRecord
@@ -34,8 +46,39 @@ if TYPE_CHECKING:
 
 # A step that has less time than this, in seconds, is not begun.
 _SHORTEST_STEP: Final = 2.0
+# The first wait between two looks at the consumers, while they may end the grace period.
+_FIRST_LOOK: Final = timedelta(seconds=2)
 # Errors that are not about the step: they end the call, and the history stays as it is.
 _NOT_OF_A_STEP: Final = frozenset({"lease-lost", "journal", "journal-broken", "busy", "usage"})
+
+
+@dataclass(slots=True, kw_only=True)
+class _Course:
+    """One rotation under way.
+
+    `pending` holds events that are not committed yet: results share a commit with the next intent.
+    Before any effect everything up to its intent is in the journal.
+    """
+
+    rotation_id: str
+    steps: Steps
+    history: list[Event] = field(default_factory=list["Event"])
+    pending: list[NewEvent] = field(default_factory=list[NewEvent])
+    error: RotatorError | None = None
+    resumed: bool = False
+
+    def write(self, leased: LeasedSecret) -> None:
+        """Commit what is pending."""
+        self.history += leased.append(self.pending)
+        self.pending = []
+
+    def foreseen(self, now: datetime) -> list[Event]:
+        """Return the history as it will be once everything is committed."""
+        return [*self.history, *(_foresee(event, now) for event in self.pending)]
+
+    def event(self, kind: Kind, step: Step) -> NewEvent:
+        """Return an event about a step."""
+        return NewEvent(kind=kind, rotation_id=self.rotation_id, step=step)
 
 
 class Runner:
@@ -88,14 +131,16 @@ class Runner:
         )
         steps = leased.steps(rotation_id, record)
         steps.know_current(current)
-        return self._drive(rotation_id, [], [first], steps, resumed=False, to=to)
+        course = _Course(rotation_id=rotation_id, steps=steps, pending=[first])
+        return self._drive(course, to)
 
     def drive(self, rotation_id: str, *, resumed: bool, to: Step | None = None) -> Result:
         """Go on with a rotation that has a history, as far as it gets; `to` as for `start`."""
         record = self._leased.record()
         history = self._leased.journal.history(rotation_id)
         steps = self._leased.steps(rotation_id, record)
-        return self._drive(rotation_id, history, [], steps, resumed=resumed, to=to)
+        course = _Course(rotation_id=rotation_id, steps=steps, history=history, resumed=resumed)
+        return self._drive(course, to)
 
     def end_earlier(self, rotation_id: str) -> Result:
         """End a rotation that another one is to follow: forward once it is published, else back."""
@@ -127,108 +172,127 @@ class Runner:
 
     # -- the loop ------------------------------------------------------------------------------
 
-    def _drive(
-        self,
-        rotation_id: str,
-        history: list[Event],
-        pending: list[NewEvent],
-        steps: Steps,
-        *,
-        resumed: bool,
-        to: Step | None = None,
-    ) -> Result:
-        """Decide, record, act, record, until nothing more can be done now.
-
-        `pending` holds results that are not committed yet: they share a commit with the next
-        intent. Before any effect everything up to its intent is in the journal.
-        """
-        leased, policy = self._leased, self._leased.secret.policy
-        error: RotatorError | None = None
+    def _drive(self, course: _Course, to: Step | None = None) -> Result:
+        """Decide, record, act, record, until nothing more can be done now."""
         while True:
-            # A result must be in the history before the next decision; when that decision is to run
-            # a step, the two share one commit.
-            now = leased.clock.now()
-            foreseen = [*history, *(_foresee(event, now) for event in pending)]
-            decision = decide(foreseen, leased.clock.now(), policy, at_once=self._at_once)
-            match decision:
-                case Run(step=step) if _has_reached(foreseen, to) or self._time_is_up(
-                    foreseen, step
-                ):
-                    history += leased.append(pending)
-                    error = error or self._too_late(history, step, to)
-                    return self._result(rotation_id, history, error, resumed=resumed)
-                case Run() if leased.engine.should_stop():
-                    if not history:  # not even its request is written
-                        return Result(secret=leased.name, waiting=STOPPED, stopped=True)
-                    history += leased.append(pending)
-                    return self._stopped(rotation_id, history, error, resumed=resumed)
-                case Run(step=step, end_sessions=end_sessions):
-                    pending.append(NewEvent(kind=Kind.STARTED, rotation_id=rotation_id, step=step))
-                    # Counted from before the lease was renewed, so that both end before it does.
-                    begun, now = leased.clock.monotonic(), leased.clock.now()
-                    history += leased.append(pending)
-                    deadline = min(begun + policy.step_timeout.total_seconds(), leased.ends)
-                    steps.allow(deadline=deadline, lease_ends=now + leased.ttl)
-                    event, failed = self._act(steps, history, step, end_sessions=end_sessions)
-                    self._at_once = False
-                    # A step that failed and then succeeded leaves no error to report.
-                    error = failed
-                    pending = [event]
-                case WaitUntil(at=at, why=why):
-                    history += leased.append(pending)
-                    pending = []
-                    # A host that is away is not waited for here: the caller tries again later.
-                    if at > self._patience_ends or isinstance(error, Unavailable):
-                        return self._result(
-                            rotation_id, history, error, resumed=resumed, until=at, waiting=why
-                        )
-                    if leased.engine.should_stop():
-                        return self._stopped(rotation_id, history, error, resumed=resumed)
-                    leased.wait(at)
-                case Finish():
-                    return self._finish(
-                        decision, rotation_id, history, pending, error, resumed=resumed
-                    )
+            result = self._go_on(course, to)
+            if result is not None:
+                return result
 
-    def _finish(
-        self,
-        finish: Finish,
-        rotation_id: str,
-        history: list[Event],
-        pending: list[NewEvent],
-        error: RotatorError | None,
-        *,
-        resumed: bool,
-    ) -> Result:
+    def _go_on(self, course: _Course, to: Step | None) -> Result | None:
+        """Do the next thing; return what the call has reached, None where more can be done now."""
+        leased = self._leased
+        # A result must be in the history before the next decision; when that decision is to run
+        # a step, the two share one commit.
+        foreseen = course.foreseen(leased.clock.now())
+        policy = leased.secret.policy
+        decision = decide(foreseen, leased.clock.now(), policy, at_once=self._at_once)
+        match decision:
+            case Run(step=step) if _has_reached(foreseen, to) or self._time_is_up(foreseen, step):
+                course.write(leased)
+                course.error = course.error or self._too_late(course.history, step, to)
+                return self._result(course)
+            case Run() if leased.engine.should_stop():
+                if not course.history:  # not even its request is written
+                    return Result(secret=leased.name, waiting=STOPPED, stopped=True)
+                course.write(leased)
+                return self._stopped(course)
+            case Run(step=Step.DRAIN, end_sessions=False) if (
+                waited := progress(foreseen).waited
+            ) is not None:
+                return self._look_again(course, waited)
+            case Run(step=step, end_sessions=end_sessions):
+                self._step(course, step, end_sessions=end_sessions)
+                return None
+            case WaitUntil():
+                course.write(leased)
+                return self._wait(course, decision)
+            case Finish():
+                return self._finish(course, decision)
+
+    def _look_again(self, course: _Course, waited: Event) -> Result | None:
+        """Look again whether the old credential is in use; only where the answer is new, record a look."""
+        leased = self._leased
+        course.write(leased)
+        leased.renew()
+        leased.allow(course.steps)
+        self._act(course, Step.DRAIN)
+        (found,), course.pending = course.pending, []
+        if found.kind is not Kind.WAITING or not _same_wait(waited.data, found.data):
+            self._step(course, Step.DRAIN)
+            return None
+        at = drain_again(course.history, leased.clock.now(), leased.secret.policy)
+        return self._wait_until(course, at, waits_for(waited))
+
+    def _wait(self, course: _Course, decision: WaitUntil) -> Result | None:
+        at = decision.at
+        if decision.until_acknowledged:
+            ready, at = self._consumers_ready(course, at)
+            if ready is not None:
+                course.pending = [ready]
+                return None
+        return self._wait_until(course, at, decision.why)
+
+    def _wait_until(self, course: _Course, at: datetime, why: str) -> Result | None:
+        # A host that is away is not waited for here: the caller tries again later.
+        if at > self._patience_ends or isinstance(course.error, Unavailable):
+            return self._result(course, until=at, waiting=why)
+        if self._leased.engine.should_stop():
+            return self._stopped(course)
+        self._leased.wait(at)
+        return None
+
+    def _consumers_ready(self, course: _Course, ends: datetime) -> tuple[NewEvent | None, datetime]:
+        """Return the event that ends the grace period early, or None and when to look again."""
+        leased = self._leased
+        now = leased.clock.now()
+        pivot = progress(course.history).pivot_at or now
+        # Often at first, seldom after a while: a report of a consumer wakes the daemon at once.
+        wait = min(max(_FIRST_LOOK, (now - pivot) / 10), leased.secret.policy.drain_poll)
+        again = min(ends, now + wait)
+        leased.renew()
+        leased.allow(course.steps)
+        step = Step.DRAIN.value
+        try:
+            with wrap_plugin_errors(leased.log, leased.name, course.rotation_id, step):
+                verdict = course.steps.verdict_of(course.history)
+        except StepError as error:
+            # While it cannot be told, the grace period ends by the clock.
+            leased.log.debug("consumers", secret=leased.name, what=error.what)
+            return None, again
+        if verdict is None:  # nobody can end it
+            return None, ends
+        if not verdict.is_settled:
+            return None, again
+        data = {"consumers": verdict.facts()}
+        return NewEvent(kind=Kind.CONSUMERS_READY, rotation_id=course.rotation_id, data=data), ends
+
+    def _finish(self, course: _Course, finish: Finish) -> Result:
         """Record the end of a rotation, or that an operator must look."""
         leased, cause = self._leased, finish.cause
         if finish.outcome is Outcome.PARKED:
-            history += leased.append(pending)
-            if progress(history).parked is None:
+            course.write(leased)
+            if progress(course.history).parked is None:
                 reason = text(cause.data, "what") if cause else None
                 hint = text(cause.data, "hint") if cause else None
                 reason = reason or "its retries are used up"
-                history += leased.park(rotation_id, reason, hint=hint or "")
-            return self._result(rotation_id, history, error, resumed=resumed)
-        if progress(history).outcome is None:
-            now = leased.clock.now()
-            foreseen = [*history, *(_foresee(event, now) for event in pending)]
+                course.history += leased.park(course.rotation_id, reason, hint=hint or "")
+            return self._result(course)
+        foreseen = course.foreseen(leased.clock.now())
+        if progress(course.history).outcome is None:
+            more = self._more_candidates
             end = ended(
-                leased,
-                rotation_id,
-                finish.outcome,
-                cause,
-                foreseen,
-                more_candidates=self._more_candidates,
+                leased, course.rotation_id, finish.outcome, cause, foreseen, more_candidates=more
             )
-            history += leased.append([*pending, end])
+            course.pending.append(end)
+            course.write(leased)
         if finish.outcome is not Outcome.UNDONE:
             # What failed on the way was mended on the way.
-            error = None
+            course.error = None
         elif cause is not None and cause.kind is Kind.FAILED:
-            error = failure(cause)
-            error.safety = after_undo(history)
-        return self._result(rotation_id, history, error, resumed=resumed)
+            course.error = failure(cause)
+            course.error.safety = after_undo(course.history)
+        return self._result(course)
 
     def _time_is_up(self, history: list[Event], step: Step) -> bool:
         needed = _SHORTEST_STEP
@@ -249,7 +313,23 @@ class Runner:
         )
         return late
 
-    def _act(
+    def _step(self, course: _Course, step: Step, *, end_sessions: bool = False) -> None:
+        """Record the intent to run a step, and run it."""
+        course.pending.append(course.event(Kind.STARTED, step))
+        course.write(self._leased)
+        self._leased.allow(course.steps)
+        self._act(course, step, end_sessions=end_sessions)
+
+    def _act(self, course: _Course, step: Step, *, end_sessions: bool = False) -> None:
+        """Run one step; what records its result becomes the one pending event."""
+        # A step that failed and then succeeded leaves no error to report.
+        event, course.error = self._ran(
+            course.steps, course.history, step, end_sessions=end_sessions
+        )
+        course.pending = [event]
+        self._at_once = False
+
+    def _ran(
         self, steps: Steps, history: list[Event], step: Step, *, end_sessions: bool
     ) -> tuple[NewEvent, RotatorError | None]:
         """Run one step; return the event that records its result, and the error if it failed."""
@@ -274,6 +354,8 @@ class Runner:
                 for session in busy.sessions
             ]
             waiting: dict[str, Json] = {"what": busy.what, "sessions": sessions, "seconds": seconds}
+            if busy.consumers is not None:
+                waiting |= {"consumers": busy.consumers, "hint": busy.hint}
             return self._event(Kind.WAITING, history, step, waiting), None
         except RotatorError as raised:
             error = self._known_away(raised)
@@ -321,30 +403,14 @@ class Runner:
     def _event(kind: Kind, history: list[Event], step: Step, data: dict[str, Json]) -> NewEvent:
         return NewEvent(kind=kind, rotation_id=history[-1].rotation_id, step=step, data=data)
 
-    def _stopped(
-        self,
-        rotation_id: str,
-        history: list[Event],
-        error: RotatorError | None,
-        *,
-        resumed: bool,
-    ) -> Result:
-        until = self._leased.clock.now()
-        result = self._result(
-            rotation_id, history, error, resumed=resumed, until=until, waiting=STOPPED
-        )
+    def _stopped(self, course: _Course) -> Result:
+        result = self._result(course, until=self._leased.clock.now(), waiting=STOPPED)
         return replace(result, stopped=True)
 
     def _result(
-        self,
-        rotation_id: str,
-        history: list[Event],
-        error: RotatorError | None,
-        *,
-        resumed: bool,
-        until: datetime | None = None,
-        waiting: str = "",
+        self, course: _Course, *, until: datetime | None = None, waiting: str = ""
     ) -> Result:
+        history, error = course.history, course.error
         record: RotationRecord | None = None
         for event in history:
             record = fold_rotation(record, event)
@@ -355,7 +421,7 @@ class Runner:
         last = newest_step(history)
         return Result(
             secret=self._leased.name,
-            rotation_id=rotation_id,
+            rotation_id=course.rotation_id,
             outcome=Outcome.PARKED if parked else state.outcome,
             until=until,
             waiting=waiting,
@@ -366,7 +432,7 @@ class Runner:
             published=state.published,
             old_refused=record.old_refused if record else None,
             parked=parked,
-            resumed=resumed,
+            resumed=course.resumed,
             rolling_back=state.direction is Direction.ROLLBACK,
             untried=_untried(history),
             answered=frozenset(self._leased.contacts.answered),
@@ -381,6 +447,20 @@ def _has_reached(history: list[Event], to: Step | None) -> bool:
         return False
     state = progress(history)
     return state.direction is Direction.FORWARD and to in state.done
+
+
+def _same_wait(before: Mapping[str, Json], after: Mapping[str, Json]) -> bool:
+    """Return whether two looks found the same: nothing that an operator would want to know differs."""
+    return _waited_for(before) == _waited_for(after)
+
+
+def _waited_for(data: Mapping[str, Json]) -> object:
+    sessions = data.get("sessions")
+    listed = sessions if isinstance(sessions, list | tuple) else ()
+    kept = ("login", "client", "application")
+    used = {tuple(one.get(key) for key in kept) for one in listed if isinstance(one, dict)}
+    consumers = data.get("consumers")
+    return used, consumers.get("consumers") if isinstance(consumers, dict) else None
 
 
 def _foresee(event: NewEvent, now: datetime) -> Event:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
+from rotator.core.consumers import Consumer, Verdict, assess
 from rotator.core.contracts.rotation import (
     CountsSessions,
     ExplainsRejections,
@@ -36,20 +37,22 @@ from rotator.core.identifiers import successor
 from rotator.core.model import UNEXPLAINED, Credential, Kind, Policy, Step
 from rotator.core.schedule import as_data, next_due
 from rotator.core.secret import Secret
-from rotator.core.state_machine import Direction, progress
+from rotator.core.state_machine import Direction, grace_ends, progress
 from rotator.engine.copies import Copies, Copy, same
 from rotator.engine.error_origin import Contacts, tag_errors
 from rotator.engine.safety import NOT_SAFE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
     from datetime import datetime
 
+    from rotator.core.consumers import ConsumerRegistry
     from rotator.core.contracts.backend import SecretBackend
     from rotator.core.contracts.plugin import TriesLogins
     from rotator.core.contracts.rotation import Rotation
     from rotator.core.model import Event, Json, Rejection, Version
     from rotator.core.ports import Clock, Entropy, Log
+    from rotator.core.session import Session
 
 _ERRORS: Final[Mapping[str, type[RotatorError]]] = {
     one.kind: one
@@ -83,6 +86,7 @@ class ManagedSecret:
     policy: Policy
     tags: tuple[str, ...] = ()
     copies: tuple[Copy, ...] = ()
+    consumers: tuple[Consumer, ...] = ()
     # What the journal keeps of its entry, so that a rotation can be completed without the entry.
     entry: Mapping[str, Json] = field(default_factory=dict[str, "Json"])
 
@@ -124,9 +128,11 @@ class Steps:
         wrote: Callable[[str], bool],
         contacts: Contacts | None = None,
         former_names: frozenset[str] = frozenset(),
+        registry: ConsumerRegistry | None = None,
     ) -> None:
         """`controlled` names the targets that have refused a wrong password in this process;
         `wrote` tells whether a rotation id is one of this secret's. `contacts`: the hosts that answered.
+        `registry`: what the secret's consumers have reported.
         """
         target, backend = f"target {secret.target_name}", f"backend {secret.backend_name}"
         self._secret: ManagedSecret = secret
@@ -139,6 +145,7 @@ class Steps:
         self._controlled: set[str] = controlled
         self._adopted: frozenset[str] = adopted
         self._former_names: frozenset[str] = former_names
+        self._registry: ConsumerRegistry | None = registry
         self.copies: Copies = Copies(
             secret.copies, rotation_id, wrote=wrote, before_effect=self._require_lease
         )
@@ -322,13 +329,51 @@ class Steps:
 
     def _drain(self, history: list[Event], end_sessions: bool) -> Mapping[str, Json]:  # noqa: FBT001
         old, new = self._parties(history)
-        if old == new or not isinstance(self._secret.rotation, CountsSessions):
-            return {"counted": False}
-        counts = cast("CountsSessions", self._rotation)
-        open_sessions = counts.sessions(old, self.context(None))
+        counted = isinstance(self._secret.rotation, CountsSessions)
+        verdict = self.verdict_of(history)
+        facts: dict[str, Json] = {} if verdict is None else {"consumers": verdict.facts()}
+        if verdict is not None:
+            state = progress(history)
+            ends = grace_ends(state, self._secret.policy) or self._clock.now()
+            holding = verdict.holding(self._clock.now(), ends)
+            if holding and not state.revoke_now:
+                waits = "; ".join(standing.line() for standing in holding)
+                raise InUse(
+                    f"consumers have not confirmed version {verdict.version}: {waits}.",
+                    consumers=verdict.facts(),
+                    hint=f"See who is behind: rotator consumers {self._secret.name}",
+                )
+            if holding:
+                facts["gate_overridden"] = True
+        if old == new or not counted:
+            return {"counted": False, **facts}
+        open_sessions = self._sessions(old)
         if open_sessions and not end_sessions:
             raise InUse(f"the old login {old!r} still has open sessions.", sessions=open_sessions)
-        return {"counted": True, "open": len(open_sessions)}
+        return {"counted": True, "open": len(open_sessions), **facts}
+
+    def verdict_of(self, history: list[Event]) -> Verdict | None:
+        """Return the verdict on the version that a rotation has made current; None before that."""
+        version, logins = made_current(history), self._parties(history)
+        if not self._secret.consumers or version is None:
+            return None
+        return self.verdict(version, [login for login in logins if login])
+
+    def verdict(self, version: str, logins: Iterable[str]) -> Verdict | None:
+        """Return which consumers use a version, by their reports and by the sessions of these logins.
+
+        None without a registry. Raises as a step does.
+        """
+        if self._registry is None:
+            return None
+        reports, sessions = self._registry.instances(self._secret.name), list["Session"]()
+        if isinstance(self._secret.rotation, CountsSessions):
+            for login in sorted(set(logins)):
+                sessions += self._sessions(login)
+        return assess(self._secret.consumers, reports, sessions, version=version)
+
+    def _sessions(self, login: str) -> list[Session]:
+        return cast("CountsSessions", self._rotation).sessions(login, self.context(None))
 
     def _revoke(self, history: list[Event], end_sessions: bool) -> Mapping[str, Json]:  # noqa: FBT001
         path, login = self._secret.path, self._parties(history)[0]

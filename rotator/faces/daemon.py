@@ -5,24 +5,32 @@ A thread of APScheduler dispatches jobs; other threads do them, or the workers o
 
 from __future__ import annotations
 
+import ssl
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
 from rotator.bootstrap import App
 from rotator.core.daemon_settings import Dispatch, Topic
-from rotator.core.errors import JournalBroken, RotatorError
+from rotator.core.errors import JournalBroken, RotatorError, UsageError
+from rotator.core.history import text
+from rotator.core.model import Kind
+from rotator.faces.consumer_reports import ConsumerReports, ReportingConsumers
+from rotator.faces.http_server import Server
 from rotator.faces.service import SILENT, Generation, Service, tell_systemd
 from rotator.metrics import StateCollector
 from rotator.notify import Notifier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from datetime import datetime
     from pathlib import Path
 
     from rotator.config import Settings
+    from rotator.core.daemon_settings import ReportListener
+    from rotator.core.model import Event
     from rotator.dispatch.dispatcher import Dispatcher
     from rotator.faces.service import Begun
 
@@ -37,6 +45,7 @@ class _Dispatching(Generation):
     """A generation that dispatches due work."""
 
     dispatcher: Dispatcher
+    reporting: ReportingConsumers
 
     @property
     def under_way(self) -> int:
@@ -59,6 +68,11 @@ class Daemon(Service):
         """Read the configuration and open the journal. Raises `ConfigError`, `JournalError`."""
         self._pool: ThreadPoolExecutor | None = None
         super().__init__(config, begun=begun)
+        self._reports: ConsumerReports = ConsumerReports(
+            consumers=lambda: self._generation.reporting,
+            registry=lambda: self._generation.app.consumers,
+            on_news=self._wake,
+        )
         self._metrics.registry.register(
             StateCollector(
                 lambda: self._generation.app.agenda,
@@ -67,6 +81,7 @@ class Daemon(Service):
                 self._jobs,
                 self._away,
                 lambda: self._generation.app.overview.fleet().counts(),
+                self._instances,
             )
         )
 
@@ -85,7 +100,44 @@ class Daemon(Service):
         except RotatorError:
             app.close()
             raise
-        return _Dispatching(settings=settings, app=app, dispatcher=dispatcher, notifier=notifier)
+        return _Dispatching(
+            settings=settings,
+            app=app,
+            dispatcher=dispatcher,
+            notifier=notifier,
+            reporting=ReportingConsumers.of(settings, app.resolve, self._log),
+        )
+
+    @contextmanager
+    def _also_serving(self) -> Generator[None]:
+        """Take the reports of consumers, where the configuration says so."""
+        settings = self._generation.settings.daemon.reports
+        if settings is None:
+            yield
+            return
+        server = Server(
+            settings.listen,
+            self._reports.answer,
+            accepts=("GET", "POST"),
+            tls=_tls(settings),
+            option="daemon.reports.listen",
+        )
+        self._reports.start()
+        server.start()
+        self._log.info("consumers report", listen=server.address)
+        try:
+            yield
+        finally:
+            self._reports.close()
+            server.close()
+
+    def _observe(self, event: Event) -> None:
+        super()._observe(event)
+        version = text(event.data, "version")
+        published = event.kind in (Kind.FINISHED, Kind.FOLLOWED, Kind.ADOPTED)
+        if published and version is not None:
+            # Of a publish, a restore or an adoption: each names the version that is served now.
+            self._reports.published(event.secret, version)
 
     def _listen(self) -> str:
         return self._generation.settings.daemon.listen
@@ -99,6 +151,9 @@ class Daemon(Service):
 
     def _start(self) -> None:
         self._tick()
+
+    def _wake(self, names: set[str]) -> None:
+        self._generation.dispatcher.wake(names)
 
     # -- periodic calls, in the scheduler's threads --------------------------------------------
 
@@ -157,6 +212,21 @@ class Daemon(Service):
     def _away(self) -> Mapping[str, datetime]:
         return self._generation.dispatcher.hosts_away()
 
+    def _instances(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return how many instances of which consumer use the current version, and an older one."""
+        registry = self._generation.app.consumers
+        reports = [one.report for one in registry.instances()]
+        served = registry.served({report.secret for report in reports})
+        found: dict[tuple[str, str], tuple[int, int]] = {}
+        for report in reports:
+            current, older = found.get((report.secret, report.consumer), (0, 0))
+            on_current = report.version == served.get(report.secret)
+            found[report.secret, report.consumer] = (
+                current + on_current,
+                older + (not on_current),
+            )
+        return found
+
     def _jobs(self) -> dict[str, int]:
         generations = cast("list[_Dispatching]", self._generations())
         return {
@@ -173,3 +243,19 @@ class Daemon(Service):
         if ticked is None or self._now() - ticked > SILENT:
             return "the audit journal does not answer: nothing is done"
         return None
+
+
+def _tls(settings: ReportListener) -> ssl.SSLContext | None:
+    """Return the server's side of TLS; None where nothing leaves this machine. Raises `UsageError`."""
+    if settings.certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.certificate, settings.key)
+    except (OSError, ssl.SSLError) as error:
+        why = error.strerror or type(error).__name__
+        raise UsageError(
+            f"daemon.reports: certificate {settings.certificate} and its key cannot be used ({why}).",
+            hint="Both must be PEM files that belong together; the key must be without a passphrase.",
+        ) from error
+    return context

@@ -25,8 +25,8 @@ from rotator.core.errors import JournalError, RotatorError
 from rotator.core.observations import Observation, ObservationKind
 from rotator.core.traceback_frames import forget_variables
 from rotator.dispatch.worker import topic_of
+from rotator.faces.http_server import HttpRequest, HttpResponse, Server
 from rotator.faces.signals import Signals
-from rotator.faces.web import HttpResponse, Server
 from rotator.logs import get_log
 from rotator.metrics import CONTENT_TYPE, Metrics
 from rotator.notify import Notifier
@@ -140,6 +140,11 @@ class Service(ABC):
     def _ready(self) -> str | None:
         """Return why nothing can be done now, None when nothing prevents it."""
 
+    @contextmanager
+    def _also_serving(self) -> Generator[None]:
+        """Serve what only some processes serve, beside heartbeats."""
+        yield
+
     @abstractmethod
     def _start(self) -> None:
         """Start what runs beside the periodic calls."""
@@ -159,7 +164,7 @@ class Service(ABC):
         _ = scheduler.add_job(_bordered(self._report_alive), "interval", seconds=_ALIVE_EVERY)
         for work, seconds in self._timed().items():
             _ = scheduler.add_job(_bordered(work), "interval", seconds=seconds)
-        with self._signals, self._closing(server):
+        with self._signals, self._closing(server), self._also_serving():
             self._begin(self._made)
             self._report_alive()
             self._start()
@@ -279,6 +284,8 @@ class Service(ABC):
             shown = ("outcome", "what", "hint", "reason", "next_due", "login", "version")
             data: dict[str, Json] = {key: event.data[key] for key in shown if key in event.data}
             data["rotation_id"] = event.rotation_id
+            if topic in (Topic.GATE_HELD, Topic.CONSUMER_BEHIND):
+                data["consumers"] = event.data.get("consumers")
             self._made.notifier.tell(topic, event.secret, data)
 
     def _plugin_of(self, secret: str) -> str:
@@ -315,7 +322,8 @@ class Service(ABC):
 
     # -- heartbeats -------------------------------------------------------------------------
 
-    def _answer(self, path: str) -> HttpResponse:
+    def _answer(self, request: HttpRequest) -> HttpResponse:
+        path = request.path
         if path == "/metrics":
             return HttpResponse(status=200, content=self._metrics.text(), kind=CONTENT_TYPE)
         if path == "/healthz":

@@ -122,6 +122,19 @@ observations: Final = Table(
     Column("data", Text, nullable=False),
 )
 
+# Beside the chain too: which version each instance of a consumer uses, by its newest report.
+consumers: Final = Table(
+    "consumers",
+    metadata,
+    Column("secret", Text, primary_key=True),
+    Column("consumer", Text, primary_key=True),
+    Column("instance", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("at", Text, nullable=False),
+)
+
 APPEND_ONLY: Final = ("events", "checkpoints")
 # What `audit verify` answers for.
 AUDITED: Final = (checkpoints, events, rotations, secrets)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rotator.core.consumers import REPORT_LASTS, ReportedInstance, newer
 from rotator.core.secret import scrub
 from rotator.journal import memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from rotator.core.consumers import Report
     from rotator.core.model import Event
     from rotator.core.observations import Observation, ObservationKind
     from rotator.core.ports import Clock
@@ -73,3 +75,32 @@ class MemoryObservations:
     def all(self, kind: ObservationKind) -> list[Observation]:
         """Return the observations of a kind, by subject."""
         return [self._kept[key] for key in sorted(self._kept) if key[0] is kind]
+
+
+class MemoryConsumers:
+    """The reports of consumers, beside a journal in memory."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock: Clock = clock
+        self._kept: dict[tuple[str, str, str], ReportedInstance] = {}
+
+    def report(self, reports: Sequence[Report]) -> set[str]:
+        """Write reports in the place of those before; return the secrets for which something is new."""
+        changed: set[str] = set()
+        for report in reports:
+            key = (report.secret, report.consumer, report.instance)
+            before = self._kept.get(key)
+            kept = newer(before.report if before else None, report)
+            if before is None or before.report != kept:
+                changed.add(report.secret)
+            self._kept[key] = ReportedInstance(report=kept, at=self._clock.now())
+        return changed
+
+    def instances(self, secret: str | None = None) -> list[ReportedInstance]:
+        """Return the instances of a secret, or of all, that have reported within `REPORT_LASTS`."""
+        since = self._clock.now() - REPORT_LASTS
+        return [
+            self._kept[key]
+            for key in sorted(self._kept)
+            if secret in (None, key[0]) and self._kept[key].at >= since
+        ]

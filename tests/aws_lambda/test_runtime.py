@@ -33,7 +33,7 @@ _FACES = (
     "prometheus_client",
     "procrastinate",
 )
-_OURS = ("rotator.faces.cli", "rotator.faces.daemon", "rotator.faces.web", "rotator.config")
+_OURS = ("rotator.faces.cli", "rotator.faces.daemon", "rotator.faces.http_server", "rotator.config")
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from rotator.dispatch.outages import Outages
 from rotator.dispatch.worker import Worker
 from rotator.engine import Engine, ManagedSecret
 from rotator.testing.fake_backend import FakeBackend
-from rotator.testing.fake_journal import MemoryJournal, MemoryObservations
+from rotator.testing.fake_journal import MemoryConsumers, MemoryJournal, MemoryObservations
 from rotator.testing.fake_rotations import fake_rotation
 from rotator.testing.fake_target import FakeTarget
 from rotator.testing.fakes import ListLog, ManualClock, SeededEntropy
@@ -22,6 +22,7 @@ from rotator.testing.fakes import ListLog, ManualClock, SeededEntropy
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from rotator.core.consumers import Consumer
     from rotator.core.contracts.rotation import Rotation
     from rotator.core.model import Event, Json
 
@@ -36,6 +37,7 @@ class Entry:
     target: str = "db"
     backend: str = "vault"
     strategy: str = "new-user"
+    consumers: tuple[Consumer, ...] = ()
 
 
 class Inline:
@@ -66,10 +68,12 @@ class Place:
     wrap: Callable[[str, Rotation], Rotation] = lambda _name, rotation: rotation
     journal: MemoryJournal = field(init=False)
     engine: Engine = field(init=False)
+    registry: MemoryConsumers = field(init=False)
     pool: object = field(default_factory=Inline)
 
     def __post_init__(self) -> None:
         self.journal = MemoryJournal(clock=self.clock, watchful=False)
+        self.registry = MemoryConsumers(self.clock)
         self.engine = Engine(
             journal=self.journal,
             clock=self.clock,
@@ -77,6 +81,7 @@ class Place:
             log=self.log,
             holder=lambda: "daemon",
             observer=self.written.append,
+            registry=self.registry,
         )
 
     def entry(self, name: str) -> Entry:
@@ -97,6 +102,7 @@ class Place:
             plugin="fake",
             strategy=entry.strategy,
             policy=entry.policy,
+            consumers=entry.consumers,
         )
 
     def tell(self, topic: Topic, secret: str, data: Mapping[str, Json]) -> None:

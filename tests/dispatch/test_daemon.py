@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import signal
@@ -10,6 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,7 @@ import psycopg
 import pytest
 
 from rotator.bootstrap import open_app
+from rotator.core.version_mark import with_mark
 from rotator.testing.postgres import ScratchPostgres
 from rotator.testing.scratch import free_port
 from tests.cli.installed_program import APP_PASSWORD, Real, prepare
@@ -253,3 +256,85 @@ def test_an_old_login_that_is_still_in_use_is_held_and_notified(rotator: Real):
     assert headers["content-type"] == "application/cloudevents+json"
     assert headers["webhook-signature"].startswith("v1,")
     assert APP_PASSWORD.encode() not in b"".join(body for _, body in notices)
+
+
+def _with_consumer(rotator: Real) -> str:
+    """Declare `web`, which can end the grace period; return where it reports."""
+    config = rotator.folder / "rotator.yaml"
+    token = rotator.folder / "web-token"
+    token.touch(mode=0o600)
+    token.write_text("token-of-the-tests")
+    address = f"127.0.0.1:{free_port()}"
+    text = config.read_text()
+    assert "    listen: none" in text
+    text = text.replace("    listen: none", f'    listen: "{address}"')
+    text = text.replace("every: 3s, grace: 1s", "grace: 'until-acknowledged, at most 1h'")
+    text += "consumers: {web: {gate: hold, token: file:web-token}}\n"
+    config.write_text(text + "defaults: {consumers: [web]}\n")
+    return address
+
+
+def _current(rotator: Real) -> tuple[str, str, str]:
+    with rotator.open() as app:
+        entry = app.settings.secrets["app"]
+        current = app.backend(entry.backend).current(entry.path)
+        assert current is not None
+        return current.id, current.credential.username, current.credential.password.reveal()
+
+
+def _state(rotator: Real) -> dict[str, Any]:
+    return rotator.json("status").answer["data"]["secrets"][0]
+
+
+def test_an_old_login_is_revoked_as_soon_as_its_consumer_has_reported(rotator: Real):
+    """Not after the hour that the policy allows; a wrong token reports nothing."""
+    address = _with_consumer(rotator)
+
+    def report(token: str) -> int:
+        version, _, _ = _current(rotator)
+        row = {"secret": "app", "version": version, "level": "used"}
+        row |= {"instance": "web-1", "kind": "client"}
+        link = http.client.HTTPConnection(address, timeout=10)
+        with closing(link):
+            link.request(
+                "POST",
+                "/v1/acknowledgements",
+                json.dumps({"acknowledgements": [row]}),
+                {"Authorization": f"Bearer {token}"},
+            )
+            return link.getresponse().status
+
+    with Daemon(rotator) as daemon:
+        rotator("rotate", "app")
+        assert report("another-token") == 401
+        assert _state(rotator)["state"] == "grace"
+        begun = time.monotonic()
+        assert report("token-of-the-tests") == 204
+        until(lambda: _state(rotator)["last_outcome"] == "done", daemon.log)
+        assert time.monotonic() - begun < 10
+        assert (
+            'rotator_consumer_instances{consumer="web",on="current",secret="app"} 1.0'
+            in (daemon.get("/metrics")[1])
+        )
+        assert daemon.leave() == 0
+    assert "token-of-the-tests" not in daemon.log()
+    with pytest.raises(psycopg.OperationalError):
+        rotator.server.connect(user="app", password=APP_PASSWORD)
+
+
+def test_an_old_login_is_revoked_once_the_server_shows_the_consumer_on_the_new_version(
+    rotator: Real,
+):
+    """By the version mark in the name of its session: it reports nothing."""
+    _with_consumer(rotator)
+    with Daemon(rotator) as daemon:
+        rotator("rotate", "app")
+        version, login, password = _current(rotator)
+        name = with_mark("web", version)
+        place = rotator.server.dsn("postgres", login, password)
+        session = psycopg.connect(**place, application_name=name)
+        try:
+            until(lambda: _state(rotator)["last_outcome"] == "done", daemon.log)
+        finally:
+            session.close()
+        assert daemon.leave() == 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rotator.core.consumers import Consumer, Gate, InstanceKind, Level, Report
 from rotator.core.daemon_settings import (
     BreakerSettings,
     DaemonSettings,
@@ -582,3 +583,84 @@ def test_a_failure_moves_the_next_try_and_not_the_due_date():
     assert record.due == due
     now = place.clock.now()
     assert place.journal.counts(now, due).overdue == 1
+
+
+def _in_grace(gate: Gate, *, early: bool) -> Place:
+    """Return a secret whose old credential is still valid, and whose consumer has not moved."""
+    policy = Policy(
+        grace=timedelta(hours=1), until_acknowledged=early, drain_poll=timedelta(minutes=1)
+    )
+    place = Place(entries={"app": Entry(policy, consumers=(Consumer(name="web", gate=gate),))})
+    secret = place.secret("app")
+    place.engine.rotate(secret)
+    place.engine.rotate(secret)
+    return place
+
+
+def _moved(place: Place) -> None:
+    record = place.journal.secret("app")
+    assert record is not None
+    assert record.version is not None
+    report = Report(
+        secret="app",
+        consumer="web",
+        instance="web-1",
+        kind=InstanceKind.CLIENT,
+        version=record.version,
+        level=Level.USED,
+    )
+    _ = place.registry.report([report])
+
+
+def _is_open(place: Place) -> bool:
+    return place.journal.open_rotation("app") is not None
+
+
+def test_a_report_of_a_consumer_wakes_its_rotation():
+    """The grace period ends at once, not at the next look."""
+    place = _in_grace(Gate.HOLD, early=True)
+    daemon = place.daemon()
+    daemon.tick()
+    assert _is_open(place)
+    _moved(place)
+    daemon.wake({"app", "unknown"})
+    assert not _is_open(place)
+
+
+def test_without_a_report_the_daemon_looks_itself():
+    """A consumer may be seen by its sessions alone."""
+    place = _in_grace(Gate.HOLD, early=True)
+    daemon = place.daemon()
+    daemon.tick()
+    _moved(place)
+    for _ in range(5):
+        place.clock.advance(timedelta(seconds=1))
+        daemon.tick()
+    assert not _is_open(place)
+
+
+def test_waking_a_secret_with_nothing_to_do_loses_nothing():
+    """It stays due when it was due."""
+    place = Place(entries={"app": Entry(Policy(every=timedelta(hours=1)))})
+    place.engine.rotate(place.secret("app"))
+    daemon = place.daemon()
+    daemon.tick()
+    daemon.wake({"app"})
+    place.clock.advance(timedelta(hours=1))
+    daemon.tick()
+    assert len(place.journal.rotations("app")) == 2
+
+
+@pytest.mark.parametrize(
+    ("gate", "topic"), [(Gate.HOLD, Topic.GATE_HELD), (Gate.WARN, Topic.CONSUMER_BEHIND)]
+)
+def test_a_gate_is_notified_when_it_begins_to_hold(gate: Gate, topic: Topic):
+    """Once, while nothing changes."""
+    place = _in_grace(gate, early=False)
+    daemon = place.daemon()
+    place.clock.advance(timedelta(hours=1))
+    for _ in range(30):
+        daemon.tick()
+        place.clock.advance(timedelta(minutes=1))
+    events = [event for event in place.written if topic_of(event.kind, event.data) is topic]
+    assert len(events) == 1

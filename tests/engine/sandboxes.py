@@ -9,14 +9,16 @@ from rotator.core.model import Credential, Event, Kind, Policy, Step
 from rotator.core.secret import Secret
 from rotator.engine import Copy, Engine, ManagedSecret
 from rotator.testing.fake_backend import FakeBackend
-from rotator.testing.fake_journal import MemoryJournal
+from rotator.testing.fake_journal import MemoryConsumers, MemoryJournal
 from rotator.testing.fake_rotations import fake_rotation
 from rotator.testing.fake_target import Account, FakeTarget
 from rotator.testing.fakes import ListLog, ManualClock, SeededEntropy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
+    from rotator.core.consumers import Consumer
     from rotator.core.history import RotationRecord, SecretRecord
 
 HOUR: Final = timedelta(hours=1)
@@ -53,6 +55,8 @@ class EngineSandbox:
         self.target = FakeTarget(stored=self.backend.holds)
         self.clock, self.log = ManualClock(), ListLog()
         self.journal = MemoryJournal(clock=self.clock)
+        self.registry: MemoryConsumers | None = MemoryConsumers(self.clock)
+        self.consumers: tuple[Consumer, ...] = ()
         self.rotation: Any = fake_rotation(strategy, self.target)
         self.engine = self.process()
 
@@ -64,6 +68,7 @@ class EngineSandbox:
             entropy=SeededEntropy(),
             log=self.log,
             holder=lambda: "test",
+            registry=self.registry,
         )
 
     @property
@@ -83,6 +88,7 @@ class EngineSandbox:
             strategy=self.strategy,
             policy=self.policy,
             copies=self.copies,
+            consumers=self.consumers,
         )
 
     # -- what is there -------------------------------------------------------------------------
@@ -105,6 +111,13 @@ class EngineSandbox:
         opened = self.journal.open_rotation("app")
         assert opened is not None
         return opened
+
+    @property
+    def opened_at(self) -> datetime:
+        """When what is served was published."""
+        published = self.journal.rotations("app", 1)[0].published_at
+        assert published is not None
+        return published
 
     @property
     def last(self) -> Event:

@@ -64,6 +64,7 @@ class Process:
             plugin="plugin",
             strategy="strategy",
             policy=policy,
+            consumers=sandbox.consumers,
             copies=tuple(
                 Copy(
                     backend_name=f"copy-{number}",
@@ -79,6 +80,7 @@ class Process:
             entropy=sandbox.entropy,
             log=self.log,
             holder=lambda: self.holder,
+            registry=sandbox.registry,
         )
         self._looks: int = 0
         sandbox.watch(self.points)
@@ -129,5 +131,7 @@ class Process:
             raise Stuck("open, and it does not say until when or why")
         self.sandbox.clock.at = max(self.sandbox.clock.at, result.until)
         self._looks += 1
-        if self._looks > _PATIENT_LOOKS and self.sandbox.close_sessions is not None:
-            self.sandbox.close_sessions()
+        if self._looks > _PATIENT_LOOKS:
+            self.sandbox.consumers_move()
+            if self.sandbox.close_sessions is not None:
+                self.sandbox.close_sessions()

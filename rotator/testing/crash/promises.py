@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from rotator.core.consumers import Gate
 from rotator.core.history import newest_step
 from rotator.core.model import Kind, Outcome, Step
 from rotator.engine.delegated_requests import pending
@@ -153,8 +154,18 @@ class Promises:
             self._break(f"P5: {old.username!r} is revoked before anything was published")
             return
         waived = not self._overlaps or (asked and asked[-1].seq > done[-1].seq)
-        if not waived and sandbox.clock.now() < done[-1].at + self._policy.grace:
+        moved = [one for one in history if one.kind is Kind.CONSUMERS_READY]
+        settled = moved and moved[-1].seq > done[-1].seq
+        ends = done[-1].at + self._policy.grace
+        if not waived and not settled and sandbox.clock.now() < ends:
             self._break(f"P5: {old.username!r} is revoked in its grace period")
+        if not waived and current is not None and self._is_needed(current.id):
+            self._break(f"P5: {old.username!r} is revoked although consumers still need it")
+
+    def _is_needed(self, version: str) -> bool:
+        """Return whether a consumer that holds the revoke does not use the current version."""
+        holds = any(one.gate is Gate.HOLD for one in self._sandbox.consumers)
+        return holds and version not in self._sandbox.moved_to
 
     @contextmanager
     def nothing_changes(self, what: str) -> Generator[None]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from rotator.core.consumers import Consumer, InstanceKind, Level, Report
 from rotator.core.contracts.backend import SecretBackend, TellsRotations
 from rotator.core.contracts.plugin import StrategyInfo
 from rotator.core.contracts.rotation import Rotation
@@ -16,7 +17,7 @@ from rotator.core.ports import Clock, Journal
 from rotator.core.secret import Secret
 from rotator.testing.fake_backend import FakeBackend
 from rotator.testing.fake_engine import FakeDelegatedRotation, FakeEngine
-from rotator.testing.fake_journal import MemoryJournal
+from rotator.testing.fake_journal import MemoryConsumers, MemoryJournal
 from rotator.testing.fake_rotations import fake_rotation
 from rotator.testing.fake_target import Account, FakeTarget
 from rotator.testing.fakes import ManualClock, SeededEntropy, step_context
@@ -124,6 +125,10 @@ class Sandbox:
     make_journal: Callable[[Clock, Callable[[str], bool]], Journal] = _memory_journal
     journal: Journal = field(init=False)
     entropy: SeededEntropy = field(default_factory=SeededEntropy)
+    # Who uses the secret, as the configuration declares it; and what they have reported.
+    consumers: tuple[Consumer, ...] = ()
+    registry: MemoryConsumers = field(init=False)
+    moved_to: set[str] = field(default_factory=set[str])
     secret: str = "app"
     path: str = "apps/app"
     _onlooker: Rotation | None = field(init=False, default=None)
@@ -173,7 +178,28 @@ class Sandbox:
         backend = self.backend
         if self.write_by_hand is None and isinstance(backend, FakeBackend):
             self.write_by_hand = lambda one: backend.written_by_a_stranger(self.path, one)
+        self.registry = MemoryConsumers(self.clock)
         self.journal = self.make_journal(self.clock, self.dead.__contains__)
+
+    def consumers_move(self) -> None:
+        """Let every consumer report that it uses what the backend serves."""
+        current = self.backend.current(self.path)
+        if current is not None:
+            self.moved_to.add(current.id)
+            _ = self.registry.report(
+                [
+                    Report(
+                        secret=self.secret,
+                        consumer=consumer.name,
+                        instance=f"{consumer.name}-{number}",
+                        kind=InstanceKind.CLIENT,
+                        version=current.id,
+                        level=Level.USED,
+                    )
+                    for consumer in self.consumers
+                    for number in range(consumer.instances)
+                ]
+            )
 
     @property
     def is_delegated(self) -> bool:

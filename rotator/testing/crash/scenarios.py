@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from rotator.core.consumers import Consumer, Gate
 from rotator.core.identifiers import new_id
 from rotator.core.model import DrainThen, Outcome, Policy, Step
 from rotator.testing.crash.points import Crash, Point, When
@@ -96,6 +97,26 @@ def scenarios(make_sandbox: Callable[[], Sandbox]) -> list[Scenario]:
             Scenario(
                 name="early revoke", make_sandbox=make_sandbox, prepare=in_grace, act=Process.revoke
             ),
+            Scenario(
+                name="rotation whose consumers end the grace period",
+                make_sandbox=make_sandbox,
+                prepare=(*rotated, _declare_consumers),
+                act=Process.rotate,
+                policy=replace(POLICY, grace=timedelta(minutes=10), until_acknowledged=True),
+            ),
+            Scenario(
+                name="rotation whose consumers hold the revoke",
+                make_sandbox=make_sandbox,
+                prepare=(*rotated, _declare_consumers),
+                act=Process.rotate,
+            ),
+            Scenario(
+                name="rollback while consumers have not moved",
+                make_sandbox=make_sandbox,
+                prepare=(*rotated, _declare_consumers, _leave_in_grace),
+                act=Process.rollback,
+                outcomes=_DONE | {Outcome.ROLLED_BACK},
+            ),
         ]
     if sandbox.open_session is not None and sandbox.close_sessions is not None:
         drain = Scenario(
@@ -179,6 +200,13 @@ def _hand_over(process: Process) -> None:
 
 def _adopt(process: Process) -> None:
     process.engine.adopt(process.secret)
+
+
+def _declare_consumers(process: Process) -> None:
+    """Declare who uses the secret, to every later process; they use the old version until they move."""
+    sandbox = process.sandbox
+    sandbox.consumers = (Consumer(name="web", instances=2, gate=Gate.HOLD),)
+    sandbox.consumers_move()
 
 
 def _refuse_next(process: Process) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from rotator.bootstrap import App
     from rotator.core.history import RotationRecord
-    from rotator.core.model import Event
+    from rotator.core.model import Event, Json
     from rotator.faces.cli.invocation import Invocation
 
 # Maximum number of rotations of one secret with `--since` and no `--limit`.
@@ -123,16 +123,26 @@ def remark(event: Event) -> str:
             )
             unknown = "" if found.get("known") else f"; version {version} is unknown"
             return f"login {login} {seen}{unknown}" if login else "the backend holds nothing"
-        case Kind.FAILED | Kind.WAITING:
-            return what or ""
-        case Kind.ENDED:
-            outcome = text(found, "outcome") or ""
-            return f"{outcome}: {what}" if what else outcome
+        case Kind.CONSUMERS_READY | Kind.FINISHED if "consumers" in found:
+            return _consumers(found)
+        case Kind.FAILED | Kind.WAITING | Kind.ENDED:
+            return ": ".join(part for part in (text(found, "outcome"), what) if part)
         case _ if found.get("refused") is True:
             return f"login {login} is revoked: a login attempt was rejected"
         case _:
             shown = [login] if login else []
             return ", ".join([*shown, *([f"version {version}"] if version else [])])
+
+
+def _consumers(data: Mapping[str, Json]) -> str:
+    """Return how many instances of each declared consumer used the new version."""
+    facts = data.get("consumers")
+    listed = facts.get("consumers") if isinstance(facts, dict) else None
+    rows = [one for one in (listed if isinstance(listed, list) else ()) if isinstance(one, dict)]
+    declared = [one for one in rows if one["expected"]]
+    counts = (f"{one['name']} {one['acknowledged']} of {one['expected']}" for one in declared)
+    by_hand = "; the gate was overridden" if data.get("gate_overridden") else ""
+    return f"on the new version: {', '.join(counts)}{by_hand}"
 
 
 def _of_management(event: Event, reason: str | None) -> str:

@@ -205,6 +205,7 @@ def of_state(one: SecretState) -> Data:
             }
             for user in one.sessions
         ],
+        "consumers_behind": [standing.consumer for standing in one.consumers_behind],
         "tags": list(one.tags),
     }
 

@@ -164,6 +164,10 @@ def _details(call: Invocation, fleet: Fleet) -> Iterable[RenderableType]:
             yield from _next(one.hint)
         for session in one.sessions:
             yield indented(session.line())
+        for consumer in one.consumers_behind:
+            yield indented(f"{one.name}, consumer {consumer.line()}")
+        if one.consumers_behind:
+            yield from _next(f"rotator consumers {one.name}")
     for orphan in fleet.orphans:
         sign = call.screen.sign("bad")
         where = f"orphan {orphan.login} on {orphan.target}: "

@@ -1,0 +1,270 @@
+"""Consumers: the applications that use a secret, which version each uses, and whether the old one may go.
+
+An instance of a consumer reports what it uses; the target's own sessions show it too, by their version
+mark. Reports are kept beside the journal's chain. What a revoke rested on is one event of the chain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+from rotator.core.version_mark import mark_in, version_mark, without_mark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from rotator.core.model import Json
+    from rotator.core.session import Session
+
+# An instance that has not reported for so long is gone: five missed heartbeats.
+REPORT_LASTS: Final = timedelta(minutes=5)
+
+
+class Level(StrEnum):
+    """How far an instance has come with a version; each level includes those before it.
+
+    `told`: it knows that there is one. `read`: it has read it. `loaded`: it uses it for new logins.
+    `used`: a login with it has succeeded. `seen`: the target's list of sessions shows it.
+    """
+
+    TOLD = "told"
+    READ = "read"
+    LOADED = "loaded"
+    USED = "used"
+    SEEN = "seen"
+
+
+_RANK: Final = {level: number for number, level in enumerate(Level)}
+# What an instance may report of itself.
+REPORTED: Final = tuple(level for level in Level if level is not Level.SEEN)
+
+
+class InstanceKind(StrEnum):
+    """What reports: a client library, a file, a child process, a workload, a pooler, or a person."""
+
+    CLIENT = "client"
+    FILE = "file"
+    EXEC = "exec"
+    KUBERNETES = "kubernetes"
+    PGBOUNCER = "pgbouncer"
+    PERSON = "person"
+
+
+class Gate(StrEnum):
+    """What a consumer that has not moved to the new version does to the revoke of the old one.
+
+    `off`: nothing. `warn`: delays it by `wait`. `hold`: delays it until the consumer has moved.
+    """
+
+    OFF = "off"
+    WARN = "warn"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consumer:
+    """One consumer of a secret, as the configuration declares it.
+
+    `instances`: how many must have used the new version. `wait`: how long after the grace period the
+    gate `warn` waits for them.
+    """
+
+    name: str
+    instances: int = 1
+    gate: Gate = Gate.WARN
+    wait: timedelta = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What one instance of a consumer says of itself. `version` is the backend's name of the version."""
+
+    secret: str
+    consumer: str
+    instance: str
+    kind: InstanceKind
+    version: str
+    level: Level
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedInstance:
+    """The newest report of an instance, and when it was received, by the journal's clock."""
+
+    report: Report
+    at: datetime
+
+
+def newer(before: Report | None, report: Report) -> Report:
+    """Return what to keep of an instance's two last reports: a level is never taken back."""
+    same = before is not None and before.version == report.version
+    if before is not None and same and _RANK[before.level] > _RANK[report.level]:
+        return replace(report, level=before.level)
+    return report
+
+
+class ConsumerRegistry(Protocol):
+    """Keeps the newest report of each instance. Raises `JournalError` when it cannot."""
+
+    def report(self, reports: Sequence[Report]) -> set[str]:
+        """Write reports in the place of those before; return the secrets for which something is new."""
+        ...
+
+    def instances(self, secret: str | None = None) -> list[ReportedInstance]:
+        """Return the instances of a secret, or of all, that have reported within `REPORT_LASTS`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How many instances of a consumer use the version that is served, and which use another one.
+
+    `expected` is 0 for a consumer that the configuration does not declare for this secret.
+    """
+
+    consumer: str
+    expected: int
+    acknowledged: int
+    behind: tuple[str, ...] = ()
+    gate: Gate = Gate.OFF
+    wait: timedelta = timedelta(0)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing of this consumer needs the old version any more."""
+        return self.acknowledged >= self.expected and not self.behind
+
+    def line(self) -> str:
+        """Return it for an operator."""
+        of = f" of {self.expected}" if self.expected else ""
+        left = f", behind: {', '.join(self.behind)}" if self.behind else ""
+        return f"{self.consumer}: {self.acknowledged}{of} on the current version{left}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Where the consumers of a secret are. `digest` covers the reports and sessions that it rests on."""
+
+    version: str
+    standings: tuple[Standing, ...]
+    digest: str
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether every declared consumer has moved, and no other instance is known to be behind."""
+        declared = any(one.expected for one in self.standings)
+        counted = (one for one in self.standings if one.gate is not Gate.OFF or not one.expected)
+        return declared and all(one.is_complete for one in counted)
+
+    def behind(self) -> tuple[Standing, ...]:
+        """Return the declared consumers that have not moved."""
+        return tuple(one for one in self.standings if one.expected and not one.is_complete)
+
+    def holding(self, now: datetime, grace_ended: datetime) -> tuple[Standing, ...]:
+        """Return the consumers whose gate keeps the old version at `now`."""
+        return tuple(
+            one
+            for one in self.behind()
+            if one.gate is Gate.HOLD or (one.gate is Gate.WARN and now < grace_ended + one.wait)
+        )
+
+    def facts(self) -> dict[str, Json]:
+        """Return what the journal keeps of it."""
+        return {
+            "version": self.version,
+            "consumers": [
+                {
+                    "name": one.consumer,
+                    "expected": one.expected,
+                    "acknowledged": one.acknowledged,
+                    "behind": list(one.behind),
+                    "gate": one.gate.value,
+                }
+                for one in self.standings
+            ],
+            "digest": self.digest,
+        }
+
+
+def gates_behind(facts: object) -> set[Gate]:
+    """Return the gates of the declared consumers that had not moved, by the facts of a verdict."""
+    listed = cast("Mapping[str, Any]", facts).get("consumers") if isinstance(facts, dict) else None
+    return {
+        Gate(one["gate"])
+        for one in (listed if isinstance(listed, list | tuple) else ())
+        if one["gate"] != Gate.OFF
+        and one["expected"]
+        and (one["behind"] or one["acknowledged"] < one["expected"])
+    }
+
+
+def assess(
+    consumers: Iterable[Consumer],
+    instances: Iterable[ReportedInstance],
+    sessions: Iterable[Session],
+    *,
+    version: str,
+) -> Verdict:
+    """Return where the consumers are by their reports and by the target's sessions.
+
+    A session counts for the consumer whose name its application name has before the version mark.
+    A session without a mark is not counted: the old login's open sessions are the drain's matter.
+    """
+    newest: dict[tuple[str, str], Report] = {}
+    for one in instances:
+        newest[one.report.consumer, one.report.instance] = one.report
+    marked = {
+        (without_mark(one.application), one.client, mark)
+        for one in sessions
+        if (mark := mark_in(one.application)) is not None
+    }
+    declared = {one.name: one for one in consumers}
+    names = [*declared, *sorted({name for name, _ in newest} - declared.keys())]
+    rows = [
+        [report.consumer, report.instance, report.kind.value, report.version, report.level.value]
+        for report in newest.values()
+    ]
+    evidence = json.dumps([version, sorted(rows), sorted(map(list, marked))])
+    return Verdict(
+        version=version,
+        standings=tuple(
+            _standing(name, declared.get(name), newest, marked, version) for name in names
+        ),
+        digest=hashlib.sha256(evidence.encode()).hexdigest(),
+    )
+
+
+def _standing(
+    name: str,
+    declared: Consumer | None,
+    newest: Mapping[tuple[str, str], Report],
+    marked: set[tuple[str, str, str]],
+    version: str,
+) -> Standing:
+    own = [report for (consumer, _), report in newest.items() if consumer == name]
+    on_current = {report.instance for report in own if report.version == version}
+    using = {
+        report.instance
+        for report in own
+        if report.version == version and _RANK[report.level] >= _RANK[Level.USED]
+    }
+    mark = version_mark(version)
+    seen = {client for application, client, one in marked if (application, one) == (name, mark)}
+    old = {client for application, client, one in marked if application == name and one != mark}
+    behind = {report.instance for report in own} - on_current
+    # An instance that reports and is seen counts once; those that only report, or are only seen, too.
+    acknowledged = max(len(using), len(seen))
+    return Standing(
+        consumer=name,
+        expected=declared.instances if declared is not None else 0,
+        acknowledged=acknowledged,
+        behind=tuple(sorted(behind | {f"session from {client}" for client in old})),
+        gate=declared.gate if declared is not None else Gate.OFF,
+        wait=declared.wait if declared is not None else timedelta(0),
+    )

@@ -1,0 +1,375 @@
+"""The daemon's interface for consumers: they report which version they use, and hear of a new one.
+
+    POST /v1/acknowledgements
+    GET /v1/versions?secret=shop&known=shop%3A7&wait=25
+
+Each consumer has a token, which is sent as `Authorization: Bearer TOKEN`. No value of a secret is
+received or sent. docs/reference/consumers.md describes both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from rotator.core.consumers import REPORTED, InstanceKind, Level, Report
+from rotator.core.errors import JournalError, RotatorError
+from rotator.faces.http_server import HttpResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping
+
+    from rotator.config import Settings
+    from rotator.core.ports import Log
+    from rotator.core.secret import Secret
+    from rotator.faces.http_server import HttpRequest
+    from rotator.journal.consumers import SqlConsumers
+
+_MOST_ROWS: Final = 1000
+_LONGEST_NAME: Final = 200
+# Seconds for which reports are collected before one transaction writes them all.
+_COLLECTED: Final = 0.2
+# Seconds between two questions to the journal, while somebody waits for a new version.
+_ASKED_EVERY: Final = 0.5
+_LONGEST_WAIT: Final = 60.0
+# Each that waits has a thread; those beyond this number are told to come again.
+_MOST_WAITING: Final = 500
+_COME_AGAIN: Final = {"Retry-After": "30"}
+# Versions that are known to have been published; forgotten as a whole where there are too many.
+_MOST_KNOWN: Final = 100_000
+
+
+class _Refused(Exception):
+    """A request that is not accepted."""
+
+    def __init__(self, status: int, what: str, **facts: object) -> None:
+        super().__init__(what)
+        self.response: HttpResponse = _json(status, {"error": what, **facts})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportingConsumers:
+    """Who may report about which secrets. `by_token`: names by the SHA-256 of their tokens."""
+
+    by_token: Mapping[bytes, str]
+    secrets: Mapping[str, frozenset[str]]
+
+    @classmethod
+    def of(
+        cls, settings: Settings, resolve: Callable[[str], Secret], log: Log
+    ) -> ReportingConsumers:
+        """Look the tokens up. One that cannot be read is logged, and its consumer cannot report."""
+        by_token: dict[bytes, str] = {}
+        for name, one in settings.consumers.items():
+            if one.token is None:
+                continue
+            try:
+                digest = _digest(resolve(one.token).reveal())
+            except RotatorError as error:
+                log.error("token", consumer=name, what=error.what, hint=error.hint)  # noqa: TRY400
+                continue
+            if digest in by_token:
+                what = f"consumers {by_token[digest]} and {name} have the same token."
+                log.error("token", consumer=name, what=what)
+            by_token.setdefault(digest, name)
+        secrets: dict[str, set[str]] = {name: set() for name in settings.consumers}
+        for secret in settings.secrets.values():
+            for consumer in secret.consumers:
+                secrets[consumer.name].add(secret.name)
+        return cls(
+            by_token=by_token, secrets={name: frozenset(one) for name, one in secrets.items()}
+        )
+
+
+class ConsumerReports:
+    """Answers consumers. Used by many threads at once."""
+
+    def __init__(
+        self,
+        *,
+        consumers: Callable[[], ReportingConsumers],
+        registry: Callable[[], SqlConsumers],
+        on_news: Callable[[set[str]], None],
+    ) -> None:
+        """`consumers` and `registry` are of the configuration that is in force. `on_news` is called
+        with the secrets for which a report was new.
+        """
+        self._consumers: Callable[[], ReportingConsumers] = consumers
+        self._registry: Callable[[], SqlConsumers] = registry
+        self._writer: _Writer = _Writer(registry, on_news)
+        self._versions: _Versions = _Versions(registry)
+        self._published: set[tuple[str, str]] = set()
+
+    def start(self) -> None:
+        """Begin to write and to ask."""
+        self._writer.start()
+        self._versions.start()
+
+    def close(self) -> None:
+        """Stop; those that wait are answered."""
+        self._versions.close()
+        self._writer.close()
+
+    def published(self, secret: str, version: str) -> None:
+        """Tell those that wait that a version is served now."""
+        self._versions.put(secret, version)
+
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """Return the answer to a request."""
+        try:
+            consumer = self._consumer(request)
+            match request.method, request.path:
+                case "POST", "/v1/acknowledgements":
+                    return self._acknowledged(consumer, request.body)
+                case "GET", "/v1/versions":
+                    return self._awaited(consumer, request.query)
+                case _:
+                    listed = "POST /v1/acknowledgements and GET /v1/versions"
+                    return _json(404, {"error": f"not found; there are {listed}"})
+        except _Refused as refused:
+            return refused.response
+        except JournalError:
+            return _json(503, {"error": "the journal is not available"}, _COME_AGAIN)
+
+    def _consumer(self, request: HttpRequest) -> str:
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        # By the digest: how long the look-up takes shows nothing of a token.
+        consumer = self._consumers().by_token.get(_digest(token.strip()))
+        if scheme.lower() != "bearer" or not token or consumer is None:
+            raise _Refused(401, "the token is missing or unknown")
+        return consumer
+
+    def _require_declared(self, consumer: str, secrets: Iterable[str]) -> None:
+        declared = self._consumers().secrets.get(consumer, frozenset())
+        strange = sorted(set(secrets) - declared)
+        if strange:
+            what = f"consumer {consumer} is not declared for {', '.join(strange)}"
+            raise _Refused(403, what, secrets=strange)
+
+    # -- reports -------------------------------------------------------------------------------
+
+    def _acknowledged(self, consumer: str, body: bytes) -> HttpResponse:
+        reports = _reports(consumer, body)
+        self._require_declared(consumer, (report.secret for report in reports))
+        named = {(report.secret, report.version) for report in reports}
+        unknown = self._registry().unpublished(named - self._published)
+        if len(self._published) > _MOST_KNOWN:
+            self._published.clear()
+        self._published |= named - unknown
+        taken = [one for one in reports if (one.secret, one.version) not in unknown]
+        self._writer.write(taken)
+        if not unknown:
+            return HttpResponse(status=204)
+        what = "this version was never published"
+        rejected = [
+            {"secret": secret, "version": version, "what": what}
+            for secret, version in sorted(unknown)
+        ]
+        return _json(422, {"error": what, "rejected": rejected})
+
+    # -- versions ------------------------------------------------------------------------------
+
+    def _awaited(self, consumer: str, query: Mapping[str, list[str]]) -> HttpResponse:
+        secrets = query.get("secret", [])
+        if not secrets or len(secrets) > _MOST_ROWS:
+            raise _Refused(400, f"name one to {_MOST_ROWS} secrets: ?secret=NAME")
+        self._require_declared(consumer, secrets)
+        known = {name: at for name, _, at in (one.partition(":") for one in query.get("known", []))}
+        try:
+            wait = float(query.get("wait", ["0"])[0])
+        except ValueError:
+            wait = -1.0
+        if not 0 <= wait <= _LONGEST_WAIT:
+            raise _Refused(400, f"`wait` is a number of seconds up to {_LONGEST_WAIT:.0f}")
+        versions = self._versions.wait(secrets, known, wait)
+        if versions is None:
+            return _json(429, {"error": "too many wait for a version"}, _COME_AGAIN)
+        return _json(200, {"versions": versions})
+
+
+class _Writer:
+    """Writes what many report at once in one transaction."""
+
+    def __init__(
+        self, registry: Callable[[], SqlConsumers], on_news: Callable[[set[str]], None]
+    ) -> None:
+        self._registry: Callable[[], SqlConsumers] = registry
+        self._on_news: Callable[[set[str]], None] = on_news
+        self._changed: threading.Condition = threading.Condition()
+        self._waiting: list[Report] = []
+        self._batch: int = 0
+        self._failed: dict[int, JournalError] = {}
+        self._written: int = 0
+        self._closed: bool = False
+        self._thread: threading.Thread = threading.Thread(
+            target=self._run, name="reports", daemon=True
+        )
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def write(self, reports: list[Report]) -> None:
+        """Return once the reports are written. Raises `JournalError`."""
+        if not reports:
+            return
+        with self._changed:
+            self._waiting += reports
+            batch = self._batch
+            self._changed.notify_all()
+            _ = self._changed.wait_for(lambda: self._written > batch or self._closed)
+            error = self._failed.get(batch)
+            if error is not None or self._written <= batch:
+                raise JournalError("the reports were not written.") from error
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                _ = self._changed.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return
+            time.sleep(_COLLECTED)
+            with self._changed:
+                reports, self._waiting = self._waiting, []
+                batch, self._batch = self._batch, self._batch + 1
+            news, failed = set[str](), None
+            try:
+                news = self._registry().report(reports)
+            except JournalError as error:
+                failed = error
+            with self._changed:
+                # Those that wait for this batch look at once; older failures nobody asks for.
+                self._failed = {batch: failed} if failed is not None else {}
+                self._written = self._batch
+                self._changed.notify_all()
+            if news:
+                self._on_news(news)
+
+
+class _Versions:
+    """Which version each secret serves, for those that wait for another one."""
+
+    def __init__(self, registry: Callable[[], SqlConsumers]) -> None:
+        self._registry: Callable[[], SqlConsumers] = registry
+        self._changed: threading.Condition = threading.Condition()
+        self._served: dict[str, str] = {}
+        self._waiting: list[tuple[str, ...]] = []
+        self._closed: threading.Event = threading.Event()
+        self._thread: threading.Thread = threading.Thread(
+            target=self._run, name="versions", daemon=True
+        )
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def close(self) -> None:
+        self._closed.set()
+        with self._changed:
+            self._changed.notify_all()
+
+    def put(self, secret: str, version: str) -> None:
+        """Take note that a version is served now."""
+        with self._changed:
+            self._served[secret] = version
+            self._changed.notify_all()
+
+    def wait(
+        self, secrets: list[str], known: Mapping[str, str], seconds: float
+    ) -> dict[str, str] | None:
+        """Return what is served once it differs from `known`, or after `seconds`.
+
+        None where too many wait. Raises `JournalError` where the journal cannot be asked.
+        """
+        fresh = self._registry().served(secrets)
+
+        def differs() -> bool:
+            return self._closed.is_set() or any(
+                self._served.get(one) not in (None, known.get(one)) for one in secrets
+            )
+
+        with self._changed:
+            self._served.update(fresh)
+            if not differs() and seconds:
+                if len(self._waiting) >= _MOST_WAITING:
+                    return None
+                asked = tuple(secrets)
+                self._waiting.append(asked)
+                try:
+                    _ = self._changed.wait_for(differs, seconds)
+                finally:
+                    self._waiting.remove(asked)
+            return {one: self._served[one] for one in secrets if one in self._served}
+
+    def _run(self) -> None:
+        while not self._closed.wait(_ASKED_EVERY):
+            with self._changed:
+                wanted = {one for secrets in self._waiting for one in secrets}
+            if not wanted:
+                continue
+            try:
+                served = self._registry().served(wanted)
+            except JournalError:
+                continue  # asked again in a moment
+            with self._changed:
+                if any(self._served.get(one) != version for one, version in served.items()):
+                    self._served.update(served)
+                    self._changed.notify_all()
+
+
+def _reports(consumer: str, body: bytes) -> list[Report]:
+    """Return the reports in a request's body. Raises `_Refused` with the place of what is wrong."""
+    try:
+        data = json.loads(body)
+    except ValueError:
+        raise _Refused(400, "the body is not JSON") from None
+    rows = data.get("acknowledgements") if isinstance(data, dict) else None
+    if not isinstance(rows, list) or not 0 < len(rows) <= _MOST_ROWS:
+        raise _Refused(400, f"expected `acknowledgements`: a list of 1 to {_MOST_ROWS}")
+    return [_of_row(consumer, number, row) for number, row in enumerate(rows)]
+
+
+def _of_row(consumer: str, number: int, row: Any) -> Report:
+    at = f"acknowledgements[{number}]"
+    if not isinstance(row, dict):
+        raise _Refused(400, f"{at}: expected an object")
+    return Report(
+        secret=_name(row, "secret", at),
+        consumer=consumer,
+        instance=_name(row, "instance", at),
+        kind=InstanceKind(_choice(row, "kind", at, InstanceKind)),
+        version=_name(row, "version", at),
+        level=Level(_choice(row, "level", at, REPORTED)),
+    )
+
+
+def _name(row: Mapping[str, Any], key: str, at: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME or not value.isprintable():
+        raise _Refused(400, f"{at}.{key}: expected 1 to {_LONGEST_NAME} printable characters")
+    return value
+
+
+def _choice(row: Mapping[str, Any], key: str, at: str, choices: Collection[str]) -> str:
+    value = row.get(key)
+    if value not in list(choices):
+        raise _Refused(400, f"{at}.{key}: expected one of {', '.join(choices)}")
+    return cast("str", value)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
+
+
+def _json(status: int, data: object, headers: Mapping[str, str] | None = None) -> HttpResponse:
+    content = json.dumps(data).encode() + b"\n"
+    return HttpResponse(
+        status=status, content=content, kind="application/json", headers=headers or {}
+    )

@@ -1,0 +1,146 @@
+"""The reports of consumers, in the journal's database, beside the chain."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from rotator.core.consumers import (
+    REPORT_LASTS,
+    InstanceKind,
+    Level,
+    Report,
+    ReportedInstance,
+    newer,
+)
+from rotator.journal import rows, tables
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from rotator.core.ports import Clock
+    from rotator.journal.sql import SqlJournal
+
+_consumers: Final = tables.consumers
+_KEY: Final = (_consumers.c.secret, _consumers.c.consumer, _consumers.c.instance)
+# Keys in one query: three variables each, and SQLite takes 32,766
+# (https://www.sqlite.org/limits.html, SQLITE_MAX_VARIABLE_NUMBER).
+_AT_ONCE: Final = 1000
+
+
+class SqlConsumers:
+    """Keeps the newest report of each instance."""
+
+    def __init__(self, journal: SqlJournal, clock: Clock) -> None:
+        """Nothing is asked yet."""
+        self._journal: SqlJournal = journal
+        self._clock: Clock = clock
+
+    def report(self, reports: Sequence[Report]) -> set[str]:
+        """Write reports in the place of those before; return the secrets for which something is new.
+
+        All are one transaction. Reports of instances that are gone are removed with it.
+        """
+        newest = {_key(report): report for report in reports}
+        if not newest:
+            return set()
+        now = self._clock.now()
+        with self._journal.signing() as db:
+            known = _known(db, list(newest))
+            changed = {key: newer(known.get(key), report) for key, report in newest.items()}
+            _write(db, changed.values(), rows.stamp(now))
+            gone = _consumers.c.at < rows.stamp(now - REPORT_LASTS)
+            _ = db.execute(sa.delete(_consumers).where(gone))
+        return {report.secret for key, report in changed.items() if report != known.get(key)}
+
+    def instances(self, secret: str | None = None) -> list[ReportedInstance]:
+        """Return the instances of a secret, or of all, that have reported within `REPORT_LASTS`."""
+        alive = _consumers.c.at >= rows.stamp(self._clock.now() - REPORT_LASTS)
+        query = sa.select(_consumers).where(alive).order_by(*_KEY)
+        if secret is not None:
+            query = query.where(_consumers.c.secret == secret)
+        with self._journal.reading() as db:
+            return [
+                ReportedInstance(report=_report(row), at=datetime.fromisoformat(row["at"]))
+                for row in db.execute(query).mappings()
+            ]
+
+    def unpublished(self, versions: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return those of (secret, version) that the journal has never known as served."""
+        secrets, rotations = tables.secrets, tables.rotations
+        found: set[tuple[str, str]] = set()
+        with self._journal.reading() as db:
+            for secret, version in versions:
+                served = sa.or_(
+                    rotations.c.new_version == version, rotations.c.old_version == version
+                )
+                either = sa.or_(
+                    sa.exists().where(rotations.c.secret == secret, served),
+                    sa.exists().where(secrets.c.name == secret, secrets.c.version == version),
+                )
+                if not db.execute(sa.select(either)).scalar():
+                    found.add((secret, version))
+        return found
+
+    def served(self, secrets: Collection[str]) -> dict[str, str]:
+        """Return the version that each of these secrets serves, by the journal; unknown ones are left out."""
+        name, version = tables.secrets.c.name, tables.secrets.c.version
+        wanted, found = sorted(secrets), dict[str, str]()
+        with self._journal.reading() as db:
+            for start in range(0, len(wanted), _AT_ONCE):
+                part = wanted[start : start + _AT_ONCE]
+                query = sa.select(name, version).where(name.in_(part), version.is_not(None))
+                found.update({str(one): str(at) for one, at in db.execute(query)})
+        return found
+
+
+def _key(report: Report) -> tuple[str, str, str]:
+    return report.secret, report.consumer, report.instance
+
+
+def _known(db: Connection, keys: list[tuple[str, str, str]]) -> dict[tuple[str, str, str], Report]:
+    found: dict[tuple[str, str, str], Report] = {}
+    for start in range(0, len(keys), _AT_ONCE):
+        part = sa.tuple_(*_KEY).in_(keys[start : start + _AT_ONCE])
+        for row in db.execute(sa.select(_consumers).where(part)).mappings():
+            report = _report(row)
+            found[_key(report)] = report
+    return found
+
+
+def _write(db: Connection, reports: Iterable[Report], at: str) -> None:
+    dialect = sqlite if db.dialect.name == "sqlite" else postgresql
+    insert = dialect.insert(_consumers)
+    values = ("kind", "version", "level", "at")
+    statement = insert.on_conflict_do_update(
+        index_elements=[column.name for column in _KEY],
+        set_={name: insert.excluded[name] for name in values},
+    )
+    _ = db.execute(statement, [{**_row(report), "at": at} for report in reports])
+
+
+def _row(report: Report) -> dict[str, str]:
+    return {
+        "secret": report.secret,
+        "consumer": report.consumer,
+        "instance": report.instance,
+        "kind": report.kind.value,
+        "version": report.version,
+        "level": report.level.value,
+    }
+
+
+def _report(row: Mapping[str, str] | rows.Read) -> Report:
+    return Report(
+        secret=row["secret"],
+        consumer=row["consumer"],
+        instance=row["instance"],
+        kind=InstanceKind(row["kind"]),
+        version=row["version"],
+        level=Level(row["level"]),
+    )
