@@ -9,14 +9,33 @@ Hand `credential` to the adapter of your driver: `rotator.client.psycopg`, `.sql
 `.redis`, `.django`. It imports the standard library, and the one package that you use.
 """
 
-from rotator.client.credential import (
-    Credential,
-    Health,
-    Login,
-    Refused,
-    ServesNext,
-    Source,
-    SourceError,
-)
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Credential", "Health", "Login", "Refused", "ServesNext", "Source", "SourceError"]
+from rotator.client.credential import Credential
+from rotator.client.login import Health, Login, Refused, ServesNext, Source, SourceError
+from rotator.client.refusals import Refusal
+
+if TYPE_CHECKING:
+    from rotator.client.daemon import Daemon, DaemonError
+
+__all__ = [
+    "Credential",
+    "Daemon",
+    "DaemonError",
+    "Health",
+    "Login",
+    "Refusal",
+    "Refused",
+    "ServesNext",
+    "Source",
+    "SourceError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs a daemon when it is first used: the others do not pay for it."""
+    if name not in {"Daemon", "DaemonError"}:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from rotator.client import daemon  # noqa: PLC0415 # as above
+
+    return getattr(daemon, name)

@@ -2,87 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, TypeVar, runtime_checkable
+from collections.abc import Awaitable, Callable, Generator
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from rotator.core.secret import Secret
-from rotator.core.version_mark import version_mark
+from rotator.client.chance import between
+from rotator.client.forks import call_after_fork
+from rotator.client.log import warn
+from rotator.client.login import LEVELS, Health, Login, Refused, ServesNext, Source, SourceError
+from rotator.client.refusals import Refusal, RefusedVersions
+
+if TYPE_CHECKING:
+    from rotator.client.daemon import Daemon
+    from rotator.client.daemon_link import DaemonLink
 
 _T = TypeVar("_T")
-_log = logging.getLogger("rotator.client")
 
 # Seconds between two looks for another version, after a refusal: doubled each time.
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.1
-# Seconds until a refused version may be tried once more: doubled each time.
-_FIRST_REST: Final = 60.0
-_LONGEST_REST: Final = 900.0
+# Seconds between two reads of the source, once a version has been refused for longer than this.
+_READS_APART: Final = 1.0
+_LONG_REFUSED: Final = 5.0
 # Seconds until a source that failed is read again, unless `refresh` is shorter.
 _AFTER_AN_ERROR: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Login:
-    """One version of a secret. `fields` holds what else is kept with it, such as the host."""
-
-    username: str
-    password: Secret
-    version: str
-    fields: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
-
-    @property
-    def mark(self) -> str:
-        """Six hexadecimal digits that stand for the version; nothing of the secret is in them."""
-        return version_mark(self.version)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Health:
-    """How up to date a `Credential` is. `age` is in seconds since the last successful read."""
-
-    version: str | None
-    age: float | None
-    is_stale: bool
-    error: str | None
-    refused: int
-
-
-class SourceError(Exception):
-    """The secret could not be read. Its text holds no secret."""
-
-
-class Refused(Exception):
-    """The server refused the version that is served, and no other one appeared in time."""
-
-
-class Source(Protocol):
-    """Where a secret is read. `refresh` is how long a value is used before it is read again, in seconds."""
-
-    refresh: float
-
-    def read(self) -> Login:
-        """Return the version that is served now. Raises `SourceError`."""
-        ...
-
-
-@runtime_checkable
-class ServesNext(Protocol):
-    """A source that can also read the version that is about to be served."""
-
-    def next(self) -> Login | None:
-        """Return the version that comes next; None where there is none. Raises `SourceError`."""
-        ...
-
-
-@dataclass(slots=True)
-class _Refusal:
-    count: int
-    until: float
 
 
 class _Read:
@@ -100,10 +44,10 @@ class Credential:
     """The login of one secret. Safe between threads, and to be shared by all of a process.
 
     A cached value is used at once and refreshed in the background; while the backend is
-    unreachable, the cached value is used without end. After a refusal only *another* version is
-    tried: the next one where the source serves it, then what a fresh read returns, for at most
-    `patience` seconds. A refused version is tried again after a minute at the earliest, then after
-    two, four, at most fifteen, so that no server locks the account because of us.
+    unreachable, the cached value is used without end. After a refusal *another* version is tried:
+    the next one where the source serves it, then what a fresh read returns, for at most `patience`
+    seconds. The refused version is tried again as `rotator.client.refusals` describes: within two
+    seconds, or after a minute and more where the account could be locked.
     """
 
     def __init__(
@@ -112,10 +56,23 @@ class Credential:
         *,
         refresh: float | None = None,
         patience: float = 5.0,
+        locks_accounts: bool = False,
+        daemon: Daemon | None = None,
+        name: str | None = None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Nothing is read yet. `refresh` and `patience` are in seconds."""
+        """Nothing is read yet. `refresh` and `patience` are in seconds.
+
+        Set `locks_accounts` for a PostgreSQL that locks accounts after failed logins, by a module
+        or by the directory behind LDAP or PAM. With `daemon`, each version that is loaded or used is
+        acknowledged, and a new one is read as soon as it is published; `name` is the secret's name in
+        rotator's configuration. Raises `ValueError` for a daemon without a name.
+        """
+        if daemon is not None and not name:
+            raise ValueError(
+                "a credential with a daemon needs the secret's `name` in its configuration."
+            )
         self._source: Source = source
         self._refresh: float = source.refresh if refresh is None else refresh
         self._patience: float = patience
@@ -124,15 +81,20 @@ class Credential:
         self._changed: threading.Condition = threading.Condition()
         self._login: Login | None = None
         self._read_at: float = 0.0
+        # When the source was last asked, whatever it answered.
+        self._looked_at: float = 0.0
         self._refresh_at: float = 0.0
         self._reads: int = 0
         self._is_reading: bool = False
         self._error: SourceError | None = None
-        self._refusals: dict[str, _Refusal] = {}
-        self._refused: int = 0
+        self._refusals: RefusedVersions = RefusedVersions(locks_accounts=locks_accounts)
+        # The version before the one that is served: a login with it is no news to the daemon.
+        self._earlier: str | None = None
+        self._link: DaemonLink | None = _link(daemon, name) if daemon is not None and name else None
         self._subscribers: list[Callable[[Login], None]] = []
-        self._watch: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
         self._closed: threading.Event = threading.Event()
+        call_after_fork(self._start_anew)
 
     def __repr__(self) -> str:
         return f"Credential({self._source!r})"
@@ -179,8 +141,20 @@ class Credential:
                 age=self._clock() - self._read_at if login else None,
                 is_stale=error is not None,
                 error=str(error) if error else None,
-                refused=self._refused,
+                refused=self._refusals.count,
+                daemon_error=self._link.error if self._link else None,
             )
+
+    def ack(self, level: str = "used") -> None:
+        """Acknowledge the current version to the daemon: "read", "loaded" or "used".
+
+        The adapters do so after each login: call it where your own code connects. Without a daemon
+        it does nothing. Raises `ValueError` for another level.
+        """
+        if level not in LEVELS:
+            raise ValueError(f"the level {level!r} is none of {', '.join(LEVELS)}.")
+        if self._link is not None:
+            self._link.acknowledge(self.current().version, level)
 
     def _refresh_in_background(self) -> None:
         with self._changed:
@@ -193,17 +167,21 @@ class Credential:
         try:
             _ = self._read()
         except SourceError as error:
-            _log.warning("the cached login stays in use: %s", error)
+            warn("the cached login stays in use: %s", error)
 
     def _read(self) -> Login:
         """Read the source: the caller has set `_is_reading`."""
+        self._looked_at = self._clock()
         try:
             login = self._source.read()
         except BaseException as error:
             failed = isinstance(error, SourceError)
             self._failed(error if failed else SourceError("the read was interrupted."))
             raise
-        for subscriber in self._take(login):
+        subscribers = self._take(login)
+        if self._link is not None:
+            self._link.acknowledge(login.version, "loaded")
+        for subscriber in subscribers:
             subscriber(login)
         return login
 
@@ -213,8 +191,10 @@ class Credential:
             before, self._login = self._login, login
             self._read_at, self._error = self._clock(), None
             self._end_read(self._refresh)
+            self._start_threads()
             if before is None or before.version == login.version:
                 return []
+            self._earlier = before.version
             self._refusals.clear()
             return list(self._subscribers)
 
@@ -227,7 +207,7 @@ class Credential:
         self._is_reading = False
         self._reads += 1
         # Processes that started together do not read together for ever.
-        self._refresh_at = self._clock() + wait * random.uniform(0.5, 1.0)  # noqa: S311 # spread
+        self._refresh_at = self._clock() + wait * between(0.5, 1.0)
         self._changed.notify_all()
 
     # -- changes -------------------------------------------------------------------------------
@@ -236,9 +216,7 @@ class Credential:
         """Call `subscriber` with each new login, from whichever thread read it; return what ends that."""
         with self._changed:
             self._subscribers.append(subscriber)
-            if self._watch is None:
-                self._watch = threading.Thread(target=self._look, name="rotator-watch", daemon=True)
-                self._watch.start()
+            self._start_threads()
 
         def unsubscribe() -> None:
             with self._changed:
@@ -248,8 +226,48 @@ class Credential:
         return unsubscribe
 
     def close(self) -> None:
-        """End the background thread. The cached login can still be used."""
+        """End the background threads. The cached login can still be used; the daemon stays open."""
         self._closed.set()
+
+    def _start_threads(self) -> None:
+        """Start those that are needed: the caller holds the lock."""
+        running = {thread.name for thread in self._threads}
+        needed: list[tuple[str, Callable[[], None]]] = []
+        if self._subscribers:
+            needed.append(("rotator-watch", self._look))
+        if self._link is not None and self._login is not None:
+            needed.append(("rotator-daemon", self._follow))
+        for name, work in needed:
+            if name not in running and not self._closed.is_set():
+                thread = threading.Thread(target=work, name=name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+
+    def _start_anew(self) -> None:
+        """Start anew in a forked process: its threads start with its first read, which is due."""
+        self._changed = threading.Condition()
+        self._is_reading = False
+        self._refresh_at = 0.0
+        self._threads = []
+        was_closed, self._closed = self._closed.is_set(), threading.Event()
+        if was_closed:
+            self._closed.set()
+        if self._link is not None:
+            self._link.start_anew()
+
+    def _follow(self) -> None:
+        assert self._link is not None  # noqa: S101 # the thread runs with a link alone
+        self._link.follow(lambda: self.current().version, self._read_now, self._closed)
+
+    def _read_now(self) -> None:
+        try:
+            _ = self.refresh()
+        except Exception as error:  # noqa: BLE001 # a subscriber's or a source's: the thread goes on
+            is_expected = isinstance(error, SourceError)
+            warn(
+                "the new version is not read yet: %s",
+                error if is_expected else type(error).__name__,
+            )
 
     def _look(self) -> None:
         while not self._closed.wait(max(0.05, min(self._refresh_at - self._clock(), 1.0))):
@@ -259,11 +277,14 @@ class Credential:
     # -- connecting ----------------------------------------------------------------------------
 
     def connect(
-        self, connect: Callable[[Login], _T], *, is_refusal: Callable[[BaseException], bool]
+        self,
+        connect: Callable[[Login], _T],
+        *,
+        refusal_of: Callable[[BaseException], Refusal | None],
     ) -> _T:
         """Return what `connect` returns for the first login that the server accepts.
 
-        `is_refusal` decides by the driver's error whether the server refused the login. Every other
+        `refusal_of` decides by the driver's error whether the server refused the login. Every other
         error is raised as it is. Raises the driver's error, or `Refused` where every version that
         is known was refused a moment ago and is not tried again yet.
         """
@@ -274,7 +295,7 @@ class Credential:
                 try:
                     connection = connect(request)
                 except BaseException as error:
-                    if not is_refusal(error):
+                    if not self._was_refused(request, refusal_of(error)):
                         raise
                     answer = error
                 else:
@@ -291,7 +312,7 @@ class Credential:
         self,
         connect: Callable[[Login], Awaitable[_T]],
         *,
-        is_refusal: Callable[[BaseException], bool],
+        refusal_of: Callable[[BaseException], Refusal | None],
     ) -> _T:
         """As `connect`, without blocking the event loop while the source is read."""
         import asyncio  # noqa: PLC0415 # half of this module's import time, for those who use it
@@ -303,7 +324,7 @@ class Credential:
                 try:
                     connection = await connect(request)
                 except BaseException as error:
-                    if not is_refusal(error):
+                    if not self._was_refused(request, refusal_of(error)):
                         raise
                     answer = error
                 else:
@@ -317,50 +338,72 @@ class Credential:
             request = attempts.send(answer)
 
     def _answer(self, request: _Read | _ReadNext) -> Login | None:
+        is_soon = self._is_soon_to_read()
         try:
             if isinstance(request, _Read):
-                return self.refresh()
-            return self._source.next() if isinstance(self._source, ServesNext) else None
+                return self._login if is_soon else self.refresh()
+            if is_soon or not isinstance(self._source, ServesNext):
+                return None
+            return self._source.next()
         except SourceError as error:
-            _log.warning("no other login could be read: %s", error)
+            warn("no other login could be read: %s", error)
             return None
+
+    def _is_soon_to_read(self) -> bool:
+        """Whether a read would be too soon: a refusal that lasts is no reason to hammer the backend."""
+        with self._changed:
+            now, login = self._clock(), self._login
+            first = None if login is None else self._refusals.first_refused(login.version)
+            lasts = first is not None and now - first > _LONG_REFUSED
+            return lasts and now - self._looked_at < _READS_APART
 
     def _attempts(self) -> Generator[_Request, Any, None]:
         """Yield what to do next, and be sent what came of it; ends by the last refusal."""
         login, refusal = self.current(), None
         deadline, pause = None, _FIRST_PAUSE
+        may_try = self._may_try(login)
         while True:
-            if self._may_try(login):
+            if may_try:
                 refusal = yield login
-                self._was_refused(login)
             deadline = self._clock() + self._patience if deadline is None else deadline
             for request in (_ReadNext(), _Read()):
-                other = yield request
+                # Where it is the same version, its rest may be over.
+                other: Login | None = yield request
                 if other is not None and self._may_try(other):
-                    login = other
+                    login, may_try = other, True
                     break
             else:
+                may_try = False
                 left = deadline - self._clock()
                 if left <= 0:
                     raise refusal or Refused(
-                        f"the server refused version {login.version} of {self._source!r} a moment ago, and no other version is served. It is tried again later, so that the account is not locked."
+                        f"the server refused version {login.version} of {self._source!r} a moment ago, and no other version is served. It is tried again later."
                     )
                 _ = yield float(min(pause, left))
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
     def _may_try(self, login: Login) -> bool:
         with self._changed:
-            refusal = self._refusals.get(login.version)
-            return refusal is None or self._clock() >= refusal.until
+            return self._refusals.take(login.version, self._clock())
 
-    def _was_refused(self, login: Login) -> None:
+    def _was_refused(self, login: Login, refusal: Refusal | None) -> bool:
+        """Note what came of an attempt that failed; return whether it was a refusal."""
         with self._changed:
-            self._refused += 1
-            before = self._refusals.get(login.version)
-            count = 1 if before is None else before.count + 1
-            rest = min(_FIRST_REST * 2 ** (count - 1), _LONGEST_REST)
-            self._refusals[login.version] = _Refusal(count=count, until=self._clock() + rest)
+            if refusal is None:
+                self._refusals.undecided(login.version, self._clock())
+            else:
+                self._refusals.refused(login.version, refusal, self._clock())
+        return refusal is not None
 
     def _accepted(self, login: Login) -> None:
         with self._changed:
-            _ = self._refusals.pop(login.version, None)
+            self._refusals.accepted(login.version)
+            is_news = login.version != self._earlier
+        if is_news and self._link is not None:
+            self._link.acknowledge(login.version, "used")
+
+
+def _link(daemon: Daemon, secret: str) -> DaemonLink:
+    from rotator.client.daemon_link import DaemonLink  # noqa: PLC0415 # for those who have a daemon
+
+    return DaemonLink(daemon, secret)

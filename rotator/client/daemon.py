@@ -5,7 +5,6 @@ Nothing secret is exchanged but the token, and that in the header only.
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -14,9 +13,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from rotator.client.forks import call_after_fork
+from rotator.client.log import warn
 from rotator.core.secret import Secret
-
-_log = logging.getLogger("rotator.client")
 
 # Seconds after which an acknowledgement that did not change is sent again, as a heartbeat.
 _HEARTBEAT: Final = 60.0
@@ -214,7 +212,7 @@ class Daemon:
         text = None if error is None else str(error)
         before, self.error = self.error, text
         if text is not None and text != before:
-            _log.warning("acknowledgements are sent later: %s", text)
+            warn("acknowledgements are sent later: %s", text)
 
     # -- versions ------------------------------------------------------------------------------
 

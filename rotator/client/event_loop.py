@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from rotator.client.credential import Credential, Login
+    from rotator.client.credential import Credential
+    from rotator.client.login import Login
 
 
 def on_change_in_loop(

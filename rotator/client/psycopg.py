@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import psycopg
 
 from rotator.client.event_loop import on_change_in_loop
+from rotator.client.refusals import Refusal
 from rotator.core.version_mark import with_mark
 
 if TYPE_CHECKING:
@@ -20,23 +21,25 @@ if TYPE_CHECKING:
 
     from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-    from rotator.client.credential import Credential, Login
+    from rotator.client.credential import Credential
+    from rotator.client.login import Login
 
 _ATTRIBUTE: Final = "rotator_version"
 _Connection = TypeVar("_Connection", bound=psycopg.Connection[Any])
 _AsyncConnection = TypeVar("_AsyncConnection", bound=psycopg.AsyncConnection[Any])
 
 
-def is_refusal(error: BaseException) -> bool:
-    """Whether the server was sent a password and did not log us in.
+def refusal_of(error: BaseException) -> Refusal | None:
+    """Return a refusal where the server was sent a password and did not log us in.
 
     libpq gives no SQLSTATE for that, and its text depends on the server's language; whether a
     password was used is known in every language.
     """
     connection = getattr(error, "pgconn", None)
-    return isinstance(error, psycopg.OperationalError) and bool(
+    is_refused = isinstance(error, psycopg.OperationalError) and bool(
         connection is not None and connection.used_password
     )
+    return Refusal.LOGIN if is_refused else None
 
 
 def connect(credential: Credential, conninfo: str = "", **options: Any) -> psycopg.Connection[Any]:
@@ -131,7 +134,7 @@ def following(
                     super(Following, cls).connect(conninfo, **with_login(login, options)), login
                 )
 
-            return credential.connect(attempt, is_refusal=is_refusal)
+            return credential.connect(attempt, refusal_of=refusal_of)
 
     return Following  # pyright: ignore[reportReturnType] # as above
 
@@ -150,7 +153,7 @@ def following_async(
                 )
                 return stamped(connection, login)
 
-            return await credential.connect_async(attempt, is_refusal=is_refusal)
+            return await credential.connect_async(attempt, refusal_of=refusal_of)
 
     return Following  # pyright: ignore[reportReturnType] # as above
 

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import pymysql
 
-from rotator.client.refusals import MYSQL
+from rotator.client.refusals import Refusal, of_mysql
 from rotator.core.version_mark import with_mark
 
 if TYPE_CHECKING:
-    from rotator.client.credential import Credential, Login
+    from rotator.client.credential import Credential
+    from rotator.client.login import Login
 
 
-def is_refusal(error: BaseException) -> bool:
-    """Whether the server refused the login, by the error's number."""
-    return bool(
-        isinstance(error, pymysql.err.OperationalError) and error.args and error.args[0] in MYSQL
-    )
+def refusal_of(error: BaseException) -> Refusal | None:
+    """Return a refusal where the server refused the login, by the error's number."""
+    if not isinstance(error, pymysql.err.OperationalError):
+        return None
+    return of_mysql(error.args[0]) if error.args else None
 
 
 def connect(credential: Credential, **options: Any) -> pymysql.Connection[Any]:
@@ -26,7 +27,7 @@ def connect(credential: Credential, **options: Any) -> pymysql.Connection[Any]:
     def attempt(login: Login) -> pymysql.Connection[Any]:
         return pymysql.connect(**with_login(login, options))
 
-    return credential.connect(attempt, is_refusal=is_refusal)
+    return credential.connect(attempt, refusal_of=refusal_of)
 
 
 def with_login(login: Login, options: dict[str, Any]) -> dict[str, Any]:

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from rotator.client.refusals import Refusal
 from rotator.core.version_mark import with_mark
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import ModuleType
 
-    from rotator.client.credential import Credential, Login
+    from rotator.client.credential import Credential
+    from rotator.client.login import Login
 
 
 def client(credential: Credential, *, library: ModuleType | None = None, **options: Any) -> Any:
@@ -27,16 +30,23 @@ def client(credential: Credential, *, library: ModuleType | None = None, **optio
     return made
 
 
+def refusal_of(library: Any) -> Callable[[BaseException], Refusal | None]:
+    """Return what decides whether an error of the library is a refusal. Valkey locks no account."""
+    refused = library.exceptions.AuthenticationError
+
+    def decide(error: BaseException) -> Refusal | None:
+        return Refusal.LOGIN if isinstance(error, refused) else None
+
+    return decide
+
+
 def following(credential: Credential, base: Any, library: Any) -> Any:
     """Return a subclass of the library's connection that logs in by the credential.
 
     An open connection of an older version is replaced when its pool hands it out. Connections are named
     by `CLIENT SETNAME` where the login may do that.
     """
-    errors = library.exceptions
-
-    def is_refusal(error: BaseException) -> bool:
-        return isinstance(error, errors.AuthenticationError)
+    errors, of_library = library.exceptions, refusal_of(library)
 
     class Following(base):
         # Whether the login may name its connections; known from the first one.
@@ -52,7 +62,7 @@ def following(credential: Credential, base: Any, library: Any) -> Any:
                 if self._version is not None and not credential.is_outdated(self._version):
                     return
                 self.disconnect()
-            credential.connect(self._attempt, is_refusal=is_refusal)
+            credential.connect(self._attempt, refusal_of=of_library)
 
         def _attempt(self, login: Login) -> None:
             self.username, self.password = login.username, login.password.reveal()

@@ -6,7 +6,6 @@ rotator.client.sqlalchemy.attach(engine, credential)
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -14,6 +13,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import DisconnectionError
 
 from rotator.client.event_loop import on_change_in_loop
+from rotator.client.log import warn
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from rotator.client.credential import Credential, Login
+    from rotator.client.credential import Credential
+    from rotator.client.login import Login
+    from rotator.client.refusals import Refusal
 
 _T = TypeVar("_T")
-_log = logging.getLogger("rotator.client")
 _KEY: Final = "rotator_version"
 _IS_NEW: Final = "rotator_is_new"
 
@@ -36,11 +37,10 @@ def attach(engine: Engine | AsyncEngine, credential: Credential) -> None:
     `ValueError` for another one. Attach an asynchronous engine in the event loop that it is used in.
     On a change, idle connections are replaced at once.
     """
-    found: Any = getattr(engine, "sync_engine", engine)
-    target = cast("Engine", found)
+    target = cast("Engine", getattr(engine, "sync_engine", engine))
     is_async = target is not engine
     dialect = target.dialect
-    is_refusal, with_login = _of_driver(dialect.driver)
+    refusal_of, with_login = _of_driver(dialect.driver)
 
     def connect(_dialect: Any, record: Any, arguments: Any, options: dict[str, Any]) -> Any:
         def stamped(login: Login) -> Any:
@@ -49,7 +49,7 @@ def attach(engine: Engine | AsyncEngine, credential: Credential) -> None:
             return connection
 
         if not is_async:
-            return credential.connect(stamped, is_refusal=is_refusal)
+            return credential.connect(stamped, refusal_of=refusal_of)
 
         async def stamped_async(login: Login) -> Any:
             # Back into the greenlet that SQLAlchemy's adapter awaits in.
@@ -57,7 +57,7 @@ def attach(engine: Engine | AsyncEngine, credential: Credential) -> None:
 
         from sqlalchemy.util import await_only  # noqa: PLC0415 # asynchronous engines only
 
-        return await_only(credential.connect_async(stamped_async, is_refusal=is_refusal))
+        return await_only(credential.connect_async(stamped_async, refusal_of=refusal_of))
 
     def require_current(_connection: Any, record: Any, _proxy: Any) -> None:
         # The server has accepted a new one just now: it is used, also where the next version appeared
@@ -101,7 +101,7 @@ def _renew_idle(engine: Engine) -> None:
         while len(held) < count and pool.checkedin():
             held.append(pool.connect())
     except Exception as error:  # noqa: BLE001 # the application meets it where it connects
-        _log.warning("an idle connection could not be replaced: %s", type(error).__name__)
+        warn("an idle connection could not be replaced: %s", type(error).__name__)
     finally:
         for connection in held:
             connection.close()
@@ -113,15 +113,15 @@ async def _in_greenlet(call: Callable[[_T], Any], argument: _T) -> Any:
     return await greenlet_spawn(call, argument)
 
 
-def _of_driver(driver: str) -> tuple[Callable[[BaseException], bool], Callable[..., Any]]:
+def _of_driver(driver: str) -> tuple[Callable[[BaseException], Refusal | None], Callable[..., Any]]:
     if driver in {"psycopg", "psycopg_async"}:
         from rotator.client import psycopg  # noqa: PLC0415 # only the driver that is used
 
-        return psycopg.is_refusal, psycopg.with_login
+        return psycopg.refusal_of, psycopg.with_login
     if driver in {"pymysql", "aiomysql", "asyncmy"}:
         from rotator.client import pymysql  # noqa: PLC0415 # as above
 
-        return pymysql.is_refusal, pymysql.with_login
+        return pymysql.refusal_of, pymysql.with_login
     raise ValueError(
         f"the driver {driver!r} is not supported: use psycopg, pymysql, aiomysql or asyncmy."
     )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hmac
-import json
 import re
 import weakref
 from typing import Final, NoReturn, final
-from urllib.parse import quote, quote_plus
 
 MASK: Final = "***"
 
@@ -57,10 +54,12 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return False
+        from hmac import compare_digest  # noqa: PLC0415 # OpenSSL: clients are imported without it
+
         # A value from the environment may hold bytes that are no text; the error of an encoder
         # that stumbles over them would carry the value along.
         one, two = (value.encode(errors="surrogatepass") for value in (self._value, other._value))
-        return hmac.compare_digest(one, two)
+        return compare_digest(one, two)
 
     # Identity, not content: a hash of the content would be a fingerprint of the secret.
     def __hash__(self) -> int:
@@ -96,6 +95,9 @@ def scrub(text: str) -> str:
 
 def _forms(value: str) -> list[str]:
     """Return how a value may look in a text, the longest form first."""
+    import json  # noqa: PLC0415 # as above
+    from urllib.parse import quote, quote_plus  # noqa: PLC0415 # as above
+
     escaped = value.replace("\\", "\\\\")
     forms = {
         value,

@@ -5,7 +5,6 @@ It is computed from the backend's name of the version, such as `7`, and holds no
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Final
 
@@ -20,6 +19,8 @@ POSTGRESQL_BYTES: Final = 63
 
 def version_mark(version: str) -> str:
     """Return the mark of a version: six hexadecimal digits."""
+    import hashlib  # noqa: PLC0415 # OpenSSL: clients are imported without it
+
     return hashlib.sha256(version.encode()).hexdigest()[:_DIGITS]
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from rotator.client import Credential, Login, Refused, SourceError
+from rotator.client import Credential, Login, Refusal, Refused, SourceError
 from rotator.core.secret import Secret
 
 
@@ -35,6 +35,7 @@ class World:
     refresh: float = 300.0
     # What happens while the client sleeps: at which time, and what.
     later: list[tuple[float, str]] = field(default_factory=list)
+    accepted_later: list[tuple[float, str]] = field(default_factory=list)
 
     def read(self) -> Login:
         self.reads += 1
@@ -56,6 +57,9 @@ class World:
         for at, version in self.later:
             if self.now >= at:
                 self.served = version
+        for at, version in self.accepted_later:
+            if self.now >= at:
+                self.accepted.add(version)
 
     def credential(self, **options) -> Credential:
         return Credential(self, clock=lambda: self.now, sleep=self.sleep, **options)
@@ -68,15 +72,19 @@ class Ahead(World):
         return None if self.pending is None else self._login(self.pending)
 
 
-def refused(error: BaseException) -> bool:
-    return isinstance(error, Denied)
+def refused(error: BaseException) -> Refusal | None:
+    return Refusal.PASSWORD if isinstance(error, Denied) else None
+
+
+def unclear(error: BaseException) -> Refusal | None:
+    return Refusal.LOGIN if isinstance(error, Denied) else None
 
 
 def test_a_cached_login_is_used_without_reading_again():
     world = World()
     credential = world.credential()
     for _ in range(100):
-        assert credential.connect(world.connect, is_refusal=refused) == "connected with 1"
+        assert credential.connect(world.connect, refusal_of=refused) == "connected with 1"
     assert world.reads == 1
 
 
@@ -85,14 +93,14 @@ def test_a_refusal_reads_again_and_tries_the_version_that_is_served_now():
     credential = world.credential()
     credential.current()
     world.served, world.accepted = "2", {"2"}
-    assert credential.connect(world.connect, is_refusal=refused) == "connected with 2"
+    assert credential.connect(world.connect, refusal_of=refused) == "connected with 2"
     assert world.tried == ["1", "2"]
 
 
 def test_a_refused_version_is_never_sent_twice_while_the_next_one_is_awaited():
     world = World(accepted={"2"}, later=[(1.0, "2")])
     credential = world.credential()
-    assert credential.connect(world.connect, is_refusal=refused) == "connected with 2"
+    assert credential.connect(world.connect, refusal_of=refused) == "connected with 2"
     assert world.tried == ["1", "2"]
     assert 1.0 <= world.now < 1.2
 
@@ -100,10 +108,10 @@ def test_a_refused_version_is_never_sent_twice_while_the_next_one_is_awaited():
 def test_the_next_version_is_tried_before_anything_is_awaited():
     world = Ahead(accepted={"2"}, pending="2")
     credential = world.credential()
-    assert credential.connect(world.connect, is_refusal=refused) == "connected with 2"
+    assert credential.connect(world.connect, refusal_of=refused) == "connected with 2"
     assert (world.tried, world.now) == (["1", "2"], 0.0)
     # And the second connection of this process is not refused at all, although 1 is still served.
-    assert credential.connect(world.connect, is_refusal=refused) == "connected with 2"
+    assert credential.connect(world.connect, refusal_of=refused) == "connected with 2"
     assert world.tried == ["1", "2", "2"]
 
 
@@ -111,7 +119,7 @@ def test_patience_ends_with_the_drivers_own_error():
     world = World(accepted=set())
     credential = world.credential(patience=5.0)
     with pytest.raises(Denied):
-        credential.connect(world.connect, is_refusal=refused)
+        credential.connect(world.connect, refusal_of=refused)
     assert world.tried == ["1"]
     assert world.now == pytest.approx(5.0)
 
@@ -122,7 +130,7 @@ def test_without_patience_one_fresh_version_is_tried():
     credential.current()
     world.served = "2"
     with pytest.raises(Denied):
-        credential.connect(world.connect, is_refusal=refused)
+        credential.connect(world.connect, refusal_of=refused)
     assert (world.tried, world.now) == (["1", "2"], 0.0)
 
 
@@ -133,7 +141,7 @@ def test_a_refused_version_rests_a_minute_then_two_then_at_most_fifteen():
     while world.now < 4000:
         before = len(world.tried)
         with pytest.raises((Denied, Refused)):
-            credential.connect(world.connect, is_refusal=refused)
+            credential.connect(world.connect, refusal_of=refused)
         if len(world.tried) > before:
             tries.append(world.now)
         world.now += 10
@@ -141,16 +149,128 @@ def test_a_refused_version_rests_a_minute_then_two_then_at_most_fifteen():
     assert gaps == [60, 120, 240, 480, 900, 900, 900]
 
 
+def test_a_login_that_was_refused_for_an_unknown_cause_is_tried_again_within_two_seconds():
+    """A connection limit, say: no account is locked, and the outage ends with its cause."""
+    world = World(accepted=set())
+    credential = world.credential(patience=0)
+    tries = []
+    while world.now < 60:
+        before = len(world.tried)
+        with pytest.raises((Denied, Refused)):
+            credential.connect(world.connect, refusal_of=unclear)
+        if len(world.tried) > before:
+            tries.append(world.now)
+        world.now += 0.01
+    gaps = [later - earlier for earlier, later in pairwise(tries)]
+    assert max(gaps) < 1.7
+    assert len(tries) <= 80
+    world.accepted = {"1"}
+    world.now += 1.7
+    assert credential.connect(world.connect, refusal_of=unclear)
+    assert credential.connect(world.connect, refusal_of=unclear)
+
+
+def test_one_call_waits_for_the_end_of_an_overload():
+    world = World(accepted=set(), accepted_later=[(3.0, "1")])
+    credential = world.credential(patience=5)
+    assert credential.connect(world.connect, refusal_of=unclear)
+    assert 3.0 <= world.now < 4.8
+    assert set(world.tried) == {"1"}
+
+
+def test_a_server_that_locks_accounts_is_asked_once_a_minute():
+    world = World(accepted=set())
+    credential = world.credential(patience=0, locks_accounts=True)
+    for _ in range(590):
+        with pytest.raises((Denied, Refused)):
+            credential.connect(world.connect, refusal_of=unclear)
+        world.now += 0.1
+    assert world.tried == ["1"]
+
+
+def test_of_many_threads_one_tries_a_refused_version_again():
+    world = World(accepted=set())
+    credential = world.credential(patience=0)
+    with pytest.raises(Denied):
+        credential.connect(world.connect, refusal_of=refused)
+    world.now += 60
+    entered, leave = threading.Event(), threading.Event()
+
+    def connect(login: Login) -> str:
+        entered.set()
+        assert leave.wait(10)
+        return world.connect(login)
+
+    def attempt() -> None:
+        with pytest.raises(Denied):
+            credential.connect(connect, refusal_of=refused)
+
+    first = threading.Thread(target=attempt)
+    first.start()
+    assert entered.wait(10)
+    for _ in range(20):
+        with pytest.raises(Refused):
+            credential.connect(world.connect, refusal_of=refused)
+    leave.set()
+    first.join(10)
+    assert world.tried == ["1", "1"]
+
+
+def test_an_attempt_that_the_network_ended_leaves_the_next_one_to_another():
+    world = World(accepted=set())
+    credential = world.credential(patience=0)
+    with pytest.raises(Denied):
+        credential.connect(world.connect, refusal_of=refused)
+    world.now += 60
+
+    def connect(_login: Login) -> None:
+        raise Broken
+
+    with pytest.raises(Broken):
+        credential.connect(connect, refusal_of=refused)
+    world.accepted = {"1"}
+    assert credential.connect(world.connect, refusal_of=refused)
+
+
+def test_a_refusal_that_lasts_reads_the_backend_once_a_second():
+    world = World(accepted=set())
+    credential = world.credential(patience=0)
+    while world.now < 100:
+        with pytest.raises((Denied, Refused)):
+            credential.connect(world.connect, refusal_of=unclear)
+        world.now += 0.02
+    # The first seconds look for the version that a rotation is about to publish.
+    assert world.reads < 251 + 100
+
+
+@pytest.mark.parametrize("level", ["", "seen", "told", "USED"])
+def test_an_unknown_level_is_refused(level: str):
+    with pytest.raises(ValueError, match="is none of read, loaded, used"):
+        World().credential().ack(level)
+
+
+def test_an_acknowledgement_without_a_daemon_does_nothing():
+    world = World()
+    world.credential().ack()
+    assert world.reads == 0
+
+
+def test_a_login_is_compared_by_what_it_holds():
+    world = World()
+    assert world._login("1") == world._login("1") != world._login("2")
+    assert world._login("1") != "1"
+
+
 def test_a_version_that_was_refused_is_tried_at_once_when_it_is_served_anew():
     """After a rollback, for one: the version that is served changed, so what was known is over."""
     world = World(accepted={"2"}, served="1")
     credential = world.credential(patience=0)
     with pytest.raises(Denied):
-        credential.connect(world.connect, is_refusal=refused)
+        credential.connect(world.connect, refusal_of=refused)
     for served in ("2", "1"):
         world.served, world.accepted = served, {served}
         credential.refresh()
-        assert credential.connect(world.connect, is_refusal=refused)
+        assert credential.connect(world.connect, refusal_of=refused)
 
 
 def test_an_error_that_is_no_refusal_is_raised_at_once():
@@ -160,7 +280,7 @@ def test_an_error_that_is_no_refusal_is_raised_at_once():
         raise Broken
 
     with pytest.raises(Broken):
-        world.credential().connect(connect, is_refusal=refused)
+        world.credential().connect(connect, refusal_of=refused)
     assert world.reads == 1
 
 
@@ -171,7 +291,7 @@ def test_an_unreachable_backend_leaves_the_cached_login_in_use():
     world.is_away = True
     for _ in range(360):
         world.now += 10
-        assert credential.connect(world.connect, is_refusal=refused) == "connected with 1"
+        assert credential.connect(world.connect, refusal_of=refused) == "connected with 1"
     _settle(credential)
     health = credential.health()
     assert health.is_stale
@@ -182,7 +302,7 @@ def test_an_unreachable_backend_leaves_the_cached_login_in_use():
 def test_the_first_read_has_nothing_to_fall_back_to():
     world = World(is_away=True)
     with pytest.raises(SourceError, match="unreachable"):
-        world.credential().connect(world.connect, is_refusal=refused)
+        world.credential().connect(world.connect, refusal_of=refused)
 
 
 def test_a_stale_login_is_used_while_it_is_read_again_in_the_background():
@@ -259,7 +379,7 @@ def test_asyncio_awaits_the_next_version_too():
 
     async def both() -> str:
         asyncio.get_running_loop().call_later(0.05, lambda: setattr(world, "served", "2"))
-        return await credential.connect_async(connect, is_refusal=refused)
+        return await credential.connect_async(connect, refusal_of=refused)
 
     assert asyncio.run(both()) == "connected with 2"
     assert world.tried == ["1", "2"]

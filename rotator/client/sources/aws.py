@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from rotator.client.credential import Login, SourceError
+from rotator.client.login import Login, SourceError
 from rotator.client.sources.values import login_from, parsed
 
 _NONE_THERE: Final = frozenset({"ResourceNotFoundException", "InvalidRequestException"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rotator.client.credential import Login, SourceError
+from rotator.client.login import Login, SourceError
 from rotator.client.sources.values import login_from, parsed
 
 

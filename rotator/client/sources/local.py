@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rotator.client.credential import Login, SourceError
+from rotator.client.login import Login, SourceError
 from rotator.core.secret import Secret
 
 if TYPE_CHECKING:

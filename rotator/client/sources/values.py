@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Final, cast
 
-from rotator.client.credential import Login, SourceError
+from rotator.client.login import Login, SourceError
 from rotator.core.secret import Secret
 
 _LARGEST: Final = 1 << 20

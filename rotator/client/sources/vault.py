@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-from rotator.client.credential import Login, SourceError
+from rotator.client.login import Login, SourceError
 from rotator.client.sources.values import login_from
 from rotator.core.secret import Secret
 

@@ -8,10 +8,10 @@ from django.db.backends.mysql import base
 from django.db.backends.mysql.client import DatabaseClient as BaseClient
 
 from rotator.client.django.settings import credential_of, with_login
-from rotator.client.refusals import MYSQL
+from rotator.client.refusals import Refusal, of_mysql
 
 if TYPE_CHECKING:
-    from rotator.client.credential import Login
+    from rotator.client.login import Login
 
 _ATTRIBUTE: Final = "rotator_version"
 
@@ -47,11 +47,11 @@ class DatabaseWrapper(base.DatabaseWrapper):
             setattr(connection, _ATTRIBUTE, login.version)
             return connection
 
-        def is_refusal(error: BaseException) -> bool:
-            refused = isinstance(error, self.Database.OperationalError)
-            return bool(refused and error.args and error.args[0] in MYSQL)
+        def refusal_of(error: BaseException) -> Refusal | None:
+            is_of_server = isinstance(error, self.Database.OperationalError)
+            return of_mysql(error.args[0]) if is_of_server and error.args else None
 
-        return credential_of(self.settings_dict).connect(attempt, is_refusal=is_refusal)
+        return credential_of(self.settings_dict).connect(attempt, refusal_of=refusal_of)
 
     def close_if_unusable_or_obsolete(self) -> None:
         """Close the connection also where it was opened with an older version."""

@@ -11,7 +11,7 @@ from rotator.client import psycopg
 from rotator.client.django.settings import credential_of, with_login
 
 if TYPE_CHECKING:
-    from rotator.client.credential import Login
+    from rotator.client.login import Login
 
 
 class DatabaseClient(BaseClient):
@@ -57,7 +57,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
             def attempt(login: Login) -> Any:
                 return psycopg.stamped(connect(psycopg.with_login(login, conn_params)), login)
 
-            return credential.connect(attempt, is_refusal=psycopg.is_refusal)
+            return credential.connect(attempt, refusal_of=psycopg.refusal_of)
         while True:
             connection = super().get_new_connection(conn_params)
             if psycopg.is_current(credential, connection):
