@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 
 def refusal_of(error: BaseException) -> Refusal | None:
-    """Return a refusal where the server refused the login, by the error's number."""
-    if not isinstance(error, pymysql.err.OperationalError):
-        return None
-    return of_mysql(error.args[0]) if error.args else None
+    """Return a refusal where the server refused the login, by the error's number.
+
+    asyncmy and mysqlclient have classes of their own for it.
+    """
+    is_of_driver = type(error).__name__ == pymysql.err.OperationalError.__name__
+    return of_mysql(error.args[0]) if is_of_driver and error.args else None
 
 
 def connect(credential: Credential, **options: Any) -> pymysql.Connection[Any]:

@@ -225,12 +225,14 @@ class SqlAlchemyAsync:
     """An asynchronous engine with its pool, and a loop of its own."""
 
     servers: ClassVar = {"postgresql"}
+    driver: ClassVar = "postgresql+psycopg"
+    query: ClassVar = "SELECT session_user"
 
     def __init__(self, credential: Credential, server: Any) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        url = f"postgresql+psycopg://{server.host}:{server.port}/shop"
+        url = f"{self.driver}://{server.host}:{server.port}/shop"
         self._engine = create_async_engine(url, pool_size=3)
 
         async def attached() -> None:
@@ -244,9 +246,8 @@ class SqlAlchemyAsync:
     def work(self) -> str:
         async def one() -> str:
             async with self._engine.connect() as connection:
-                return (
-                    await connection.execute(sqlalchemy.text("SELECT session_user"))
-                ).scalar_one()
+                result = await connection.execute(sqlalchemy.text(self.query))
+                return result.scalar_one().partition("@")[0]
 
         return self._run(one())
 
@@ -255,6 +256,20 @@ class SqlAlchemyAsync:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+
+class SqlAlchemyAioMySql(SqlAlchemyAsync):
+    """The same over aiomysql."""
+
+    servers: ClassVar = {"mysql"}
+    driver: ClassVar = "mysql+aiomysql"
+    query: ClassVar = "SELECT USER()"
+
+
+class SqlAlchemyAsyncMy(SqlAlchemyAioMySql):
+    """The same over asyncmy."""
+
+    driver: ClassVar = "mysql+asyncmy"
 
 
 class PyMySql:
@@ -312,6 +327,8 @@ APPLICATIONS: Final = (
     PsycopgAsyncPool,
     SqlAlchemy,
     SqlAlchemyAsync,
+    SqlAlchemyAioMySql,
+    SqlAlchemyAsyncMy,
     PyMySql,
     Redis,
     Valkey,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +114,27 @@ def test_dbshell_uses_the_current_login(server: ScratchPostgres, source: Source)
     arguments, environment = wrapper.client.settings_to_cmd_args_env(wrapper.settings_dict, [])
     assert arguments[:3] == ["psql", "-U", "app_a"]
     assert environment == {"PGPASSWORD": "one"}
+
+
+def test_dbshell_runs_with_the_current_login(server: ScratchPostgres, source: Source):
+    program = shutil.which("psql")
+    if program is None:
+        pytest.skip("there is no psql: apt-get install postgresql-client")
+    wrapper = _wrapper(server, source)
+    source.serve("app_b", "two", "2")
+    wrapper.settings_dict["OPTIONS"]["credential"].refresh()
+    arguments, environment = wrapper.client.settings_to_cmd_args_env(
+        wrapper.settings_dict, ["-At", "-c", "SELECT session_user"]
+    )
+    shell = subprocess.run(
+        [program, *arguments[1:]],
+        env=dict(os.environ) | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert shell.stdout == "app_b\n"
 
 
 def test_a_database_without_a_credential_is_an_error_of_the_settings(server: ScratchPostgres):

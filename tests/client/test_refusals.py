@@ -388,6 +388,23 @@ def test_a_cause_on_mysql_ends_with_its_outage_unless_it_is_a_refused_password(
             cursor.execute("DROP DATABASE IF EXISTS missing")
 
 
+@pytest.mark.parametrize(
+    ("number", "refusal"),
+    [(1045, Refusal.PASSWORD), (4150, Refusal.LOGIN), (1040, None), (1049, None), (None, None)],
+)
+def test_each_driver_of_mysql_has_its_numbers_understood(
+    number: int | None, refusal: Refusal | None
+):
+    """Such as asyncmy, which has error classes of its own."""
+    from aiomysql import OperationalError
+    from asyncmy.errors import OperationalError as OfAsyncMy
+
+    arguments = () if number is None else (number, "text of the server")
+    for error in (pymysql.err.OperationalError, OperationalError, OfAsyncMy):
+        assert pymysql_client.refusal_of(error(*arguments)) is refusal
+    assert pymysql_client.refusal_of(OSError(1045, "text")) is None
+
+
 # -- Valkey ---------------------------------------------------------------------------------------
 
 _VALKEY = (

@@ -9,6 +9,7 @@ from django.db.backends.mysql.client import DatabaseClient as BaseClient
 
 from rotator.client.django.settings import credential_of, with_login
 from rotator.client.refusals import Refusal, of_mysql
+from rotator.core.version_mark import with_mark
 
 if TYPE_CHECKING:
     from rotator.client.login import Login
@@ -42,8 +43,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
         connect = super().get_new_connection
 
         def attempt(login: Login) -> Any:
-            password = login.password.reveal()
-            connection = connect({**conn_params, "user": login.username, "password": password})
+            connection = connect(self._with_login(login, conn_params))
             setattr(connection, _ATTRIBUTE, login.version)
             return connection
 
@@ -52,6 +52,16 @@ class DatabaseWrapper(base.DatabaseWrapper):
             return of_mysql(error.args[0]) if is_of_server and error.args else None
 
         return credential_of(self.settings_dict).connect(attempt, refusal_of=refusal_of)
+
+    def _with_login(self, login: Login, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Return the driver's arguments with the login, and its mark where the driver can send it."""
+        marked = {}
+        # mysqlclient sends no attributes of a connection.
+        if self.Database.__name__ == "pymysql":
+            program = str(parameters.get("program_name") or "")
+            marked["program_name"] = with_mark(program, login.version)
+        password = login.password.reveal()
+        return {**parameters, "user": login.username, "password": password, **marked}
 
     def close_if_unusable_or_obsolete(self) -> None:
         """Close the connection also where it was opened with an older version."""
