@@ -28,7 +28,7 @@ Format: TypeAlias = Literal[
 FORMATS: Final[tuple[str, ...]] = get_args(Format)
 
 # The first two are `{{name}}`, which is written as `{name}`.
-_PLACE: Final = re.compile(r"\{\{(\w+)\}\}|\{(\w+)(?::(\w+))?\}")
+_PLACE: Final = re.compile(r"\{\{([\w./@+-]+)\}\}|\{([\w./@+-]+)(?::(\w+))?\}")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 # systemd drops a variable that holds one (systemd.exec(5), EnvironmentFile=).
@@ -94,6 +94,22 @@ def render(login: Login, name: str, options: FormatOptions | None = None) -> Sec
 def fill(template: str, login: Login, options: FormatOptions | None = None) -> Secret:
     """Return a template with the login's fields in it. Raises `UsageError` for an unknown field."""
     return Secret(_fill(template, _fields(login, options or FormatOptions())))
+
+
+def fill_from(template: str, logins: Mapping[str, Login]) -> Secret:
+    """Return a template with fields of several logins, each as `{NAME.field}`.
+
+    Of a single login, `{field}` does. Raises `UsageError` for an unknown field.
+    """
+    fields = {
+        f"{name}.{key}": value
+        for name, login in logins.items()
+        for key, value in _fields(login, FormatOptions()).items()
+    }
+    if len(logins) == 1:
+        (only,) = logins.values()
+        fields = {**fields, **_fields(only, FormatOptions())}
+    return Secret(_fill(template, fields))
 
 
 def check_template(template: str) -> None:

@@ -19,9 +19,10 @@ from rotator.core.history import text
 from rotator.core.model import Kind
 from rotator.faces.consumer_reports import ConsumerReports, ReportingConsumers
 from rotator.faces.http_server import Server
-from rotator.faces.service import SILENT, Generation, Service, tell_systemd
+from rotator.faces.service import SILENT, Generation, Service
 from rotator.metrics import StateCollector
 from rotator.notify import Notifier
+from rotator.system import tell_systemd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping

@@ -30,6 +30,7 @@ from rotator.faces.signals import Signals
 from rotator.logs import get_log
 from rotator.metrics import CONTENT_TYPE, Metrics
 from rotator.notify import Notifier
+from rotator.system import tell_systemd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
@@ -353,18 +354,3 @@ def _bordered(work: Callable[[], None]) -> Callable[[], None]:
 def _process() -> str:
     """Return the name of this process for operators, such as `vm/15611`."""
     return f"{socket.gethostname()}/{os.getpid()}"
-
-
-def tell_systemd(state: str) -> None:
-    """Send a state to systemd, where it has started us (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET")
-    if not address:
-        return
-    if address.startswith("@"):
-        address = "\0" + address[1:]
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
-            link.connect(address)
-            link.sendall(state.encode())
-    except OSError:
-        pass

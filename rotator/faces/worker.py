@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final, cast
 
 from rotator.bootstrap import App
 from rotator.core.errors import RotatorError, UsageError
-from rotator.faces.service import Generation, Service, tell_systemd
+from rotator.faces.service import Generation, Service
 from rotator.notify import Notifier
+from rotator.system import tell_systemd
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

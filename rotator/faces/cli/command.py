@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Commands that run until they are stopped. They log by default.
-_SERVICES: Final = ("daemon", "worker")
+_SERVICES: Final = ("daemon", "worker", "agent run")
 _VERBOSITY: Final = {0: None, 1: "info"}
 
 # Former names of options, which are still accepted.
@@ -72,7 +72,7 @@ class Command(PlainCommand):
 
 
 def command(
-    app: typer.Typer, name: str, panel: Panel | None = None
+    app: typer.Typer, name: str, panel: Panel | None = None, *, cls: type[Command] = Command
 ) -> Callable[[_Function], _Function]:
     """Add a function to `app` as a command. Its docstring is the help, and ends with `Examples:`."""
 
@@ -80,7 +80,7 @@ def command(
         text, _, examples = inspect.cleandoc(function.__doc__ or "").partition("\n\nExamples:\n")
         return app.command(
             name,
-            cls=Command,
+            cls=cls,
             rich_help_panel=panel,
             help=_paragraphs(text),
             epilog=_epilog(examples),

@@ -1,0 +1,215 @@
+"""Opens the backend that an application host may read, and gives each secret a `Credential`."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rotator import plugins, references
+from rotator.agent.settings import AgentOptions, SecretOptions
+from rotator.client import Credential, Login, SourceError
+from rotator.client.daemon import Daemon, DaemonError
+from rotator.config import agent_file
+from rotator.config import load as load_settings
+from rotator.core.errors import RotatorError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rotator.config import BackendSettings
+    from rotator.core.contracts.backend import SecretBackend
+
+# Seconds of one long request to the daemon, and until the next one after an error.
+_WAIT = 25.0
+_AFTER_AN_ERROR = 5.0
+
+
+class BackendSource:
+    """Reads a secret by the same backend code, and the same authentication, as rotator itself."""
+
+    def __init__(self, backend: SecretBackend, path: str, *, refresh: float) -> None:
+        """`refresh` is in seconds."""
+        self.refresh: float = refresh
+        self._backend: SecretBackend = backend
+        self._path: str = path
+
+    def __repr__(self) -> str:
+        return f"the secret at {self._path!r}"
+
+    def read(self) -> Login:
+        """Return the published version. Raises `SourceError`."""
+        try:
+            version = self._backend.current(self._path)
+        except RotatorError as error:
+            raise SourceError(f"{self!r} could not be read: {error.what}") from None
+        if version is None:
+            raise SourceError(f"{self!r} has no published version.")
+        credential = version.credential
+        return Login(
+            username=credential.username,
+            password=credential.password,
+            version=version.id,
+            fields=credential.fields,
+        )
+
+
+class UsedVariables(Mapping[str, str]):
+    """An environment that notes which variables were read, so that no child inherits a secret of ours."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        """Nothing was read yet."""
+        self._environ: Mapping[str, str] = environ
+        self.used: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.used.add(name)
+        return self._environ[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environ)
+
+    def __len__(self) -> int:
+        return len(self._environ)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consumer:
+    """The secrets of this host, by name, and the daemon that hears of them."""
+
+    options: AgentOptions
+    credentials: Mapping[str, Credential]
+    environ: UsedVariables
+    base: Path
+    daemon: Daemon | None = None
+    closed: threading.Event = field(default_factory=threading.Event)
+
+    def resolve(self, reference: str) -> str:
+        """Return what a reference names. Raises `UsageError`."""
+        return _resolver(self.base, self.environ).secret(reference).reveal()
+
+    def follow_daemon(self) -> None:
+        """Read a secret again as soon as the daemon announces another version, in a thread."""
+        if self.daemon is not None:
+            threading.Thread(target=self._follow, args=(self.daemon,), daemon=True).start()
+
+    def close(self) -> None:
+        """End the threads."""
+        self.closed.set()
+        for credential in self.credentials.values():
+            credential.close()
+        if self.daemon is not None:
+            self.daemon.close()
+
+    def _follow(self, daemon: Daemon) -> None:
+        while not self.closed.is_set():
+            known = {name: _version(credential) for name, credential in self.credentials.items()}
+            try:
+                announced = daemon.versions(known, _WAIT)
+            except DaemonError:
+                _ = self.closed.wait(_AFTER_AN_ERROR)
+                continue
+            changed = [name for name, version in announced.items() if version != known[name]]
+            for name in changed:
+                try:
+                    _ = self.credentials[name].refresh()
+                except SourceError:
+                    # Its own thread reads it again, and reports the error.
+                    continue
+            # A replica of the backend may lag behind the daemon.
+            if any(_version(self.credentials[name]) == known[name] for name in changed):
+                _ = self.closed.wait(1.0)
+
+
+def open_agent(path: Path, names: Sequence[str] | None = None) -> Consumer:
+    """Open the secrets of `agent.yaml`, or the named ones. Raises `ConfigError` and `UsageError`."""
+    file = agent_file.load(path, AgentOptions)
+    chosen = file.options.secrets
+    for name in names or ():
+        if name not in chosen:
+            raise unknown_secret(name, chosen)
+    if names is not None:
+        chosen = {name: chosen[name] for name in names}
+    environ = UsedVariables(os.environ)
+    backend = _opened(file.backend, file.base, environ)
+    refresh = file.options.refresh.total_seconds()
+    daemon = None
+    if (options := file.options.daemon) is not None:
+        token = _resolver(file.base, environ).secret(options.token)
+        try:
+            daemon = Daemon(options.url, token=token, ca_file=options.ca_file)
+        except ValueError as error:
+            raise UsageError(f"daemon: {error}") from None
+    return Consumer(
+        options=file.options,
+        credentials={
+            name: Credential(BackendSource(backend, secret.path or name, refresh=refresh))
+            for name, secret in chosen.items()
+        },
+        environ=environ,
+        base=file.base,
+        daemon=daemon,
+    )
+
+
+def open_settings(path: Path, names: Sequence[str]) -> Consumer:
+    """Open the named secrets of a `rotator.yaml`. Raises `ConfigError` and `UsageError`."""
+    settings = load_settings(path)
+    environ = UsedVariables(os.environ)
+    options = AgentOptions()
+    backends: dict[str, SecretBackend] = {}
+    credentials: dict[str, Credential] = {}
+    for name in names:
+        secret = settings.secrets.get(name)
+        if secret is None:
+            raise unknown_secret(name, settings.secrets)
+        if secret.kept_by_target:
+            raise UsageError(f"the target of {name} keeps its password: it cannot be read here.")
+        if secret.backend not in backends:
+            chosen = settings.backends[secret.backend]
+            backends[secret.backend] = _opened(chosen, settings.base, environ)
+        source = BackendSource(
+            backends[secret.backend], secret.path, refresh=options.refresh.total_seconds()
+        )
+        credentials[name] = Credential(source)
+    declared = {name: SecretOptions() for name in names}
+    return Consumer(
+        options=AgentOptions(secrets=declared),
+        credentials=credentials,
+        environ=environ,
+        base=settings.base,
+    )
+
+
+def unknown_secret(name: str, known: Mapping[str, object]) -> UsageError:
+    """Return the error for a secret that the file does not name."""
+    return UsageError(
+        f"there is no secret {name!r}.",
+        hint=plugins.near(name, list(known)) or "Add it under `secrets:` of the file.",
+    )
+
+
+def _version(credential: Credential) -> str:
+    return credential.health().version or ""
+
+
+def _resolver(base: Path, environ: Mapping[str, str]) -> references.Resolver:
+    def no_backend(_name: str) -> SecretBackend:
+        raise UsageError("a reference here is env:NAME or file:PATH.")
+
+    return references.Resolver(no_backend, base, environ)
+
+
+def _opened(settings: BackendSettings, base: Path, environ: Mapping[str, str]) -> SecretBackend:
+    file = getattr(settings.options, "path", None)
+    # The embedded backend creates a file that is missing: an application must not.
+    if settings.type == "local" and not (base / Path(str(file)).expanduser()).is_file():
+        raise UsageError(
+            f"the file of the embedded backend does not exist: {base / str(file)}.",
+            hint="Set `path` to the file that rotator writes.",
+        )
+    plugin = plugins.backend_plugin(settings.type)
+    return plugin.open(settings.name, settings.options, _resolver(base, environ).secret, base)
