@@ -20,6 +20,7 @@ from rotator.backends.vault.backend import VaultBackend
 from rotator.backends.vault.options import VaultOptions
 from rotator.backends.vault.session import VaultClient
 from rotator.testing.backend_suite import credential, publish
+from tests.sampling import sampled_pairs
 from tests.servers.faulty_proxy import FAULTS, LATE, Fault, FaultyProxy
 from tests.servers.openbao import ScratchOpenBao
 from tests.servers.secrets_manager import SecretsManager
@@ -95,9 +96,6 @@ CALLS = {
 }
 
 
-_READS = ("read", "staged", "stage again")
-
-
 @pytest.fixture(scope="module", params=["openbao", "aws"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     request.getfixturevalue("credentials")
@@ -132,15 +130,7 @@ def _prepared(direct: Any) -> tuple[str, list[str]]:
     return path, versions
 
 
-@pytest.mark.parametrize("fault", [*FAULTS, LATE], ids=str)
-@pytest.mark.parametrize(
-    "name",
-    [
-        # Reads are told apart by nothing but their answer: `make test` leaves most of them out.
-        pytest.param(name, marks=pytest.mark.slow) if name in _READS else name
-        for name in CALLS
-    ],
-)
+@pytest.mark.parametrize(("name", "fault"), sampled_pairs(CALLS, [*FAULTS, LATE], of=4), ids=str)
 def test_a_call_that_was_spoilt_at_any_request_is_done_once(
     store: Store, proxy: FaultyProxy, name: str, fault: Fault
 ):

@@ -63,11 +63,11 @@ def _each_trouble() -> list[Any]:
     return [
         pytest.param(how, *case.values, id=f"{how.__name__}-{case.id}", marks=case.marks)
         for first, how in enumerate(_HOWS)
-        for case in sampled(_SCENARIOS, of=11, first=3 * first)
+        for case in sampled(_SCENARIOS, of=17, first=4 * first)
     ]
 
 
-@pytest.mark.parametrize("scenario", sampled(_SCENARIOS, of=5))
+@pytest.mark.parametrize("scenario", sampled(_SCENARIOS, of=9))
 def test_every_promise_holds_after_a_crash_at_any_point(scenario: Scenario):
     """Killed before or after any call or effect, a resumed rotation ends as it should."""
     _expect_none(explore(scenario), least=15)
@@ -95,7 +95,7 @@ def test_every_promise_holds_when_something_else_goes_wrong(
     _expect_none(how(scenario), least=3)
 
 
-@pytest.mark.parametrize("scenario", sampled(_SCENARIOS, of=11, first=1))
+@pytest.mark.parametrize("scenario", sampled(_SCENARIOS, of=17, first=1))
 def test_an_engine_that_wakes_up_after_a_rollback_changes_nothing(scenario: Scenario):
     """Frozen until another one has undone its rotation, an engine stops before its next effect."""
     _expect_none(explore_takeovers(scenario, by=Process.rollback), least=5)

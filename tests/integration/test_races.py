@@ -110,7 +110,7 @@ def test_a_process_killed_at_random_loses_nothing(plugin: str, journal: str, bac
     if plugin == "mysql" and not mariadb.is_installed():
         pytest.skip(f"no MariaDB server: apt-get install {mariadb.PACKAGES}")
     report = chaos.run(
-        5,
+        3,
         seed=7,
         plugin=plugin,
         postgresql_journal=journal == "postgresql",

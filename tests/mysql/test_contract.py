@@ -35,7 +35,7 @@ class _Contract(CopiesRights, RotationSuite):
 class TestMariaDB(_Contract):
     """On MariaDB. The whole of the harness is minutes of logins."""
 
-    sample = 10
+    sample = 6
 
     @pytest.fixture
     def dialect(self) -> Dialect:

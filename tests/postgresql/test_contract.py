@@ -21,7 +21,7 @@ class TestContract(CopiesRights, RotationSuite):
     """All three strategies pass."""
 
     # Everything is minutes of logins.
-    sample = 10
+    sample = 6
 
     @pytest.fixture(params=STRATEGIES)
     def make_sandbox(

@@ -60,7 +60,9 @@ class FaultyProxy:
             ("127.0.0.1", 0), self._handler(), bind_and_activate=True
         )
         self._server.daemon_threads = True
-        self._thread: threading.Thread = threading.Thread(target=self._server.serve_forever)
+        self._thread: threading.Thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}
+        )
         self._guard: threading.Lock = threading.Lock()
         self._fault: Fault | None = None
         self._at: int = 0

@@ -97,7 +97,9 @@ class SecretsManager:
         self._guard: threading.RLock = threading.RLock()
         self._server: PatientServer = PatientServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
-        self._thread: threading.Thread = threading.Thread(target=self._server.serve_forever)
+        self._thread: threading.Thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}
+        )
         self.late: float = 0.0
         self.denied: dict[str, str] = {}
         self.policy: str | None = None

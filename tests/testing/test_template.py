@@ -96,7 +96,7 @@ def _ask(file: Path, query: str, *values: str) -> list[tuple[Any, ...]]:
 class TestExample(RotationSuite):
     """What the page shows for copying keeps the contract, also on a closer look."""
 
-    sample = 100
+    sample = 40
 
     @pytest.fixture
     def make_sandbox(self, tmp_path: Path, example: Any) -> Callable[[], Sandbox]:

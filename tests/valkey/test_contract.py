@@ -23,7 +23,7 @@ class TestContract(CopiesRights, RotationSuite):
     """All four strategies pass."""
 
     # Everything is minutes of logins.
-    sample = 10
+    sample = 6
 
     @pytest.fixture(params=STRATEGIES)
     def make_sandbox(
@@ -37,7 +37,7 @@ class TestContract(CopiesRights, RotationSuite):
 class TestContractWithReplica(RotationSuite):
     """Users are not replicated: each node is done."""
 
-    sample = 10
+    sample = 6
 
     @pytest.fixture(params=STRATEGIES)
     def make_sandbox(

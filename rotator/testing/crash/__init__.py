@@ -9,6 +9,7 @@ A plugin's author needs three lines:
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable
 
 from rotator.testing.crash.delegated import delegated_scenarios
@@ -65,7 +66,8 @@ def assert_survives_crashes(
     """Kill every scenario at every point, let every call fail, and assert that all promises hold.
 
     `make_sandbox` returns a fresh sandbox each time it is called. `sample` tries only about so many
-    deaths and failures, as many in each scenario, drawn by `seed`. `double` adds a second death at
+    deaths and failures, as many in each scenario, drawn by `seed`; where there are more scenarios than
+    that, in so many of them. `double` adds a second death at
     every point of each recovery: minutes, for a plugin over a real server hours. Returns how many
     sandboxes were tried.
     """
@@ -74,6 +76,8 @@ def assert_survives_crashes(
     if first.close is not None:
         first.close()
     runs, told, every = 0, list[str](), found(make_sandbox)
+    if sample is not None and sample < len(every):
+        every = random.Random(seed).sample(every, sample)  # noqa: S311 # repeatable on purpose
     for scenario in every:
         if sample is not None:
             reports = [explore_sample(scenario, math.ceil(sample / len(every)), seed=seed)]
