@@ -41,6 +41,7 @@ from rotator.journal import audit, chain
 from rotator.journal.checkpoints import checkpoint
 from rotator.journal.sql import SqlJournal
 from rotator.testing.postgres import ScratchPostgres
+from tests.load.client_bench import client
 from tests.load.filled_journal import fill
 from tests.servers.openbao import ScratchOpenBao
 
@@ -302,7 +303,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rotations", type=int, default=160)
     parser.add_argument("--events", type=int, default=1_000_000)
-    parser.add_argument("--backends", default="local,openbao,aws")
+    parser.add_argument("--backends", default="local,openbao,aws", help="empty for none")
     given = parser.parse_args()
     logs.set_up(level="warning", human=False)
     with (
@@ -313,7 +314,7 @@ def main() -> None:
             admin.execute("CREATE ROLE app NOLOGIN")
             admin.execute("CREATE DATABASE audit")
         rotations = {}
-        for kind in given.backends.split(","):
+        for kind in filter(None, given.backends.split(",")):
             with opened(kind, Path(folder)) as make:
                 rotations[kind] = engines(
                     Path(folder), server, given.repeats, given.rotations, make
@@ -321,6 +322,7 @@ def main() -> None:
         found = {
             "rotations": rotations,
             "version_seconds": version_seconds(11),
+            "client": client(server, given.repeats),
             "audit_verify": audits(Path(folder), given.events),
         }
     print(json.dumps(found, indent=2))

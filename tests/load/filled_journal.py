@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rotator.journal.sql import SqlJournal
 
 _STEPS: Final = (Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.DRAIN, Step.REVOKE)
-_EVENTS_A_ROTATION: Final = 2 + 2 * len(_STEPS)
 
 
 def fill(journal: SqlJournal, *, secrets: int, rotations: int) -> int:
@@ -60,7 +59,7 @@ def _ended(events: list[rows.Row]) -> rows.Row:
 
 def _secret(name: str, rotations: int, events: list[rows.Row]) -> rows.Row:
     record = SecretRecord(name=name)
-    for row in events[-_EVENTS_A_ROTATION:]:
+    for row in events:
         record = fold_secret(record, rows.event_from(row))
     lease = {"lease_holder": None, "lease_fence": rotations, "lease_expires": None}
     return rows.sealed(tables.secrets, rows.secret_row(record) | lease)
