@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
+import pymysql
 import redis
 import sqlalchemy
 import valkey
@@ -26,8 +28,6 @@ from rotator.client.sources import LocalSource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-
-    import pymysql
 
     from tests.load.chaos_targets import ChaosTarget
 
@@ -272,6 +272,71 @@ class SqlAlchemyAsyncMy(SqlAlchemyAioMySql):
     driver: ClassVar = "mysql+asyncmy"
 
 
+class Django:
+    """Django's engine, as a worker uses it: one connection, looked at before and after each request."""
+
+    servers: ClassVar = {"postgresql"}
+    engine: ClassVar = "rotator.client.django.postgresql"
+    query: ClassVar = "SELECT session_user"
+    options: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, credential: Credential, server: Any) -> None:
+        _set_django_up()
+        from django.db.utils import ConnectionHandler
+
+        default = {
+            "ENGINE": self.engine,
+            "NAME": "shop",
+            "HOST": server.host,
+            "PORT": server.port,
+            "OPTIONS": {"credential": credential} | self.options,
+            "CONN_MAX_AGE": 0 if self.options else 600,
+        }
+        self._wrapper: Any = ConnectionHandler({"default": default})["default"]
+        # The worker and the test take turns.
+        self._wrapper.inc_thread_sharing()
+        self._turn = threading.Lock()
+
+    def work(self) -> str:
+        with self._turn:
+            self._wrapper.close_if_unusable_or_obsolete()
+            try:
+                with self._wrapper.cursor() as cursor:
+                    cursor.execute(self.query)
+                    return cursor.fetchone()[0].partition("@")[0]
+            finally:
+                self._wrapper.close_if_unusable_or_obsolete()
+
+    def close(self) -> None:
+        self._wrapper.close()
+        if self.options:
+            self._wrapper.close_pool()
+
+
+class DjangoPool(Django):
+    """Django's engine with Django's pool."""
+
+    options: ClassVar[dict[str, Any]] = {"pool": {"min_size": 1, "max_size": 2}}
+
+
+class DjangoMySql(Django):
+    """Django's engine over PyMySQL in the place of mysqlclient."""
+
+    servers: ClassVar = {"mysql"}
+    engine: ClassVar = "rotator.client.django.mysql"
+    query: ClassVar = "SELECT USER()"
+
+
+def _set_django_up() -> None:
+    import django
+    from django.conf import settings
+
+    sys.modules.setdefault("MySQLdb", pymysql)
+    if not settings.configured:
+        settings.configure(USE_TZ=True)
+        django.setup()
+
+
 class PyMySql:
     """A connection for each piece of work."""
 
@@ -329,6 +394,9 @@ APPLICATIONS: Final = (
     SqlAlchemyAsync,
     SqlAlchemyAioMySql,
     SqlAlchemyAsyncMy,
+    Django,
+    DjangoPool,
+    DjangoMySql,
     PyMySql,
     Redis,
     Valkey,
