@@ -8,17 +8,19 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rotator.bootstrap import initialise, open_app
+from rotator.client import Credential
 from rotator.core.errors import RotatorError
 from rotator.core.history import newest_step
 from rotator.core.model import Outcome, Step
 from rotator.demo.client import Client, PostgresLine
+from rotator.demo.library import BackendSource, LibraryLine, PooledLine, pool_of
 from rotator.demo.report import DemoReport, Scene
 from rotator.testing.postgres import ScratchPostgres
 
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from rotator.bootstrap import App
-    from rotator.core.model import Credential
+    from rotator.core.model import Credential as StoredCredential
+    from rotator.core.model import Version
     from rotator.engine import Result
 
 _ROUNDS: Final = 3
@@ -58,7 +61,16 @@ policies:
     grace: 500ms
     drain: {{wait: 5s, then: terminate, poll: 200ms}}
     retry: {{attempts: 3, backoff: 50ms}}
+consumers:
+  pool: {{gate: hold}}
 secrets:
+  pool:
+    target: shop
+    backend: local
+    strategy: new-user
+    options: {{group: shop_owner}}
+    policy: {{grace: until-acknowledged}}
+    consumers: [pool]
   web:
     target: shop
     backend: local
@@ -125,7 +137,7 @@ def _play(
     report: DemoReport,
     tell: Callable[[Scene], None],
 ) -> None:
-    passwords: list[Credential] = []
+    passwords: list[StoredCredential] = []
     with _scene(report, tell, "First credentials") as scene:
         for name in SECRETS.values():
             _count(report, app.engine.rotate(app.secret(name), reason="demo"))
@@ -138,7 +150,7 @@ def _play(
         connect = partial(PostgresLine, server, _QUERY, strategy)
         client = Client(strategy, connect, lambda name=name: _serves(app, name))
         report.clients.append(client.report)
-        with client:
+        with client, _beside(app, server, report, strategy, name) as library:
             _wait_for(lambda client=client: client.report.logins > 5)  # noqa: PLR2004 # it is at work
             with _scene(report, tell, f"{_ROUNDS} rotations, strategy {strategy}") as scene:
                 for _ in range(_ROUNDS):
@@ -150,6 +162,11 @@ def _play(
                 scene.said = (
                     f"{client.report.logins} logins meanwhile, {client.report.failures} refused"
                 )
+                if library is not None:
+                    seen = library.report
+                    scene.said += (
+                        f"; with the client library {seen.logins} logins, {seen.failures} errors"
+                    )
             if strategy == "new-user":
                 _rollback(app, name, report, tell)
                 _kill(app, config, name, report, tell)
@@ -157,9 +174,11 @@ def _play(
             _wait_for(
                 lambda client=client, seen=client.report.logins: client.report.logins > seen + 5
             )
+    _pooled(app, server, report, tell, passwords)
     _refused(app, report, tell)
     with _scene(report, tell, "What is left on the server") as scene:
-        expected = {*_STANDING, *(_serves(app, name).username for name in SECRETS.values())}
+        in_use = (*SECRETS.values(), "pool")
+        expected = {*_STANDING, *(_serves(app, name).username for name in in_use)}
         report.orphans = sorted(_roles(server) - expected)
         scene.ok = not report.orphans
         scene.said = "no login but those in use" if scene.ok else ", ".join(report.orphans)
@@ -178,6 +197,60 @@ def _play(
         report.audit_checkpoints = audited.checkpoints
         scene.ok = audited.ok
         scene.said = f"{audited.events} events in {audited.secrets} chains, signed and verified"
+
+
+@contextmanager
+def _beside(
+    app: App, server: ScratchPostgres, report: DemoReport, strategy: str, name: str
+) -> Generator[Client | None]:
+    """Let a second application, with the client library, use a login that has no overlap."""
+    if strategy != "single-user":
+        yield None
+        return
+    credential = Credential(BackendSource(lambda: _current(app, name)))
+    client = Client(
+        f"{strategy} with the client library",
+        partial(LibraryLine, credential, server, _QUERY),
+        lambda: _serves(app, name),
+        Exception,
+    )
+    report.clients.append(client.report)
+    with closing(credential), client:
+        _wait_for(lambda: client.report.logins > 5)  # noqa: PLR2004 # it is at work
+        yield client
+
+
+def _pooled(
+    app: App,
+    server: ScratchPostgres,
+    report: DemoReport,
+    tell: Callable[[Scene], None],
+    passwords: list[StoredCredential],
+) -> None:
+    with _scene(report, tell, "A pool that nobody restarts; proof ends the grace period") as scene:
+        _count(report, app.engine.rotate(app.secret("pool"), reason="demo"))
+        passwords.append(_serves(app, "pool"))
+        credential = Credential(BackendSource(lambda: _current(app, "pool")))
+        with closing(credential), pool_of(credential, server, "pool") as pool:
+            connect = partial(PooledLine, pool, _QUERY)
+            client = Client("pool", connect, lambda: _serves(app, "pool"), Exception)
+            report.clients.append(client.report)
+            with client:
+                _wait_for(lambda: client.report.logins > 5)  # noqa: PLR2004 # it is at work
+                result = app.engine.rotate(app.secret("pool"), reason="demo", patience=_PATIENCE)
+                _count(report, result)
+                passwords.append(_serves(app, "pool"))
+        rotation = app.journal.rotations("pool", 1)[0]
+        scene.ok = result.outcome is Outcome.DONE and not client.report.failures
+        took = (
+            (rotation.ended_at - rotation.published_at).total_seconds()
+            if rotation.ended_at and rotation.published_at
+            else 0.0
+        )
+        scene.said = (
+            f"{client.report.logins} queries, {client.report.failures} errors; the old login was"
+            f" revoked {took:.1f} s after publish, not 24 h"
+        )
 
 
 def _rollback(app: App, name: str, report: DemoReport, tell: Callable[[Scene], None]) -> None:
@@ -271,9 +344,13 @@ def _grant_single(server: ScratchPostgres) -> None:
         _ = admin.execute("GRANT shop_owner TO legacy")
 
 
-def _serves(app: App, name: str) -> Credential:
+def _current(app: App, name: str) -> Version | None:
     chosen = app.settings.secret(name)
-    current = app.backend(chosen.backend).current(chosen.path)
+    return app.backend(chosen.backend).current(chosen.path)
+
+
+def _serves(app: App, name: str) -> StoredCredential:
+    current = _current(app, name)
     if current is None:
         raise RotatorError(f"the backend holds nothing for {name}.")
     return current.credential

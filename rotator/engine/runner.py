@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 # A step that has less time than this, in seconds, is not begun.
 _SHORTEST_STEP: Final = 2.0
 # The first wait between two looks at the consumers, while they may end the grace period.
-_FIRST_LOOK: Final = timedelta(seconds=2)
+_FIRST_LOOK: Final = timedelta(seconds=1)
 # Errors that are not about the step: they end the call, and the history stays as it is.
 _NOT_OF_A_STEP: Final = frozenset({"lease-lost", "journal", "journal-broken", "busy", "usage"})
 

@@ -190,7 +190,7 @@ def test_a_call_that_waits_ends_the_grace_period_when_the_consumers_move():
 
 
 def test_looks_at_the_consumers_become_rarer():
-    """Two seconds after publish at first, a minute in the end: a report wakes the daemon at once."""
+    """A second after publish at first, a minute in the end: a report wakes the daemon at once."""
     made = sandbox(early=True)
     waits: list[timedelta] = []
     while made.clock.now() < made.opened_at + timedelta(minutes=50):
@@ -198,10 +198,10 @@ def test_looks_at_the_consumers_become_rarer():
         assert result.until is not None
         waits.append(result.until - made.clock.now())
         made.clock.at = result.until
-    assert waits[0] == timedelta(seconds=2)
+    assert waits[0] == timedelta(seconds=1)
     assert waits == sorted(waits)
     assert waits[-1] == made.policy.drain_poll
-    assert len(waits) < 100
+    assert len(waits) < 150
 
 
 @pytest.mark.parametrize("error", [Transient("away."), JournalError("away.")])

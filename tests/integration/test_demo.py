@@ -58,6 +58,8 @@ def test_the_demo_shows_what_it_says_and_leaves_nothing(scratch: Path):
     assert data["rotations"] >= 9
     assert data["client_failures"]["new-user"] == 0
     assert data["client_failures"]["alternating-users"] == 0
+    assert data["client_failures"]["pool"] == 0
+    assert data["client_failures"]["single-user with the client library"] == 0
     assert min(data["client_logins"].values()) > 10
     assert data["old_refused"] >= 9
     assert data["resumed"] >= 1
