@@ -253,7 +253,7 @@ def test_a_template_runs_nothing_and_names_what_is_missing():
         "{username}=app p%20w {x y}"
     )
     assert fill("{{password.__class__}}", login).reveal() == "{password.__class__}"
-    with pytest.raises(UsageError, match="requires 'password.__class__'"):
+    with pytest.raises(UsageError, match=r"requires 'password\.__class__'"):
         fill("{password.__class__}", login)
     with pytest.raises(UsageError, match="requires 'port'") as raised:
         fill("{port}", login)

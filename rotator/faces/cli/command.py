@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Commands that run until they are stopped. They log by default.
 _SERVICES: Final = ("daemon", "worker", "agent run")
+# A command that runs another one logs what keeps that from starting.
+_DEFAULT_LEVELS: Final = {**dict.fromkeys(_SERVICES, "info"), "exec": "warning"}
 _VERBOSITY: Final = {0: None, 1: "info"}
 
 # Former names of options, which are still accepted.
@@ -114,7 +116,7 @@ def set_up_logs(shared: SharedOptions, command: str) -> None:
     from rotator import logs  # noqa: PLC0415 # structlog takes 30 ms
 
     level = shared.log_level or _VERBOSITY.get(shared.verbose, "debug")
-    level = level or os.environ.get(LOG_VARIABLE) or ("info" if command in _SERVICES else "off")
+    level = level or os.environ.get(LOG_VARIABLE) or _DEFAULT_LEVELS.get(command, "off")
     if level not in LOG_LEVELS:
         raise UsageError(
             f"there is no log level {level!r}.", hint=f"One of: {', '.join(LOG_LEVELS)}."

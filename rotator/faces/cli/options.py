@@ -133,7 +133,7 @@ LogLevel = Annotated[
         metavar="LEVEL",
         show_default=False,
         rich_help_panel=_PANEL,
-        help=f"One of: {', '.join(LOG_LEVELS)}. Default: ${LOG_VARIABLE}, or off (daemon and worker: info).",
+        help=f"One of: {', '.join(LOG_LEVELS)}. Default: ${LOG_VARIABLE}, or off (daemon, worker, agent run: info; exec: warning).",
     ),
 ]
 NoColor = Annotated[
