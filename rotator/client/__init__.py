@@ -16,9 +16,11 @@ from rotator.client.login import Health, Login, Refused, ServesNext, Source, Sou
 from rotator.client.refusals import Refusal
 
 if TYPE_CHECKING:
+    from rotator.client.agent import Agent
     from rotator.client.daemon import Daemon, DaemonError
 
 __all__ = [
+    "Agent",
     "Credential",
     "Daemon",
     "DaemonError",
@@ -34,6 +36,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import what needs a daemon when it is first used: the others do not pay for it."""
+    if name == "Agent":
+        from rotator.client.agent import Agent  # noqa: PLC0415 # as above
+
+        return Agent
     if name not in {"Daemon", "DaemonError"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from rotator.client import daemon  # noqa: PLC0415 # as above

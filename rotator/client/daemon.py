@@ -97,6 +97,10 @@ class Daemon:
         if not _fits_a_header(self._token.reveal()):
             raise ValueError("the token is empty, or holds a character that no HTTP header can.")
         self._ca_file: str | None = None if ca_file is None else os.fspath(ca_file)
+        self._begin(timeout, clock)
+
+    def _begin(self, timeout: float, clock: Callable[[], float]) -> None:
+        """Have nothing to send yet."""
         self._timeout: float = timeout
         self._clock: Callable[[], float] = clock
         self._rows: dict[_Key, _Acknowledgement] = {}
@@ -250,11 +254,7 @@ class Daemon:
         import json  # noqa: PLC0415 # as above
 
         connection = self._connection(self._timeout + wait)
-        headers = {
-            "Authorization": f"Bearer {self._token.reveal()}",
-            "Accept": "application/json",
-            "Connection": "close",
-        }
+        headers = {"Accept": "application/json", "Connection": "close", **self._login_headers()}
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
@@ -275,6 +275,9 @@ class Daemon:
             meaning = _MEANINGS.get(status, "failed")
             raise DaemonError(f"{self!r} {meaning} (HTTP status {status}).", status, data)
         return data
+
+    def _login_headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._token.reveal()}"}
 
     def _connection(self, timeout: float) -> Any:
         import http.client  # noqa: PLC0415 # as above

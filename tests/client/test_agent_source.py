@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingUnixStreamServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rotator.client import Credential, ServesNext, SourceError
+from rotator.client import Agent as AgentLink
+from rotator.client import Credential, DaemonError, ServesNext, SourceError
 from rotator.client.sources import AgentSource
 from tests.client.consumer_server import close, garbage, hang
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _NEXT = {"version": "8", "username": "app_b", "password": "canary-8", "fields": {}}
@@ -46,6 +49,10 @@ class Agent:
             def do_GET(self) -> None:
                 agent.paths.append(self.path)
                 if agent.fault is not None and agent.fault(self):
+                    return
+                if self.command == "POST" and agent.status == 200:
+                    self.send_response(204)
+                    self.end_headers()
                     return
                 self.send_response(agent.status)
                 self.send_header("Content-Length", str(len(agent.content)))
@@ -191,3 +198,44 @@ def test_text_that_is_no_utf8_is_an_error_of_the_source(agent: Agent, source: Ag
 def test_a_missing_socket_is_an_error_of_the_source(source: AgentSource):
     with pytest.raises(SourceError, match="could not be read: FileNotFoundError"):
         source.read()
+
+
+def test_a_credential_acknowledges_to_the_agent_and_hears_of_a_change(agent: Agent, socket: Path):
+    with closing(AgentLink(socket)) as link:
+        source = AgentSource("shop", socket=socket, refresh=3600)
+        credential = Credential(source, daemon=link, name="shop")
+        with closing(credential):
+            assert credential.current().version == "7"
+            _wait_until(lambda: _levels(agent) == [("7", "loaded")])
+            agent.serve(_NEXT)
+            _wait_until(lambda: credential.current().version == "8")
+            _wait_until(lambda: ("8", "loaded") in _levels(agent))
+    assert "canary" not in f"{link!r} {link.error} {credential.health()}"
+
+
+@pytest.mark.parametrize("fault", [hang, garbage, close])
+def test_an_agent_that_fails_is_an_error_of_the_link(agent: Agent, socket: Path, fault: Any):
+    agent.fault = fault
+    link = AgentLink(socket, timeout=0.3)
+    with pytest.raises(DaemonError, match=r"agent\.sock\) is unreachable") as failed:
+        link.versions({"shop": "7"}, 0)
+    assert "canary" not in str(failed.value)
+
+
+def test_what_is_no_version_is_an_error_of_the_link(agent: Agent, socket: Path):
+    agent.serve({"password": "canary-7"})
+    with pytest.raises(DaemonError, match="answered something else than a version") as failed:
+        AgentLink(socket).versions({"shop": "7"}, 0)
+    assert "canary" not in str(failed.value)
+
+
+def _levels(agent: Agent) -> list[tuple[str, str]]:
+    rows = [row for body in agent.bodies for row in body["acknowledgements"]]
+    return [(row["version"], row["level"]) for row in rows]
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)  # until threads of the credential have worked

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 from rotator.client.login import Login, SourceError
 from rotator.client.sources.values import login_from, parsed
+from rotator.client.unix_socket import connection_over
 
 _LARGEST: Final = 1 << 20
 _OK: Final = 200
@@ -94,7 +95,7 @@ class AgentSource:
         import http.client  # noqa: PLC0415 # half of the client's import time
         import json  # noqa: PLC0415 # as above
 
-        connection = _over(self._socket, self._timeout + wait)
+        connection = connection_over(self._socket, self._timeout + wait)
         content = None if body is None else json.dumps(body).encode()
         headers = {"Connection": "close"}
         if content is not None:
@@ -113,17 +114,3 @@ class AgentSource:
             meaning = _MEANINGS.get(status, "could not be read")
             raise SourceError(f"{self!r} {meaning} (HTTP status {status}).")
         return text
-
-
-def _over(path: str, timeout: float) -> Any:
-    """Return a connection of `http.client` over a Unix socket."""
-    import http.client  # noqa: PLC0415 # as above
-    import socket  # noqa: PLC0415 # as above
-
-    class UnixConnection(http.client.HTTPConnection):
-        def connect(self) -> None:
-            self.sock: socket.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.settimeout(timeout)
-            self.sock.connect(path)
-
-    return UnixConnection("agent", timeout=timeout)

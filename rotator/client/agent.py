@@ -1,0 +1,61 @@
+"""An agent's Unix socket in the daemon's place: it passes on what an application acknowledges."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from rotator.client.daemon import Daemon, DaemonError
+from rotator.client.unix_socket import connection_over
+
+if TYPE_CHECKING:
+    import http.client
+
+
+class Agent(Daemon):
+    """The agent of this machine, which checks which user asks and needs no token.
+
+    Give it to a `Credential` beside an `AgentSource` of the same socket.
+    """
+
+    def __init__(
+        self,
+        socket: str | os.PathLike[str] = "/run/rotator/agent.sock",
+        *,
+        timeout: float = 10.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing is connected yet. `timeout` is in seconds, of each network operation."""
+        self._socket: str = os.fspath(socket)
+        self._path: str = ""
+        self._begin(timeout, clock)
+
+    def __repr__(self) -> str:
+        return f"Agent({self._socket})"
+
+    def versions(self, known: Mapping[str, str], wait: float) -> dict[str, str]:
+        """Return the version of each secret in `known`; with a single one, as soon as it differs.
+
+        Raises `DaemonError`.
+        """
+        from urllib.parse import quote  # noqa: PLC0415 # costs an import of some milliseconds
+
+        wait = wait if len(known) == 1 else 0.0
+        versions: dict[str, str] = {}
+        for name, version in known.items():
+            path = f"/v1/secrets/{quote(name, safe='')}?known={quote(version)}&wait={wait:g}"
+            answer = self._request("GET", path, None, wait=wait)
+            current = answer.get("version") if isinstance(answer, dict) else None
+            if not isinstance(current, str):
+                raise DaemonError(f"{self!r} answered something else than a version.")
+            versions[name] = current
+        return versions
+
+    def _login_headers(self) -> dict[str, str]:
+        return {}
+
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+        connection: Any = connection_over(self._socket, timeout)
+        return connection
