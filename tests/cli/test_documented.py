@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rotator.agent.errors import SinkError
 from rotator.core import errors
 from rotator.faces.cli import program
 
@@ -109,6 +110,7 @@ def test_every_kind_of_error_is_documented():
     """The table has each `kind` of an answer, and no other."""
     documented = set(_KINDS)
     # A step error always comes as one of its kinds; open sessions are waited for, never an error.
+    assert SinkError.kind in documented  # imported, so that the search below finds it
     assert documented | {"step", "in-use"} == _kinds(errors.RotatorError) | {
         "config",
         "system",

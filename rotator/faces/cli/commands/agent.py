@@ -92,7 +92,7 @@ def init(
     Examples:
         rotator agent init
         rotator agent init --output /etc/rotator/agent.yaml
-        rotator agent init --schema > agent.schema.json
+        rotator agent init --schema
     """
     from rotator.agent.template import TEXT  # noqa: PLC0415 # only here
 

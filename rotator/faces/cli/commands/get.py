@@ -50,7 +50,7 @@ def get(
 
     With --field only the value is printed. As with `vault kv get -field`, a line break follows on a
     terminal only. With --format the text is what a file of that format contains: the same as a file
-    that `rotator agent` writes.
+    that `rotator agent run` writes.
 
     Examples:
         rotator get app-db
