@@ -197,8 +197,9 @@ class Dispatcher:
         with self._guard:
             now = self._clock.now()
             for name in opened:
-                if self._not_before.pop(name, None) is not None:
-                    self._ready(name, JobKind.RESUME, now)
+                # Also one that another process began, and that no look has found yet.
+                _ = self._not_before.pop(name, None)
+                self._ready(name, JobKind.RESUME, now)
             self._give_out()
 
     def collect(self) -> None:

@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from rotator import client
 from rotator.bootstrap import open_app
+from rotator.client import psycopg as client_psycopg
+from rotator.client.sources import LocalSource
 from rotator.core.version_mark import with_mark
 from rotator.testing.postgres import ScratchPostgres
 from rotator.testing.scratch import free_port
@@ -337,4 +340,42 @@ def test_an_old_login_is_revoked_once_the_server_shows_the_consumer_on_the_new_v
             until(lambda: _state(rotator)["last_outcome"] == "done", daemon.log)
         finally:
             session.close()
+        assert daemon.leave() == 0
+
+
+def test_an_application_with_the_client_library_ends_the_grace_period(rotator: Real):
+    """It hears of the new version from the daemon, logs in with it, and the old login is revoked."""
+    address = _with_consumer(rotator)
+    rotator("rotate", "app")
+    with Daemon(rotator) as daemon:
+        source = LocalSource(
+            "app",
+            file=rotator.folder / "rotator-secrets.db",
+            key_file=rotator.folder / "rotator.key",
+        )
+        link = client.Daemon(f"http://{address}", token="token-of-the-tests")
+        credential = client.Credential(source, refresh=300, daemon=link, name="app")
+        place = {"host": rotator.server.host, "port": rotator.server.port, "dbname": "postgres"}
+        changed: list[float] = []
+        ended = credential.on_change(lambda _login: changed.append(time.monotonic()))
+        with closing(credential), closing(link):
+            with client_psycopg.connect(credential, **place) as before:
+                assert before.execute("SELECT 1").fetchone() == (1,)
+            until(lambda: _state(rotator)["last_outcome"] == "done", daemon.log)
+            first = credential.current().username
+            begun = time.monotonic()
+            # The command waits a while for the consumers itself.
+            rotating = rotator.start("rotate", "app", stdout=subprocess.DEVNULL)
+            until(lambda: bool(changed), daemon.log)
+            with client_psycopg.connect(credential, **place) as after:
+                user = after.execute("SELECT current_user").fetchone()
+            assert user is not None
+            assert credential.current().username != first
+            until(
+                lambda: first not in {str(role[0]) for role in rotator.roles() if role[1]},
+                daemon.log,
+            )
+            assert time.monotonic() - begun < 20
+            assert rotating.wait(60) == 0
+        ended()
         assert daemon.leave() == 0
