@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _LONGEST_WAIT: Final = 60.0
 _LARGEST: Final = 1 << 16
+_DROPPED: Final = 1 << 22
+_DIGITS: Final = 12
 _MOST_ROWS: Final = 1000
 _MOST_CONNECTIONS: Final = 128
 _LEVELS: Final = frozenset({"told", "read", "loaded", "used"})
@@ -201,6 +203,10 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal() or int(length) > _LARGEST:
             self.close_connection = True
+            # Read and dropped: a client that still sends would not get the answer.
+            left = min(int(length), _DROPPED) if length.isdecimal() and len(length) < _DIGITS else 0
+            while left > 0 and (piece := self.rfile.read(min(left, _LARGEST))):
+                left -= len(piece)
             return b""
         return self.rfile.read(int(length))
 

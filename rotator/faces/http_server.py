@@ -6,7 +6,7 @@ import socket
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from urllib.parse import parse_qs
 
 from rotator.core.errors import UsageError
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 # Seconds without a byte, after which a connection is closed.
 _TIMEOUT: Final = 10.0
 _LONGEST_BODY: Final = 1_000_000
+_DROPPED: Final = 8_000_000
+_DIGITS: Final = 12
+_PIECE: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +94,13 @@ class Server:
         self._server.server_close()
 
 
+def drop(body: BinaryIO, length: int) -> None:
+    """Read a body and forget it: a client that still sends would not get the answer."""
+    left = length if length <= _DROPPED else 0
+    while left > 0 and (piece := body.read(min(left, _PIECE))):
+        left -= len(piece)
+
+
 def _made(
     host: str,
     port: int,
@@ -108,8 +118,10 @@ def _made(
         def _answered(self) -> None:
             path, _, query = self.path.partition("?")
             length = self.headers.get("Content-Length", "0")
-            if not length.isascii() or not length.isdigit() or int(length) > _LONGEST_BODY:
+            number = int(length) if length.isdecimal() and len(length) < _DIGITS else -1
+            if not 0 <= number <= _LONGEST_BODY:
                 self.close_connection = True
+                drop(self.rfile, number)
                 response = HttpResponse.text(413, f"at most {_LONGEST_BODY} bytes are accepted")
             elif self.command not in accepts:
                 self.close_connection = True
@@ -120,7 +132,7 @@ def _made(
                     path=path,
                     query=parse_qs(query, max_num_fields=10_000),
                     headers={name.lower(): value for name, value in self.headers.items()},
-                    body=self.rfile.read(int(length)),
+                    body=self.rfile.read(number),
                 )
                 response = answer(request)
             self.send_response(response.status)
