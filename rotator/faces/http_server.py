@@ -6,7 +6,7 @@ import socket
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
 from rotator.core.errors import UsageError
@@ -14,6 +14,7 @@ from rotator.core.errors import UsageError
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping
+    from io import BufferedIOBase
 
 # Seconds without a byte, after which a connection is closed.
 _TIMEOUT: Final = 10.0
@@ -94,7 +95,7 @@ class Server:
         self._server.server_close()
 
 
-def drop(body: BinaryIO, length: int) -> None:
+def drop(body: BufferedIOBase, length: int) -> None:
     """Read a body and forget it: a client that still sends would not get the answer."""
     left = length if length <= _DROPPED else 0
     while left > 0 and (piece := body.read(min(left, _PIECE))):
