@@ -80,6 +80,9 @@ def test_asking_costs_by_what_is_due_and_not_by_what_there_is(journal: SqlJourna
     agenda, spent = SqlWorklist(journal), dict[int, float]()
     for count in (200, 20_000):
         _add(journal, count)
+        with journal.database.begin() as db:
+            # As autovacuum does in a while: the plan must not rest on statistics of an empty table.
+            _ = db.exec_driver_sql("ANALYZE")
         for _ in range(20):
             agenda.due(START, 100)
         # The best of several: others may be at work on this machine.

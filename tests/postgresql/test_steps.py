@@ -224,6 +224,9 @@ def _waiting_for(server: ScratchPostgres, names: str) -> Iterator[None]:
         finally:
             admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
             admin.execute("SELECT pg_reload_conf()")
+            # The next test must not wait for a standby that nobody has.
+            while admin.execute("SHOW synchronous_standby_names").fetchone() != ("",):
+                time.sleep(0.01)
 
 
 @pytest.mark.parametrize("names", ["gone", "FIRST 1 (gone, away)", "ANY 2 (a, b, c)", "2 (a, b)"])
