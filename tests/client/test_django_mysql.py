@@ -69,6 +69,9 @@ def driver(request: pytest.FixtureRequest) -> Iterator[str]:
             patch.delitem(sys.modules, name)
         if request.param == "pymysql":
             patch.setitem(sys.modules, "MySQLdb", pymysql)
+            # Importing `MySQLdb.err` then puts a second copy of that module into the package.
+            for name in ("constants", "converters", "err"):
+                patch.setattr(pymysql, name, getattr(pymysql, name))
         else:
             patch.syspath_prepend(str(cache_folder() / "mysqlclient"))
             try:
