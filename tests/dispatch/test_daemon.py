@@ -289,6 +289,7 @@ def _state(rotator: Real) -> dict[str, Any]:
     return rotator.json("status").answer["data"]["secrets"][0]
 
 
+@pytest.mark.slow  # the test with the client library is the same way, and more
 def test_an_old_login_is_revoked_as_soon_as_its_consumer_has_reported(rotator: Real):
     """Not after the hour that the policy allows; a wrong token reports nothing."""
     address = _with_consumer(rotator)
