@@ -177,7 +177,7 @@ import os, socket
 link = socket.socket(socket.AF_UNIX)
 os.setgid(12345); os.setuid(12345)
 link.connect("a.sock")
-link.sendall(b"GET /v1/secrets/shop HTTP/1.1\\r\\nHost: agent\\r\\n\\r\\n")
+link.sendall(b"GET /v1/secrets/shop HTTP/1.1\\r\\nHost: agent\\r\\nConnection: close\\r\\n\\r\\n")
 print(link.makefile().read())
 """
     run = [sys.executable, "-c", program]

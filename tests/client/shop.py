@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
-import pymysql
+import pymysql  # noqa: TC002 # loaded: its modules stand in for those of mysqlclient
 import redis
 import sqlalchemy
 import valkey
@@ -331,7 +331,10 @@ def _set_django_up() -> None:
     import django
     from django.conf import settings
 
-    sys.modules.setdefault("MySQLdb", pymysql)
+    # With its modules: a second copy of `err` would have classes of its own, in the package too.
+    for name, module in list(sys.modules.items()):
+        if name == "pymysql" or name.startswith("pymysql."):
+            sys.modules.setdefault(name.replace("pymysql", "MySQLdb", 1), module)
     if not settings.configured:
         settings.configure(USE_TZ=True)
         django.setup()
