@@ -229,7 +229,7 @@ class Fleet:
 class Overview:
     """Answers for secrets. Keeps the histories of open rotations, which are read once for each event.
 
-    `secrets`: the configuration's. `is_dead` tells whether a holder is known to be gone. `registry`:
+    `secrets`: the configuration's. `is_dead` returns whether a holder is known to be gone. `registry`:
     the reports of consumers.
     """
 

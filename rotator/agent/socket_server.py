@@ -25,6 +25,7 @@ from rotator.agent.errors import SinkError
 from rotator.agent.files import group_id, user_id
 from rotator.agent.settings import SocketOptions, mode_of
 from rotator.client import SourceError
+from rotator.core.consumers import LONGEST_TEXT, MOST_REPORTS, REPORTED
 
 if TYPE_CHECKING:
     from rotator.agent.agent import Agent
@@ -33,11 +34,8 @@ _LONGEST_WAIT: Final = 60.0
 _LARGEST: Final = 1 << 16
 _DROPPED: Final = 1 << 22
 _DIGITS: Final = 12
-_MOST_ROWS: Final = 1000
 _MOST_CONNECTIONS: Final = 128
-_LEVELS: Final = frozenset({"told", "read", "loaded", "used"})
 _ROW: Final = frozenset({"secret", "version", "level", "instance", "kind"})
-_LONGEST_TEXT: Final = 255
 _PEER: Final = struct.Struct("3i")
 
 
@@ -237,15 +235,15 @@ def _rows(body: bytes) -> list[dict[str, str]] | None:
     except (ValueError, RecursionError):
         return None
     rows: Any = data.get("acknowledgements") if isinstance(data, dict) else None
-    if not isinstance(rows, list) or len(cast("list[Any]", rows)) > _MOST_ROWS:
+    if not isinstance(rows, list) or len(cast("list[Any]", rows)) > MOST_REPORTS:
         return None
     for row in cast("list[Any]", rows):
         if not isinstance(row, dict) or set(map(str, cast("dict[str, Any]", row))) != set(_ROW):
             return None
         texts = list(cast("dict[str, Any]", row).values())
-        if any(not isinstance(text, str) or not 0 < len(text) <= _LONGEST_TEXT for text in texts):
+        if any(not isinstance(text, str) or not 0 < len(text) <= LONGEST_TEXT for text in texts):
             return None
-        if row["level"] not in _LEVELS:
+        if row["level"] not in REPORTED:
             return None
     return cast("list[dict[str, str]]", rows)
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 # An instance that has not reported for so long is gone: five missed heartbeats.
 REPORT_LASTS: Final = timedelta(minutes=5)
+# The most reports in one request, and the most characters of each of their texts.
+MOST_REPORTS: Final = 1000
+LONGEST_TEXT: Final = 200
 
 
 class Level(StrEnum):

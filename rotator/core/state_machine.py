@@ -166,8 +166,9 @@ def drain_again(history: Iterable[Event], now: datetime, policy: Policy) -> date
     """Return when to look again whether the old credential is in use, after a look at `now`."""
     again = now + policy.drain_poll
     given_up = _given_up(progress(history), policy)
-    terminates = policy.drain_then is DrainThen.TERMINATE and given_up is not None
-    return min(again, given_up) if terminates and given_up is not None and given_up > now else again
+    if policy.drain_then is DrainThen.TERMINATE and given_up is not None and now < given_up:
+        return min(again, given_up)
+    return again
 
 
 def step_backoff(

@@ -16,7 +16,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from rotator.core.consumers import REPORTED, InstanceKind, Level, Report
+from rotator.core.consumers import (
+    LONGEST_TEXT,
+    MOST_REPORTS,
+    REPORTED,
+    InstanceKind,
+    Level,
+    Report,
+)
 from rotator.core.errors import JournalError, RotatorError
 from rotator.faces.http_server import HttpResponse
 
@@ -29,14 +36,12 @@ if TYPE_CHECKING:
     from rotator.faces.http_server import HttpRequest
     from rotator.journal.consumers import SqlConsumers
 
-_MOST_ROWS: Final = 1000
-_LONGEST_NAME: Final = 200
 # Seconds for which reports are collected before one transaction writes them all.
 _COLLECTED: Final = 0.2
 # Seconds between two questions to the journal, while somebody waits for a new version.
 _ASKED_EVERY: Final = 0.5
 _LONGEST_WAIT: Final = 60.0
-# Each that waits has a thread; those beyond this number are told to come again.
+# Each waiting request has a thread; requests beyond this number are answered with 429.
 _MOST_WAITING: Final = 500
 _COME_AGAIN: Final = {"Retry-After": "30"}
 # Versions that are known to have been published; forgotten as a whole where there are too many.
@@ -175,8 +180,8 @@ class ConsumerReports:
 
     def _awaited(self, consumer: str, query: Mapping[str, list[str]]) -> HttpResponse:
         secrets = query.get("secret", [])
-        if not secrets or len(secrets) > _MOST_ROWS:
-            raise _Refused(400, f"name one to {_MOST_ROWS} secrets: ?secret=NAME")
+        if not secrets or len(secrets) > MOST_REPORTS:
+            raise _Refused(400, f"name one to {MOST_REPORTS} secrets: ?secret=NAME")
         self._require_declared(consumer, secrets)
         known = {name: at for name, _, at in (one.partition(":") for one in query.get("known", []))}
         try:
@@ -331,8 +336,8 @@ def _reports(consumer: str, body: bytes) -> list[Report]:
     except ValueError:
         raise _Refused(400, "the body is not JSON") from None
     rows = data.get("acknowledgements") if isinstance(data, dict) else None
-    if not isinstance(rows, list) or not 0 < len(rows) <= _MOST_ROWS:
-        raise _Refused(400, f"expected `acknowledgements`: a list of 1 to {_MOST_ROWS}")
+    if not isinstance(rows, list) or not 0 < len(rows) <= MOST_REPORTS:
+        raise _Refused(400, f"expected `acknowledgements`: a list of 1 to {MOST_REPORTS}")
     return [_of_row(consumer, number, row) for number, row in enumerate(rows)]
 
 
@@ -352,8 +357,8 @@ def _of_row(consumer: str, number: int, row: Any) -> Report:
 
 def _name(row: Mapping[str, Any], key: str, at: str) -> str:
     value = row.get(key)
-    if not isinstance(value, str) or not 0 < len(value) <= _LONGEST_NAME or not value.isprintable():
-        raise _Refused(400, f"{at}.{key}: expected 1 to {_LONGEST_NAME} printable characters")
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_TEXT or not value.isprintable():
+        raise _Refused(400, f"{at}.{key}: expected 1 to {LONGEST_TEXT} printable characters")
     return value
 
 
