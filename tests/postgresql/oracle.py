@@ -88,7 +88,7 @@ def as_application(
             facts |= {
                 f"{database} setting {name}": value for name, value in link.execute(_SETTINGS)
             }
-            facts |= _privileges(link, database, "current_user")
+            facts |= _privileges(link, database)
             facts |= {f"role {row[0]}": row[1:] for row in link.execute(_ROLES, [roles])}
             if link.info.server_version >= _MEMBERSHIP_OPTIONS:
                 query = "SELECT rolname, pg_has_role(session_user, oid, 'SET') FROM pg_roles WHERE rolname = ANY (%s)"
@@ -123,11 +123,15 @@ def by_catalog(admin: BoundedConnection, login: str) -> Facts:
 
 def of_bystanders(admin: BoundedConnection, database: str, names: Iterable[str]) -> Facts:
     """Return the privileges of others: what nobody may take from them, or give to them."""
-    facts: Facts = {}
-    for name in names:
-        found = _privileges(admin, database, "%(who)s", {"who": name})
-        facts |= {f"{name}: {key}": value for key, value in found.items()}
-    return facts
+    query = "".join(
+        (
+            "SELECT who, p.* FROM unnest(%s::text[]) who CROSS JOIN LATERAL (",
+            _PRIVILEGES.format(who="who"),
+            ") AS p (kind, name, privilege, may)",
+        )
+    )
+    rows = admin.execute(query.encode(), [list(names)])
+    return {f"{who}: {database} {kind} {name} {right}": may for who, kind, name, right, may in rows}
 
 
 def unlike(before: Facts, after: Facts) -> list[str]:
@@ -139,10 +143,8 @@ def unlike(before: Facts, after: Facts) -> list[str]:
     ]
 
 
-def _privileges(
-    link: BoundedConnection, database: str, who: str, values: dict[str, str] | None = None
-) -> Facts:
-    rows = link.execute(_PRIVILEGES.format(who=who).encode(), values)
+def _privileges(link: BoundedConnection, database: str) -> Facts:
+    rows = link.execute(_PRIVILEGES.format(who="current_user").encode())
     return {f"{database} {kind} {name} {right}": may for kind, name, right, may in rows}
 
 

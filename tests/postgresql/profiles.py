@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +17,9 @@ from tests.postgresql import oracle
 from tests.postgresql.bare_rotations import FIRST, Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator
+    from collections.abc import Callable, Generator, Iterator, Mapping
+
+    Admins = Mapping[str, psycopg.Connection[tuple[Any, ...]]]
 
 DATABASES: Final = ("one", "two")
 _SHARED: Final = ("x1", "x2", "x3", "owner1", "carol", "dave")
@@ -227,40 +229,27 @@ def _grants(made: Profile, name: str, chance: Chance, *, others: bool) -> None:
 
 def try_one(server: ScratchPostgres, seed: int) -> list[str]:
     """Rotate one drawn profile three times; return every difference that the oracle sees."""
-    with server.connect() as admin:
-        version = admin.info.server_version
-    profile = draw(seed, version)
-    turns = None
-    try:
-        for database, text in profile.statements:
-            with server.connect(database) as link:
-                link.execute(text.encode())
-        turns = profile.turns(server)
-        return _rotated(server, profile, turns)
-    except RotatorError as error:
-        return [f"{type(error).__name__}: {error.what} {error.hint}"]
-    finally:
-        if turns is not None:
-            turns.close()
-        _clean(server, profile)
+    with ExitStack() as stack:
+        admins = {one: stack.enter_context(server.connect(one)) for one in DATABASES}
+        profile = draw(seed, admins[DATABASES[0]].info.server_version)
+        _ = stack.callback(_clean, admins, profile)
+        try:
+            for database, text in profile.statements:
+                admins[database].execute(f"{text}; RESET ALL".encode())
+            with closing(profile.turns(server)) as turns:
+                return _rotated(admins, profile, turns)
+        except RotatorError as error:
+            return [f"{type(error).__name__}: {error.what} {error.hint}"]
 
 
-def _rotated(server: ScratchPostgres, profile: Profile, turns: Turns) -> list[str]:
+def _rotated(admins: Admins, profile: Profile, turns: Turns) -> list[str]:
     roles = [*_SHARED[:4]]
 
     def facts() -> oracle.Facts:
         found = oracle.as_application(turns.connect, DATABASES, roles)
-        login = turns.current.username
-        with server.connect(DATABASES[0]) as admin:
-            found |= oracle.by_catalog(admin, login)
-        for database in DATABASES:
-            with server.connect(database) as admin:
-                found |= {
-                    f"{key}": value
-                    for key, value in oracle.of_bystanders(
-                        admin, database, ("carol", "dave", *roles)
-                    ).items()
-                }
+        found |= oracle.by_catalog(admins[DATABASES[0]], turns.current.username)
+        for database, admin in admins.items():
+            found |= oracle.of_bystanders(admin, database, ("carol", "dave", *roles))
         return found
 
     before, chance = facts(), random.Random(profile.name)
@@ -302,22 +291,18 @@ def cut_before(number: int) -> Generator[list[str]]:
         yield came
 
 
-def _clean(server: ScratchPostgres, profile: Profile) -> None:
-    with server.connect() as admin:
-        names = [
-            row[0]
-            for row in admin.execute(
-                "SELECT rolname FROM pg_roles WHERE rolname ~ %s", [f"^{profile.name}(_|$)"]
-            )
-        ]
-    for database in DATABASES:
-        with server.connect(database) as admin:
-            for place, text in profile.end:
-                if place == database:
-                    with suppress(Exception):
-                        admin.execute(text.encode())
-            for name in names:
-                admin.execute(f'DROP OWNED BY "{name}" CASCADE'.encode())
-    with server.connect() as admin:
+def _clean(admins: Admins, profile: Profile) -> None:
+    names = [
+        row[0]
+        for row in admins[DATABASES[0]].execute(
+            "SELECT rolname FROM pg_roles WHERE rolname ~ %s", [f"^{profile.name}(_|$)"]
+        )
+    ]
+    for database, text in profile.end:
+        with suppress(Exception):
+            admins[database].execute(text.encode())
+    for admin in admins.values():
         for name in names:
-            admin.execute(f'DROP ROLE "{name}"'.encode())
+            admin.execute(f'DROP OWNED BY "{name}" CASCADE'.encode())
+    for name in names:
+        admins[DATABASES[0]].execute(f'DROP ROLE "{name}"'.encode())
