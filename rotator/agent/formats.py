@@ -23,7 +23,17 @@ if TYPE_CHECKING:
     from rotator.client import Login
 
 Format: TypeAlias = Literal[
-    "env", "dotenv", "json", "yaml", "pgpass", "my.cnf", "ini", "userlist", "url", "template"
+    "env",
+    "systemd",
+    "dotenv",
+    "json",
+    "yaml",
+    "pgpass",
+    "my.cnf",
+    "ini",
+    "userlist",
+    "url",
+    "template",
 ]
 FORMATS: Final[tuple[str, ...]] = get_args(Format)
 
@@ -33,6 +43,16 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 # systemd drops a variable that holds one (systemd.exec(5), EnvironmentFile=).
 _CONTROL_BUT_LINES: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+# systemd rejects a file with a noncharacter of Unicode as invalid UTF-8.
+_NONCHARACTER: Final = re.compile(
+    "[\ufdd0-\ufdef"
+    + "".join(
+        f"{chr(plane * 0x10000 + 0xFFFE)}{chr(plane * 0x10000 + 0xFFFF)}" for plane in range(17)
+    )
+    + "]"
+)
+# The kernel refuses to start a program with a longer variable: MAX_ARG_STRLEN, with its end.
+_LONGEST_VARIABLE: Final = 131_071
 # python-dotenv replaces these inside any quotes.
 _DOTENV_VARIABLE: Final = re.compile(r"\$\{[^}]*\}")
 _SCRAM_ROUNDS: Final = 4096
@@ -51,13 +71,13 @@ class FormatOptions:
     """What a format takes beside the login. Each is for the formats that its help names."""
 
     prefix: str = field(
-        default="DB_", metadata=_help("Beginning of each variable's name (env, dotenv).")
+        default="DB_", metadata=_help("Beginning of each variable's name (env, systemd, dotenv).")
     )
     variables: dict[str, str] = field(
         default_factory=dict[str, str],
         metadata=_help(
             "Variables in place of one for each field, as templates such as"
-            " `PGUSER: '{username}'` (env, dotenv)."
+            " `PGUSER: '{username}'` (env, systemd, dotenv)."
         ),
     )
     section: str = field(
@@ -167,12 +187,34 @@ def _refuse(
 
 
 def _env(fields: Mapping[str, object], _login: Login, options: FormatOptions) -> str:
-    """For `. FILE` in a shell and `EnvironmentFile=` of systemd."""
+    """For `. FILE` in a shell; systemd reads its quotes in the same way."""
     lines: list[str] = []
     for key, value in _variables(fields, options).items():
         _refuse("env", key, value, _CONTROL_BUT_LINES)
-        quoted = re.sub(r'([\\"$`])', r"\\\1", value)
-        lines.append(f'{key}="{quoted}"\n')
+        lines.append(_assignment(key, value))
+    return "".join(lines)
+
+
+def _assignment(key: str, value: str) -> str:
+    quoted = re.sub(r'([\\"$`])', r"\\\1", value)
+    return f'{key}="{quoted}"\n'
+
+
+def _systemd(fields: Mapping[str, object], _login: Login, options: FormatOptions) -> str:
+    """For `EnvironmentFile=` (systemd.exec(5)): what systemd or the kernel would drop is refused.
+
+    https://www.freedesktop.org/software/systemd/man/latest/systemd.exec.html#EnvironmentFile=
+    """
+    lines: list[str] = []
+    for key, value in _variables(fields, options).items():
+        _refuse("systemd", key, value, _CONTROL_BUT_LINES)
+        _refuse("systemd", key, value, _NONCHARACTER, "a noncharacter of Unicode")
+        if len(f"{key}={value}".encode()) > _LONGEST_VARIABLE:
+            raise UsageError(
+                f"the format systemd cannot hold the length of the field {key!r}.",
+                hint="The kernel takes at most 131,071 bytes for a variable: use the format json.",
+            )
+        lines.append(_assignment(key, value))
     return "".join(lines)
 
 
@@ -386,6 +428,7 @@ def _conversion(name: str | None) -> Callable[[str], str]:
 
 _RENDERERS: Final[Mapping[str, Callable[[Mapping[str, object], Login, FormatOptions], str]]] = {
     "env": _env,
+    "systemd": _systemd,
     "dotenv": _dotenv,
     "json": _json,
     "yaml": _yaml,

@@ -32,7 +32,7 @@ secrets:
     path: apps/shop                 # in the backend; default: the name
     sinks:
       - file: /run/shop/db.env
-        format: env                 # env, dotenv, json, yaml, pgpass, my.cnf, ini, userlist, url, template
+        format: env                 # env, systemd, dotenv, json, yaml, pgpass, my.cnf, ini, userlist, url, template
         options: {variables: {PGUSER: '{username}', PGPASSWORD: '{password}'}}
         # owner: shop
         # group: shop

@@ -109,6 +109,65 @@ def test_a_shell_reads_env_back(tmp_path_factory, drawn):
         assert done.stdout.decode().split("\0")[:-1] == passwords
 
 
+# The program of systemd that reads files of assignments by the parser of `EnvironmentFile=`.
+_SYSTEMD = Path("/usr/lib/systemd/user-environment-generators/30-systemd-environment-d-generator")
+
+
+@pytest.mark.skipif(not _SYSTEMD.exists(), reason="systemd is not installed here")
+@settings(deadline=None, max_examples=15)
+@given(st.lists(_TEXTS, max_size=60))
+def test_systemd_reads_systemd_back(tmp_path_factory, drawn):
+    """That program also replaces variables and drops empty ones, which a service's file keeps."""
+    passwords = _accepted([*HOSTILE, *drawn, "two\nlines", "tab\tbed"], "systemd")
+    passwords = [one for one in passwords if one and "$" not in one]
+    folder = tmp_path_factory.mktemp("systemd")
+    (folder / "environment.d").mkdir()
+    file = folder / "environment.d" / "1.conf"
+    file.write_text(_env_file(passwords, "systemd"), encoding="utf-8", newline="")
+    environ = {"XDG_CONFIG_HOME": str(folder), "PATH": "/usr/bin:/bin"}
+    done = subprocess.run([_SYSTEMD], capture_output=True, check=True, env=environ)
+    printed = dict(_read_by_the_manual(done.stdout.decode(), is_printed=True))
+    assert [printed[f"V{number}"] for number in range(len(passwords))] == passwords
+
+
+@given(_TEXTS)
+def test_systemd_is_read_back_by_the_rules_of_its_manual(password):
+    for one in _accepted([password, *HOSTILE, "two\nlines", "$"], "systemd"):
+        text = _rendered(one, "systemd", FormatOptions(variables={"V": "{password}", "W": "x"}))
+        assert list(_read_by_the_manual(text)) == [("V", one), ("W", "x")]
+
+
+def _read_by_the_manual(text: str, *, is_printed: bool = False):
+    """Yield the assignments of systemd.exec(5), `EnvironmentFile=`; the form that is printed has C escapes."""
+    escapes = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
+    at = 0
+    while at < len(text):
+        end = text.index("=", at)
+        key, value, at = text[at:end], "", end + 1
+        is_quoted = text[at : at + 1] == '"'
+        at += is_quoted
+        while text[at] != ('"' if is_quoted else "\n"):
+            character = text[at]
+            if character == "\\" and (is_quoted or is_printed):
+                at += 1
+                character = text[at]
+                if is_printed:
+                    character = escapes.get(character, character)
+                elif character not in '"\\`$':
+                    character = "\\" + character
+            value += character
+            at += 1
+        at += 1 + is_quoted
+        yield key, value
+
+
+@pytest.mark.parametrize("password", ["\ufdd0", "x\ufffe", "\U0010ffff", "x" * 131_070])
+def test_systemd_refuses_what_systemd_or_the_kernel_rejects(password):
+    with pytest.raises(UsageError, match="format systemd cannot hold"):
+        _rendered(password, "systemd", FormatOptions(variables={"V": "{password}"}))
+    assert "V=" in _rendered("x" * 131_000, "systemd", FormatOptions(variables={"V": "{password}"}))
+
+
 @settings(deadline=None, max_examples=15)
 @given(st.lists(_TEXTS, max_size=60))
 def test_dotenv_reads_dotenv_back(tmp_path_factory, drawn):
