@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from rotator.agent.errors import SinkError
 from rotator.agent.sinks import Sink
 from rotator.client import SourceError
+from rotator.core.consumers import instance_name
 from rotator.core.errors import RotatorError
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Agent:
                 name,
                 login.version,
                 level,
-                instance=f"{socket.gethostname()}:{sink.path}",
+                instance=instance_name(socket.gethostname(), str(sink.path)),
                 kind=sink.kind,
             )
         return ""

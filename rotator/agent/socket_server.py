@@ -25,17 +25,15 @@ from rotator.agent.errors import SinkError
 from rotator.agent.files import group_id, user_id
 from rotator.agent.settings import SocketOptions, mode_of
 from rotator.client import SourceError
-from rotator.core.consumers import LONGEST_TEXT, MOST_REPORTS, REPORTED
+from rotator.core.consumers import InvalidReport, parse_reports
+from rotator.http_body import read_body
 
 if TYPE_CHECKING:
     from rotator.agent.agent import Agent
 
 _LONGEST_WAIT: Final = 60.0
 _LARGEST: Final = 1 << 16
-_DROPPED: Final = 1 << 22
-_DIGITS: Final = 12
 _MOST_CONNECTIONS: Final = 128
-_ROW: Final = frozenset({"secret", "version", "level", "instance", "kind"})
 _PEER: Final = struct.Struct("3i")
 
 
@@ -158,14 +156,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path != "/v1/acknowledgements":
             self._answer(HTTPStatus.NOT_FOUND, {"error": "POST is for /v1/acknowledgements only."})
             return
-        rows = _rows(self._body())
-        if rows is None:
-            said = "expected {acknowledgements: [{secret, version, level, instance, kind}]}."
-            self._answer(HTTPStatus.BAD_REQUEST, {"error": said})
+        try:
+            reports = parse_reports(self._body(), consumer="")
+        except InvalidReport as error:
+            self._answer(HTTPStatus.BAD_REQUEST, {"error": str(error)})
             return
-        if unknown := [
-            row["secret"] for row in rows if row["secret"] not in agent.consumer.credentials
-        ]:
+        known = agent.consumer.credentials
+        if unknown := [report.secret for report in reports if report.secret not in known]:
             self._answer(
                 HTTPStatus.NOT_FOUND, {"error": "there is no such secret.", "secret": unknown[0]}
             )
@@ -174,13 +171,13 @@ class _Handler(BaseHTTPRequestHandler):
         if daemon is None:
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "no daemon is configured."})
             return
-        for row in rows:
+        for report in reports:
             daemon.acknowledge(
-                row["secret"],
-                row["version"],
-                row["level"],
-                instance=row["instance"],
-                kind=row["kind"],
+                report.secret,
+                report.version,
+                report.level.value,
+                instance=report.instance,
+                kind=report.kind.value,
             )
         self.send_response(HTTPStatus.NO_CONTENT)
         self.end_headers()
@@ -198,15 +195,11 @@ class _Handler(BaseHTTPRequestHandler):
         return False
 
     def _body(self) -> bytes:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdecimal() or int(length) > _LARGEST:
+        """Return the body; nothing, which is no valid one, where it is too long."""
+        body = read_body(self.rfile, self.headers, _LARGEST)
+        if body is None:
             self.close_connection = True
-            # Read and dropped: a client that still sends would not get the answer.
-            left = min(int(length), _DROPPED) if length.isdecimal() and len(length) < _DIGITS else 0
-            while left > 0 and (piece := self.rfile.read(min(left, _LARGEST))):
-                left -= len(piece)
-            return b""
-        return self.rfile.read(int(length))
+        return body or b""
 
     def _answer(self, status: HTTPStatus, data: object) -> None:
         content = json.dumps(data).encode()
@@ -226,26 +219,6 @@ def _health(agent: Agent) -> dict[str, object]:
         error = health.error or errors.get(name)
         found[name] = {"version": health.version, "is_stale": health.is_stale, "error": error}
     return found
-
-
-def _rows(body: bytes) -> list[dict[str, str]] | None:
-    """Return the rows of acknowledgements; None for anything else."""
-    try:
-        data: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    rows: Any = data.get("acknowledgements") if isinstance(data, dict) else None
-    if not isinstance(rows, list) or len(cast("list[Any]", rows)) > MOST_REPORTS:
-        return None
-    for row in cast("list[Any]", rows):
-        if not isinstance(row, dict) or set(map(str, cast("dict[str, Any]", row))) != set(_ROW):
-            return None
-        texts = list(cast("dict[str, Any]", row).values())
-        if any(not isinstance(text, str) or not 0 < len(text) <= LONGEST_TEXT for text in texts):
-            return None
-        if row["level"] not in REPORTED:
-            return None
-    return cast("list[dict[str, str]]", rows)
 
 
 def _require_free(file: Path) -> None:

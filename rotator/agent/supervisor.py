@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from rotator.agent.formats import check_variable, fill_from, render
 from rotator.agent.private_folder import PrivateFolder, runtime_folder
 from rotator.client import SourceError
+from rotator.core.consumers import instance_name
 from rotator.core.errors import RotatorError, UsageError
 from rotator.core.secret import Secret
 
@@ -358,7 +359,7 @@ class Supervisor:
             return
         for name, version in self._running.items():
             level = "used" if self._checked.get(name) == version else "loaded"
-            instance = f"{socket.gethostname()}:{os.getpid()}"
+            instance = instance_name(socket.gethostname(), str(os.getpid()))
             daemon.acknowledge(name, version, level, instance=instance, kind="exec")
 
 

@@ -104,6 +104,69 @@ class ReportedInstance:
     at: datetime
 
 
+class InvalidReport(ValueError):
+    """The body of a request with reports is invalid. Its text names the place, and repeats no value."""
+
+
+def parse_reports(body: bytes, consumer: str) -> list[Report]:
+    """Return the reports of one request, for the daemon and for the agent alike.
+
+    Keys that this version does not know are ignored, so that newer instances can report to it.
+    Raises `InvalidReport`.
+    """
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        raise InvalidReport("the body is not JSON") from None
+    rows = data.get("acknowledgements") if isinstance(data, dict) else None
+    if not isinstance(rows, list) or not 0 < len(rows) <= MOST_REPORTS:
+        raise InvalidReport(f"expected `acknowledgements`: a list of 1 to {MOST_REPORTS}")
+    return [
+        _report(consumer, f"acknowledgements[{number}]", row) for number, row in enumerate(rows)
+    ]
+
+
+def _report(consumer: str, at: str, row: object) -> Report:
+    if not isinstance(row, dict):
+        raise InvalidReport(f"{at}: expected an object")
+    fields = cast("Mapping[str, object]", row)
+    return Report(
+        secret=_text(fields, "secret", at),
+        consumer=consumer,
+        instance=_text(fields, "instance", at),
+        kind=InstanceKind(_choice(fields, "kind", at, InstanceKind)),
+        version=_text(fields, "version", at),
+        level=Level(_choice(fields, "level", at, REPORTED)),
+    )
+
+
+def _text(row: Mapping[str, object], key: str, at: str) -> str:
+    value = row.get(key)
+    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_TEXT or not value.isprintable():
+        raise InvalidReport(f"{at}.{key}: expected 1 to {LONGEST_TEXT} printable characters")
+    return value
+
+
+def _choice(row: Mapping[str, object], key: str, at: str, choices: Iterable[str]) -> str:
+    value = row.get(key)
+    if value not in list(choices):
+        raise InvalidReport(f"{at}.{key}: expected one of {', '.join(choices)}")
+    return cast("str", value)
+
+
+def instance_name(host: str, name: str) -> str:
+    """Return `HOST:NAME` as the registry takes it: always the same, and different for each instance.
+
+    One that is too long, or holds what cannot be printed, is cut and ends in a digest of the whole.
+    """
+    text = f"{host}:{name}"
+    if len(text) <= LONGEST_TEXT and text.isprintable():
+        return text
+    digest = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:16]
+    shown = "".join(character if character.isprintable() else "?" for character in text)
+    return f"{shown[: LONGEST_TEXT - len(digest) - 1]}~{digest}"
+
+
 def newer(before: Report | None, report: Report) -> Report:
     """Return what to keep of an instance's two last reports: a level is never taken back."""
     same = before is not None and before.version == report.version

@@ -14,21 +14,14 @@ import json
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 
-from rotator.core.consumers import (
-    LONGEST_TEXT,
-    MOST_REPORTS,
-    REPORTED,
-    InstanceKind,
-    Level,
-    Report,
-)
+from rotator.core.consumers import MOST_REPORTS, InvalidReport, Report, parse_reports
 from rotator.core.errors import JournalError, RotatorError
 from rotator.faces.http_server import HttpResponse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from rotator.config import Settings
     from rotator.core.ports import Log
@@ -158,7 +151,10 @@ class ConsumerReports:
     # -- reports -------------------------------------------------------------------------------
 
     def _acknowledged(self, consumer: str, body: bytes) -> HttpResponse:
-        reports = _reports(consumer, body)
+        try:
+            reports = parse_reports(body, consumer)
+        except InvalidReport as error:
+            raise _Refused(400, str(error)) from None
         self._require_declared(consumer, (report.secret for report in reports))
         named = {(report.secret, report.version) for report in reports}
         unknown = self._registry().unpublished(named - self._published)
@@ -327,46 +323,6 @@ class _Versions:
                 if any(self._served.get(one) != version for one, version in served.items()):
                     self._served.update(served)
                     self._changed.notify_all()
-
-
-def _reports(consumer: str, body: bytes) -> list[Report]:
-    """Return the reports in a request's body. Raises `_Refused` with the place of what is wrong."""
-    try:
-        data = json.loads(body)
-    except ValueError:
-        raise _Refused(400, "the body is not JSON") from None
-    rows = data.get("acknowledgements") if isinstance(data, dict) else None
-    if not isinstance(rows, list) or not 0 < len(rows) <= MOST_REPORTS:
-        raise _Refused(400, f"expected `acknowledgements`: a list of 1 to {MOST_REPORTS}")
-    return [_of_row(consumer, number, row) for number, row in enumerate(rows)]
-
-
-def _of_row(consumer: str, number: int, row: Any) -> Report:
-    at = f"acknowledgements[{number}]"
-    if not isinstance(row, dict):
-        raise _Refused(400, f"{at}: expected an object")
-    return Report(
-        secret=_name(row, "secret", at),
-        consumer=consumer,
-        instance=_name(row, "instance", at),
-        kind=InstanceKind(_choice(row, "kind", at, InstanceKind)),
-        version=_name(row, "version", at),
-        level=Level(_choice(row, "level", at, REPORTED)),
-    )
-
-
-def _name(row: Mapping[str, Any], key: str, at: str) -> str:
-    value = row.get(key)
-    if not isinstance(value, str) or not 0 < len(value) <= LONGEST_TEXT or not value.isprintable():
-        raise _Refused(400, f"{at}.{key}: expected 1 to {LONGEST_TEXT} printable characters")
-    return value
-
-
-def _choice(row: Mapping[str, Any], key: str, at: str, choices: Collection[str]) -> str:
-    value = row.get(key)
-    if value not in list(choices):
-        raise _Refused(400, f"{at}.{key}: expected one of {', '.join(choices)}")
-    return cast("str", value)
 
 
 def _digest(token: str) -> bytes:

@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
 from rotator.core.errors import UsageError
+from rotator.http_body import read_body
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Mapping
-    from io import BufferedIOBase
 
 # Seconds without a byte, after which a connection is closed.
 _TIMEOUT: Final = 10.0
 _LONGEST_BODY: Final = 1_000_000
-_DROPPED: Final = 8_000_000
-_DIGITS: Final = 12
-_PIECE: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,13 +92,6 @@ class Server:
         self._server.server_close()
 
 
-def drop(body: BufferedIOBase, length: int) -> None:
-    """Read a body and forget it: a client that still sends would not get the answer."""
-    left = length if length <= _DROPPED else 0
-    while left > 0 and (piece := body.read(min(left, _PIECE))):
-        left -= len(piece)
-
-
 def _made(
     host: str,
     port: int,
@@ -118,11 +108,9 @@ def _made(
 
         def _answered(self) -> None:
             path, _, query = self.path.partition("?")
-            length = self.headers.get("Content-Length", "0")
-            number = int(length) if length.isdecimal() and len(length) < _DIGITS else -1
-            if not 0 <= number <= _LONGEST_BODY:
+            body = read_body(self.rfile, self.headers, _LONGEST_BODY)
+            if body is None:
                 self.close_connection = True
-                drop(self.rfile, number)
                 response = HttpResponse.text(413, f"at most {_LONGEST_BODY} bytes are accepted")
             elif self.command not in accepts:
                 self.close_connection = True
@@ -133,7 +121,7 @@ def _made(
                     path=path,
                     query=parse_qs(query, max_num_fields=10_000),
                     headers={name.lower(): value for name, value in self.headers.items()},
-                    body=self.rfile.read(number),
+                    body=body,
                 )
                 response = answer(request)
             self.send_response(response.status)
