@@ -17,6 +17,7 @@ from rotator.core.contracts.backend import (
 from rotator.core.contracts.delegated import RotatesOnRequest
 from rotator.core.contracts.rotation import (
     ClosesLogins,
+    Contains,
     CountsSessions,
     Examines,
     Explains,
@@ -27,6 +28,7 @@ from rotator.core.contracts.rotation import (
 
 OF_ROTATIONS: Final[tuple[type, ...]] = (
     ClosesLogins,
+    Contains,
     CountsSessions,
     Explains,
     ExplainsRejections,
