@@ -8,6 +8,8 @@ from rotator.core.contracts.backend import (
     ExaminesBackend,
     KeepsPrevious,
     KeepsValues,
+    NextVersion,
+    OffersNext,
     Reseals,
     Right,
     SecretBackend,
@@ -92,6 +94,7 @@ from rotator.core.strategies import (
     require_pair,
     same_login,
 )
+from rotator.core.version_mark import version_mark
 
 __all__ = [
     "MASK",
@@ -129,6 +132,8 @@ __all__ = [
     "LocksAccounts",
     "Log",
     "MarkedLogin",
+    "NextVersion",
+    "OffersNext",
     "PasswordPolicy",
     "Planned",
     "Plugin",
@@ -186,4 +191,5 @@ __all__ = [
     "split_address",
     "successor",
     "time_limit",
+    "version_mark",
 ]

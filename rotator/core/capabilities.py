@@ -10,6 +10,7 @@ from rotator.core.contracts.backend import (
     ExaminesBackend,
     KeepsPrevious,
     KeepsValues,
+    OffersNext,
     RemovesSecrets,
     Reseals,
     TellsRotations,
@@ -39,6 +40,7 @@ OF_ROTATIONS: Final[tuple[type, ...]] = (
 OF_BACKENDS: Final[tuple[type, ...]] = (
     KeepsPrevious,
     KeepsValues,
+    OffersNext,
     RemovesSecrets,
     RotatesOnRequest,
     Reseals,

@@ -32,10 +32,11 @@ LONGEST_TEXT: Final = 200
 class Level(StrEnum):
     """How far an instance has come with a version; each level includes those before it.
 
-    `told`: it knows that there is one. `read`: it has read it. `loaded`: it uses it for new logins.
+    `prepared`: it has read the next version, which is not served yet. `told`: it knows that there is one. `read`: it has read it. `loaded`: it uses it for new logins.
     `used`: a login with it has succeeded. `seen`: the target's list of sessions shows it.
     """
 
+    PREPARED = "prepared"
     TOLD = "told"
     READ = "read"
     LOADED = "loaded"
@@ -43,6 +44,8 @@ class Level(StrEnum):
     SEEN = "seen"
 
 
+# The end of a line about a consumer, while the next version is not served yet.
+READ_NEXT: Final = "have read the next version"
 _RANK: Final = {level: number for number, level in enumerate(Level)}
 # What an instance may report of itself.
 REPORTED: Final = tuple(level for level in Level if level is not Level.SEEN)
@@ -86,7 +89,11 @@ class Consumer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What one instance of a consumer says of itself. `version` is the backend's name of the version."""
+    """What one instance of a consumer says of itself.
+
+    `version` is the backend's name of the version; at the level `prepared`, the id of the rotation that
+    is to publish it.
+    """
 
     secret: str
     consumer: str
@@ -186,6 +193,10 @@ class ConsumerRegistry(Protocol):
         """Return the instances of a secret, or of all, that have reported within `REPORT_LASTS`."""
         ...
 
+    def prepared(self, secret: str) -> list[ReportedInstance]:
+        """Return the instances that have read the secret's next version, within `REPORT_LASTS`."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
@@ -206,20 +217,24 @@ class Standing:
         """Whether nothing of this consumer needs the old version any more."""
         return self.acknowledged >= self.expected and not self.behind
 
-    def line(self) -> str:
+    def line(self, on: str = "on the current version") -> str:
         """Return it for an operator."""
         of = f" of {self.expected}" if self.expected else ""
         left = f", behind: {', '.join(self.behind)}" if self.behind else ""
-        return f"{self.consumer}: {self.acknowledged}{of} on the current version{left}"
+        return f"{self.consumer}: {self.acknowledged}{of} {on}{left}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """Where the consumers of a secret are. `digest` covers the reports and sessions that it rests on."""
+    """Where the consumers of a secret are. `digest` covers the reports and sessions that it rests on.
+
+    `is_next`: which of them have read the next version; `version` is the id of its rotation then.
+    """
 
     version: str
     standings: tuple[Standing, ...]
     digest: str
+    is_next: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -240,6 +255,10 @@ class Verdict:
             if one.gate is Gate.HOLD or (one.gate is Gate.WARN and now < grace_ended + one.wait)
         )
 
+    def unprepared(self) -> tuple[Standing, ...]:
+        """Return the consumers that a prepare waits for: all that count and have not read the next version."""
+        return tuple(one for one in self.behind() if one.gate is not Gate.OFF)
+
     def facts(self) -> dict[str, Json]:
         """Return what the journal keeps of it."""
         return {
@@ -255,7 +274,13 @@ class Verdict:
                 for one in self.standings
             ],
             "digest": self.digest,
+            **({"level": Level.PREPARED.value} if self.is_next else {}),
         }
+
+
+def is_of_next(facts: object) -> bool:
+    """Return whether the facts of a verdict are of a version that is not served yet."""
+    return isinstance(facts, dict) and cast("Mapping[str, Any]", facts).get("level") is not None
 
 
 def gates_behind(facts: object) -> set[Gate]:
@@ -304,6 +329,39 @@ def assess(
         ),
         digest=hashlib.sha256(evidence.encode()).hexdigest(),
     )
+
+
+def assess_prepared(
+    consumers: Iterable[Consumer],
+    instances: Iterable[ReportedInstance],
+    prepared: Iterable[ReportedInstance],
+    *,
+    rotation_id: str,
+) -> Verdict:
+    """Return which consumers have read the next version, by their reports alone.
+
+    `instances`: those that use the secret now. `version` of the verdict is the rotation's id.
+    """
+    alive = {(one.report.consumer, one.report.instance) for one in instances}
+    ready = {
+        (one.report.consumer, one.report.instance)
+        for one in prepared
+        if one.report.version == rotation_id
+    }
+    standings = tuple(
+        Standing(
+            consumer=one.name,
+            expected=one.instances,
+            acknowledged=sum(name == one.name for name, _ in ready),
+            behind=tuple(sorted(instance for name, instance in alive - ready if name == one.name)),
+            gate=one.gate,
+            wait=one.wait,
+        )
+        for one in consumers
+    )
+    evidence = json.dumps([rotation_id, sorted(map(list, alive)), sorted(map(list, ready))])
+    digest = hashlib.sha256(evidence.encode()).hexdigest()
+    return Verdict(version=rotation_id, standings=standings, digest=digest, is_next=True)
 
 
 def _standing(

@@ -109,6 +109,7 @@ class Step(StrEnum):
     """A step of a rotation."""
 
     STAGE = "stage"
+    PREPARE = "prepare"
     CREATE = "create"
     VERIFY = "verify"
     PUBLISH = "publish"
@@ -208,6 +209,21 @@ class Lease:
     expires: datetime
 
 
+class PrepareThen(StrEnum):
+    """What to do when consumers have not read the next version after `wait`."""
+
+    PROCEED = "proceed"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepare:
+    """Consumers read the next version before the target changes: how long to wait for them, what then."""
+
+    wait: timedelta = timedelta(minutes=2)
+    then: PrepareThen = PrepareThen.PROCEED
+
+
 class DrainThen(StrEnum):
     """What to do when the old login still has sessions after the drain's `wait`."""
 
@@ -222,7 +238,8 @@ class Policy:
     `every`: the period, None when it is only rotated on demand. `grace`: how long the old
     credential stays valid after publish; `until_acknowledged` ends it as soon as every consumer uses the
     new one. `drain_wait` and `drain_then`: how long after the grace
-    period the old login's sessions are waited for, and what happens then. `attempts` at a step
+    period the old login's sessions are waited for, and what happens then. `prepare`: consumers read
+    the next version before a password is replaced in place; None where they do not. `attempts` at a step
     make a cycle, `cycles` of them are made before the secret is parked. `backoff` doubles from
     one attempt to the next up to `backoff_cap`. `proposals`: how many candidates are tried when
     the target refuses one. `step_timeout`: the deadline of one step.
@@ -240,6 +257,7 @@ class Policy:
     drain_wait: timedelta = timedelta(days=7)
     drain_then: DrainThen = DrainThen.HOLD
     drain_poll: timedelta = timedelta(minutes=1)
+    prepare: Prepare | None = None
     attempts: int = 4
     cycles: int = 3
     backoff: timedelta = timedelta(seconds=1)

@@ -1,7 +1,7 @@
 """What to do next. `decide` reads a rotation's history, the clock and the policy, and only that.
 
-Forward: stage, create, verify, publish, copy (where there are copies), drain, revoke. Publish is the
-pivot. Before it a rotation can be undone (withdraw, discard). After it a rotation only goes forward;
+Forward: stage, prepare (where consumers read the next version first), create, verify, publish, copy
+(where there are copies), drain, revoke. Publish is the pivot. Before it a rotation can be undone (withdraw, discard). After it a rotation only goes forward;
 or, on an operator's command, it is rolled back (restore, copy, then drain and revoke the new
 credential as if it were the old one).
 
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from rotator.core.backoff import backoff
 from rotator.core.errors import RETRIED, Conflict, InUse, Unavailable, Unknown
 from rotator.core.history import text
-from rotator.core.model import DrainThen, Kind, Outcome, Step
+from rotator.core.model import DrainThen, Kind, Outcome, PrepareThen, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 GAP: Final = (Step.CREATE, Step.VERIFY, Step.PUBLISH)
 # The first wait between two tries of what ends that gap.
 _URGENT: Final = timedelta(milliseconds=100)
+# The first wait between two looks at the consumers, while they may end a wait.
+_FIRST_LOOK: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,9 @@ class Progress:
     overlaps: bool = True
     has_old: bool = False
     has_copies: bool = False
+    # Whether consumers read the next version before the target changes, and since when they can.
+    prepares: bool = False
+    prepares_since: datetime | None = None
     done: set[Step] = field(default_factory=set[Step])
     begun: set[Step] = field(default_factory=set[Step])
     direction: Direction = Direction.FORWARD
@@ -147,6 +152,9 @@ def decide(
         step = _next(state)
         if step is None:
             return Finish(outcome=_OUTCOME[state.direction], cause=state.cause)
+    if step is Step.PREPARE:
+        # It is over at once when the consumers have answered: their reports are looked at each time.
+        return Run(step=step)
     if step is Step.DRAIN or state.waited is not None:
         return _drain(state, step, now, policy)
     return Run(step=step, end_sessions=state.end_sessions)
@@ -169,6 +177,31 @@ def drain_again(history: Iterable[Event], now: datetime, policy: Policy) -> date
     if policy.drain_then is DrainThen.TERMINATE and given_up is not None and now < given_up:
         return min(again, given_up)
     return again
+
+
+def prepare_is_over(state: Progress, now: datetime, policy: Policy) -> bool:
+    """Return whether consumers have had the time that the policy gives them to read the next version."""
+    prepare, since = policy.prepare, state.prepares_since
+    return prepare is None or since is None or now >= since + prepare.wait
+
+
+def prepare_ends(state: Progress, policy: Policy) -> datetime | None:
+    """Return when consumers are no longer waited for before the target changes; None for never."""
+    prepare, since = policy.prepare, state.prepares_since
+    if prepare is None or since is None or state.revoke_now:
+        return since
+    return None if prepare.then is PrepareThen.HOLD else since + prepare.wait
+
+
+def prepare_again(history: Iterable[Event], now: datetime, policy: Policy) -> datetime:
+    """Return when to look again whether consumers have read the next version, after a look at `now`."""
+    state = progress(history)
+    since = state.prepares_since or now
+    # Often at first, seldom after a while: a report of a consumer wakes the daemon at once.
+    again = now + min(max(_FIRST_LOOK, (now - since) / 10), policy.drain_poll)
+    if policy.prepare is None or prepare_is_over(state, now, policy):
+        return again
+    return min(again, since + policy.prepare.wait)
 
 
 def step_backoff(
@@ -194,7 +227,8 @@ def _steps(state: Progress) -> list[Step]:
     copying = [Step.COPY] if state.has_copies else []
     match state.direction:
         case Direction.FORWARD:
-            steps = [Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH, *copying]
+            preparing = [Step.PREPARE] if state.prepares else []
+            steps = [Step.STAGE, *preparing, Step.CREATE, Step.VERIFY, Step.PUBLISH, *copying]
             return [*steps, Step.DRAIN, Step.REVOKE] if state.has_old else steps
         case Direction.BACKWARD:
             # What was never begun on the target needs no undoing there; the target may be away.
@@ -257,7 +291,9 @@ def _given_up(state: Progress, policy: Policy) -> datetime | None:
 
 
 def waits_for(waited: Event) -> str:
-    """Return what a drain waits for, in a few words."""
+    """Return what a step waits for, in a few words."""
+    if waited.step is Step.PREPARE:
+        return "consumers have not read the next version"
     if "consumers" in waited.data:
         return "consumers have not confirmed the new version"
     return "the old login still has open sessions"
@@ -269,8 +305,9 @@ def _apply(state: Progress, event: Event) -> None:
             state.overlaps = bool(event.data.get("overlaps", True))
             state.has_old = event.data.get("old_version") is not None
             state.has_copies = bool(event.data.get("copies"))
+            state.prepares = bool(event.data.get("prepare"))
         case Kind.STARTED if event.step is not None:
-            _started(state, event.step)
+            _started(state, event, event.step)
         case Kind.FINISHED if event.step is not None:
             _finished(state, event, event.step)
         case Kind.FAILED:
@@ -295,8 +332,10 @@ def _apply(state: Progress, event: Event) -> None:
             pass
 
 
-def _started(state: Progress, step: Step) -> None:
+def _started(state: Progress, event: Event, step: Step) -> None:
     state.begun.add(step)
+    if step is Step.PREPARE and state.prepares_since is None:
+        state.prepares_since = event.at
     if step is Step.PUBLISH:
         # Started twice without an answer in between: nobody knows what the first one did.
         state.maybe_published = state.maybe_published or state.publishing
@@ -338,7 +377,7 @@ def _failed(state: Progress, event: Event) -> None:
 def _turn_back(state: Progress, cause: Event | None) -> None:
     state.direction = Direction.BACKWARD
     state.cause = state.cause or cause
-    state.failed, state.failures = None, 0
+    state.failed, state.failures, state.waited = None, 0, None
 
 
 def _rolled_back(state: Progress, event: Event) -> None:

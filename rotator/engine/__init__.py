@@ -242,11 +242,14 @@ class Engine:
         end_sessions: bool = False,
         patience: timedelta = _NO_TIME,
     ) -> Result:
-        """End the grace period now, and return whether the old credential is proven dead."""
+        """End the grace period now, and return whether the old credential is proven dead.
+
+        A rotation that waits for consumers to read its next version goes on without them.
+        """
         with leased(self._context, secret) as lease:
             runner = Runner(lease, patience, at_once=True)
             opened = self._open(secret, "revoke")
-            if opened.published_at is None:
+            if opened.published_at is None and not self._prepares(opened):
                 what = "the open rotation has not published its new credential yet, so the old one is needed."
                 raise UsageError(what, hint=f"Finish it first: rotator resume {secret.name}")
             data: dict[str, Json] = {"reason": reason, "end_sessions": end_sessions}
@@ -254,6 +257,11 @@ class Engine:
             _ = lease.append([NewEvent(kind=kind, rotation_id=opened.id, data=data)])
             lease.unpark_if_parked(opened, reason or "revoke")
             return runner.park_if_exhausted(runner.drive(opened.id, resumed=True))
+
+    def _prepares(self, opened: RotationRecord) -> bool:
+        """Return whether a rotation waits for consumers to read its next version."""
+        waited = progress(self._journal.history(opened.id)).waited
+        return waited is not None and waited.step is Step.PREPARE
 
     def adopt(
         self,
@@ -315,6 +323,14 @@ class Engine:
         steps = access.steps(NO_ROTATION, record)
         with wrap_plugin_errors(self._context.log, secret.name, NO_ROTATION, "consumers"):
             return steps.verdict(record.version, [login for login in logins if login])
+
+    def prepared(self, secret: ManagedSecret) -> Verdict | None:
+        """Return which consumers have read the next version; None where there is none."""
+        access = SecretContext(self._context, secret)
+        opened = self._journal.open_rotation(secret.name)
+        if opened is None or not self._prepares(opened):
+            return None
+        return access.steps(opened.id, access.record()).prepared()
 
     def steps(self, secret: ManagedSecret) -> Steps:
         """Return the steps of no rotation: to examine a target as the engine would see it."""

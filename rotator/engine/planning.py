@@ -8,9 +8,10 @@ from rotator.core.consumers import Gate
 from rotator.core.contracts.rotation import Explains, TakesTurns
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.durations import write, write_grace
-from rotator.core.model import NO_ROTATION, Credential, Planned, Step
+from rotator.core.model import NO_ROTATION, Credential, Planned, Prepare, Step
 from rotator.engine.delegated import is_delegated
 from rotator.engine.results import Plan, UnprovenSecond
+from rotator.engine.rotation_request import prepares_for
 
 if TYPE_CHECKING:
     from rotator.engine.context import SecretContext
@@ -62,6 +63,17 @@ def _gates(secret: ManagedSecret) -> str:
     return f", and for consumers: {', '.join(listed)}" if listed else ""
 
 
+def _prepare(secret: ManagedSecret) -> str:
+    """Return what happens before the target changes."""
+    prepare = secret.policy.prepare or Prepare()
+    counted = [one for one in secret.consumers if one.gate is not Gate.OFF]
+    listed = ", ".join(f"{one.instances} of {one.name}" for one in counted) or "nobody"
+    return (
+        f"let consumers read it in {secret.backend_name} as the next version, and wait for {listed}"
+        f" to have read it (at most {write(prepare.wait)}, then {prepare.then.value})"
+    )
+
+
 def _with_engine_steps(
     secret: ManagedSecret, steps: list[Planned], *, has_old: bool
 ) -> list[Planned]:
@@ -70,6 +82,7 @@ def _with_engine_steps(
     grace = write_grace(policy.grace, until_acknowledged=policy.until_acknowledged)
     own = {
         Step.STAGE: f"keep the new credential in {secret.backend_name}, at {secret.path}, unseen by consumers",
+        **({Step.PREPARE: _prepare(secret)} if prepares_for(secret) and has_old else {}),
         Step.PUBLISH: f"make it current in {secret.backend_name}, only if nobody else wrote there; read it back",
         Step.DRAIN: f"wait {grace} (grace), then until the old login has no sessions"
         f" (at most {write(policy.drain_wait)}, then {policy.drain_then.value})"
@@ -82,7 +95,7 @@ def _with_engine_steps(
         own[Step.COPY] = f"write it to {listed} too, and read it back"
     after = {Step.REVOKE: "log in with the old credential and require that it is refused"}
     planned: list[Planned] = []
-    order = [Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.COPY]
+    order = [Step.STAGE, Step.PREPARE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.COPY]
     for step in [*order, Step.DRAIN, Step.REVOKE] if has_old else order:
         planned += [Planned(step=step, text=own[step])] if step in own else []
         planned += [planned_step for planned_step in steps if planned_step.step is step]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rotator.core.contracts.backend import OffersNext
 from rotator.core.model import Kind, NewEvent
 
 if TYPE_CHECKING:
@@ -17,8 +18,13 @@ def requested(
     *,
     old_version: str | None,
     old_login: str | None,
+    has_registry: bool = False,
 ) -> NewEvent:
-    """Return the event that begins a rotation: everything that is needed to complete or undo it."""
+    """Return the event that begins a rotation: everything that is needed to complete or undo it.
+
+    `has_registry`: consumers can report.
+    """
+    prepares = has_registry and old_version is not None and prepares_for(secret)
     return NewEvent(
         kind=Kind.REQUESTED,
         rotation_id=rotation_id,
@@ -32,7 +38,18 @@ def requested(
             "path": secret.path,
             "old_version": old_version,
             "old_login": old_login,
+            **({"prepare": True} if prepares else {}),
             **({"copies": [str(copy) for copy in secret.copies]} if secret.copies else {}),
             **({"entry": secret.entry} if secret.entry else {}),
         },
+    )
+
+
+def prepares_for(secret: ManagedSecret) -> bool:
+    """Return whether a rotation lets consumers read the next version before the target changes."""
+    return (
+        secret.policy.prepare is not None
+        and not secret.rotation.overlaps
+        and bool(secret.consumers)
+        and isinstance(secret.backend, OffersNext)
     )

@@ -25,6 +25,7 @@ from rotator.core.state_machine import (
     WaitUntil,
     decide,
     drain_again,
+    prepare_again,
     progress,
     waits_for,
 )
@@ -128,6 +129,7 @@ class Runner:
             reason,
             old_version=current.id if current else None,
             old_login=current.credential.username if current else None,
+            has_registry=leased.engine.registry is not None,
         )
         steps = leased.steps(rotation_id, record)
         steps.know_current(current)
@@ -197,10 +199,10 @@ class Runner:
                     return Result(secret=leased.name, waiting=STOPPED, stopped=True)
                 course.write(leased)
                 return self._stopped(course)
-            case Run(step=Step.DRAIN, end_sessions=False) if (
+            case Run(step=Step.DRAIN | Step.PREPARE as step, end_sessions=False) if (
                 waited := progress(foreseen).waited
             ) is not None:
-                return self._look_again(course, waited)
+                return self._look_again(course, step, waited)
             case Run(step=step, end_sessions=end_sessions):
                 self._step(course, step, end_sessions=end_sessions)
                 return None
@@ -210,18 +212,19 @@ class Runner:
             case Finish():
                 return self._finish(course, decision)
 
-    def _look_again(self, course: _Course, waited: Event) -> Result | None:
-        """Look again whether the old credential is in use; only where the answer is new, record a look."""
+    def _look_again(self, course: _Course, step: Step, waited: Event) -> Result | None:
+        """Look again at what the step waits for; only where the answer is new, record a look."""
         leased = self._leased
         course.write(leased)
         leased.renew()
         leased.allow(course.steps)
-        self._act(course, Step.DRAIN)
+        self._act(course, step)
         (found,), course.pending = course.pending, []
         if found.kind is not Kind.WAITING or not _same_wait(waited.data, found.data):
-            self._step(course, Step.DRAIN)
+            self._step(course, step)
             return None
-        at = drain_again(course.history, leased.clock.now(), leased.secret.policy)
+        again = drain_again if step is Step.DRAIN else prepare_again
+        at = again(course.history, leased.clock.now(), leased.secret.policy)
         return self._wait_until(course, at, waits_for(waited))
 
     def _wait(self, course: _Course, decision: WaitUntil) -> Result | None:
@@ -460,7 +463,9 @@ def _waited_for(data: Mapping[str, Json]) -> object:
     kept = ("login", "client", "application")
     used = {tuple(one.get(key) for key in kept) for one in listed if isinstance(one, dict)}
     consumers = data.get("consumers")
-    return used, consumers.get("consumers") if isinstance(consumers, dict) else None
+    if not isinstance(consumers, dict):
+        return used, None, False
+    return used, consumers.get("consumers"), consumers.get("held")
 
 
 def _foresee(event: NewEvent, now: datetime) -> Event:

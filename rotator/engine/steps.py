@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
-from rotator.core.consumers import Consumer, Verdict, assess
+from rotator.core.consumers import READ_NEXT, Consumer, Verdict, assess, assess_prepared
+from rotator.core.contracts.backend import OffersNext
 from rotator.core.contracts.rotation import (
     CountsSessions,
     ExplainsRejections,
@@ -37,7 +38,13 @@ from rotator.core.identifiers import successor
 from rotator.core.model import UNEXPLAINED, Credential, Kind, Policy, Step
 from rotator.core.schedule import as_data, next_due
 from rotator.core.secret import Secret
-from rotator.core.state_machine import Direction, grace_ends, progress
+from rotator.core.state_machine import (
+    Direction,
+    grace_ends,
+    prepare_ends,
+    prepare_is_over,
+    progress,
+)
 from rotator.engine.copies import Copies, Copy, same
 from rotator.engine.error_origin import Contacts, tag_errors
 from rotator.engine.safety import NOT_SAFE
@@ -155,6 +162,7 @@ class Steps:
         self._lease_ends: datetime | None = None
         self._run: Mapping[Step, Callable[[list[Event], bool], Mapping[str, Json]]] = {
             Step.STAGE: self._stage,
+            Step.PREPARE: self._prepare,
             Step.CREATE: self._create,
             Step.VERIFY: self._verify,
             Step.PUBLISH: self._publish,
@@ -261,6 +269,50 @@ class Steps:
         self._new, self._current = new, current
         return {"login": new.username}
 
+    def _prepare(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
+        state, policy = progress(history), self._secret.policy
+        if state.waited is None:
+            old = text(history[0].data, "old_version")
+            _ = self._staged(), self._old(history)
+            self._require_lease()
+            self._next_of_backend().offer(self._secret.path, self._id, expect=old or "")
+        verdict = self.prepared()
+        facts: dict[str, Json] = {} if verdict is None else {"consumers": verdict.facts()}
+        waiting = verdict.unprepared() if verdict is not None else ()
+        ends = prepare_ends(state, policy)
+        if verdict is not None and waiting and (ends is None or self._clock.now() < ends):
+            held = prepare_is_over(state, self._clock.now(), policy)
+            waits = "; ".join(one.line(READ_NEXT) for one in waiting)
+            raise InUse(
+                f"consumers have not read the next version: {waits}.",
+                consumers={**verdict.facts(), **({"held": True} if held else {})},
+                hint=f"Rotate without waiting for them: rotator revoke {self._secret.name} --reason WHY",
+            )
+        if waiting and state.revoke_now:
+            facts["gate_overridden"] = True
+        return facts
+
+    def prepared(self) -> Verdict | None:
+        """Return which consumers have read what this rotation is to publish; None without a registry."""
+        name = self._secret.name
+        if self._registry is None:
+            return None
+        return assess_prepared(
+            self._secret.consumers,
+            self._registry.instances(name),
+            self._registry.prepared(name),
+            rotation_id=self._id,
+        )
+
+    def _next_of_backend(self) -> OffersNext:
+        return cast("OffersNext", self._backend)
+
+    def _retract(self, history: list[Event]) -> None:
+        """Remove what consumers read as the next version."""
+        if Step.PREPARE in progress(history).begun and isinstance(self._secret.backend, OffersNext):
+            self._require_lease()
+            self._next_of_backend().retract(self._secret.path, self._id)
+
     def _create(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
         current = self._old(history)
         if current is not None:
@@ -329,8 +381,11 @@ class Steps:
 
     def _drain(self, history: list[Event], end_sessions: bool) -> Mapping[str, Json]:  # noqa: FBT001
         old, new = self._parties(history)
+        if progress(history).waited is None:
+            self._retract(history)
         counted = isinstance(self._secret.rotation, CountsSessions)
-        verdict = self.verdict_of(history)
+        # Without an overlap the old credential is invalid already: no gate could keep it.
+        verdict = self.verdict_of(history) if progress(history).overlaps else None
         facts: dict[str, Json] = {} if verdict is None else {"consumers": verdict.facts()}
         if verdict is not None:
             state = progress(history)
@@ -489,6 +544,7 @@ class Steps:
         return not unclear and 2 * len(failed) == len(created)
 
     def _discard(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
+        self._retract(history)
         self._require_lease()
         self._backend.discard(self._secret.path, self._id)
         state = progress(history)

@@ -25,6 +25,7 @@ from rotator.api import (
     Credential,
     ExaminesBackend,
     KeepsValues,
+    OffersNext,
     Secret,
     SecretBackend,
     Severity,
@@ -347,6 +348,55 @@ class BackendSuite:
         if self.plugin is None:
             pytest.skip("the suite names no `plugin`")
         assert set(self.plugin.info.abilities) == set(abilities_of_backend(backend))
+
+    def test_what_is_offered_is_the_version_that_publish_makes(
+        self, backend: SecretBackend, path: str
+    ) -> None:
+        """Consumers that read it know under which id it is published; twice is once."""
+        if not isinstance(backend, OffersNext):
+            pytest.skip("it does not offer the next version")
+        expect = publish(backend, path, "r1", "a")
+        assert backend.next(path) is None
+        with pytest.raises(Conflict):
+            backend.offer(path, "r2", expect=expect)
+        _ = backend.stage(path, "r2", credential("b"))
+        for _ in range(2):
+            backend.offer(path, "r2", expect=expect)
+        following = backend.next(path)
+        assert following is not None
+        assert following.rotation_id == "r2"
+        assert _same(following.credential, credential("b"))
+        assert _current(backend, path).id == expect
+        if isinstance(backend, TellsRotations):
+            assert backend.rotation_ids(path) == {"r1", "r2"}
+        assert backend.publish(path, "r2", expect=expect) == following.version
+        for _ in range(2):
+            backend.retract(path, "r2")
+        assert backend.next(path) is None
+        assert _same(_current(backend, path).credential, credential("b"))
+
+    def test_an_undone_offer_leaves_nothing_and_is_replaced_by_the_next(
+        self, backend: SecretBackend, path: str
+    ) -> None:
+        """Another rotation's is untouched; what a crash left behind is no obstacle."""
+        if not isinstance(backend, OffersNext):
+            pytest.skip("it does not offer the next version")
+        expect = publish(backend, path, "r1", "a")
+        _ = backend.stage(path, "r2", credential("b"))
+        backend.offer(path, "r2", expect=expect)
+        backend.retract(path, "another")
+        assert backend.next(path) is not None
+        # Its process died before it could be retracted.
+        backend.discard(path, "r2")
+        _ = backend.stage(path, "r3", credential("c"))
+        backend.offer(path, "r3", expect=expect)
+        following = backend.next(path)
+        assert following is not None
+        assert (following.rotation_id, following.credential.username) == ("r3", "c")
+        backend.retract(path, "r3")
+        backend.discard(path, "r3")
+        assert backend.next(path) is None
+        assert _current(backend, path).id == expect
 
     def test_single_values_are_kept_beside(self, backend: SecretBackend, path: str) -> None:
         """Signing keys and anchors: the last one written is what is read."""

@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from rotator.core.contracts.backend import NextVersion
 from rotator.core.errors import Conflict
 from rotator.core.model import Credential, Version
 from rotator.core.secret import Secret
@@ -24,6 +25,7 @@ class _Shelf:
     previous: str | None = None
     versions: dict[str, Version] = field(default_factory=dict[str, Version])
     pending: dict[str, Credential] = field(default_factory=dict[str, Credential])
+    next: NextVersion | None = None
     copy_of: dict[str, str] = field(default_factory=dict[str, str])
 
     def add(self, credential: Credential, rotation_id: str | None) -> str:
@@ -132,6 +134,32 @@ class FakeBackend:
                 raise Conflict(f"version {to} of {path!r} is no longer held.")
             self.tap("write current", lambda: self._bring_back(shelf, old))
             return _present(shelf.current)
+
+    # -- for consumers that prepare ------------------------------------------------------------
+
+    def offer(self, path: str, rotation_id: str, *, expect: str) -> None:
+        """Let consumers read what is staged as the version after `expect`."""
+        with self._guard:
+            shelf = self._shelf(path)
+            if (staged := shelf.pending.get(rotation_id)) is None:
+                raise Conflict(f"nothing is staged for this rotation at {path!r}.")
+            found = NextVersion(
+                rotation_id=rotation_id, version=str(int(expect) + 1), credential=staged
+            )
+            if shelf.next != found:
+                self.tap("write next", lambda: setattr(shelf, "next", found))
+
+    def retract(self, path: str, rotation_id: str) -> None:
+        """End what `offer` did."""
+        with self._guard:
+            shelf = self._shelf(path)
+            if shelf.next is not None and shelf.next.rotation_id == rotation_id:
+                self.tap("remove next", lambda: setattr(shelf, "next", None))
+
+    def next(self, path: str) -> NextVersion | None:
+        """Return the version that comes next."""
+        with self._guard:
+            return self._shelf(path).next
 
     # -- beside credentials --------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rotator.core.consumers import REPORT_LASTS, ReportedInstance, newer
+from rotator.core.consumers import REPORT_LASTS, Level, ReportedInstance, newer
 from rotator.core.secret import scrub
 from rotator.journal import memory
 
@@ -82,13 +82,14 @@ class MemoryConsumers:
 
     def __init__(self, clock: Clock) -> None:
         self._clock: Clock = clock
-        self._kept: dict[tuple[str, str, str], ReportedInstance] = {}
+        self._kept: dict[tuple[str, str, str, bool], ReportedInstance] = {}
 
     def report(self, reports: Sequence[Report]) -> set[str]:
         """Write reports in the place of those before; return the secrets for which something is new."""
         changed: set[str] = set()
         for report in reports:
-            key = (report.secret, report.consumer, report.instance)
+            is_next = report.level is Level.PREPARED
+            key = (report.secret, report.consumer, report.instance, is_next)
             before = self._kept.get(key)
             kept = newer(before.report if before else None, report)
             if before is None or before.report != kept:
@@ -98,9 +99,16 @@ class MemoryConsumers:
 
     def instances(self, secret: str | None = None) -> list[ReportedInstance]:
         """Return the instances of a secret, or of all, that have reported within `REPORT_LASTS`."""
+        return self._alive(secret, is_next=False)
+
+    def prepared(self, secret: str) -> list[ReportedInstance]:
+        """Return the instances that have read the secret's next version, within `REPORT_LASTS`."""
+        return self._alive(secret, is_next=True)
+
+    def _alive(self, secret: str | None, *, is_next: bool) -> list[ReportedInstance]:
         since = self._clock.now() - REPORT_LASTS
         return [
             self._kept[key]
             for key in sorted(self._kept)
-            if secret in (None, key[0]) and self._kept[key].at >= since
+            if secret in (None, key[0]) and key[3] is is_next and self._kept[key].at >= since
         ]

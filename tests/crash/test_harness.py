@@ -11,6 +11,7 @@ import pytest
 
 from rotator.api import Secret
 from rotator.core import state_machine
+from rotator.core.consumers import Verdict
 from rotator.core.model import Credential, Step
 from rotator.engine.steps import Steps
 from rotator.testing.crash import (
@@ -243,6 +244,37 @@ def test_an_engine_that_does_not_look_after_a_lost_answer_is_found(
     monkeypatch.setattr(state_machine, "_failed", careless)
     report = explore_failures(_scenario(partial(fake_sandbox, "new-user")))
     assert "Unknown after backend.publish" in _found(report)
+
+
+def test_an_engine_that_leaves_the_next_version_readable_is_found(monkeypatch: pytest.MonkeyPatch):
+    """What consumers read as the next version goes with the rotation, published or undone."""
+    monkeypatch.setattr(Steps, "_retract", lambda _self, _history: None)
+    single_user = partial(fake_sandbox, "single-user")
+    for name in ("rotation whose consumers prepare", "rollback while consumers prepare"):
+        assert "P3: a next version was left behind" in _found(explore(_scenario(single_user, name)))
+
+
+def test_an_engine_that_does_not_wait_for_its_consumers_is_found(monkeypatch: pytest.MonkeyPatch):
+    """The target changes once the consumers have read the next version, or their time is over."""
+    monkeypatch.setattr(Verdict, "unprepared", lambda _self: ())
+    scenario = _scenario(partial(fake_sandbox, "single-user"), "rotation whose consumers prepare")
+    assert "before consumers have read the next version" in _found(explore(scenario))
+
+
+def test_an_engine_that_offers_before_its_intent_is_found(monkeypatch: pytest.MonkeyPatch):
+    """Showing consumers the next version is an effect of its own."""
+    stage = Steps._stage
+
+    def hasty(self: Steps, history: list[Event], end: bool) -> object:  # noqa: FBT001
+        result = stage(self, history, end)
+        old = history[0].data.get("old_version")
+        if old:
+            self._next_of_backend().offer(self._secret.path, self._id, expect=str(old))
+        return result
+
+    monkeypatch.setattr(Steps, "_stage", hasty)
+    scenario = _scenario(partial(fake_sandbox, "single-user"), "rotation whose consumers prepare")
+    assert "P4: backend.offer with `stage started`" in _found(explore(scenario))
 
 
 def test_each_finding_names_its_place():

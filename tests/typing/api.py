@@ -177,6 +177,13 @@ class AbleBackend(Backend):
     def served(self, path: str) -> str | None:
         return None
 
+    def offer(self, path: str, rotation_id: str, *, expect: str) -> None: ...
+
+    def retract(self, path: str, rotation_id: str) -> None: ...
+
+    def next(self, path: str) -> api.NextVersion | None:
+        return None
+
     def examine(self, paths: Mapping[str, timedelta | None]) -> list[api.Finding]:
         return []
 
@@ -189,6 +196,7 @@ server: api.CallsServer = AbleBackend()
 reseals: api.Reseals = AbleBackend()
 tells: api.TellsRotations = AbleBackend()
 restores: api.DetectsRestores = AbleBackend()
+offers: api.OffersNext = AbleBackend()
 backend_examines: api.ExaminesBackend = AbleBackend()
 
 

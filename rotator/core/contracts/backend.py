@@ -82,6 +82,38 @@ class KeepsPrevious(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextVersion:
+    """What is about to be served. `version`: the id that it is published under."""
+
+    rotation_id: str
+    version: str
+    credential: Credential
+
+
+@runtime_checkable
+class OffersNext(Protocol):
+    """Optional: a backend that shows consumers the staged value as the next version.
+
+    All are ensures, with the errors of `SecretBackend`.
+    """
+
+    def offer(self, path: str, rotation_id: str, *, expect: str) -> None:
+        """Let consumers read what this rotation has staged as the version after `expect`.
+
+        Replaces what another rotation left there. Raises `Conflict` when nothing is staged.
+        """
+        ...
+
+    def retract(self, path: str, rotation_id: str) -> None:
+        """End what `offer` did. Nothing there is success; another rotation's is untouched."""
+        ...
+
+    def next(self, path: str) -> NextVersion | None:
+        """Return the version that comes next, as consumers read it; None where there is none."""
+        ...
+
+
 @runtime_checkable
 class RemovesSecrets(Protocol):
     """Optional: a backend that can remove a secret with all its versions."""
@@ -181,8 +213,8 @@ class Right:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """The paths of a backend that a policy allows: rotated secrets, single values that are written,
-    credentials that are only read, of which `admins` are those that targets are managed with, and
-    (`called`) other parts of the same server.
+    credentials that are only read, of which `admins` are those that targets are managed with,
+    (`called`) other parts of the same server, and rotated secrets whose next version is read too.
     """
 
     rotated: tuple[str, ...] = ()
@@ -190,6 +222,7 @@ class Access:
     read: tuple[str, ...] = ()
     called: tuple[Right, ...] = ()
     admins: tuple[str, ...] = ()
+    next: tuple[str, ...] = ()
 
 
 @runtime_checkable

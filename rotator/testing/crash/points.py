@@ -63,9 +63,14 @@ class Points:
         self.dead: bool = False
 
     def call(
-        self, port: str, name: str, run: Callable[[], T], *, effect_of: Step | None = None
+        self,
+        port: str,
+        name: str,
+        run: Callable[[], T],
+        *,
+        effect_of: Step | tuple[Step, ...] | None = None,
     ) -> T:
-        """Make one call. `effect_of`: the step whose committed intent must be there by now."""
+        """Make one call. `effect_of`: the step, or one of several, whose committed intent must be there."""
         if self.dead:
             raise Crash
         label, inner = f"{port}.{name}", self._depth > 0
@@ -75,7 +80,8 @@ class Points:
         try:
             self._meet(When.BEFORE, port, name, nth, inner=inner)
             if effect_of is not None:
-                self._promises.check_intent(effect_of, self.passed[-1])
+                steps = effect_of if isinstance(effect_of, tuple) else (effect_of,)
+                self._promises.check_intent(steps, self.passed[-1])
             try:
                 return run()
             finally:

@@ -133,5 +133,6 @@ class Process:
         self._looks += 1
         if self._looks > _PATIENT_LOOKS:
             self.sandbox.consumers_move()
+            self.sandbox.consumers_prepare()
             if self.sandbox.close_sessions is not None:
                 self.sandbox.close_sessions()

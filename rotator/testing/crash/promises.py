@@ -8,12 +8,13 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from rotator.core.consumers import Gate
+from rotator.core.contracts.backend import OffersNext
 from rotator.core.history import newest_step
-from rotator.core.model import Kind, Outcome, Step
+from rotator.core.model import Kind, Outcome, PrepareThen, Step
 from rotator.engine.delegated_requests import pending
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Collection, Generator, Sequence
 
     from rotator.core.errors import RotatorError
     from rotator.core.history import RotationRecord
@@ -99,13 +100,13 @@ class Promises:
         for one in sandbox.told():
             self._break(one)
 
-    def check_intent(self, step: Step, point: Point) -> None:
-        """P4: an effect of a step needs that step's committed intent, and no result yet."""
+    def check_intent(self, steps: Collection[Step], point: Point) -> None:
+        """P4: an effect of one of the steps needs that step's committed intent, and no result yet."""
         if self.two_at_work:
             return
         opened = self._sandbox.journal.open_rotation(self._sandbox.secret)
         last = newest_step(self._sandbox.journal.history(opened.id)) if opened is not None else None
-        if last is None or last.kind is not Kind.STARTED or last.step is not step:
+        if last is None or last.kind is not Kind.STARTED or last.step not in steps:
             said = f"{last.step} {last.kind}" if last is not None else "nothing"
             self._break(f"P4: {point.port}.{point.name} with `{said}` as the newest committed word")
 
@@ -132,6 +133,22 @@ class Promises:
         kept += [current.credential] if current is not None else []
         if all(one.password != new.password for one in kept):
             self._break(f"P2: {new.username!r} is about to get a password that nobody keeps")
+
+    def check_create(self, rotation_id: str) -> None:
+        """Where consumers read the next version first, they have, or nobody waits for them any more."""
+        if self.two_at_work or self._policy.prepare is None or not self._sandbox.consumers:
+            return
+        history = self._sandbox.journal.history(rotation_id)
+        begun = [one for one in history if (one.kind, one.step) == (Kind.STARTED, Step.PREPARE)]
+        asked = any(one.kind is Kind.REVOKE_REQUESTED for one in history)
+        if not history or not history[0].data.get("prepare"):
+            return
+        ready = self._sandbox.prepared_for == rotation_id
+        ends = begun[0].at + self._policy.prepare.wait if begun else None
+        holds = self._policy.prepare.then is PrepareThen.HOLD
+        if ready or asked or (ends is not None and not holds and self._sandbox.clock.now() >= ends):
+            return
+        self._break("the target changes before consumers have read the next version")
 
     def check_revoke(self, old: Credential) -> None:
         """P5: published, the grace period over or ended by a person, nobody logged in."""
@@ -223,6 +240,8 @@ class Promises:
         pending = getattr(sandbox.backend, "pending", None)
         if pending is not None and pending(sandbox.path):
             self._break("P3: a pending value was left behind")
+        if isinstance(sandbox.backend, OffersNext) and sandbox.backend.next(sandbox.path):
+            self._break("P3: a next version was left behind")
         if self._is_led:
             self._check_led(start)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rotator.core.contracts.backend import OffersNext
 from rotator.core.contracts.delegated import RotatesOnRequest
 from rotator.core.contracts.rotation import CountsSessions
 from rotator.core.delegated import DelegatedRotation
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import timedelta
 
-    from rotator.core.contracts.backend import SecretBackend
+    from rotator.core.contracts.backend import NextVersion, SecretBackend
     from rotator.core.contracts.rotation import Rotation, StepContext
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Credential, Event, Evidence, Lease, NewEvent, Version
@@ -147,6 +148,37 @@ class BackendProxy:
         )
 
 
+class OfferingBackendProxy(BackendProxy):
+    """A backend that shows consumers the next version, call by call."""
+
+    def offer(self, path: str, rotation_id: str, *, expect: str) -> None:
+        """Pass on."""
+        self._points.call(
+            self._port,
+            "offer",
+            lambda: self._shows.offer(path, rotation_id, expect=expect),
+            effect_of=Step.PREPARE,
+        )
+
+    def retract(self, path: str, rotation_id: str) -> None:
+        """Pass on."""
+        self._points.call(
+            self._port,
+            "retract",
+            lambda: self._shows.retract(path, rotation_id),
+            effect_of=(Step.DRAIN, Step.DISCARD),
+        )
+
+    def next(self, path: str) -> NextVersion | None:
+        """Pass on."""
+        return self._points.call(self._port, "next", lambda: self._shows.next(path))
+
+    @property
+    def _shows(self) -> OffersNext:
+        assert isinstance(self._inner, OffersNext)
+        return self._inner
+
+
 class DelegatedBackendProxy(BackendProxy):
     """A backend that rotates by itself, call by call."""
 
@@ -171,7 +203,9 @@ class DelegatedBackendProxy(BackendProxy):
 
 def backend_proxy(inner: SecretBackend, points: Points, promises: Promises) -> BackendProxy:
     """Return a proxy with the abilities of `inner`, and no others."""
-    kind = DelegatedBackendProxy if isinstance(inner, RotatesOnRequest) else BackendProxy
+    if isinstance(inner, RotatesOnRequest):
+        return DelegatedBackendProxy(inner, points, promises)
+    kind = OfferingBackendProxy if isinstance(inner, OffersNext) else BackendProxy
     return kind(inner, points, promises)
 
 
@@ -198,6 +232,7 @@ class RotationProxy:
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Pass on, if the password is where it can be found again."""
         self._promises.check_staged(new, ctx.rotation_id)
+        self._promises.check_create(ctx.rotation_id)
         self._points.call(
             "rotation", "create", lambda: self._inner.create(new, ctx), effect_of=Step.CREATE
         )

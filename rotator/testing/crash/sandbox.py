@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rotator.core.consumers import Consumer, InstanceKind, Level, Report
-from rotator.core.contracts.backend import SecretBackend, TellsRotations
+from rotator.core.contracts.backend import OffersNext, SecretBackend, TellsRotations
 from rotator.core.contracts.plugin import StrategyInfo
 from rotator.core.contracts.rotation import Rotation
 from rotator.core.delegated import DelegatedRotation
@@ -129,6 +129,7 @@ class Sandbox:
     consumers: tuple[Consumer, ...] = ()
     registry: MemoryConsumers = field(init=False)
     moved_to: set[str] = field(default_factory=set[str])
+    prepared_for: str = ""
     secret: str = "app"
     path: str = "apps/app"
     _onlooker: Rotation | None = field(init=False, default=None)
@@ -200,6 +201,28 @@ class Sandbox:
                     for number in range(consumer.instances)
                 ]
             )
+
+    def consumers_prepare(self) -> None:
+        """Let every consumer report that it has read the next version."""
+        backend = self.backend
+        following = backend.next(self.path) if isinstance(backend, OffersNext) else None
+        if following is None:
+            return
+        self.prepared_for = following.rotation_id
+        _ = self.registry.report(
+            [
+                Report(
+                    secret=self.secret,
+                    consumer=consumer.name,
+                    instance=f"{consumer.name}-{number}",
+                    kind=InstanceKind.CLIENT,
+                    version=following.rotation_id,
+                    level=Level.PREPARED,
+                )
+                for consumer in self.consumers
+                for number in range(consumer.instances)
+            ]
+        )
 
     @property
     def is_delegated(self) -> bool:

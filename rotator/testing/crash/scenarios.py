@@ -7,8 +7,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.consumers import Consumer, Gate
+from rotator.core.contracts.backend import OffersNext
 from rotator.core.identifiers import new_id
-from rotator.core.model import DrainThen, Outcome, Policy, Step
+from rotator.core.model import DrainThen, Outcome, Policy, Prepare, PrepareThen, Step
 from rotator.testing.crash.points import Crash, Point, When
 from rotator.testing.crash.process import POLICY, Process
 
@@ -84,7 +85,10 @@ def scenarios(make_sandbox: Callable[[], Sandbox]) -> list[Scenario]:
         ),
     ]
     overlaps = sandbox.rotation().overlaps
+    offers = isinstance(sandbox.backend, OffersNext)
     sandbox.close()
+    if not overlaps and offers:
+        found += _with_next(make_sandbox, rotated)
     if overlaps:
         found += [
             Scenario(
@@ -149,6 +153,57 @@ def scenarios(make_sandbox: Callable[[], Sandbox]) -> list[Scenario]:
     return found
 
 
+def _with_next(
+    make_sandbox: Callable[[], Sandbox], rotated: tuple[Callable[[Process], object], ...]
+) -> list[Scenario]:
+    """Return the scenarios in which consumers read the next version before the target changes."""
+    holding = replace(POLICY, prepare=Prepare(then=PrepareThen.HOLD))
+    # Shorter than the consumers need.
+    hurried = replace(POLICY, prepare=Prepare(wait=timedelta(seconds=2)))
+    prepare = (*rotated, _declare_consumers)
+    waits = (*prepare, _leave_waiting)
+    undone = _DONE | {Outcome.UNDONE}
+    return [
+        Scenario(
+            name="rotation whose consumers prepare",
+            make_sandbox=make_sandbox,
+            prepare=prepare,
+            act=Process.rotate,
+            policy=holding,
+        ),
+        Scenario(
+            name="rotation that goes on without its consumers",
+            make_sandbox=make_sandbox,
+            prepare=prepare,
+            act=Process.rotate,
+            policy=hurried,
+        ),
+        Scenario(
+            name="rotation led by somebody else whose consumers prepare",
+            make_sandbox=make_sandbox,
+            prepare=prepare,
+            act=_is_led,
+            policy=holding,
+            takes_over=True,
+        ),
+        Scenario(
+            name="rollback while consumers prepare",
+            make_sandbox=make_sandbox,
+            prepare=waits,
+            act=Process.rollback,
+            outcomes=undone,
+            policy=holding,
+        ),
+        Scenario(
+            name="operator's word while consumers prepare",
+            make_sandbox=make_sandbox,
+            prepare=waits,
+            act=Process.revoke,
+            policy=holding,
+        ),
+    ]
+
+
 def _rotate_patiently(process: Process) -> None:
     process.finish(process.engine.rotate(process.secret, patience=timedelta(hours=1)))
 
@@ -166,6 +221,12 @@ def _is_led(process: Process) -> None:
 def _leave_in_grace(process: Process) -> None:
     result = process.engine.rotate(process.secret)
     assert result.published, result
+
+
+def _leave_waiting(process: Process) -> None:
+    result = process.engine.rotate(process.secret)
+    assert result.waiting, result
+    assert not result.published, result
 
 
 def _dies(when: When, port: str, name: str) -> Callable[[Process], object]:
