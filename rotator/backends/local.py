@@ -20,6 +20,7 @@ from rotator.api import (
     Credential,
     Denied,
     Finding,
+    NextVersion,
     PluginInfo,
     Secret,
     Severity,
@@ -229,6 +230,33 @@ class LocalBackend:
                 raise Conflict(f"backend {self._name!r} no longer holds version {to} of {path!r}.")
             self._promote(db, before, wanted.id)
             return to
+
+    # -- for consumers that prepare ------------------------------------------------------------
+
+    def offer(self, path: str, rotation_id: str, *, expect: str) -> None:
+        """Require that something is staged: whoever can open the file can read it."""
+        _ = expect
+        if self.staged(path, rotation_id) is None:
+            raise Conflict(
+                f"nothing is staged for this rotation at {path!r} in backend {self._name!r}."
+            )
+
+    def retract(self, path: str, rotation_id: str) -> None:
+        """Do nothing: what is published or discarded is no longer staged."""
+
+    def next(self, path: str) -> NextVersion | None:
+        """Return what is staged; of several, the newest."""
+
+        def pending(found: Manifest) -> VersionEntry | None:
+            staged = [one for one in found.versions if one.stage == "pending"]
+            return max(staged, key=lambda one: one.id, default=None)
+
+        version = self._read(path, pending)
+        if version is None:
+            return None
+        return NextVersion(
+            rotation_id=version.rotation_id or "", version=version.id, credential=version.credential
+        )
 
     # -- values beside credentials -------------------------------------------------------------
 

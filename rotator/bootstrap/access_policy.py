@@ -23,13 +23,20 @@ if TYPE_CHECKING:
 
 
 def policy(
-    config: Path, backend: str, names: Sequence[str], *, of: str, also: Sequence[str] = ()
+    config: Path,
+    backend: str,
+    names: Sequence[str],
+    *,
+    of: str,
+    also: Sequence[str] = (),
+    following: bool = False,
 ) -> str:
     """Return the least policy for a backend, in its own language. Nothing is connected to.
 
     It covers the secrets in `names`, or all of them, and for rotator also what it reads and keeps
-    there itself. `also`: further paths, of secrets that are not configured yet. Raises `UsageError`
-    where the backend has no such policy.
+    there itself. `also`: further paths, of secrets that are not configured yet. `following`: a
+    consumer also reads the next version, which `prepare` shows it. Raises `UsageError` where the backend
+    has no such policy.
     """
     settings = load(config)
     chosen = settings.backends.get(backend)
@@ -52,9 +59,12 @@ def policy(
             f"backend {backend!r} has no policy for {of!r}.",
             hint=f"One of: {', '.join(plugin.policies)}.",
         )
+    if following and of != "consumer":
+        raise UsageError("`--next` is for the policy of a consumer.", hint="Add: --for consumer")
     called = _rights(settings, backend, wanted, of)
     if of == "consumer":
-        access = Access(rotated=tuple(rotated), called=called)
+        following_of = tuple(rotated) if following else ()
+        access = Access(rotated=tuple(rotated), called=called, next=following_of)
         return plugin.policy(chosen.options, access, of=of)
     entries = [target.admin for target in settings.targets.values() if target.admin is not None]
     admins = [admin.reference for admin in entries]

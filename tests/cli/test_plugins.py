@@ -64,6 +64,7 @@ def test_plugins_shows_the_strategies_of_a_plugin(bare: Cli):
             {
                 "KeepsPrevious",
                 "KeepsValues",
+                "OffersNext",
                 "RemovesSecrets",
                 "Reseals",
                 "TellsRotations",
@@ -76,6 +77,7 @@ def test_plugins_shows_the_strategies_of_a_plugin(bare: Cli):
             {
                 "KeepsPrevious",
                 "KeepsValues",
+                "OffersNext",
                 "RemovesSecrets",
                 "TellsRotations",
                 "ExaminesBackend",
@@ -87,6 +89,7 @@ def test_plugins_shows_the_strategies_of_a_plugin(bare: Cli):
             {
                 "KeepsPrevious",
                 "KeepsValues",
+                "OffersNext",
                 "RotatesOnRequest",
                 "TellsRotations",
                 "ExaminesBackend",

@@ -19,6 +19,7 @@ from rotator.api import (
     Credential,
     Denied,
     Finding,
+    NextVersion,
     PluginInfo,
     Secret,
     Severity,
@@ -208,6 +209,49 @@ class AwsBackend:
             raise Conflict(f"backend {self._name!r} no longer holds version {to} of {path!r}.")
         self._move(path, to=to, away_from=expect, expect=expect)
         return to
+
+    # -- for consumers that prepare ------------------------------------------------------------
+
+    @within_timeout
+    def offer(self, path: str, rotation_id: str, *, expect: str) -> None:
+        """Label what is staged AWSPENDING, as AWS's own rotation does."""
+        _ = expect
+        staged = self._staged_in_time(path, rotation_id)
+        if staged is None:
+            raise Conflict(
+                f"nothing is staged for this rotation at {path!r} in backend {self._name!r}."
+            )
+        if PENDING in staged["stages"]:
+            return
+        other = self._read(path, VersionStage=PENDING)
+        try:
+            self._label(path, PENDING, to=staged["id"], away_from=_id(other))
+        except AwsError as answer:
+            raise self._refused(path, answer) from None
+
+    @within_timeout
+    def retract(self, path: str, rotation_id: str) -> None:
+        """Take the label AWSPENDING away, if it is at this rotation's version."""
+        found = self._read(path, VersionStage=PENDING)
+        if found is None or found["data"].get(MARK) != rotation_id:
+            return
+        try:
+            self._label(path, PENDING, away_from=found["id"])
+        except AwsError as answer:
+            again = self._read(path, VersionStage=PENDING)
+            if again is not None and again["id"] == found["id"]:
+                raise self._refused(path, answer) from None
+
+    @within_timeout
+    def next(self, path: str) -> NextVersion | None:
+        """Return the version that is labelled AWSPENDING."""
+        found = self._read(path, VersionStage=PENDING)
+        if found is None or CURRENT in found["stages"] or _NOTHING_YET in found["data"]:
+            return None
+        version = self._version(path, found)
+        return NextVersion(
+            rotation_id=version.rotation_id or "", version=version.id, credential=version.credential
+        )
 
     # -- where AWS rotates by itself -----------------------------------------------------------
 

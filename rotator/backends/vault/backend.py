@@ -1,8 +1,8 @@
 """Secrets in a KV version 2 mount: each write by check-and-set, each read-back by its version.
 
 Consumers read the newest version of a path. What is staged lies on a path of its own beside it,
-`<pending>/<path>/<rotation id>`, and becomes a version of the main path by `publish`. The rotation
-id rides in the data, which is versioned, rather than in the metadata, which is not.
+`<pending>/<path>/<rotation id>`, and becomes a version of the main path by `publish`. While consumers
+prepare, they read a copy of it at `<pending>/<path>/next`. The rotation id rides in the data, which is versioned, rather than in the metadata, which is not.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rotator.api import (
     Credential,
     Denied,
     Finding,
+    NextVersion,
     PluginInfo,
     Secret,
     Severity,
@@ -25,6 +26,7 @@ from rotator.api import (
     Unknown,
     Version,
     abilities_of_backend,
+    version_mark,
 )
 from rotator.backends import templates
 from rotator.backends.responses import Malformed, part, table, texts
@@ -51,6 +53,10 @@ if TYPE_CHECKING:
 
 # Beside the login and the password, for whoever looks: which rotation wrote this version.
 _MARK: Final = "rotator_rotation_id"
+# Beside what consumers read as the next version: the version that it becomes.
+_NEXT_VERSION: Final = "rotator_next_version"
+# Where that is, in the place of a rotation's id.
+_NEXT: Final = "next"
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")
 _TRIES: Final = 8
 _MOST_SKEW: Final = timedelta(seconds=30)
@@ -111,20 +117,7 @@ class VaultBackend:
         if current is not None and current["data"].get(_MARK) == rotation_id:
             return self._credential(path, current["data"])
         beside = self._beside(path, rotation_id)
-        expiry = f"{int(self._options.pending_expiry.total_seconds())}s"
-        marks = {"managed-by": "rotator", "rotation-id": rotation_id}
-        self._ask(
-            lambda client: client.secrets.kv.v2.update_metadata(
-                beside,
-                max_versions=1,
-                delete_version_after=expiry,
-                custom_metadata=marks,
-                mount_point=self._mount,
-            ),
-            f"metadata/{beside}",
-            "create and update",
-            writing=True,
-        )
+        self._describe(beside, {"rotation-id": rotation_id})
         data = self._data(new, rotation_id)
         try:
             _ = self._write(beside, data, cas=0)
@@ -163,19 +156,7 @@ class VaultBackend:
     @within_timeout
     def discard(self, path: str, rotation_id: str) -> None:
         """Forget what this rotation has staged, with all that is known of it."""
-        beside = self._beside(path, rotation_id)
-        try:
-            self._ask(
-                lambda client: client.secrets.kv.v2.delete_metadata_and_all_versions(
-                    beside, mount_point=self._mount
-                ),
-                f"metadata/{beside}",
-                "delete",
-                writing=True,
-                optional=True,
-            )
-        except exceptions.InvalidPath as error:
-            self._require_mount(error)
+        self._remove(self._beside(path, rotation_id))
 
     @within_timeout
     def remove(self, path: str, *, expect: str | None) -> None:
@@ -186,18 +167,7 @@ class VaultBackend:
         now = _number(current)
         if now != expect:
             raise Conflict(f"{path!r} is at version {now}, expected {expect}: nothing was removed.")
-        try:
-            self._ask(
-                lambda client: client.secrets.kv.v2.delete_metadata_and_all_versions(
-                    path, mount_point=self._mount
-                ),
-                f"metadata/{path}",
-                "delete",
-                writing=True,
-                optional=True,
-            )
-        except exceptions.InvalidPath as error:
-            self._require_mount(error)
+        self._remove(path)
 
     @within_timeout
     def restore(self, path: str, *, expect: str, to: str) -> str:
@@ -224,6 +194,51 @@ class VaultBackend:
             return self._write(path, wanted["data"], cas=int(expect))
         except CasMismatch:
             raise self._conflict(path, _number(self._read(path)), expect) from None
+
+    # -- for consumers that prepare ------------------------------------------------------------
+
+    @within_timeout
+    def offer(self, path: str, rotation_id: str, *, expect: str) -> None:
+        """Write what is staged to the path of the next version, by check-and-set."""
+        staged = self._pending(path, rotation_id)
+        if staged is None:
+            raise Conflict(
+                f"nothing is staged for this rotation at {path!r} in backend {self._name!r}."
+            )
+        # `publish` writes by check-and-set on `expect`, so the version after it is known.
+        version = str(int(expect) + 1)
+        wanted = {**staged, _NEXT_VERSION: version}
+        beside = self._beside(path, _NEXT)
+        found = self._pending(path, _NEXT)
+        if found == wanted:
+            return
+        # Left by another rotation, or deleted since: begin anew, at version 0.
+        self._remove(beside)
+        marks = {"rotation-id": rotation_id, "version-mark": version_mark(version)}
+        self._describe(beside, marks)
+        try:
+            _ = self._write(beside, wanted, cas=0)
+        except CasMismatch:
+            if self._pending(path, _NEXT) != wanted:
+                raise self._conflict(beside, "another", None) from None
+
+    @within_timeout
+    def retract(self, path: str, rotation_id: str) -> None:
+        """Remove the next version with all that is known of it, if it is this rotation's."""
+        found = self._pending(path, _NEXT)
+        if found is not None and found.get(_MARK) == rotation_id:
+            self._remove(self._beside(path, _NEXT))
+
+    def next(self, path: str) -> NextVersion | None:
+        """Return the version that comes next."""
+        found = self._pending(path, _NEXT)
+        if found is None:
+            return None
+        return NextVersion(
+            rotation_id=str(found.get(_MARK) or ""),
+            version=str(found.get(_NEXT_VERSION) or ""),
+            credential=self._credential(path, found),
+        )
 
     # -- values beside credentials -------------------------------------------------------------
 
@@ -448,6 +463,37 @@ class VaultBackend:
         )
         return str(number)
 
+    def _describe(self, beside: str, marks: Mapping[str, str]) -> None:
+        """Make a path for one version that expires, with its owner in its metadata."""
+        expiry = f"{int(self._options.pending_expiry.total_seconds())}s"
+        self._ask(
+            lambda client: client.secrets.kv.v2.update_metadata(
+                beside,
+                max_versions=1,
+                delete_version_after=expiry,
+                custom_metadata={"managed-by": "rotator", **marks},
+                mount_point=self._mount,
+            ),
+            f"metadata/{beside}",
+            "create and update",
+            writing=True,
+        )
+
+    def _remove(self, path: str) -> None:
+        """Remove a path with its metadata; gone is success."""
+        try:
+            self._ask(
+                lambda client: client.secrets.kv.v2.delete_metadata_and_all_versions(
+                    path, mount_point=self._mount
+                ),
+                f"metadata/{path}",
+                "delete",
+                writing=True,
+                optional=True,
+            )
+        except exceptions.InvalidPath as error:
+            self._require_mount(error)
+
     def _read(self, path: str, version: int | None = None) -> dict[str, Any] | None:
         """Return `data` and `metadata`; None when there is nothing, and never was."""
         try:
@@ -514,7 +560,8 @@ class VaultBackend:
             self._require_mount(error)
             return []
         # A name with a slash is a folder: another secret, whose path begins with this one's.
-        return [one for one in names if not one.endswith("/")]
+        # What consumers read as the next version is a copy of what is staged.
+        return [one for one in names if not one.endswith("/") and one != _NEXT]
 
     def _ask(
         self,
@@ -597,7 +644,13 @@ class VaultBackend:
                 f" {options.password_field!r}.",
                 hint="Set `username_field` and `password_field` to the secret's keys.",
             )
-        own = {options.username_field, options.password_field, _MARK, *options.templates}
+        own = {
+            options.username_field,
+            options.password_field,
+            _MARK,
+            _NEXT_VERSION,
+            *options.templates,
+        }
         fields = {key: one for key, one in data.items() if key not in own}
         return Credential(username=username, password=Secret(password), fields=fields)
 

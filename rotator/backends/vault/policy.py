@@ -11,7 +11,11 @@ if TYPE_CHECKING:
 
 _ROTATED: Final = (
     ("data/{path}", ("create", "read", "update"), "the value that applications read"),
-    ("data/{pending}/{path}/+", ("read", "update"), "the staged value, until it is published"),
+    (
+        "data/{pending}/{path}/+",
+        ("read", "update"),
+        "the staged value, until it is published, and the next version",
+    ),
     (
         "metadata/{pending}/{path}/+",
         ("create", "update", "delete"),
@@ -23,6 +27,9 @@ _ROTATED: Final = (
 _KEPT: Final = (("data/{path}", ("create", "read", "update"), "rotator's own values"),)
 _READ: Final = (("data/{path}", ("read",), "credentials that rotator logs in with"),)
 _CONSUMED: Final = (("data/{path}", ("read",), "the credential"),)
+_NEXT: Final = (
+    ("data/{pending}/{path}/next", ("read",), "the next version, while it is prepared"),
+)
 _MOUNT: Final = (("config", ("read",), "doctor: version retention"),)
 
 
@@ -49,7 +56,11 @@ def needed(mount: str, pending: str, path: str) -> dict[str, tuple[str, ...]]:
 
 def for_consumer(mount: str, pending: str, access: Access) -> str:
     """Return the policy of an application that reads these secrets."""
-    lines = [*_lines(mount, pending, access.rotated, _CONSUMED), *_called(access)]
+    lines = [
+        *_lines(mount, pending, access.rotated, _CONSUMED),
+        *_lines(mount, pending, access.next, _NEXT),
+        *_called(access),
+    ]
     return "".join(f"{line}\n" for line in lines)
 
 

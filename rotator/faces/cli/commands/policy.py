@@ -37,6 +37,13 @@ def policy(
             "Path of a secret that is not configured yet, to be included as well; may be repeated.",
         ),
     ] = None,
+    following: Annotated[
+        bool,
+        typer.Option(
+            "--next",
+            help="With --for consumer: also read the next version, for secrets with `prepare`.",
+        ),
+    ] = False,
 ) -> None:
     """Print the minimum access policy of rotator, or of an application, for a backend.
 
@@ -45,13 +52,13 @@ def policy(
 
     Examples:
         rotator policy vault > rotator.hcl
-        rotator policy vault app-db --for consumer
+        rotator policy vault app-db --for consumer --next
         rotator policy aws --for lambda
     """
     call: Invocation = ctx.obj
     from rotator.bootstrap import policy as made  # noqa: PLC0415
 
-    text = made(call.config, backend, names or (), of=of, also=also or ())
+    text = made(call.config, backend, names or (), of=of, also=also or (), following=following)
     call.data |= {"backend": backend, "for": of, "policy": text}
     if not call.as_json:
         call.write(text)
