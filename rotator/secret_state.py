@@ -12,7 +12,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from rotator.core.consumers import assess
+from rotator.core.consumers import assess, assess_prepared
 from rotator.core.errors import Unavailable
 from rotator.core.history import text
 from rotator.core.model import Kind, Severity, Step
@@ -59,6 +59,7 @@ class State(StrEnum):
     RETIRED = "retired"
     ROTATING = "rotating"
     DRAINING = "draining"
+    PREPARING = "preparing"
     GRACE = "grace"
     OK = "ok"
 
@@ -393,11 +394,23 @@ class Overview:
     def _behind(self, record: SecretRecord, look: _Look) -> tuple[Standing, ...]:
         """Return the declared consumers that have not reported the version that is served."""
         consumers = self.secrets[record.name].consumers
+        if look.state is State.PREPARING and self.registry is not None:
+            return self._unprepared(record)
         waits = look.state in (State.GRACE, State.DRAINING)
         if not (consumers and waits and record.version) or self.registry is None:
             return ()
         reports = self.registry.instances(record.name)
         return assess(consumers, reports, (), version=record.version).behind()
+
+    def _unprepared(self, record: SecretRecord) -> tuple[Standing, ...]:
+        """Return the consumers that have not read the next version."""
+        assert self.registry is not None  # noqa: S101 # the caller has looked
+        return assess_prepared(
+            self.secrets[record.name].consumers,
+            self.registry.instances(record.name),
+            self.registry.prepared(record.name),
+            rotation_id=record.open_rotation or "",
+        ).unprepared()
 
     def _events(self, record: SecretRecord) -> list[Event]:
         if record.open_rotation is None:
@@ -474,11 +487,14 @@ def _open_state(
             return State.WAITING, what, text(state.failed.data, "hint") or resume
         retry = f"rotator retries it automatically. To retry now: {resume}"
         return State.RETRYING, what, retry
-    drains = isinstance(decision, WaitUntil) or decision == Run(step=Step.DRAIN)
-    if drains and state.waited is not None:
+    looks = (Run(step=Step.DRAIN), Run(step=Step.PREPARE))
+    waits_on = isinstance(decision, WaitUntil) or decision in looks
+    if waits_on and state.waited is not None:
         # The daemon looks again from time to time, and records only what is new.
         waits = text(state.waited.data, "hint") or f"count the sessions again: {resume}"
-        return State.DRAINING, f"{waits_for(state.waited)};", waits
+        prepares = state.waited.step is Step.PREPARE
+        waiting = State.PREPARING if prepares else State.DRAINING
+        return waiting, f"{waits_for(state.waited)};", waits
     if isinstance(decision, WaitUntil):
         if state.direction is Direction.ROLLBACK:
             cause = "rolled back; the newer login stays valid until that ends, or:"

@@ -44,13 +44,14 @@ from rotator.config.types import (
     known,
 )
 from rotator.core.consumers import Consumer, Gate
-from rotator.core.model import DrainThen, Policy
+from rotator.core.model import DrainThen, Policy, Prepare, PrepareThen
 
 VERSION: Final = 1
 DEFAULT_POLICY: Final = "default"
 
 _DEFAULTS: Final = Policy()
 _CONSUMER: Final = Consumer(name="default")
+_PREPARE: Final = Prepare()
 _PATH: Final = r"^[^\x00-\x1f\x7f#]+$"
 
 
@@ -132,6 +133,19 @@ class DrainDocument(Strict):
     )
     poll: Positive = Field(
         default=_DEFAULTS.drain_poll, description="How often to check for remaining sessions."
+    )
+
+
+class PrepareDocument(Strict):
+    """Consumers read the next version before a password is replaced in place."""
+
+    wait: Positive = Field(
+        default=_PREPARE.wait,
+        description="How long to wait until every consumer has read the next version.",
+    )
+    then: PrepareThen = Field(
+        default=_PREPARE.then,
+        description="What happens after the wait: `proceed` rotates, `hold` waits on and reports it.",
     )
 
 
@@ -250,6 +264,11 @@ class PolicyDocument(Strict):
     )
     drain: DrainDocument = Field(
         default=DrainDocument(), description="What happens if the old login is still in use."
+    )
+    prepare: PrepareDocument | None = Field(
+        default=None,
+        description="Lets consumers read the next version before the password is replaced. For strategies"
+        " without overlap (`single-user`) only; the secret requires `consumers`.",
     )
     retry: RetryDocument = Field(
         default=RetryDocument(), description="What happens if a step fails."

@@ -15,7 +15,7 @@ from rotator.config.errors import name_fits, validated
 from rotator.config.types import Names
 from rotator.core import durations
 from rotator.core.errors import UsageError
-from rotator.core.model import DrainThen, Policy
+from rotator.core.model import DrainThen, Policy, Prepare
 from rotator.core.passwords import PasswordPolicy
 from rotator.core.windows import Blackout, Window, Windows
 
@@ -84,7 +84,7 @@ def _policy(source: Positions, document: PolicyDocument, keys: Keys) -> Policy |
             " denied.",
             "Check `allow`, `deny` and `blackouts` together.",
         )
-    retry = document.retry
+    retry, prepare = document.retry, document.prepare
     if retry.backoff_cap < retry.backoff:
         source.problem(
             _first_of(source, (*keys, "retry"), "backoff_cap", "backoff"),
@@ -109,6 +109,7 @@ def _policy(source: Positions, document: PolicyDocument, keys: Keys) -> Policy |
         drain_wait=document.drain.wait,
         drain_then=document.drain.then,
         drain_poll=document.drain.poll,
+        prepare=None if prepare is None else Prepare(wait=prepare.wait, then=prepare.then),
         attempts=retry.attempts,
         cycles=retry.cycles,
         backoff=retry.backoff,
@@ -179,7 +180,8 @@ def _laid_over(base: M, override: BaseModel) -> M:
     changes: dict[str, object] = {}
     for name in override.model_fields_set - {"base"}:
         below, above = getattr(base, name), getattr(override, name)
-        changes[name] = _laid_over(below, above) if isinstance(above, BaseModel) else above
+        nested = isinstance(above, BaseModel) and isinstance(below, BaseModel)
+        changes[name] = _laid_over(below, above) if nested else above
     return base.model_copy(update=changes)
 
 

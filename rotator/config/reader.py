@@ -31,6 +31,7 @@ from rotator.config.model import (
 )
 from rotator.config.types import NAME, Names
 from rotator.core.consumers import Gate
+from rotator.core.contracts.backend import OffersNext
 from rotator.core.errors import UsageError
 from rotator.plugins import near
 
@@ -69,6 +70,8 @@ class Reader:
     ) -> None:
         """Problems go to `source`; relative paths in options start at `base`."""
         self._consumers: Mapping[str, ConsumerSettings] = consumers or {}
+        # The backends that can show consumers the next version.
+        self._offering: set[str] = set()
         self._source: Files = source
         self._names: Names = names
         self._base: Path = base
@@ -86,6 +89,8 @@ class Reader:
             kind, rest = _split(entry, "type")
             info = self._ask(find, kind, (*keys, "type"))
             chosen = info and self._options(keys, rest, info.target_options, Names())
+            if info is not None and OffersNext in info.abilities:
+                self._offering.add(name)
             if right and document and chosen is not None:
                 found[name] = BackendSettings(name=name, type=document.type, options=chosen)
         return found
@@ -147,6 +152,8 @@ class Reader:
                 )
             if policy is not None and policy.until_acknowledged and document:
                 self._check_acknowledged(keys, document)
+            if policy is not None and policy.prepare is not None and document:
+                self._check_prepare(keys, document, entry, kind)
             if right and document and chosen is not None and policy is not None:
                 # Interned, because thousands of secrets name the same few.
                 found[name] = SecretSettings(
@@ -171,10 +178,40 @@ class Reader:
                 )
         return found
 
+    def _check_prepare(
+        self, keys: Keys, document: SecretDocument, entry: Entry, kind: TargetKind | None
+    ) -> None:
+        """Note where nobody could read a next version, or nobody needs one."""
+        policy = entry.get("policy")
+        if isinstance(policy, dict) and "prepare" in policy:
+            keys = (*keys, "policy", "prepare")
+        declared = kind.info.strategies if kind is not None else ()
+        strategy = next((one for one in declared if one.name == document.strategy), None)
+        off = "Set `policy: {prepare: null}` in this secret, or remove `prepare` from its policy."
+        if strategy is not None and strategy.overlaps:
+            said = f"`prepare` is for strategies without overlap; `{strategy.name}` overlaps."
+            self._source.problem(keys, said, off, at_key=True)
+        elif kind is not None and kind.info.keeps_secrets:
+            said = (
+                "`prepare` requires a backend that rotator writes; the target stores this secret."
+            )
+            self._source.problem(keys, said, off, at_key=True)
+        elif document.backend in self._names.backends and document.backend not in self._offering:
+            said = f"backend `{document.backend}` cannot show consumers the next version."
+            self._source.problem(keys, said, off, at_key=True)
+        elif not self._counts(document):
+            said = "`prepare` requires consumers, and none counts for this secret."
+            remedy = "List them under `consumers`, with the gate `warn` or `hold`."
+            self._source.problem(keys, said, remedy, at_key=True)
+
+    def _counts(self, document: SecretDocument) -> bool:
+        """Return whether a declared consumer counts for this secret."""
+        known = (self._consumers[one] for one in document.consumers if one in self._consumers)
+        return any(one.consumer.gate is not Gate.OFF for one in known)
+
     def _check_acknowledged(self, keys: Keys, document: SecretDocument) -> None:
         """Note when nothing could end the grace period early."""
-        counted = (one for one in document.consumers if one in self._consumers)
-        if all(self._consumers[one].consumer.gate is Gate.OFF for one in counted):
+        if not self._counts(document):
             self._source.problem(
                 keys,
                 "`grace: until-acknowledged` requires consumers, and none counts for this secret.",

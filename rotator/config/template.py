@@ -119,6 +119,7 @@ daemon:
 _LAST: Final = """\
 # consumers:                         # applications that use credentials: `rotator docs consumers`
 #   web: {instances: 3, gate: hold, token: "file:web-token"}  # then, in a secret: consumers: [web]
+#   # with single-user also: policy: {prepare: {wait: 2m, then: proceed}}
 # partners:                          # never rotated close together
 #   shop-pair: {apart: 6h, secrets: [shop, legacy]}
 # notifications:                     # recipients of the daemon's notifications

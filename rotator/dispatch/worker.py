@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from rotator.core.backoff import backoff
-from rotator.core.consumers import Gate, gates_behind
+from rotator.core.consumers import Gate, gates_behind, is_of_next
 from rotator.core.daemon_settings import Topic
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.errors import (
@@ -277,7 +277,11 @@ def _fault(error: RotatorError) -> dict[str, Any]:
 def topic_of(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
     """Return the notification that an event causes, if any."""
     if kind in (Kind.WAITING, Kind.FINISHED):
-        gates = gates_behind(data.get("consumers"))
+        facts = data.get("consumers")
+        gates = gates_behind(facts)
+        if is_of_next(facts) and kind is Kind.WAITING:
+            held = isinstance(facts, dict) and facts.get("held") is True
+            return Topic.GATE_HELD if held else None
         held = kind is Kind.WAITING and Gate.HOLD in gates
         return Topic.GATE_HELD if held else Topic.CONSUMER_BEHIND if gates else None
     if kind is Kind.PARKED:

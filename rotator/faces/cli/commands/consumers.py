@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from rotator.core.consumers import READ_NEXT
 from rotator.core.errors import RotatorError
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
@@ -50,11 +51,13 @@ def consumers(
             if not (names or declared or name in instances):
                 continue
             verdict = _verdict(call, opened, name)
-            if behind and (verdict is None or not _is_behind(verdict)):
+            following = opened.engine.prepared(opened.secret(name))
+            is_behind = any(one is not None and _is_behind(one) for one in (verdict, following))
+            if behind and not is_behind:
                 continue
             listed = instances.get(name, [])
-            found.append(_data(name, verdict, listed))
-            _show(call, opened, name, verdict, listed)
+            found.append(_data(name, verdict, following, listed))
+            _show(call, opened, name, verdict, following, listed)
         call.data["secrets"] = found
         if not found:
             call.print("No secret declares consumers, or all of them are on the current version.")
@@ -81,10 +84,13 @@ def _is_behind(verdict: Verdict) -> bool:
     return any(not one.is_complete for one in verdict.standings)
 
 
-def _data(name: str, verdict: Verdict | None, listed: list[ReportedInstance]) -> dict[str, Any]:
+def _data(
+    name: str, verdict: Verdict | None, following: Verdict | None, listed: list[ReportedInstance]
+) -> dict[str, Any]:
     return {
         "secret": name,
         **(verdict.facts() if verdict is not None else {"version": None, "consumers": []}),
+        "next": following.facts() if following is not None else None,
         "instances": [
             {
                 "consumer": one.report.consumer,
@@ -104,6 +110,7 @@ def _show(
     opened: App,
     name: str,
     verdict: Verdict | None,
+    following: Verdict | None,
     listed: list[ReportedInstance],
 ) -> None:
     version = f"version {verdict.version}" if verdict is not None else "not rotated or adopted yet"
@@ -112,6 +119,9 @@ def _show(
         sign = call.screen.sign("good" if one.is_complete else "warn")
         undeclared = "" if one.expected else " (not declared)"
         call.print(indented(Text.assemble(sign, f" {one.line()}{undeclared}")))
+    for one in following.standings if following is not None else ():
+        sign = call.screen.sign("good" if one.is_complete else "warn")
+        call.print(indented(Text.assemble(sign, f" {one.line(READ_NEXT)}")))
     now = opened.clock.now()
     rows = [
         (

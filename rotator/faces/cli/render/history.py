@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
+from rotator.core.consumers import READ_NEXT, is_of_next
 from rotator.core.history import text
 from rotator.core.model import Kind
 from rotator.engine.delegated_requests import is_delegated, outcomes
@@ -141,8 +142,9 @@ def _consumers(data: Mapping[str, Json]) -> str:
     rows = [one for one in (listed if isinstance(listed, list) else ()) if isinstance(one, dict)]
     declared = [one for one in rows if one["expected"]]
     counts = (f"{one['name']} {one['acknowledged']} of {one['expected']}" for one in declared)
+    over = READ_NEXT if is_of_next(facts) else "on the new version"
     by_hand = "; the gate was overridden" if data.get("gate_overridden") else ""
-    return f"on the new version: {', '.join(counts)}{by_hand}"
+    return f"{over}: {', '.join(counts)}{by_hand}"
 
 
 def _of_management(event: Event, reason: str | None) -> str:

@@ -21,8 +21,16 @@ if TYPE_CHECKING:
     from rotator.core.model import Event
     from rotator.faces.cli.render.console import Screen
 
-_FORWARD: Final = (Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.DRAIN, Step.REVOKE)
-_COPYING: Final = (*_FORWARD[:4], Step.COPY, *_FORWARD[4:])
+_FORWARD: Final = (
+    Step.STAGE,
+    Step.PREPARE,
+    Step.CREATE,
+    Step.VERIFY,
+    Step.PUBLISH,
+    Step.COPY,
+    Step.DRAIN,
+    Step.REVOKE,
+)
 _SHAPES: Final = {
     True: {"done": "●", "now": "◐", "failed": "✗", "waits": "◔", "ahead": "○"},
     False: {"done": "#", "now": ">", "failed": "x", "waits": "~", "ahead": "."},
@@ -38,7 +46,7 @@ _SUFFIXES: Final = {
     Kind.STARTED: "",
     Kind.FINISHED: " done",
     Kind.FAILED: " failed",
-    Kind.WAITING: ": open sessions",
+    Kind.WAITING: " waits",
 }
 _FRAMES_A_SECOND: Final = 8
 
@@ -51,7 +59,17 @@ class _Line:
     latest: datetime
     text: str = ""
     steps: dict[Step, str] = field(default_factory=dict[Step, str])
-    forward: tuple[Step, ...] = _FORWARD
+    forward: tuple[Step, ...] = tuple(
+        step for step in _FORWARD if step not in (Step.PREPARE, Step.COPY)
+    )
+
+
+def _forward(requested: Event) -> tuple[Step, ...]:
+    """Return the steps of a rotation that goes forward."""
+    optional = {Step.PREPARE: "prepare", Step.COPY: "copies"}
+    return tuple(
+        step for step in _FORWARD if step not in optional or requested.data.get(optional[step])
+    )
 
 
 class Progress:
@@ -96,8 +114,8 @@ class Progress:
             self._begun.add(event.secret)
             line = self._lines.setdefault(event.secret, _Line(begun=event.at, latest=event.at))
             line.latest = event.at
-            if event.data.get("copies"):
-                line.forward = _COPYING
+            if event.kind is Kind.REQUESTED:
+                line.forward = _forward(event)
             if event.step is not None and event.kind in _STATES:
                 line.steps[event.step] = _STATES[event.kind]
                 line.text = f"{event.step.value}{_SUFFIXES[event.kind]}"

@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from rotator.core.consumers import READ_NEXT
 from rotator.core.errors import UsageError
 from rotator.core.model import Severity
 from rotator.faces.cli import exit_codes
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from rotator.secret_state import Fleet, Process, SecretState
 
 _SIGNS: Final = {
-    **dict.fromkeys((State.GRACE, State.DRAINING, State.ROTATING), "wait"),
+    **dict.fromkeys((State.GRACE, State.DRAINING, State.PREPARING, State.ROTATING), "wait"),
     **dict.fromkeys((State.DUE, State.UNKNOWN, State.INTERRUPTED, State.RETRYING), "warn"),
     State.RETIRED: "warn",
     State.OK: "good",
@@ -165,7 +166,8 @@ def _details(call: Invocation, fleet: Fleet) -> Iterable[RenderableType]:
         for session in one.sessions:
             yield indented(session.line())
         for consumer in one.consumers_behind:
-            yield indented(f"{one.name}, consumer {consumer.line()}")
+            line = consumer.line(READ_NEXT) if one.state is State.PREPARING else consumer.line()
+            yield indented(f"{one.name}, consumer {line}")
         if one.consumers_behind:
             yield from _next(f"rotator consumers {one.name}")
     for orphan in fleet.orphans:
