@@ -1,7 +1,7 @@
 """The daemon's interface for consumers: they report which version they use, and hear of a new one.
 
     POST /v1/acknowledgements
-    GET /v1/versions?secret=shop&known=shop%3A7&wait=25
+    GET /v1/versions?secret=shop&known=shop%3A7&next=shop%3A&wait=25
 
 Each consumer has a token, which is sent as `Authorization: Bearer TOKEN`. No value of a secret is
 received or sent. docs/reference/consumers.md describes both.
@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.consumers import MOST_REPORTS, InvalidReport, Report, parse_reports
+from rotator.core.consumers import MOST_REPORTS, InvalidReport, Level, Report, parse_reports
 from rotator.core.errors import JournalError, RotatorError
 from rotator.faces.http_server import HttpResponse
 
@@ -36,6 +36,8 @@ _ASKED_EVERY: Final = 0.5
 _LONGEST_WAIT: Final = 60.0
 # Each waiting request has a thread; requests beyond this number are answered with 429.
 _MOST_WAITING: Final = 500
+_NEVER: Final = "this version was never published"
+_NOT_NEXT: Final = "the journal does not know this rotation"
 _COME_AGAIN: Final = {"Retry-After": "30"}
 # Versions that are known to have been published; forgotten as a whole where there are too many.
 _MOST_KNOWN: Final = 100_000
@@ -156,21 +158,28 @@ class ConsumerReports:
         except InvalidReport as error:
             raise _Refused(400, str(error)) from None
         self._require_declared(consumer, (report.secret for report in reports))
-        named = {(report.secret, report.version) for report in reports}
+        prepared = {(one.secret, one.version) for one in reports if one.level is Level.PREPARED}
+        named = {(one.secret, one.version) for one in reports if one.level is not Level.PREPARED}
         unknown = self._registry().unpublished(named - self._published)
+        strange = self._registry().unknown_rotations(prepared) if prepared else set()
         if len(self._published) > _MOST_KNOWN:
             self._published.clear()
         self._published |= named - unknown
-        taken = [one for one in reports if (one.secret, one.version) not in unknown]
+        taken = [
+            one
+            for one in reports
+            if (one.secret, one.version)
+            not in (strange if one.level is Level.PREPARED else unknown)
+        ]
         self._writer.write(taken)
-        if not unknown:
+        if not (unknown or strange):
             return HttpResponse(status=204)
-        what = "this version was never published"
         rejected = [
             {"secret": secret, "version": version, "what": what}
-            for secret, version in sorted(unknown)
+            for what, rows in ((_NEVER, unknown), (_NOT_NEXT, strange))
+            for secret, version in sorted(rows)
         ]
-        return _json(422, {"error": what, "rejected": rejected})
+        return _json(422, {"error": rejected[0]["what"], "rejected": rejected})
 
     # -- versions ------------------------------------------------------------------------------
 
@@ -179,17 +188,19 @@ class ConsumerReports:
         if not secrets or len(secrets) > MOST_REPORTS:
             raise _Refused(400, f"name one to {MOST_REPORTS} secrets: ?secret=NAME")
         self._require_declared(consumer, secrets)
-        known = {name: at for name, _, at in (one.partition(":") for one in query.get("known", []))}
+        known, following = (_by_secret(secrets, query.get(key, [])) for key in ("known", "next"))
         try:
             wait = float(query.get("wait", ["0"])[0])
         except ValueError:
             wait = -1.0
         if not 0 <= wait <= _LONGEST_WAIT:
             raise _Refused(400, f"`wait` is a number of seconds up to {_LONGEST_WAIT:.0f}")
-        versions = self._versions.wait(secrets, known, wait)
-        if versions is None:
+        answer = self._versions.wait(secrets, known, following, wait)
+        if answer is None:
             return _json(429, {"error": "too many wait for a version"}, _COME_AGAIN)
-        return _json(200, {"versions": versions})
+        if not following:
+            del answer["next"]
+        return _json(200, answer)
 
 
 class _Writer:
@@ -262,6 +273,8 @@ class _Versions:
         self._registry: Callable[[], SqlConsumers] = registry
         self._changed: threading.Condition = threading.Condition()
         self._served: dict[str, str] = {}
+        # The rotation whose next version consumers can read, of secrets for which there is one.
+        self._following: dict[str, str] = {}
         self._waiting: list[tuple[str, ...]] = []
         self._closed: threading.Event = threading.Event()
         self._thread: threading.Thread = threading.Thread(
@@ -283,21 +296,30 @@ class _Versions:
             self._changed.notify_all()
 
     def wait(
-        self, secrets: list[str], known: Mapping[str, str], seconds: float
-    ) -> dict[str, str] | None:
-        """Return what is served once it differs from `known`, or after `seconds`.
+        self,
+        secrets: list[str],
+        known: Mapping[str, str],
+        following: Mapping[str, str],
+        seconds: float,
+    ) -> dict[str, dict[str, str]] | None:
+        """Return what is served, and what comes next, once it differs from `known` or `following`.
 
-        None where too many wait. Raises `JournalError` where the journal cannot be asked.
+        Or after `seconds`. None where too many wait. Raises `JournalError` where the journal cannot be
+        asked.
         """
-        fresh = self._registry().served(secrets)
+        registry = self._registry()
+        fresh, upcoming = registry.served(secrets), registry.following(secrets)
 
         def differs() -> bool:
-            return self._closed.is_set() or any(
-                self._served.get(one) not in (None, known.get(one)) for one in secrets
+            return (
+                self._closed.is_set()
+                or any(self._served.get(one) not in (None, known.get(one)) for one in secrets)
+                or any(self._following.get(one, "") != at for one, at in following.items())
             )
 
         with self._changed:
             self._served.update(fresh)
+            self._follow(secrets, upcoming)
             if not differs() and seconds:
                 if len(self._waiting) >= _MOST_WAITING:
                     return None
@@ -307,7 +329,18 @@ class _Versions:
                     _ = self._changed.wait_for(differs, seconds)
                 finally:
                     self._waiting.remove(asked)
-            return {one: self._served[one] for one in secrets if one in self._served}
+            return {
+                "versions": {one: self._served[one] for one in secrets if one in self._served},
+                "next": {one: self._following[one] for one in secrets if one in self._following},
+            }
+
+    def _follow(self, secrets: Iterable[str], upcoming: Mapping[str, str]) -> bool:
+        """Take note of what comes next for these secrets; return whether that is news."""
+        before = {one: at for one in secrets if (at := self._following.get(one)) is not None}
+        for one in secrets:
+            _ = self._following.pop(one, None)
+        self._following.update(upcoming)
+        return before != upcoming
 
     def _run(self) -> None:
         while not self._closed.wait(_ASKED_EVERY):
@@ -317,12 +350,24 @@ class _Versions:
                 continue
             try:
                 served = self._registry().served(wanted)
+                upcoming = self._registry().following(wanted)
             except JournalError:
                 continue  # asked again in a moment
             with self._changed:
-                if any(self._served.get(one) != version for one, version in served.items()):
+                news = self._follow(wanted, upcoming)
+                if news or any(self._served.get(one) != at for one, at in served.items()):
                     self._served.update(served)
                     self._changed.notify_all()
+
+
+def _by_secret(secrets: Iterable[str], given: Iterable[str]) -> dict[str, str]:
+    """Return what stands behind the name of each secret: in both there may be a colon."""
+    return {
+        name: one.removeprefix(f"{name}:")
+        for name in secrets
+        for one in given
+        if one.startswith(f"{name}:")
+    }
 
 
 def _digest(token: str) -> bytes:

@@ -16,18 +16,21 @@ from rotator.core.consumers import (
     ReportedInstance,
     newer,
 )
+from rotator.core.model import Kind, Step
 from rotator.journal import rows, tables
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
     from rotator.core.ports import Clock
     from rotator.journal.sql import SqlJournal
 
 _consumers: Final = tables.consumers
 _KEY: Final = (_consumers.c.secret, _consumers.c.consumer, _consumers.c.instance)
+# The next version of a secret is a subject of its own: no name of a secret contains this.
+_NEXT: Final = "#next"
 # Keys in one query: three variables each, and SQLite takes 32,766
 # (https://www.sqlite.org/limits.html, SQLITE_MAX_VARIABLE_NUMBER).
 _AT_ONCE: Final = 1000
@@ -60,10 +63,17 @@ class SqlConsumers:
 
     def instances(self, secret: str | None = None) -> list[ReportedInstance]:
         """Return the instances of a secret, or of all, that have reported within `REPORT_LASTS`."""
+        subject = _consumers.c.secret
+        chosen = subject == secret if secret is not None else subject.not_like(f"%{_NEXT}")
+        return self._alive(chosen)
+
+    def prepared(self, secret: str) -> list[ReportedInstance]:
+        """Return the instances that have read the secret's next version, within `REPORT_LASTS`."""
+        return self._alive(_consumers.c.secret == secret + _NEXT)
+
+    def _alive(self, chosen: ColumnElement[bool]) -> list[ReportedInstance]:
         alive = _consumers.c.at >= rows.stamp(self._clock.now() - REPORT_LASTS)
-        query = sa.select(_consumers).where(alive).order_by(*_KEY)
-        if secret is not None:
-            query = query.where(_consumers.c.secret == secret)
+        query = sa.select(_consumers).where(alive, chosen).order_by(*_KEY)
         with self._journal.reading() as db:
             return [
                 ReportedInstance(report=_report(row), at=datetime.fromisoformat(row["at"]))
@@ -87,6 +97,39 @@ class SqlConsumers:
                     found.add((secret, version))
         return found
 
+    def unknown_rotations(self, named: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return those of (secret, rotation) that the journal does not know."""
+        rotations, found = tables.rotations, set[tuple[str, str]]()
+        with self._journal.reading() as db:
+            for secret, rotation in named:
+                known = sa.exists().where(rotations.c.id == rotation, rotations.c.secret == secret)
+                if not db.execute(sa.select(known)).scalar():
+                    found.add((secret, rotation))
+        return found
+
+    def following(self, secrets: Collection[str]) -> dict[str, str]:
+        """Return the rotation of each of these secrets whose next version consumers can read."""
+        name, opened = tables.secrets.c.name, tables.secrets.c.open_rotation
+        events, wanted, found = tables.events, sorted(secrets), dict[str, str]()
+        steps = (Step.PREPARE.value, Step.PUBLISH.value, Step.WITHDRAW.value, Step.DISCARD.value)
+        with self._journal.reading() as db:
+            for start in range(0, len(wanted), _AT_ONCE):
+                part = wanted[start : start + _AT_ONCE]
+                query = (
+                    sa.select(name, opened, events.c.kind, events.c.step)
+                    .join(events, events.c.rotation_id == opened)
+                    .where(name.in_(part), opened.is_not(None), events.c.step.in_(steps))
+                    .order_by(name, events.c.seq)
+                )
+                for one, rotation, kind, step in db.execute(query):
+                    if step == Step.PREPARE.value and kind != Kind.STARTED.value:
+                        found[str(one)] = str(rotation)
+                    elif step != Step.PREPARE.value and (
+                        step != Step.PUBLISH.value or kind == Kind.FINISHED.value
+                    ):
+                        _ = found.pop(str(one), None)
+        return found
+
     def served(self, secrets: Collection[str]) -> dict[str, str]:
         """Return the version that each of these secrets serves, by the journal; unknown ones are left out."""
         name, version = tables.secrets.c.name, tables.secrets.c.version
@@ -100,7 +143,11 @@ class SqlConsumers:
 
 
 def _key(report: Report) -> tuple[str, str, str]:
-    return report.secret, report.consumer, report.instance
+    return _subject(report), report.consumer, report.instance
+
+
+def _subject(report: Report) -> str:
+    return report.secret + (_NEXT if report.level is Level.PREPARED else "")
 
 
 def _known(db: Connection, keys: list[tuple[str, str, str]]) -> dict[tuple[str, str, str], Report]:
@@ -126,21 +173,23 @@ def _write(db: Connection, reports: Iterable[Report], at: str) -> None:
 
 def _row(report: Report) -> dict[str, str]:
     return {
-        "secret": report.secret,
+        "secret": _subject(report),
         "consumer": report.consumer,
         "instance": report.instance,
         "kind": report.kind.value,
         "version": report.version,
-        "level": report.level.value,
+        # A level that releases before `prepared` know too.
+        "level": (Level.READ if report.level is Level.PREPARED else report.level).value,
     }
 
 
 def _report(row: Mapping[str, str] | rows.Read) -> Report:
+    is_next = row["secret"].endswith(_NEXT)
     return Report(
-        secret=row["secret"],
+        secret=row["secret"].removesuffix(_NEXT),
         consumer=row["consumer"],
         instance=row["instance"],
         kind=InstanceKind(row["kind"]),
         version=row["version"],
-        level=Level(row["level"]),
+        level=Level.PREPARED if is_next else Level(row["level"]),
     )

@@ -7,6 +7,7 @@ import json
 import ssl
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -40,6 +41,7 @@ class Registry(MemoryConsumers):
     """What the journal keeps, in memory; it can be away."""
 
     versions: dict[str, str] = field(default_factory=lambda: {"shop": "7"})
+    upcoming: dict[str, str] = field(default_factory=dict[str, str])
     away: bool = False
     writes: int = 0
 
@@ -58,6 +60,14 @@ class Registry(MemoryConsumers):
     def served(self, secrets: Sequence[str]) -> dict[str, str]:
         self._answer()
         return {one: self.versions[one] for one in secrets if one in self.versions}
+
+    def unknown_rotations(self, named: set[tuple[str, str]]) -> set[tuple[str, str]]:
+        self._answer()
+        return {(secret, one) for secret, one in named if not one.startswith("r-")}
+
+    def following(self, secrets: Sequence[str]) -> dict[str, str]:
+        self._answer()
+        return {one: self.upcoming[one] for one in secrets if one in self.upcoming}
 
     def _answer(self) -> None:
         if self.away:
@@ -184,6 +194,40 @@ def test_many_reports_at_once_are_few_writes(api: Api):
         one.join()
     assert len(api.registry.instances()) == 60
     assert api.registry.writes < 20
+
+
+def test_a_report_about_the_next_version_is_beside_the_others(api: Api):
+    """It names the rotation, and takes nothing back of what is used now."""
+    used = ROW | {"level": "used"}
+    assert api.report(used, ROW | {"version": "r-2", "level": "prepared"})[0] == 204
+    assert [one.report.level for one in api.registry.instances("shop")] == [Level.USED]
+    (prepared,) = api.registry.prepared("shop")
+    assert (prepared.report.version, prepared.report.level) == ("r-2", Level.PREPARED)
+    assert {"shop"} in api.news
+
+
+def test_a_report_about_an_unknown_rotation_is_rejected_and_the_others_are_written(api: Api):
+    status, answer = api.report(ROW, ROW | {"version": "8", "level": "prepared"})
+    assert status == 422
+    assert answer["rejected"] == [
+        {"secret": "shop", "version": "8", "what": "the journal does not know this rotation"}
+    ]
+    assert len(api.registry.instances("shop")) == 1
+    assert api.registry.prepared("shop") == []
+
+
+def test_a_question_about_the_next_version_is_answered_as_soon_as_there_is_one(api: Api):
+    """And as soon as there is none any more; who does not ask for it is not woken."""
+    asked = "/v1/versions?secret=shop&known=shop%3A7"
+    assert api.call("GET", asked + "&next=shop%3A")[1] == {"versions": {"shop": "7"}, "next": {}}
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(api.call, "GET", asked + "&next=shop%3A&wait=30")
+        api.registry.upcoming["shop"] = "r-2"
+        assert waiting.result(10)[1] == {"versions": {"shop": "7"}, "next": {"shop": "r-2"}}
+        assert api.call("GET", asked + "&wait=0.6")[1] == {"versions": {"shop": "7"}}
+        waiting = pool.submit(api.call, "GET", asked + "&next=shop%3Ar-2&wait=30")
+        api.registry.upcoming.clear()
+        assert waiting.result(10)[1]["next"] == {}
 
 
 def test_a_question_is_answered_at_once_where_something_else_is_served(api: Api):

@@ -6,13 +6,16 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+import sqlalchemy as sa
 
 from rotator.core.consumers import REPORT_LASTS, InstanceKind, Level, Report
 from rotator.core.model import Kind, NewEvent, Step
+from rotator.journal import tables
 from rotator.journal.consumers import SqlConsumers
 from tests.journal.conftest import TTL
 
 if TYPE_CHECKING:
+    from rotator.core.model import Json
     from rotator.journal.sql import SqlJournal
     from rotator.testing.fakes import ManualClock
 
@@ -116,6 +119,53 @@ def test_only_versions_that_were_served_are_known(registry: SqlConsumers, journa
     asked = {("shop", "5"), ("shop", "6"), ("shop", "7"), ("pay", "7")}
     assert registry.unpublished(asked) == {("shop", "5"), ("pay", "7")}
     assert registry.served(["shop", "pay"]) == {"shop": "7"}
+
+
+def test_what_is_read_of_the_next_version_is_kept_beside_what_is_used(registry: SqlConsumers):
+    """By the rotation that is to publish it; of other secrets nothing is listed."""
+    prepared = report(version="r-2", level=Level.PREPARED)
+    assert registry.report([report(), prepared]) == {"shop"}
+    assert registry.report([report(), prepared]) == set()
+    assert reports(registry, "shop") == reports(registry) == [report()]
+    assert [one.report for one in registry.prepared("shop")] == [prepared]
+    assert registry.prepared("pay") == []
+    again = report(version="r-3", level=Level.PREPARED)
+    assert registry.report([again]) == {"shop"}
+    assert [one.report for one in registry.prepared("shop")] == [again]
+
+
+def test_a_release_before_finds_no_level_that_it_does_not_know(
+    registry: SqlConsumers, journal: SqlJournal
+):
+    """It reads this table too, while machines are upgraded one after the other."""
+    registry.report([report(version="r-2", level=Level.PREPARED)])
+    with journal.reading() as db:
+        (row,) = db.execute(sa.select(tables.consumers)).mappings()
+    assert (row["secret"], row["level"]) == ("shop#next", "read")
+
+
+def test_the_next_version_is_known_from_its_offer_until_it_is_published_or_undone(
+    registry: SqlConsumers, journal: SqlJournal
+):
+    lease = journal.acquire("shop", "test", TTL)
+
+    def append(kind: Kind, step: Step | None = None, **data: Json) -> dict[str, str]:
+        journal.append(lease, [NewEvent(kind=kind, rotation_id="r", step=step, data=data)], TTL)
+        return registry.following(["shop", "pay"])
+
+    assert append(Kind.REQUESTED, old_version="6", prepare=True) == {}
+    assert append(Kind.STARTED, Step.PREPARE) == {}
+    assert append(Kind.WAITING, Step.PREPARE) == {"shop": "r"}
+    assert registry.following(["pay"]) == {}
+    assert append(Kind.FINISHED, Step.PREPARE) == {"shop": "r"}
+    assert append(Kind.STARTED, Step.CREATE) == {"shop": "r"}
+    assert append(Kind.STARTED, Step.PUBLISH) == {"shop": "r"}
+    assert append(Kind.STARTED, Step.DISCARD) == {}
+    published = append(Kind.FINISHED, Step.PUBLISH, version="7", login="shop")
+    assert (published, registry.unknown_rotations({("shop", "r"), ("pay", "r")})) == (
+        {},
+        {("pay", "r")},
+    )
 
 
 def test_reports_are_not_in_the_chain(registry: SqlConsumers, journal: SqlJournal):
