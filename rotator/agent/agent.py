@@ -24,6 +24,9 @@ _FIRST_RETRY: Final = 1.0
 _LAST_RETRY: Final = 60.0
 # Seconds between two looks at a file that somebody else may have changed, and two heartbeats.
 _LOOK: Final = 30.0
+# Seconds between two reads of the next version, and two looks at whether one was read.
+_NEXT_READS: Final = 1.0
+_NEXT_LOOK: Final = 0.2
 
 
 class Agent:
@@ -40,6 +43,7 @@ class Agent:
         self._changed: threading.Condition = threading.Condition()
         self._unready: set[str] = set(self._sinks)
         self._errors: dict[str, str] = {}
+        self._next_read_at: dict[str, float] = {}
 
     @property
     def consumer(self) -> Consumer:
@@ -82,10 +86,27 @@ class Agent:
             _ = self._consumer.closed.wait(min(pause, left))
             pause = min(pause * 2, _LAST_RETRY)
 
-    def wait_for_change(self, name: str, known: str, timeout: float) -> Login:
+    def next_of(self, name: str, *, read: bool) -> Login | None:
+        """Return the version that comes next, where there is one.
+
+        `read`: ask the backend where no daemon announces it, at most once a second. Raises `SourceError`.
+        """
+        credential = self._consumer.credentials[name]
+        if read and self._consumer.daemon is None:
+            with self._changed:
+                is_due = self._clock() - self._next_read_at.get(name, -_NEXT_READS) >= _NEXT_READS
+                if is_due:
+                    self._next_read_at[name] = self._clock()
+            if is_due:
+                return credential.read_next()
+        return credential.following
+
+    def wait_for_change(
+        self, name: str, known: str, timeout: float, following: str | None = None
+    ) -> Login:
         """Return the current value as soon as its version is not `known`, or after `timeout` seconds.
 
-        Raises `SourceError` where nothing was ever read.
+        `following`: also as soon as another rotation than this prepares the next version. Raises `SourceError` where nothing was ever read.
         """
         credential = self._consumer.credentials[name]
         deadline = self._clock() + timeout
@@ -93,9 +114,12 @@ class Agent:
             while True:
                 login = credential.current()
                 left = deadline - self._clock()
-                if login.version != known or left <= 0 or self._consumer.closed.is_set():
+                is_news = login.version != known or (
+                    following is not None and following != _rotation_of(credential.following)
+                )
+                if is_news or left <= 0 or self._consumer.closed.is_set():
                     return login
-                _ = self._changed.wait(left)
+                _ = self._changed.wait(left if following is None else min(left, _NEXT_LOOK))
 
     def _keep(self, name: str) -> None:
         wake = threading.Event()
@@ -153,3 +177,8 @@ class Agent:
                 kind=sink.kind,
             )
         return ""
+
+
+def _rotation_of(following: Login | None) -> str:
+    """Return which rotation is to publish the next version; empty where there is none."""
+    return "" if following is None else following.rotation or following.version

@@ -1,6 +1,6 @@
 """HTTP/1.1 on a Unix socket, for applications in any language. Only the users that are named may ask.
 
-GET /v1/secrets/NAME[?known=VERSION&wait=SECONDS] returns the value; POST /v1/acknowledgements passes
+GET /v1/secrets/NAME[?known=VERSION&next=ROTATION&wait=SECONDS] returns the value; POST /v1/acknowledgements passes
 acknowledgements on to the daemon; GET /v1/health shows how up to date each value is.
 """
 
@@ -30,6 +30,7 @@ from rotator.http_body import read_body
 
 if TYPE_CHECKING:
     from rotator.agent.agent import Agent
+    from rotator.client import Login
 
 _LONGEST_WAIT: Final = 60.0
 _LARGEST: Final = 1 << 16
@@ -124,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         if prefix or name not in agent.consumer.credentials:
             self._answer(HTTPStatus.NOT_FOUND, {"error": "there is no such secret."})
             return
-        query = parse_qs(parts.query)
+        query = parse_qs(parts.query, keep_blank_values=True)
         try:
             # A value that is not a number is compared as false.
             wait = min(_LONGEST_WAIT, max(0.0, float(query.get("wait", ["0"])[0])))
@@ -133,7 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             known = query.get("known", [""])[0]
-            login = agent.wait_for_change(name, known, wait if known else 0.0)
+            upcoming = query["next"][0] if "next" in query else None
+            login = agent.wait_for_change(name, known, wait if known else 0.0, upcoming)
+            following = agent.next_of(name, read="read_next" in query)
         except SourceError as error:
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": str(error)})
             return
@@ -144,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
                 "username": login.username,
                 "password": login.password.reveal(),
                 "fields": dict(login.fields),
-                "next": None,
+                "next": None if following is None else _next(following),
             },
         )
 
@@ -209,6 +212,16 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
         _ = self.wfile.write(content)
+
+
+def _next(following: Login) -> dict[str, object]:
+    return {
+        "version": following.version,
+        "username": following.username,
+        "password": following.password.reveal(),
+        "fields": dict(following.fields),
+        "rotation": following.rotation,
+    }
 
 
 def _health(agent: Agent) -> dict[str, object]:

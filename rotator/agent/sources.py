@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -15,14 +16,17 @@ from rotator.client import Credential, Login, SourceError
 from rotator.client.daemon import Daemon, DaemonError
 from rotator.config import agent_file
 from rotator.config import load as load_settings
-from rotator.core.errors import RotatorError, UsageError
+from rotator.core.contracts.backend import OffersNext
+from rotator.core.errors import Denied, RotatorError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rotator.config import BackendSettings
     from rotator.core.contracts.backend import SecretBackend
+    from rotator.core.model import Credential as BackendCredential
 
+_log = logging.getLogger("rotator.agent")
 # Seconds of one long request to the daemon, and until the next one after an error.
 _WAIT = 25.0
 _AFTER_AN_ERROR = 5.0
@@ -48,13 +52,22 @@ class BackendSource:
             raise SourceError(f"{self!r} could not be read: {error.what}") from None
         if version is None:
             raise SourceError(f"{self!r} has no published version.")
-        credential = version.credential
-        return Login(
-            username=credential.username,
-            password=credential.password,
-            version=version.id,
-            fields=credential.fields,
-        )
+        return _login(version.credential, version.id)
+
+    def next(self) -> Login | None:
+        """Return the version that comes next; None where there is none. Raises `SourceError`."""
+        if not isinstance(self._backend, OffersNext):
+            return None
+        try:
+            found = self._backend.next(self._path)
+        except Denied:
+            # Its policy does not include the next version.
+            return None
+        except RotatorError as error:
+            raise SourceError(f"{self!r} could not be read: {error.what}") from None
+        if found is None:
+            return None
+        return _login(found.credential, found.version, found.rotation_id)
 
 
 class UsedVariables(Mapping[str, str]):
@@ -105,23 +118,50 @@ class Consumer:
             self.daemon.close()
 
     def _follow(self, daemon: Daemon) -> None:
+        following: dict[str, str] = dict.fromkeys(self.credentials, "")
         while not self.closed.is_set():
             known = {name: _version(credential) for name, credential in self.credentials.items()}
             try:
-                announced = daemon.versions(known, _WAIT)
+                news = daemon.news(known, following, _WAIT)
             except DaemonError:
                 _ = self.closed.wait(_AFTER_AN_ERROR)
                 continue
-            changed = [name for name, version in announced.items() if version != known[name]]
+            changed = [name for name, at in news.versions.items() if at != known[name]]
+            following = {name: news.following.get(name, "") for name in known}
             for name in changed:
                 try:
                     _ = self.credentials[name].refresh()
                 except SourceError:
                     # Its own thread reads it again, and reports the error.
                     continue
+            self._prepare(following)
             # A replica of the backend may lag behind the daemon.
             if any(_version(self.credentials[name]) == known[name] for name in changed):
                 _ = self.closed.wait(1.0)
+
+    def _prepare(self, following: Mapping[str, str]) -> None:
+        """Keep the next versions that are announced in memory, for the socket alone."""
+        for name, rotation in following.items():
+            credential = self.credentials[name]
+            kept = credential.following
+            if not rotation:
+                if kept is not None:
+                    credential.forget_next()
+            elif kept is None or kept.rotation != rotation:
+                try:
+                    _ = credential.read_next()
+                except SourceError as error:
+                    _log.warning("%s: the next version is not read yet: %s", name, error)
+
+
+def _login(credential: BackendCredential, version: str, rotation: str | None = None) -> Login:
+    return Login(
+        username=credential.username,
+        password=credential.password,
+        version=version,
+        fields=credential.fields,
+        rotation=rotation,
+    )
 
 
 def open_agent(path: Path, names: Sequence[str] | None = None) -> Consumer:

@@ -80,6 +80,9 @@ class Credential:
         self._sleep: Callable[[float], None] = sleep
         self._changed: threading.Condition = threading.Condition()
         self._login: Login | None = None
+        # The version that comes next, as it was last read; whether the server has accepted it.
+        self._next: Login | None = None
+        self._is_next_accepted: bool = False
         self._read_at: float = 0.0
         # When the source was last asked, whatever it answered.
         self._looked_at: float = 0.0
@@ -111,9 +114,36 @@ class Credential:
         return login
 
     def pair(self) -> tuple[Login, Login | None]:
-        """Return the current login and the one that comes next, where the source serves it."""
-        following = self._source.next() if isinstance(self._source, ServesNext) else None
+        """Return the current login and the one that comes next, where the source serves it.
+
+        Raises `SourceError`.
+        """
+        following = self.read_next()
         return self.current(), following
+
+    @property
+    def following(self) -> Login | None:
+        """The version that comes next, as it was last read; None where there was none."""
+        return self._next
+
+    def read_next(self) -> Login | None:
+        """Read the version that comes next, and keep it for the first refusal of the current one.
+
+        None where there is none, or where the source does not serve it. Raises `SourceError`.
+        """
+        following = self._source.next() if isinstance(self._source, ServesNext) else None
+        with self._changed:
+            if following is None or following != self._next:
+                self._next, self._is_next_accepted = following, False
+            following = self._next
+        if self._link is not None and following is not None and following.rotation is not None:
+            self._link.prepared(following.rotation)
+        return following
+
+    def forget_next(self) -> None:
+        """Forget the version that was to come next: its rotation is over."""
+        with self._changed:
+            self._next, self._is_next_accepted = None, False
 
     def refresh(self) -> Login:
         """Read the source now, or wait for the read in flight. Raises `SourceError`."""
@@ -130,7 +160,10 @@ class Credential:
 
     def is_outdated(self, version: str) -> bool:
         """Whether a connection that was opened with `version` should be replaced."""
-        return version != self.current().version
+        current, following = self.current().version, self._next
+        if following is not None and self._is_next_accepted and version == following.version:
+            return False  # it is about to be published
+        return version != current
 
     def health(self) -> Health:
         """Return what an application's health check may show: no secret in it."""
@@ -189,6 +222,11 @@ class Credential:
         """Keep what was read; return the subscribers, where it is another version than before."""
         with self._changed:
             before, self._login = self._login, login
+            was_used = False
+            if before is not None and before.version != login.version:
+                # A login with it may have succeeded before it was published.
+                was_used = self._is_next_accepted and _is_same(self._next, login)
+                self._next, self._is_next_accepted = None, False
             self._read_at, self._error = self._clock(), None
             self._end_read(self._refresh)
             self._start_threads()
@@ -196,7 +234,10 @@ class Credential:
                 return []
             self._earlier = before.version
             self._refusals.clear()
-            return list(self._subscribers)
+            subscribers = list(self._subscribers)
+        if was_used and self._link is not None:
+            self._link.acknowledge(login.version, "used")
+        return subscribers
 
     def _failed(self, error: SourceError) -> None:
         with self._changed:
@@ -257,7 +298,21 @@ class Credential:
 
     def _follow(self) -> None:
         assert self._link is not None  # noqa: S101 # the thread runs with a link alone
-        self._link.follow(lambda: self.current().version, self._read_now, self._closed)
+        self._link.follow(
+            lambda: self.current().version, self._read_now, self._prepare, self._closed
+        )
+
+    def _prepare(self, rotation: str) -> None:
+        """Read the next version, of this rotation; forget it where there is none any more."""
+        if not rotation:
+            self.forget_next()
+            return
+        try:
+            _ = self.read_next()
+        except Exception as error:  # noqa: BLE001 # a source's: the thread goes on
+            is_expected = isinstance(error, SourceError)
+            text = error if is_expected else type(error).__name__
+            warn("the next version is not read yet: %s", text)
 
     def _read_now(self) -> None:
         try:
@@ -342,9 +397,15 @@ class Credential:
         try:
             if isinstance(request, _Read):
                 return self._login if is_soon else self.refresh()
-            if is_soon or not isinstance(self._source, ServesNext):
-                return None
-            return self._source.next()
+            # What the daemon announced is read already: no connection waits for the backend.
+            kept = self._next
+            if (
+                kept is not None
+                and self._link is not None
+                and self._link.following == kept.rotation
+            ):
+                return kept
+            return kept if is_soon else self.read_next()
         except SourceError as error:
             warn("no other login could be read: %s", error)
             return None
@@ -353,13 +414,16 @@ class Credential:
         """Whether a read would be too soon: a refusal that lasts is no reason to hammer the backend."""
         with self._changed:
             now, login = self._clock(), self._login
-            first = None if login is None else self._refusals.first_refused(login.version)
+            first = None if login is None else self._refusals.first_refused(_key(login))
             lasts = first is not None and now - first > _LONG_REFUSED
             return lasts and now - self._looked_at < _READS_APART
 
     def _attempts(self) -> Generator[_Request, Any, None]:
         """Yield what to do next, and be sent what came of it; ends by the last refusal."""
         login, refusal = self.current(), None
+        if self._is_next_accepted and self._next is not None:
+            # The server takes it already; the backend serves it in a moment.
+            login = self._next
         deadline, pause = None, _FIRST_PAUSE
         may_try = self._may_try(login)
         while True:
@@ -384,23 +448,40 @@ class Credential:
 
     def _may_try(self, login: Login) -> bool:
         with self._changed:
-            return self._refusals.take(login.version, self._clock())
+            return self._refusals.take(_key(login), self._clock())
 
     def _was_refused(self, login: Login, refusal: Refusal | None) -> bool:
         """Note what came of an attempt that failed; return whether it was a refusal."""
         with self._changed:
             if refusal is None:
-                self._refusals.undecided(login.version, self._clock())
+                self._refusals.undecided(_key(login), self._clock())
             else:
-                self._refusals.refused(login.version, refusal, self._clock())
+                self._refusals.refused(_key(login), refusal, self._clock())
+                if login is self._next:
+                    self._is_next_accepted = False
         return refusal is not None
 
     def _accepted(self, login: Login) -> None:
         with self._changed:
-            self._refusals.accepted(login.version)
-            is_news = login.version != self._earlier
+            self._refusals.accepted(_key(login))
+            is_next = login is self._next
+            self._is_next_accepted = self._is_next_accepted or is_next
+            # The daemon does not know the next version until it is published.
+            is_news = login.version != self._earlier and not is_next
         if is_news and self._link is not None:
             self._link.acknowledge(login.version, "used")
+
+
+def _key(login: Login) -> str:
+    """Return what a version is known by; an undone rotation's next has the number of the one after it."""
+    return login.version if login.rotation is None else f"{login.rotation}:{login.version}"
+
+
+def _is_same(following: Login | None, login: Login) -> bool:
+    return following is not None and (following.version, following.password) == (
+        login.version,
+        login.password,
+    )
 
 
 def _link(daemon: Daemon, secret: str) -> DaemonLink:

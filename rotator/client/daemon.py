@@ -68,7 +68,20 @@ class _Acknowledgement:
         self.is_alone: bool = False
 
 
-_Key = tuple[str, str, str]
+# The secret, the instance, its kind, and whether it is about the version that comes next.
+_Key = tuple[str, str, str, bool]
+# What an instance acknowledges of a version that is not served yet.
+PREPARED: Final = "prepared"
+
+
+class News:
+    """The published versions of secrets; and of those that have one, the rotation of the next version."""
+
+    __slots__ = ("following", "versions")
+
+    def __init__(self, versions: Mapping[str, str], following: Mapping[str, str]) -> None:
+        self.versions: Mapping[str, str] = versions
+        self.following: Mapping[str, str] = following
 
 
 class Daemon:
@@ -121,12 +134,15 @@ class Daemon:
     ) -> None:
         """Let the daemon know that `instance` has `version` of `secret` at `level`.
 
+        At the level `prepared` the version is the id of the rotation that is to publish it.
+
         Sent at once where the version or the level changed, else at most once a minute. Returns at
         once and raises nothing: `error` and the log hold what failed.
         """
         now = self._clock()
         with self._changed:
-            row = self._rows.setdefault((secret, instance, kind), _Acknowledgement())
+            key = (secret, instance, kind, level == PREPARED)
+            row = self._rows.setdefault(key, _Acknowledgement())
             if (row.version, row.level) != (version, level):
                 row.version, row.level = version, level
                 row.failures = 0
@@ -191,7 +207,10 @@ class Daemon:
                 if key not in failed:
                     row.sent_at, row.due, row.failures = now, math.inf, 0
                     row.is_alone = False
-                elif self._is_closed:
+                elif self._is_closed or (
+                    key[3] and error is not None and error.status == _REJECTED_ROWS
+                ):
+                    # A rotation that the daemon does not know does not come back.
                     row.due = math.inf
                 else:
                     row.due = now + min(_FIRST_RETRY * 2**row.failures, _LAST_RETRY)
@@ -226,6 +245,13 @@ class Daemon:
         Without a change it returns after `wait` seconds, at most 60. A secret whose version is not
         known yet has the version `""`. Raises `DaemonError`.
         """
+        return dict(self.news(known, {}, wait).versions)
+
+    def news(self, known: Mapping[str, str], following: Mapping[str, str], wait: float) -> News:
+        """Return as `versions` does, also as soon as another version comes next than in `following`.
+
+        `following` has the rotation of the next version by secret, `""` for none. Raises `DaemonError`.
+        """
         from urllib.parse import urlencode  # noqa: PLC0415 # costs an import of some milliseconds
 
         wait = max(0.0, min(wait, _LONGEST_WAIT))
@@ -233,6 +259,7 @@ class Daemon:
             [
                 *(("secret", name) for name in known),
                 *(("known", f"{name}:{version}") for name, version in known.items() if version),
+                *(("next", f"{name}:{rotation}") for name, rotation in following.items()),
                 ("wait", f"{wait:g}"),
             ]
         )
@@ -240,11 +267,11 @@ class Daemon:
         versions = answer.get("versions") if isinstance(answer, dict) else None
         if not isinstance(versions, dict):
             raise DaemonError(f"{self!r} answered something else than versions.")
-        return {
-            name: version
-            for name, version in cast("dict[object, object]", versions).items()
-            if isinstance(name, str) and isinstance(version, str) and name in known
-        }
+        upcoming = answer.get("next")
+        return News(
+            _texts_of(versions, known),
+            _texts_of(upcoming if isinstance(upcoming, dict) else {}, known),
+        )
 
     # -- HTTP ----------------------------------------------------------------------------------
 
@@ -299,6 +326,14 @@ class Daemon:
         self._changed = threading.Condition()
         self._sender = None
         self._rows = {}
+
+
+def _texts_of(found: object, names: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: text
+        for name, text in cast("dict[object, object]", found).items()
+        if isinstance(name, str) and isinstance(text, str) and name in names
+    }
 
 
 def _request_of(due: Mapping[_Key, _Acknowledgement]) -> dict[_Key, _Acknowledgement]:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from rotator.client.chance import between
-from rotator.client.daemon import Daemon, DaemonError
+from rotator.client.daemon import PREPARED, Daemon, DaemonError, News
 from rotator.client.log import warn
 from rotator.client.login import LEVELS
 
@@ -41,6 +41,11 @@ class DaemonLink:
         self._version: str | None = None
         self._level: str = LEVELS[0]
         self._poll_error: str | None = None
+        # The rotation of the version that comes next, by the daemon; and of the one that was read.
+        self._following: str = ""
+        self._prepared: str = ""
+        # Seconds that the daemon may hold the next question back.
+        self._wait: float = _WAIT
         self.instance: str = new_instance()
 
     @property
@@ -59,22 +64,62 @@ class DaemonLink:
             self._secret, version, level, instance=self.instance, kind="client"
         )
 
+    @property
+    def following(self) -> str:
+        """The rotation of the version that comes next, as the daemon announced it; empty for none."""
+        return self._following
+
+    @property
+    def _is_unread(self) -> bool:
+        """Whether a next version is announced that this process has not read."""
+        return self._following not in ("", self._prepared)
+
+    def prepared(self, rotation: str) -> None:
+        """Acknowledge that this process has read the next version, if the daemon announced it."""
+        with self._lock:
+            if rotation != self._following:
+                return
+            self._prepared = rotation
+        self._daemon.acknowledge(
+            self._secret, rotation, PREPARED, instance=self.instance, kind="client"
+        )
+
     def follow(
-        self, version: Callable[[], str], read: Callable[[], None], closed: threading.Event
+        self,
+        version: Callable[[], str],
+        read: Callable[[], None],
+        read_next: Callable[[str], None],
+        closed: threading.Event,
     ) -> None:
-        """Call `read` whenever another version than `version` is published, until `closed`."""
+        """Call `read` whenever another version than `version` is published, until `closed`.
+
+        `read_next` is called with the rotation of the version that comes next, and with nothing once
+        there is none.
+        """
         pause, lag = _FIRST_PAUSE, _FIRST_LAG
         while not closed.is_set():
             known, begun = version(), time.monotonic()
-            published = self._published(known)
-            if published is None:
+            news = self._news(known)
+            if news is None:
                 _ = closed.wait(between(pause / 2, pause))
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
             pause = _FIRST_PAUSE
+            published = news.versions.get(self._secret, known)
+            following = news.following.get(self._secret, "")
+            is_new = following != self._following
+            with self._lock:
+                self._following = following
+            # What is published now is read below: until then the next version is what logs in.
+            if self._is_unread or (is_new and published == known):
+                read_next(following)
+            # A backend that lags, or that does not show the next version, is read again, ever later.
+            again = _SHORTEST_ROUND if is_new else min(2 * self._wait, _WAIT)
+            self._wait = again if self._is_unread else _WAIT
             if published == known:
                 self._repeat()
-                _ = closed.wait(max(0.0, begun + _SHORTEST_ROUND - time.monotonic()))
+                if not is_new:
+                    _ = closed.wait(max(0.0, begun + _SHORTEST_ROUND - time.monotonic()))
                 continue
             read()
             if version() == published:
@@ -83,10 +128,14 @@ class DaemonLink:
                 _ = closed.wait(between(lag / 2, lag))
                 lag = min(lag * 2, _LONGEST_LAG)
 
-    def _published(self, known: str) -> str | None:
-        """Return the version that is published, at the latest after some seconds; None after an error."""
+    def _news(self, known: str) -> News | None:
+        """Return what is published and what comes next, at the latest after some seconds.
+
+        None after an error.
+        """
+        following = {self._secret: self._following}
         try:
-            published = self._daemon.versions({self._secret: known}, _WAIT).get(self._secret, known)
+            news = self._daemon.news({self._secret: known}, following, self._wait)
         except Exception as error:  # noqa: BLE001 # the thread that hears of all later versions
             is_expected = isinstance(error, DaemonError)
             text = str(error) if is_expected else f"{self._daemon!r}: {type(error).__name__}."
@@ -95,17 +144,20 @@ class DaemonLink:
             self._poll_error = text
             return None
         self._poll_error = None
-        return published
+        return news
 
     def _repeat(self) -> None:
         """Acknowledge again, so that the registry knows that this process lives."""
         with self._lock:
-            version, level = self._version, self._level
+            version, level, prepared = self._version, self._level, self._prepared
         if version is not None:
             self.acknowledge(version, level)
+        if prepared:
+            self.prepared(prepared)  # unless the daemon announces another one by now
 
     def start_anew(self) -> None:
         """A forked process is another instance."""
         self._lock = threading.Lock()
         self._version, self._level = None, LEVELS[0]
+        self._following, self._prepared, self._wait = "", "", _WAIT
         self.instance = new_instance()

@@ -16,9 +16,12 @@ _NONE: Final[Mapping[str, object]] = MappingProxyType({})
 
 # No dataclasses here: their module takes a third of the time in which this package is imported.
 class Login:
-    """One version of a secret. `fields` holds what else is kept with it, such as the host."""
+    """One version of a secret. `fields` holds what else is kept with it, such as the host.
 
-    __slots__ = ("fields", "password", "username", "version")
+    `rotation` is the id of the rotation that is to publish it; None for the version that is served.
+    """
+
+    __slots__ = ("fields", "password", "rotation", "username", "version")
 
     def __init__(
         self,
@@ -27,7 +30,9 @@ class Login:
         password: Secret,
         version: str,
         fields: Mapping[str, object] = _NONE,
+        rotation: str | None = None,
     ) -> None:
+        self.rotation: str | None = rotation
         self.username: str = username
         self.password: Secret = password
         self.version: str = version
@@ -39,10 +44,11 @@ class Login:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Login):
             return NotImplemented
-        return (self.username, self.password, self.version, dict(self.fields)) == (
+        return (self.username, self.password, self.version, self.rotation, dict(self.fields)) == (
             other.username,
             other.password,
             other.version,
+            other.rotation,
             dict(other.fields),
         )
 

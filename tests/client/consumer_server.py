@@ -21,6 +21,7 @@ class ConsumerServer:
         self.requests: list[dict[str, Any]] = []
         self.arrived = threading.Condition()
         self.versions: dict[str, str] = {}
+        self.following: dict[str, str] = {}
         # The answer to each POST: a status and a body.
         self.answer: tuple[int, Any] = (204, None)
         # Handles a request in another way, such as by hanging; returns whether it did.
@@ -53,6 +54,12 @@ class ConsumerServer:
             self.versions[secret] = version
             self._published.notify_all()
 
+    def prepare(self, secret: str, rotation: str | None) -> None:
+        """Announce the rotation of the next version, or that there is none."""
+        with self._published:
+            self.following = {} if rotation is None else {secret: rotation}
+            self._published.notify_all()
+
     def wait_for(self, count: int, seconds: float = 10) -> list[dict[str, Any]]:
         """Return the requests once there are `count` of them."""
         with self.arrived:
@@ -83,13 +90,17 @@ class ConsumerServer:
                 if server.fault is not None and server.fault(self):
                     return
                 query = dict(pair.split("=", 1) for pair in self.path.partition("?")[2].split("&"))
-                known = query.get("known", "").partition("%3A")[2]
+                secret, known = query["secret"], query.get("known", "").partition("%3A")[2]
+                upcoming = query.get("next", "").partition("%3A")[2]
+
+                def is_news() -> bool:
+                    is_next = server.following.get(secret, "") != upcoming and "next" in query
+                    return is_next or server.versions.get(secret) != known
+
                 with server._published:
-                    server._published.wait_for(
-                        lambda: server.versions.get(query["secret"]) != known,
-                        float(query["wait"]),
-                    )
-                    self._answer(200, {"versions": server.versions})
+                    server._published.wait_for(is_news, float(query["wait"]))
+                    answer = {"versions": server.versions, "next": server.following}
+                    self._answer(200, answer)
 
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])

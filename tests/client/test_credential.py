@@ -115,6 +115,72 @@ def test_the_next_version_is_tried_before_anything_is_awaited():
     assert world.tried == ["1", "2", "2"]
 
 
+def test_of_a_rotation_in_place_one_login_is_refused():
+    """However often the application connects before the new version is published."""
+    world = Ahead()
+    credential = world.credential()
+    for number in range(1, 20):
+        following = str(number + 1)
+        world.pending = following
+        assert credential.connect(world.connect, refusal_of=unclear)
+        world.accepted = {following}
+        for _ in range(10):
+            world.now += 0.5
+            assert credential.connect(world.connect, refusal_of=unclear).endswith(following)
+        world.served, world.pending = following, None
+        assert credential.refresh().version == following
+    assert credential.health().refused == 19
+
+
+def test_a_connection_with_the_accepted_next_version_is_not_outdated():
+    """Nor is one with the current version; both are what a pool may hand out."""
+    world = Ahead(accepted={"2"}, pending="2")
+    credential = world.credential()
+    assert credential.is_outdated("2")
+    _ = credential.connect(world.connect, refusal_of=refused)
+    assert not credential.is_outdated("2")
+    world.served, world.pending = "2", None
+    _ = credential.refresh()
+    assert not credential.is_outdated("2")
+    assert credential.is_outdated("1")
+
+
+def test_after_an_undone_rotation_the_current_version_is_used_again():
+    """Its next version is refused once, then forgotten."""
+    world = Ahead(accepted={"2"}, pending="2")
+    credential = world.credential()
+    _ = credential.connect(world.connect, refusal_of=unclear)
+    world.accepted, world.pending, world.now = {"1"}, None, 10.0
+    assert credential.connect(world.connect, refusal_of=unclear) == "connected with 1"
+    assert credential.following is None
+    assert world.tried == ["1", "2", "2", "1"]
+
+
+def test_two_next_versions_of_one_number_are_two():
+    """An undone rotation's has the number that the one after it gets."""
+
+    class Twice(Ahead):
+        rotation: str = "r-1"
+
+        def next(self) -> Login | None:
+            password = Secret(f"password-{self.rotation}")
+            return Login(username="app", password=password, version="2", rotation=self.rotation)
+
+        def connect(self, login: Login) -> str:
+            self.tried.append(login.rotation or login.version)
+            if (login.rotation or login.version) not in self.accepted:
+                raise Denied
+            return login.version
+
+    world = Twice(accepted=set())
+    credential = world.credential(patience=0.0)
+    with pytest.raises(Denied):
+        credential.connect(world.connect, refusal_of=refused)
+    world.rotation, world.accepted = "r-2", {"r-2"}
+    assert credential.connect(world.connect, refusal_of=refused) == "2"
+    assert world.tried == ["1", "r-1", "r-2"]
+
+
 def test_patience_ends_with_the_drivers_own_error():
     world = World(accepted=set())
     credential = world.credential(patience=5.0)

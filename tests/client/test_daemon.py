@@ -136,7 +136,7 @@ def test_after_an_hour_without_the_daemon_the_last_acknowledgement_is_sent(
         server.wait_for(version + 1)
         _pass(daemon, clock, 60)
     assert "cannot reach its journal (HTTP status 503)" in (daemon.error or "")
-    _wait_until(lambda: daemon._rows["shop", "web:1", "client"].failures)
+    _wait_until(lambda: daemon._rows["shop", "web:1", "client", False].failures)
     server.answer = (204, None)
     _pass(daemon, clock, 60)
     _settled(daemon)
@@ -147,7 +147,7 @@ def test_after_an_hour_without_the_daemon_the_last_acknowledgement_is_sent(
 def test_retries_double_up_to_a_minute(server: ConsumerServer, daemon: Daemon, clock: Clock):
     server.answer = (500, None)
     _acknowledge(daemon)
-    row = daemon._rows["shop", "web:1", "client"]
+    row = daemon._rows["shop", "web:1", "client", False]
     waits = []
     for failures in range(1, 9):
         _wait_until(lambda failures=failures: row.failures == failures)
@@ -164,7 +164,7 @@ def test_rejected_rows_alone_are_sent_again(server: ConsumerServer, daemon: Daem
         _acknowledge(daemon, "8")
         _acknowledge(daemon, "3", secret="pay")
     server.wait_for(1)
-    _wait_until(lambda: daemon._rows["shop", "web:1", "client"].failures)
+    _wait_until(lambda: daemon._rows["shop", "web:1", "client", False].failures)
     server.answer = (204, None)
     _pass(daemon, clock, 1)
     server.wait_for(2)
@@ -217,7 +217,7 @@ def test_a_daemon_that_fails_is_an_error_without_the_token(
         assert time.monotonic() - begun < 0.2
         if fault != status(200):
             _wait_until(
-                lambda: daemon.error or not daemon._rows["shop", "web:1", "client"].failures
+                lambda: daemon.error or not daemon._rows["shop", "web:1", "client", False].failures
             )
     daemon.close()
     shown = (

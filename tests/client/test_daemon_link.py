@@ -258,3 +258,100 @@ def test_a_forked_process_is_another_instance_that_hears_of_changes_too(
     assert len(instances) == 2
     assert {name.rsplit(":", 2)[1] for name in instances} == {str(os.getpid()), str(child)}
     assert parent in instances
+
+
+class Ahead(Source):
+    """A source with a version that comes next."""
+
+    following: Login | None = None
+    next_reads: int = 0
+
+    def next(self) -> Login | None:
+        self.next_reads += 1
+        return self.following
+
+
+def _next(version: str, rotation: str) -> Login:
+    password = Secret(f"password-{version}")
+    return Login(username="app", password=password, version=version, rotation=rotation)
+
+
+@pytest.fixture
+def ahead(server: ConsumerServer) -> Iterator[tuple[Credential, Ahead]]:
+    source = Ahead()
+    with (
+        closing(Daemon(server.url, token="canary-token", timeout=1)) as daemon,
+        closing(Credential(source, daemon=daemon, name="shop")) as opened,
+    ):
+        assert opened.current().version == "1"
+        yield opened, source
+
+
+def test_an_announced_next_version_is_read_kept_and_acknowledged(
+    server: ConsumerServer, ahead: tuple[Credential, Ahead]
+):
+    """The current one is still acknowledged; a refusal then asks no backend."""
+    credential, source = ahead
+    source.following = _next("2", "r-2")
+    server.prepare("shop", "r-2")
+    server.wait_for_row(version="r-2", level="prepared")
+    assert credential.following == source.following
+    server.wait_for_row(version="1", level="loaded")
+    reads = source.next_reads
+    assert _connect(credential, "1") == "2"
+    assert source.next_reads == reads
+
+
+def test_the_next_version_is_used_once_it_is_published(
+    server: ConsumerServer, ahead: tuple[Credential, Ahead]
+):
+    """A login with it counts from then on: the daemon knows no version that is not published."""
+    credential, own = ahead
+    own.following = _next("2", "r-2")
+    server.prepare("shop", "r-2")
+    server.wait_for_row(version="r-2", level="prepared")
+    assert _connect(credential, "1") == "2"
+    assert ("2", "used") not in _levels(server)
+    own.served = "2"
+    server.prepare("shop", None)
+    server.publish("shop", "2")
+    server.wait_for_row(version="2", level="used")
+    assert credential.following is None
+
+
+def test_a_next_version_of_an_undone_rotation_is_forgotten(
+    server: ConsumerServer, ahead: tuple[Credential, Ahead]
+):
+    credential, source = ahead
+    source.following = _next("2", "r-2")
+    server.prepare("shop", "r-2")
+    server.wait_for_row(version="r-2", level="prepared")
+    source.following = None
+    server.prepare("shop", None)
+    deadline = time.monotonic() + 10
+    while credential.following is not None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_next_version_that_the_backend_shows_late_is_read_again(
+    server: ConsumerServer, ahead: tuple[Credential, Ahead]
+):
+    _, source = ahead
+    source.following = _next("2", "r-1")
+    server.prepare("shop", "r-2")
+    while source.next_reads == 0:
+        time.sleep(0.01)
+    source.following = _next("2", "r-2")
+    server.wait_for_row(version="r-2", level="prepared")
+    assert ("r-1", "prepared") not in _levels(server)
+
+
+def test_without_a_next_version_nothing_is_acknowledged_as_prepared(
+    server: ConsumerServer, credential: Credential
+):
+    assert credential.current().version == "1"
+    server.prepare("shop", "r-2")
+    server.wait_for_row(version="1", level="loaded")
+    time.sleep(0.3)
+    assert "prepared" not in {level for _, level in _levels(server)}

@@ -47,8 +47,17 @@ class AgentSource:
 
     def next(self) -> Login | None:
         """Return the version that comes next; None where there is none. Raises `SourceError`."""
-        following = self._asked().get("next")
-        return None if following is None else self._login(following)
+        following = self._asked(read_next=True).get("next")
+        if following is None:
+            return None
+        login = self._login(following)
+        return Login(
+            username=login.username,
+            password=login.password,
+            version=login.version,
+            fields=login.fields,
+            rotation=str(following.get("rotation") or login.version),
+        )
 
     def wait(self, known: str, seconds: float = 25.0) -> Login:
         """Return the version that is served as soon as it is not `known`, or after some seconds.
@@ -71,12 +80,16 @@ class AgentSource:
         }
         _ = self._request("POST", "/v1/acknowledgements", {"acknowledgements": [row]}, 0.0)
 
-    def _asked(self, known: str | None = None, wait: float = 0.0) -> dict[str, Any]:
+    def _asked(
+        self, known: str | None = None, wait: float = 0.0, *, read_next: bool = False
+    ) -> dict[str, Any]:
         from urllib.parse import quote  # noqa: PLC0415 # costs an import of some milliseconds
 
         path = f"/v1/secrets/{quote(self._secret, safe='')}"
         if known is not None:
             path += f"?known={quote(known, safe='')}&wait={wait:g}"
+        if read_next:
+            path += "?read_next=1"
         answer = parsed(self._request("GET", path, None, wait), repr(self))
         if not isinstance(answer, dict):
             raise SourceError(f"{self!r} holds no JSON object.")

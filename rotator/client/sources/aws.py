@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from rotator.client.login import Login, SourceError
 from rotator.client.sources.values import login_from, parsed
 
+# What rotator writes beside a login.
+_ROTATION: Final = "rotator_rotation_id"
 _NONE_THERE: Final = frozenset({"ResourceNotFoundException", "InvalidRequestException"})
 
 
 class AwsSource:
     """Reads the version that is labelled AWSCURRENT, by boto3's own credentials.
 
-    While AWS rotates the secret, the version labelled AWSPENDING is the next one: the policy of the
-    application decides whether it may be read.
+    The version labelled AWSPENDING is the next one, while AWS rotates the secret, or consumers prepare:
+    the policy of the application decides whether it may be read.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class AwsSource:
                 SecretId=self._secret_id, VersionStage=stage
             )
             text, version = answer["SecretString"], answer["VersionId"]
+            is_next = "AWSCURRENT" not in answer.get("VersionStages", ()) and stage != "AWSCURRENT"
         except Exception as error:  # noqa: BLE001 # botocore's errors are made at run time
             response: Any = getattr(error, "response", None)
             code = response.get("Error", {}).get("Code") if isinstance(response, dict) else None
@@ -64,7 +67,14 @@ class AwsSource:
             raise SourceError(
                 f"{self!r} could not be read: {code or type(error).__name__}."
             ) from None
-        return login_from(parsed(text, repr(self)), version, repr(self), *self._names)
+        if stage != "AWSCURRENT" and not is_next:
+            return None
+        data = parsed(text, repr(self))
+        rotation = cast("dict[str, Any]", data).get(_ROTATION) if isinstance(data, dict) else None
+        named = rotation if isinstance(rotation, str) else version
+        return login_from(
+            data, version, repr(self), *self._names, rotation=named if is_next else None
+        )
 
     def _connected(self) -> Any:
         if self._client is None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class LocalSource:
-    """Reads the published version at `path` in the file of an embedded backend.
+    """Reads the published version at `path` in the file of an embedded backend, and the next one.
 
     The key opens every secret in that file, an admin's password included: keep it for a single
     machine that runs nothing else, and use another backend or a file sink elsewhere.
@@ -48,6 +48,24 @@ class LocalSource:
             password=found.credential.password,
             version=found.id,
             fields=found.credential.fields,
+        )
+
+    def next(self) -> Login | None:
+        """Return the version that comes next; None where there is none. Raises `SourceError`."""
+        from rotator.core.errors import RotatorError  # noqa: PLC0415 # as above
+
+        try:
+            found = self._opened().next(self._path)
+        except RotatorError as error:
+            raise SourceError(f"{self!r} could not be read: {error.what}") from None
+        if found is None:
+            return None
+        return Login(
+            username=found.credential.username,
+            password=found.credential.password,
+            version=found.version,
+            fields=found.credential.fields,
+            rotation=found.rotation_id,
         )
 
     def _opened(self) -> LocalBackend:

@@ -13,9 +13,18 @@ _LARGEST: Final = 1 << 20
 
 
 def login_from(
-    data: object, version: str, where: str, username_field: str, password_field: str
+    data: object,
+    version: str,
+    where: str,
+    username_field: str,
+    password_field: str,
+    *,
+    rotation: str | None = None,
 ) -> Login:
-    """Return the login in `data`. Raises `SourceError`, which names keys and never a value."""
+    """Return the login in `data`. Raises `SourceError`, which names keys and never a value.
+
+    `rotation`: of the version that comes next, the rotation that is to publish it.
+    """
     if not isinstance(data, Mapping):
         raise SourceError(f"{where} holds no JSON object.")
     values = dict(cast("Mapping[str, object]", data))
@@ -23,7 +32,13 @@ def login_from(
     if not isinstance(username, str) or not isinstance(password, str):
         missing = username_field if not isinstance(username, str) else password_field
         raise SourceError(f"{where} has no text under the key {missing!r}.")
-    return Login(username=username, password=Secret(password), version=version, fields=values)
+    return Login(
+        username=username,
+        password=Secret(password),
+        version=version,
+        fields=values,
+        rotation=rotation,
+    )
 
 
 def parsed(text: str, where: str) -> object:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from rotator.client.login import Login, SourceError
 from rotator.client.sources.values import login_from
 from rotator.core.secret import Secret
 
+# What rotator writes beside a login, and beside the next version of it.
+_ROTATION: Final = "rotator_rotation_id"
+_NEXT_VERSION: Final = "rotator_next_version"
+# Errors of hvac, which is imported where it is used only.
+_ABSENT: Final = frozenset({"InvalidPath", "Forbidden"})
+
 
 class VaultSource:
-    """Reads the newest version at `path`.
+    """Reads the newest version at `path`, and the next one while consumers prepare.
 
     Log in by `token`, or by `token_file`, which is read again at each refresh and suits an agent
-    that keeps it fresh; or give `client`, a function that returns an `hvac.Client` of your own.
+    that keeps it fresh; or give `client`, a function that returns an `hvac.Client` of your own. `pending`
+    is the option of the same name of rotator's backend, below which the next version is.
     """
 
     def __init__(
@@ -23,6 +30,7 @@ class VaultSource:
         path: str,
         *,
         mount: str = "secret",
+        pending: str = "rotator-pending",
         address: str = "",
         token: Secret | None = None,
         token_file: str | Path | None = None,
@@ -45,6 +53,7 @@ class VaultSource:
         self.refresh: float = refresh
         self._path: str = path
         self._mount: str = mount.strip("/")
+        self._next_path: str = f"{pending.strip('/')}/{path}/next"
         self._address: str = address
         self._token: Secret | None = token
         self._token_file: Path | None = None if token_file is None else Path(token_file)
@@ -59,17 +68,39 @@ class VaultSource:
 
     def read(self) -> Login:
         """Return the newest version. Raises `SourceError`."""
+        data, version = self._held(self._path)
+        return login_from(data, str(version), repr(self), *self._names)
+
+    def next(self) -> Login | None:
+        """Return the version that comes next; None where there is none, or where it may not be read.
+
+        Raises `SourceError`.
+        """
+        found = self._held(self._next_path, optional=True)
+        data = found[0] if isinstance(found[0], Mapping) else {}
+        rotation, version = data.get(_ROTATION), data.get(_NEXT_VERSION)
+        if not isinstance(rotation, str) or not isinstance(version, str):
+            return None
+        values = {key: value for key, value in data.items() if key != _NEXT_VERSION}
+        return login_from(values, version, repr(self), *self._names, rotation=rotation)
+
+    def _held(self, path: str, *, optional: bool = False) -> tuple[Any, Any]:
+        """Return the data and the number of the newest version of a path.
+
+        `optional`: nothing where it is missing or forbidden.
+        """
         try:
             answer = self._client().secrets.kv.v2.read_secret_version(
-                path=self._path, mount_point=self._mount, raise_on_deleted_version=True
+                path=path, mount_point=self._mount, raise_on_deleted_version=True
             )
-            data, version = answer["data"]["data"], answer["data"]["metadata"]["version"]
+            return answer["data"]["data"], answer["data"]["metadata"]["version"]
         except SourceError:
             raise
         except Exception as error:  # noqa: BLE001 # hvac, requests and TLS have no base in common
+            if optional and type(error).__name__ in _ABSENT:
+                return None, None
             # The text of the server's answer is left out: it may repeat what it was sent.
             raise SourceError(f"{self!r} could not be read: {type(error).__name__}.") from None
-        return login_from(data, str(version), repr(self), *self._names)
 
     def _connected(self) -> Any:
         import hvac  # noqa: PLC0415 # only where this source is used
