@@ -25,6 +25,7 @@ _POLICY: Final = Policy()
 _KINDS: Final = (Transient, Unavailable, Unknown, Refused, Denied, Conflict)
 _FORWARD: Final = (
     Step.STAGE,
+    Step.PREPARE,
     Step.CREATE,
     Step.VERIFY,
     Step.PUBLISH,
@@ -39,9 +40,8 @@ class History:
 
     def __init__(self, *, overlaps: bool = True) -> None:
         self.events: list[Event] = []
-        self._write(
-            Kind.REQUESTED, data={"overlaps": overlaps, "old_version": "1", "copies": ["copy"]}
-        )
+        optional: dict[str, Json] = {"prepare": True, "copies": ["copy"]}
+        self._write(Kind.REQUESTED, data={"overlaps": overlaps, "old_version": "1", **optional})
 
     def next(self) -> Step | Outcome:
         """Return what the engine does next, once every wait is over."""
@@ -156,7 +156,7 @@ def _shown(following: Step | Outcome) -> str:
 
 # -- the picture -------------------------------------------------------------------------------------
 
-_WIDTH, _HEIGHT, _BOX, _TALL, _STRIDE = 1000, 330, 92, 36, 122
+_WIDTH, _HEIGHT, _BOX, _TALL, _STRIDE = 1122, 330, 92, 36, 122
 _ROWS: Final = {"top": 36, "forward": 130, "below": 250}
 
 
@@ -201,14 +201,14 @@ def _boxes() -> dict[str, _Box]:
         f"forward {step.value}": _Box(step.value, column, "forward")
         for column, step in enumerate(_FORWARD)
     }
-    boxes["done"] = _Box("done", 7, "forward", end=True)
-    boxes["parked"] = _Box("parked", 4.5, "top", end=True)
+    boxes["done"] = _Box("done", 8, "forward", end=True)
+    boxes["parked"] = _Box("parked", 5.5, "top", end=True)
     boxes["undone"] = _Box("undone", 0, "below", end=True)
     boxes["backward discard"] = _Box("discard", 1, "below")
-    boxes["backward withdraw"] = _Box("withdraw", 2, "below")
-    for column, step in enumerate((Step.RESTORE, Step.COPY, Step.DRAIN, Step.REVOKE), start=3):
+    boxes["backward withdraw"] = _Box("withdraw", 3, "below")
+    for column, step in enumerate((Step.RESTORE, Step.COPY, Step.DRAIN, Step.REVOKE), start=4):
         boxes[f"rollback {step.value}"] = _Box(step.value, column, "below")
-    boxes["rolled-back"] = _Box("rolled back", 7, "below", end=True)
+    boxes["rolled-back"] = _Box("rolled back", 8, "below", end=True)
     return boxes
 
 
