@@ -80,9 +80,10 @@ class Credential:
         self._sleep: Callable[[float], None] = sleep
         self._changed: threading.Condition = threading.Condition()
         self._login: Login | None = None
-        # The version that comes next, as it was last read; whether the server has accepted it.
+        # The version that comes next, as it was last read; and the one that the server has accepted
+        # before the source serves it.
         self._next: Login | None = None
-        self._is_next_accepted: bool = False
+        self._ahead: Login | None = None
         self._read_at: float = 0.0
         # When the source was last asked, whatever it answered.
         self._looked_at: float = 0.0
@@ -134,7 +135,7 @@ class Credential:
         following = self._source.next() if isinstance(self._source, ServesNext) else None
         with self._changed:
             if following is None or following != self._next:
-                self._next, self._is_next_accepted = following, False
+                self._next = following
             following = self._next
         if self._link is not None and following is not None and following.rotation is not None:
             self._link.prepared(following.rotation)
@@ -143,7 +144,7 @@ class Credential:
     def forget_next(self) -> None:
         """Forget the version that was to come next: its rotation is over."""
         with self._changed:
-            self._next, self._is_next_accepted = None, False
+            self._next = self._ahead = None
 
     def refresh(self) -> Login:
         """Read the source now, or wait for the read in flight. Raises `SourceError`."""
@@ -160,8 +161,8 @@ class Credential:
 
     def is_outdated(self, version: str) -> bool:
         """Whether a connection that was opened with `version` should be replaced."""
-        current, following = self.current().version, self._next
-        if following is not None and self._is_next_accepted and version == following.version:
+        current, ahead = self.current().version, self._ahead
+        if ahead is not None and version == ahead.version:
             return False  # it is about to be published
         return version != current
 
@@ -225,8 +226,9 @@ class Credential:
             was_used = False
             if before is not None and before.version != login.version:
                 # A login with it may have succeeded before it was published.
-                was_used = self._is_next_accepted and _is_same(self._next, login)
-                self._next, self._is_next_accepted = None, False
+                was_used, self._ahead = _is_same(self._ahead, login), None
+                if self._next is not None and self._next.version == login.version:
+                    self._next = None
             self._read_at, self._error = self._clock(), None
             self._end_read(self._refresh)
             self._start_threads()
@@ -421,9 +423,9 @@ class Credential:
     def _attempts(self) -> Generator[_Request, Any, None]:
         """Yield what to do next, and be sent what came of it; ends by the last refusal."""
         login, refusal = self.current(), None
-        if self._is_next_accepted and self._next is not None:
-            # The server takes it already; the backend serves it in a moment.
-            login = self._next
+        with self._changed:
+            # What the server takes already; else what was read last: both may have changed just now.
+            login = self._ahead or self._login or login
         deadline, pause = None, _FIRST_PAUSE
         may_try = self._may_try(login)
         while True:
@@ -457,15 +459,16 @@ class Credential:
                 self._refusals.undecided(_key(login), self._clock())
             else:
                 self._refusals.refused(_key(login), refusal, self._clock())
-                if login is self._next:
-                    self._is_next_accepted = False
+                if login is self._ahead:
+                    self._ahead = None
         return refusal is not None
 
     def _accepted(self, login: Login) -> None:
         with self._changed:
             self._refusals.accepted(_key(login))
             is_next = login is self._next
-            self._is_next_accepted = self._is_next_accepted or is_next
+            self._ahead = login if is_next else self._ahead
+            is_next = is_next or login is self._ahead
             # The daemon does not know the next version until it is published.
             is_news = login.version != self._earlier and not is_next
         if is_news and self._link is not None:

@@ -110,7 +110,9 @@ class DaemonLink:
             is_new = following != self._following
             with self._lock:
                 self._following = following
-            # What is published now is read below: until then the next version is what logs in.
+            # First what is published: until it is read, the version that came next is what logs in.
+            if published != known:
+                read()
             if self._is_unread or (is_new and published == known):
                 read_next(following)
             # A backend that lags, or that does not show the next version, is read again, ever later.
@@ -121,7 +123,6 @@ class DaemonLink:
                 if not is_new:
                     _ = closed.wait(max(0.0, begun + _SHORTEST_ROUND - time.monotonic()))
                 continue
-            read()
             if version() == published:
                 lag = _FIRST_LAG
             else:

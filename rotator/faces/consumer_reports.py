@@ -308,7 +308,8 @@ class _Versions:
         asked.
         """
         registry = self._registry()
-        fresh, upcoming = registry.served(secrets), registry.following(secrets)
+        # In this order: what is published between the two is served, never neither served nor next.
+        upcoming, fresh = registry.following(secrets), registry.served(secrets)
 
         def differs() -> bool:
             return (
@@ -349,8 +350,8 @@ class _Versions:
             if not wanted:
                 continue
             try:
-                served = self._registry().served(wanted)
                 upcoming = self._registry().following(wanted)
+                served = self._registry().served(wanted)
             except JournalError:
                 continue  # asked again in a moment
             with self._changed:

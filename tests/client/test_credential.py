@@ -132,6 +132,21 @@ def test_of_a_rotation_in_place_one_login_is_refused():
     assert credential.health().refused == 19
 
 
+def test_the_rotation_after_it_may_begin_before_the_source_serves_the_version_that_is_used():
+    """No login with the older password in between; then the newer next version is still known."""
+    world = Ahead(accepted={"2"}, pending="2")
+    credential = world.credential()
+    _ = credential.connect(world.connect, refusal_of=refused)
+    world.pending = "3"
+    assert credential.read_next() is not None
+    assert credential.connect(world.connect, refusal_of=refused) == "connected with 2"
+    world.served = "2"
+    _ = credential.refresh()
+    assert credential.following is not None
+    assert credential.following.version == "3"
+    assert world.tried == ["1", "2", "2"]
+
+
 def test_a_connection_with_the_accepted_next_version_is_not_outdated():
     """Nor is one with the current version; both are what a pool may hand out."""
     world = Ahead(accepted={"2"}, pending="2")

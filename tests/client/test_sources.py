@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import boto3
 import pytest
 
-from rotator.client import SourceError
+from rotator.agent.sources import BackendSource
+from rotator.api import Access
+from rotator.backends.aws.backend import AwsBackend
+from rotator.backends.aws.client import Client as AwsClient
+from rotator.backends.aws.options import AwsOptions
+from rotator.backends.encryption import Keys, create_key_file
+from rotator.backends.local import LocalBackend
+from rotator.backends.vault.backend import PLUGIN as VAULT
+from rotator.backends.vault.backend import VaultBackend
+from rotator.backends.vault.options import VaultOptions
+from rotator.backends.vault.session import VaultClient
+from rotator.client import Credential, SourceError
+from rotator.client.login import ServesNext
 from rotator.client.sources import AwsSource, FileSource, LocalSource, VaultSource
 from rotator.core.secret import Secret
+from rotator.testing.backend_suite import credential, publish
 from tests.servers.openbao import ScratchOpenBao
 from tests.servers.secrets_manager import SecretsManager
 
@@ -42,7 +56,7 @@ def aws() -> Iterator[SecretsManager]:
         yield service
 
 
-def _aws(service: SecretsManager) -> AwsSource:
+def _aws(service: SecretsManager, path: str = "apps/app") -> AwsSource:
     client = boto3.client(
         "secretsmanager",
         region_name="eu-central-1",
@@ -50,7 +64,7 @@ def _aws(service: SecretsManager) -> AwsSource:
         aws_access_key_id="AKIATESTING",
         aws_secret_access_key="made-up-for-the-tests",
     )
-    return AwsSource("apps/app", client=client)
+    return AwsSource(path, client=client)
 
 
 def test_vault_serves_the_newest_version(bao: ScratchOpenBao, tmp_path: Path):
@@ -160,3 +174,89 @@ def test_the_embedded_backend_is_never_made_by_a_client(tmp_path: Path):
     with pytest.raises(SourceError, match=r"secrets\.db does not exist"):
         source.read()
     assert not file.exists()
+
+
+class _Followed(NamedTuple):
+    """A source, and the backend that it reads, as rotator writes it."""
+
+    source: Any
+    backend: Any
+
+
+@pytest.fixture(params=["vault", "aws", "local", "agent"])
+def followed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[_Followed]:
+    with ExitStack() as stack:
+        match request.param:
+            case "vault":
+                bao: ScratchOpenBao = request.getfixturevalue("bao")
+                options = VaultOptions(address=bao.address)
+                client = VaultClient(options, lambda _reference: Secret(bao.root_token))
+                backend = stack.enter_context(closing(VaultBackend("vault", options, client)))
+                source = VaultSource("next", address=bao.address, token=Secret(bao.root_token))
+            case "aws":
+                service: SecretsManager = request.getfixturevalue("aws")
+                request.getfixturevalue("monkeypatch").setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
+                request.getfixturevalue("monkeypatch").setenv("AWS_SECRET_ACCESS_KEY", "made-up")
+                chosen = AwsOptions(region="eu-central-1", endpoint=service.endpoint)
+                backend = stack.enter_context(closing(AwsBackend("aws", chosen, AwsClient(chosen))))
+                source = _aws(service, "next")
+            case _:
+                create_key_file(tmp_path / "key")
+                key = Secret((tmp_path / "key").read_text().strip())
+                backend = LocalBackend("local", tmp_path / "secrets.db", Keys([key]))
+                source = LocalSource(
+                    "next", file=tmp_path / "secrets.db", key_file=tmp_path / "key"
+                )
+                if request.param == "agent":
+                    source = BackendSource(backend, "next", refresh=1.0)
+        yield _Followed(source, backend)
+
+
+def test_each_source_serves_the_next_version_while_it_is_offered(followed: _Followed):
+    """Under the version that it is published as; nothing once it is published or withdrawn."""
+    source, backend = followed
+    assert isinstance(source, ServesNext)
+    expect = publish(backend, "next", "r1", "a")
+    assert source.next() is None
+    backend.stage("next", "r2", credential("b"))
+    backend.offer("next", "r2", expect=expect)
+    following = source.next()
+    assert following is not None
+    assert (following.rotation, following.username) == ("r2", "b")
+    assert following.password.reveal() == "password-of-b"
+    assert source.read().version == expect
+    assert Credential(source).pair() == (source.read(), following)
+    published = backend.publish("next", "r2", expect=expect)
+    backend.retract("next", "r2")
+    served = source.read()
+    assert (served.version, served.rotation) == (published, None) == (following.version, None)
+    assert (served.password, source.next()) == (following.password, None)
+    backend.stage("next", "r3", credential("c"))
+    backend.offer("next", "r3", expect=published)
+    backend.retract("next", "r3")
+    backend.discard("next", "r3")
+    assert source.next() is None
+
+
+def test_a_policy_includes_the_next_version_only_where_it_is_asked_for(bao: ScratchOpenBao):
+    """Without it the application has the current version, and no error."""
+    options = VaultOptions(address=bao.address)
+    client = VaultClient(options, lambda _reference: Secret(bao.root_token))
+    with closing(VaultBackend("vault", options, client)) as backend:
+        expect = publish(backend, "asked", "r1", "a")
+        backend.stage("asked", "r2", credential("b"))
+        backend.offer("asked", "r2", expect=expect)
+        for name, following, expected in (("without", (), None), ("with", ("asked",), "b")):
+            access = Access(rotated=("asked",), next=following)
+            bao.policy(name, VAULT.policy(options, access, of="consumer"))
+            source = VaultSource("asked", address=bao.address, token=Secret(bao.token(name)))
+            found = source.next()
+            assert source.read().username == "a"
+            assert (found and found.username) == expected
+            staged = VaultSource(
+                "rotator-pending/asked/r2",
+                address=bao.address,
+                token=Secret(bao.token(name)),
+            )
+            with pytest.raises(SourceError, match="Forbidden"):
+                staged.read()
