@@ -18,9 +18,11 @@ import pytest
 from rotator.agent.errors import SinkError
 from rotator.agent.socket_server import SocketServer
 from rotator.client.sources import AgentSource, FileSource
+from rotator.core.model import Credential
+from rotator.core.secret import Secret
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rotator.agent.agent import Agent
     from tests.agent.conftest import Host
@@ -212,3 +214,34 @@ def test_a_socket_in_use_is_not_taken_and_a_dead_one_is(host: Host, agent: Agent
     (host.folder / "a.sock").write_text("")
     with pytest.raises(SinkError, match="is not a socket"):
         SocketServer(agent, options)
+
+
+def test_the_next_version_is_served_from_memory_while_it_is_prepared(
+    host: Host, server: SocketServer
+):
+    """Without a daemon the agent reads it when an application asks, and no sink gets it."""
+    host.publish("app_a", "canary-now")
+    source = AgentSource("shop", socket="a.sock")
+    assert source.next() is None
+    current = source.read()
+    new = Credential(username="app_b", password=Secret("canary-next"))
+    host.backend.stage("shop", "r-next", new)
+    _wait_until(lambda: source.next() is not None)
+    following = source.next()
+    assert following is not None
+    assert (following.rotation, following.username) == ("r-next", "app_b")
+    assert following.password == Secret("canary-next")
+    assert source.read() == current
+    assert _ask("GET", "/v1/secrets/shop")[1]["next"]["rotation"] == "r-next"
+    files = [one for one in host.folder.rglob("*") if one.is_file()]
+    assert [one for one in files if b"canary-next" in one.read_bytes()] == []
+    published = host.backend.publish("shop", "r-next", expect=current.version)
+    assert published == following.version
+    _wait_until(lambda: source.next() is None)
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 15
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
