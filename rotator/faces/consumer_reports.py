@@ -319,8 +319,11 @@ class _Versions:
             )
 
         with self._changed:
+            news = any(self._served.get(one) != at for one, at in fresh.items())
             self._served.update(fresh)
-            self._follow(secrets, upcoming)
+            if self._follow(secrets, upcoming) or news:
+                # Others that wait have not seen it: the next look finds nothing new.
+                self._changed.notify_all()
             if not differs() and seconds:
                 if len(self._waiting) >= _MOST_WAITING:
                     return None
