@@ -124,8 +124,12 @@ class LoginPair:
             for key, value in found.items():
                 if key[0] == "role" and value == old.name:
                     found[key] = self.name
-        if self.acts_as_group and ("role", None) not in found:
-            found["role", None] = self.group_name or ""
+        if self.acts_as_group:
+            for key, value in found.items():
+                # The old login acts as itself there; the next one does as the group that it has become.
+                if key[0] == "role" and self.old_is_group and value in {"none", *self._idle_roles}:
+                    found[key] = self.group_name or ""
+            _ = found.setdefault(("role", None), self.group_name or "")
         for (name, database), value in list(found.items()):
             if name == "role" and database is None and value == self.name:
                 del found[name, database]
@@ -142,14 +146,19 @@ class LoginPair:
         return self._acting(settings, database)
 
     def _acting(self, settings: dict[tuple[str, str | None], str], database: str) -> str:
-        old = self.source
-        idle = {one.value for one in old.settings if one.name == "role"} if old else set[str]()
-        idle -= old.may_act_as if old else set()
         for place in (database, None):
             role = settings.get(("role", place))
-            if role is not None and role not in idle:
+            if role is not None and role not in self._idle_roles:
                 return self.name if role == "none" else role
         return self.name
+
+    @property
+    def _idle_roles(self) -> set[str]:
+        """The roles that the old login is to act as by a setting, and may not."""
+        old = self.source
+        if old is None:
+            return set()
+        return {one.value for one in old.settings if one.name == "role"} - {*old.may_act_as}
 
     def _keep_schemas(self, old: Profile, found: dict[tuple[str, str | None], str]) -> None:
         """Let `"$user"` mean the schema that it means for the old login."""

@@ -229,9 +229,15 @@ def _grants(made: Profile, name: str, chance: Chance, *, others: bool) -> None:
 
 def try_one(server: ScratchPostgres, seed: int) -> list[str]:
     """Rotate one drawn profile three times; return every difference that the oracle sees."""
+    with server.connect() as admin:
+        version = admin.info.server_version
+    return try_profile(server, draw(seed, version))
+
+
+def try_profile(server: ScratchPostgres, profile: Profile) -> list[str]:
+    """Rotate this profile three times; return every difference that the oracle sees."""
     with ExitStack() as stack:
         admins = {one: stack.enter_context(server.connect(one)) for one in DATABASES}
-        profile = draw(seed, admins[DATABASES[0]].info.server_version)
         _ = stack.callback(_clean, admins, profile)
         try:
             for database, text in profile.statements:

@@ -525,6 +525,26 @@ def test_a_revoke_that_is_cut_at_any_statement_takes_nothing_from_the_served_log
         shop.sql("DROP TABLE second", dbname="postgres")
 
 
+@pytest.mark.parametrize("place", ["", " IN DATABASE one"])
+@pytest.mark.parametrize("role", ["x1", "none"])
+@pytest.mark.parametrize("shape", ["new-user-itself", "new-user", "alternating-users"])
+def test_a_role_setting_without_effect_keeps_what_the_application_makes_as_it_was(
+    role: str, place: str, shape: str
+):
+    """It acts as itself all the same, and what it makes gets its default privileges."""
+    profile = profiles.Profile(name="idle", shape=shape)
+    for text in (
+        f"CREATE ROLE idle LOGIN PASSWORD '{profiles.FIRST}'; CREATE ROLE idle_grp; GRANT idle_grp TO idle",
+        "GRANT USAGE, CREATE ON SCHEMA s1 TO idle",
+        f"ALTER ROLE idle{place} SET role TO {role}",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE idle GRANT SELECT ON TABLES TO dave",
+    ):
+        profile.add(text)
+    with profiles.servers() as servers:
+        found = {version: profiles.try_profile(one, profile) for version, one in servers.items()}
+    assert not any(found.values()), found
+
+
 @pytest.mark.parametrize("count", [50, pytest.param(300, marks=pytest.mark.slow)])
 def test_random_profiles_differ_in_nothing_but_the_name(count: int):
     """Of every five one for each strategy; a part of them on each server that is to be had here."""
