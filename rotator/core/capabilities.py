@@ -18,7 +18,6 @@ from rotator.core.contracts.backend import (
 from rotator.core.contracts.delegated import RotatesOnRequest
 from rotator.core.contracts.rotation import (
     ClosesLogins,
-    Contains,
     CountsSessions,
     Examines,
     Explains,
@@ -29,7 +28,6 @@ from rotator.core.contracts.rotation import (
 
 OF_ROTATIONS: Final[tuple[type, ...]] = (
     ClosesLogins,
-    Contains,
     CountsSessions,
     Explains,
     ExplainsRejections,
