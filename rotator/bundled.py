@@ -18,6 +18,7 @@ DEPLOYMENTS: Final[dict[str, dict[str, str]]] = {
     },
     "kubernetes": {
         "deploy/kubernetes/rotator.yaml": "rotator.yaml",
+        "deploy/kubernetes/agent.yaml": "agent.yaml",
         "deploy/prometheus/alerts.yaml": "alerts.yaml",
         "deploy/grafana/rotator.json": "dashboard.json",
         "deploy/postgresql/journal-role.sql": "journal-role.sql",

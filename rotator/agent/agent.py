@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from rotator.agent.errors import SinkError
-from rotator.agent.sinks import Sink
+from rotator.agent.errors import SinkError, SinkWaits
+from rotator.agent.sinks import KeepsUpToDate, Sink
 from rotator.client import SourceError
-from rotator.core.consumers import instance_name
 from rotator.core.errors import RotatorError
 
 if TYPE_CHECKING:
+    from rotator.agent.settings import AgentOptions
     from rotator.agent.sources import Consumer
     from rotator.client import Login
 
@@ -33,16 +33,18 @@ class Agent:
     """Applies each new value to each sink. Nothing is cached on disk: a restart reads the backend."""
 
     def __init__(self, consumer: Consumer, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Nothing is read yet. Raises `UsageError` for an unknown user or group of a sink."""
+        """Nothing is read yet.
+
+        Raises `UsageError` for an unknown user or group of a sink, and where it has no access to a
+        cluster that a sink needs.
+        """
         self._consumer: Consumer = consumer
         self._clock: Callable[[], float] = clock
-        self._sinks: dict[str, list[Sink]] = {
-            name: [Sink(name, options, consumer.resolve) for options in secret.sinks]
-            for name, secret in consumer.options.secrets.items()
-        }
+        self._sinks: dict[str, list[KeepsUpToDate]] = _sinks(consumer)
         self._changed: threading.Condition = threading.Condition()
         self._unready: set[str] = set(self._sinks)
         self._errors: dict[str, str] = {}
+        self._waits: dict[str, str] = {}
         self._next_read_at: dict[str, float] = {}
 
     @property
@@ -75,15 +77,22 @@ class Agent:
         with self._changed:
             return dict(self._errors)
 
+    def waits(self) -> dict[str, str]:
+        """Return for what secrets wait, such as a rollout, by name."""
+        with self._changed:
+            return dict(self._waits)
+
     def run_once(self, timeout: float) -> dict[str, str]:
         """Bring every sink up to date; return what failed after `timeout` seconds, by secret."""
         deadline, pause = self._clock() + timeout, _FIRST_RETRY
         while True:
-            failed = [name for name in self._sinks if not self._bring(name)]
+            asked = {name: self.bring(name) for name in self._sinks}
+            pauses = [seconds for seconds in asked.values() if seconds is not None]
             left = deadline - self._clock()
-            if not failed or left <= 0:
-                return self.errors()
-            _ = self._consumer.closed.wait(min(pause, left))
+            if not pauses or left <= 0:
+                return {**self.waits(), **self.errors()}
+            wanted = min(seconds or pause for seconds in pauses)
+            _ = self._consumer.closed.wait(min(wanted, left))
             pause = min(pause * 2, _LAST_RETRY)
 
     def next_of(self, name: str, *, read: bool) -> Login | None:
@@ -133,50 +142,85 @@ class Agent:
         failures = 0
         while not self._consumer.closed.is_set():
             wake.clear()
-            failures = 0 if self._bring(name) else failures + 1
-            pause = min(_FIRST_RETRY * 2 ** (failures - 1), _LAST_RETRY) if failures else _LOOK
-            _ = wake.wait(pause)
+            asked = self.bring(name)
+            failures = failures + 1 if asked == 0 else 0
+            backoff = min(_FIRST_RETRY * 2 ** (failures - 1), _LAST_RETRY)
+            _ = wake.wait(_LOOK if asked is None else asked or backoff)
 
-    def _bring(self, name: str) -> bool:
-        """Apply the current value to each sink of a secret; one that fails does not stop the others."""
+    def bring(self, name: str) -> float | None:
+        """Apply the current value to each sink of a secret; one that fails does not stop the others.
+
+        Return None where all are up to date, else the seconds until one of them wants another look;
+        0 where one failed, and the caller decides.
+        """
         errors: list[str] = []
+        waits: list[SinkWaits] = []
         try:
             login = self._consumer.credentials[name].current()
         except SourceError as error:
             errors.append(str(error))
         else:
-            errors += [
-                text for sink in self._sinks[name] if (text := self._apply(name, sink, login))
-            ]
-        text = " ".join(errors)
+            for sink in self._sinks[name]:
+                try:
+                    self._apply(name, sink, login)
+                except SinkWaits as wait:
+                    waits.append(wait)
+                except (RotatorError, SourceError) as error:
+                    errors.append(str(error))
+        self._note(name, " ".join(errors), " ".join(map(str, waits)))
+        if not errors and not waits:
+            return None
+        return min((wait.pause for wait in waits), default=0.0)
+
+    def _note(self, name: str, error: str, wait: str) -> None:
         with self._changed:
             before = self._errors.pop(name, "")
-            if text:
-                self._errors[name] = text
-            else:
+            waited = self._waits.pop(name, "")
+            if error:
+                self._errors[name] = error
+            if wait:
+                self._waits[name] = wait
+            if not error and not wait:
                 self._unready.discard(name)
                 self._changed.notify_all()
-        if text and text != before:
-            _log.warning("%s: %s", name, text)
-        return not text
+        if error and error != before:
+            _log.warning("%s: %s", name, error)
+        if wait and wait != waited:
+            _log.info("%s: %s", name, wait)
 
-    def _apply(self, name: str, sink: Sink, login: Login) -> str:
+    def _apply(self, name: str, sink: KeepsUpToDate, login: Login) -> None:
         try:
-            level = sink.apply(login)
-        except RotatorError as error:
-            return str(error)
+            sink.bring(login, partial(self._acknowledge, name, sink.kind))
         except OSError as error:
             # Its text may repeat the name of a file only; the class is enough.
-            return str(SinkError(f"{sink.path} could not be written: {error.strerror}."))
+            raise SinkError(f"{sink.name} could not be written: {error.strerror}.") from None
+
+    def _acknowledge(self, secret: str, kind: str, version: str, instance: str, level: str) -> None:
         if self._consumer.daemon is not None:
-            self._consumer.daemon.acknowledge(
-                name,
-                login.version,
-                level,
-                instance=instance_name(socket.gethostname(), str(sink.path)),
-                kind=sink.kind,
-            )
-        return ""
+            self._consumer.daemon.acknowledge(secret, version, level, instance=instance, kind=kind)
+
+
+def _sinks(consumer: Consumer) -> dict[str, list[KeepsUpToDate]]:
+    found: dict[str, list[KeepsUpToDate]] = {
+        name: [
+            Sink(name, options, consumer.resolve)
+            for options in secret.sinks
+            if options.kubernetes is None
+        ]
+        for name, secret in consumer.options.secrets.items()
+    }
+    if _uses_a_cluster(consumer.options):
+        # Others need neither TLS nor the client of the API.
+        from rotator.agent.kubernetes.open import open_sinks  # noqa: PLC0415 # as above
+
+        for name, sinks in open_sinks(consumer).items():
+            found[name] += sinks
+    return found
+
+
+def _uses_a_cluster(options: AgentOptions) -> bool:
+    sinks = (sink for secret in options.secrets.values() for sink in secret.sinks)
+    return any(sink.kubernetes is not None for sink in sinks)
 
 
 def _rotation_of(following: Login | None) -> str:

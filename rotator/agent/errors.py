@@ -6,6 +6,14 @@ from rotator.core.errors import RotatorError
 
 
 class SinkError(RotatorError):
-    """A file, a reload or a check of `rotator agent` or `rotator exec` failed; the old file is whole."""
+    """A sink of `rotator agent` or a file of `rotator exec` failed; what it held before is whole."""
 
     kind = "sink"
+
+
+class SinkWaits(SinkError):
+    """A sink is not up to date yet, and nothing is wrong. `pause`: seconds until the next look."""
+
+    def __init__(self, what: str, *, pause: float, hint: str = "") -> None:
+        super().__init__(what, hint=hint)
+        self.pause: float = pause

@@ -7,13 +7,19 @@ import signal
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from rotator.agent.formats import Format, FormatOptions
+from rotator.agent.formats import Format, FormatOptions, check_template
 from rotator.core.errors import UsageError
 
 _MODE: Final = re.compile(r"0?[0-7]{3}")
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
+# Names of objects, namespaces and keys (https://kubernetes.io/docs/concepts/overview/working-with-objects/names/).
+_OBJECT_NAME: Final = re.compile(
+    r"(?=.{1,253}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*"
+)
+_NAMESPACE: Final = re.compile(r"(?=.{1,63}$)[a-z0-9]([a-z0-9-]*[a-z0-9])?")
+_SECRET_KEY: Final = re.compile(r"[A-Za-z0-9_.-]{1,253}")
 _OTHERS_MAY_READ: Final = 0o007
 
 
@@ -113,8 +119,104 @@ class FileOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesOptions:
+    """A Secret object, and the workloads of its namespace that use it."""
+
+    secret: str = field(metadata=_help("Name of the Secret object.", reference=False))
+    namespace: str | None = field(
+        default=None,
+        metadata=_help("Namespace. Default: that of `kubernetes:` at the top of this file."),
+    )
+    keys: dict[str, str] = field(
+        default_factory=lambda: {"username": "{username}", "password": "{password}"},
+        metadata=_help(
+            "Keys of the Secret, as templates. Default: username and password.", reference=False
+        ),
+    )
+    files: dict[str, FileOptions] = field(
+        default_factory=dict[str, FileOptions],
+        metadata=_help("Further keys of the Secret, each a whole file in a format."),
+    )
+    type: str | None = field(
+        default=None, metadata=_help("Type of a Secret that is created. Default: Opaque.")
+    )
+    force: bool = field(
+        default=False, metadata=_help("Take over keys that another field manager owns.")
+    )
+    deployments: tuple[str, ...] = field(default=(), metadata=_help("Deployments to restart."))
+    statefulsets: tuple[str, ...] = field(default=(), metadata=_help("StatefulSets to restart."))
+    daemonsets: tuple[str, ...] = field(default=(), metadata=_help("DaemonSets to restart."))
+    restart: Literal["auto", "always", "never"] = field(
+        default="auto",
+        metadata=_help(
+            "auto: where the pod template has the Secret in its environment or mounted by `subPath`."
+        ),
+    )
+    every: timedelta = field(
+        default=timedelta(minutes=10),
+        metadata=_help("Shortest time between two restarts of a workload."),
+    )
+    wait: timedelta = field(
+        default=timedelta(minutes=10),
+        metadata=_help("How long a rollout may take before it is reported as failed."),
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        named = [self.secret, *self.deployments, *self.statefulsets, *self.daemonsets]
+        if not all(_OBJECT_NAME.fullmatch(name) for name in named):
+            raise UsageError("invalid name of a Kubernetes object.")
+        _check_namespace(self.namespace)
+        if not all(_SECRET_KEY.fullmatch(key) for key in (*self.keys, *self.files)):
+            raise UsageError("invalid key of a Secret.", hint="Use letters, digits, `_`, `.`, `-`.")
+        if self.keys.keys() & self.files.keys() or not (self.keys or self.files):
+            raise UsageError("each key of the Secret must be in one of `keys` and `files`.")
+        for template in self.keys.values():
+            check_template(template)
+        listed = (self.deployments, self.statefulsets, self.daemonsets)
+        if any(len(set(names)) != len(names) for names in listed):
+            raise UsageError("a workload is listed twice.")
+        if self.every < timedelta(0) or self.wait < timedelta(seconds=1):
+            raise UsageError("`every` must not be negative, and `wait` must be 1s or more.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterOptions:
+    """The Kubernetes API. Without options: that of the pod in which the agent runs."""
+
+    kubeconfig: Path | None = field(
+        default=None,
+        metadata=_help(
+            "A kubeconfig file with a token or a client certificate. Default: the pod's."
+        ),
+    )
+    context: str | None = field(
+        default=None, metadata=_help("Context of the kubeconfig. Default: its current-context.")
+    )
+    namespace: str | None = field(
+        default=None, metadata=_help("Namespace. Default: the context's, or the pod's.")
+    )
+    timeout: timedelta = field(
+        default=timedelta(seconds=15), metadata=_help("Longest time of a network operation.")
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        _check_namespace(self.namespace)
+        if self.context is not None and self.kubeconfig is None:
+            raise UsageError("`context` needs `kubeconfig`.")
+        if not timedelta(0) < self.timeout <= timedelta(minutes=5):
+            raise UsageError("`timeout` must be above 0s, and at most 5m.")
+
+
+def _check_namespace(name: str | None) -> None:
+    if name is not None and not _NAMESPACE.fullmatch(name):
+        raise UsageError("invalid `namespace`.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SinkOptions:
-    """A file, or a folder of files that change together."""
+    """A file, a folder of files that change together, or a Secret object of Kubernetes."""
 
     file: Path | None = field(default=None, metadata=_help("File to write."))
     format: Format | None = field(default=None, metadata=_help("Format of the file."))
@@ -142,11 +244,28 @@ class SinkOptions:
         default=(),
         metadata=_help("Program that exits with 0 once the service uses the new value."),
     )
+    kubernetes: KubernetesOptions | None = field(
+        default=None, metadata=_help("In place of `file`: a Secret object, and its workloads.")
+    )
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        if (self.file is None) is (self.folder is None):
-            raise UsageError("expected either `file` or `folder`.")
+        if sum(1 for way in (self.file, self.folder, self.kubernetes) if way is not None) != 1:
+            raise UsageError("expected either `file` or `folder`, or `kubernetes`.")
+        if self.kubernetes is not None:
+            defaults = (None, FormatOptions(), {}, None, None, "0600", None, ())
+            if defaults != (
+                self.format,
+                self.options,
+                self.files,
+                self.owner,
+                self.group,
+                self.mode,
+                self.reload,
+                self.check,
+            ):
+                raise UsageError("`kubernetes` takes no other option of a sink beside it.")
+            return
         if self.file is not None and self.format is None:
             raise UsageError("`file` needs `format`.")
         if self.folder is not None and (not self.files or self.format is not None):
@@ -176,7 +295,7 @@ class SecretOptions:
         default=None, metadata=_help("Its path in the backend. Default: its name.")
     )
     sinks: tuple[SinkOptions, ...] = field(
-        default=(), metadata=_help("Files and folders to keep up to date.")
+        default=(), metadata=_help("Files, folders and Secret objects to keep up to date.")
     )
 
 
@@ -194,6 +313,10 @@ class AgentOptions:
     socket: SocketOptions | None = field(
         default=None, metadata=_help("Unix socket for applications.")
     )
+    kubernetes: ClusterOptions = field(
+        default_factory=ClusterOptions,
+        metadata=_help("Kubernetes API, for the sinks of that name."),
+    )
     secrets: dict[str, SecretOptions] = field(
         default_factory=dict[str, SecretOptions], metadata=_help("The secrets, by name.")
     )
@@ -202,9 +325,17 @@ class AgentOptions:
         """Refuse what cannot be meant."""
         if self.refresh < timedelta(milliseconds=50):
             raise UsageError("`refresh` must be 50ms or more.")
-        paths = [sink.path for secret in self.secrets.values() for sink in secret.sinks]
+        sinks = [sink for secret in self.secrets.values() for sink in secret.sinks]
+        paths = [sink.path for sink in sinks if sink.kubernetes is None]
         if len(set(paths)) != len(paths):
             raise UsageError("two sinks have the same path.")
+        chosen = [sink.kubernetes for sink in sinks if sink.kubernetes is not None]
+        objects = {(one.namespace or self.kubernetes.namespace, one.secret) for one in chosen}
+        if len(objects) != len(chosen):
+            raise UsageError(
+                "two sinks have the same Secret object.",
+                hint="Each secret needs an object of its own.",
+            )
 
 
 def mode_of(text: str) -> int:

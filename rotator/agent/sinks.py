@@ -1,21 +1,48 @@
-"""A sink: a file or folder that always holds the current value, and a service that reads it."""
+"""Sinks: what always holds the current value. Here a file or folder, and a service that reads it."""
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from rotator.agent import files
 from rotator.agent.files import Access, group_id, user_id
 from rotator.agent.formats import render
 from rotator.agent.reload import reload, run
 from rotator.agent.settings import SinkOptions, mode_of
+from rotator.core.consumers import instance_name
 from rotator.core.secret import Secret
 
 if TYPE_CHECKING:
     from rotator.client import Login
+
+
+# Called with the version, the name of the instance that has it, and the level.
+Acknowledge: TypeAlias = Callable[[str, str, str], None]
+
+
+class KeepsUpToDate(Protocol):
+    """What the agent needs of a sink of any kind."""
+
+    @property
+    def kind(self) -> str:
+        """The kind of consumer, for acknowledgements."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """What it keeps up to date, for errors."""
+        ...
+
+    def bring(self, login: Login, acknowledge: Acknowledge) -> None:
+        """Bring it to this version, or to a newer one; acknowledge each instance that has it.
+
+        Safe to repeat. Raises `SinkWaits` where it needs more time, and any `RotatorError`.
+        """
+        ...
 
 
 class Sink:
@@ -44,6 +71,17 @@ class Sink:
         reload_options = self._options.reload
         is_pooler = reload_options is not None and reload_options.pgbouncer is not None
         return "pgbouncer" if is_pooler else "file"
+
+    @property
+    def name(self) -> str:
+        """Its path, for errors."""
+        return str(self.path)
+
+    def bring(self, login: Login, acknowledge: Acknowledge) -> None:
+        """Bring the file, and the service, to this version, and acknowledge it. Raises as `apply`."""
+        level = self.apply(login)
+        instance = instance_name(socket.gethostname(), str(self.path))
+        acknowledge(login.version, instance, level)
 
     def apply(self, login: Login) -> str:
         """Bring the file, and the service, to this version; return the level that it reached.

@@ -225,12 +225,17 @@ def _next(following: Login) -> dict[str, object]:
 
 
 def _health(agent: Agent) -> dict[str, object]:
-    errors = agent.errors()
+    errors, waits = agent.errors(), agent.waits()
     found: dict[str, object] = {}
     for name, credential in agent.consumer.credentials.items():
         health = credential.health()
         error = health.error or errors.get(name)
-        found[name] = {"version": health.version, "is_stale": health.is_stale, "error": error}
+        found[name] = {
+            "version": health.version,
+            "is_stale": health.is_stale,
+            "error": error,
+            "waits": waits.get(name),
+        }
     return found
 
 

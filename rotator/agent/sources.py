@@ -98,11 +98,16 @@ class Consumer:
     environ: UsedVariables
     base: Path
     daemon: Daemon | None = None
+    sources: Mapping[str, BackendSource] = field(default_factory=dict[str, BackendSource])
     closed: threading.Event = field(default_factory=threading.Event)
 
     def resolve(self, reference: str) -> str:
         """Return what a reference names. Raises `UsageError`."""
         return _resolver(self.base, self.environ).secret(reference).reveal()
+
+    def read(self, name: str) -> Login:
+        """Return the value that the backend has now, past the cache. Raises `SourceError`."""
+        return self.sources[name].read()
 
     def follow_daemon(self) -> None:
         """Read a secret again as soon as the daemon announces another version, in a thread."""
@@ -183,12 +188,14 @@ def open_agent(path: Path, names: Sequence[str] | None = None) -> Consumer:
             daemon = Daemon(options.url, token=token, ca_file=options.ca_file)
         except ValueError as error:
             raise UsageError(f"daemon: {error}") from None
+    sources = {
+        name: BackendSource(backend, secret.path or name, refresh=refresh)
+        for name, secret in chosen.items()
+    }
     return Consumer(
         options=file.options,
-        credentials={
-            name: Credential(BackendSource(backend, secret.path or name, refresh=refresh))
-            for name, secret in chosen.items()
-        },
+        credentials={name: Credential(source) for name, source in sources.items()},
+        sources=sources,
         environ=environ,
         base=file.base,
         daemon=daemon,

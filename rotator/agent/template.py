@@ -27,6 +27,9 @@ backend:
 # Applications ask here: curl --unix-socket /run/rotator/agent.sock http://agent/v1/secrets/shop
 # socket: {path: /run/rotator/agent.sock, mode: '0660', group: shop, users: [shop]}
 
+# The Kubernetes API, for sinks of that name. Default: that of the pod in which the agent runs.
+# kubernetes: {kubeconfig: /etc/rotator/kubeconfig, context: production, namespace: shop}
+
 secrets:
   shop:
     path: apps/shop                 # in the backend; default: the name
@@ -42,4 +45,13 @@ secrets:
       # Several files that change together: /run/shop/db is a symbolic link.
       # - folder: /run/shop/db
       #   files: {db.json: {format: json}, pgpass: {format: pgpass}}
+      # A Secret object, and the workloads that restart where they read it only at their start.
+      # - kubernetes:
+      #     secret: shop-db
+      #     namespace: shop
+      #     keys: {username: '{username}', password: '{password}'}
+      #     deployments: [shop-web]     # also statefulsets, daemonsets
+      #     restart: auto               # auto, always, never
+      #     every: 10m                  # shortest time between two restarts of a workload
+      #     wait: 10m                   # longest time of a rollout
 """

@@ -28,6 +28,10 @@ def _program() -> Any:
     return built
 
 
+# What `rotator deploy` writes.
+_KINDS = ("systemd", "kubernetes", "compose", "lambda")
+
+
 def _texts() -> Iterator[tuple[str, str]]:
     """Yield every text of the code, with what is filled in at run time as a word, and its place."""
     for package in _PACKAGES:
@@ -93,7 +97,11 @@ def _arguments(known: Any, words: list[str]) -> list[str]:
         sub = number == 0 and group is not None and bare in group
         value = taken[-1].startswith("--")
         if not (
-            sub or value or bare.startswith("--") or bare in (_FILLED, "app-db") or bare.isupper()
+            sub
+            or value
+            or bare.startswith("--")
+            or bare in (_FILLED, "app-db", *(_KINDS if first == "deploy" else ()))
+            or bare.isupper()
         ):
             break
         taken.append(bare)

@@ -26,6 +26,7 @@ from rotator.testing.fakes import START, ManualClock
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 _MANIFESTS = DEPLOY / "kubernetes" / "rotator.yaml"
+_AGENT = DEPLOY / "kubernetes" / "agent.yaml"
 _ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
 _DASHBOARD = DEPLOY / "grafana" / "rotator.json"
 
@@ -273,13 +274,16 @@ def test_the_alerts_are_rules_of_prometheus():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_kubernetes_accepts_the_manifests():
+@pytest.mark.parametrize("file", [_MANIFESTS, _AGENT], ids=["rotator", "agent"])
+def test_kubernetes_accepts_the_manifests(file: Path):
     """By its own schemas, strictly."""
     program = Path(sys.executable).with_name("kubernetes-validate")
-    done = subprocess.run(
-        [program, "--strict", _MANIFESTS], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([program, "--strict", file], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_daemons_manifests_limit_it():
+    """Also what may reach it, and how many of it may be missing."""
     kinds = [one["kind"] for one in yaml.safe_load_all(_MANIFESTS.read_text())]
     assert {"Deployment", "PodDisruptionBudget", "NetworkPolicy"} <= set(kinds)
 
@@ -291,6 +295,40 @@ def test_the_manifests_configuration_loads(tmp_path: Path):
     config = tmp_path / "rotator.yaml"
     config.write_text(text)
     assert load(config).daemon.listen == "0.0.0.0:9464"  # within a pod
+
+
+def _agent_parts() -> dict[str, Any]:
+    return {one["kind"]: one for one in yaml.safe_load_all(_AGENT.read_text())}
+
+
+def test_the_agents_configuration_loads(tmp_path: Path):
+    """And names only objects that its Role permits."""
+    from rotator.agent.settings import AgentOptions
+    from rotator.config import agent_file
+
+    parts = _agent_parts()
+    config = tmp_path / "agent.yaml"
+    config.write_text(parts["ConfigMap"]["data"]["agent.yaml"])
+    options = agent_file.load(config, AgentOptions).options
+    (sink,) = options.secrets["shop"].sinks
+    assert sink.kubernetes is not None
+    names = {
+        resource: rule.get("resourceNames")
+        for rule in parts["Role"]["rules"]
+        for resource in rule["resources"]
+    }
+    assert names["secrets"] == [sink.kubernetes.secret]
+    assert names["deployments"] == list(sink.kubernetes.deployments)
+
+
+def test_the_agents_role_has_no_right_too_many():
+    """No wildcard, no `create`, and no Secret or workload without its name."""
+    for rule in _agent_parts()["Role"]["rules"]:
+        assert set(rule["verbs"]) <= {"get", "patch"} or rule["verbs"] == ["list"]
+        assert "*" not in str(rule)
+        assert bool(rule.get("resourceNames")) is (rule["verbs"] != ["list"])
+        if rule["verbs"] == ["list"]:
+            assert not {"secrets", "configmaps"} & set(rule["resources"])
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed here")
