@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from rotator.bootstrap import fleet_findings
+from rotator.bootstrap import fleet_findings, kept_versions
 from rotator.bootstrap.doctor import Doctor
 from rotator.bootstrap.journal_integrity import JournalIntegrity
 from rotator.bootstrap.wiring import Wiring
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rotator.config import Settings
+    from rotator.core.errors import RotatorError
     from rotator.core.model import Event, Finding
+    from rotator.find.known import KeptVersion
     from rotator.journal.checkpoints import Anchor
     from rotator.journal.event_key import EventKey
     from rotator.journal.report import AuditReport
@@ -37,6 +39,12 @@ class App(Wiring):
     def crowded(self) -> list[Finding]:
         """Return the policies whose windows are too short for the secrets that have them."""
         return fleet_findings.crowded(self)
+
+    # -- find ----------------------------------------------------------------------------------
+
+    def kept_versions(self) -> tuple[list[KeptVersion], list[tuple[str, RotatorError]]]:
+        """Return the values of all secrets that are still kept, and which could not be read."""
+        return kept_versions.kept_versions(self)
 
     # -- the journal ---------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Finds hard-coded database passwords in files and in Git history, by structure and never by entropy."""

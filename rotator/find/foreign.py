@@ -1,0 +1,101 @@
+"""Reports of other scanners: gitleaks, trufflehog, detect-secrets."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from rotator.core.errors import UsageError
+from rotator.core.secret import Secret
+from rotator.find import connection
+from rotator.find.model import Account, Candidate, Match
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_REDACTED: Final = ("REDACTED", "***", "")
+_LARGEST: Final = 200_000_000
+
+
+def read_report(file: Path) -> list[Candidate]:
+    """Return the findings of a report; its kind is recognized by its shape. Raises `UsageError`."""
+    try:
+        if file.stat().st_size > _LARGEST:
+            raise UsageError(f"{file} is larger than 200 MB.")
+        text = file.read_text(errors="replace")
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
+    try:
+        return list(_findings(text))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(
+            f"{file} is no report of gitleaks, trufflehog or detect-secrets.",
+            hint="Write one as JSON: gitleaks git --report-format json, trufflehog --json, detect-secrets scan.",
+        ) from error
+
+
+def _findings(text: str) -> Iterator[Candidate]:
+    try:
+        data: Any = json.loads(text)
+    except ValueError:
+        # trufflehog writes an object a line.
+        data = [json.loads(line) for line in text.splitlines() if line.strip()]
+    if isinstance(data, dict) and "results" in data:
+        yield from _of_detect_secrets(cast("dict[str, Any]", data))
+        return
+    entries = cast("list[dict[str, Any]]", data if isinstance(data, list) else [data])
+    for entry in entries:
+        yield _of_trufflehog(entry) if "SourceMetadata" in entry else _of_gitleaks(entry)
+
+
+def _of_gitleaks(entry: dict[str, Any]) -> Candidate:
+    value = str(entry["Secret"])
+    return _candidate(
+        file=str(entry["File"]),
+        line=int(entry["StartLine"]),
+        column=int(entry.get("StartColumn") or 1),
+        commit=str(entry.get("Commit") or "") or None,
+        value=value,
+        role=f"reported by gitleaks: {entry['RuleID']}",
+    )
+
+
+def _of_trufflehog(entry: dict[str, Any]) -> Candidate:
+    source = next(iter(entry["SourceMetadata"]["Data"].values()))
+    return _candidate(
+        file=str(source.get("file") or source.get("link") or "?"),
+        line=int(source.get("line") or 1),
+        column=1,
+        commit=str(source.get("commit") or "") or None,
+        value=str(entry.get("Raw") or ""),
+        role=f"reported by trufflehog: {entry['DetectorName']}",
+    )
+
+
+def _of_detect_secrets(data: dict[str, Any]) -> Iterator[Candidate]:
+    for file, entries in data["results"].items():
+        for entry in entries:
+            role = f"reported by detect-secrets: {entry['type']}"
+            line = int(entry["line_number"])
+            # Its report holds only a hash of the value.
+            yield _candidate(file=str(file), line=line, column=1, commit=None, value="", role=role)
+
+
+def _candidate(
+    *, file: str, line: int, column: int, commit: str | None, value: str, role: str
+) -> Candidate:
+    account = Account()
+    if connection.may_hold(value) and (inner := connection.scan(value)):
+        account, value = inner[0].account, inner[0].value.reveal()
+    value = "" if value in _REDACTED else value
+    match = Match(
+        start=0,
+        end=0,
+        value=Secret(value),
+        role=role,
+        name="reported",
+        account=account,
+        form="report",
+    )
+    return Candidate(file=file, line=line, column=column, match=match, commit=commit)

@@ -1,0 +1,91 @@
+"""The report as SARIF 2.1.0, which code hosts and editors show beside the code. It holds no value."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from rotator import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rotator.find.model import Candidate, Unread
+
+SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
+_LEVELS: Final = {"valid": "error", "valid-elsewhere": "error", "refused": "note"}
+
+
+def document(
+    candidates: Sequence[Candidate],
+    unread: Sequence[Unread],
+    *,
+    verdicts: Mapping[int, str],
+    fingerprints: Mapping[int, str],
+) -> dict[str, object]:
+    """Return the report. `verdicts` and `fingerprints` are those of candidates by their position."""
+    forms = sorted({one.match.form for one in candidates})
+    return {
+        "$schema": SCHEMA,
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {
+                    "driver": {
+                        "name": "rotator find",
+                        "version": __version__,
+                        "rules": [
+                            {
+                                "id": f"password/{form}",
+                                "shortDescription": {
+                                    "text": f"Hard-coded database password ({form})"
+                                },
+                            }
+                            for form in forms
+                        ],
+                    }
+                },
+                "results": [
+                    _result(one, verdicts.get(i, "not-tried"), fingerprints.get(i))
+                    for i, one in enumerate(candidates)
+                ],
+                "invocations": [
+                    {
+                        "executionSuccessful": True,
+                        "toolExecutionNotifications": [
+                            {
+                                "level": "warning",
+                                "message": {"text": f"Not read: {one.cause}. {one.detail}".strip()},
+                                "locations": [_location(one.file)],
+                            }
+                            for one in unread
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def _result(candidate: Candidate, verdict: str, fingerprint: str | None) -> dict[str, object]:
+    match = candidate.match
+    login = f" of login {match.account.login}" if match.account.login else ""
+    result: dict[str, object] = {
+        "ruleId": f"password/{match.form}",
+        "level": _LEVELS.get(verdict, "warning"),
+        "message": {"text": f"Hard-coded password{login}: {match.role}. Verdict: {verdict}."},
+        "locations": [_location(candidate.file, candidate.line, candidate.column)],
+        "properties": {"verdict": verdict, "commit": candidate.commit, "secret": candidate.known},
+    }
+    if fingerprint is not None:
+        result["partialFingerprints"] = {"rotator/v1": fingerprint}
+    return result
+
+
+def _location(file: str, line: int | None = None, column: int | None = None) -> dict[str, object]:
+    place: dict[str, object] = {
+        "artifactLocation": {"uri": quote(file.encode(errors="surrogateescape"), safe="/._-~+@")}
+    }
+    if line is not None:
+        place["region"] = {"startLine": line, "startColumn": column or 1}
+    return {"physicalLocation": place}
