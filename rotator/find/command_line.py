@@ -14,16 +14,8 @@ if TYPE_CHECKING:
 
 _MYSQL: Final = frozenset(
     {"mysql", "mysqldump", "mariadb", "mariadb-dump", "mysqladmin", "mariadb-admin", "mysqlimport"}
-    | {
-        "mysqlcheck",
-        "mysqlshow",
-        "mycli",
-        "mysqlsh",
-        "mysqlpump",
-        "mydumper",
-        "mariadb-check",
-        "mysqlslap",
-    }
+    | {"mysqlcheck", "mysqlshow", "mycli", "mysqlsh", "mysqlpump", "mydumper", "mariadb-check"}
+    | {"mysqlslap"}
 )
 _REDIS: Final = frozenset({"redis-cli", "valkey-cli", "keydb-cli", "redis-benchmark"})
 _POSTGRES: Final = frozenset(
@@ -37,6 +29,7 @@ _OTHERS: Final = {
     "mongodump": "-p",
     "sshpass": "-p",
 }
+_CLIENTS: Final = _MYSQL | _REDIS | _POSTGRES | _OTHERS.keys()
 _MYSQL_OPTIONS: Final = {"-u": "user", "-h": "host", "-P": "port", "-D": "database"}
 _REDIS_OPTIONS: Final = {"-h": "host", "-p": "port"}
 _POSTGRES_OPTIONS: Final = {"-U": "user", "-h": "host", "-p": "port", "-d": "dbname"}
@@ -67,11 +60,7 @@ def read(words: Sequence[Word], group: Group) -> None:
     """Add the named values of a command to its group."""
     names = [word.value.rpartition("/")[2] for word in words]
     program, at = next(
-        (
-            (name, i)
-            for i, name in enumerate(names)
-            if name in _MYSQL | _REDIS | _POSTGRES or name in _OTHERS
-        ),
+        ((name, i) for i, name in enumerate(names) if name in _CLIENTS),
         ("", len(words)),
     )
     group.label = group.label or program
@@ -169,10 +158,11 @@ def _redis_command(words: Sequence[Word], group: Group) -> None:
         if at < len(words):
             last = words[min(at + 1, len(words) - 1)]
             group.add("password", last.value, last.start, last.end, role="argument of AUTH")
+    sets_user = _ACL in lower
     for i, text in enumerate(lower):
         if text in ("requirepass", "masterauth", "primaryauth") and i + 1 < len(words):
             group.add(text, words[i + 1].value, words[i + 1].start, words[i + 1].end)
-        elif _ACL in lower and text.startswith(">") and len(text) > 1:
+        elif sets_user and text.startswith(">") and len(text) > 1:
             value = words[i].part(1)
             group.add(
                 "password", value.value, value.start, value.end, role="password of a Valkey user"

@@ -118,10 +118,10 @@ def urls(text: str) -> list[Match]:
 
 def target(text: str) -> Account | None:
     """Return what a URL names beside a password: `jdbc:postgresql://db:5432/shop`."""
-    found = _URL.search(text)
+    found = _URL.search(text, 0, _LONGEST)
     if found is None:
         return None
-    rest = _run(text, found.end())
+    rest = _run(text, found.end(), len(text))
     _, _, account = _authority(rest, _engine(found))
     return account
 
@@ -131,9 +131,9 @@ def _engine(found: re.Match[str]) -> str | None:
     return _ENGINES.get(scheme) or engine_of(scheme) or scheme
 
 
-def _run(text: str, start: int) -> str:
+def _run(text: str, start: int, end: int) -> str:
     """Return the text up to the end of a URL; templates in it may contain spaces."""
-    at, last = start, min(len(text), start + _LONGEST)
+    at, last = start, min(end, start + _LONGEST)
     while at < last:
         template = _TEMPLATE.match(text, at, last) if text[at] in "{$<" else None
         if template is not None:
@@ -148,8 +148,11 @@ def _run(text: str, start: int) -> str:
 
 
 def _of_urls(text: str) -> Iterator[Match]:
-    for found in _URL.finditer(text):
-        rest = _run(text, found.end())
+    urls_found = list(_URL.finditer(text))
+    for i, found in enumerate(urls_found):
+        # A URL ends where the next one begins: together they are read once.
+        end = urls_found[i + 1].start() if i + 1 < len(urls_found) else len(text)
+        rest = _run(text, found.end(), end)
         login_end, host_start, account = _authority(rest, _engine(found))
         scheme = found["scheme"].lower()
         if host_start:
@@ -159,12 +162,10 @@ def _of_urls(text: str) -> Iterator[Match]:
             if match is not None:
                 yield match
                 continue
-        query = rest
-        for part in _QUERY.finditer(query):
+        parts = list(_QUERY.finditer(rest))
+        named = {one["name"].lower(): unquote(one["value"]) for one in parts}
+        for part in parts:
             if meaning(part["name"])[0] is Meaning.PASSWORD and part["value"]:
-                named = {
-                    one["name"].lower(): unquote(one["value"]) for one in _QUERY.finditer(query)
-                }
                 login = account.login or named.get("user") or named.get("username")
                 paired = Account(
                     login=login,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rotator.core.secret import Secret
 from rotator.find import connection, values
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # A group looks for what it lacks in the groups around it, but not for ever.
-_MOST_LEVELS = 4
+_MOST_LEVELS: Final = 4
+_ENGINE_NAMES: Final = ("engine", "adapter", "driver", "dialect", "type", "scheme")
 
 
 @dataclass(slots=True, eq=False)
@@ -24,10 +25,17 @@ class Group:
     parent: Group | None = None
     label: str = ""
     fields: list[Field] = field(default_factory=list["Field"])
+    _index: _Index | None = None
 
     def add(self, name: str, value: str, start: int, end: int, *, role: str = "") -> None:
         """Add a value with its name; `start` and `end` enclose its literal in the text."""
         self.fields.append(Field(name, value, start, end, role))
+
+    def index(self) -> _Index:
+        """Return the values by their meaning; built again where fields were added since."""
+        if self._index is None or self._index.count != len(self.fields):
+            self._index = _Index(self.fields)
+        return self._index
 
     def around(self) -> Iterator[Group]:
         """Yield this group and those around it."""
@@ -50,24 +58,92 @@ class Field:
     role: str = ""
 
 
-def locate(
-    text: str, start: int, end: int, value: str, offset: int, length: int
-) -> tuple[int, int]:
-    """Return the place in a text of a part of a decoded value, or the place of its whole literal."""
-    raw = text[start:end]
-    at = raw.find(value) if len(value) <= len(raw) else -1
-    if at >= 0:
-        return start + at + offset, start + at + offset + length
-    part = value[offset : offset + length]
-    # A block of YAML is indented: its lines are in the text, the whole is not.
-    begin = value.rfind("\n", 0, offset) + 1
-    line = value[begin : value.find("\n", offset) if "\n" in value[offset:] else len(value)]
-    at = raw.find(line) if line and "\n" not in part else -1
-    if at >= 0:
-        at += offset - begin
-        return start + at, start + at + length
-    at = raw.find(part) if part else -1
-    return (start + at, start + at + len(part)) if at >= 0 else (start, end)
+class Literal:
+    """A decoded value and its literal in a text: finds the places of parts of the value."""
+
+    def __init__(self, text: str, start: int, end: int, value: str) -> None:
+        self._raw: str = text[start:end]
+        self._start: int = start
+        self._end: int = end
+        self._value: str = value
+        self._whole: int = self._raw.find(value) if len(value) <= end - start else -1
+
+    def place(self, offset: int, length: int) -> tuple[int, int]:
+        """Return the start and the end of a part in the text, or those of the whole literal."""
+        value, start = self._value, self._start
+        if self._whole >= 0:
+            return start + self._whole + offset, start + self._whole + offset + length
+        part = value[offset : offset + length]
+        # A block of YAML is indented: its lines are in the text, the whole is not.
+        begin = value.rfind("\n", 0, offset) + 1
+        end = value.find("\n", offset)
+        line = value[begin : end if end >= 0 else len(value)]
+        at = self._raw.find(line) if line and "\n" not in part else -1
+        if at >= 0:
+            at += offset - begin
+            return start + at, start + at + length
+        at = self._raw.find(part) if part else -1
+        return (start + at, start + at + len(part)) if at >= 0 else (start, self._end)
+
+
+class _Index:
+    """The plain values of a group by meaning and stem: a group may hold 100,000 fields."""
+
+    def __init__(self, fields: list[Field]) -> None:
+        self.count: int = len(fields)
+        self.first: dict[str, str] = {}
+        self._stems: dict[Meaning, dict[str, set[str]]] = {}
+        self._all: dict[Meaning, list[str]] = {}
+        # The longest stem that begins with these words.
+        self._longer: dict[Meaning, dict[str, str]] = {}
+        for one in fields:
+            if len(one.name) <= len(max(_ENGINE_NAMES, key=len)):
+                _ = self.first.setdefault(one.name.lower(), one.value)
+            kind, stem = meaning(one.name)
+            if kind in (Meaning.OTHER, Meaning.PASSWORD) or not (value := _plain(one.value)):
+                continue
+            stems = self._stems.setdefault(kind, {})
+            distinct = self._all.setdefault(kind, [])
+            # Two different values are ambiguous already.
+            if len(distinct) < 2 and value not in distinct:  # noqa: PLR2004 # as above
+                distinct.append(value)
+            if stem not in stems:
+                self._prefixes(self._longer.setdefault(kind, {}), stem)
+            stems.setdefault(stem, set()).add(value)
+
+    @staticmethod
+    def _prefixes(longer: dict[str, str], stem: str) -> None:
+        words = stem.split()
+        for count in range(1, len(words)):
+            prefix = " ".join(words[:count])
+            if len(stem) > len(longer.get(prefix, "")):
+                longer[prefix] = stem
+
+    def __contains__(self, wanted: Meaning) -> bool:
+        return wanted in self._all
+
+    def only(self, wanted: Meaning) -> str | None:
+        """Return the value of this meaning if all names have the same one."""
+        values_of = self._all[wanted]
+        return values_of[0] if len(values_of) == 1 else None
+
+    def closest(self, wanted: Meaning, stem: str) -> str | None:
+        """Return the value by the closest stem; None if there is none, or several."""
+        stems = self._stems[wanted]
+        for same in (stem, self._related(wanted, stem), ""):
+            values_of = stems.get(same, set()) if same is not None else set[str]()
+            if len(values_of) == 1:
+                return next(iter(values_of))
+        return None
+
+    def _related(self, wanted: Meaning, stem: str) -> str | None:
+        """Return the longest other stem that starts with this one, or that this one starts with."""
+        longer = self._longer.get(wanted, {}).get(stem) if stem else None
+        if longer is not None:
+            return longer
+        words = stem.split()
+        prefixes = (" ".join(words[:count]) for count in range(len(words), 0, -1))
+        return next((one for one in prefixes if one in self._stems[wanted]), None)
 
 
 def matches(text: str, groups: list[Group]) -> Iterator[Match]:
@@ -89,8 +165,9 @@ def in_value(text: str, one: Field, group: Group | None = None) -> Iterator[Matc
     """Yield the passwords of connection strings within a value."""
     if not connection.may_hold(one.value):
         return
+    literal = Literal(text, one.start, one.end, one.value)
     for part in connection.scan(one.value):
-        start, end = locate(text, one.start, one.end, one.value, part.start, part.end - part.start)
+        start, end = literal.place(part.start, part.end - part.start)
         account = part.account
         if group is not None and part.account.login is None and part.account.engine != "redis":
             account = account_of(group, meaning(one.name)[1], account)
@@ -116,7 +193,8 @@ def _of_password(text: str, group: Group, one: Field, stem: str) -> Match | None
     found = values.kind(value, account.login)
     if found is values.Kind.REFERENCE:
         return None
-    start, end = locate(text, one.start, one.end, one.value, offset, len(value))
+    literal = Literal(text, one.start, one.end, one.value)
+    start, end = literal.place(offset, len(value))
     return Match(
         start=start,
         end=end,
@@ -149,43 +227,23 @@ def account_of(group: Group, stem: str, known: Account) -> Account:
         login = "root"
     if engine is None:
         labels = (part.label for part in group.around())
-        nearby = (part for part in ("engine", "adapter", "driver", "dialect", "type", "scheme"))
-        engine = engine_of(stem, *labels, *(_named(group, part) for part in nearby))
+        first = group.index().first
+        engine = engine_of(stem, *labels, *(first.get(part, "") for part in _ENGINE_NAMES))
     return Account(login=login, hosts=hosts, database=database, engine=engine)
-
-
-def _named(group: Group, name: str) -> str:
-    return next((one.value for one in group.fields if one.name.lower() == name), "")
 
 
 def _beside(group: Group, wanted: Meaning, stem: str) -> str | None:
     """Return the value of this meaning beside a password, by the closest stem; None if ambiguous."""
     for around in group.around():
-        named: list[tuple[str, str]] = []
-        for one in around.fields:
-            found, other = meaning(one.name)
-            if found is wanted and (value := _plain(one.value)):
-                named.append((other, value))
-        if not named:
+        index = around.index()
+        if wanted not in index:
             continue
-        for same in (stem, _shared(stem, [other for other, _ in named]), ""):
-            values_of = {value for other, value in named if other == same}
-            if len(values_of) == 1:
-                return values_of.pop()
-        if len({value for _, value in named}) == 1 and around is group:
-            return named[0][1]
+        value = index.closest(wanted, stem)
+        if value is None and around is group:
+            value = index.only(wanted)
+        if value is not None:
+            return value
     return None
-
-
-def _shared(stem: str, others: list[str]) -> str | None:
-    """Return the longest other stem that this one starts with, or that starts with it."""
-    words = stem.split()
-    related = [
-        other
-        for other in others
-        if other and (other.split() == words[: len(other.split())] or other.startswith(f"{stem} "))
-    ]
-    return max(related, key=len, default=None)
 
 
 def _plain(value: str) -> str | None:

@@ -69,12 +69,13 @@ class KnownValues:
             begin = end - length
             if begin not in found or found[begin][0] < end:
                 found[begin] = end, version, name
-        covered = -1
+        covered, line, line_start = -1, 1, 0
         for begin, (end, version, name) in sorted(found.items()):
             if begin < covered:
                 continue
             covered = end
-            line_start = text.rfind("\n", 0, begin) + 1
+            line += text.count("\n", line_start, begin)
+            line_start = max(line_start, text.rfind("\n", line_start, begin) + 1)
             match = Match(
                 start=begin,
                 end=end,
@@ -86,8 +87,8 @@ class KnownValues:
             )
             yield Candidate(
                 file=file,
-                line=text.count("\n", 0, begin) + 1,
-                column=begin - line_start + 1,
+                line=line,
+                column=len(content[line_start:begin].decode(errors="replace")) + 1,
                 match=match,
                 commit=commit,
                 known=f"{version.secret} ({version.version})",

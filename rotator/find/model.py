@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from rotator.core.secret import Secret
+
+# A shorter value appears in names by chance.
+_SHORTEST_REDACTED: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +66,20 @@ class Candidate:
     known: str | None = None
 
     @property
+    def is_weak(self) -> bool:
+        """Whether the value is only a well-known example, and no managed secret has it."""
+        return self.match.weak and self.known is None
+
+    def without_value(self, text: str) -> str:
+        """Return a text for a report: a name that repeats the password is redacted."""
+        value = self.match.value.reveal()
+        if text == value:
+            return "(redacted)"
+        if self.match.weak or len(value) < _SHORTEST_REDACTED:
+            return text
+        return text.replace(value, "(redacted)")
+
+    @property
     def place(self) -> str:
         """The place, as editors and compilers write it."""
         place = f"{self.file}:{self.line}:{self.column}"
@@ -81,7 +98,6 @@ class Cause(StrEnum):
     SPECIAL = "not a regular file"
     SHALLOW = "shallow clone: older commits are missing"
     MISSING_OBJECT = "object missing in the repository"
-    SLOW = "time limit reached"
     REASON = "rotator:allow without a reason"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from rotator.find.fields import Field, Group, in_value, locate, matches
+from rotator.find.fields import Field, Group, Literal, in_value, matches
 from rotator.find.model import Match
 
 
@@ -30,10 +30,12 @@ def of_groups(text: str, groups: list[Group], *, is_broken: bool = False) -> Rea
 
 def moved(text: str, outer: Field, found: list[Match]) -> list[Match]:
     """Return matches within a value as matches within the text around it."""
+    if not found:
+        return []
+    literal = Literal(text, outer.start, outer.end, outer.value)
     moved_matches: list[Match] = []
     for one in found:
-        length = one.end - one.start
-        start, end = locate(text, outer.start, outer.end, outer.value, one.start, length)
+        start, end = literal.place(one.start, one.end - one.start)
         moved_matches.append(replace(one, start=start, end=end))
     return moved_matches
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rotator.find.model import Candidate, Unread
 
 SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
-_LEVELS: Final = {"valid": "error", "valid-elsewhere": "error", "refused": "note"}
+_LEVELS: Final = {"valid": "error"}
 
 
 def document(
@@ -45,6 +45,7 @@ def document(
                         ],
                     }
                 },
+                "columnKind": "unicodeCodePoints",
                 "results": [
                     _result(one, verdicts.get(i, "not-tried"), fingerprints.get(i))
                     for i, one in enumerate(candidates)
@@ -69,11 +70,13 @@ def document(
 
 def _result(candidate: Candidate, verdict: str, fingerprint: str | None) -> dict[str, object]:
     match = candidate.match
-    login = f" of login {match.account.login}" if match.account.login else ""
+    login = match.account.login
+    whose = f" of login {candidate.without_value(login)}" if login else ""
+    role = candidate.without_value(match.role)
     result: dict[str, object] = {
         "ruleId": f"password/{match.form}",
         "level": _LEVELS.get(verdict, "warning"),
-        "message": {"text": f"Hard-coded password{login}: {match.role}. Verdict: {verdict}."},
+        "message": {"text": f"Hard-coded password{whose}: {role}. Verdict: {verdict}."},
         "locations": [_location(candidate.file, candidate.line, candidate.column)],
         "properties": {"verdict": verdict, "commit": candidate.commit, "secret": candidate.known},
     }

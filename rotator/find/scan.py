@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rotator.find import registry
 from rotator.find.files import Tree, decoded
 from rotator.find.model import Candidate, Cause, Unread
-from rotator.find.suppression import allowance
+from rotator.find.suppression import Allowance, allowance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,7 +36,7 @@ class Report:
     @property
     def weak(self) -> int:
         """Number of candidates with a well-known example as their value."""
-        return sum(one.match.weak for one in self.candidates)
+        return sum(one.is_weak for one in self.candidates)
 
     @property
     def incomplete(self) -> list[Unread]:
@@ -51,6 +51,7 @@ class Scan:
         self.report: Report = Report()
         self._known: KnownValues | None = known
         self._seen: set[tuple[str, str, str]] = set()
+        self._places: dict[tuple[str, int, str | None, str], int] = {}
 
     def tree(self, paths: Sequence[Path], tree: Tree) -> None:
         """Read the files of a working tree."""
@@ -101,43 +102,39 @@ class Scan:
         while (end := text.find("\n", starts[-1])) >= 0:
             starts.append(end + 1)
         starts.append(len(text) + 1)
+        allowances: dict[int, Allowance | None] = {}
         for match in found:
             line = bisect_right(starts, match.start)
             begin, end = starts[line - 1], starts[min(line, len(starts) - 1)] - 1
             column = match.start - begin + 1
             candidate = Candidate(file=name, line=line, column=column, match=match, commit=commit)
-            allowed = allowance(text, begin, end, line)
+            if line not in allowances:
+                allowances[line] = allowance(text, begin, end, line)
+            allowed = allowances[line]
             if allowed is not None and allowed.reason:
                 self.report.allowed.append((candidate, allowed.reason))
                 continue
             if allowed is not None and commit is None:
                 place = f"{name}:{allowed.line}"
-                self.report.unread.append(Unread(file=place, cause=Cause.REASON))
+                refused = Unread(file=place, cause=Cause.REASON)
+                if refused not in self.report.unread[-1:]:
+                    self.report.unread.append(refused)
             self._add(candidate)
 
     def _add(self, candidate: Candidate) -> None:
         match = candidate.match
         value = match.value.reveal() or f"{candidate.line}"
         key = candidate.file, match.name, value
-        # A known value is found by its spelling and by its role: the role says more.
-        same = (
-            [
-                i
-                for i, one in enumerate(self.report.candidates)
-                if one.file == candidate.file
-                and one.line == candidate.line
-                and one.commit == candidate.commit
-                and one.match.value == match.value
-            ]
-            if candidate.known or self._known is not None
-            else []
-        )
-        if same:
-            other = self.report.candidates[same[0]]
+        # A known value is found by its spelling and by its role: the role names the account.
+        place = candidate.file, candidate.line, candidate.commit, value
+        same = self._places.get(place) if self._known is not None else None
+        if same is not None:
+            other = self.report.candidates[same]
             best = candidate if other.known else other
-            self.report.candidates[same[0]] = replace(best, known=other.known or candidate.known)
+            self.report.candidates[same] = replace(best, known=other.known or candidate.known)
             return
         if key in self._seen and (candidate.commit is not None or candidate.match.form == "report"):
             return
         self._seen.add(key)
+        self._places[place] = len(self.report.candidates)
         self.report.candidates.append(candidate)

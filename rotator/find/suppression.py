@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _ALLOW: Final = re.compile(r"rotator:allow\b(?P<reason>[^\n]*)")
 _ENDS: Final = re.compile(r"(?:\*/|-->|#\}|%>|[\"'`,;)\]}]|\s)+$")
 _COMMENT: Final = re.compile(r"\s*(?:#|//|--|;|/\*|\*|<!--|\{#|%|rem\b|')", re.IGNORECASE)
+_LONGEST_REASON: Final = 500
 _KEY_BYTES: Final = 32
 _SHORTEST_KEY: Final = 16
 _VERSION: Final = 1
@@ -43,7 +44,7 @@ def allowance(text: str, line_start: int, line_end: int, line: int) -> Allowance
             found, line = _ALLOW.search(text, above, line_start), line - 1
     if found is None:
         return None
-    return Allowance(line, _ENDS.sub("", found["reason"]).strip(" :-"))
+    return Allowance(line, _ENDS.sub("", found["reason"][:_LONGEST_REASON]).strip(" :-"))
 
 
 class Fingerprints:

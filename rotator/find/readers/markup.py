@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 import json
 import re
+from bisect import bisect_right
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 import yaml
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from rotator.find.tree import Node
 
 _LITERAL_TAGS: Final = ("!unsafe", "!", "!str")
-_TEMPLATE: Final = re.compile(r"\{\{[^\n]*?\}\}")
+_TEMPLATE: Final = re.compile(r"\{\{[^\n]{0,500}?\}\}")
 _TEMPLATE_LINE: Final = re.compile(r"^[ \t]*\{[{%][^\n]*[%}]\}[ \t]*$", re.MULTILINE)
 _BROKEN_LINE: Final = re.compile(
     r"^[ \t\-]{0,200}['\"]?(?P<name>[A-Za-z_][\w.\-]{0,120})['\"]?[ \t]{0,20}:[ \t]{1,20}(?:'(?P<single>[^'\n]*+)'|\"(?P<double>[^\"\n]*+)\"|(?P<bare>[^\n#]*+))",
@@ -28,30 +30,9 @@ _BROKEN_LINE: Final = re.compile(
 )
 _COMMENT: Final = re.compile(r"^[ \t]{0,200}#[^\n]*", re.MULTILINE)
 _SCRIPTS: Final = frozenset(
-    {
-        "run",
-        "script",
-        "command",
-        "args",
-        "before_script",
-        "after_script",
-        "entrypoint",
-        "cmd",
-        "exec",
-        "shell",
-    }
-    | {
-        "test",
-        "user_data",
-        "userdata",
-        "commands",
-        "scripts",
-        "bash",
-        "sh",
-        "inlinescript",
-        "code",
-        "",
-    }
+    {"run", "script", "command", "args", "before_script", "after_script", "entrypoint", "cmd"}
+    | {"exec", "shell", "test", "user_data", "userdata", "commands", "scripts", "bash", "sh"}
+    | {"inlinescript", "code", ""}
 )
 _JSON: Final = re.compile(
     r"""(?P<string>"(?:[^"\\\n]|\\.)*+"?)|(?P<comment>//[^\n]*+|/\*(?:[^*]|\*(?!/))*+(?:\*/)?)|(?P<sign>[{}\[\],:])|(?P<bare>[^\s"{}\[\],:/]++)|(?P<other>[^\s])"""
@@ -60,9 +41,12 @@ _TAG: Final = re.compile(
     r"<(?:!--(?P<comment>(?:[^-]|-(?!->))*+)(?:-->)?|!\[CDATA\[(?P<cdata>(?:[^\]]|\](?!\]>))*+)(?:\]\]>)?|(?P<close>/)?(?P<name>[A-Za-z_][\w:.\-]*+)(?P<attributes>(?:[^<>\"']|\"[^\"]*+\"|'[^']*+')*+)>)"
 )
 _ATTRIBUTE: Final = re.compile(
-    r"(?P<name>[A-Za-z_][\w:.\-]*+)\s{0,20}=\s{0,20}(?:\"(?P<double>[^\"]*+)\"|'(?P<single>[^']*+)')"
+    r"(?<![\w:.\-])(?P<name>[A-Za-z_][\w:.\-]*+)\s{0,20}=\s{0,20}(?:\"(?P<double>[^\"]*+)\"|'(?P<single>[^']*+)')"
 )
 _XML_NAMES: Final = ("name", "key", "id", "property")
+_DEEPEST: Final = 500
+# A <name> is close to its <value>.
+_NEAR: Final = 16
 _XML_VALUES: Final = ("value", "val")
 
 
@@ -154,7 +138,7 @@ def xml_file(text: str, nested: NestedReader) -> Reading:
                     first = next(
                         (
                             one
-                            for one in reversed(parent.fields)
+                            for one in islice(reversed(parent.fields), _NEAR)
                             if one.name.lower() in ("name", "param-name", "key")
                         ),
                         None,
@@ -291,6 +275,9 @@ def _yaml_roots(text: str, masked: str) -> list[Node]:
         else:
             roots.append(node)
         if not isinstance(node, Scalar):
+            if len(stack) > _DEEPEST:
+                # The parser's time grows with the square of the depth.
+                raise ValueError("nested too deeply")
             stack.append(node)
             keys.append(None)
     return roots
@@ -330,20 +317,21 @@ def _attributes(tag: re.Match[str], group: Group, parent: Group) -> str:
 
 
 def _of_cell(text: str, lines: list[Scalar], nested: NestedReader) -> list[Match]:
-    source, starts = "", list[int]()
+    pieces, starts, size = list[str](), list[int](), 0
     shell: list[Match] = []
     for line in lines:
-        starts.append(len(source))
+        starts.append(size)
+        size += len(line.value)
         stripped = line.value.lstrip()
         if stripped[:1] in ("!", "%"):
             command = stripped.lstrip("!%")
             shell += moved(text, _field(line), _shifted_shell(line.value, command, nested))
-            source += line.value.replace(stripped[0], "#", 1)
+            pieces.append(line.value.replace(stripped[0], "#", 1))
         else:
-            source += line.value
+            pieces.append(line.value)
     found: list[Match] = list(shell)
-    for match in nested("cell.py", source):
-        at = max(i for i, start in enumerate(starts) if start <= match.start)
+    for match in nested("cell.py", "".join(pieces)):
+        at = bisect_right(starts, match.start) - 1
         line = lines[at]
         inner = match.start - starts[at]
         placed = _replaced(match, inner, inner + match.end - match.start)

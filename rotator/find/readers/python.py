@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 import warnings
+from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from rotator.find import command_line, connection
@@ -56,7 +59,7 @@ _BY_POSITION: Final = {
 }
 _ORACLE: Final = ("user", "password", "dsn")
 _CLIENT: Final = re.compile(
-    r"\b(?:mysql\w*|mariadb[\w\-]*|redis-cli|valkey-cli|psql|sqlcmd)\s[^\n]*-|\b[A-Z_]*(?:PASSWORD|PASS|PWD)=\S"
+    r"\b(?:mysql\w*|mariadb[\w\-]*|redis-cli|valkey-cli|psql|sqlcmd)\s[^\n]{0,300}-|\b[A-Z_]*(?:PASSWORD|PASS|PWD)=\S"
 )
 _COMMENT: Final = re.compile(r"#[^\n]*+")
 _STORES: Final = re.compile(r"redis|valkey|client|conn|cache|^r$", re.IGNORECASE)
@@ -79,9 +82,10 @@ class _Module:
     def __init__(self, text: str, nested: NestedReader) -> None:
         self._text: str = text
         self._nested: NestedReader = nested
-        self._lines: list[str] = (
-            text.splitlines(keepends=True) if "\f" not in text else re.split(r"(?<=\n)", text)
-        )
+        # Lines as Python counts them: a form feed ends none.
+        self._lines: list[str] = list(io.StringIO(text, newline=""))
+        # Where each character begins, in bytes, in a line that is not ASCII.
+        self._bytes: dict[int, list[int]] = {}
         self._starts: list[int] = [0]
         for line in self._lines:
             self._starts.append(self._starts[-1] + len(line))
@@ -301,7 +305,10 @@ class _Module:
             return len(self._text)
         content = self._lines[line - 1]
         if not content.isascii():
-            column = len(content.encode(errors="surrogatepass")[:column].decode(errors="ignore"))
+            if line not in self._bytes:
+                lengths = (len(one.encode(errors="surrogatepass")) for one in content)
+                self._bytes[line] = list(accumulate(lengths, initial=0))
+            column = bisect_left(self._bytes[line], column)
         return self._starts[line - 1] + column
 
 

@@ -24,7 +24,7 @@ _TOKEN: Final = re.compile(
       | (?P<single>'[^']*+'?)
       | (?P<double>"(?:[^"\\]|\\.)*+"?)
       | (?P<escaped>\\.)
-      | (?P<comment>\#[^\n]*+)
+      | (?P<comment>(?<![^\s;&|()`<>])\#[^\n]*+)
       | (?P<bare>[^\s\\'"$;&|()`<>#]++)
       | (?P<other>.)""",
     re.VERBOSE | re.DOTALL,
@@ -57,14 +57,6 @@ def words_of(text: str, start: int, end: int) -> Iterator[list[Word]]:
 
     for token in _TOKEN.finditer(text, start, end):
         kind = token.lastgroup or ""
-        if kind == "comment" and begin >= 0:
-            # Within a word it is no comment: read the rest of the line as if there were none.
-            pieces.append("#")
-            rest = token[0][1:]
-            stop = re.search(r"[\s;&|()]", rest)
-            pieces.append((rest if stop is None else rest[: stop.start()]).strip("'\""))
-            last = token.start() + 1 + (len(rest) if stop is None else stop.start())
-            continue
         if kind in ("blank", "continued", "end", "comment"):
             close()
             if kind == "end" and words:
@@ -127,13 +119,7 @@ def dockerfile(text: str, nested: NestedReader) -> Reading:
         elif name in _COMMANDS:
             array = text.find("[", start, end)
             if array >= 0 and not text[start:array].replace("CMD", "").strip():
-                listed = [
-                    [
-                        word
-                        for words in words_of(text[:end].replace(",", " "), array + 1, end - 1)
-                        for word in words
-                    ]
-                ]
+                listed = [_array(text, array + 1, end - 1)]
             for words in listed:
                 group = _command(words, image)
                 if group is not image:
@@ -147,6 +133,16 @@ def dockerfile(text: str, nested: NestedReader) -> Reading:
     return reading
 
 
+def _array(text: str, start: int, end: int) -> list[Word]:
+    """Return the words of `["mysql", "-pVALUE"]`."""
+    part = text[start:end].replace(",", " ")
+    return [
+        Word(one.value, one.start + start, one.end + start)
+        for words in words_of(part, 0, len(part))
+        for one in words
+    ]
+
+
 def _instructions(text: str) -> Iterator[tuple[int, int, str]]:
     """Yield the start, the end and the name of each instruction, with its continued lines."""
     at = 0
@@ -154,8 +150,10 @@ def _instructions(text: str) -> Iterator[tuple[int, int, str]]:
         found = _INSTRUCTION.match(text, at)
         end = text.find("\n", at)
         end = len(text) if end < 0 else end
-        while found is not None and end < len(text) and text[at:end].rstrip().endswith("\\"):
-            following = text.find("\n", end + 1)
+        line = at
+        while found is not None and end < len(text) and text[line:end].rstrip().endswith("\\"):
+            line = end + 1
+            following = text.find("\n", line)
             end = len(text) if following < 0 else following
         if found is not None:
             yield found.end(), end, found["name"].upper()

@@ -73,7 +73,7 @@ _BY_POSITION: Final = {
 _STORES: Final = re.compile(r"redis|valkey|client|conn|cache|jedis", re.IGNORECASE)
 _TYPED: Final = re.compile(r"[A-Za-z_]\w*")
 _CLIENT: Final = re.compile(
-    r"\b(?:mysql\w*|mariadb[\w\-]*|redis-cli|valkey-cli|sqlcmd)\s[^\n]*-|\b[A-Z_]*(?:PASSWORD|PASS|PWD)=\S"
+    r"\b(?:mysql\w*|mariadb[\w\-]*|redis-cli|valkey-cli|sqlcmd)\s[^\n]{0,300}-|\b[A-Z_]*(?:PASSWORD|PASS|PWD)=\S"
 )
 _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
 _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "0": "\0"}

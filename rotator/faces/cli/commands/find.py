@@ -38,7 +38,7 @@ _MEGABYTE: Final = 1_000_000
 @command(app, "find", Panel.INSPECT)
 def find(
     ctx: typer.Context,
-    paths: Annotated[list[Path], argument("PATH...", "Files and folders to search.")],
+    paths: Annotated[list[Path], argument("PATH", "Files and folders to search.")],
     *,
     git: Annotated[
         bool, typer.Option("--git", help="Also search all commits of the Git repository at PATH.")
@@ -115,7 +115,11 @@ def find(
     proves its role. No value is printed, logged or stored. A comment `rotator:allow REASON` on the same
     line, or on the line above, excludes a candidate.
 
-    Exit code 0: no candidates. 1: a candidate is valid. 3: candidates were not tried, or files were not read.
+    It attempts no login and changes no file that it reads. The verdict `valid` means that --known found the
+    current value of a managed secret; every other candidate is `not-tried`.
+
+    Exit code 0: no candidates. 1: a candidate is valid. 2: wrong usage. 3: candidates were not tried, or
+    files were not read.
 
     Examples:
         rotator find .
@@ -168,7 +172,7 @@ def _answer(
     write_baseline: Path | None,
 ) -> None:
     marks = {id(one): fingerprints.of(one) for one in report.candidates} if fingerprints else {}
-    listed = [one for one in report.candidates if weak or not one.match.weak]
+    listed = [one for one in report.candidates if weak or not one.is_weak]
     in_baseline = [one for one in listed if marks.get(id(one)) in accepted]
     listed = [one for one in listed if marks.get(id(one)) not in accepted]
     verdicts = {id(one): "valid" if one.known in current else "not-tried" for one in listed}
@@ -225,33 +229,31 @@ def _data(candidate: Candidate, verdict: str, fingerprint: str | None) -> dict[s
         "column": candidate.column,
         "commit": candidate.commit,
         "form": match.form,
-        "role": printable(match.role),
-        "login": _shown(account.login, match.value),
-        "hosts": [printable(one) for one in account.hosts],
-        "database": _shown(account.database, match.value),
+        "role": _shown(candidate, match.role),
+        "login": _shown(candidate, account.login),
+        "hosts": [_shown(candidate, one) for one in account.hosts],
+        "database": _shown(candidate, account.database),
         "engine": account.engine,
-        "weak": match.weak,
+        "weak": candidate.is_weak,
         "secret": candidate.known,
         "fingerprint": fingerprint,
         "verdict": verdict,
     }
 
 
-def _shown(text: str | None, value: Secret) -> str | None:
-    """Return a name for a report. One that repeats the password is left out."""
-    return None if text is None or text == value.reveal() else printable(text)
+def _shown(candidate: Candidate, text: str | None) -> str | None:
+    """Return a name for a report, without the password."""
+    return None if text is None else printable(candidate.without_value(text))
 
 
 def _show(call: Invocation, candidate: Candidate, verdict: str) -> None:
     match, account = candidate.match, candidate.match.account
-    login = _shown(account.login, match.value)
+    hosts = ", ".join(_shown(candidate, one) or "" for one in account.hosts)
     parts = [
-        printable(match.role),
-        f"login {login}" if login else "",
-        f"at {', '.join(printable(one) for one in account.hosts)}" if account.hosts else "",
-        f"database {printable(account.database)}"
-        if account.database and _shown(account.database, match.value)
-        else "",
+        _shown(candidate, match.role) or "",
+        f"login {_shown(candidate, account.login)}" if account.login else "",
+        f"at {hosts}" if hosts else "",
+        f"database {_shown(candidate, account.database)}" if account.database else "",
         verdict if verdict != "not-tried" else "",
     ]
     sign = call.screen.sign("bad" if verdict == "valid" else "warn")
