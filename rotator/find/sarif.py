@@ -32,7 +32,7 @@ def document(
             {
                 "tool": {
                     "driver": {
-                        "name": "rotator find",
+                        "name": "rotator",
                         "version": __version__,
                         "rules": [
                             {
