@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, quote_plus
 from xml.sax.saxutils import escape, quoteattr
 
+from rotator.core.errors import UsageError
 from rotator.find.model import Account, Candidate, Match
 
 if TYPE_CHECKING:
@@ -38,8 +39,14 @@ class KnownValues:
     """The values of all kept versions as one automaton: a text is read once, however many there are."""
 
     def __init__(self, versions: Iterable[KeptVersion]) -> None:
-        """Raises `ModuleNotFoundError` where the extra `find` is not installed."""
-        import ahocorasick  # noqa: PLC0415 # an extra
+        """Raises `UsageError` where the extra `find` is not installed."""
+        try:
+            import ahocorasick  # noqa: PLC0415 # an extra
+        except ModuleNotFoundError as error:
+            raise UsageError(
+                "this needs a package that is not installed: pyahocorasick.",
+                hint="pip install 'credential-rotator[find]'",
+            ) from error
 
         self._automaton: Any = ahocorasick.Automaton()
         self.versions: int = 0

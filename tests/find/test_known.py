@@ -5,11 +5,13 @@ from __future__ import annotations
 import html
 import json
 import shlex
+import sys
 from base64 import b64encode
 from urllib.parse import quote
 
 import pytest
 
+from rotator.core.errors import UsageError
 from rotator.core.secret import Secret
 from rotator.find.known import KeptVersion, KnownValues
 from rotator.find.model import Account
@@ -37,3 +39,11 @@ def test_a_short_value_is_named():
     """It would appear in every text."""
     version = KeptVersion(secret="app", version="current", value=Secret("abc"), account=Account())
     assert KnownValues([version]).short == [("app", "current")]
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch):
+    """With the extra that brings it."""
+    monkeypatch.setitem(sys.modules, "ahocorasick", None)
+    with pytest.raises(UsageError, match="pyahocorasick") as raised:
+        KnownValues([])
+    assert "credential-rotator[find]" in (raised.value.hint or "")
