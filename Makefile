@@ -8,7 +8,7 @@ SITE := $(VENV)/.docs/.installed
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications bench idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema docs reference picture clean
+.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications opens bench idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema docs reference picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -70,6 +70,9 @@ fleet: $(STAMP) ## three daemons and two workers that share the work, one killed
 
 applications: $(STAMP) ## applications of each adapter under load while their logins rotate: COUNT=200
 	$(PY) -m tests.load.applications --count $(or $(COUNT),200) $(ARGS)
+
+opens: $(STAMP) ## readers of a file and a folder that the agent changes: OPENS=1000000 CHANGES=1000
+	$(PY) -m tests.load.opens --opens $(or $(OPENS),1000000) --changes $(or $(CHANGES),1000) $(ARGS)
 
 bench: $(STAMP) ## the engine against a bare loop
 	$(PY) -m tests.load.bench $(ARGS)

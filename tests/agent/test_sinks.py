@@ -21,6 +21,7 @@ from rotator.agent.errors import SinkError
 from rotator.agent.reload import run
 from rotator.agent.sinks import Sink
 from rotator.core.errors import UsageError
+from tests.load.opens import try_kind
 
 if TYPE_CHECKING:
     from tests.agent.conftest import Host
@@ -106,59 +107,12 @@ def test_a_folder_changes_as_a_whole(host: Host):
 
 
 @pytest.mark.parametrize("kind", ["file", "folder"])
-def test_a_reader_never_sees_half_a_file_or_a_mixed_pair(host: Host, kind: str):
-    text = (
-        "{file: db.json, format: json}"
-        if kind == "file"
-        else "{folder: db, files: {db.json: {format: json}, user: {format: template, options: {template: '{username}'}}}}"
-    )
-    host.publish("user-0", "password-0", filler="x" * 20000)
-    sink = _sink(host, text)
-    credential = host.consumer("secrets: {shop: {}}\n").credentials["shop"]
-    sink.apply(credential.current())
-    done, bad, reads = threading.Event(), list[str](), [0]
-
-    def read() -> None:
-        while not done.is_set():
-            try:
-                _read_once(host.folder, kind)
-            except FileNotFoundError:
-                # The folder that was opened has been removed: an error, and no mixed pair.
-                if kind == "file":
-                    bad.append("missing")
-            except Exception as error:  # noqa: BLE001 # whatever it is, it is reported
-                bad.append(repr(error))
-            reads[0] += 1
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for number in range(1, 60):
-        host.publish(f"user-{number}", f"password-{number}", filler="x" * 20000)
-        sink.apply(credential.refresh())
-    done.set()
-    reader.join()
-    assert bad == []
-    assert reads[0] > 100
-
-
-def _read_once(folder: Path, kind: str) -> None:
-    """Read the pair; of a folder through one descriptor, as docs/how-to/deliver-credentials.md has it."""
-    if kind == "file":
-        data = json.loads((folder / "db.json").read_text())
-        user = data["username"]
-    else:
-        opened = os.open(folder / "db", os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            texts = []
-            for name in ("db.json", "user"):
-                with os.fdopen(os.open(name, os.O_RDONLY, dir_fd=opened)) as file:
-                    texts.append(file.read())
-        finally:
-            os.close(opened)
-        data, user = json.loads(texts[0]), texts[1]
-    number = data["password"].removeprefix("password-")
-    assert data["username"] == user == f"user-{number}"
-    assert len(data["filler"]) == 20000
+def test_a_reader_never_sees_half_a_file_or_a_mixed_pair(tmp_path: Path, kind: str):
+    """`make opens` does it a million times."""
+    opens, wrong, seen, _gone, _seconds = try_kind(kind, tmp_path, 2000, 60)
+    assert wrong == []
+    assert opens >= 2000
+    assert seen > 30
 
 
 # -- errors --------------------------------------------------------------------------------------
