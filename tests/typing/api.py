@@ -355,6 +355,10 @@ def of_a_limit() -> None:
         assert_type(api.seconds_left(5.0), float)
 
 
+def of_a_mark() -> None:
+    assert_type(api.version_mark("7"), str)
+
+
 # -- errors ----------------------------------------------------------------------------------------
 
 
