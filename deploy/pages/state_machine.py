@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from deploy.pages import markdown
 from rotator.core.errors import Conflict, Denied, Refused, Transient, Unavailable, Unknown
 from rotator.core.model import Event, Kind, Outcome, Policy, Step
-from rotator.core.state_machine import Finish, Run, WaitUntil, decide
+from rotator.core.state_machine import FORWARD, Finish, Run, WaitUntil, decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,16 +23,6 @@ _START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _LATER: Final = timedelta(days=365)
 _POLICY: Final = Policy()
 _KINDS: Final = (Transient, Unavailable, Unknown, Refused, Denied, Conflict)
-_FORWARD: Final = (
-    Step.STAGE,
-    Step.PREPARE,
-    Step.CREATE,
-    Step.VERIFY,
-    Step.PUBLISH,
-    Step.COPY,
-    Step.DRAIN,
-    Step.REVOKE,
-)
 
 
 class History:
@@ -110,8 +100,7 @@ def failures() -> str:
     """Return what follows when a step fails for good, by kind of failure."""
     head = ("step", *(f"`{kind.kind}`" for kind in _KINDS))
     rows = (
-        (f"`{step.value}`", *(_shown_after(step, kind.kind) for kind in _KINDS))
-        for step in _FORWARD
+        (f"`{step.value}`", *(_shown_after(step, kind.kind) for kind in _KINDS)) for step in FORWARD
     )
     return markdown.table(head, rows)
 
@@ -120,7 +109,7 @@ def rollbacks() -> str:
     """Return what a rollback does, by the step that is next when it is asked for."""
     rows = (
         (f"`{step.value}`", ", ".join(_shown(one) for one in _after_rollback(step)))
-        for step in _FORWARD
+        for step in FORWARD
     )
     return markdown.table(("asked for while the next step is", "what follows"), rows)
 
@@ -199,7 +188,7 @@ def picture() -> str:
 def _boxes() -> dict[str, _Box]:
     boxes = {
         f"forward {step.value}": _Box(step.value, column, "forward")
-        for column, step in enumerate(_FORWARD)
+        for column, step in enumerate(FORWARD)
     }
     boxes["done"] = _Box("done", 8, "forward", end=True)
     boxes["parked"] = _Box("parked", 5.5, "top", end=True)
@@ -215,7 +204,7 @@ def _boxes() -> dict[str, _Box]:
 def _arrows() -> set[tuple[str, str, str]]:
     """Return start, end and kind of each arrow."""
     arrows = _along("forward", _to_the_end(History()))
-    for step in _FORWARD:
+    for step in FORWARD:
         for kind in _KINDS:
             following = _after_failure(step, kind.kind)
             if following is not step:

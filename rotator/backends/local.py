@@ -234,7 +234,7 @@ class LocalBackend:
     # -- for consumers that prepare ------------------------------------------------------------
 
     def offer(self, path: str, rotation_id: str, *, expect: str) -> None:
-        """Require that something is staged: whoever can open the file can read it."""
+        """Require that something is staged. A reader of the file needs no other right."""
         _ = expect
         if self.staged(path, rotation_id) is None:
             raise Conflict(

@@ -32,8 +32,8 @@ LONGEST_TEXT: Final = 200
 class Level(StrEnum):
     """How far an instance has come with a version; each level includes those before it.
 
-    `prepared`: it has read the next version, which is not served yet. `told`: it knows that there is one. `read`: it has read it. `loaded`: it uses it for new logins.
-    `used`: a login with it has succeeded. `seen`: the target's list of sessions shows it.
+    `prepared`: it has read the next version, which is not served yet. `told`: it knows that there is
+    one. `read`: it has read it. `loaded`: it uses it for new logins. `used`: a login with it has succeeded. `seen`: the target's list of sessions shows it.
     """
 
     PREPARED = "prepared"

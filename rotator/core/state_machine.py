@@ -1,9 +1,9 @@
 """What to do next. `decide` reads a rotation's history, the clock and the policy, and only that.
 
 Forward: stage, prepare (where consumers read the next version first), create, verify, publish, copy
-(where there are copies), drain, revoke. Publish is the pivot. Before it a rotation can be undone (withdraw, discard). After it a rotation only goes forward;
-or, on an operator's command, it is rolled back (restore, copy, then drain and revoke the new
-credential as if it were the old one).
+(where there are copies), drain, revoke. Publish is the pivot. Before it a rotation can be undone
+(withdraw, discard). After it a rotation only goes forward; or, on an operator's command, it is rolled
+back (restore, copy, then drain and revoke the new credential as if it were the old one).
 
 Where old and new do not overlap nobody can log in between create and publish: the first failure
 there turns the rotation back at once. A target or backend that is unavailable as a whole uses up
@@ -28,6 +28,17 @@ if TYPE_CHECKING:
 
     from rotator.core.model import Event, Policy
 
+# Every step forward, in order; a rotation leaves out what does not apply to it.
+FORWARD: Final = (
+    Step.STAGE,
+    Step.PREPARE,
+    Step.CREATE,
+    Step.VERIFY,
+    Step.PUBLISH,
+    Step.COPY,
+    Step.DRAIN,
+    Step.REVOKE,
+)
 # Where old and new do not overlap: from the first of them to the last the served password is wrong.
 GAP: Final = (Step.CREATE, Step.VERIFY, Step.PUBLISH)
 # The first wait between two tries of what ends that gap.
@@ -193,12 +204,19 @@ def prepare_ends(state: Progress, policy: Policy) -> datetime | None:
     return None if prepare.then is PrepareThen.HOLD else since + prepare.wait
 
 
+def next_look(since: datetime, now: datetime, policy: Policy) -> datetime:
+    """Return when to look again at consumers that have been waited for since then.
+
+    Often at first, seldom after a while: a report of a consumer wakes the daemon at once.
+    """
+    return now + min(max(_FIRST_LOOK, (now - since) / 10), policy.drain_poll)
+
+
 def prepare_again(history: Iterable[Event], now: datetime, policy: Policy) -> datetime:
     """Return when to look again whether consumers have read the next version, after a look at `now`."""
     state = progress(history)
     since = state.prepares_since or now
-    # Often at first, seldom after a while: a report of a consumer wakes the daemon at once.
-    again = now + min(max(_FIRST_LOOK, (now - since) / 10), policy.drain_poll)
+    again = next_look(since, now, policy)
     if policy.prepare is None or prepare_is_over(state, now, policy):
         return again
     return min(again, since + policy.prepare.wait)

@@ -9,6 +9,7 @@ from rotator.core.contracts.rotation import Explains, TakesTurns
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.durations import write, write_grace
 from rotator.core.model import NO_ROTATION, Credential, Planned, Prepare, Step
+from rotator.core.state_machine import FORWARD
 from rotator.engine.delegated import is_delegated
 from rotator.engine.results import Plan, UnprovenSecond
 from rotator.engine.rotation_request import prepares_for
@@ -95,8 +96,8 @@ def _with_engine_steps(
         own[Step.COPY] = f"write it to {listed} too, and read it back"
     after = {Step.REVOKE: "log in with the old credential and require that it is refused"}
     planned: list[Planned] = []
-    order = [Step.STAGE, Step.PREPARE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.COPY]
-    for step in [*order, Step.DRAIN, Step.REVOKE] if has_old else order:
+    of_old = (Step.DRAIN, Step.REVOKE)
+    for step in (one for one in FORWARD if has_old or one not in of_old):
         planned += [Planned(step=step, text=own[step])] if step in own else []
         planned += [planned_step for planned_step in steps if planned_step.step is step]
         planned += [Planned(step=step, text=after[step])] if step in after else []

@@ -25,6 +25,7 @@ from rotator.core.state_machine import (
     WaitUntil,
     decide,
     drain_again,
+    next_look,
     prepare_again,
     progress,
     waits_for,
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
 
 # A step that has less time than this, in seconds, is not begun.
 _SHORTEST_STEP: Final = 2.0
-# The first wait between two looks at the consumers, while they may end the grace period.
-_FIRST_LOOK: Final = timedelta(seconds=1)
 # Errors that are not about the step: they end the call, and the history stays as it is.
 _NOT_OF_A_STEP: Final = frozenset({"lease-lost", "journal", "journal-broken", "busy", "usage"})
 
@@ -250,9 +249,7 @@ class Runner:
         leased = self._leased
         now = leased.clock.now()
         pivot = progress(course.history).pivot_at or now
-        # Often at first, seldom after a while: a report of a consumer wakes the daemon at once.
-        wait = min(max(_FIRST_LOOK, (now - pivot) / 10), leased.secret.policy.drain_poll)
-        again = min(ends, now + wait)
+        again = min(ends, next_look(pivot, now, leased.secret.policy))
         leased.renew()
         leased.allow(course.steps)
         step = Step.DRAIN.value

@@ -336,19 +336,23 @@ def test_who_removes_our_annotations_cannot_make_the_agent_restart_in_a_loop(
     assert len(cluster.controllers.restarts[key]) == 2
 
 
-def test_secrets_of_one_workload_that_change_together_restart_it_once(
-    cluster: Cluster, backend: Backend, agent
-):
-    sinks = (
-        {"secret": "db", "deployments": ("web",)},
-        {"secret": "cache", "deployments": ("web",)},
-    )
+def _with_two_secrets(
+    cluster: Cluster, agent: Callable[..., AgentProcess]
+) -> tuple[Key, AgentProcess]:
+    """Return a workload that uses two Secrets, and an agent that keeps both."""
     agent({"secret": "db"}).bring()
     agent({"secret": "cache"}).bring("cache")
     spec = pod()
     spec["containers"][0]["envFrom"] = [{"secretRef": {"name": "cache"}}]
     key = cluster.workload("deployments", "web", spec)
-    process = agent(*sinks)
+    sinks = ({"secret": one, "deployments": ("web",)} for one in ("db", "cache"))
+    return key, agent(*sinks)
+
+
+def test_secrets_of_one_workload_that_change_together_restart_it_once(
+    cluster: Cluster, backend: Backend, agent
+):
+    key, process = _with_two_secrets(cluster, agent)
     waits = [process.bring("db"), process.bring("cache")]
     assert all("restarts soon" in wait or "restarts." in wait for wait in waits)
     process.converge("db")
@@ -372,16 +376,7 @@ def test_secrets_of_one_workload_that_change_together_restart_it_once(
 def test_a_restarted_agent_waits_until_it_has_looked_at_each_secret_of_a_workload(
     cluster: Cluster, backend: Backend, agent
 ):
-    sinks = (
-        {"secret": "db", "deployments": ("web",)},
-        {"secret": "cache", "deployments": ("web",)},
-    )
-    agent({"secret": "db"}).bring()
-    agent({"secret": "cache"}).bring("cache")
-    spec = pod()
-    spec["containers"][0]["envFrom"] = [{"secretRef": {"name": "cache"}}]
-    key = cluster.workload("deployments", "web", spec)
-    process = agent(*sinks)
+    key, process = _with_two_secrets(cluster, agent)
     assert "restarts soon" in process.bring("db")
     cluster.objects.clock.advance(timedelta(seconds=20))
     assert "restarts soon" in process.bring("db")

@@ -36,7 +36,7 @@ def certificates(tmp_path_factory) -> Path:
 
 
 def _status(options: ClusterOptions, **more: Any) -> str:
-    """Ask for an object that does not exist: whoever may ask is answered so."""
+    """Ask for an object that does not exist. The answer to a permitted request is that it is missing."""
     with pytest.raises(SinkError) as raised:
         Api(open_access(options, **more), timeout=5).get(_DB)
     return raised.value.what

@@ -187,20 +187,7 @@ class Sandbox:
         current = self.backend.current(self.path)
         if current is not None:
             self.moved_to.add(current.id)
-            _ = self.registry.report(
-                [
-                    Report(
-                        secret=self.secret,
-                        consumer=consumer.name,
-                        instance=f"{consumer.name}-{number}",
-                        kind=InstanceKind.CLIENT,
-                        version=current.id,
-                        level=Level.USED,
-                    )
-                    for consumer in self.consumers
-                    for number in range(consumer.instances)
-                ]
-            )
+            self._report(current.id, Level.USED)
 
     def consumers_prepare(self) -> None:
         """Let every consumer report that it has read the next version."""
@@ -209,6 +196,10 @@ class Sandbox:
         if following is None:
             return
         self.prepared_for = following.rotation_id
+        self._report(following.rotation_id, Level.PREPARED)
+
+    def _report(self, version: str, level: Level) -> None:
+        """Let every instance of every consumer report a level."""
         _ = self.registry.report(
             [
                 Report(
@@ -216,8 +207,8 @@ class Sandbox:
                     consumer=consumer.name,
                     instance=f"{consumer.name}-{number}",
                     kind=InstanceKind.CLIENT,
-                    version=following.rotation_id,
-                    level=Level.PREPARED,
+                    version=version,
+                    level=level,
                 )
                 for consumer in self.consumers
                 for number in range(consumer.instances)

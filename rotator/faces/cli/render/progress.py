@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rotator.core.model import Kind, Step
+from rotator.core.state_machine import FORWARD
 from rotator.faces.cli.render.console import BAD, GOOD, QUIET, WARN
 
 if TYPE_CHECKING:
@@ -21,16 +22,6 @@ if TYPE_CHECKING:
     from rotator.core.model import Event
     from rotator.faces.cli.render.console import Screen
 
-_FORWARD: Final = (
-    Step.STAGE,
-    Step.PREPARE,
-    Step.CREATE,
-    Step.VERIFY,
-    Step.PUBLISH,
-    Step.COPY,
-    Step.DRAIN,
-    Step.REVOKE,
-)
 _SHAPES: Final = {
     True: {"done": "●", "now": "◐", "failed": "✗", "waits": "◔", "ahead": "○"},
     False: {"done": "#", "now": ">", "failed": "x", "waits": "~", "ahead": "."},
@@ -60,7 +51,7 @@ class _Line:
     text: str = ""
     steps: dict[Step, str] = field(default_factory=dict[Step, str])
     forward: tuple[Step, ...] = tuple(
-        step for step in _FORWARD if step not in (Step.PREPARE, Step.COPY)
+        step for step in FORWARD if step not in (Step.PREPARE, Step.COPY)
     )
 
 
@@ -68,7 +59,7 @@ def _forward(requested: Event) -> tuple[Step, ...]:
     """Return the steps of a rotation that goes forward."""
     optional = {Step.PREPARE: "prepare", Step.COPY: "copies"}
     return tuple(
-        step for step in _FORWARD if step not in optional or requested.data.get(optional[step])
+        step for step in FORWARD if step not in optional or requested.data.get(optional[step])
     )
 
 
