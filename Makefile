@@ -6,6 +6,9 @@ STAMP := $(VENV)/.installed
 DEMO := $(VENV)/.demo
 SITE := $(VENV)/.docs/.installed
 ARGS ?=
+# Tests start hundreds of processes. Each compiles every module again where an image's environment
+# forbids to store the bytecode; an empty value allows it.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications opens bench idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema docs reference picture clean
