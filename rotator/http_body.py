@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 _DROPPED: Final = 8_000_000
 _DIGITS: Final = 12
 _PIECE: Final = 1 << 16
+# How long a client that was answered may go on sending.
+_LINGER_SECONDS: Final = 1.0
 
 
 def read_body(stream: BufferedIOBase, headers: Message[str, str], longest: int) -> bytes | None:
@@ -29,3 +33,16 @@ def read_body(stream: BufferedIOBase, headers: Message[str, str], longest: int) 
     while left > 0 and (piece := stream.read(min(left, _PIECE))):
         left -= len(piece)
     return None
+
+
+def linger(connection: socket.socket) -> None:
+    """End an answer after which the client may still send: it reads the answer, and then the end.
+
+    A connection that is closed at once fails the client's next write before it has read anything.
+    """
+    left = _DROPPED
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(_LINGER_SECONDS)
+        while left > 0 and (piece := connection.recv(_PIECE)):
+            left -= len(piece)

@@ -26,7 +26,7 @@ from rotator.agent.files import group_id, user_id
 from rotator.agent.settings import SocketOptions, mode_of
 from rotator.client import SourceError
 from rotator.core.consumers import InvalidReport, parse_reports
-from rotator.http_body import read_body
+from rotator.http_body import linger, read_body
 
 if TYPE_CHECKING:
     from rotator.agent.agent import Agent
@@ -106,6 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
     server_version: str = "rotator"
     sys_version: str = ""
     timeout = 75.0
+    _lingers: bool = False
 
     @property
     def _server(self) -> SocketServer:
@@ -202,7 +203,14 @@ class _Handler(BaseHTTPRequestHandler):
         body = read_body(self.rfile, self.headers, _LARGEST)
         if body is None:
             self.close_connection = True
+            self._lingers = True
         return body or b""
+
+    def finish(self) -> None:
+        """End the connection."""
+        super().finish()
+        if self._lingers:
+            linger(self.connection)
 
     def _answer(self, status: HTTPStatus, data: object) -> None:
         content = json.dumps(data).encode()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
 from rotator.core.errors import UsageError
-from rotator.http_body import read_body
+from rotator.http_body import linger, read_body
 
 if TYPE_CHECKING:
     import ssl
@@ -105,12 +105,19 @@ def _made(
         protocol_version: str = "HTTP/1.1"
         server_version: str = "rotator"
         sys_version: str = ""
+        _lingers: bool = False
+
+        def finish(self) -> None:
+            """End the connection."""
+            super().finish()
+            if self._lingers:
+                linger(self.connection)
 
         def _answered(self) -> None:
             path, _, query = self.path.partition("?")
             body = read_body(self.rfile, self.headers, _LONGEST_BODY)
             if body is None:
-                self.close_connection = True
+                self.close_connection = self._lingers = True
                 response = HttpResponse.text(413, f"at most {_LONGEST_BODY} bytes are accepted")
             elif self.command not in accepts:
                 self.close_connection = True
