@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from rotator.core.consumers import assess, assess_prepared
 from rotator.core.errors import Unavailable
+from rotator.core.history import OPEN as INCIDENT_OPEN
 from rotator.core.history import text
 from rotator.core.model import Kind, Severity, Step
 from rotator.core.observations import ObservationKind
@@ -47,6 +48,7 @@ SILENT: Final = timedelta(seconds=30)
 class State(StrEnum):
     """The state of a secret, in the order in which an operator should look at them."""
 
+    LEAKED = "leaked"
     REFUSED = "refused"
     FORGOTTEN = "forgotten"
     PARKED = "parked"
@@ -68,7 +70,11 @@ class State(StrEnum):
 ORPHAN: Final = "orphan"
 SEVERITY: Final = {
     **dict.fromkeys(
-        (State.REFUSED, State.FORGOTTEN, State.PARKED, State.DRIFT, State.WAITING), Severity.ERROR
+        (
+            *(State.LEAKED, State.REFUSED, State.FORGOTTEN),
+            *(State.PARKED, State.DRIFT, State.WAITING),
+        ),
+        Severity.ERROR,
     ),
     **dict.fromkeys((State.INTERRUPTED, State.RETRYING, State.RETIRED), Severity.WARNING),
 }
@@ -516,24 +522,15 @@ def _trouble(record: SecretRecord, look: _Look, *, forgotten: bool) -> _Look:
     def worse(state: State, cause: str, hint: str) -> _Look:
         return _Look(name=name, state=state, cause=cause, hint=hint, until=look.until)
 
+    if record.incident_state == INCIDENT_OPEN:
+        return worse(State.LEAKED, *_leaked(record))
     if record.refused is not None:
         return worse(State.REFUSED, record.refused, _cure(record, look))
     if record.retiring is not None:
         again = f"rotator retire {name}" + record.retiring
         return worse(State.FORGOTTEN, "its retirement was interrupted.", again)
-    if forgotten and record.open_rotation is not None:
-        cause = (
-            f"rotation {record.open_rotation} is open, but the configuration no longer"
-            f" contains {name}."
-        )
-        hint = f"Complete it: rotator resume {name}. Then: rotator retire {name}"
-        return worse(State.FORGOTTEN, cause, hint)
     if forgotten:
-        cause = (
-            f"the configuration no longer contains it, and login {record.login!r} was not revoked."
-        )
-        hint = f"End its management: rotator retire {name} (--drop-login also ends the login)"
-        return worse(State.FORGOTTEN, cause, hint)
+        return worse(State.FORGOTTEN, *_forgotten(record))
     if record.parked is not None:
         verb = "resume" if record.open_rotation else "rotate"
         unpark = f"rotator unpark {name} --reason WHY && rotator {verb} {name}"
@@ -549,6 +546,27 @@ def _trouble(record: SecretRecord, look: _Look, *, forgotten: bool) -> _Look:
         cause = f"copies differ from the current credential: {', '.join(record.stale)}."
         return worse(State.DRIFT, cause, f"rotator rotate {name}")
     return look
+
+
+def _leaked(record: SecretRecord) -> tuple[str, str]:
+    """Return what is known of a leaked password that is not proven dead, and what to do."""
+    name = record.name
+    cause = f"version {record.leaked_version} leaked (incident {record.incident}) and may still be accepted."
+    resume = f"rotator incident resume {name}"
+    if record.parked is not None:
+        unpark = f"rotator unpark {name} --reason WHY && {resume}"
+        return f"{cause} It is parked: {record.parked}", unpark
+    return cause, f"See what is left: rotator incident show {name}. Continue it: {resume}"
+
+
+def _forgotten(record: SecretRecord) -> tuple[str, str]:
+    """Return what is left of a secret that the configuration no longer contains, and what to do."""
+    name, opened = record.name, record.open_rotation
+    if opened is not None:
+        cause = f"rotation {opened} is open, but the configuration no longer contains {name}."
+        return cause, f"Complete it: rotator resume {name}. Then: rotator retire {name}"
+    cause = f"the configuration no longer contains it, and login {record.login!r} was not revoked."
+    return cause, f"End its management: rotator retire {name} (--drop-login also ends the login)"
 
 
 def _cure(record: SecretRecord, look: _Look) -> str:

@@ -28,9 +28,11 @@ _KINDS: Final = (Transient, Unavailable, Unknown, Refused, Denied, Conflict)
 class History:
     """Events of one rotation, as the engine writes them."""
 
-    def __init__(self, *, overlaps: bool = True) -> None:
+    def __init__(self, *, overlaps: bool = True, leaked: bool = False) -> None:
         self.events: list[Event] = []
         optional: dict[str, Json] = {"prepare": True, "copies": ["copy"]}
+        if leaked:
+            optional["leak"] = {"incident": "I", "mode": "kill", "within": 0}
         self._write(Kind.REQUESTED, data={"overlaps": overlaps, "old_version": "1", **optional})
 
     def next(self) -> Step | Outcome:
@@ -190,6 +192,7 @@ def _boxes() -> dict[str, _Box]:
         f"forward {step.value}": _Box(step.value, column, "forward")
         for column, step in enumerate(FORWARD)
     }
+    boxes["leak fence"] = _Box("fence", 0, "top")
     boxes["done"] = _Box("done", 8, "forward", end=True)
     boxes["parked"] = _Box("parked", 5.5, "top", end=True)
     boxes["undone"] = _Box("undone", 0, "below", end=True)
@@ -214,6 +217,8 @@ def _arrows() -> set[tuple[str, str, str]]:
             arrows.add((f"forward {step.value}", _place(path[0]), "asked"))
             track = "rollback" if path[0] is Step.RESTORE else "backward"
             arrows |= _along(track, path)
+    fence, then = list(_to_the_end(History(leaked=True)))[:2]
+    arrows.add((f"leak {fence.value}", f"forward {then.value}", "succeeds"))
     history = History().run_to(Step.VERIFY)
     history.fail(Step.VERIFY, Refused.kind)
     return arrows | _along("backward", _to_the_end(history))

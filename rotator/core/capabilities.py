@@ -18,6 +18,7 @@ from rotator.core.contracts.backend import (
 from rotator.core.contracts.delegated import RotatesOnRequest
 from rotator.core.contracts.rotation import (
     ClosesLogins,
+    Contains,
     CountsSessions,
     Examines,
     Explains,
@@ -28,6 +29,7 @@ from rotator.core.contracts.rotation import (
 
 OF_ROTATIONS: Final[tuple[type, ...]] = (
     ClosesLogins,
+    Contains,
     CountsSessions,
     Explains,
     ExplainsRejections,

@@ -57,6 +57,10 @@ class SecretRecord:
     again. `drift`: the version that the backend held, by the last check, and that the journal does
     not know. `stale`: the copies that then held something else. `retired`: why management ended.
     `former_names`: the names that this secret had before, whose marks on the target are its own.
+
+    `incident`: the id of the incident in which a password of this secret leaked, until it is closed.
+    `incident_state` is `open` until the leaked version is proven dead, then `proven`. `prove_at`: when
+    that is tried next.
     """
 
     name: str
@@ -87,6 +91,14 @@ class SecretRecord:
     retired_at: datetime | None = None
     renamed_to: str | None = None
     former_names: tuple[str, ...] = ()
+    incident: str | None = None
+    incident_state: str | None = None
+    incident_mode: str | None = None
+    incident_at: datetime | None = None
+    leaked_version: str | None = None
+    leaked_login: str | None = None
+    leaked_moment: str | None = None
+    prove_at: datetime | None = None
 
     @property
     def due(self) -> datetime | None:
@@ -132,7 +144,7 @@ def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
     record = record or SecretRecord(name=event.secret)
     changes: dict[str, Any] = {"seq": event.seq, "head": event.hash, **_folded_due(record, event)}
     data = event.data
-    changes |= _proof(record, event) | _management(event)
+    changes |= _proof(record, event) | _management(event) | _incident(record, event)
     match event.kind, event.step:
         case Kind.REQUESTED, _:
             changes["open_rotation"] = event.rotation_id
@@ -168,6 +180,15 @@ def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
     return replace(record, **changes)
 
 
+# The states of an incident that is not closed.
+OPEN: Final = "open"
+PROVEN: Final = "proven"
+_NO_INCIDENT: Final[Mapping[str, Any]] = dict.fromkeys(
+    (
+        *("incident", "incident_state", "incident_mode", "incident_at"),
+        *("leaked_version", "leaked_login", "leaked_moment", "prove_at"),
+    )
+)
 # What is true again once a secret is under our care, and what is no longer once it has left it.
 _MANAGED: Final[Mapping[str, Any]] = {
     "retiring": None,
@@ -193,6 +214,7 @@ _ENDED: Final[Mapping[str, Any]] = {
     "refused_hint": None,
     "drift": None,
     "stale": (),
+    **_NO_INCIDENT,
 }
 # After one of these a login with what the backend serves has just succeeded.
 _PROOFS: Final = (Step.PUBLISH, Step.RESTORE, Step.REVOKE)
@@ -217,6 +239,38 @@ def _proof(record: SecretRecord, event: Event) -> dict[str, Any]:
             if data["current_accepted"] is None:
                 return {}
             return refused if data["current_accepted"] else _refused(record, event)
+        case _:
+            return {}
+
+
+def _incident(record: SecretRecord, event: Event) -> dict[str, Any]:
+    """Return what an event tells about a leaked password of the secret."""
+    data = event.data
+    match event.kind, event.step:
+        case Kind.LEAKED, _:
+            id_ = text(data, "incident")
+            again = record.incident == id_
+            return {
+                "incident": id_,
+                "incident_state": OPEN,
+                "incident_mode": text(data, "mode"),
+                "incident_at": record.incident_at if again else event.at,
+                "leaked_version": text(data, "version"),
+                "leaked_login": text(data, "login"),
+                "leaked_moment": record.leaked_moment if again else None,
+                "prove_at": event.at,
+            }
+        case Kind.PROVEN, _:
+            proven = data.get("ok") is True
+            return {
+                "incident_state": PROVEN if proven else OPEN,
+                "prove_at": moment(data, "next"),
+            }
+        case (Kind.FINISHED, _) if record.incident is not None and "moment" in data:
+            # Sessions that began before this moment may have begun with the leaked password.
+            return {"leaked_moment": text(data, "moment")}
+        case Kind.INCIDENT_CLOSED, _:
+            return dict(_NO_INCIDENT)
         case _:
             return {}
 

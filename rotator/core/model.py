@@ -119,6 +119,7 @@ class Step(StrEnum):
     RESTORE = "restore"
     WITHDRAW = "withdraw"
     DISCARD = "discard"
+    FENCE = "fence"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,6 +153,9 @@ class Kind(StrEnum):
     RENAMED = "renamed"
     ACKNOWLEDGED = "acknowledged"
     CONSUMERS_READY = "consumers-ready"
+    LEAKED = "leaked"
+    PROVEN = "proven"
+    INCIDENT_CLOSED = "incident-closed"
 
 
 class Outcome(StrEnum):

@@ -12,7 +12,8 @@ no retries: the rotation stays where it is until the host is back.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
-    from rotator.core.model import Event, Policy
+    from rotator.core.model import Event, Json, Policy
 
 # Every step forward, in order; a rotation leaves out what does not apply to it.
 FORWARD: Final = (
@@ -45,6 +46,9 @@ GAP: Final = (Step.CREATE, Step.VERIFY, Step.PUBLISH)
 _URGENT: Final = timedelta(milliseconds=100)
 # The first wait between two looks at the consumers, while they may end a wait.
 _FIRST_LOOK: Final = timedelta(seconds=1)
+# In an incident: between two looks at who still uses the old login, and between two tries of a step.
+_INCIDENT_POLL: Final = timedelta(seconds=2)
+_INCIDENT_CAP: Final = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +97,19 @@ _OUTCOME: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leak:
+    """The old password of a rotation has leaked.
+
+    `fence`: it is made invalid before anything else. `within`: how long after publish consumers and open
+    sessions are waited for; then the sessions are ended.
+    """
+
+    incident: str
+    fence: bool
+    within: timedelta
+
+
 @dataclass(slots=True, kw_only=True)
 class Progress:
     """How far a rotation has got: the fold of its history."""
@@ -118,6 +135,8 @@ class Progress:
     waited: Event | None = None
     parked: Event | None = None
     outcome: Outcome | None = None
+    # What the incident wants that this rotation is part of: its old password has leaked.
+    leak: Leak | None = None
     # Whether a publish is under way, or went out and its answer was lost.
     publishing: bool = False
     maybe_published: bool = False
@@ -131,6 +150,11 @@ class Progress:
     def can_turn_back(self) -> bool:
         """Whether it is certain that publish has not happened."""
         return not (self.published or self.publishing or self.maybe_published)
+
+    @property
+    def may_turn_back(self) -> bool:
+        """Whether a failure may undo it: not where that would make a leaked password valid again."""
+        return self.can_turn_back and self.leak is None
 
 
 def progress(history: Iterable[Event]) -> Progress:
@@ -149,6 +173,7 @@ def decide(
     `at_once`: do not wait after a failure, because the host is back or an operator asks for it.
     """
     state = progress(history)
+    policy = _in_incident(state, policy)
     if state.outcome is not None:
         return Finish(outcome=state.outcome, cause=state.cause)
     if state.parked is not None:
@@ -168,14 +193,14 @@ def decide(
         return Run(step=step)
     if step is Step.DRAIN or state.waited is not None:
         return _drain(state, step, now, policy)
-    return Run(step=step, end_sessions=state.end_sessions)
+    return Run(step=step, end_sessions=_ends_sessions(state, step))
 
 
 def grace_ends(state: Progress, policy: Policy) -> datetime | None:
     """Return when the old credential may be revoked at the earliest; None before publish."""
     if state.pivot_at is None:
         return None
-    if state.revoke_now or not state.overlaps:
+    if state.revoke_now or not state.overlaps or state.leak is not None:
         return state.pivot_at
     ends = state.pivot_at + policy.grace
     return ends if state.acknowledged_at is None else min(ends, state.acknowledged_at)
@@ -183,8 +208,10 @@ def grace_ends(state: Progress, policy: Policy) -> datetime | None:
 
 def drain_again(history: Iterable[Event], now: datetime, policy: Policy) -> datetime:
     """Return when to look again whether the old credential is in use, after a look at `now`."""
+    state = progress(history)
+    policy = _in_incident(state, policy)
     again = now + policy.drain_poll
-    given_up = _given_up(progress(history), policy)
+    given_up = _given_up(state, policy)
     if policy.drain_then is DrainThen.TERMINATE and given_up is not None and now < given_up:
         return min(again, given_up)
     return again
@@ -237,6 +264,26 @@ def step_backoff(
     return backoff(failures, first=first, longest=policy.backoff_cap, key=key)
 
 
+def _in_incident(state: Progress, policy: Policy) -> Policy:
+    """Return the policy by which a rotation goes on; in an incident a leaked password cannot wait."""
+    if state.leak is None:
+        return policy
+    return replace(
+        policy,
+        grace=timedelta(0),
+        until_acknowledged=False,
+        drain_wait=state.leak.within,
+        drain_then=DrainThen.TERMINATE,
+        drain_poll=min(policy.drain_poll, _INCIDENT_POLL),
+        backoff=min(policy.backoff, _URGENT),
+        backoff_cap=min(policy.backoff_cap, _INCIDENT_CAP),
+    )
+
+
+def _ends_sessions(state: Progress, step: Step) -> bool:
+    return state.end_sessions or (state.leak is not None and step is Step.REVOKE)
+
+
 def _next(state: Progress) -> Step | None:
     return next((step for step in _steps(state) if step not in state.done), None)
 
@@ -245,8 +292,15 @@ def _steps(state: Progress) -> list[Step]:
     copying = [Step.COPY] if state.has_copies else []
     match state.direction:
         case Direction.FORWARD:
-            preparing = [Step.PREPARE] if state.prepares else []
-            steps = [Step.STAGE, *preparing, Step.CREATE, Step.VERIFY, Step.PUBLISH, *copying]
+            # Once the new password may be in its place, a fence would strike that one.
+            fences = state.leak is not None and state.leak.fence
+            fences = fences and (Step.FENCE in state.begun or Step.CREATE not in state.begun)
+            # A leaked password waits for nobody to read the next one.
+            before = [Step.PREPARE] if state.prepares and state.leak is None else []
+            steps = [
+                *([Step.FENCE] if fences else []),
+                *(Step.STAGE, *before, Step.CREATE, Step.VERIFY, Step.PUBLISH, *copying),
+            ]
             return [*steps, Step.DRAIN, Step.REVOKE] if state.has_old else steps
         case Direction.BACKWARD:
             # What was never begun on the target needs no undoing there; the target may be away.
@@ -259,7 +313,7 @@ def _after_failure(
     state: Progress, failed: Event, now: datetime, policy: Policy, *, at_once: bool
 ) -> WaitUntil | Finish | None:
     """Return what a failure of the next step calls for; None to run the (possibly new) next step."""
-    turns_back = state.direction is Direction.FORWARD and state.can_turn_back
+    turns_back = state.direction is Direction.FORWARD and state.may_turn_back
     locked_out = not state.overlaps and state.has_old and Step.CREATE in state.begun
     if turns_back and locked_out and failed.step in GAP:
         _turn_back(state, failed)
@@ -290,7 +344,7 @@ def _drain(state: Progress, step: Step, now: datetime, policy: Policy) -> Run | 
         return WaitUntil(at=ready, why=why, until_acknowledged=policy.until_acknowledged)
     given_up = _given_up(state, policy)
     if state.waited is None or given_up is None:
-        return Run(step=step, end_sessions=state.end_sessions)
+        return Run(step=step, end_sessions=_ends_sessions(state, step))
     if state.end_sessions or (policy.drain_then is DrainThen.TERMINATE and now >= given_up):
         return Run(step=step, end_sessions=True)
     again = state.waited.at + policy.drain_poll
@@ -317,13 +371,16 @@ def waits_for(waited: Event) -> str:
     return "the old login still has open sessions"
 
 
-def _apply(state: Progress, event: Event) -> None:
+def _apply(state: Progress, event: Event) -> None:  # noqa: PLR0912 # one case for each kind
     match event.kind:
         case Kind.REQUESTED:
             state.overlaps = bool(event.data.get("overlaps", True))
             state.has_old = event.data.get("old_version") is not None
             state.has_copies = bool(event.data.get("copies"))
             state.prepares = bool(event.data.get("prepare"))
+            state.leak = _leak(event.data.get("leak"))
+        case Kind.LEAKED:
+            state.leak = _leak(event.data)
         case Kind.STARTED if event.step is not None:
             _started(state, event, event.step)
         case Kind.FINISHED if event.step is not None:
@@ -388,7 +445,11 @@ def _failed(state: Progress, event: Event) -> None:
             state.maybe_published or kind == Unknown.kind
         )
     final = kind not in RETRIED and kind != InUse.kind
-    if final and state.direction is Direction.FORWARD and state.can_turn_back:
+    if final and event.step is Step.FENCE:
+        # Without it the rotation is all the more urgent.
+        state.done.add(Step.FENCE)
+        state.failed, state.failures = None, 0
+    elif final and state.direction is Direction.FORWARD and state.may_turn_back:
         _turn_back(state, event)
 
 
@@ -405,5 +466,17 @@ def _rolled_back(state: Progress, event: Event) -> None:
         state.done -= {Step.COPY, Step.DRAIN, Step.REVOKE}
         state.waited, state.revoke_now, state.end_sessions = None, False, False
         state.cause, state.failed, state.failures = event, None, 0
-    elif state.can_turn_back and state.direction is Direction.FORWARD:
+    elif state.may_turn_back and state.direction is Direction.FORWARD:
         _turn_back(state, event)
+
+
+def _leak(data: Json) -> Leak | None:
+    """Return what an event tells of the incident that its rotation is part of."""
+    if not isinstance(data, Mapping):
+        return None
+    seconds = data.get("within")
+    return Leak(
+        incident=text(data, "incident") or "",
+        fence=text(data, "mode") == "kill",
+        within=timedelta(seconds=seconds if isinstance(seconds, int | float) else 0),
+    )

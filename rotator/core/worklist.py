@@ -36,6 +36,14 @@ class OpenRotation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedSecret:
+    """A secret of which a password has leaked. `at`: when that is proven again, or gone on with."""
+
+    secret: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """How many secrets are in which state. `oldest`: since when the oldest credential is current."""
 
@@ -60,6 +68,10 @@ class Worklist(Protocol):
 
     def opened(self) -> list[OpenRotation]:
         """Return the rotations that are open, but for parked ones."""
+        ...
+
+    def watched(self) -> list[WatchedSecret]:
+        """Return the secrets in an incident that is not closed, but for parked ones."""
         ...
 
     def reckoned(self) -> Iterable[DueEntry]:

@@ -259,6 +259,7 @@ class Dispatcher:
         if now >= self._next_look:
             self._next_look = now + _LOOK_AT_OPEN
             self._find_open()
+            self._find_leaks(now)
         self._look_into_open(now)
         self._check_some(now)
         while self._wake and self._wake[0][0] <= now:
@@ -295,6 +296,12 @@ class Dispatcher:
                 self._to_look_into.append(one)
         if len(self._seen_open) > 2 * len(opened) + 1000:  # those that have ended meanwhile
             self._seen_open = {one.secret: one.seq for one in opened}
+
+    def _find_leaks(self, now: datetime) -> None:
+        """Go on with incidents, and prove again what was proven before."""
+        for one in self._agenda.watched():
+            if one.at <= now and one.secret not in self._not_before:
+                self._ready(one.secret, JobKind.CONTAIN, one.at)
 
     def _look_into_open(self, now: datetime) -> None:
         """Find out when open rotations go on: by others begun, or before this process."""

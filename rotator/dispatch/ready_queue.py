@@ -26,6 +26,7 @@ class JobKind(StrEnum):
     ROTATE = "rotate"
     RESUME = "resume"
     CHECK = "check"
+    CONTAIN = "contain"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Job:
 
 @dataclass(slots=True)
 class _Queue:
-    """The jobs of one lane: what was begun goes before what is due, that before what is looked at."""
+    """The jobs of one lane: leaks first, then what was begun, what is due, what is looked at."""
 
     jobs: dict[JobKind, deque[Job]] = field(
         default_factory=lambda: {one: deque() for one in _ORDER}
@@ -58,7 +59,7 @@ class _Queue:
         return next(one for one in self.jobs.values() if one).popleft()
 
 
-_ORDER = (JobKind.RESUME, JobKind.ROTATE, JobKind.CHECK)
+_ORDER = (JobKind.CONTAIN, JobKind.RESUME, JobKind.ROTATE, JobKind.CHECK)
 
 
 class ReadyQueue:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from rotator.core.model import Json
     from rotator.core.ports import Clock, Journal, Log
     from rotator.dispatch.ready_queue import Job
-    from rotator.engine import Engine, Health, ManagedSecret, Result
+    from rotator.engine import Contained, Engine, Health, ManagedSecret, Result
 
 # After which a secret that another process works on is looked at again.
 _LOCKED: Final = timedelta(seconds=10)
@@ -101,6 +101,8 @@ class Worker:
                     return self._rotated(
                         self.engine.resume(secret, at_once=job.at_once, away=job.away)
                     )
+                case JobKind.CONTAIN:
+                    return self._contained(self.engine.contain(secret))
                 case JobKind.CHECK if self._is_retired(job.secret):
                     return JobResult()
                 case JobKind.CHECK:
@@ -200,6 +202,12 @@ class Worker:
         record = self.journal.secret(name)
         return record is not None and record.retired is not None
 
+    def _contained(self, done: Contained) -> JobResult | None:
+        """Take in how far an incident got; what is left to prove stands in the journal."""
+        if done.result is not None and done.proof is None:
+            return self._rotated(done.result)
+        return JobResult(answered=done.answered, worked=frozenset({JOURNAL}))
+
     # -- current credentials -------------------------------------------------------------------
 
     def _checked(self, secret: ManagedSecret, health: Health) -> JobResult:
@@ -227,7 +235,7 @@ class Worker:
         match error:
             case NotDue():
                 return JobResult(again=error.until)
-            case Parked():
+            case _ if isinstance(error, Parked) or _is_closed(job, error):
                 return JobResult()
             case Busy() | LeaseLost():
                 self.log.debug("locked", **facts)
@@ -242,7 +250,7 @@ class Worker:
             case _ if error.kind in RETRIED:
                 self.log.warning("unreachable", **facts, what=error.what, origin=error.origin)
                 return JobResult(again=self._later(job.secret, tries), **_fault(error))
-            case UsageError() | StepError() if job.task is not JobKind.CHECK:
+            case UsageError() | StepError() if job.task not in (JobKind.CHECK, JobKind.CONTAIN):
                 return self._park(job, error)
             case _:
                 self.log.warning("refused", **facts, what=error.what)
@@ -263,6 +271,11 @@ class Worker:
         return self.clock.now() + wait
 
 
+def _is_closed(job: Job, error: RotatorError) -> bool:
+    """Return whether an incident was closed before its containment began."""
+    return job.task is JobKind.CONTAIN and isinstance(error, UsageError)
+
+
 def _is_away(error: RotatorError, answered: frozenset[str]) -> bool:
     """Return whether an error says that its host is away, and not only that one login cannot be used."""
     if error.kind == Unavailable.kind:
@@ -272,6 +285,17 @@ def _is_away(error: RotatorError, answered: frozenset[str]) -> bool:
 
 def _fault(error: RotatorError) -> dict[str, Any]:
     return {"away": error.origin, "kind": error.kind, "what": error.what, "hint": error.hint}
+
+
+_ALWAYS: Final[Mapping[Kind, Topic]] = {Kind.PARKED: Topic.PARKED, Kind.FOLLOWED: Topic.ROTATED}
+
+
+def _of_incident(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
+    if kind is Kind.LEAKED:
+        return Topic.INCIDENT_OPENED if "reason" in data else None
+    if not data.get("news"):
+        return None
+    return Topic.INCIDENT_PROVEN if data.get("ok") else Topic.INCIDENT_UNPROVEN
 
 
 def topic_of(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
@@ -284,10 +308,10 @@ def topic_of(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
             return Topic.GATE_HELD if held else None
         held = kind is Kind.WAITING and Gate.HOLD in gates
         return Topic.GATE_HELD if held else Topic.CONSUMER_BEHIND if gates else None
-    if kind is Kind.PARKED:
-        return Topic.PARKED
-    if kind is Kind.FOLLOWED:
-        return Topic.ROTATED
+    if kind in _ALWAYS:
+        return _ALWAYS[kind]
+    if kind in (Kind.LEAKED, Kind.PROVEN):
+        return _of_incident(kind, data)
     if kind is Kind.FAILED and "request" in data and data.get("kind") not in RETRIED_OR_ASKED:
         return Topic.FAILED
     if kind is Kind.ENDED and data.get("outcome") == Outcome.UNDONE.value:

@@ -10,13 +10,14 @@ from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
 from rotator.core.model import NO_ROTATION, Kind, NewEvent, Outcome, Step
 from rotator.core.schedule import as_data, is_due, retry_data
 from rotator.core.state_machine import progress
-from rotator.engine import planning
+from rotator.engine import incident, planning
 from rotator.engine.adoption import adopt, adopt_for_delegation
 from rotator.engine.checks import check, checked, require_rollback_possible
 from rotator.engine.context import EngineContext, SecretContext
 from rotator.engine.copies import Copy
 from rotator.engine.delegated import DelegatedRunner, is_delegated
 from rotator.engine.delegated_requests import pending
+from rotator.engine.incident import Contained, Exposure, Leaked, LeakReport, Mode, Proof
 from rotator.engine.lease import leased
 from rotator.engine.results import Health, Plan, Result, Second, UnprovenSecond
 from rotator.engine.retirement import Retired, Retirement, let_go, renamed, retire
@@ -31,13 +32,20 @@ if TYPE_CHECKING:
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Credential, Event, Json, Version
     from rotator.core.ports import Clock, Entropy, Journal, Log
+    from rotator.core.secret import Secret
 
 __all__ = [
+    "Contained",
     "Copy",
     "Engine",
+    "Exposure",
     "Health",
+    "LeakReport",
+    "Leaked",
     "ManagedSecret",
+    "Mode",
     "Plan",
+    "Proof",
     "Result",
     "Retired",
     "Retirement",
@@ -221,6 +229,11 @@ class Engine:
             runner = Runner(lease, patience, at_once=True)
             opened = self._open(secret, "roll back")
             state = progress(self._journal.history(opened.id))
+            if state.leak is not None:
+                what = f"its old password has leaked (incident {state.leak.incident}), so it is not served again."
+                error = UsageError(what, hint=f"See: rotator incident show {secret.name}")
+                error.safety = "Nothing was changed."
+                raise error
             if state.published:
                 revoking = Step.REVOKE in state.begun
                 require_rollback_possible(lease, opened, state.direction, revoking=revoking)
@@ -374,6 +387,38 @@ class Engine:
             rotation_id = opened.id if opened else None
             data: dict[str, Json] = {"reason": reason}
             _ = lease.append([NewEvent(kind=Kind.UNPARKED, rotation_id=rotation_id, data=data)])
+
+    # -- leaked passwords ----------------------------------------------------------------------
+
+    def exposure(self, secret: ManagedSecret, version: str | None = None) -> Exposure:
+        """Return what a leaked version opens, and to whom; None for the one that is served.
+
+        Changes nothing. Raises `UsageError` for a version that the journal does not know.
+        """
+        return incident.exposure(SecretContext(self._context, secret), version)
+
+    def find_version(self, secret: ManagedSecret, value: Secret) -> str | None:
+        """Return the kept version that has this password, compared in memory; None for none of them."""
+        return incident.find_version(SecretContext(self._context, secret), value)
+
+    def open_incident(self, secret: ManagedSecret, report: LeakReport) -> None:
+        """Record that a password has leaked. `contain` does the rest, also after an interruption."""
+        with leased(self._context, secret) as lease:
+            incident.begin(lease, report)
+
+    def contain(self, secret: ManagedSecret, *, patience: timedelta = _NO_TIME) -> Contained:
+        """Replace or revoke what has leaked, and prove that it is dead: as far as it gets now.
+
+        `patience`: how long waits for consumers and open sessions may last in all. Raises `Busy`,
+        `JournalError`, `LeaseLost`, and `UsageError` without an open incident.
+        """
+        with leased(self._context, secret) as lease:
+            return incident.contain(lease, Runner(lease, patience, at_once=True))
+
+    def close_incident(self, secret: ManagedSecret, *, reason: str) -> None:
+        """End the watch over a leaked password, whatever its last proof has shown."""
+        with leased(self._context, secret) as lease:
+            incident.close(lease, reason)
 
     # -- the end of management -----------------------------------------------------------------
 

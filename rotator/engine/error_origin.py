@@ -16,11 +16,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# Calls that may be answered without asking the host.
-_PURE: Final = frozenset({"propose", "may_lock", "rotates_itself"})
+# Calls that may be answered without asking the host, or without an answer of it.
+_PURE: Final = frozenset({"propose", "may_lock", "entrances", "rotates_itself"})
 # Calls that need all of our rights there, or room to write.
 _EFFECTS: Final = frozenset(
-    {"create", "revoke", "withdraw", "stage", "publish", "discard", "restore", "request_rotation"}
+    {
+        "create",
+        "revoke",
+        "withdraw",
+        "fence",
+        "stage",
+        "publish",
+        "discard",
+        "restore",
+        "request_rotation",
+    }
 )
 
 

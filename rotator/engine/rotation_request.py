@@ -8,6 +8,9 @@ from rotator.core.contracts.backend import OffersNext
 from rotator.core.model import Kind, NewEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rotator.core.model import Json
     from rotator.engine.steps import ManagedSecret
 
 
@@ -19,12 +22,13 @@ def requested(
     old_version: str | None,
     old_login: str | None,
     has_registry: bool = False,
+    leak: Mapping[str, Json] | None = None,
 ) -> NewEvent:
     """Return the event that begins a rotation: everything that is needed to complete or undo it.
 
-    `has_registry`: consumers can report.
+    `has_registry`: consumers can report. `leak`: the incident that it is part of.
     """
-    prepares = has_registry and old_version is not None and prepares_for(secret)
+    prepares = has_registry and leak is None and old_version is not None and prepares_for(secret)
     return NewEvent(
         kind=Kind.REQUESTED,
         rotation_id=rotation_id,
@@ -41,6 +45,7 @@ def requested(
             **({"prepare": True} if prepares else {}),
             **({"copies": [str(copy) for copy in secret.copies]} if secret.copies else {}),
             **({"entry": secret.entry} if secret.entry else {}),
+            **({"leak": leak} if leak else {}),
         },
     )
 

@@ -111,17 +111,30 @@ class Runner:
         *,
         to: Step | None = None,
         more: bool = False,
+        leak: Mapping[str, Json] | None = None,
     ) -> Result:
         """Begin a rotation and drive it as far as it gets. `record`: as the journal has it now.
 
         `to`: no further than the end of this step, unless it turns back. `more`: another candidate
-        follows when the target refuses this one.
+        follows when the target refuses this one. `leak`: the incident that it is part of.
         """
         leased = self._leased
         self._more_candidates = more
+        rotation_id = rotation_id or new_id(leased.engine.entropy)
+        if leak is not None and record is not None:
+            # Without the backend, which may be away: its leaked password is fenced all the same.
+            first = requested(
+                leased.secret,
+                rotation_id,
+                reason,
+                old_version=record.version,
+                old_login=record.login,
+                leak=leak,
+            )
+            steps = leased.steps(rotation_id, record)
+            return self._drive(_Course(rotation_id=rotation_id, steps=steps, pending=[first]), to)
         current = leased.backend.current(leased.secret.path)
         require_known(leased, record, current)
-        rotation_id = rotation_id or new_id(leased.engine.entropy)
         first = requested(
             leased.secret,
             rotation_id,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 from rotator.core.consumers import READ_NEXT, Consumer, Verdict, assess, assess_prepared
 from rotator.core.contracts.backend import OffersNext
 from rotator.core.contracts.rotation import (
+    Contains,
     CountsSessions,
     ExplainsRejections,
     LocksAccounts,
@@ -172,6 +173,7 @@ class Steps:
             Step.RESTORE: self._restore,
             Step.WITHDRAW: self._withdraw,
             Step.DISCARD: self._discard,
+            Step.FENCE: self._fence,
         }
 
     def know_current(self, current: Version | None) -> None:
@@ -192,7 +194,9 @@ class Steps:
         with told, time_limit(max(0.0, self._ends() - self._clock.monotonic())):
             return self._run[step](history, end_sessions)
 
-    def context(self, current: Credential | None, *, end_sessions: bool = False) -> StepContext:
+    def context(
+        self, current: Credential | None, *, end_sessions: bool = False, fenced: bool = False
+    ) -> StepContext:
         """Return what the plugin is told, with a deadline from now."""
         self._require_lease()
         policy = self._secret.policy
@@ -209,6 +213,7 @@ class Steps:
             adopted=self._adopted,
             former_names=self._former_names,
             end_sessions=end_sessions,
+            fenced=fenced,
         )
 
     def _ends(self) -> float:
@@ -318,13 +323,48 @@ class Steps:
         if current is not None:
             # Before the password is set, not after: where there is no overlap every moment counts.
             self.control(current.username)
-        self._rotation.create(self._staged(), self.context(current))
-        return {}
+        new, leak = self._staged(), progress(history).leak
+        ctx = self.context(current, fenced=_is_fenced(history))
+        self._rotation.create(new, ctx)
+        if leak is None or current is None or current.username != new.username:
+            return {}
+        # In place: what began before now began with the leaked password.
+        return {"moment": self._contains.moment(ctx)} if self.contains else {}
+
+    def _fence(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
+        """Make the leaked password invalid, and end what began with it. The backend need not answer."""
+        login = text(history[0].data, "old_login")
+        if login is None or not self.contains:
+            raise Denied(
+                f"the plugin `{self._secret.plugin}` cannot make a password invalid at once."
+            )
+        leaked, ctx = Credential(username=login, password=Secret("")), self.context(None)
+        moment = self._contains.fence(leaked, ctx)
+        return {"login": login, "moment": moment, **self._end_sessions(login, moment, ctx)}
+
+    def _end_sessions(self, login: str, before: str, ctx: StepContext) -> dict[str, Json]:
+        """End the sessions that began before a moment; return how many ended and how many are left."""
+        try:
+            ended = self._contains.end_sessions(login, before, ctx)
+        except InUse as left:
+            return {"sessions_left": len(left.sessions)}
+        except Denied as denied:
+            return {"sessions_unended": denied.what}
+        return {"sessions_ended": len(ended)}
+
+    @property
+    def contains(self) -> bool:
+        """Whether the plugin can make a leaked password invalid at once, and end its sessions."""
+        return isinstance(self._secret.rotation, Contains)
+
+    @property
+    def _contains(self) -> Contains:
+        return cast("Contains", self._rotation)
 
     def _verify(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
         new, current = self._staged(), self._old(history)
         self.control(new.username)
-        evidence = self._rotation.verify(new, self.context(current))
+        evidence = self._rotation.verify(new, self.context(current, fenced=_is_fenced(history)))
         if not evidence.ok:
             missing = ", ".join(one.name for one in evidence.checks if not one.ok)
             raise Refused(f"the new credential failed its checks: {missing}.")
@@ -390,8 +430,12 @@ class Steps:
         if verdict is not None:
             state = progress(history)
             ends = grace_ends(state, self._secret.policy) or self._clock.now()
-            holding = verdict.holding(self._clock.now(), ends)
-            if holding and not state.revoke_now:
+            # A leaked password gives every declared consumer the same limited time.
+            holding = (
+                verdict.holding(self._clock.now(), ends) if state.leak is None else verdict.behind()
+            )
+            overridden = state.revoke_now or (state.leak is not None and end_sessions)
+            if holding and not overridden:
                 waits = "; ".join(standing.line() for standing in holding)
                 raise InUse(
                     f"consumers have not confirmed version {verdict.version}: {waits}.",
@@ -450,6 +494,7 @@ class Steps:
         ctx = self.context(current.credential, end_sessions=end_sessions)
         self._require_current(current.credential, history, ctx)
         self._rotation.revoke(old, ctx)
+        ended = self._ended_by_revoke(history, old, current.credential, ctx)
         untried = self._untried(old, ctx)
         if not untried and self._rotation.probe(old, ctx):
             raise Unprovable(
@@ -464,8 +509,20 @@ class Steps:
                 hint=why.hint or "Look at that login on the target first.",
             )
         if untried:
-            return {"login": old.username, "refused": None, "untried": untried}
-        return {"login": old.username, "refused": True}
+            return {"login": old.username, "refused": None, "untried": untried, **ended}
+        return {"login": old.username, "refused": True, **ended}
+
+    def _ended_by_revoke(
+        self, history: list[Event], old: Credential, current: Credential, ctx: StepContext
+    ) -> dict[str, Json]:
+        """End the sessions that may have begun with a leaked password, where its login stays in use."""
+        state = progress(history)
+        if state.leak is None or old.username != current.username or not self.contains:
+            return {}
+        # With two passwords valid side by side, nobody knows with which of them a session began.
+        begun = None if state.overlaps else _moment(history)
+        moment = begun or self._contains.moment(ctx)
+        return {"moment": moment, **self._end_sessions(old.username, moment, ctx)}
 
     def _untried(self, old: Credential, ctx: StepContext) -> str:
         """Return why a login with the old credential is not tried after the revoke; empty to try it."""
@@ -721,6 +778,17 @@ def made_current(history: list[Event], key: str = "version") -> str | None:
         ):
             return text(event.data, key)
     return None
+
+
+def _is_fenced(history: list[Event]) -> bool:
+    """Return whether the old password was made invalid before the new one was made."""
+    return any(event.kind is Kind.STARTED and event.step is Step.FENCE for event in history)
+
+
+def _moment(history: list[Event]) -> str | None:
+    """Return the newest moment before which a session may have begun with the old password."""
+    moments = [text(event.data, "moment") for event in history if event.kind is Kind.FINISHED]
+    return next((one for one in reversed(moments) if one is not None), None)
 
 
 def _again(history: list[Event], step: Step) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rotator.core.errors import Busy, JournalError, LeaseLost
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
 from rotator.core.model import Event, Kind, Lease
-from rotator.core.worklist import Counts, DueEntry, OpenRotation
+from rotator.core.worklist import Counts, DueEntry, OpenRotation, WatchedSecret
 from rotator.journal.chain import canonical, event_hash, stamp
 
 if TYPE_CHECKING:
@@ -164,6 +164,14 @@ class MemoryJournal:
             OpenRotation(secret=one.name, rotation_id=one.open_rotation, seq=one.seq)
             for one in self.secrets()
             if one.open_rotation is not None and one.parked is None
+        ]
+
+    def watched(self) -> list[WatchedSecret]:
+        """Return the secrets in an incident that is not closed, but for parked ones."""
+        return [
+            WatchedSecret(secret=one.name, at=one.prove_at)
+            for one in self.secrets()
+            if one.incident is not None and one.prove_at is not None and one.parked is None
         ]
 
     def reckoned(self) -> list[DueEntry]:

@@ -30,8 +30,13 @@ ROTATION_COLUMNS: Final = tuple(
 _TEXTS: Final = (
     *("refused", "refused_hint", "parked_hint"),
     *("drift", "retiring", "retired", "renamed_to"),
+    *("incident", "incident_state", "incident_mode"),
+    *("leaked_version", "leaked_login", "leaked_moment"),
 )
-_TIMES: Final = ("refused_at", "retired_at", "former_rotated_at", "former_since", "due_since")
+_TIMES: Final = (
+    *("refused_at", "retired_at", "former_rotated_at", "former_since", "due_since"),
+    *("incident_at", "prove_at"),
+)
 _LISTS: Final = ("stale", "former_names")
 DETAILS: Final = (*_TEXTS, *_TIMES, *_LISTS)
 

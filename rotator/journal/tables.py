@@ -7,6 +7,9 @@ from typing import Final
 from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, text
 
 metadata: Final = MetaData()
+# By this the secrets are found that are in an incident; `details` holds a key only where it has a value.
+_IN_INCIDENT: Final = "details LIKE '%\"incident\":%'"
+IN_INCIDENT: Final = text(_IN_INCIDENT)
 
 # Append-only, by trigger. (secret, seq) is the whole identity: there is no other number to change.
 events: Final = Table(
@@ -64,6 +67,12 @@ secrets: Final = Table(
         "open_rotation",
         sqlite_where=text("open_rotation IS NOT NULL"),
         postgresql_where=text("open_rotation IS NOT NULL"),
+    ),
+    Index(
+        "secrets_in_incident",
+        "name",
+        sqlite_where=text(_IN_INCIDENT),
+        postgresql_where=text(_IN_INCIDENT),
     ),
 )
 

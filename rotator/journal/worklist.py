@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from rotator.core.worklist import Counts, DueEntry, OpenRotation
+from rotator.core.worklist import Counts, DueEntry, OpenRotation, WatchedSecret
 from rotator.journal import rows, tables
 
 if TYPE_CHECKING:
@@ -60,6 +60,17 @@ class SqlWorklist:
                 OpenRotation(secret=name, rotation_id=rotation, seq=seq)
                 for name, rotation, seq in db.execute(query)
             ]
+
+    def watched(self) -> list[WatchedSecret]:
+        """Return the secrets in an incident that is not closed, but for parked ones."""
+        query = sa.select(_secrets).where(tables.IN_INCIDENT, _secrets.c.parked.is_(None))
+        with self._journal.reading() as db:
+            records = [rows.secret_from(row) for row in db.execute(query).mappings()]
+        return [
+            WatchedSecret(secret=one.name, at=one.prove_at)
+            for one in records
+            if one.prove_at is not None
+        ]
 
     def reckoned(self) -> Iterator[DueEntry]:
         """Go through every secret that the journal knows, by name, a page at a time."""

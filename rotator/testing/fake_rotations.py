@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from rotator.core.contracts.rotation import Entrance
 from rotator.core.errors import Conflict, InUse, Refused
 from rotator.core.identifiers import successor
 from rotator.core.model import Check, Evidence
@@ -46,6 +47,47 @@ class _Logins:
         """End the login that is served."""
         if self._ours(login.username, ctx):
             self._close(login.username, ctx)
+
+    def moment(self, ctx: StepContext) -> str:
+        """Return the target's count of sessions and moments."""
+        ctx.require_time()
+        return str(self._target.moment())
+
+    def fence(self, leaked: Credential, ctx: StepContext) -> str:
+        """Replace the password by one that nobody knows."""
+        if self._ours(leaked.username, ctx):
+            self._target.fence(leaked.username, ctx)
+        return self.moment(ctx)
+
+    def end_sessions(self, login: str, before: str, ctx: StepContext) -> list[Session]:
+        """End the earlier sessions of the login."""
+        if not self._ours(login, ctx):
+            return []
+        count = self._target.sessions(login)
+        self._target.end_sessions_before(login, int(before), ctx)
+        return count[: len(count) - len(self._target.sessions(login))]
+
+    def entrances(
+        self, leaked: Credential, current: Credential | None, ctx: StepContext
+    ) -> list[Entrance]:
+        """Try the passwords at each address of the target."""
+        ctx.require_time()
+        return [self._entrance(address, leaked, current) for address in self._target.addresses]
+
+    def _entrance(self, address: str, leaked: Credential, current: Credential | None) -> Entrance:
+        if self._target.addresses[address].away:
+            return Entrance(address=address, why="it is unreachable")
+        accepts = self._target.accepts_at
+        password = leaked.password.reveal()
+        return Entrance(
+            address=address,
+            current=accepts(address, current.username, current.password.reveal())
+            if current is not None
+            else None,
+            wrong=accepts(address, (current or leaked).username, "a password that nobody has"),
+            leaked=accepts(address, leaked.username, password) if password else None,
+            why="" if password else "the leaked password is no longer known",
+        )
 
     def _set(self, new: Credential, ctx: StepContext) -> None:
         """Let `new` be the login's only way in, making the login where it is missing."""
@@ -145,9 +187,11 @@ class SingleUser(_Logins):
         ctx.require_time()
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
-        """Change the password back."""
+        """Change the password back; a fenced one stays invalid."""
         if ctx.current is None:
             self._drop(new.username, ctx)
+        elif ctx.fenced:
+            _ = self.fence(new, ctx)
         else:
             self._set(ctx.current, ctx)
 
@@ -162,6 +206,8 @@ class DualPassword(SingleUser):
         name, password = new.username, new.password.reveal()
         if ctx.current is None or not self._ours(name, ctx):
             self._set(new, ctx)
+        elif ctx.fenced:
+            self._only(new, ctx)
         elif not self._target.accepts(name, password):
             self._only(ctx.current, ctx)
             self._target.set_password(name, password, ctx, retain=True)
@@ -175,6 +221,8 @@ class DualPassword(SingleUser):
         """Leave only the current password, or no login when there was none."""
         if ctx.current is None:
             self._drop(new.username, ctx)
+        elif ctx.fenced:
+            _ = self.fence(new, ctx)
         else:
             self.revoke(new, ctx)
 

@@ -19,16 +19,40 @@ if TYPE_CHECKING:
 
 # As MySQL: a primary and a secondary one.
 _MOST_PASSWORDS: Final = 2
+# What a fence sets: nobody logs in with it.
+_NOBODY_KNOWS: Final = "\0nobody knows it"
+_ADDRESS: Final = "127.0.0.1:1"
 
 
 @dataclass(slots=True)
 class Account:
-    """A login. `passwords` newest first; `owner` is the mark: the secret that made it, if any."""
+    """A login. `passwords` newest first; `owner` is the mark: the secret that made it, if any.
+
+    `began`: the moment at which each open session began.
+    """
 
     passwords: list[str] = field(default_factory=list[str])
     owner: str | None = None
     can_login: bool = True
-    sessions: int = 0
+    began: list[int] = field(default_factory=list[int])
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions are open."""
+        return len(self.began)
+
+
+@dataclass(slots=True)
+class FakeAddress:
+    """One more address of a `FakeTarget`, such as a replica or a pooler.
+
+    `trusts`: it accepts any password of a login that exists. `kept`: passwords that it accepts although the
+    target no longer does. `away`: nobody reaches it.
+    """
+
+    trusts: bool = False
+    kept: set[str] = field(default_factory=set[str])
+    away: bool = False
 
 
 class FakeTarget:
@@ -44,6 +68,8 @@ class FakeTarget:
         self.accounts: dict[str, Account] = {}
         self.violations: list[str] = []
         self.refuse_next: int = 0
+        self.addresses: dict[str, FakeAddress] = {_ADDRESS: FakeAddress()}
+        self._now: int = 0
         self.tap: Callable[[str, Callable[[], None]], None] = _straight
 
     # -- looking -------------------------------------------------------------------------------
@@ -51,7 +77,26 @@ class FakeTarget:
     def accepts(self, name: str, password: str) -> bool:
         """Return whether this login and password get in."""
         account = self.accounts.get(name)
-        return account is not None and account.can_login and password in account.passwords
+        return (
+            account is not None
+            and account.can_login
+            and password != _NOBODY_KNOWS
+            and password in account.passwords
+        )
+
+    def moment(self) -> int:
+        """Return now, as the target counts: no other session began at it."""
+        self._now += 1
+        return self._now
+
+    def accepts_at(self, address: str, name: str, password: str) -> bool | None:
+        """Return whether this address accepts the login and password; None where nobody reaches it."""
+        at = self.addresses[address]
+        if at.away:
+            return None
+        if (at.trusts and name in self.accounts) or password in at.kept:
+            return True
+        return self.accepts(name, password)
 
     def usable(self) -> set[str]:
         """Return the logins that some password could get into."""
@@ -123,6 +168,15 @@ class FakeTarget:
 
         self.tap("disable login", effect)
 
+    def fence(self, name: str, ctx: StepContext) -> None:
+        """Replace every password by one that nobody knows. Open sessions stay."""
+        account = self._to_change(name, ctx)
+
+        def effect() -> None:
+            account.passwords = [_NOBODY_KNOWS]
+
+        self.tap("fence login", effect)
+
     def drop(self, name: str, ctx: StepContext) -> None:
         """Remove a login."""
         if self._to_change(name, ctx).sessions:
@@ -135,21 +189,27 @@ class FakeTarget:
         if account.sessions and not ctx.end_sessions:
             self.violations.append(f"P5: sessions of {name!r} were ended without being told to.")
 
-        def effect() -> None:
-            account.sessions = 0
+        self.tap("end sessions", account.began.clear)
 
-        self.tap("end sessions", effect)
+    def end_sessions_before(self, name: str, moment: int, ctx: StepContext) -> None:
+        """Terminate the sessions of a login that began before a moment."""
+        account = self._to_change(name, ctx)
+
+        def effect() -> None:
+            account.began = [start for start in account.began if start >= moment]
+
+        self.tap("end earlier sessions", effect)
 
     # -- what the application does --------------------------------------------------------------
 
     def open_session(self, name: str) -> None:
         """Let the application hold one more session."""
-        self.accounts[name].sessions += 1
+        self.accounts[name].began.append(self.moment())
 
     def close_sessions(self) -> None:
         """Let the application close all its sessions."""
         for account in self.accounts.values():
-            account.sessions = 0
+            account.began.clear()
 
     def _to_change(self, name: str, ctx: StepContext) -> Account:
         if name not in self.accounts:

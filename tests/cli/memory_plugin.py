@@ -72,6 +72,22 @@ class _Watched:
         self._check()
         self._inner.close_login(login, ctx)
 
+    def moment(self, ctx: StepContext) -> object:
+        self._check()
+        return self._inner.moment(ctx)
+
+    def fence(self, leaked: Credential, ctx: StepContext) -> object:
+        self._check()
+        return self._inner.fence(leaked, ctx)
+
+    def end_sessions(self, login: str, before: str, ctx: StepContext) -> object:
+        self._check()
+        return self._inner.end_sessions(login, before, ctx)
+
+    def entrances(self, leaked: Credential, current: Credential | None, ctx: StepContext) -> object:
+        self._check()
+        return self._inner.entrances(leaked, current, ctx)
+
     def _guarded(self, found: Callable[..., object]) -> Callable[..., object]:
         def call(*given: object) -> object:
             self._check()

@@ -135,7 +135,7 @@ def test_looking_again_for_sessions_writes_nothing_while_they_stay(rotated: Engi
         rotated.clock.advance(timedelta(minutes=1))
         _ = rotated.process().resume(rotated.secret)
     assert rotated.journal.events("app") == before
-    rotated.target.accounts[old.username].sessions = 0
+    rotated.target.accounts[old.username].began.clear()
     result = rotated.process().resume(rotated.secret)
     assert result is not None
     assert result.outcome is Outcome.DONE

@@ -197,3 +197,35 @@ def test_nothing_is_sent_after_the_deadline(strategy: str, target: FakeTarget):
         with pytest.raises(Transient):
             method(new, replace(late, current=replace(new, username="app_a")))
     assert target.state() == {}
+
+
+# -- containment -------------------------------------------------------------------------------------
+
+
+def test_a_fenced_login_accepts_no_password_and_keeps_its_sessions(
+    target: FakeTarget, ctx: StepContext
+):
+    """Its rights and its owner stay too."""
+    target.create_login("app", "a", ctx)
+    target.open_session("app")
+    target.fence("app", ctx)
+    assert not target.accepts("app", "a")
+    assert not any(target.accepts("app", kept) for kept in target.accounts["app"].passwords)
+    assert len(target.sessions("app")) == 1
+    before = target.state()
+    target.fence("app", ctx)
+    assert target.state() == before
+    assert target.violations == []
+
+
+def test_sessions_that_began_before_a_moment_end_and_later_ones_stay(
+    target: FakeTarget, ctx: StepContext
+):
+    """The moment is the target's own count."""
+    target.create_login("app", "a", ctx)
+    target.open_session("app")
+    moment = target.moment()
+    target.open_session("app")
+    target.end_sessions_before("app", moment, ctx)
+    assert target.accounts["app"].began > [moment]
+    assert len(target.sessions("app")) == 1

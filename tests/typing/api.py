@@ -69,12 +69,27 @@ class AbleRotation(Rotation):
     def rejection(self, credential: Credential, ctx: StepContext) -> api.Rejection | None:
         return api.Rejection(cause="locked", text="it is locked") or api.UNEXPLAINED
 
+    def moment(self, ctx: StepContext) -> str:
+        return ctx.clock.now().isoformat()
+
+    def fence(self, leaked: Credential, ctx: StepContext) -> str:
+        return self.moment(ctx)
+
+    def end_sessions(self, login: str, before: str, ctx: StepContext) -> list[api.Session]:
+        return []
+
+    def entrances(
+        self, leaked: Credential, current: Credential | None, ctx: StepContext
+    ) -> list[api.Entrance]:
+        return [api.Entrance(address="db:5432", current=True, wrong=False, leaked=False, why="")]
+
     def repair(self, current: Credential, ctx: StepContext) -> None: ...
 
 
 rotation: api.Rotation = Rotation()
 counts: api.CountsSessions = AbleRotation()
 closes: api.ClosesLogins = AbleRotation()
+contains: api.Contains = AbleRotation()
 explains: api.Explains = AbleRotation()
 examines: api.Examines = AbleRotation()
 turns: api.TakesTurns = AbleRotation()

@@ -24,7 +24,8 @@ class StepContext:
     on the `clock.monotonic` scale: give up with `Transient` (nothing was sent) or `Unknown` (it was)
     rather than pass it. `adopted` names the logins that an operator has adopted; they carry no mark
     of ours on the target. `end_sessions`: by policy or command, open sessions of the old login are
-    ended. `new_password` draws one that fits the secret's password policy.
+    ended. `new_password` draws one that fits the secret's password policy. `fenced`: the password of
+    `current` leaked and was replaced by `fence`: no step makes it valid again.
     """
 
     secret: str
@@ -39,6 +40,7 @@ class StepContext:
     end_sessions: bool = False
     path: str = ""
     former_names: frozenset[str] = frozenset()
+    fenced: bool = False
 
     @property
     def names(self) -> frozenset[str]:
@@ -55,6 +57,22 @@ class StepContext:
         """
         if self.clock.monotonic() >= self.deadline:
             raise Transient("the step's time was up, so nothing more was sent.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entrance:
+    """One address that accepts logins of a target, and what it does with three passwords.
+
+    `address` is `host:port`, as an operator would write it. `current`, `wrong` and `leaked`: whether it
+    accepts that password; None where that was not tried or cannot be known, and `why` gives the reason
+    as a clause.
+    """
+
+    address: str
+    current: bool | None = None
+    wrong: bool | None = None
+    leaked: bool | None = None
+    why: str = ""
 
 
 class Rotation(Protocol):
@@ -107,6 +125,8 @@ class Rotation(Protocol):
 
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Leave the target as if `create` had never run: `ctx.current` logs in and `new` does not.
+
+        With `ctx.fenced`, the password of `ctx.current` stays invalid.
 
         `new.password` may be empty when it is no longer known: do not rely on it.
         """
@@ -187,5 +207,49 @@ class ExplainsRejections(Protocol):
 
         None where neither the target's answer nor its catalog shows a cause. Nothing is changed,
         and no other login is tried.
+        """
+        ...
+
+
+@runtime_checkable
+class Contains(Protocol):
+    """Optional: a rotation that contains a leaked password before anything else is rotated."""
+
+    def moment(self, ctx: StepContext) -> str:
+        """Return now, as each node of the target counts: by its clock, or by its last connection number.
+
+        Only the rotation reads it; the engine keeps it in the journal. It holds no secret.
+        """
+        ...
+
+    def fence(self, leaked: Credential, ctx: StepContext) -> str:
+        """Afterwards no new login with `leaked.password` succeeds; return the moment of the change.
+
+        The login gets a password that nobody knows, and keeps its rights, its attributes, what it owns
+        and its open sessions. An ensure: running it twice leaves what running it once leaves. A login
+        that does not exist is a success. `leaked.password` may be empty when it is no longer known.
+        Raises `Conflict` for a login that is not ours.
+        """
+        ...
+
+    def end_sessions(self, login: str, before: str, ctx: StepContext) -> list[Session]:
+        """End the sessions of `login` that began before a moment, and wait until they are gone.
+
+        Returns the sessions that it ended. Later ones stay, and so do the admin's and the probes' own.
+        A node that the moment does not name counts all its sessions as earlier. Raises `InUse` when
+        some remain.
+        """
+        ...
+
+    def entrances(
+        self, leaked: Credential, current: Credential | None, ctx: StepContext
+    ) -> list[Entrance]:
+        """Try three passwords at each address of the target: current, one that nobody has, leaked.
+
+        The one that nobody has is tried with the login of `current`, which exists: a login that is gone
+        is rejected even where no password is asked for.
+
+        Where a failed login could lock the account, only the current one is tried. An address that
+        fails is in the result with its reason; only `UsageError` and an expired step are raised.
         """
         ...

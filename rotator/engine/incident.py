@@ -1,0 +1,617 @@
+"""A leaked password: open an incident, contain it, and prove that the password is dead, again and again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, cast
+
+from rotator.core.backoff import backoff
+from rotator.core.contracts.rotation import Contains, CountsSessions, Entrance
+from rotator.core.errors import InUse, RotatorError, StepError, UsageError
+from rotator.core.history import PROVEN
+from rotator.core.model import Credential, Kind, NewEvent, Outcome
+from rotator.core.secret import Secret
+from rotator.core.state_machine import Direction, progress
+from rotator.engine.error_origin import tag_errors
+from rotator.engine.steps import wrap_plugin_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from rotator.core.contracts.rotation import Rotation
+    from rotator.core.history import RotationRecord, SecretRecord
+    from rotator.core.model import Event, Json, Version
+    from rotator.core.session import Session
+    from rotator.engine.context import SecretContext
+    from rotator.engine.lease import LeasedSecret
+    from rotator.engine.results import Result
+    from rotator.engine.runner import Runner
+
+# How long consumers and open sessions are waited for, unless an operator says otherwise.
+WITHIN: Final = timedelta(minutes=10)
+# When a proof is made again, after the incident began; then once a day.
+_AGAIN: Final = (timedelta(hours=1), timedelta(hours=24))
+_DAILY: Final = timedelta(days=1)
+WATCHED: Final = timedelta(days=30)
+# Between two proofs while the leaked password is not proven dead.
+_FIRST_WAIT: Final = timedelta(seconds=10)
+_LONGEST_WAIT: Final = timedelta(hours=1)
+# So many of the kept versions are tried beside the leaked one.
+_EARLIER: Final = 10
+# How far back the report of an incident is looked for.
+_EVENTS: Final = 10_000
+_ID: Final = "incident"
+
+
+class Mode(StrEnum):
+    """How a leaked password is replaced.
+
+    `move`: consumers get the new credential first, for a limited time. `kill`: the leaked password is
+    made invalid first, and consumers fail until they have the new one.
+    """
+
+    MOVE = "move"
+    KILL = "kill"
+
+
+class Leaked(StrEnum):
+    """Which version of a secret has leaked."""
+
+    CURRENT = "current"
+    PREVIOUS = "previous"
+    OLDER = "older"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeakReport:
+    """What an operator reports. `version`: the one that leaked; None for the one that is served."""
+
+    id: str
+    reason: str
+    mode: Mode = Mode.MOVE
+    within: timedelta = WITHIN
+    version: str | None = None
+    approved_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exposure:
+    """What a leaked version of a secret opens, and to whom. `since`: since when it has been valid.
+
+    `sessions`: who is logged in with its login now. `logins` are still valid with an old password.
+    """
+
+    secret: str
+    leaked: Leaked
+    version: str | None
+    login: str | None
+    target: str
+    backend: str
+    since: datetime | None
+    until: datetime | None
+    overlaps: bool
+    fences: bool
+    sessions: tuple[Session, ...] | None
+    copies: tuple[str, ...] = ()
+    consumers: tuple[str, ...] = ()
+    behind: tuple[str, ...] = ()
+    open_rotation: str | None = None
+    parked: str | None = None
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """Whether a leaked password is dead. `unproven` says in sentences what speaks against it."""
+
+    secret: str
+    incident: str
+    ok: bool
+    entrances: tuple[Entrance, ...] = ()
+    sessions: int | None = None
+    unproven: tuple[str, ...] = ()
+    next: datetime | None = None
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contained:
+    """How far one call got. `result`: the rotation that is still open, or the last one that ended."""
+
+    secret: str
+    incident: str
+    proof: Proof | None = None
+    result: Result | None = None
+    waiting: str = ""
+    until: datetime | None = None
+    revoked: tuple[str, ...] = ()
+    answered: frozenset[str] = frozenset()
+    error: RotatorError | None = None
+
+
+def classify(record: SecretRecord, opened: RotationRecord | None, version: str | None) -> Leaked:
+    """Return which version of the secret this is."""
+    if version is None or version == record.version:
+        return Leaked.CURRENT
+    if opened is not None and opened.published_at is not None and version == opened.old_version:
+        return Leaked.PREVIOUS
+    return Leaked.OLDER
+
+
+def begin(lease: LeasedSecret, report: LeakReport) -> None:
+    """Record that a password has leaked. From then on every engine works on it until it is dead."""
+    record = _managed(lease.record(), lease.name)
+    if report.mode is Mode.KILL and not isinstance(lease.secret.rotation, Contains):
+        raise UsageError(
+            f"the plugin `{lease.secret.plugin}` cannot make a password invalid before it is replaced.",
+            hint=f"Replace it now: rotator incident open {lease.name} --mode move --within 0s",
+            safety="Nothing was changed.",
+        )
+    opened = lease.journal.open_rotation(lease.name)
+    version = report.version or record.version
+    data: dict[str, Json] = {
+        "incident": report.id,
+        "mode": report.mode.value,
+        "within": 0 if report.mode is Mode.KILL else report.within.total_seconds(),
+        "reason": report.reason,
+        "of": classify(record, opened, version).value,
+        "version": version,
+        "login": _login_of(lease, record, version),
+        **({"approved_by": report.approved_by} if report.approved_by else {}),
+    }
+    events = [NewEvent(kind=Kind.LEAKED, data=data)]
+    if record.parked is not None:
+        taken = {"reason": f"incident {report.id}"}
+        rotation_id = opened.id if opened else None
+        events.append(NewEvent(kind=Kind.UNPARKED, rotation_id=rotation_id, data=taken))
+    _ = lease.append(events)
+
+
+def contain(lease: LeasedSecret, runner: Runner) -> Contained:
+    """Do what is left to do: end or replace what has leaked, then prove that it is dead."""
+    record = _in_incident(lease.record(), lease.name)
+    incident = record.incident or ""
+    result = _replaced(lease, runner, record)
+    if result is not None and _is_open(result):
+        return Contained(
+            secret=lease.name,
+            incident=incident,
+            result=result,
+            waiting=result.waiting,
+            until=result.until,
+            error=result.error,
+        )
+    revoked = _revoked_again(lease)
+    return Contained(
+        secret=lease.name,
+        incident=incident,
+        proof=prove(lease),
+        result=result,
+        revoked=revoked,
+        answered=frozenset(lease.contacts.answered),
+    )
+
+
+def prove(lease: LeasedSecret) -> Proof:
+    """Try the leaked password wherever its login is accepted, and record whether it is dead."""
+    record = _in_incident(lease.record(), lease.name)
+    was_proven, now = record.incident_state == PROVEN, lease.clock.now()
+    lease.renew()
+    entrances, sessions, unproven = _evidence(lease, record)
+    ok = not unproven
+    tries = _tries(lease)
+    done = ok and record.incident_at is not None and now >= record.incident_at + WATCHED
+    again = _proven_again(record, now) if ok else _tried_again(record, now, tries)
+    data: dict[str, Json] = {
+        "incident": record.incident,
+        "ok": ok,
+        "version": record.leaked_version,
+        "login": record.leaked_login,
+        "entrances": [
+            {
+                "address": one.address,
+                "current": one.current,
+                "wrong": one.wrong,
+                "leaked": one.leaked,
+                **({"why": one.why} if one.why else {}),
+            }
+            for one in entrances
+        ],
+        "sessions": sessions,
+        "unproven": list(unproven),
+        "next": None if done else again.isoformat(),
+        # Whether it differs from what was known before: somebody wants to read it.
+        "news": ok is not was_proven or (not ok and tries == 1),
+        **({"resurrected": True} if was_proven and not ok else {}),
+    }
+    events = [NewEvent(kind=Kind.PROVEN, data=data)]
+    if done:
+        why: dict[str, Json] = {
+            "incident": record.incident,
+            "reason": "every address rejected it for 30 days",
+        }
+        events.append(NewEvent(kind=Kind.INCIDENT_CLOSED, data=why))
+    _ = lease.append(events)
+    return Proof(
+        secret=lease.name,
+        incident=record.incident or "",
+        ok=ok,
+        entrances=entrances,
+        sessions=sessions,
+        unproven=unproven,
+        next=None if done else again,
+        closed=done,
+    )
+
+
+def close(lease: LeasedSecret, reason: str) -> None:
+    """End the watch over a leaked password, whatever the last proof has shown."""
+    record = _in_incident(lease.record(), lease.name)
+    data: dict[str, Json] = {
+        "incident": record.incident,
+        "reason": reason,
+        "proven": record.incident_state == PROVEN,
+    }
+    _ = lease.append([NewEvent(kind=Kind.INCIDENT_CLOSED, data=data)])
+
+
+def exposure(access: SecretContext, version: str | None) -> Exposure:
+    """Return what a leaked version opens. Reads the journal, the target and the backend, changes nothing."""
+    secret = access.secret
+    record = _managed(access.record(), access.name)
+    opened = access.journal.open_rotation(access.name)
+    version = version or record.version
+    leaked, login = classify(record, opened, version), _login_of(access, record, version)
+    unknown: list[str] = []
+    sessions: tuple[Session, ...] | None = None
+    steps = access.steps(_ID, record)
+    if login is not None and isinstance(secret.rotation, CountsSessions):
+        counts = cast("CountsSessions", _target(access))
+        try:
+            with wrap_plugin_errors(access.log, access.name, _ID, "sessions"):
+                sessions = tuple(counts.sessions(login, steps.context(None)))
+        except StepError as error:
+            unknown.append(f"its sessions: {error.what}")
+    behind: list[str] = []
+    try:
+        with wrap_plugin_errors(access.log, access.name, _ID, "consumers"):
+            verdict = steps.verdict(record.version or "", [login] if login else [])
+    except StepError as error:
+        verdict = None
+        unknown.append(f"its consumers: {error.what}")
+    if verdict is not None:
+        behind = [one.line() for one in verdict.standings if not one.is_complete]
+    rotations = access.journal.rotations(access.name, 100)
+    made = next((one for one in rotations if version and one.new_version == version), None)
+    replaced = next((one for one in rotations if version and one.old_version == version), None)
+    return Exposure(
+        secret=access.name,
+        leaked=leaked,
+        version=version,
+        login=login,
+        target=secret.target_name,
+        backend=secret.backend_name,
+        since=made.published_at if made else (None if replaced else record.rotated_at),
+        until=replaced.ended_at if replaced else None,
+        overlaps=secret.rotation.overlaps,
+        fences=isinstance(secret.rotation, Contains),
+        sessions=sessions,
+        copies=tuple(map(str, secret.copies)),
+        consumers=tuple(one.name for one in secret.consumers),
+        behind=tuple(behind),
+        open_rotation=opened.id if opened else None,
+        parked=record.parked,
+        unknown=tuple(unknown),
+    )
+
+
+def find_version(access: SecretContext, value: Secret) -> str | None:
+    """Return the kept version with this password; None where no kept version has it.
+
+    Passwords are compared in memory. Nothing about the value is written anywhere.
+    """
+    for version in kept_versions(access):
+        if version.credential.password == value:
+            return version.id
+    return None
+
+
+def kept_versions(access: SecretContext, most: int = 100) -> Iterable[Version]:
+    """Go through the versions of a secret that the backend still holds, newest first."""
+    path, backend = access.secret.path, access.backend
+    current = backend.current(path)
+    seen: set[str] = set()
+    if current is not None:
+        seen.add(current.id)
+        yield current
+    for rotation in access.journal.rotations(access.name, most):
+        for id_ in (rotation.new_version, rotation.old_version):
+            if id_ is not None and id_ not in seen:
+                seen.add(id_)
+                held = backend.read(path, id_)
+                if held is not None:
+                    yield held
+
+
+# -- containment ---------------------------------------------------------------------------------
+
+
+def _replaced(lease: LeasedSecret, runner: Runner, record: SecretRecord) -> Result | None:
+    """Complete what is open, then replace the leaked version where it is still served."""
+    result = None
+    opened = lease.journal.open_rotation(lease.name)
+    if opened is not None:
+        result = _complete(lease, runner, record, opened)
+        if _is_open(result):
+            return result
+        record = lease.record() or record
+    if record.version is None or record.version != record.leaked_version:
+        return result
+    return runner.start(_reason(lease, record), None, record, leak=_leak(lease, record))
+
+
+def _complete(
+    lease: LeasedSecret, runner: Runner, record: SecretRecord, opened: RotationRecord
+) -> Result:
+    """Drive the open rotation to its end: as the incident's own where its old credential has leaked."""
+    lease.unpark_if_parked(opened, f"incident {record.incident}")
+    state = progress(lease.journal.history(opened.id))
+    forward = state.direction is Direction.FORWARD
+    reason = f"incident {record.incident}"
+    if state.leak is None:
+        if forward and opened.old_version == record.leaked_version:
+            data = _leak(lease, record)
+            _ = lease.append([NewEvent(kind=Kind.LEAKED, rotation_id=opened.id, data=data)])
+        elif state.published and not state.revoke_now and not state.can_turn_back:
+            data = {"reason": reason, "end_sessions": True}
+            kind = Kind.REVOKE_REQUESTED
+            _ = lease.append([NewEvent(kind=kind, rotation_id=opened.id, data=data)])
+    return runner.drive(opened.id, resumed=True)
+
+
+def _revoked_again(lease: LeasedSecret) -> tuple[str, ...]:
+    """Revoke a leaked login that is no longer served and is accepted all the same; return its name."""
+    record = _in_incident(lease.record(), lease.name)
+    login = record.leaked_login
+    if login is None or login == record.login or record.leaked_version is None:
+        return ()
+    steps, target = lease.timed_steps(_ID), _target(lease)
+    try:
+        with wrap_plugin_errors(lease.log, lease.name, _ID, "revoke"):
+            held = lease.backend.read(lease.secret.path, record.leaked_version)
+            current = lease.backend.current(lease.secret.path)
+            if held is None or current is None or held.credential.username != login:
+                return ()
+            ctx = steps.context(current.credential, end_sessions=True)
+            if steps.may_lock(login, ctx) or not target.probe(held.credential, ctx):
+                return ()
+            target.revoke(held.credential, ctx)
+    except StepError as error:
+        # The proof that follows says what is still open.
+        lease.log.warning("not revoked", secret=lease.name, login=login, what=error.what)
+        return ()
+    return (login,)
+
+
+def _evidence(
+    lease: LeasedSecret, record: SecretRecord
+) -> tuple[tuple[Entrance, ...], int | None, tuple[str, ...]]:
+    """Return what each address does with the leaked password, its sessions, and what is not proven."""
+    unproven: list[str] = []
+    entrances: tuple[Entrance, ...] = ()
+    sessions: int | None = None
+    try:
+        with wrap_plugin_errors(lease.log, lease.name, _ID, "prove"):
+            current = lease.backend.current(lease.secret.path)
+            leaked = _leaked_credential(lease, record, unproven)
+            if current is None:
+                unproven.append("the backend holds no credential.")
+            elif current.id == record.leaked_version:
+                unproven.append(f"the backend still serves the leaked version {current.id}.")
+            served = current.credential if current is not None else None
+            if served is not None and leaked.password.reveal() == served.password.reveal():
+                unproven.append("the password that is served is the leaked one.")
+            sessions = _old_sessions(lease, record, leaked.username, unproven)
+            entrances = _entrances(lease, leaked, served)
+            copies = lease.steps(_ID, record).copies
+            unproven += [f"copy {one} holds another value." for one in copies.stale(served)]
+            unproven += _earlier(lease, record, served)
+    except StepError as error:
+        unproven.append(error.what)
+    for one in entrances:
+        unproven += _of_entrance(one)
+    return entrances, sessions, tuple(dict.fromkeys(unproven))
+
+
+def _leaked_credential(
+    lease: LeasedSecret, record: SecretRecord, unproven: list[str]
+) -> Credential:
+    version, login = record.leaked_version, record.leaked_login or ""
+    held = lease.backend.read(lease.secret.path, version) if version else None
+    if held is None or held.credential.username != login:
+        unproven.append(
+            f"the backend no longer holds the leaked version {version}, so its password cannot be tried."
+        )
+        return Credential(username=login, password=Secret(""))
+    return held.credential
+
+
+def _old_sessions(
+    lease: LeasedSecret, record: SecretRecord, login: str, unproven: list[str]
+) -> int | None:
+    """End the sessions that are older than the change, and return how many are left."""
+    rotation, target = lease.secret.rotation, _target(lease)
+    ctx = lease.timed_steps(_ID).context(None)
+    if login != record.login:
+        if not isinstance(rotation, CountsSessions):
+            return None
+        left = len(cast("CountsSessions", target).sessions(login, ctx))
+    elif isinstance(rotation, Contains) and record.leaked_moment is not None:
+        left = 0
+        try:
+            _ = cast("Contains", target).end_sessions(login, record.leaked_moment, ctx)
+        except InUse as busy:
+            left = len(busy.sessions)
+    else:
+        return None
+    if left:
+        unproven.append(f"{left} session(s) of login {login!r} began before the change.")
+    return left
+
+
+def _entrances(
+    lease: LeasedSecret, leaked: Credential, current: Credential | None
+) -> tuple[Entrance, ...]:
+    steps, target = lease.timed_steps(_ID), _target(lease)
+    ctx = steps.context(current)
+    if isinstance(lease.secret.rotation, Contains):
+        return tuple(cast("Contains", target).entrances(leaked, current, ctx))
+    address = f"target {lease.secret.target_name}"
+    if steps.may_lock(leaked.username, ctx):
+        return (Entrance(address=address, why="a failed login could lock the account"),)
+    steps.control(leaked.username)
+    known = bool(leaked.password.reveal())
+    return (
+        Entrance(
+            address=address,
+            current=target.probe(current, ctx) if current is not None else None,
+            wrong=False,
+            leaked=target.probe(leaked, ctx) if known else None,
+            why="" if known else "the leaked password is no longer known",
+        ),
+    )
+
+
+def _of_entrance(one: Entrance) -> list[str]:
+    """Return what speaks against the proof at one address."""
+    found: list[str] = []
+    if one.wrong:
+        found.append(f"{one.address} accepts any password, so no refusal there means anything.")
+    elif one.leaked:
+        found.append(f"{one.address} still accepts the leaked password.")
+    elif one.leaked is None or one.wrong is None:
+        found.append(f"{one.address} could not be tried: {one.why or 'no reason is known'}.")
+    if one.current is False:
+        found.append(f"{one.address} rejects the credential that is served.")
+    return found
+
+
+def _earlier(lease: LeasedSecret, record: SecretRecord, served: Credential | None) -> list[str]:
+    """Try the kept versions before the leaked one: what leaked may be older than it was said to be."""
+    steps, target, found = lease.timed_steps(_ID), _target(lease), list[str]()
+    ctx = steps.context(served)
+    current, leaked = record.version, record.leaked_version
+    for number, version in enumerate(kept_versions(lease, _EARLIER)):
+        if number > _EARLIER:
+            break
+        if version.id in (current, leaked) or steps.may_lock(version.credential.username, ctx):
+            continue
+        if served is not None and version.credential.password == served.password:
+            continue
+        if target.probe(version.credential, ctx):
+            found.append(
+                f"version {version.id} (login {version.credential.username!r}) is accepted as well."
+            )
+    return found
+
+
+# -- small things --------------------------------------------------------------------------------
+
+
+def _proven_again(record: SecretRecord, now: datetime) -> datetime:
+    begun = record.incident_at or now
+    return next((begun + one for one in _AGAIN if begun + one > now), now + _DAILY)
+
+
+def _tried_again(record: SecretRecord, now: datetime, tries: int) -> datetime:
+    key = f"{record.incident}:{tries}"
+    return now + backoff(tries, first=_FIRST_WAIT, longest=_LONGEST_WAIT, key=key)
+
+
+def _tries(lease: LeasedSecret) -> int:
+    """Return the number of the proof that follows, in a row of those that failed."""
+    tries = 1
+    for event in reversed(lease.journal.events(lease.name, 100)):
+        if event.kind is Kind.LEAKED or (event.kind is Kind.PROVEN and event.data.get("ok")):
+            break
+        tries += event.kind is Kind.PROVEN
+    return tries
+
+
+def _leak(lease: LeasedSecret, record: SecretRecord) -> dict[str, Json]:
+    reported = reported_leak(lease, record)
+    return {
+        "incident": record.incident,
+        "mode": record.incident_mode,
+        "within": reported.data.get("within", 0) if reported is not None else 0,
+        "version": record.leaked_version,
+        "login": record.leaked_login,
+    }
+
+
+def _reason(lease: LeasedSecret, record: SecretRecord) -> str:
+    reported = reported_leak(lease, record)
+    why = str(reported.data.get("reason") or "") if reported is not None else ""
+    return f"incident {record.incident}{f': {why}' if why else ''}"
+
+
+def reported_leak(access: SecretContext, record: SecretRecord) -> Event | None:
+    """Return the newest event that reported the leak of this secret."""
+    return next(
+        (
+            one
+            for one in reversed(access.journal.events(access.name, _EVENTS))
+            if one.kind is Kind.LEAKED
+            and one.rotation_id is None
+            and one.data.get("incident") == record.incident
+        ),
+        None,
+    )
+
+
+def _login_of(access: SecretContext, record: SecretRecord, version: str | None) -> str | None:
+    if version is None or version == record.version:
+        return record.login
+    for rotation in access.journal.rotations(access.name, 1000):
+        if rotation.new_version == version:
+            return rotation.new_login
+        if rotation.old_version == version:
+            return rotation.old_login
+    raise UsageError(
+        f"the journal knows no version {version!r} of {access.name}.",
+        hint=f"See its versions: rotator history {access.name}",
+        safety="Nothing was changed.",
+    )
+
+
+def _is_open(result: Result) -> bool:
+    return result.stopped or result.outcome is None or result.outcome is Outcome.PARKED
+
+
+def _managed(record: SecretRecord | None, name: str) -> SecretRecord:
+    if record is None or record.version is None:
+        raise UsageError(
+            f"{name} is not under management, so rotator cannot replace its password.",
+            hint=f"Take it over first: rotator adopt {name}",
+            safety="Nothing was changed.",
+        )
+    return record
+
+
+def _in_incident(record: SecretRecord | None, name: str) -> SecretRecord:
+    if record is None or record.incident is None:
+        raise UsageError(
+            f"no incident of {name} is open.",
+            hint=f"Report a leak: rotator incident open {name} --reason 'WHY'",
+            safety="Nothing was changed.",
+        )
+    return record
+
+
+def _target(access: SecretContext) -> Rotation:
+    return tag_errors(
+        access.secret.rotation, f"target {access.secret.target_name}", access.contacts
+    )
