@@ -50,6 +50,7 @@ from rotator.core.contracts.rotation import (
 )
 from rotator.core.deadline import seconds_left, time_limit
 from rotator.core.delegated import DelegatedBackend, DelegatedRotation
+from rotator.core.entrances import password_of_nobody, try_entrances
 from rotator.core.errors import (
     Conflict,
     Denied,
@@ -183,6 +184,7 @@ __all__ = [
     "next_of_pair",
     "not_ours",
     "passed",
+    "password_of_nobody",
     "require_not_current",
     "require_pair",
     "same_login",
@@ -191,5 +193,6 @@ __all__ = [
     "split_address",
     "successor",
     "time_limit",
+    "try_entrances",
     "version_mark",
 ]

@@ -73,6 +73,7 @@ class AbleRotation(Rotation):
         return ctx.clock.now().isoformat()
 
     def fence(self, leaked: Credential, ctx: StepContext) -> str:
+        _ = api.password_of_nobody(ctx)
         return self.moment(ctx)
 
     def end_sessions(self, login: str, before: str, ctx: StepContext) -> list[api.Session]:
@@ -81,7 +82,10 @@ class AbleRotation(Rotation):
     def entrances(
         self, leaked: Credential, current: Credential | None, ctx: StepContext
     ) -> list[api.Entrance]:
-        return [api.Entrance(address="db:5432", current=True, wrong=False, leaked=False, why="")]
+        def attempt(address: str, credential: api.Credential, ctx: api.StepContext) -> bool:
+            return api.Entrance(address=address, current=True, leaked=False, why="").current is True
+
+        return api.try_entrances(["db:5432"], attempt, leaked, current, ctx, may_lock=False)
 
     def repair(self, current: Credential, ctx: StepContext) -> None: ...
 
