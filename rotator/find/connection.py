@@ -315,13 +315,20 @@ def _of_run(run: list[re.Match[str]]) -> Iterator[Match]:
         if meaning(name)[0] is not Meaning.PASSWORD:
             continue
         group = next((one for one in ("single", "double", "bare") if pair[one]), None)
-        if group is None:
+        if group is None or (group == "bare" and _is_call(run[0])):
             continue
         raw = pair[group]
         value = re.sub(r"\\(.)", r"\1", raw) if group == "single" else raw
         match = _match(raw, value, pair.start(group), "password of a connection string", account)
         if match is not None:
             yield match
+
+
+def _is_call(first: re.Match[str]) -> bool:
+    """Return whether pairs are the arguments of a call in a text: `login(user=x, password=y)` names variables."""
+    before = first.string[max(0, first.start() - _BEFORE) : first.start()].rpartition("\n")[2]
+    opened = before.rpartition("(")
+    return bool(opened[1]) and ")" not in opened[2] and opened[0][-1:].isidentifier()
 
 
 def _of_sql(text: str) -> Iterator[Match]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 # A group looks for what it lacks in the groups around it, but not for ever.
 _MOST_LEVELS: Final = 4
+_TYPED_TWICE: Final = re.compile(r"(?:new_)?password_?[12]", re.IGNORECASE)
 _ENGINE_NAMES: Final = ("engine", "adapter", "driver", "dialect", "type", "scheme")
 
 
@@ -149,7 +151,10 @@ class _Index:
 def matches(text: str, groups: list[Group]) -> Iterator[Match]:
     """Yield the passwords among named values, each paired with its account."""
     for group in groups:
+        twice = _typed_twice(group)
         for one in group.fields:
+            if one.name in twice:
+                continue
             kind, stem = meaning(one.name)
             if kind is Meaning.OTHER and one.name.lower() in ("default", "value", "content"):
                 kind, stem = meaning(group.label)
@@ -159,6 +164,12 @@ def matches(text: str, groups: list[Group]) -> Iterator[Match]:
                     yield match
                     continue
             yield from in_value(text, one, group)
+
+
+def _typed_twice(group: Group) -> set[str]:
+    """Return the names of a form in which a new password is typed twice: `password1` and `password2`."""
+    names = {one.name for one in group.fields if _TYPED_TWICE.fullmatch(one.name)}
+    return names if {one[-1] for one in names} == {"1", "2"} else set()
 
 
 def in_value(text: str, one: Field, group: Group | None = None) -> Iterator[Match]:
@@ -190,7 +201,7 @@ def _of_password(text: str, group: Group, one: Field, stem: str) -> Match | None
     if inner is not None:
         offset, value = inner
     account = account_of(group, stem, Account(engine=engine_of(one.name, group.label)))
-    found = values.kind(value, account.login)
+    found = values.kind(value, account.login, one.name)
     if found is values.Kind.REFERENCE:
         return None
     literal = Literal(text, one.start, one.end, one.value)

@@ -146,12 +146,29 @@ _TRANSLATIONS: Final = re.compile(
 )
 # Forms whose layout alone proves the role: they contain no word that gives a password away.
 _WORDLESS: Final = frozenset({"pgpass", "userlist", "netrc", "ini", "notebook"})
-# Every reader needs one of these in the text: most files of a tree have none.
-_TRIGGER: Final = re.compile(
-    rf"pass|pwd|psw|identified|(?<![a-z])pw(?![a-z])|senha|contrasena|kind:\s{{0,8}}[\"']?secret|@tcp\(|@unix\(|@@"
-    rf"|(?:cli|redis|valkey|master|primary|sentinel)[_.\-]?auth|(?:db|database|postgres|mysql|redis|pg)[_.\-]?secret"
-    rf"|auth\(|[\"']auth[\"']|\bauth\s|mysql|mariadb|-a\s|setuser|(?:redis|valkey)\(|URL\b|connect|(?:{connection.SCHEMES})[\w+:.\-]{{0,30}}:(?://|@)",
-    re.IGNORECASE,
+# Every reader needs one of these in the text: most files of a tree have none. All are lower-case.
+_WORDS: Final = (
+    "pass", "pwd", "psw", "identified", "senha", "contrasena", "@tcp(", "@unix(", "@@", "auth(", "mysql",
+    "mariadb", "setuser", "redis(", "valkey(", "connect",
+)  # fmt: skip
+# A word, and what has to be around it.
+_AROUND: Final = tuple(
+    (word, re.compile(pattern))
+    for word, pattern in (
+        ("pw", r"(?<![a-z])pw(?![a-z])"),
+        ("url", r"url\b"),
+        (
+            "auth",
+            r"(?:cli|redis|valkey|master|primary|sentinel)[_.\-]?auth|[\"']auth[\"']|\bauth\s",
+        ),
+        (
+            "secret",
+            r"kind:\s{0,8}[\"']?secret|(?:db|database|postgres|mysql|redis|pg)[_.\-]?secret",
+        ),
+        ("-a", r"-a\s"),
+        ("://", rf"(?:{connection.SCHEMES})[\w+:.\-]{{0,30}}://"),
+        (":@", rf"(?:{connection.SCHEMES})[\w+:.\-]{{0,30}}:@"),
+    )
 )
 _SHEBANG: Final = re.compile(
     r"#!.{0,100}?\b(?P<program>sh|bash|zsh|dash|ksh|fish|python[\d.]*|ruby|node|php|perl|lua)\b"
@@ -192,12 +209,26 @@ def form_of(path: str, text: str = "") -> str:
 def read(path: str, text: str) -> Reading:
     """Read a text as the file at `path`. It never raises: what cannot be parsed is read as text."""
     form = form_of(path, text)
-    if form not in _WORDLESS and _TRIGGER.search(text) is None:
+    if not _may_hold(form, text):
         return Reading()
     reading = _read(form, text, 0)
     if reading.is_broken and form not in ("python", "xml", "yaml"):
         reading.matches += READERS["text"](text, _none).matches
     return Reading(matches=_distinct(reading.matches, form), is_broken=reading.is_broken)
+
+
+def may_hold(path: str, text: str) -> bool:
+    """Return whether a text, or a part of one, may hold a password: fast, and never wrongly False."""
+    return _may_hold(form_of(path, text), text)
+
+
+def _may_hold(form: str, text: str) -> bool:
+    if form in _WORDLESS:
+        return True
+    lower = text.lower()
+    return any(word in lower for word in _WORDS) or any(
+        word in lower and pattern.search(lower) is not None for word, pattern in _AROUND
+    )
 
 
 def _by_name(name: str) -> str | None:

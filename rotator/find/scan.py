@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rotator.find import registry
 from rotator.find.files import Tree, decoded
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from rotator.find.history import Blob
     from rotator.find.known import KnownValues
     from rotator.find.model import Match
+
+# A key is at most so many lines from its value.
+_AROUND: Final = 8
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,6 +55,8 @@ class Scan:
         self._known: KnownValues | None = known
         self._seen: set[tuple[str, str, str]] = set()
         self._places: dict[tuple[str, int, str | None, str], int] = {}
+        # The lines of each path in history that were read already, as their hashes.
+        self._lines: dict[str, set[int]] = {}
 
     def tree(self, paths: Sequence[Path], tree: Tree) -> None:
         """Read the files of a working tree."""
@@ -83,6 +88,8 @@ class Scan:
         if text is None:
             self.report.unread.append(Unread(file=name, cause=Cause.BINARY))
             return
+        if commit is not None and not self._is_news(name, text):
+            return
         try:
             reading = registry.read(name, text)
         except (RecursionError, MemoryError):
@@ -96,6 +103,27 @@ class Scan:
             self.report.unread.append(Unread(file=name, cause=Cause.BROKEN))
         if reading.matches:
             self._matches(name, text, reading.matches, commit)
+
+    def _is_news(self, name: str, text: str) -> bool:
+        """Return whether a version of a file may hold a password that its earlier versions did not.
+
+        Most commits change a few lines of a file: only those, with the lines around them, are looked at.
+        """
+        lines = text.split("\n")
+        hashes = [hash(line) for line in lines]
+        seen = self._lines.get(name)
+        if seen is None:
+            self._lines[name] = set(hashes)
+            return True
+        new = [i for i, one in enumerate(hashes) if one not in seen]
+        seen.update(hashes[i] for i in new)
+        end = 0
+        around: list[str] = []
+        for i in new:
+            begin = max(end, i - _AROUND)
+            end = max(end, i + _AROUND + 1)
+            around += lines[begin:end]
+        return registry.may_hold(name, "\n".join(around))
 
     def _matches(self, name: str, text: str, found: Sequence[Match], commit: str | None) -> None:
         starts = [0]

@@ -8,7 +8,7 @@ The rules, in this order:
   a word such as `null`, and prose;
 - the default within a variable (`${X:-VALUE}`, `${X:VALUE}`) is a value of its own;
 - weak: a word of `_EXAMPLES`, a phrase such as `your-password` or `change me`, the name of a field,
-  or the login repeated;
+  or the login or the key repeated;
 - literal: everything else.
 """
 
@@ -22,6 +22,7 @@ _LONGEST: Final = 512
 
 _NOTHING: Final = frozenset(
     {"", "null", "none", "nil", "true", "false", "undefined", "~", "yes", "no", "on", "off"}
+    | {"value_specified_in_no_log_parameter", "not_logging_password", "no_log"}
     | {"required", "optional", "prompt", "string", "str", "object", "nullable", "boolean", "text"}
 )
 _EXAMPLES: Final = frozenset(
@@ -30,13 +31,24 @@ _EXAMPLES: Final = frozenset(
     | {"tiger", "postgres", "root", "admin", "mysql", "mariadb", "redis", "user", "username"}
     | {"guest", "default", "value", "todo", "fixme", "tbd", "1234", "12345", "123456", "sa"}
     | {"qwerty", "abc", "abc123", "password1", "passw0rd", "p", "x", "a", "b", "c", "pass123"}
-    | {"password123", "testpass", "secret123", "somepass", "fake", "mock", "example123", "toor"}
+    | {
+        "password123",
+        "testpass",
+        "testpw",
+        "passwords",
+        "secret123",
+        "somepass",
+        "fake",
+        "mock",
+        "example123",
+        "toor",
+    }
     | {"unused", "unset", "unknown", "empty", "na", "n/a", "hidden", "redacted", "masked", "db"}
 )
 _PHRASE: Final = re.compile(
-    r"(?:your|my|the|some|any|a|an|new|old|insert|enter|replace|change|use|put|set|choose)"
+    r"(?:your|my|the|some|any|a|an|new|old|insert|enter|replace|change|use|put|set|choose|wrong|invalid|bad|incorrect)"
     r"[-_ ]?(?:(?:own|strong|secure|super|very|this|with|real|good|db|database|user|root|admin|postgres"
-    r"|mysql|redis|in|the|your|me|it|here|secret|password|passwd|pass|pwd|before|production|value)[-_ ]?)+\W*",
+    r"|mysql|redis|in|the|your|me|it|here|set|current|secret|password|passwd|pass|pwd|before|production|value)[-_ ]?)+\W*",
     re.IGNORECASE,
 )
 _REFERENCE: Final = re.compile(
@@ -49,6 +61,7 @@ _REFERENCE: Final = re.compile(
     | (?:env|file|vault|aws|local|ssm|secretsmanager|gcp|azure|op|doppler|keyring|sops|sm|awssm|secret|ref
         |akv|gsm|bao|aws-ssm|k8s|kubernetes|pass)://?[^\s]* | (?:env|file|vault|aws|local|ssm|secret|ref|bao):[\w./\-]+(?:\#\w+)?
     | arn:aws[\w\-]*:.* | projects/[\w\-]+/secrets/.* | @Microsoft\.KeyVault\(.*
+    | \w{0,10}<[a-z]{1,20}[_ \-][a-z_ \-]{1,40}>\w{0,10} | [^\w\s]{1,3}
     | ENC[\[(].* | vault:v[0-9]+:.* | !vault.* | \$ANSIBLE_VAULT.* | AgB[\w+/=]{60,}
     | SCRAM-SHA-256\$.* | md5[0-9a-f]{32} | \*[0-9A-F]{40} | \$(?:1|2[abxy]|5|6|7|y|gy|argon2\w*|P|H)\$.*
     | \{(?:SSHA|SHA|MD5|CRYPT|SSHA512)\}.* | pbkdf2\w*\$.* | (?:bcrypt|argon2)\w*\$.*
@@ -79,8 +92,8 @@ class Kind(Enum):
     REFERENCE = auto()
 
 
-def kind(value: str, login: str | None = None) -> Kind:
-    """Return what a value is, for an account with this login."""
+def kind(value: str, login: str | None = None, name: str | None = None) -> Kind:
+    """Return what a value is, for an account with this login, under a key of this name."""
     stripped = value.strip()
     if len(value) > _LONGEST or stripped.lower() in _NOTHING or "\n" in stripped:
         return Kind.REFERENCE
@@ -90,6 +103,9 @@ def kind(value: str, login: str | None = None) -> Kind:
         return Kind.REFERENCE
     plain = stripped.lower()
     if plain in _EXAMPLES or _PHRASE.fullmatch(plain) or (login and plain == login.lower()):
+        return Kind.WEAK
+    # `share_password: share_password`, and `my_pass = 1`, which counts something.
+    if (name is not None and plain == name.lower()) or (plain.isdecimal() and len(plain) < 3):  # noqa: PLR2004 # no password is so short
         return Kind.WEAK
     if plain.replace("-", "").replace("_", "").replace(
         " ", ""

@@ -8,7 +8,7 @@ import re
 import warnings
 from bisect import bisect_left
 from itertools import accumulate
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from rotator.find import command_line, connection
 from rotator.find.command_line import Word
@@ -62,6 +62,8 @@ _CLIENT: Final = re.compile(
     r"\b(?:mysql\w*|mariadb[\w\-]*|redis-cli|valkey-cli|psql|sqlcmd)\s[^\n]{0,300}-|\b[A-Z_]*(?:PASSWORD|PASS|PWD)=\S"
 )
 _COMMENT: Final = re.compile(r"#[^\n]*+")
+# Nodes without any below them.
+_EMPTY: Final = (ast.expr_context, ast.operator, ast.boolop, ast.unaryop, ast.cmpop)
 _STORES: Final = re.compile(r"redis|valkey|client|conn|cache|^r$", re.IGNORECASE)
 
 
@@ -98,11 +100,7 @@ class _Module:
         while stack:
             node, group = stack.pop()
             inner = self._visit(node, group)
-            stack += [
-                (child, inner)
-                for child in ast.iter_child_nodes(node)
-                if id(child) not in self._seen
-            ]
+            stack += [(child, inner) for child in _children(node) if id(child) not in self._seen]
         reading = of_groups(self._text, self._groups)
         for comment in _COMMENT.finditer(self._text) if "://" in self._text else ():
             outer = Field("", comment[0], comment.start(), comment.end())
@@ -310,6 +308,16 @@ class _Module:
                 self._bytes[line] = list(accumulate(lengths, initial=0))
             column = bisect_left(self._bytes[line], column)
         return self._starts[line - 1] + column
+
+
+def _children(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the nodes below one that may hold a value: as `ast.iter_child_nodes`, and twice as fast."""
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            yield from (one for one in cast("list[object]", value) if isinstance(one, ast.AST))
+        elif isinstance(value, ast.AST) and not isinstance(value, _EMPTY):
+            yield value
 
 
 def _dotted(node: ast.AST) -> str:
