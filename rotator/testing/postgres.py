@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rotator.core.errors import UsageError
 from rotator.testing.certificates import make_certificates, write_private
+from rotator.testing.guard import Guard
 from rotator.testing.scratch import Scratch, free_port
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class ScratchPostgres(Scratch):
         self._binaries: Path | None = binaries
         self._of: ScratchPostgres | None = of
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
         self._programs: Path = Path()
         self._was_ready: bool = False
         self._user: _User = _User.unprivileged()
@@ -92,6 +94,7 @@ class ScratchPostgres(Scratch):
     def start(self) -> None:
         """Make the cluster and start it. Raises `UsageError` where no PostgreSQL is to be had."""
         self.folder = _scratch_folder()
+        self._guard = Guard(self.folder)
         try:
             self._user.own(self.folder)
             found = self._binaries or find_binaries(tls=self._tls)
@@ -107,6 +110,9 @@ class ScratchPostgres(Scratch):
         self._end(signal.SIGINT, signal.SIGQUIT, signal.SIGKILL)
         if self.folder != Path():
             _remove(self.folder)
+        if self._guard is not None:
+            self._guard.release()
+            self._guard = None
 
     def kill(self) -> None:
         """End the server as a power cut would; the data stays, and `restart` recovers it."""
@@ -165,6 +171,8 @@ class ScratchPostgres(Scratch):
                 process.send_signal(sign)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     _ = process.wait(_STOP_SECONDS)
+        if self._guard is not None:
+            self._guard.forget_process()
 
     def _make(self, binaries: Path) -> None:
         with self._private("pw", self.superuser_password) as password_file:
@@ -247,6 +255,8 @@ class ScratchPostgres(Scratch):
                     start_new_session=True,
                     **self._user.arguments(),
                 )
+            if self._guard is not None:
+                self._guard.watch(self._process.pid)
             if self._ready(deadline):
                 return
             said = (self.folder / "log").read_bytes()[before:].decode(errors="replace")

@@ -12,11 +12,9 @@ import argparse
 import json
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from contextlib import ExitStack, closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import psycopg
@@ -24,6 +22,7 @@ import psycopg
 from rotator.testing.postgres import ScratchPostgres
 from tests.client import shop as shops
 from tests.load.chaos_targets import MariaChaosTarget, PostgresChaosTarget, ValkeyChaosTarget
+from tests.load.programs import end_in_order, scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,7 +193,7 @@ def _cases(servers: list[str]) -> Iterator[tuple[str, Any, str]]:
 
 
 def _opened(stack: ExitStack, server: str) -> Shop:
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-applications-")))
+    folder = stack.enter_context(scratch_folder("rotator-applications-"))
     if server == "postgresql":
         target: Any = PostgresChaosTarget(stack.enter_context(ScratchPostgres()))
     else:
@@ -236,4 +235,5 @@ def _print(server: str, strategy: str, name: str, outcome: dict[str, Any]) -> No
 
 
 if __name__ == "__main__":
+    end_in_order()
     main()

@@ -12,7 +12,6 @@ import os
 import statistics
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +42,7 @@ from rotator.journal.sql import SqlJournal
 from rotator.testing.postgres import ScratchPostgres
 from tests.load.client_bench import client
 from tests.load.filled_journal import fill
+from tests.load.programs import end_in_order, scratch_folder
 from tests.servers.openbao import ScratchOpenBao
 
 if TYPE_CHECKING:
@@ -307,7 +307,7 @@ def main() -> None:
     given = parser.parse_args()
     logs.set_up(level="warning", human=False)
     with (
-        tempfile.TemporaryDirectory(prefix="rotator-bench-") as folder,
+        scratch_folder("rotator-bench-") as folder,
         ScratchPostgres() as server,
     ):
         with server.connect() as admin:
@@ -315,18 +315,17 @@ def main() -> None:
             admin.execute("CREATE DATABASE audit")
         rotations = {}
         for kind in filter(None, given.backends.split(",")):
-            with opened(kind, Path(folder)) as make:
-                rotations[kind] = engines(
-                    Path(folder), server, given.repeats, given.rotations, make
-                )
+            with opened(kind, folder) as make:
+                rotations[kind] = engines(folder, server, given.repeats, given.rotations, make)
         found = {
             "rotations": rotations,
             "version_seconds": version_seconds(11),
             "client": client(server, given.repeats),
-            "audit_verify": audits(Path(folder), given.events),
+            "audit_verify": audits(folder, given.events),
         }
     print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":
+    end_in_order()
     main()

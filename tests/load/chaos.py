@@ -13,7 +13,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -29,6 +28,7 @@ from rotator.core.history import newest_step
 from rotator.demo.client import Client
 from rotator.testing.postgres import ScratchPostgres
 from tests.load.chaos_targets import GROUNDS, ChaosTarget, PostgresChaosTarget, chaos_target_of
+from tests.load.programs import child, end_in_order, scratch_folder
 from tests.load.troubles import Troublemaker
 from tests.servers.openbao import ScratchOpenBao
 from tests.servers.secrets_manager import SecretsManager
@@ -107,7 +107,7 @@ def run(
     outcomes: collections.Counter[str] = collections.Counter()
     held: collections.Counter[str] = collections.Counter()
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-chaos-")))
+        folder = stack.enter_context(scratch_folder("rotator-chaos-"))
         wanted = postgresql_journal or plugin == "postgresql"
         server = stack.enter_context(ScratchPostgres()) if wanted else None
         bao = stack.enter_context(ScratchOpenBao(durable=True)) if backend == "openbao" else None
@@ -219,9 +219,8 @@ def kill_one(
     time limits, so that it gives up on some of them.
     """
     command = [sys.executable, "-m", "tests.load.chaos", "--worker", str(config), name]
-    worker = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
-    assert worker.stdout is not None
-    try:
+    with child(command, config.parent, stdout=subprocess.PIPE, start_new_session=True) as worker:
+        assert worker.stdout is not None
         worker.stdout.readline()
         moments = (
             chance.uniform(0, 3 if long else 0.45),
@@ -233,10 +232,6 @@ def kill_one(
         time.sleep(moments[0])
         worker.kill()
         outage.join()
-    finally:
-        worker.kill()
-        worker.wait()
-        worker.stdout.close()
     opened = app.journal.open_rotation(name)
     if opened is None:
         return "between rotations"
@@ -365,4 +360,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    end_in_order()
     main()

@@ -14,14 +14,14 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -29,7 +29,11 @@ from rotator import logs
 from rotator.api import Credential, RotatorError
 from rotator.bootstrap import App, initialise, open_app
 from rotator.testing.postgres import ScratchPostgres
+from tests.load.programs import child, end_in_order, scratch_folder
 from tests.servers.openbao import ScratchOpenBao
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 _CONFIG = """\
 version: 1
@@ -142,7 +146,7 @@ def run(count: int, *, daemons: int, workers: int, seed: int) -> FleetReport:
     logs.set_up(level="off")
     chance, report = random.Random(seed), FleetReport(secrets=count)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-fleet-")))
+        folder = stack.enter_context(scratch_folder("rotator-fleet-"))
         target = stack.enter_context(ScratchPostgres())
         audit = stack.enter_context(ScratchPostgres())
         bao = stack.enter_context(ScratchOpenBao(durable=True))
@@ -159,7 +163,10 @@ def run(count: int, *, daemons: int, workers: int, seed: int) -> FleetReport:
         for name in names:
             app.engine.schedule(app.secret(name), due, reason="fleet")
         faces = ["daemon"] * daemons + ["worker"] * workers
-        fleet = [_start(config, folder, number, face) for number, face in enumerate(faces)]
+        fleet = [
+            stack.enter_context(_start(config, folder, number, face))
+            for number, face in enumerate(faces)
+        ]
         number = len(fleet)
         outages = {
             3: threading.Thread(target=target.restart),
@@ -170,7 +177,8 @@ def run(count: int, *, daemons: int, workers: int, seed: int) -> FleetReport:
             victim = chance.randrange(len(fleet))
             fleet[victim].kill()
             fleet[victim].wait()
-            fleet[victim] = _start(config, folder, number, faces[victim])
+            started = _start(config, folder, number, faces[victim])
+            fleet[victim] = stack.enter_context(started)
             number, report.kills = number + 1, report.kills + 1
             if report.kills in outages:
                 outages[report.kills].start()
@@ -233,10 +241,16 @@ def _outage(bao: ScratchOpenBao) -> None:
     bao.restart()
 
 
-def _start(config: Path, folder: Path, number: int, face: str) -> subprocess.Popen[bytes]:
-    with (folder / f"{face}-{number}.log").open("wb") as log:
-        command = [sys.executable, "-m", "rotator", face, "-c", str(config)]
-        return subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL)
+@contextmanager
+def _start(
+    config: Path, folder: Path, number: int, face: str
+) -> Generator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "rotator", face, "-c", str(config)]
+    with (
+        (folder / f"{face}-{number}.log").open("wb") as log,
+        child(command, folder, stderr=log, stdout=subprocess.DEVNULL) as process,
+    ):
+        yield process
 
 
 def _configure(
@@ -288,4 +302,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    end_in_order()
     main()

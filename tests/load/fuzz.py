@@ -17,7 +17,6 @@ import os
 import random
 import socket
 import sys
-import tempfile
 import time
 import traceback
 from contextlib import suppress
@@ -55,6 +54,7 @@ from rotator.journal.report import AuditReport
 from rotator.journal.signed_heads import SignedHeads
 from rotator.plugins import backend_plugin, rotation_plugin
 from rotator.references import parse
+from tests.load.programs import end_in_order, scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -603,10 +603,8 @@ def main(arguments: list[str] | None = None) -> int:
     # To look for the plugin of an unknown engine reads the metadata of every installed package.
     plugins._points = functools.cache(plugins._points)
     failed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        chosen = {
-            name: one for name, one in parsers(Path(folder)).items() if given.only in ("", name)
-        }
+    with scratch_folder("rotator-fuzz-") as folder:
+        chosen = {name: one for name, one in parsers(folder).items() if given.only in ("", name)}
         whole = sum(one.share for one in chosen.values())
         for name, parser in chosen.items():
             left, first, begun = given.count * parser.share // whole, given.seed, time.monotonic()
@@ -626,4 +624,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_in_order()
     sys.exit(main())

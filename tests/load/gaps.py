@@ -13,7 +13,6 @@ import json
 import random
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -27,6 +26,7 @@ from rotator.core.errors import Parked, RotatorError
 from rotator.testing.postgres import ScratchPostgres
 from tests.load.chaos import serves
 from tests.load.chaos_targets import PostgresChaosTarget, chaos_target_of
+from tests.load.programs import end_in_order, scratch_folder
 from tests.load.troubles import postgres_troubles
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def run(plugin: str, rotations: int, seed: int, target: str | None = None) -> Ga
     report = GapReport(plugin=plugin, seed=seed, rotations=rotations)
     gaps: dict[str, list[float]] = {}
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-gaps-")))
+        folder = stack.enter_context(scratch_folder("rotator-gaps-"))
         server = stack.enter_context(ScratchPostgres()) if plugin == "postgresql" else None
         chaos_target = stack.enter_context(
             PostgresChaosTarget(server) if server else chaos_target_of(plugin, target)
@@ -370,4 +370,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    end_in_order()
     main()

@@ -11,10 +11,8 @@ from __future__ import annotations
 import json
 import resource
 import statistics
-import tempfile
 import time
 from datetime import timedelta
-from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -35,6 +33,7 @@ from rotator.testing.fake_rotations import fake_rotation
 from rotator.testing.fake_target import FakeTarget
 from rotator.testing.fakes import START, ListLog, ManualClock, SeededEntropy
 from tests.dispatch.sandboxes import Entry, Inline
+from tests.load.programs import end_in_order, scratch_folder
 
 _POLICY = Policy(every=timedelta(days=30), grace=timedelta(0))
 _FREE = {"lease_holder": None, "lease_fence": 0, "lease_expires": None}
@@ -55,8 +54,8 @@ def main() -> None:
 
 def measured(count: int) -> dict[str, float]:
     """Return what it costs over so many secrets."""
-    with tempfile.TemporaryDirectory(prefix="rotator-growth-") as folder:
-        file = Path(folder) / "journal.db"
+    with scratch_folder("rotator-growth-") as folder:
+        file = folder / "journal.db"
         clock, log, backend = ManualClock(), ListLog(), FakeBackend()
         journal = SqlJournal(f"sqlite:///{file}", clock=clock, actor="growth", upgrade=True)
         _register(journal, count)
@@ -169,4 +168,5 @@ def _make_due(journal: SqlJournal, clock: ManualClock, count: int) -> None:
 
 
 if __name__ == "__main__":
+    end_in_order()
     main()

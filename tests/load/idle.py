@@ -13,7 +13,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -27,6 +26,7 @@ from rotator.core.history import SecretRecord
 from rotator.core.schedule import timing
 from rotator.journal import rows, tables
 from rotator.testing.postgres import ScratchPostgres
+from tests.load.programs import child, end_in_order, scratch_folder
 
 _HEAD = """\
 version: 1
@@ -63,7 +63,7 @@ def main() -> None:
 
 def _measured(count: int, seconds: float) -> dict[str, object]:
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-idle-")))
+        folder = stack.enter_context(scratch_folder("rotator-idle-"))
         server = stack.enter_context(ScratchPostgres())
         os.environ["ADMIN_PASSWORD"] = server.superuser_password
         config = folder / "rotator.yaml"
@@ -77,8 +77,7 @@ def _measured(count: int, seconds: float) -> dict[str, object]:
         log = stack.enter_context((folder / "log").open("w"))
         command = [sys.executable, "-m", "rotator", "daemon", "-c", str(config)]
         begun = time.monotonic()
-        daemon = subprocess.Popen(command, stderr=log, stdout=subprocess.DEVNULL)
-        stack.callback(daemon.kill)
+        daemon = stack.enter_context(child(command, folder, stderr=log, stdout=subprocess.DEVNULL))
         while "serving" not in (folder / "log").read_text():
             assert daemon.poll() is None, (folder / "log").read_text()
             time.sleep(0.05)
@@ -160,4 +159,5 @@ def _memory(pid: int) -> float:
 
 
 if __name__ == "__main__":
+    end_in_order()
     main()

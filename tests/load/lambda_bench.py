@@ -17,6 +17,7 @@ import uuid
 
 from rotator.testing.postgres import ScratchPostgres
 from tests.aws_lambda.sandboxes import ACCESS, ROLES, Sandbox
+from tests.load.programs import end_in_order
 from tests.servers.secrets_manager import PENDING, SecretsManager
 
 _MOST_TIMES = 1.5
@@ -116,4 +117,5 @@ def _run(code: str, environ: dict[str, str], *arguments: str) -> list[float]:
 
 
 if __name__ == "__main__":
+    end_in_order()
     main()

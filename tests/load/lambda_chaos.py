@@ -12,7 +12,6 @@ import json
 import random
 import statistics
 import sys
-import tempfile
 import threading
 import time
 from contextlib import ExitStack
@@ -29,6 +28,7 @@ from rotator.testing.fakes import ManualClock
 from rotator.testing.postgres import ScratchPostgres
 from tests.aws_lambda.runtime import InvocationError, Killed, Runtime
 from tests.aws_lambda.sandboxes import ROLES, Client, MariaWorld, Sandbox
+from tests.load.programs import end_in_order, scratch_folder
 from tests.servers.mariadb import ScratchMariaDB
 from tests.servers.secrets_manager import CURRENT, PENDING, STEPS, SecretsManager
 
@@ -129,7 +129,7 @@ def run(
     chance = random.Random(f"{seed} {strategy} {journal}")
     report = ChaosReport(strategy=strategy, journal=journal)
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rotator-lambda-")))
+        folder = stack.enter_context(scratch_folder("rotator-lambda-"))
         server = stack.enter_context(ScratchPostgres())
         aws = stack.enter_context(SecretsManager())
         sandbox = _sandbox(stack, server, aws, engine, strategy)
@@ -286,4 +286,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    end_in_order()
     main()

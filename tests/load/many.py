@@ -10,7 +10,6 @@ import argparse
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Final
 from psycopg import sql
 
 from rotator.testing.postgres import ScratchPostgres
+from tests.load.programs import end_in_order, scratch_folder
 
 _COUNTS: Final = (1, 10, 200)
 _PASSWORD: Final = "of-the-login-{}"
@@ -47,14 +47,14 @@ def main() -> int:
     reader = argparse.ArgumentParser(description=__doc__)
     reader.add_argument("--counts", type=int, nargs="+", default=list(_COUNTS))
     counts: list[int] = reader.parse_args().counts
-    with ScratchPostgres() as server, tempfile.TemporaryDirectory() as scratch:
+    with ScratchPostgres() as server, scratch_folder("rotator-many-") as scratch:
         with server.connect() as db:
             db.execute(
                 sql.SQL("CREATE ROLE rotator_admin LOGIN CREATEROLE PASSWORD {}").format(
                     sql.Literal(_ADMIN)
                 )
             )
-        found = [_measure(server, Path(scratch) / str(count), count) for count in counts]
+        found = [_measure(server, scratch / str(count), count) for count in counts]
     print("\nlogins  commands  seconds  lines: by `add`  by `defaults` and a list")
     for one in found:
         print(
@@ -114,4 +114,5 @@ def _lines(config: Path) -> int:
 
 
 if __name__ == "__main__":
+    end_in_order()
     sys.exit(main())

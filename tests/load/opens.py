@@ -10,8 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
-import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -22,6 +22,7 @@ from rotator.agent.settings import FileOptions, FormatOptions, SinkOptions
 from rotator.agent.sinks import Sink
 from rotator.client import Login
 from rotator.core.secret import Secret
+from tests.load.programs import end_in_order, end_with_parent, scratch_folder
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -42,9 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     bad = 0
     for kind in ("file", "folder"):
-        with tempfile.TemporaryDirectory() as folder:
+        with scratch_folder("rotator-opens-") as folder:
             opens, wrong, seen, gone, seconds = try_kind(
-                kind, Path(folder), given.opens // 2, given.changes
+                kind, folder, given.opens // 2, given.changes
             )
         bad += len(wrong)
         print(
@@ -66,17 +67,19 @@ def try_kind(
     context, begun = get_context("fork"), time.monotonic()
     stop, count = context.Event(), context.Value("q", 0)
     with ProcessPoolExecutor(
-        _READERS, mp_context=context, initializer=_SHARED.append, initargs=((stop, count),)
+        _READERS, mp_context=context, initializer=_share, initargs=(stop, count)
     ) as readers:
         running = [readers.submit(_read, kind, folder) for _ in range(_READERS)]
-        for number in range(1, changes + 1):
-            sink.apply(_login(number))
-            # The changes are spread over the opens.
-            while count.value < number * opens // changes and not any(
-                one.done() for one in running
-            ):
-                time.sleep(0.0005)
-        stop.set()
+        try:
+            for number in range(1, changes + 1):
+                sink.apply(_login(number))
+                # The changes are spread over the opens.
+                while count.value < number * opens // changes and not any(
+                    one.done() for one in running
+                ):
+                    time.sleep(0.0005)
+        finally:
+            stop.set()
         found = [one.result() for one in running]
     versions = set().union(*(one[2] for one in found))
     return (
@@ -110,6 +113,11 @@ def _login(number: int) -> Login:
         version=str(number),
         fields={"filler": _FILLER},
     )
+
+
+def _share(stop: Event, count: Synchronized[int]) -> None:
+    end_with_parent(signal.SIGKILL)
+    _SHARED.append((stop, count))
 
 
 def _read(kind: str, folder: Path) -> tuple[int, list[str], set[str], int]:
@@ -154,4 +162,5 @@ def read_once(kind: str, folder: Path) -> str:
 
 
 if __name__ == "__main__":
+    end_in_order()
     sys.exit(main())

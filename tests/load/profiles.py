@@ -14,6 +14,8 @@ import sys
 import time
 from typing import Final
 
+from tests.load.programs import end_in_order
+
 ENGINES: Final = {
     "mysql": "tests.mysql.profiles",
     "postgresql": "tests.postgresql.profiles",
@@ -57,4 +59,5 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    end_in_order()
     sys.exit(main())

@@ -13,7 +13,6 @@ import json
 import random
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from contextlib import ExitStack, suppress
@@ -28,6 +27,7 @@ from rotator.bootstrap import initialise, open_app
 from rotator.core.model import Kind
 from rotator.engine.delegated_requests import pending
 from rotator.testing.postgres import ScratchPostgres
+from tests.load.programs import child, end_in_order, scratch_folder
 from tests.servers.openbao import ScratchOpenBao
 from tests.vault_database.sandboxes import MOUNT, Shop
 
@@ -100,8 +100,7 @@ class Chaos:
 
     def __init__(self, stack: ExitStack, seed: int) -> None:
         self.chance = random.Random(seed)
-        folder = tempfile.TemporaryDirectory(prefix="rotator-vault-chaos-")
-        self.folder = Path(stack.enter_context(folder))
+        self.folder = stack.enter_context(scratch_folder("rotator-vault-chaos-"))
         server = stack.enter_context(ScratchPostgres())
         self.bao = stack.enter_context(ScratchOpenBao(durable=True))
         self.bao.call("POST", f"sys/mounts/{MOUNT}", type="database")
@@ -157,12 +156,17 @@ class Chaos:
             str(self.config),
             name,
         ]
-        with (self.folder / "worker.log").open("ab") as log:
-            worker = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, start_new_session=True
-            )
-        assert worker.stdout is not None
-        try:
+        with (
+            (self.folder / "worker.log").open("ab") as log,
+            child(
+                command,
+                self.folder,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            ) as worker,
+        ):
+            assert worker.stdout is not None
             worker.stdout.readline()
             after, lasting = self.chance.uniform(0, 0.5), self.chance.uniform(0, 0.2)
             ended = threading.Thread(target=self._outage, args=(after, lasting))
@@ -173,10 +177,6 @@ class Chaos:
             worker.kill()
             if outage:
                 ended.join()
-        finally:
-            worker.kill()
-            worker.wait()
-            worker.stdout.close()
         newest = self.app.journal.events(name, 1)
         return str(newest[0].kind) if newest else "nothing"
 
@@ -276,4 +276,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    end_in_order()
     main()

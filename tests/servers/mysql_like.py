@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final
 import pymysql
 
 from rotator.api import UsageError
+from rotator.testing.guard import Guard
 from rotator.testing.scratch import Scratch, free_port
 
 _PATIENCE: Final = 60.0
@@ -36,6 +37,7 @@ class MySqlLikeServer(Scratch):
         self._program: list[str] = self._command()
         self._folder: Path = Path(tempfile.mkdtemp(prefix=f"rotator-{self.product.lower()}-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
         self.root_password: str = secrets.token_urlsafe(18)
         self.host: str = "127.0.0.1"
         self.port: int = free_port()
@@ -49,6 +51,7 @@ class MySqlLikeServer(Scratch):
         raise NotImplementedError
 
     def _begin(self) -> None:
+        self._guard = Guard(self._folder)
         self._tmp.mkdir()
         self._initialise()
         self.start()
@@ -96,6 +99,8 @@ class MySqlLikeServer(Scratch):
         ]
         with (self._folder / "server.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        if self._guard is not None:
+            self._guard.watch(self._process.pid)
         end = time.monotonic() + _PATIENCE
         while True:
             try:
@@ -157,6 +162,8 @@ class MySqlLikeServer(Scratch):
             self._process.kill()
             _ = self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
+        if self._guard is not None:
+            self._guard.release()
 
     def _run_program(self, command: list[str]) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)

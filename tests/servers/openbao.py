@@ -17,6 +17,7 @@ import requests
 
 from rotator.core.errors import UsageError
 from rotator.testing.certificates import make_certificates
+from rotator.testing.guard import Guard
 from rotator.testing.scratch import Scratch, free_port
 
 _HOST: Final = "127.0.0.1"
@@ -54,6 +55,7 @@ class ScratchOpenBao(Scratch):
         self._durable: bool = durable
         self._tls: bool = tls
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
         self._key: str = ""
         self._session: requests.Session = requests.Session()
         # Or REQUESTS_CA_BUNDLE would take the place of our own authority.
@@ -82,6 +84,7 @@ class ScratchOpenBao(Scratch):
         """Start and set it up. Raises `UsageError` where no OpenBao is to be had."""
         program = find_bao()
         self.folder = Path(tempfile.mkdtemp(prefix="rotator-bao-"))
+        self._guard = Guard(self.folder)
         try:
             self.port, cluster = free_port(), free_port()
             data = self.folder / "data"
@@ -120,6 +123,9 @@ class ScratchOpenBao(Scratch):
         self._session.close()
         if self.folder != Path():
             shutil.rmtree(self.folder, ignore_errors=True)
+        if self._guard is not None:
+            self._guard.release()
+            self._guard = None
 
     def kill(self) -> None:
         """End the server as a power cut would."""
@@ -198,6 +204,8 @@ class ScratchOpenBao(Scratch):
                 env={"HOME": str(self.folder), "PATH": os.defpath},
                 start_new_session=True,
             )
+        if self._guard is not None:
+            self._guard.watch(self._process.pid)
         deadline = time.monotonic() + _START_SECONDS
         while True:
             try:

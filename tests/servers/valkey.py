@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from rotator.api import UsageError
+from rotator.testing.guard import Guard
 from rotator.testing.scratch import Scratch, free_port
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class ScratchValkey(Scratch):
         self.certificates: Path | None = certificates
         self.folder: Path = Path(tempfile.mkdtemp(prefix=f"rotator-{program}-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
         self.has_aclfile: bool = aclfile
         like = of or beside
         self.password: str = like.password if like else secrets.token_urlsafe(18)
@@ -66,6 +68,7 @@ class ScratchValkey(Scratch):
         self.bus: int = free_port()
 
     def _begin(self) -> None:
+        self._guard = Guard(self.folder)
         self._write()
         self.start()
 
@@ -87,6 +90,8 @@ class ScratchValkey(Scratch):
     def start(self) -> None:
         """Start it, and wait until it answers; a replica, until it has its primary's data."""
         self._process = _started(self._executable, self._name, self.folder)
+        if self._guard is not None:
+            self._guard.watch(self._process.pid)
         wait_for(self._is_up, lambda: self.log_text()[-800:])
 
     def stop(self) -> None:
@@ -209,6 +214,8 @@ class ScratchValkey(Scratch):
     def _remove(self) -> None:
         self.stop()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._guard is not None:
+            self._guard.release()
 
 
 class ScratchSentinel(Scratch):
@@ -220,11 +227,13 @@ class ScratchSentinel(Scratch):
         self._name: str = f"{program}-sentinel"
         self._primary: ScratchValkey = primary
         self._process: subprocess.Popen[bytes] | None = None
+        self._guard: Guard | None = None
         self.folder: Path = Path(tempfile.mkdtemp(prefix="rotator-sentinel-"))
         self.port: int = free_port()
 
     def _begin(self) -> None:
         primary = self._primary
+        self._guard = Guard(self.folder)
         _ = (self.folder / "server.conf").write_text(
             f"port {self.port}\nbind 127.0.0.1\ndir {self.folder}\nlogfile {self.folder}/server.log\n"
             f"sentinel monitor {SERVICE} {primary.host} {primary.port} 1\n"
@@ -233,6 +242,7 @@ class ScratchSentinel(Scratch):
             f"sentinel failover-timeout {SERVICE} 2000\n"
         )
         self._process = _started(self._executable, self._name, self.folder, "--sentinel")
+        self._guard.watch(self._process.pid)
         wait_for(lambda: bool(self._told("MASTER")), self._log)
 
     @property
@@ -273,6 +283,8 @@ class ScratchSentinel(Scratch):
             self._process.kill()
             _ = self._process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self._guard is not None:
+            self._guard.release()
 
 
 def join(nodes: list[ScratchValkey]) -> None:
