@@ -108,4 +108,6 @@ def _hindered(
             else server.where
         )
         return Transient(f"{subject} {cause.text}.", hint=cause.hint)
-    return Denied(f"{server.where} rejects the login {name!r}{cause.because}.", hint=cause.hint)
+    denied = Denied(f"{server.where} rejects the login {name!r}{cause.because}.", hint=cause.hint)
+    denied.cause = cause.cause
+    return denied

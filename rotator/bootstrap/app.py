@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from rotator.bootstrap import fleet_findings, kept_versions
+from rotator.bootstrap import fleet_findings, kept_versions, login_servers
 from rotator.bootstrap.doctor import Doctor
 from rotator.bootstrap.journal_integrity import JournalIntegrity
 from rotator.bootstrap.wiring import Wiring
 from rotator.config import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
     from rotator.config import Settings
     from rotator.core.errors import RotatorError
     from rotator.core.model import Event, Finding
     from rotator.find.known import KeptVersion
+    from rotator.find.login_attempts import Outcome
+    from rotator.find.model import Candidate
     from rotator.journal.checkpoints import Anchor
     from rotator.journal.event_key import EventKey
     from rotator.journal.report import AuditReport
@@ -45,6 +47,16 @@ class App(Wiring):
     def kept_versions(self) -> tuple[list[KeptVersion], list[tuple[str, RotatorError]]]:
         """Return the values of all secrets that are still kept, and which could not be read."""
         return kept_versions.kept_versions(self)
+
+    def try_candidates(
+        self,
+        candidates: Sequence[Candidate],
+        *,
+        allowed: Sequence[str] = (),
+        known: Mapping[str, tuple[str, str]],
+    ) -> list[Outcome]:
+        """Log in with each candidate, as `login_servers.try_candidates` does."""
+        return login_servers.try_candidates(self, candidates, allowed=allowed, known=known)
 
     # -- the journal ---------------------------------------------------------------------------
 

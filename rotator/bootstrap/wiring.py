@@ -289,6 +289,14 @@ class Wiring:
                 _ = self._closing.callback(target.close)
             return self._targets[name]
 
+    def admin_of(self, target: str) -> Callable[[], Credential]:
+        """Return what resolves the admin of a target, afresh at each call."""
+        return lambda: self._admin_of(target)
+
+    def close_at_end(self, target: Target) -> None:
+        """Close a target that is none of the configuration's when the application is closed."""
+        _ = self._closing.callback(target.close)
+
     def resolve(self, reference: str) -> Secret:
         """Return the value that a reference names, looked up anew."""
         return self._resolver.secret(reference)

@@ -23,7 +23,7 @@ class RotatorError(Exception):
 
     `what` is what happened, `hint` what to do next. The engine adds `secret` and `step`, in
     `safety` whether the application can still log in, and in `origin` whose error it is: `target
-    NAME` or `backend NAME`.
+    NAME` or `backend NAME`. `cause`: that of the `Rejection`, where a plugin knows why a login failed.
     """
 
     kind: ClassVar[str] = "error"
@@ -37,6 +37,7 @@ class RotatorError(Exception):
         self.secret: str | None = None
         self.step: str | None = None
         self.origin: str | None = None
+        self.cause: str = ""
 
     def __str__(self) -> str:
         where = ", ".join(part for part in (self.secret, self.step and f"step {self.step}") if part)

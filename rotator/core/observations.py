@@ -24,12 +24,14 @@ class ObservationKind(StrEnum):
     `vm/15611`, and `data` has its `face`. `fault`: a target or backend that cannot be used; subject
     is `target NAME` or `backend NAME`, `until` the next try, and `data` has `what` and `hint`.
     `orphan`: a login that bears our mark and that the journal does not know; subject is
-    `TARGET/LOGIN`.
+    `TARGET/LOGIN`. `refused-login`: a login that `rotator find --try` may have had refused; subject is
+    `HOST:PORT/LOGIN`, and `until` then no other may be tried.
     """
 
     PROCESS = "process"
     FAULT = "fault"
     ORPHAN = "orphan"
+    REFUSED_LOGIN = "refused-login"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

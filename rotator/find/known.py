@@ -34,6 +34,11 @@ class KeptVersion:
     account: Account
     is_current: bool = False
 
+    @property
+    def name(self) -> str:
+        """The secret and the version."""
+        return f"{self.secret} ({self.version})"
+
 
 class KnownValues:
     """The values of all kept versions as one automaton: a text is read once, however many there are."""
@@ -98,7 +103,7 @@ class KnownValues:
                 column=len(content[line_start:begin].decode(errors="replace")) + 1,
                 match=match,
                 commit=commit,
-                known=f"{version.secret} ({version.version})",
+                known=version.name,
             )
 
 

@@ -8,22 +8,22 @@ from urllib.parse import quote
 from rotator import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
+    from rotator.find.login_attempts import Outcome
     from rotator.find.model import Candidate, Unread
 
 SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
-_LEVELS: Final = {"valid": "error"}
 
 
 def document(
     candidates: Sequence[Candidate],
     unread: Sequence[Unread],
     *,
-    verdicts: Mapping[int, str],
-    fingerprints: Mapping[int, str],
+    outcomes: Sequence[Outcome],
+    fingerprints: Sequence[str | None],
 ) -> dict[str, object]:
-    """Return the report. `verdicts` and `fingerprints` are those of candidates by their position."""
+    """Return the report. `outcomes` and `fingerprints` are those of the candidates."""
     forms = sorted({one.match.form for one in candidates})
     return {
         "$schema": SCHEMA,
@@ -47,8 +47,10 @@ def document(
                 },
                 "columnKind": "unicodeCodePoints",
                 "results": [
-                    _result(one, verdicts.get(i, "not-tried"), fingerprints.get(i))
-                    for i, one in enumerate(candidates)
+                    _result(one, outcome, fingerprint)
+                    for one, outcome, fingerprint in zip(
+                        candidates, outcomes, fingerprints, strict=True
+                    )
                 ],
                 "invocations": [
                     {
@@ -68,15 +70,17 @@ def document(
     }
 
 
-def _result(candidate: Candidate, verdict: str, fingerprint: str | None) -> dict[str, object]:
+def _result(candidate: Candidate, outcome: Outcome, fingerprint: str | None) -> dict[str, object]:
     match = candidate.match
     login = match.account.login
     whose = f" of login {candidate.without_value(login)}" if login else ""
     role = candidate.without_value(match.role)
+    reason = f" ({candidate.without_value(outcome.reason)})" if outcome.reason else ""
+    verdict = outcome.verdict.value
     result: dict[str, object] = {
         "ruleId": f"password/{match.form}",
-        "level": _LEVELS.get(verdict, "warning"),
-        "message": {"text": f"Hard-coded password{whose}: {role}. Verdict: {verdict}."},
+        "level": "error" if outcome.verdict.is_valid else "warning",
+        "message": {"text": f"Hard-coded password{whose}: {role}. Verdict: {verdict}{reason}."},
         "locations": [_location(candidate.file, candidate.line, candidate.column)],
         "properties": {"verdict": verdict, "commit": candidate.commit, "secret": candidate.known},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -22,10 +23,12 @@ from rotator.find import foreign, sarif
 from rotator.find.files import LARGEST, Tree
 from rotator.find.history import Repository
 from rotator.find.known import KnownValues
+from rotator.find.login_attempts import NOT_TRIED, Outcome, Verdict, is_current
 from rotator.find.scan import Report, Scan
 from rotator.find.suppression import Fingerprints, baseline_text, read_baseline
 
 if TYPE_CHECKING:
+    from rotator.find.known import KeptVersion
     from rotator.find.model import Candidate, Cause, Unread
 
 app = typer.Typer()
@@ -33,6 +36,20 @@ app = typer.Typer()
 # Places of one cause that are printed; --json lists all.
 _MOST_PLACES: Final = 10
 _MEGABYTE: Final = 1_000_000
+
+
+@dataclass(slots=True)
+class _Finding:
+    """A candidate with its outcome and its fingerprint."""
+
+    candidate: Candidate
+    outcome: Outcome
+    fingerprint: str | None
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether somebody can log in with it."""
+        return self.outcome.verdict.is_valid
 
 
 @command(app, "find", Panel.INSPECT)
@@ -53,6 +70,21 @@ def find(
             help="Also search for the values of managed secrets, in every version that the backends hold.",
         ),
     ] = False,
+    attempt: Annotated[
+        bool,
+        typer.Option(
+            "--try",
+            help="Also log in with each candidate, once, at the target that it names. Needs the configuration.",
+        ),
+    ] = False,
+    allowed: Annotated[
+        list[str] | None,
+        option(
+            "--allow-host",
+            "HOST[:PORT]",
+            "With --try: also log in at this host, which is no configured target. Repeatable.",
+        ),
+    ] = None,
     reports: Annotated[
         list[Path] | None,
         option(
@@ -115,28 +147,33 @@ def find(
     proves its role. No value is printed, logged or stored. A comment `rotator:allow REASON` on the same
     line, or on the line above, excludes a candidate.
 
-    It attempts no login and changes no file that it reads. The verdict `valid` means that --known found the
-    current value of a managed secret; every other candidate is `not-tried`.
+    It changes no file that it reads, and without --try it attempts no login: `valid` then means that --known
+    found the current value of a managed secret, and every other candidate is `not-tried`. With --try, each
+    candidate is tried once, with the TLS of its target; an account has at most one refused login an hour, and
+    none where that may lock it. A password counts as valid only if the server also refuses a wrong one.
 
-    Exit code 0: no candidates. 1: a candidate is valid. 2: wrong usage. 3: candidates were not tried, or
-    files were not read.
+    Exit code 0: nothing valid. 1: a candidate is valid. 2: wrong usage. 3: candidates were not tried or
+    servers did not answer, or files were not read.
 
     Examples:
         rotator find .
         rotator find . --git --since origin/main
         rotator find /var/log/shop --known
+        rotator find . --git --try
         rotator find . --baseline .rotator-baseline.json --sarif find.sarif
     """
     call: Invocation = ctx.obj
     if since is not None and not git:
         raise UsageError("--since applies to --git.", hint="Add --git, or omit --since.")
+    if allowed and not attempt:
+        raise UsageError("--allow-host applies to --try.", hint="Add --try, or omit --allow-host.")
     for path in paths:
         if not path.exists() and not path.is_symlink():
             raise UsageError(f"{path} does not exist.", hint="Give files or folders that exist.")
     fingerprints = _fingerprints(baseline, write_baseline, key)
     accepted = read_baseline(baseline) if baseline is not None else frozenset[str]()
-    values, current = _known_values(call) if known else (None, frozenset[str]())
-    scan = Scan(values)
+    versions = _kept_versions(call) if known or attempt else []
+    scan = Scan(_known_values(call, versions) if known else None)
     size = largest * _MEGABYTE
     scan.tree(paths, Tree(everything=everything, largest=size))
     for path in paths if git else ():
@@ -146,44 +183,46 @@ def find(
         scan.history(repository.blobs(commits, largest=size))
     for report in reports or ():
         scan.add(foreign.read_report(report))
-    _answer(
-        call,
-        scan.report,
-        fingerprints=fingerprints,
-        accepted=accepted,
-        current=current,
-        weak=weak,
-        lenient=lenient,
-        sarif_file=sarif_file,
-        write_baseline=write_baseline,
-    )
+    report = scan.report
+    findings = [
+        _Finding(
+            _known_as(one, versions), NOT_TRIED, fingerprints.of(one) if fingerprints else None
+        )
+        for one in report.candidates
+    ]
+    chosen = [one for one in findings if one.fingerprint not in accepted]
+    if attempt:
+        _try(call, chosen, versions, allowed or [])
+    else:
+        for one in chosen:
+            if is_current(one.candidate):
+                one.outcome = Outcome(verdict=Verdict.VALID)
+    listed = [one for one in chosen if weak or not one.candidate.is_weak or one.is_valid]
+    _answer(call, report, listed, in_baseline=len(findings) - len(chosen), weak=weak)
+    if write_baseline is not None:
+        marks = {one.fingerprint for one in findings if one.fingerprint is not None}
+        _write(write_baseline, baseline_text(marks))
+    if sarif_file is not None:
+        document = sarif.document(
+            [one.candidate for one in listed],
+            report.unread,
+            outcomes=[one.outcome for one in listed],
+            fingerprints=[one.fingerprint for one in listed],
+        )
+        _write(sarif_file, json.dumps(document, indent=2) + "\n")
+    call.add_code(_code(report, listed, lenient=lenient))
 
 
 def _answer(
-    call: Invocation,
-    report: Report,
-    *,
-    fingerprints: Fingerprints | None,
-    accepted: frozenset[str],
-    current: frozenset[str],
-    weak: bool,
-    lenient: bool,
-    sarif_file: Path | None,
-    write_baseline: Path | None,
+    call: Invocation, report: Report, listed: list[_Finding], *, in_baseline: int, weak: bool
 ) -> None:
-    marks = {id(one): fingerprints.of(one) for one in report.candidates} if fingerprints else {}
-    listed = [one for one in report.candidates if weak or not one.is_weak]
-    in_baseline = [one for one in listed if marks.get(id(one)) in accepted]
-    listed = [one for one in listed if marks.get(id(one)) not in accepted]
-    verdicts = {id(one): "valid" if one.known in current else "not-tried" for one in listed}
-    data = [_data(one, verdicts[id(one)], marks.get(id(one))) for one in listed]
     call.data |= {
-        "candidates": data,
+        "candidates": [_data(one) for one in listed],
         "allowed": [
             {"place": printable(one.place), "reason": printable(reason)}
             for one, reason in report.allowed
         ],
-        "in_baseline": len(in_baseline),
+        "in_baseline": in_baseline,
         "weak": report.weak,
         "unread": [
             {"file": printable(one.file), "cause": one.cause.value, "detail": one.detail}
@@ -196,32 +235,36 @@ def _answer(
         "blobs": report.blobs,
     }
     for one in listed:
-        _show(call, one, verdicts[id(one)])
-    _summary(call, report, listed, len(in_baseline), weak=weak)
-    if write_baseline is not None:
-        _write(write_baseline, baseline_text(set(marks.values())))
-    if sarif_file is not None:
-        document = sarif.document(
-            listed,
-            report.unread,
-            verdicts={i: verdicts[id(one)] for i, one in enumerate(listed)},
-            fingerprints={i: marks[id(one)] for i, one in enumerate(listed) if id(one) in marks},
-        )
-        _write(sarif_file, json.dumps(document, indent=2) + "\n")
-    call.add_code(_code(report, listed, verdicts, lenient=lenient))
+        _show(call, one)
+    _summary(call, report, listed, in_baseline, weak=weak)
 
 
-def _code(
-    report: Report, listed: list[Candidate], verdicts: dict[int, str], *, lenient: bool
-) -> int:
-    if any(verdicts[id(one)] == "valid" for one in listed):
+def _try(
+    call: Invocation, findings: list[_Finding], versions: list[KeptVersion], allowed: list[str]
+) -> None:
+    """Log in with each candidate. A current value stays valid where its server cannot be asked."""
+    known = {one.name: (one.secret, one.account.login or "") for one in versions}
+    with call.open_app() as app:
+        candidates = [one.candidate for one in findings]
+        outcomes = app.try_candidates(candidates, allowed=allowed, known=known)
+    for one, outcome in zip(findings, outcomes, strict=True):
+        one.outcome = outcome
+        if outcome.verdict.is_open and is_current(one.candidate):
+            reason = f"it is served now, and it was not tried: {outcome.reason}"
+            one.outcome = replace(outcome, verdict=Verdict.VALID, reason=reason)
+
+
+def _code(report: Report, listed: list[_Finding], *, lenient: bool) -> int:
+    if any(one.is_valid for one in listed):
         return exit_codes.FAILED
-    if (listed or report.incomplete) and not lenient:
+    is_open = any(one.outcome.verdict.is_open for one in listed)
+    if (is_open or report.incomplete) and not lenient:
         return exit_codes.STUCK
     return exit_codes.DONE
 
 
-def _data(candidate: Candidate, verdict: str, fingerprint: str | None) -> dict[str, Any]:
+def _data(finding: _Finding) -> dict[str, Any]:
+    candidate, outcome = finding.candidate, finding.outcome
     match, account = candidate.match, candidate.match.account
     return {
         "file": printable(candidate.file),
@@ -236,8 +279,10 @@ def _data(candidate: Candidate, verdict: str, fingerprint: str | None) -> dict[s
         "engine": account.engine,
         "weak": candidate.is_weak,
         "secret": candidate.known,
-        "fingerprint": fingerprint,
-        "verdict": verdict,
+        "fingerprint": finding.fingerprint,
+        "verdict": outcome.verdict.value,
+        "reason": _shown(candidate, outcome.reason),
+        "server": outcome.server,
     }
 
 
@@ -246,22 +291,27 @@ def _shown(candidate: Candidate, text: str | None) -> str | None:
     return None if text is None else printable(candidate.without_value(text))
 
 
-def _show(call: Invocation, candidate: Candidate, verdict: str) -> None:
+def _show(call: Invocation, finding: _Finding) -> None:
+    candidate, outcome = finding.candidate, finding.outcome
     match, account = candidate.match, candidate.match.account
     hosts = ", ".join(_shown(candidate, one) or "" for one in account.hosts)
+    verdict = outcome.verdict.value if outcome != NOT_TRIED else ""
+    if outcome.reason:
+        verdict += f" ({_shown(candidate, outcome.reason)})"
     parts = [
         _shown(candidate, match.role) or "",
         f"login {_shown(candidate, account.login)}" if account.login else "",
         f"at {hosts}" if hosts else "",
         f"database {_shown(candidate, account.database)}" if account.database else "",
-        verdict if verdict != "not-tried" else "",
+        f"value of {candidate.known}" if candidate.known and match.form != "known" else "",
+        verdict,
     ]
-    sign = call.screen.sign("bad" if verdict == "valid" else "warn")
+    sign = call.screen.sign("bad" if finding.is_valid else "warn")
     call.print(line(sign, printable(candidate.place), ", ".join(part for part in parts if part)))
 
 
 def _summary(
-    call: Invocation, report: Report, listed: list[Candidate], in_baseline: int, *, weak: bool
+    call: Invocation, report: Report, listed: list[_Finding], in_baseline: int, *, weak: bool
 ) -> None:
     searched = f"{report.files} files"
     if report.commits:
@@ -311,19 +361,35 @@ def _fingerprints(
         ) from error
 
 
-def _known_values(call: Invocation) -> tuple[KnownValues, frozenset[str]]:
-    """Return the values of all kept versions, and the names of those that are current."""
+def _kept_versions(call: Invocation) -> list[KeptVersion]:
+    """Return the values of all kept versions. A backend that cannot be read is an error of its secrets."""
     with call.open_app() as opened:
         versions, failures = opened.kept_versions()
     for name, error in failures:
         _ = call.fail(error, secret=name)
+    return versions
+
+
+def _known_values(call: Invocation, versions: list[KeptVersion]) -> KnownValues:
     values = KnownValues(versions)
     counted = Counter(one.secret for one in versions)
     call.print(f"Searching for {values.versions} values of {len(counted)} secrets.")
     for secret, version in values.short:
         error = RotatorError(f"the {version} value of {secret} is too short to be searched.")
         _ = call.fail(error, code=exit_codes.STUCK)
-    return values, frozenset(f"{one.secret} ({one.version})" for one in versions if one.is_current)
+    return values
+
+
+def _known_as(candidate: Candidate, versions: list[KeptVersion]) -> Candidate:
+    """Return the candidate with the name of the managed secret whose value it has."""
+    if candidate.known is not None:
+        return candidate
+    same = [one for one in versions if one.value == candidate.match.value]
+    # A value may be that of several: the one with this login, and the newest.
+    same.sort(
+        key=lambda one: (one.account.login != candidate.match.account.login, not one.is_current)
+    )
+    return replace(candidate, known=same[0].name) if same else candidate
 
 
 def _write(file: Path, text: str) -> None:
