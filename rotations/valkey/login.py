@@ -157,7 +157,7 @@ class Login:
         many = len(places) > 1 or places[0][0].is_clustered
         for node, users in places:
             if current is not None and many and (found := node.machinery(current.username)):
-                yield _cut_off(node, found, current.username)
+                yield cut_off(node, found, current.username)
             yield from self._in_the_way(node, users, new, current, ctx)
             try:
                 _ = node.save(ctx, users)
@@ -461,7 +461,7 @@ def _unmake(node: Node, name: str, ctx: StepContext) -> None:
         node.close(name, ctx)
 
 
-def _cut_off(node: Node, machinery: str, login: str) -> StepError:
+def cut_off(node: Node, machinery: str, login: str) -> StepError:
     """Return the error for a login by which the nodes talk among themselves."""
     return Denied(
         f"{node}: {machinery} logs in as {login!r}; revoking the old password would disconnect"

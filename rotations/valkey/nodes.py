@@ -15,6 +15,7 @@ from rotator.api import Session, Transient, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from datetime import datetime
 
     from rotations.valkey.options import Persist
     from rotations.valkey.users import Mark
@@ -29,6 +30,7 @@ _LAST_PORT: Final = 65_535
 _HOST: Final = re.compile(r"[A-Za-z0-9_.:%-]{1,255}")
 # What is shown of a version, in characters.
 _VERSION: Final = 40
+_POSITION: Final = re.compile(r"[0-9]{1,18}")
 _SAVE: Final = ("ACL", "SAVE")
 _REWRITE: Final = ("CONFIG", "REWRITE")
 
@@ -58,6 +60,16 @@ class Client:
             flags=facts.get("flags", ""),
             library=facts.get("lib-name", ""),
         )
+
+    @property
+    def position(self) -> int:
+        """Its place in the order in which the node accepted connections since it started.
+
+        Raises `NotRespError` where the node does not number them.
+        """
+        if _POSITION.fullmatch(self.id) is None:
+            raise NotRespError
+        return int(self.id)
 
     @property
     def is_machinery(self) -> bool:
@@ -276,10 +288,39 @@ class Node:
 
     def clients(self, user: str) -> list[Client]:
         """Return the connections of a user, ours excepted."""
-        said, ours = self._ask("reading its sessions", "CLIENT", "LIST"), self._ours(self.place)
+        return self._theirs(self._all_clients(), user)
+
+    def clients_until(self, position: int | None, user: str) -> list[Client]:
+        """Return the connections of a user that are not later than a position; None for all."""
+        clients = self._theirs(self._all_clients(), user)
         with translated(str(self), "reading its sessions"):
-            found = list(map(Client.parse, _lines(said)))
-        return [one for one in found if one.user == user and not {one.id, one.address} & ours]
+            return [client for client in clients if position is None or client.position <= position]
+
+    def newest_position(self) -> int:
+        """Return the position of the newest connection; each later one has a higher position."""
+        clients = self._all_clients()
+        with translated(str(self), "reading its sessions"):
+            return max((client.position for client in clients), default=0)
+
+    def started_after(self, moment: datetime, ctx: StepContext) -> bool:
+        """Return whether it started after a moment of rotator's clock."""
+        with translated(str(self), "reading its uptime"):
+            uptime = timedelta(seconds=number(self.info.get("uptime_in_seconds", "")))
+        # The node counts whole seconds.
+        return ctx.clock.now() - uptime - timedelta(seconds=1) > moment
+
+    def _all_clients(self) -> list[Client]:
+        lines = _lines(self._ask("reading its sessions", "CLIENT", "LIST"))
+        with translated(str(self), "reading its sessions"):
+            return list(map(Client.parse, lines))
+
+    def _theirs(self, clients: list[Client], user: str) -> list[Client]:
+        ours = self._ours(self.place)
+        return [
+            client
+            for client in clients
+            if client.user == user and not {client.id, client.address} & ours
+        ]
 
     def session(self, client: Client, ctx: StepContext, *, among: int) -> Session:
         """Return a connection as people are told of it. `among` how many nodes this is one."""

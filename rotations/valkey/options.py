@@ -68,6 +68,13 @@ class TargetOptions:
         default=True,
         metadata=_help("Discover replicas and cluster nodes, and change those too."),
     )
+    addresses: tuple[str, ...] = field(
+        default=(),
+        metadata=_help(
+            "Further addresses through which applications log in, such as proxies, each as host"
+            " or host:port. In an incident rotator checks that each one rejects the leaked password."
+        ),
+    )
     sentinels: tuple[str, ...] = field(
         default=(),
         metadata=_help("Sentinels, as host:port, which locate the nodes; `host` is then ignored."),
@@ -112,13 +119,17 @@ class TargetOptions:
             )
         if (self.sslcert is None) != (self.sslkey is None):
             raise UsageError("set both `sslcert` and `sslkey`, or neither.")
-        _ = self.named(), self.sentinel_places()
+        _ = self.named(), self.sentinel_places(), self.further_places()
 
     def named(self) -> list[Endpoint]:
         """Return the nodes that the options name, each once."""
         places = [Endpoint.parse(one, self.port) for one in self.nodes]
         first = [] if self.sentinels else [Endpoint(host=self.host, port=self.port)]
         return list(dict.fromkeys([*first, *places]))
+
+    def further_places(self) -> list[Endpoint]:
+        """Return the addresses through which applications log in, beside those of the nodes."""
+        return [Endpoint.parse(address, self.port) for address in self.addresses]
 
     def sentinel_places(self) -> list[Endpoint]:
         """Return where the Sentinels listen."""

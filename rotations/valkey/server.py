@@ -66,15 +66,18 @@ class Server:
         self._guard: threading.Lock = threading.Lock()
 
     @contextmanager
-    def nodes(self, ctx: StepContext, *, also: Credential | None = None) -> Generator[Nodes]:
+    def nodes(
+        self, ctx: StepContext, *, also: Credential | None = None, each: float | None = None
+    ) -> Generator[Nodes]:
         """Lend a connection of the admin to each node, until the step's time is up.
 
         `also`: what the admin logs in by where its own credential is refused and that is another
-        one of the same user, as when it rotates itself.
+        one of the same user, as when it rotates itself. `each`: the seconds that one node may take
+        to answer first, so that a node that is away does not hold up the others.
         """
         found = Nodes()
         try:
-            self._find(found, also, Limit(ctx.seconds_left()))
+            self._find(found, also, Limit(ctx.seconds_left()), each)
             yield found
         except BaseException:
             for node in found.up:
@@ -126,9 +129,12 @@ class Server:
 
     # -- finding nodes -------------------------------------------------------------------------
 
-    def _find(self, found: Nodes, also: Credential | None, limit: Limit) -> None:
+    def _find(
+        self, found: Nodes, also: Credential | None, limit: Limit, each: float | None
+    ) -> None:
         """Reach every node that somebody knows, and whom those know in turn."""
-        todo, seen = [*self.options.named(), *self._from_sentinels(limit)], set[Endpoint]()
+        sentinels = self._from_sentinels(limit if each is None else limit.within(each))
+        todo, seen = [*self.options.named(), *sentinels], set[Endpoint]()
         runs = set[str]()
         while todo:
             place = todo.pop(0)
@@ -142,10 +148,11 @@ class Server:
                     safety="Nothing was changed.",
                 )
             try:
-                node = self._reach(place, also, limit)
+                node = self._reach(place, also, limit if each is None else limit.within(each))
             except Transient as error:
                 found.down[place] = error
                 continue
+            node.link.limit = limit
             if node.run_id in runs:
                 # One node by two names.
                 self._give(node.link)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rotations.valkey.containment import ContainedLogin
 from rotations.valkey.login import (
     SAFE,
-    Login,
     NodeChange,
     closed_or_open,
     foreign,
@@ -26,6 +26,7 @@ from rotator.api import (
     candidate,
     next_of_pair,
     passed,
+    password_of_nobody,
     require_not_current,
     require_pair,
     same_login,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from rotator.api import StepContext
 
 
-class DualPassword(Login):
+class DualPassword(ContainedLogin):
     """One user that accepts two passwords for a while."""
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
@@ -81,18 +82,28 @@ class DualPassword(Login):
         wanted = hash_of(new.password)
 
         def do() -> None:
-            if wanted not in user.hashes:
+            if ctx.fenced:
+                node.let_in_only(user, new.password, ctx)
+            elif wanted not in user.hashes:
                 node.let_in(user.name, new.password, ctx)
 
         return NodeChange(node=node, do=do, undo=lambda: self._take_back(node, new, ctx))
 
     def _take_back(self, node: Node, new: Credential, ctx: StepContext) -> None:
-        """End the new password alone, where it is known; others may have been set by hand."""
+        """End the new password alone, where it is known; others may have been set by hand.
+
+        A leaked password stays invalid: where the new one was set, one that nobody knows replaces it.
+        """
         current = ctx.current
-        if current is None or new.password == current.password:
+        if current is None or (new.password == current.password and not ctx.fenced):
             return
         user = node.users().get(new.username)
         if user is None:
+            return
+        if ctx.fenced:
+            ended = {hash_of(new.password), hash_of(current.password)}
+            if user.nopass or not new.password.reveal() or ended & user.hashes:
+                node.let_in_only(user, password_of_nobody(ctx), ctx)
             return
         if hash_of(current.password) not in user.hashes or not new.password.reveal():
             node.let_in_only(user, current.password, ctx)
@@ -127,7 +138,7 @@ class DualPassword(Login):
             )
         elif (problem := closed_or_open(node, user)) is not None:
             yield problem
-        else:
+        elif not ctx.fenced:
             yield from self._passwords_in_the_way(node, user, new, current)
 
     def _passwords_in_the_way(
@@ -236,7 +247,7 @@ class SingleUser(DualPassword):
         return [f"ACL SETUSER {new.username} resetpass #{MASK}"] if current else planned
 
 
-class AlternatingUsers(Login):
+class AlternatingUsers(ContainedLogin):
     """Two fixed users that take turns."""
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
