@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rotations.postgresql import login_check, preflight
+from psycopg import sql
+
+from rotations.postgresql import containment, login_check, preflight
 from rotations.postgresql.drop_role import workers
 from rotations.postgresql.roles import look
 from rotator.api import Finding, Severity, StepError
@@ -78,7 +80,31 @@ def _rights(admin: BoundedConnection, subject: str) -> list[Finding]:
     name = row[2]
     if not row[1]:
         return []  # preflight has it
-    return [_ok(subject, f"the admin {name!r} has CREATEROLE")]
+    return [_ok(subject, f"the admin {name!r} has CREATEROLE"), *_for_incidents(admin, subject)]
+
+
+def _for_incidents(admin: BoundedConnection, subject: str) -> list[Finding]:
+    """Check whether the admin could end the sessions of a leaked password, on replicas too."""
+    lacks = [
+        right
+        for right in containment.RIGHTS
+        if admin.execute(
+            "SELECT WHERE pg_catalog.pg_has_role(current_user, %s, 'USAGE')", [right]
+        ).rowcount
+        == 0
+    ]
+    if not lacks:
+        return []
+    name = sql.Identifier(admin.info.user).as_string(None)
+    return [
+        Finding(
+            severity=Severity.WARNING,
+            subject=subject,
+            message=f"the admin lacks {' and '.join(lacks)}, so in an incident rotator may be"
+            " unable to end the sessions of a leaked password",
+            remedy=f"GRANT {', '.join(lacks)} TO {name}",
+        )
+    ]
 
 
 def _ready(

@@ -19,6 +19,7 @@ def statements(
     return (
         f"CREATE ROLE {name} LOGIN CREATEROLE PASSWORD '…';",
         f"GRANT {role} TO {name} WITH ADMIN OPTION;  -- for each login; PostgreSQL 16 and newer",
+        f"GRANT pg_read_all_stats, pg_signal_backend TO {name};  -- for incidents",
     )
 
 

@@ -19,7 +19,7 @@ def accepts(
     server: Server, credential: Credential, options: SecretOptions, ctx: StepContext
 ) -> bool:
     """Log in once and hang up. Raises what hinders it, where that is not the credential."""
-    outcome = _tried(server, credential, options, ctx)
+    outcome = try_login(server, credential, options, ctx)
     if isinstance(outcome, BoundedConnection):
         outcome.close()
         return True
@@ -31,6 +31,21 @@ def accepts(
     if is_full(outcome, cause):
         return True
     raise _hindered(server, outcome, credential.username, options, ctx)
+
+
+def try_login(
+    server: Server,
+    credential: Credential,
+    options: SecretOptions,
+    ctx: StepContext,
+    *,
+    pooler: bool = False,
+) -> BoundedConnection | NotConnected:
+    """Try to log in once, with the login's own client certificate where it has one."""
+    own = None
+    if options.sslcert is not None and options.sslkey is not None:
+        own = Certificate(certificate=options.sslcert, key=options.sslkey)
+    return server.attempt(credential, options.login_dbname, ctx, own, pooler=pooler)
 
 
 def is_full(failed: NotConnected, cause: Rejection) -> bool:
@@ -47,7 +62,7 @@ def log_in(
     server: Server, new: Credential, options: SecretOptions, ctx: StepContext
 ) -> BoundedConnection:
     """Return a connection of the new login. Raises `Refused`, with the cause, when it is rejected."""
-    outcome = _tried(server, new, options, ctx)
+    outcome = try_login(server, new, options, ctx)
     if isinstance(outcome, BoundedConnection):
         return outcome
     raise _hindered(server, outcome, new.username, options, ctx)
@@ -57,7 +72,7 @@ def rejection(
     server: Server, credential: Credential, options: SecretOptions, ctx: StepContext
 ) -> Rejection | None:
     """Return why a login is rejected; None where it is not."""
-    outcome = _tried(server, credential, options, ctx)
+    outcome = try_login(server, credential, options, ctx)
     if isinstance(outcome, BoundedConnection):
         outcome.close()
         return None
@@ -82,15 +97,6 @@ def follow(
         ctx,
         wanted=wanted,
     )
-
-
-def _tried(
-    server: Server, credential: Credential, options: SecretOptions, ctx: StepContext
-) -> BoundedConnection | NotConnected:
-    own = None
-    if options.sslcert is not None and options.sslkey is not None:
-        own = Certificate(certificate=options.sslcert, key=options.sslkey)
-    return server.attempt(credential, options.login_dbname, ctx, own)
 
 
 def _hindered(

@@ -53,6 +53,13 @@ class TargetOptions:
             " publishes a new login only once each replica accepts it."
         ),
     )
+    addresses: tuple[str, ...] = field(
+        default=(),
+        metadata=_help(
+            "Further addresses through which applications log in, such as poolers, each as host"
+            " or host:port. In an incident rotator checks that each one rejects the leaked password."
+        ),
+    )
     connect_timeout: int = field(default=5, metadata=_help("Connection timeout in seconds."))
     pool_size: int = field(default=8, metadata=_help("Maximum open admin connections."))
 
@@ -63,8 +70,8 @@ class TargetOptions:
         if self.connect_timeout < 1:
             raise UsageError("connect_timeout must be 1 second or more.")
         require_pair_of_files(self.sslcert, self.sslkey)
-        for reader in self.readers:
-            _ = split_address(reader, self.port)
+        for address in (*self.readers, *self.addresses):
+            _ = split_address(address, self.port)
 
     @property
     def is_local(self) -> bool:

@@ -160,7 +160,7 @@ class Server:
         self.name: str = name
         self.options: TargetOptions = options
         self.where: str = f"PostgreSQL at {options.host}:{options.port}"
-        self._admin: Callable[[], Credential] = admin
+        self.admin_credential: Callable[[], Credential] = admin
         # The step that this thread is at work on, for connections to other databases inside it.
         self._at_work: threading.local = threading.local()
         self._idle: list[BoundedConnection] = []
@@ -268,8 +268,13 @@ class Server:
         dbname: str | None,
         ctx: StepContext | None,
         certificate: Certificate | None = None,
+        *,
+        pooler: bool = False,
     ) -> BoundedConnection | NotConnected:
-        """Try to log in once: the connection, or why there is none."""
+        """Try to log in once: the connection, or why there is none.
+
+        `pooler`: a pooler may answer; one that rejects the session's settings is tried without them.
+        """
         password = credential.password.reveal()
         # An empty password would make libpq look for one elsewhere.
         if not password or "\0" in password:
@@ -278,7 +283,12 @@ class Server:
         try:
             link = self._connect(credential, dbname, limits, certificate)
         except NotConnected as failed:
-            return failed
+            if not pooler or failed.state != _UNSUPPORTED or failed.password_sent:
+                return failed
+            try:
+                link = self._connect(credential, dbname, limits, certificate, bare=True)
+            except NotConnected as again:
+                return again
         link.limit(limits.call, limits.grace)
         return link
 
@@ -406,12 +416,12 @@ class Server:
             _ = link.execute("SELECT pg_catalog.pg_sleep(%s)", [_POLL_SECONDS])
 
     def _connect_admin(self, dbname: str | None, limits: Limits) -> BoundedConnection:
-        admin = self._admin()
+        admin = self.admin_credential()
         try:
             return self._hermetic(self._connect_as(admin, dbname, limits), limits)
         except NotConnected as failed:
             # The admin's own password may just have been rotated: look once more.
-            again = self._admin() if failed.state in _MAYBE_ROTATED else admin
+            again = self.admin_credential() if failed.state in _MAYBE_ROTATED else admin
             if again.password != admin.password or again.username != admin.username:
                 with suppress(NotConnected):
                     return self._hermetic(self._connect_as(again, dbname, limits), limits)
@@ -458,9 +468,9 @@ class Server:
         ctx: StepContext | None = getattr(self._at_work, "ctx", None)
         limits = Limits.of(ctx)
         try:
-            link = self._connect(self._admin(), database, limits)
+            link = self._connect(self.admin_credential(), database, limits)
         except NotConnected as failed:
-            raise self._admin_rejected(self._admin().username, failed, limits) from None
+            raise self._admin_rejected(self.admin_credential().username, failed, limits) from None
         link.limit(limits.call, limits.grace)
         try:
             with translated(self.where, "reading the default search_path", reading=True):
@@ -491,8 +501,12 @@ class Server:
         certificate: Certificate | None = None,
         *,
         settings: tuple[str, ...] = (),
+        bare: bool = False,
     ) -> BoundedConnection:
-        """Log in once. `settings`: what the session begins with, before those of the server."""
+        """Log in once. `settings`: what the session begins with, before those of the server.
+
+        `bare`: with no settings at all.
+        """
         options = self.options
         given = (f"statement_timeout={limits.milliseconds}", *settings)
         mode, authority = options.tls()
@@ -511,7 +525,7 @@ class Server:
                 "application_name": APPLICATION,
                 "client_encoding": "UTF8",
                 "tcp_user_timeout": _SILENCE_MS,
-                "options": " ".join(f"-c {one}" for one in given),
+                "options": None if bare else " ".join(f"-c {one}" for one in given),
                 # Only what is given here counts: no password file, no client certificate by chance.
                 "passfile": "/dev/null",  # the name of an empty file
                 "gssencmode": "disable",

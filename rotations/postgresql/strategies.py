@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,7 @@ from psycopg import sql
 
 from rotations.postgresql import (
     comparison,
+    containment,
     drop_role,
     effective_rights,
     login_check,
@@ -46,6 +48,7 @@ from rotator.api import (
     next_of_pair,
     not_ours,
     passed,
+    password_of_nobody,
     require_not_current,
     require_pair,
     same_login,
@@ -62,7 +65,7 @@ if TYPE_CHECKING:
     from rotations.postgresql.profile_transfer import LoginPair
     from rotations.postgresql.roles import Role
     from rotations.postgresql.server import Connection, Server
-    from rotator.api import Rejection, Session, StepContext
+    from rotator.api import Entrance, Rejection, Session, StepContext
 
 
 class _Login:
@@ -209,6 +212,24 @@ class _Login:
             drop_role.close(
                 self._server, admin, role, ctx, end_sessions=ctx.end_sessions, stays=True
             )
+
+    def moment(self, ctx: StepContext) -> str:
+        """Return now by the clocks of the server and its replicas."""
+        return containment.moment(self._server, ctx)
+
+    def fence(self, leaked: Credential, ctx: StepContext) -> str:
+        """Replace the password by one that nobody knows; the role stays as it is otherwise."""
+        return containment.fence(self._server, self._options, leaked, ctx, self._require_ours)
+
+    def end_sessions(self, login: str, before: str, ctx: StepContext) -> list[Session]:
+        """End the sessions of `login` whose server process began before that moment."""
+        return containment.end_sessions(self._server, login, before, ctx)
+
+    def entrances(
+        self, leaked: Credential, current: Credential | None, ctx: StepContext
+    ) -> list[Entrance]:
+        """Try the passwords at the server, its replicas and the further addresses."""
+        return containment.entrances(self._server, self._options, leaked, current, ctx)
 
     # -- what a strategy says ------------------------------------------------------------------
 
@@ -477,7 +498,7 @@ class SingleUser(_Login):
             super().create(new, ctx)
         except Lost as lost:
             current = ctx.current
-            if current is None or current.username != new.username:
+            if current is None or current.username != new.username or ctx.fenced:
                 raise
             try:
                 # It writes only where the current password is rejected.
@@ -499,6 +520,8 @@ class SingleUser(_Login):
         if current is None or current.username != new.username:
             super()._change(admin, statements, case, new, ctx)
             return
+        if ctx.fenced:
+            current = replace(current, password=password_of_nobody(ctx))
         # Made beforehand: once the new password is set, every moment counts.
         kind = (case.old.password if case.old is not None else None) or passwords.SCRAM
         back = _set_password(
@@ -507,9 +530,13 @@ class SingleUser(_Login):
             exists=True,
             may_log_in=True,
         )
-        self._require_able(current, ctx)
+        if not ctx.fenced:
+            self._require_able(current, ctx)
         super()._change(admin, statements, case, new, ctx)
         unproven = self._unproven(admin, new, ctx)
+        if unproven is not None and ctx.fenced and new.username == admin.info.user:
+            # A password of nobody would lock rotator out.
+            raise unproven
         if unproven is not None:
             # No standby is waited for.
             here = sql.SQL("SET LOCAL synchronous_commit TO local")
@@ -576,6 +603,10 @@ class SingleUser(_Login):
             if role is None:
                 return
             if current is not None:
+                if ctx.fenced:
+                    if role.name == admin.info.user:
+                        raise containment.own_login(self._server, role.name)
+                    current = replace(current, password=password_of_nobody(ctx))
                 if current.username == role.name and not self._accepts(current, ctx):
                     self._require_ours(role, ctx)
                     profiles = profile.read(admin, [role.name])
