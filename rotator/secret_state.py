@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from rotator.core.consumers import assess, assess_prepared
 from rotator.core.errors import Unavailable
+from rotator.core.history import MAPPED, text
 from rotator.core.history import OPEN as INCIDENT_OPEN
-from rotator.core.history import text
 from rotator.core.model import Kind, Severity, Step
 from rotator.core.observations import ObservationKind
 from rotator.core.schedule import is_due
@@ -522,7 +522,7 @@ def _trouble(record: SecretRecord, look: _Look, *, forgotten: bool) -> _Look:
     def worse(state: State, cause: str, hint: str) -> _Look:
         return _Look(name=name, state=state, cause=cause, hint=hint, until=look.until)
 
-    if record.incident_state == INCIDENT_OPEN:
+    if record.incident_state in (INCIDENT_OPEN, MAPPED):
         return worse(State.LEAKED, *_leaked(record))
     if record.refused is not None:
         return worse(State.REFUSED, record.refused, _cure(record, look))
@@ -553,6 +553,9 @@ def _leaked(record: SecretRecord) -> tuple[str, str]:
     name = record.name
     cause = f"version {record.leaked_version} leaked (incident {record.incident}) and may still be accepted."
     resume = f"rotator incident resume {name}"
+    if record.incident_state == MAPPED:
+        cause = f"version {record.leaked_version} leaked (incident {record.incident}); it is still valid."
+        return cause, f"Replace it: {resume} --mode move (or kill)"
     if record.parked is not None:
         unpark = f"rotator unpark {name} --reason WHY && {resume}"
         return f"{cause} It is parked: {record.parked}", unpark

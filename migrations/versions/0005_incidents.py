@@ -1,4 +1,4 @@
-"""Secrets of which a password has leaked are found without a look at all the others."""
+"""Leaked passwords, and the secrets in an incident, are found without a look at all the others."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,8 +10,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the index."""
+    """Make the indexes."""
     where = sa.text("details LIKE '%\"incident\":%'")
     op.create_index(
         "secrets_in_incident", "secrets", ["name"], sqlite_where=where, postgresql_where=where
     )
+    where = sa.text("kind = 'leaked' AND rotation_id IS NULL")
+    op.create_index("events_of_leaks", "events", ["at"], sqlite_where=where, postgresql_where=where)

@@ -91,6 +91,10 @@ class App(Wiring):
         """Write the journal into files that an outsider can verify; signed where there is a key."""
         return JournalIntegrity(self).export(folder, form)
 
+    def write_receipt(self, folder: Path, secrets: Collection[str], report: str) -> list[Path]:
+        """Write a report with the events of its secrets into files that an outsider can verify."""
+        return JournalIntegrity(self).write_receipt(folder, secrets, report)
+
     def event_key(self) -> EventKey:
         """Return the key that authenticates events. Raises `UsageError` where none is configured."""
         return JournalIntegrity(self).event_key()

@@ -180,6 +180,19 @@ class JournalIntegrity:
         now = self._parts.clock.now()
         return export(self._parts.journal, folder, form, now=now, signing_key=key)
 
+    def write_receipt(self, folder: Path, secrets: Collection[str], report: str) -> list[Path]:
+        """Write a report with the events of its secrets, as `export` does."""
+        key = self._key.value() if self._key is not None else None
+        return export(
+            self._parts.journal,
+            folder,
+            "jsonl",
+            now=self._parts.clock.now(),
+            signing_key=key,
+            only=secrets,
+            reports={"receipt.json": report},
+        )
+
     def put_back(self, secret: SecretSettings, backend: SecretBackend) -> audit.PutBack | None:
         """Return what shows that a backend was put back to an older copy of itself."""
         if not isinstance(backend, DetectsRestores):

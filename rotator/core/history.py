@@ -59,8 +59,8 @@ class SecretRecord:
     `former_names`: the names that this secret had before, whose marks on the target are its own.
 
     `incident`: the id of the incident in which a password of this secret leaked, until it is closed.
-    `incident_state` is `open` until the leaked version is proven dead, then `proven`. `prove_at`: when
-    that is tried next.
+    `incident_state` is `map` until an operator decides how to replace the leaked version, then `open`
+    until every address rejects it, then `proven`. `prove_at`: when that is tried next.
     """
 
     name: str
@@ -183,6 +183,8 @@ def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
 # The states of an incident that is not closed.
 OPEN: Final = "open"
 PROVEN: Final = "proven"
+# Recorded, and nothing is replaced yet.
+MAPPED: Final = "map"
 _NO_INCIDENT: Final[Mapping[str, Any]] = dict.fromkeys(
     (
         *("incident", "incident_state", "incident_mode", "incident_at"),
@@ -249,16 +251,16 @@ def _incident(record: SecretRecord, event: Event) -> dict[str, Any]:
     match event.kind, event.step:
         case Kind.LEAKED, _:
             id_ = text(data, "incident")
-            again = record.incident == id_
+            again, waits = record.incident == id_, text(data, "mode") == MAPPED
             return {
                 "incident": id_,
-                "incident_state": OPEN,
+                "incident_state": MAPPED if waits else OPEN,
                 "incident_mode": text(data, "mode"),
                 "incident_at": record.incident_at if again else event.at,
                 "leaked_version": text(data, "version"),
                 "leaked_login": text(data, "login"),
                 "leaked_moment": record.leaked_moment if again else None,
-                "prove_at": event.at,
+                "prove_at": None if waits else event.at,
             }
         case Kind.PROVEN, _:
             proven = data.get("ok") is True

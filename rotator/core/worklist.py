@@ -74,6 +74,10 @@ class Worklist(Protocol):
         """Return the secrets in an incident that is not closed, but for parked ones."""
         ...
 
+    def leaked(self, limit: int) -> list[str]:
+        """Return the secrets of which a password was ever reported as leaked, the newest report first."""
+        ...
+
     def reckoned(self) -> Iterable[DueEntry]:
         """Go through every secret that the journal knows, by name."""
         ...

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rotator.core.daemon_settings import SpacingGroup
-    from rotator.core.model import Json
+    from rotator.core.model import Event, Json
     from rotator.core.ports import Clock, Journal, Log
     from rotator.dispatch.ready_queue import Job
     from rotator.engine import Contained, Engine, Health, ManagedSecret, Result
@@ -319,3 +319,21 @@ def topic_of(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
         quiet = data.get("counts") is False or "follows" in data
         return None if quiet else Topic.FAILED
     return Topic.ROTATED if kind is Kind.ENDED else None
+
+
+_SHOWN: Final = (
+    *("outcome", "what", "hint", "reason", "next_due", "login", "version"),
+    *("incident", "unproven"),
+)
+
+
+def notice_of(event: Event) -> tuple[Topic, dict[str, Json]] | None:
+    """Return the notification that an event causes, if any, and what it shows."""
+    topic = topic_of(event.kind, event.data)
+    if topic is None:
+        return None
+    data: dict[str, Json] = {key: event.data[key] for key in _SHOWN if key in event.data}
+    data["rotation_id"] = event.rotation_id
+    if topic in (Topic.GATE_HELD, Topic.CONSUMER_BEHIND):
+        data["consumers"] = event.data.get("consumers")
+    return topic, data

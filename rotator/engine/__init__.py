@@ -397,9 +397,9 @@ class Engine:
         """
         return incident.exposure(SecretContext(self._context, secret), version)
 
-    def find_version(self, secret: ManagedSecret, value: Secret) -> str | None:
-        """Return the kept version that has this password, compared in memory; None for none of them."""
-        return incident.find_version(SecretContext(self._context, secret), value)
+    def find_version(self, secret: ManagedSecret, *values: Secret) -> str | None:
+        """Return the newest kept version with one of these passwords, compared in memory; None for none."""
+        return incident.find_version(SecretContext(self._context, secret), values)
 
     def open_incident(self, secret: ManagedSecret, report: LeakReport) -> None:
         """Record that a password has leaked. `contain` does the rest, also after an interruption."""
@@ -419,6 +419,11 @@ class Engine:
         """End the watch over a leaked password, whatever its last proof has shown."""
         with leased(self._context, secret) as lease:
             incident.close(lease, reason)
+
+    def reopen_incident(self, secret: ManagedSecret, *, reason: str) -> str:
+        """Begin the watch over a leaked password again; return the incident. `contain` does the rest."""
+        with leased(self._context, secret) as lease:
+            return incident.reopen(lease, reason)
 
     # -- the end of management -----------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 from rotator.core.backoff import backoff
 from rotator.core.contracts.rotation import Contains, CountsSessions, Entrance
 from rotator.core.errors import InUse, RotatorError, StepError, UsageError
-from rotator.core.history import PROVEN
+from rotator.core.history import MAPPED, OPEN, PROVEN
 from rotator.core.model import Credential, Kind, NewEvent, Outcome
 from rotator.core.secret import Secret
 from rotator.core.state_machine import Direction, progress
@@ -44,17 +44,20 @@ _EARLIER: Final = 10
 # How far back the report of an incident is looked for.
 _EVENTS: Final = 10_000
 _ID: Final = "incident"
+_OWN_HOST: Final = ("local", "localhost", "127.0.0.1", "::1")
 
 
 class Mode(StrEnum):
     """How a leaked password is replaced.
 
     `move`: consumers get the new credential first, for a limited time. `kill`: the leaked password is
-    made invalid first, and consumers fail until they have the new one.
+    made invalid first, and consumers fail until they have the new one. `map`: nothing is replaced until
+    an operator decides.
     """
 
     MOVE = "move"
     KILL = "kill"
+    MAP = MAPPED
 
 
 class Leaked(StrEnum):
@@ -79,9 +82,11 @@ class LeakReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
-    """What a leaked version of a secret opens, and to whom. `since`: since when it has been valid.
+    """What a leaked version of a secret opens, and to whom.
 
-    `sessions`: who is logged in with its login now. `logins` are still valid with an old password.
+    `since` and `until`: when it was served. `sessions`: who is logged in with its login now, None where
+    that is unknown. `fences`: `kill` is possible. `behind`: declared consumers that do not use the
+    version that is served. `unknown`: what could not be found out, and why.
     """
 
     secret: str
@@ -101,6 +106,13 @@ class Exposure:
     open_rotation: str | None = None
     parked: str | None = None
     unknown: tuple[str, ...] = ()
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """The order in which secrets are replaced: clients from elsewhere first, then most sessions."""
+        sessions = self.sessions or ()
+        elsewhere = sum(one.client not in _OWN_HOST for one in sessions)
+        return -elsewhere, -len(sessions)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +143,11 @@ class Contained:
     answered: frozenset[str] = frozenset()
     error: RotatorError | None = None
 
+    @property
+    def is_proven(self) -> bool:
+        """Whether every address rejects the leaked password."""
+        return self.proof is not None and self.proof.ok
+
 
 def classify(record: SecretRecord, opened: RotationRecord | None, version: str | None) -> Leaked:
     """Return which version of the secret this is."""
@@ -147,11 +164,14 @@ def begin(lease: LeasedSecret, report: LeakReport) -> None:
     if report.mode is Mode.KILL and not isinstance(lease.secret.rotation, Contains):
         raise UsageError(
             f"the plugin `{lease.secret.plugin}` cannot make a password invalid before it is replaced.",
-            hint=f"Replace it now: rotator incident open {lease.name} --mode move --within 0s",
+            hint=f"Replace it now: rotator incident open {lease.name} --reason 'WHY' --mode move --within 0s",
             safety="Nothing was changed.",
         )
     opened = lease.journal.open_rotation(lease.name)
-    version = report.version or record.version
+    same = record.incident == report.id
+    if record.incident is not None and not same and report.version is None:
+        raise _already_open(record)
+    version = report.version or (record.leaked_version if same else None) or record.version
     data: dict[str, Json] = {
         "incident": report.id,
         "mode": report.mode.value,
@@ -163,7 +183,10 @@ def begin(lease: LeasedSecret, report: LeakReport) -> None:
         **({"approved_by": report.approved_by} if report.approved_by else {}),
     }
     events = [NewEvent(kind=Kind.LEAKED, data=data)]
-    if record.parked is not None:
+    if record.incident is not None and not same:
+        # The proofs of this one try the older versions too.
+        events.insert(0, _closed(record, f"followed by incident {report.id}"))
+    if record.parked is not None and report.mode is not Mode.MAP:
         taken = {"reason": f"incident {report.id}"}
         rotation_id = opened.id if opened else None
         events.append(NewEvent(kind=Kind.UNPARKED, rotation_id=rotation_id, data=taken))
@@ -173,6 +196,13 @@ def begin(lease: LeasedSecret, report: LeakReport) -> None:
 def contain(lease: LeasedSecret, runner: Runner) -> Contained:
     """Do what is left to do: end or replace what has leaked, then prove that it is dead."""
     record = _in_incident(lease.record(), lease.name)
+    if record.incident_state == MAPPED:
+        raise UsageError(
+            f"incident {record.incident} of {lease.name} is recorded only: nobody has decided how to"
+            " replace the password.",
+            hint=f"Decide: rotator incident resume {lease.name} --mode move (or kill)",
+            safety="Nothing was changed.",
+        )
     incident = record.incident or ""
     result = _replaced(lease, runner, record)
     if result is not None and _is_open(result):
@@ -250,12 +280,23 @@ def prove(lease: LeasedSecret) -> Proof:
 def close(lease: LeasedSecret, reason: str) -> None:
     """End the watch over a leaked password, whatever the last proof has shown."""
     record = _in_incident(lease.record(), lease.name)
-    data: dict[str, Json] = {
-        "incident": record.incident,
-        "reason": reason,
-        "proven": record.incident_state == PROVEN,
-    }
-    _ = lease.append([NewEvent(kind=Kind.INCIDENT_CLOSED, data=data)])
+    _ = lease.append([_closed(record, reason)])
+
+
+def reopen(lease: LeasedSecret, reason: str) -> str:
+    """Begin the watch over a leaked password again, after its proof or its close; return the incident."""
+    record = _managed(lease.record(), lease.name)
+    if record.incident is not None and record.incident_state != PROVEN:
+        raise _already_open(record)
+    last = _last_report(lease, record.incident)
+    if last is None:
+        raise UsageError(
+            f"{lease.name} was in no incident.",
+            hint=f"Report a leak: rotator incident open {lease.name} --reason 'WHY'",
+            safety="Nothing was changed.",
+        )
+    _ = lease.append([NewEvent(kind=Kind.LEAKED, data={**last.data, "reason": reason})])
+    return str(last.data["incident"])
 
 
 def exposure(access: SecretContext, version: str | None) -> Exposure:
@@ -308,13 +349,14 @@ def exposure(access: SecretContext, version: str | None) -> Exposure:
     )
 
 
-def find_version(access: SecretContext, value: Secret) -> str | None:
-    """Return the kept version with this password; None where no kept version has it.
+def find_version(access: SecretContext, values: Iterable[Secret]) -> str | None:
+    """Return the newest kept version whose password is one of these; None where there is none.
 
-    Passwords are compared in memory. Nothing about the value is written anywhere.
+    Passwords are compared in memory. Nothing about the values is written anywhere.
     """
+    passwords = tuple(values)
     for version in kept_versions(access):
-        if version.credential.password == value:
+        if any(version.credential.password == value for value in passwords):
             return version.id
     return None
 
@@ -560,15 +602,39 @@ def _reason(lease: LeasedSecret, record: SecretRecord) -> str:
 
 def reported_leak(access: SecretContext, record: SecretRecord) -> Event | None:
     """Return the newest event that reported the leak of this secret."""
+    return _last_report(access, record.incident)
+
+
+def _last_report(access: SecretContext, incident: str | None) -> Event | None:
+    """Return the newest report of a leak; `incident`: of this one, None for any."""
     return next(
         (
             one
             for one in reversed(access.journal.events(access.name, _EVENTS))
             if one.kind is Kind.LEAKED
             and one.rotation_id is None
-            and one.data.get("incident") == record.incident
+            and incident in (None, one.data.get("incident"))
         ),
         None,
+    )
+
+
+def _closed(record: SecretRecord, reason: str) -> NewEvent:
+    data: dict[str, Json] = {
+        "incident": record.incident,
+        "reason": reason,
+        "proven": record.incident_state == PROVEN,
+    }
+    return NewEvent(kind=Kind.INCIDENT_CLOSED, data=data)
+
+
+def _already_open(record: SecretRecord) -> UsageError:
+    name, is_open = record.name, record.incident_state == OPEN
+    step = f"Continue it: rotator incident resume {name}. " if is_open else ""
+    return UsageError(
+        f"{name} is in incident {record.incident} already, for version {record.leaked_version}.",
+        hint=f"{step}If another version leaked too: rotator incident open {name} --reason 'WHY' --version VERSION",
+        safety="Nothing was changed.",
     )
 
 

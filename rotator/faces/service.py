@@ -24,7 +24,7 @@ from rotator.core.daemon_settings import Topic
 from rotator.core.errors import JournalError, RotatorError
 from rotator.core.observations import Observation, ObservationKind
 from rotator.core.traceback_frames import forget_variables
-from rotator.dispatch.worker import topic_of
+from rotator.dispatch.worker import notice_of
 from rotator.faces.http_server import HttpRequest, HttpResponse, Server
 from rotator.faces.signals import Signals
 from rotator.logs import get_log
@@ -280,13 +280,9 @@ class Service(ABC):
 
     def _observe(self, event: Event) -> None:
         self._metrics.observe(event)
-        topic = topic_of(event.kind, event.data)
-        if topic is not None:
-            shown = ("outcome", "what", "hint", "reason", "next_due", "login", "version")
-            data: dict[str, Json] = {key: event.data[key] for key in shown if key in event.data}
-            data["rotation_id"] = event.rotation_id
-            if topic in (Topic.GATE_HELD, Topic.CONSUMER_BEHIND):
-                data["consumers"] = event.data.get("consumers")
+        notice = notice_of(event)
+        if notice is not None:
+            topic, data = notice
             self._made.notifier.tell(topic, event.secret, data)
 
     def _plugin_of(self, secret: str) -> str:

@@ -18,7 +18,7 @@ from rotator.journal.report import AuditReport
 from rotator.journal.signed_heads import UNREADABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
     from typing import TextIO
@@ -48,11 +48,14 @@ def export(
     *,
     now: datetime,
     signing_key: Secret | None = None,
+    only: Collection[str] | None = None,
+    reports: Mapping[str, str] | None = None,
 ) -> list[Path]:
     """Write events, checkpoints and a manifest into a new or empty folder; return the files.
 
     The manifest holds the SHA-256 of each file, the counts and the head of every chain; with a
-    signing key it is signed. Raises `UsageError` when the folder holds something already.
+    signing key it is signed. `only`: the events of these secrets. `reports`: further files, by name,
+    with their text. Raises `UsageError` when the folder holds something already.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if any(folder.iterdir()):
@@ -67,11 +70,18 @@ def export(
     files = [folder / f"events.{form}", folder / f"checkpoints.{form}"]
     with journal.snapshot() as db:
         events = sa.select(tables.events).order_by(tables.events.c.secret, tables.events.c.seq)
+        if only is not None:
+            events = events.where(tables.events.c.secret.in_(only))
         checkpoints = sa.select(tables.checkpoints).order_by(tables.checkpoints.c.number)
         counts = [
             _write(files[0], form, rows.EVENT_COLUMNS, noting(_stream(db, events))),
             _write(files[1], form, _CHECKPOINT_COLUMNS, _stream(db, checkpoints)),
         ]
+    for name, text in (reports or {}).items():
+        files.append(folder / name)
+        counts.append(1)
+        with _private(folder / name) as file:
+            _ = file.write(text)
     manifest = {
         "format": _FORMAT,
         "made": rows.stamp(now),

@@ -174,6 +174,16 @@ class MemoryJournal:
             if one.incident is not None and one.prove_at is not None and one.parked is None
         ]
 
+    def leaked(self, limit: int) -> list[str]:
+        """Return the secrets with a reported leak, the newest report first."""
+        newest: dict[str, datetime] = {}
+        with self._guard:
+            for name, book in self.books.items():
+                for event in book.events:
+                    if event.kind is Kind.LEAKED and event.rotation_id is None:
+                        newest[name] = event.at
+        return sorted(newest, key=lambda name: (-newest[name].timestamp(), name))[:limit]
+
     def reckoned(self) -> list[DueEntry]:
         """Go through every secret."""
         return [_reckoned(one) for one in self.secrets()]

@@ -10,6 +10,8 @@ metadata: Final = MetaData()
 # By this the secrets are found that are in an incident; `details` holds a key only where it has a value.
 _IN_INCIDENT: Final = "details LIKE '%\"incident\":%'"
 IN_INCIDENT: Final = text(_IN_INCIDENT)
+_REPORTS_LEAK: Final = "kind = 'leaked' AND rotation_id IS NULL"
+REPORTS_LEAK: Final = text(_REPORTS_LEAK)
 
 # Append-only, by trigger. (secret, seq) is the whole identity: there is no other number to change.
 events: Final = Table(
@@ -29,6 +31,12 @@ events: Final = Table(
     # The code that only a writer of ours can make; NULL in what was written before there was a key.
     Column("mac", Text),
     Index("events_of_a_rotation", "rotation_id"),
+    Index(
+        "events_of_leaks",
+        "at",
+        sqlite_where=text(_REPORTS_LEAK),
+        postgresql_where=text(_REPORTS_LEAK),
+    ),
 )
 
 # A fold over the events, and the lease. `seal` is a digest of the other columns of the row.

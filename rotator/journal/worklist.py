@@ -72,6 +72,20 @@ class SqlWorklist:
             if one.prove_at is not None
         ]
 
+    def leaked(self, limit: int) -> list[str]:
+        """Return the secrets with a reported leak, the newest report first."""
+        events = tables.events
+        newest = sa.func.max(events.c.at)
+        query = (
+            sa.select(events.c.secret)
+            .where(tables.REPORTS_LEAK)
+            .group_by(events.c.secret)
+            .order_by(newest.desc(), events.c.secret)
+            .limit(limit)
+        )
+        with self._journal.reading() as db:
+            return list(db.execute(query).scalars())
+
     def reckoned(self) -> Iterator[DueEntry]:
         """Go through every secret that the journal knows, by name, a page at a time."""
         after = ""

@@ -23,8 +23,10 @@ from rotator.core.daemon_settings import (
 from rotator.core.errors import Conflict, Denied, JournalError, Transient, Unavailable
 from rotator.core.model import Kind, Outcome, Policy, Step
 from rotator.core.observations import ObservationKind
+from rotator.core.windows import Blackout, Windows
 from rotator.dispatch.breaker import Breaker
 from rotator.dispatch.worker import topic_of
+from rotator.engine import LeakReport, Mode
 from rotator.testing.fakes import START
 from tests.dispatch.sandboxes import Entry, Place
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 _DAY = timedelta(days=1)
 _MINUTE = timedelta(minutes=1)
+_HOUR = timedelta(hours=1)
 _POLICY = Policy(every=30 * _DAY, grace=timedelta(hours=1))
 
 
@@ -664,3 +667,30 @@ def test_a_gate_is_notified_when_it_begins_to_hold(gate: Gate, topic: Topic):
         place.clock.advance(timedelta(minutes=1))
     events = [event for event in place.written if topic_of(event.kind, event.data) is topic]
     assert len(events) == 1
+
+
+# -- leaked passwords ------------------------------------------------------------------------------
+
+
+def test_a_daemon_contains_a_reported_leak_at_once_and_tries_it_again_on_time():
+    """Also outside of windows, and beside all that is due."""
+    place, _ = _place({"main": 3})
+    closed = replace(
+        _POLICY, windows=Windows(blackouts=(Blackout(start=START, end=START + 90 * _DAY),))
+    )
+    name, begun = "main-1", place.clock.now()
+    place.entries[name] = replace(place.entries[name], policy=closed)
+    version, target = place.backend.current(name), place.targets[name]
+    assert version is not None
+    leaked = version.credential
+    place.engine.open_incident(place.secret(name), LeakReport(id="I", reason="x", mode=Mode.KILL))
+    daemon = place.daemon()
+    place.live(daemon, begun + _MINUTE)
+    assert not target.accepts(leaked.username, leaked.password.reveal())
+    for hour in range(1, 50):
+        place.live(daemon, begun + hour * _HOUR)
+    proven = [one.at - begun for one in place.written if one.kind is Kind.PROVEN]
+    assert [round(one / _HOUR) for one in proven] == [0, 1, 24, 48]
+    heard = [topic_of(one.kind, one.data) for one in place.written if one.secret == name]
+    assert heard.count(Topic.INCIDENT_OPENED) == 1
+    assert heard.count(Topic.INCIDENT_PROVEN) == 1

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from rotator.core.model import Kind, NewEvent, Outcome, Step
-from rotator.core.worklist import OpenRotation, Worklist
+from rotator.core.worklist import OpenRotation, WatchedSecret, Worklist
 from rotator.journal import rows, tables
 from rotator.journal.worklist import SqlWorklist
 from rotator.testing.fake_journal import MemoryJournal
@@ -49,6 +49,23 @@ def _fill(journal: Journal, clock: ManualClock) -> None:
     clock.at = START + 5 * _DAY
 
 
+def _leak(journal: Journal, clock: ManualClock) -> None:
+    """Report leaks: one to act on, one that is proven, one that is only recorded, parked and closed ones."""
+    for number, name in enumerate(("late", "later", "ahead", "parked", "open")):
+        clock.advance(timedelta(minutes=1))
+        mode = "map" if name == "ahead" else "kill"
+        leak = {"incident": f"I-{number}", "mode": mode, "version": "1", "login": name}
+        events = [NewEvent(kind=Kind.LEAKED, data=leak)]
+        if name == "later":
+            again = {"incident": "I-1", "ok": True, "next": (START + 9 * _DAY).isoformat()}
+            events.append(NewEvent(kind=Kind.PROVEN, data=again))
+        if name == "open":
+            events.append(NewEvent(kind=Kind.INCIDENT_CLOSED, data={"incident": "I-4"}))
+        lease = journal.acquire(name, "test", _TTL)
+        journal.append(lease, events, _TTL)
+        journal.release(lease)
+
+
 def _answers(agenda: Worklist, clock: ManualClock) -> list[object]:
     now = clock.now()
     return [
@@ -75,6 +92,29 @@ def test_every_answer_is_the_one_of_the_journal_in_memory(journal: SqlJournal, c
     assert agenda.opened() == [OpenRotation(secret="open", rotation_id="r-open", seq=2)]
 
 
+def test_leaks_are_found_as_the_journal_in_memory_finds_them(
+    journal: SqlJournal, clock: ManualClock
+):
+    """Those that need work at once or later, and all that were ever reported."""
+    memory = MemoryJournal(clock=clock)
+    found: list[list[object]] = []
+    for one, agenda in ((memory, memory), (journal, SqlWorklist(journal))):
+        _fill(one, clock)
+        _leak(one, clock)
+        watched = sorted(agenda.watched(), key=lambda row: row.secret)
+        found.append([watched, agenda.leaked(10), agenda.leaked(2)])
+    assert found[0] == found[1]
+    at = START + 5 * _DAY + timedelta(minutes=1)
+    assert found[0] == [
+        [
+            WatchedSecret(secret="late", at=at),
+            WatchedSecret(secret="later", at=START + 9 * _DAY),
+        ],
+        ["open", "parked", "ahead", "later", "late"],
+        ["open", "parked"],
+    ]
+
+
 def test_asking_costs_by_what_is_due_and_not_by_what_there_is(journal: SqlJournal):
     """Among 20,000 as among 200, with a plan that reads the index."""
     agenda, spent = SqlWorklist(journal), dict[int, float]()
@@ -96,6 +136,8 @@ def _asked(agenda: Worklist) -> float:
     for _ in range(20):
         assert agenda.due(START, 100) == []
         assert agenda.opened() == []
+        assert agenda.watched() == []
+        assert agenda.leaked(10) == []
     return time.perf_counter() - begun
 
 

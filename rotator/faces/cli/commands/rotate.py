@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rotator.core.errors import UsageError
 from rotator.faces.cli.batch import drive
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.commands.plan import show_plans
 from rotator.faces.cli.invocation import Invocation, select
+from rotator.faces.cli.leaks import Report, open_incident
 from rotator.faces.cli.options import (
     ENDLESS,
     SHORT,
@@ -39,6 +41,13 @@ def rotate(
     due: Due = False,
     reason: Reason = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Same as `rotator plan`.")] = False,
+    leaked: Annotated[
+        bool,
+        typer.Option(
+            "--leaked",
+            help="The current password leaked: open an incident for it. Needs --reason.",
+        ),
+    ] = False,
     wait: Wait = False,
     timeout: Timeout = SHORT,
     parallel: Parallel = 4,
@@ -58,6 +67,7 @@ def rotate(
         rotator rotate --tag billing --parallel 8
         rotator rotate app-db --dry-run
         rotator rotate app-db --wait
+        rotator rotate app-db --leaked --reason "pushed to a public repository"
     """
     call: Invocation = ctx.obj
 
@@ -66,6 +76,21 @@ def rotate(
             app, names or (), tags=tags or (), everything=everything, due=due, verb="rotate"
         )
 
+    if leaked:
+        if not reason:
+            raise UsageError(
+                "--leaked needs --reason.",
+                hint="rotator rotate NAME --leaked --reason 'WHERE it leaked'",
+                safety="Nothing was changed.",
+            )
+        report = Report(reason=reason, dry_run=dry_run)
+        limit = ENDLESS if wait else timeout if timeout != SHORT else None
+
+        def pick_current(app: App) -> dict[str, str | None]:
+            return dict.fromkeys(pick(app))
+
+        open_incident(call, pick_current, report, timeout=limit, parallel=parallel)
+        return
     if dry_run:
         with call.open_app() as app:
             show_plans(call, app, pick(app))

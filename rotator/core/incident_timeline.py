@@ -1,0 +1,120 @@
+"""What happened to one secret in an incident: the fold of its events, for people and for receipts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from rotator.core.history import MAPPED, OPEN, PROVEN, moment, text, texts
+from rotator.core.model import Kind, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime, timedelta
+
+    from rotator.core.model import Event
+
+CLOSED: Final = "closed"
+
+
+@dataclass(slots=True, kw_only=True)
+class Timeline:
+    """One secret in one incident. `state`: map, open, proven or closed.
+
+    `rejected_at`: since when the target itself rejects the leaked password. `published_at`: when consumers
+    could read the new one. `proven_at`: when every address had rejected the leaked one for the first time.
+    `events`: those that belong to it, in order. `unproven`: what the newest proof could not show.
+    """
+
+    secret: str
+    incident: str
+    state: str = OPEN
+    mode: str = ""
+    version: str | None = None
+    login: str | None = None
+    reason: str = ""
+    reported_by: str = ""
+    approved_by: str | None = None
+    reported_at: datetime | None = None
+    rejected_at: datetime | None = None
+    published_at: datetime | None = None
+    proven_at: datetime | None = None
+    closed_at: datetime | None = None
+    sessions_ended: int = 0
+    next_proof: datetime | None = None
+    unproven: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    resurrections: int = 0
+    events: list[Event] = field(default_factory=list["Event"])
+
+    def after(self, when: datetime | None) -> timedelta | None:
+        """Return how long after the first report something happened."""
+        return when - self.reported_at if when and self.reported_at else None
+
+
+def timelines(events: Iterable[Event]) -> list[Timeline]:
+    """Return the incidents of one secret, oldest first, from all of its events in order."""
+    found: dict[str, Timeline] = {}
+    current: Timeline | None = None
+    rotations: set[str] = set()
+    for event in events:
+        if event.kind is Kind.LEAKED and event.rotation_id is None:
+            current = _reported(found, event)
+        if current is None:
+            continue
+        if event.kind is Kind.LEAKED and event.rotation_id is not None:
+            rotations.add(event.rotation_id)
+        if event.kind is Kind.REQUESTED and event.rotation_id and event.data.get("leak"):
+            rotations.add(event.rotation_id)
+        if _belongs(event, rotations):
+            current.events.append(event)
+            _take(current, event)
+        if event.kind is Kind.INCIDENT_CLOSED:
+            current = None
+    return list(found.values())
+
+
+def _reported(found: dict[str, Timeline], event: Event) -> Timeline:
+    id_ = text(event.data, "incident") or ""
+    line = found.setdefault(id_, Timeline(secret=event.secret, incident=id_))
+    waits = text(event.data, "mode") == MAPPED
+    line.state, line.mode = (MAPPED if waits else OPEN), text(event.data, "mode") or ""
+    line.version, line.login = text(event.data, "version"), text(event.data, "login")
+    line.reason, line.reported_by = text(event.data, "reason") or "", event.actor
+    line.approved_by = text(event.data, "approved_by") or line.approved_by
+    line.reported_at = line.reported_at or event.at
+    line.closed_at = None
+    return line
+
+
+def _belongs(event: Event, rotations: set[str]) -> bool:
+    of_incident = (Kind.LEAKED, Kind.PROVEN, Kind.INCIDENT_CLOSED, Kind.PARKED, Kind.UNPARKED)
+    return event.kind in of_incident or event.rotation_id in rotations
+
+
+def _take(line: Timeline, event: Event) -> None:
+    data = event.data
+    match event.kind, event.step:
+        case Kind.FINISHED, Step.FENCE:
+            line.rejected_at = line.rejected_at or event.at
+        case Kind.FINISHED, Step.PUBLISH:
+            line.published_at = event.at
+        case (Kind.FINISHED, Step.REVOKE) if data.get("refused"):
+            line.rejected_at = line.rejected_at or event.at
+        case Kind.PROVEN, _:
+            proven = data.get("ok") is True
+            line.state = PROVEN if proven else OPEN
+            line.proven_at = line.proven_at or (event.at if proven else None)
+            line.rejected_at = line.rejected_at or (event.at if proven else None)
+            line.resurrections += data.get("resurrected") is True
+            line.next_proof = moment(data, "next")
+            line.unproven = texts(data, "unproven")
+            entrances = data.get("entrances")
+            rows = entrances if isinstance(entrances, list) else []
+            line.addresses = tuple(str(one.get("address")) for one in rows if isinstance(one, dict))
+        case Kind.INCIDENT_CLOSED, _:
+            line.state, line.closed_at, line.next_proof = CLOSED, event.at, None
+        case _:
+            pass
+    ended = data.get("sessions_ended")
+    line.sessions_ended += ended if isinstance(ended, int) else 0

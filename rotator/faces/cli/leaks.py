@@ -1,0 +1,347 @@
+"""What the commands for incidents share: which secrets are meant, and how they are contained."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+from rich.text import Text
+
+from rotator.core.errors import RotatorError, UsageError
+from rotator.core.history import MAPPED, PROVEN
+from rotator.core.identifiers import new_id
+from rotator.core.incident_timeline import Timeline, timelines
+from rotator.engine import Contained, Exposure, LeakReport, Mode
+from rotator.faces.cli import exit_codes
+from rotator.faces.cli.options import SHORT
+from rotator.faces.cli.passwords import ask_password
+from rotator.faces.cli.pool import Pool
+from rotator.faces.cli.render import incidents as shown
+from rotator.faces.cli.render.console import WARN, plural
+from rotator.faces.cli.render.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from pathlib import Path
+
+    from rotator.bootstrap import App
+    from rotator.core.daemon_settings import Topic
+    from rotator.core.model import Event, Json
+    from rotator.core.secret import Secret
+    from rotator.faces.cli.invocation import Invocation
+
+# So many secrets are replaced at once without a number from the operator.
+MOST: Final = 25
+# So many secrets with a report are looked at.
+LISTED: Final = 1_000
+WITHIN: Final = timedelta(minutes=10)
+_SIGTERM: Final = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What an operator reports, and how many secrets it may concern."""
+
+    reason: str
+    mode: Mode = Mode.MOVE
+    within: timedelta = WITHIN
+    id: str | None = None
+    approved_by: str = ""
+    most: int = MOST
+    dry_run: bool = False
+
+    def of(self, id_: str, version: str | None) -> LeakReport:
+        """Return it for one secret."""
+        return LeakReport(
+            id=id_,
+            reason=self.reason,
+            mode=self.mode,
+            within=self.within,
+            version=version,
+            approved_by=self.approved_by,
+        )
+
+
+def open_incident(
+    call: Invocation,
+    pick: Callable[[App], dict[str, str | None]],
+    report: Report,
+    *,
+    timeout: timedelta | None,
+    parallel: int,
+) -> None:
+    """Show what the leaked passwords open, then contain them. `pick` returns secrets and versions."""
+    with opened_to_contain(call, parallel) as (opened, contain):
+        versions = pick(opened)
+        mapped = _mapped(call, opened, versions, parallel)
+        for one in mapped:
+            call.print(*shown.of_exposure(call.screen, one, opened.clock.now(), report.within))
+        call.data["exposures"] = [shown.exposure_data(one) for one in mapped]
+        if report.dry_run or not mapped:
+            return
+        if len(mapped) > report.most:
+            raise UsageError(
+                f"{plural(len(mapped), 'secret')} would be replaced, and --max is {report.most}.",
+                hint=f"If all of them leaked: --max {len(mapped)}",
+                safety="Nothing was changed.",
+            )
+        id_ = report.id or f"inc-{opened.clock.now():%Y%m%d}-{new_id(opened.entropy)[-6:]}"
+        call.data["incident"] = id_
+        begun: list[str] = []
+        for one in mapped:
+            leak = report.of(id_, versions[one.secret])
+            try:
+                opened.engine.open_incident(opened.secret(one.secret), leak)
+            except RotatorError as error:
+                _ = call.fail(error, secret=one.secret)
+                continue
+            begun.append(one.secret)
+        if report.mode is Mode.MAP:
+            decide = f"Decide: rotator incident resume {id_} --mode move (or kill)"
+            call.print(f"Incident {id_} is recorded; nothing was replaced. {decide}")
+            return
+        waits = SHORT if report.mode is Mode.KILL else report.within + SHORT
+        contain(begun, timeout or waits)
+
+
+@contextmanager
+def opened_to_contain(
+    call: Invocation, parallel: int
+) -> Generator[tuple[App, Callable[[Sequence[str], timedelta], None]]]:
+    """Open the application, and give a function that contains secrets for a limited time.
+
+    Notices of incidents are sent as a daemon would send them.
+    """
+    from rotator.dispatch.worker import notice_of  # noqa: PLC0415 # imports the engine
+    from rotator.logs import get_log  # noqa: PLC0415 # structlog takes 30 ms
+    from rotator.notify import Notifier  # noqa: PLC0415
+
+    progress = Progress(call.screen, quiet=call.as_json)
+    stop = threading.Event()
+    notices: list[tuple[Topic, str, dict[str, Json]]] = []
+
+    def observe(event: Event) -> None:
+        progress.observe(event)
+        notice = notice_of(event)
+        if notice is not None:
+            notices.append((notice[0], event.secret, notice[1]))
+
+    with call.open_app(observe, stop.is_set) as opened:
+
+        def contain(names: Sequence[str], allowed: timedelta) -> None:
+            pool: Pool[Contained] = Pool(
+                names,
+                lambda name: opened.engine.contain(opened.secret(name), patience=allowed),
+                parallel,
+                stop,
+            )
+            _contain(call, opened, pool, progress, names)
+
+        try:
+            yield opened, contain
+        finally:
+            if notices and opened.settings.notifications:
+                notifier = Notifier(opened.settings.notifications, opened.resolve, get_log())
+                notifier.start()
+                for topic, secret, data in notices:
+                    notifier.tell(topic, secret, data)
+                notifier.close()
+
+
+# -- work ----------------------------------------------------------------------------------------
+
+
+def _mapped(
+    call: Invocation, opened: App, versions: dict[str, str | None], parallel: int
+) -> list[Exposure]:
+    """Return what each password opens, the most exposed first."""
+    pool: Pool[Exposure] = Pool(
+        list(versions),
+        lambda name: opened.engine.exposure(opened.secret(name), versions[name]),
+        parallel,
+        threading.Event(),
+    )
+    found: list[Exposure] = []
+    for done in pool.run(lambda: None):
+        if done.error is not None:
+            call.fail(done.error, secret=done.name)
+        elif done.answer is not None:
+            found.append(done.answer)
+    return sorted(found, key=lambda one: (*one.rank, one.secret))
+
+
+def _contain(
+    call: Invocation,
+    opened: App,
+    pool: Pool[Contained],
+    progress: Progress,
+    names: Sequence[str],
+) -> None:
+    """Contain each secret, and report how far it got. One failure stops no other."""
+    results: list[dict[str, object]] = []
+    call.data["results"] = results
+    reported: set[str] = set()
+    progress.total, progress.listen = len(names), pool.observe
+    with progress:
+        for done in pool.run(_warning(call)):
+            reported.add(done.name)
+            progress.over(done.name)
+            if done.answer is None:
+                error = done.error or RotatorError("it was interrupted.")
+                code = call.fail(error, secret=done.name, begun=progress.begun(done.name))
+                results.append({"secret": done.name, "exit_code": code, "proven": False})
+                continue
+            line = timelines(opened.journal.events(done.name))[-1]
+            code = exit_codes.DONE if done.answer.is_proven else exit_codes.STUCK
+            results.append(shown.contained_data(done.answer, line, code))
+            call.print(*shown.of_contained(call.screen, done.answer, line, opened.clock.now()))
+            call.add_code(code)
+            if done.answer.error is not None:
+                _ = call.fail(done.answer.error, secret=done.name, code=code)
+    if pool.signal is not None:
+        call.abandoned = bool(pool.under_way)
+        code = exit_codes.TERMINATED if pool.signal == _SIGTERM else exit_codes.INTERRUPTED
+        for name in (one for one in names if one not in reported):
+            error = exit_codes.Interrupted(
+                "interrupted: the leaked password is not proven to be rejected.",
+                safety="A daemon or worker continues.",
+                hint=f"Continue it: rotator incident resume {name}",
+            )
+            _ = call.fail(error, secret=name, code=code)
+    try:
+        _ = opened.checkpoint()
+    except RotatorError as error:
+        error.safety = error.safety or "The incident above is not affected."
+        _ = call.fail(error, code=exit_codes.STUCK)
+
+
+def _warning(call: Invocation) -> Callable[[], None]:
+    return lambda: call.warn(
+        Text("Stopping after the current steps. Press Ctrl-C again to stop now.", WARN)
+    )
+
+
+# -- which secrets -------------------------------------------------------------------------------
+
+
+def leaked_values(opened: App, source: str | None, reports: Sequence[Path]) -> list[Secret]:
+    """Return the values from a reference, a prompt or the reports of scanners. Raises `UsageError`."""
+    values: list[Secret] = []
+    if source is not None:
+        values.append(ask_password(source, opened.resolve, "Leaked value: "))
+    for file in reports:
+        from rotator.find.foreign import read_report  # noqa: PLC0415 # needs its readers
+
+        found = [one.match.value for one in read_report(file)]
+        values += [one for one in found if one.reveal()]
+    if not values:
+        raise UsageError(
+            "the report holds no value to compare: it is redacted, or holds only hashes.",
+            hint="Write it without --redact, as JSON.",
+            safety="Nothing was changed.",
+        )
+    return values
+
+
+def by_value_of(
+    call: Invocation, opened: App, names: Sequence[str], values: Sequence[Secret]
+) -> dict[str, str | None]:
+    """Return the secrets with a version that has one of the values; compared in memory."""
+    found: dict[str, str | None] = {}
+    unread = 0
+    pool: Pool[str | None] = Pool(
+        names,
+        lambda name: opened.engine.find_version(opened.secret(name), *values),
+        8,
+        threading.Event(),
+    )
+    for done in pool.run(lambda: None):
+        if done.error is not None:
+            unread += 1
+            call.fail(done.error, secret=done.name, code=exit_codes.STUCK)
+        elif done.answer is not None:
+            found[done.name] = done.answer
+    if not found:
+        some = f" {plural(unread, 'secret')} could not be compared." if unread else ""
+        error = RotatorError(
+            f"no version of a managed secret has this value.{some}",
+            hint="Look for it in files and history: rotator find PATH --git --known",
+            safety="Nothing was changed.",
+        )
+        _ = call.fail(error, code=exit_codes.STUCK if unread else exit_codes.FAILED)
+    return found
+
+
+def by_login(
+    opened: App, login: str, target: str | None, only: Sequence[str]
+) -> dict[str, str | None]:
+    """Return the secrets that have or had a login, and the version it belonged to."""
+    found: dict[str, str | None] = {}
+    for name in only or list(opened.settings.secrets):
+        if target is not None and opened.settings.secrets[name].target != target:
+            continue
+        record = opened.journal.secret(name)
+        if record is None:
+            continue
+        if record.login == login:
+            found[name] = None
+            continue
+        for rotation in opened.journal.rotations(name):
+            if login in (rotation.old_login, rotation.new_login):
+                is_new = rotation.new_login == login
+                found[name] = rotation.new_version if is_new else rotation.old_version
+                break
+    if not found:
+        where = f" on target {target}" if target else ""
+        raise UsageError(
+            f"no managed secret has or had the login {login!r}{where}.",
+            hint="See which logins are managed: rotator status",
+            safety="Nothing was changed.",
+        )
+    return found
+
+
+def open_ones(opened: App, subjects: Sequence[str]) -> list[str]:
+    """Return the secrets that are in an incident; all of them where no subject is given."""
+    records = {
+        one.name: one
+        for name in opened.agenda.leaked(LISTED)
+        if (one := opened.journal.secret(name)) is not None and one.incident is not None
+    }
+    if not subjects:
+        return [name for name, one in records.items() if one.incident_state not in (PROVEN, MAPPED)]
+    names: list[str] = []
+    for subject in subjects:
+        members = [name for name, one in records.items() if subject in (name, one.incident)]
+        if not members:
+            raise UsageError(
+                f"{subject!r} is neither a secret in an incident nor the id of an open incident.",
+                hint="See them: rotator incident list --all",
+                safety="Nothing was changed.",
+            )
+        names += members
+    return list(dict.fromkeys(names))
+
+
+def timelines_of(opened: App, subject: str) -> list[Timeline]:
+    """Return the newest incident of a secret, or what happened to each secret in an incident."""
+    if opened.journal.secret(subject) is not None and (
+        own := timelines(opened.journal.events(subject))
+    ):
+        return own[-1:]
+    found = [
+        line
+        for name in opened.agenda.leaked(LISTED)
+        for line in timelines(opened.journal.events(name))
+        if line.incident == subject
+    ]
+    if not found:
+        raise UsageError(
+            f"{subject!r} is neither a secret that was in an incident nor the id of an incident.",
+            hint="See them: rotator incident list --all",
+            safety="Nothing was changed.",
+        )
+    return found
