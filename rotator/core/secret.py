@@ -29,18 +29,29 @@ class Secret:
     iterated or ordered; two secrets are compared in constant time and never equal a plain string.
     """
 
-    __slots__ = ("__weakref__", "_value")
+    __slots__ = ("__weakref__", "_forms", "_value")
 
     def __init__(self, value: str) -> None:
         if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance] # callers may be untyped
             msg = f"a Secret wraps a str, not {type(value).__name__}"
             raise TypeError(msg)
-        self._value = value
+        self._value: str = value
+        self._forms: tuple[str, ...] | None = None
         _living.add(weakref.ref(self, _living.discard))
 
     def reveal(self) -> str:
         """Return the secret text. The line that calls this is the line that sends it."""
         return self._value
+
+    def _quoted(self) -> tuple[str, ...]:
+        """Return what `scrub` looks for. Kept, since each text is searched for every living secret."""
+        if self._forms is None:
+            value = self._value
+            if len(value) < _SHORTEST_SCRUBBED:
+                self._forms = ()
+            else:
+                self._forms = (value,) if _PLAIN.fullmatch(value) else tuple(_forms(value))
+        return self._forms
 
     def __repr__(self) -> str:
         return "Secret('***')"
@@ -84,10 +95,7 @@ def scrub(text: str) -> str:
     """
     living = [secret for one in _living.copy() if (secret := one()) is not None]
     for secret in sorted(living, key=lambda one: -len(one.reveal())):
-        value = secret.reveal()
-        if len(value) < _SHORTEST_SCRUBBED:
-            continue
-        for form in (value,) if _PLAIN.fullmatch(value) else _forms(value):
+        for form in secret._quoted():  # noqa: SLF001 # a part of `scrub`
             if form in text:
                 text = text.replace(form, MASK)
     return text

@@ -24,7 +24,7 @@ from rotator.journal import migrate, rows, tables
 from rotator.journal.chain import START, canonical, event_hash
 from rotator.journal.errors import is_without_room, translated
 from rotator.journal.event_key import KEYED, broken, introducing, require_chain
-from rotator.journal.statements import Statements
+from rotator.journal.statements import Statements, statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -119,7 +119,7 @@ class SqlJournal:
         )
         fresh = _create_private(self.url) if self._sqlite else False
         self.database: Database = _database(self.url, alone=alone)
-        self._say: Statements = Statements(self.database.dialect)
+        self._say: Statements = statements(self.database.dialect)
         self.upgraded_from: str | None = migrate.HEAD
         try:
             with translated(self.place):

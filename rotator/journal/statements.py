@@ -1,7 +1,8 @@
-"""What the journal says to its database, built once."""
+"""What the journal says to its database: each statement is compiled once in a process."""
 
 from __future__ import annotations
 
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
@@ -34,10 +35,8 @@ class Prepared:
     """A statement in the driver's own words, written once rather than looked up at each run."""
 
     def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
-        compiled: Any = statement.compile(dialect=dialect)
-        self._text: str = compiled.string
-        # The order in which a driver without names wants its values.
-        self._order: Sequence[str] | None = compiled.positiontup
+        self._statement: ClauseElement = statement
+        self._dialect: Dialect = dialect
 
     def run(self, db: Connection, values: rows.Row) -> CursorResult[Any]:
         """Execute it; values that it does not name are ignored."""
@@ -54,6 +53,30 @@ class Prepared:
 
     def _given(self, values: rows.Row) -> Any:
         return values if self._order is None else tuple(values[name] for name in self._order)
+
+    @cached_property
+    def _compiled(self) -> Any:
+        return self._statement.compile(dialect=self._dialect)
+
+    @cached_property
+    def _text(self) -> str:
+        return self._compiled.string
+
+    @cached_property
+    def _order(self) -> Sequence[str] | None:
+        """The order in which a driver without names wants its values."""
+        return self._compiled.positiontup
+
+
+def statements(dialect: Dialect) -> Statements:
+    """Return the statements for one kind of database."""
+    return _statements(type(dialect), dialect.paramstyle)
+
+
+@cache
+def _statements(kind: type[Dialect], paramstyle: str) -> Statements:
+    make: Any = kind
+    return Statements(make(paramstyle=paramstyle))
 
 
 class Statements:

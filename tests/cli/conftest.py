@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+# Finding plugins reads the metadata of every package; what is installed does not change meanwhile.
+_installed = cache(plugins._points)
 _CONFIG = """
     version: 1
     journal: {url: "sqlite:///rotator.db", signing_key: "local:rotator/audit#private_key"}
@@ -139,10 +142,9 @@ def bare(
 @pytest.fixture
 def cli(bare: Cli, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cli]:
     """Commands with three secrets on a server in memory."""
-    installed = plugins._points
 
     def points(group: str) -> list[EntryPoint]:
-        known = installed(group)
+        known = [*_installed(group)]
         if group == plugins.ROTATIONS:
             known.append(EntryPoint("paper", "tests.cli.memory_plugin:PLUGIN", group))
         return sorted(known, key=lambda point: point.name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,13 @@ def _program() -> Any:
 _KINDS = ("systemd", "kubernetes", "compose", "lambda")
 
 
-def _texts() -> Iterator[tuple[str, str]]:
+@cache
+def _texts() -> list[tuple[str, str]]:
+    """Return what `_read_texts` yields: three tests ask, and so does the collection of the tests."""
+    return [*_read_texts()]
+
+
+def _read_texts() -> Iterator[tuple[str, str]]:
     """Yield every text of the code, with what is filled in at run time as a word, and its place."""
     for package in _PACKAGES:
         for file in sorted((_ROOT / package).rglob("*.py")):

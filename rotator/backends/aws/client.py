@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import botocore.session
@@ -21,6 +22,7 @@ from botocore.credentials import (
     AssumeRoleCredentialFetcher,
     DeferredRefreshableCredentials,
 )
+from botocore.loaders import create_loader
 from botocore.parsers import ResponseParserError
 from urllib3.connectionpool import HTTPConnectionPool
 
@@ -150,6 +152,8 @@ class Client:
         logging.getLogger("botocore").setLevel(logging.WARNING)
         try:
             session = botocore.session.Session(profile=options.profile)
+            models = _api_models(session.get_config_variable("data_path"))
+            session.register_component("data_loader", models)
             if options.role is not None:
                 _assume(session, options, self._config)
             self._client: Any = _limited(
@@ -382,6 +386,12 @@ def _may_pass(error: Exception) -> bool:
         return not isinstance(error, exceptions.SSLError)
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return status in _PASSING or error.response.get("Error", {}).get("Code") in _THROTTLED
+
+
+@cache
+def _api_models(data_path: str | None) -> Any:
+    """Return botocore's descriptions of AWS's services: it parses each once for all clients."""
+    return create_loader(data_path)
 
 
 def _assume(session: Any, options: AwsOptions, config: Config) -> None:
