@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import sqlite3
+import tempfile
 from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
+import sqlalchemy as sa
 
+from rotator.journal import migrate
 from rotator.testing.postgres import ScratchPostgres
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine as Database
 
 # How long one example takes says more about the machine's load than about the code.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
+
+_upgrade = migrate.upgrade
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +31,42 @@ def postgres() -> Iterator[ScratchPostgres]:
     """A PostgreSQL whose log holds every statement."""
     with ScratchPostgres(settings={"log_statement": "all"}) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def copied_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set up fresh SQLite journals from a copy of the first one's schema: 4 ms instead of 40.
+
+    `tests/journal` tests the migrations, and does without it.
+    """
+    monkeypatch.setattr(migrate, "upgrade", _set_up)
+
+
+def _set_up(database: Database) -> tuple[str | None, str]:
+    if database.dialect.name == "sqlite":
+        with database.connect() as db:
+            driver: Any = db.connection.driver_connection
+            driver.execute("BEGIN IMMEDIATE")
+            fresh = driver.execute("SELECT count(*) FROM sqlite_master").fetchone() == (0,)
+            for statement in _schema() if fresh else ():
+                driver.execute(statement)
+            driver.execute("COMMIT")
+        if fresh:
+            return None, migrate.HEAD
+    return _upgrade(database)
+
+
+@cache
+def _schema() -> list[str]:
+    """Return the statements that lead to what the migrations make."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "journal.db"
+        database = sa.create_engine(f"sqlite:///{file}")
+        _ = _upgrade(database)
+        database.dispose()
+        link = sqlite3.connect(file)
+        statements = [
+            one for one in link.iterdump() if one not in ("BEGIN TRANSACTION;", "COMMIT;")
+        ]
+        link.close()
+    return statements

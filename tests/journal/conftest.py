@@ -25,6 +25,11 @@ _numbers = itertools.count(1)
 MakeJournal = Callable[..., SqlJournal]
 
 
+@pytest.fixture(autouse=True)
+def copied_schema() -> None:
+    """Let the migrations set up each journal."""
+
+
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock()
