@@ -32,10 +32,10 @@ demo: $(DEMO) ## the main job on a real PostgreSQL, in front of your eyes
 	$(VENV)/bin/rotator demo $(ARGS)
 
 test: $(STAMP) ## the tests
-	$(PY) -m pytest -n 2 -m "not slow" $(ARGS)
+	$(PY) -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 
 test-all: $(STAMP) ## every test, also those that take minutes: some hours
-	$(PY) -m pytest -n 2 -m "slow or not slow" $(ARGS)
+	$(PY) -m pytest -n 2 --dist worksteal -m "slow or not slow" $(ARGS)
 
 lint: $(STAMP) ## style, types, walls, plain English
 	$(VENV)/bin/ruff check .

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from rotator.journal import migrate
 from rotator.testing.postgres import ScratchPostgres
+from tests.servers.clusters import Clusters
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine as Database
@@ -27,10 +28,23 @@ _upgrade = migrate.upgrade
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[ScratchPostgres]:
+def postgres(copied_clusters: None) -> Iterator[ScratchPostgres]:
     """A PostgreSQL whose log holds every statement."""
     with ScratchPostgres(settings={"log_statement": "all"}) as server:
         yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def copied_clusters() -> Iterator[None]:
+    """Make the clusters of PostgreSQL servers as copies of the first one."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        clusters = Clusters(Path(folder))
+
+        def make(server: ScratchPostgres, programs: Path) -> None:
+            clusters.make(server, programs)
+
+        patch.setattr(ScratchPostgres, "_make", make)
+        yield
 
 
 @pytest.fixture(autouse=True)
