@@ -365,6 +365,9 @@ class Server:
             except psycopg.Error:
                 link.close()
                 return
+            except BaseException:
+                link.close()
+                raise
             with self._guard:
                 if len(self._idle) < self.options.pool_size:
                     self._idle.append(link)

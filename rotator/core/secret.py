@@ -43,15 +43,19 @@ class Secret:
         """Return the secret text. The line that calls this is the line that sends it."""
         return self._value
 
-    def _quoted(self) -> tuple[str, ...]:
-        """Return what `scrub` looks for. Kept, since each text is searched for every living secret."""
+    def mask_in(self, text: str) -> str:
+        """Return `text` with this value replaced by `***`, as `scrub` does with every value."""
         if self._forms is None:
+            # Kept, since each text that leaves is searched for every living secret.
             value = self._value
             if len(value) < _SHORTEST_SCRUBBED:
                 self._forms = ()
             else:
                 self._forms = (value,) if _PLAIN.fullmatch(value) else tuple(_forms(value))
-        return self._forms
+        for form in self._forms:
+            if form in text:
+                text = text.replace(form, MASK)
+        return text
 
     def __repr__(self) -> str:
         return "Secret('***')"
@@ -95,9 +99,7 @@ def scrub(text: str) -> str:
     """
     living = [secret for one in _living.copy() if (secret := one()) is not None]
     for secret in sorted(living, key=lambda one: -len(one.reveal())):
-        for form in secret._quoted():  # noqa: SLF001 # a part of `scrub`
-            if form in text:
-                text = text.replace(form, MASK)
+        text = secret.mask_in(text)
     return text
 
 

@@ -31,7 +31,15 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-for-the-tests")
     # Its memory is the process's, not the server's.
-    requests.post(f"http://{host}:{port}/moto-api/reset", timeout=10).raise_for_status()
+    requests.post(f"http://{host}:{port}/moto-api/reset", timeout=60).raise_for_status()
+    # The first request imports moto's RDS, for longer than our client waits where others are at work.
+    asked = {"Action": "DescribeDBInstances", "Version": "2014-10-31"}
+    signed = {
+        "Authorization": "AWS4-HMAC-SHA256 Credential=x/20260101/eu-central-1/rds/aws4_request"
+    }
+    requests.post(
+        f"http://{host}:{port}/", data=asked, headers=signed, timeout=60
+    ).raise_for_status()
     made = Client(AwsOptions(region="eu-central-1"))
     yield made
     made.close()
