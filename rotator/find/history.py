@@ -146,21 +146,21 @@ class Repository:
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            _command(self._folder, *arguments),
+            command(self._folder, *arguments),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_environment(),
+            env=environment(),
         )
 
     def _answer(self, *arguments: str) -> str:
         try:
             done = subprocess.run(
-                _command(self._folder, *arguments),
+                command(self._folder, *arguments),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 check=False,
-                env=_environment(),
+                env=environment(),
             )
         except FileNotFoundError as error:
             raise UsageError(
@@ -177,12 +177,13 @@ class Repository:
             )
 
 
-def _command(folder: Path, *arguments: str) -> list[str]:
+def command(folder: Path, *arguments: str) -> list[str]:
+    """Return the command line of git, with settings that run nothing of the repository's."""
     settings = [part for one in _SETTINGS for part in ("-c", one)]
     return ["git", "--no-pager", "--no-replace-objects", *settings, "-C", str(folder), *arguments]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return an environment in which only the repository is configured, and nothing is fetched."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import stat
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.cli.conftest import Cli
 
 _CANARY = "Kanarie7-vogel"
@@ -266,3 +266,17 @@ def test_find_lists_a_known_value_in_spite_of_a_comment(cli: Cli):
         f"DB_PASSWORD={password} # rotator:allow a test server\n"
     )
     cli("find", "tree", "--known", code=1)
+
+
+# -- before a commit ----------------------------------------------------------------------------------
+
+
+def test_the_hook_stops_a_commit_with_a_password(bare: Cli, tree: Path):
+    """Its entry is a command of this program, and pre-commit appends the files."""
+    root = Path(__file__).parents[2]
+    (hook,) = yaml.safe_load((root / ".pre-commit-hooks.yaml").read_text())
+    program, *arguments = hook["entry"].split()
+    assert (hook["id"], hook["language"], program) == ("rotator-find", "python", "rotator")
+    bare(*arguments, "tree/.env", code=3)
+    (tree / ".env").write_text("DB_PASSWORD=${DB_PASSWORD}\n")
+    bare(*arguments, "tree/.env")

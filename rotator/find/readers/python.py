@@ -7,6 +7,7 @@ import io
 import re
 import warnings
 from bisect import bisect_left
+from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Final, cast
 
@@ -62,6 +63,11 @@ _CLIENT: Final = re.compile(
     r"\b(?:mysql\w*|mariadb[\w\-]*|redis-cli|valkey-cli|psql|sqlcmd)\s[^\n]{0,300}-|\b[A-Z_]*(?:PASSWORD|PASS|PWD)=\S"
 )
 _COMMENT: Final = re.compile(r"#[^\n]*+")
+_PLAIN: Final = re.compile(
+    r"(?P<prefix>[rRuU]?)(?P<quote>\"{3}|'{3}|[\"'])(?:(?!(?P=quote))(?:\\.|[^\\]))*+(?P=quote)",
+    re.DOTALL,
+)
+_LOOKS_UP: Final = re.compile(r"(?:^|\.)(?:getenv|environ\.get)$")
 # Nodes without any below them.
 _EMPTY: Final = (ast.expr_context, ast.operator, ast.boolop, ast.unaryop, ast.cmpop)
 _STORES: Final = re.compile(r"redis|valkey|client|conn|cache|^r$", re.IGNORECASE)
@@ -76,6 +82,61 @@ def python(text: str, nested: NestedReader) -> Reading:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return Reading(matches=read_tokens(text, PYTHON, nested).matches, is_broken=True)
     return _Module(text, nested).read(tree)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainString:
+    """A string of one token. `asked_for`: the variable whose default it is; the place is then that call's."""
+
+    start: int
+    end: int
+    value: str
+    prefix: str
+    quote: str
+    asked_for: str = ""
+
+
+def string_at(text: str, start: int, end: int) -> PlainString | None:
+    """Return the plain string that contains a place; None for an f-string, bytes or joined strings."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    module = _Module(text, lambda _name, _text: [])
+    for node in ast.walk(tree):
+        for child in ast.iter_child_nodes(node):
+            if not isinstance(child, ast.Constant) or not isinstance(child.value, str):
+                continue
+            first, last = module.place(child)
+            if not (first <= start and end <= last):
+                continue
+            token = _PLAIN.fullmatch(text[first:last])
+            if token is None or isinstance(node, ast.JoinedStr):
+                return None
+            name = ""
+            if (
+                isinstance(node, ast.Call)
+                and child in node.args[1:2]
+                and _LOOKS_UP.search(_dotted(node.func))
+            ):
+                asked = node.args[0]
+                name = (
+                    asked.value
+                    if isinstance(asked, ast.Constant) and isinstance(asked.value, str)
+                    else ""
+                )
+                first, last = module.place(node) if name else (first, last)
+            return PlainString(
+                start=first,
+                end=last,
+                value=child.value,
+                prefix=token["prefix"],
+                quote=token["quote"],
+                asked_for=name,
+            )
+    return None
 
 
 class _Module:
@@ -236,7 +297,7 @@ class _Module:
             value = _text_of(item)
             if value is None:
                 return
-            start, end = self._place(item)
+            start, end = self.place(item)
             words.append(Word(value, start, end))
         if len(words) > 1 and not any(" " in one.value for one in words[:1]):
             inner = self._group(group, "")
@@ -252,7 +313,7 @@ class _Module:
             if value is None:
                 continue
             self._see(part)
-            start, end = self._place(part)
+            start, end = self.place(part)
             called = name
             if isinstance(part, ast.Constant) and isinstance(part.value, int):
                 if meaning(name)[0] not in (Meaning.PORT, Meaning.PASSWORD):
@@ -278,7 +339,7 @@ class _Module:
             return
         self._see(node)
         if connection.may_hold(value) or _CLIENT.search(value):
-            start, end = self._place(node)
+            start, end = self.place(node)
             group.add("", value, start, end)
             if _CLIENT.search(value):
                 self._commands.append(group.fields[-1])
@@ -292,7 +353,8 @@ class _Module:
                 if isinstance(one, (ast.Constant, ast.BinOp))
             )
 
-    def _place(self, node: ast.expr) -> tuple[int, int]:
+    def place(self, node: ast.expr) -> tuple[int, int]:
+        """Return where a node begins and ends in the text."""
         return (
             self._index(node.lineno, node.col_offset),
             self._index(node.end_lineno or node.lineno, node.end_col_offset or node.col_offset),

@@ -13,7 +13,7 @@ from rotator.find.names import Meaning, is_password, meaning
 from rotator.find.reading import NestedReader, Reading, moved, of_groups
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rotator.find.model import Match
 
@@ -82,7 +82,9 @@ _DEEPEST: Final = 400
 
 
 @dataclass(slots=True)
-class _Token:
+class Token:
+    """A piece of a source text with its place."""
+
     kind: str
     text: str
     start: int
@@ -94,7 +96,7 @@ class _Scope:
     group: Group
     callee: str = ""
     position: int = 0
-    arguments: dict[int, _Token] = field(default_factory=dict[int, _Token])
+    arguments: dict[int, Token] = field(default_factory=dict[int, Token])
 
 
 def reader(language: Language) -> Callable[[str, NestedReader], Reading]:
@@ -111,6 +113,13 @@ def read_tokens(text: str, language: Language, nested: NestedReader) -> Reading:
     return _Source(text, language, nested).read()
 
 
+def strings(text: str, language: Language) -> Iterator[tuple[Token, str]]:
+    """Yield the strings of a source text, each with its value."""
+    for found in _lexer(language).finditer(text):
+        if found.lastgroup == "string":
+            yield Token("string", found[0], found.start(), found.end()), _value(found[0])
+
+
 class _Source:
     def __init__(self, text: str, language: Language, nested: NestedReader) -> None:
         self._text: str = text
@@ -119,14 +128,14 @@ class _Source:
         self._root: Group = Group()
         self._groups: list[Group] = [self._root]
         self._scopes: list[_Scope] = [_Scope(self._root)]
-        self._tokens: list[_Token] = []
+        self._tokens: list[Token] = []
         self._extra: list[Match] = []
 
     def read(self) -> Reading:
-        comments: list[_Token] = []
+        comments: list[Token] = []
         for found in _lexer(self._language).finditer(self._text):
             kind = found.lastgroup or ""
-            token = _Token(kind, found[0], found.start(), found.end())
+            token = Token(kind, found[0], found.start(), found.end())
             (comments if kind == "comment" else self._tokens).append(token)
         for comment in comments:
             if "://" in comment.text:
@@ -150,10 +159,10 @@ class _Source:
         self._groups.append(group)
         return group
 
-    def _at(self, i: int) -> _Token:
+    def _at(self, i: int) -> Token:
         return self._tokens[i] if 0 <= i < len(self._tokens) else _NO_TOKEN
 
-    def _sign(self, i: int, token: _Token) -> None:
+    def _sign(self, i: int, token: Token) -> None:
         if token.text in _BRACKETS:
             if len(self._scopes) > _DEEPEST:
                 return
@@ -183,7 +192,7 @@ class _Source:
                 role = f"argument {place + 1} of {scope.callee}()" if name == "password" else ""
                 scope.group.add(name, _value(token.text), token.start, token.end, role=role)
 
-    def _string(self, i: int, token: _Token) -> None:
+    def _string(self, i: int, token: Token) -> None:
         scope = self._scopes[-1]
         before, after = self._at(i - 1), self._at(i + 1)
         if before.text in ("(", ",") and after.text in (",", ")"):
@@ -211,7 +220,7 @@ class _Source:
                 self._nested("command.sh", value),
             )
 
-    def _role(self, i: int, before: _Token, scope: _Scope) -> tuple[str, str]:
+    def _role(self, i: int, before: Token, scope: _Scope) -> tuple[str, str]:
         """Return the name of a string's value, and a role where a name alone would not prove it."""
         if before.text in _ASSIGNING:
             return self._name(i - 2)
@@ -280,7 +289,7 @@ class _Source:
         return token.text if token.kind == "name" else ""
 
 
-_NO_TOKEN: Final = _Token("", "", 0, 0)
+_NO_TOKEN: Final = Token("", "", 0, 0)
 
 
 @lru_cache(maxsize=32)

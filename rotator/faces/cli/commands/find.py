@@ -14,7 +14,7 @@ from rotator import trusted_files
 from rotator.core.errors import RotatorError, UsageError
 from rotator.core.printable import printable
 from rotator.core.secret import Secret
-from rotator.faces.cli import exit_codes
+from rotator.faces.cli import exit_codes, find_fix
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.options import argument, option
@@ -85,6 +85,29 @@ def find(
             "With --try: also log in at this host, which is no configured target. Repeatable.",
         ),
     ] = None,
+    fix: Annotated[
+        bool,
+        typer.Option(
+            "--fix",
+            help="With --try or --known: store valid passwords in the backend, and replace them in the files by references. Needs --patch or --branch.",
+        ),
+    ] = False,
+    patch: Annotated[
+        str | None,
+        option(
+            "--patch",
+            "FILE",
+            "With --fix: write the changes as a patch for git apply; - prints it.",
+        ),
+    ] = None,
+    branch: Annotated[
+        str | None,
+        option(
+            "--branch",
+            "NAME",
+            "With --fix: commit the changes on a new branch. The working tree stays as it is.",
+        ),
+    ] = None,
     reports: Annotated[
         list[Path] | None,
         option(
@@ -152,6 +175,10 @@ def find(
     candidate is tried once, with the TLS of its target; an account has at most one refused login an hour, and
     none where that may lock it. A password counts as valid only if the server also refuses a wrong one.
 
+    With --fix, the password of a managed secret is replaced in the files by a reference: a variable, or a
+    Secret object in Kubernetes. A valid password of a secret whose backend holds nothing yet is adopted first.
+    The result is a patch or a branch; Git history is not rewritten.
+
     Exit code 0: nothing valid. 1: a candidate is valid. 2: wrong usage. 3: candidates were not tried or
     servers did not answer, or files were not read.
 
@@ -160,16 +187,24 @@ def find(
         rotator find . --git --since origin/main
         rotator find /var/log/shop --known
         rotator find . --git --try
+        rotator find . --try --fix --branch no-passwords
         rotator find . --baseline .rotator-baseline.json --sarif find.sarif
     """
     call: Invocation = ctx.obj
-    if since is not None and not git:
-        raise UsageError("--since applies to --git.", hint="Add --git, or omit --since.")
-    if allowed and not attempt:
-        raise UsageError("--allow-host applies to --try.", hint="Add --try, or omit --allow-host.")
-    for path in paths:
-        if not path.exists() and not path.is_symlink():
-            raise UsageError(f"{path} does not exist.", hint="Give files or folders that exist.")
+    _require_usable(
+        paths,
+        {
+            "--since": (since is not None, git, "--git"),
+            "--allow-host": (bool(allowed), attempt, "--try"),
+            "--patch": (patch is not None, fix, "--fix"),
+            "--branch": (branch is not None, fix, "--fix"),
+        },
+    )
+    if fix and not ((attempt or known) and (patch is None) != (branch is None)):
+        raise UsageError(
+            "--fix needs --try or --known, and either --patch FILE or --branch NAME.",
+            hint="Example: rotator find . --try --fix --patch fix.patch",
+        )
     fingerprints = _fingerprints(baseline, write_baseline, key)
     accepted = read_baseline(baseline) if baseline is not None else frozenset[str]()
     versions = _kept_versions(call) if known or attempt else []
@@ -191,26 +226,38 @@ def find(
         for one in report.candidates
     ]
     chosen = [one for one in findings if one.fingerprint not in accepted]
-    if attempt:
-        _try(call, chosen, versions, allowed or [])
-    else:
-        for one in chosen:
-            if is_current(one.candidate):
-                one.outcome = Outcome(verdict=Verdict.VALID)
+    _judge(call, chosen, versions, attempt=attempt, allowed=allowed or [])
     listed = [one for one in chosen if weak or not one.candidate.is_weak or one.is_valid]
     _answer(call, report, listed, in_baseline=len(findings) - len(chosen), weak=weak)
+    if fix:
+        found = [(one.candidate, one.outcome) for one in chosen]
+        find_fix.fix(call, found, paths[0], patch=patch, branch=branch)
     if write_baseline is not None:
         marks = {one.fingerprint for one in findings if one.fingerprint is not None}
         _write(write_baseline, baseline_text(marks))
     if sarif_file is not None:
-        document = sarif.document(
-            [one.candidate for one in listed],
-            report.unread,
-            outcomes=[one.outcome for one in listed],
-            fingerprints=[one.fingerprint for one in listed],
-        )
-        _write(sarif_file, json.dumps(document, indent=2) + "\n")
+        _write_sarif(sarif_file, report, listed)
     call.add_code(_code(report, listed, lenient=lenient))
+
+
+def _require_usable(paths: list[Path], options: dict[str, tuple[bool, bool, str]]) -> None:
+    """Refuse missing paths, and options without the one that they apply to."""
+    for name, (is_given, applies, other) in options.items():
+        if is_given and not applies:
+            raise UsageError(f"{name} applies to {other}.", hint=f"Add {other}, or omit {name}.")
+    for path in paths:
+        if not path.exists() and not path.is_symlink():
+            raise UsageError(f"{path} does not exist.", hint="Give files or folders that exist.")
+
+
+def _write_sarif(file: Path, report: Report, listed: list[_Finding]) -> None:
+    document = sarif.document(
+        [one.candidate for one in listed],
+        report.unread,
+        outcomes=[one.outcome for one in listed],
+        fingerprints=[one.fingerprint for one in listed],
+    )
+    _write(file, json.dumps(document, indent=2) + "\n")
 
 
 def _answer(
@@ -239,10 +286,20 @@ def _answer(
     _summary(call, report, listed, in_baseline, weak=weak)
 
 
-def _try(
-    call: Invocation, findings: list[_Finding], versions: list[KeptVersion], allowed: list[str]
+def _judge(
+    call: Invocation,
+    findings: list[_Finding],
+    versions: list[KeptVersion],
+    *,
+    attempt: bool,
+    allowed: list[str],
 ) -> None:
-    """Log in with each candidate. A current value stays valid where its server cannot be asked."""
+    """Set the outcomes. A current value is valid, also where its server cannot be asked."""
+    if not attempt:
+        for one in findings:
+            if is_current(one.candidate):
+                one.outcome = Outcome(verdict=Verdict.VALID)
+        return
     known = {one.name: (one.secret, one.account.login or "") for one in versions}
     with call.open_app() as app:
         candidates = [one.candidate for one in findings]
