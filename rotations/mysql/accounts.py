@@ -246,6 +246,18 @@ class Accounts(ABC):
             for number, host, database in rows
         ]
 
+    def newest_connection(self) -> int:
+        """Return the number of the newest connection that is open; no later one has a lower number."""
+        return int(self.admin.run("SELECT max(ID) FROM information_schema.PROCESSLIST")[0][0])
+
+    def started(self) -> int:
+        """Return when the server started, by its own clock, in seconds; a second off at most."""
+        while True:
+            before = int(self.admin.run("SELECT unix_timestamp()")[0][0])
+            uptime = int(self.admin.run("SHOW GLOBAL STATUS LIKE 'Uptime'")[0][1])
+            if int(self.admin.run("SELECT unix_timestamp()")[0][0]) - before <= 1:
+                return before - uptime
+
     def refuse_hashes(self) -> list[str]:
         """Return the server's password checks that refuse hashes."""
         return []
@@ -387,6 +399,10 @@ class Accounts(ABC):
     @abstractmethod
     def let_in_only(self, account: Account, password: Secret, ctx: StepContext) -> None:
         """Let one password in and no other. One that is let in already is so all the time."""
+
+    def fence(self, account: Account, ctx: StepContext) -> None:
+        """Replace every password of an account by one that nobody knows."""
+        self.let_in_only(account, dead(ctx), ctx)
 
     @abstractmethod
     def open(self, account: Account, password: Secret, ctx: StepContext) -> None:

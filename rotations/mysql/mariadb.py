@@ -22,7 +22,7 @@ from rotations.mysql.accounts import (
     quoted_account,
 )
 from rotations.mysql.options import NAME_CHARACTERS
-from rotations.mysql.passwords import NATIVE, is_hash_of, native_hash
+from rotations.mysql.passwords import KEEP_PASSWORDS, NATIVE, is_hash_of, native_hash
 from rotations.mysql.profile import parsed
 from rotator.api import MASK
 
@@ -174,6 +174,11 @@ class MariaDbAccounts(Accounts):
         """Set one."""
         self._set_ways(account, [native_hash(password)], ctx)
 
+    def fence(self, account: Account, ctx: StepContext) -> None:
+        """Set one that nobody knows, and drop what other plugins keep of a password."""
+        keyless = [way for way in account.ways if way[0] not in (NATIVE, *KEEP_PASSWORDS)]
+        self._send_ways(account, [(NATIVE, native_hash(dead(ctx))), *keyless], ctx)
+
     def open(self, account: Account, password: Secret, ctx: StepContext) -> None:
         """In one statement."""
         way = f"IDENTIFIED VIA {NATIVE} USING %s"
@@ -215,6 +220,11 @@ class MariaDbAccounts(Accounts):
         if tuple(wanted) == account.ways:
             return
         self._require_password(account)
+        self._send_ways(account, wanted, ctx)
+
+    def _send_ways(
+        self, account: Account, wanted: Sequence[tuple[str, str]], ctx: StepContext
+    ) -> None:
         ways: list[str] = []
         values: list[str] = []
         for plugin, kept in wanted:

@@ -50,6 +50,13 @@ class TargetOptions:
             " publishes a new login only once each replica accepts it."
         ),
     )
+    addresses: tuple[str, ...] = field(
+        default=(),
+        metadata=_help(
+            "Further addresses through which applications log in, such as proxies, each as host"
+            " or host:port. In an incident rotator checks that each one rejects the leaked password."
+        ),
+    )
     connect_timeout: int = field(default=5, metadata=_help("Connection timeout in seconds."))
     pool_size: int = field(default=8, metadata=_help("Maximum open admin connections."))
 
@@ -59,8 +66,8 @@ class TargetOptions:
             raise UsageError(f"{self.port} is not a valid TCP port.")
         if self.connect_timeout < 1:
             raise UsageError("connect_timeout must be 1 second or more.")
-        for reader in self.readers:
-            _ = split_address(reader, self.port)
+        for address in (*self.readers, *self.addresses):
+            _ = split_address(address, self.port)
         if (self.sslcert is None) != (self.sslkey is None):
             raise UsageError("set both `sslcert` and `sslkey`, or neither.")
         if self.sslcert is not None and self.sslmode == "disable":

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from rotator.api import Entropy, Secret
 
+# Plugins that keep what they compare a password with: one by them would stay valid.
+KEEP_PASSWORDS: Final = frozenset({"ed25519", "parsec", "mysql_old_password"})
 NATIVE: Final = "mysql_native_password"
 CACHING: Final = "caching_sha2_password"
 _ALPHABET: Final = "./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rotations.mysql.passwords import CACHING, NATIVE, is_hash_of, is_known
+from rotations.mysql.passwords import CACHING, KEEP_PASSWORDS, NATIVE, is_hash_of, is_known
 from rotations.mysql.profile import Obstacle, not_grantable
 from rotator.api import Conflict, Denied, Unavailable
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from rotations.mysql.accounts import Account, Accounts
     from rotator.api import Credential
 
-# Plugins that keep what they compare a password with: one by them would stay valid.
-_KEEP_PASSWORDS: Final = frozenset({"ed25519", "parsec", "mysql_old_password"})
 _SYSTEM_USER: Final = "SYSTEM_USER"
 
 
@@ -39,7 +37,7 @@ def in_place(accounts: Accounts, name: str) -> list[Obstacle]:
     for account in accounts.look(name):
         found += _password(accounts, account)
         for plugin, kept in account.ways:
-            if plugin in _KEEP_PASSWORDS and kept:
+            if plugin in KEEP_PASSWORDS and kept:
                 found.append(
                     Obstacle(
                         kind="authentication",

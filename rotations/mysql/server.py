@@ -168,7 +168,7 @@ class Server:
         self.options: TargetOptions = options
         self.address: str = f"{options.host}:{options.port}"
         self.where: str = f"MariaDB or MySQL at {self.address}"
-        self._admin: Callable[[], Credential] = admin
+        self.admin_credential: Callable[[], Credential] = admin
         self._idle: list[tuple[Accounts, float]] = []
         self._guard: threading.Lock = threading.Lock()
         places = [split_address(one, options.port) for one in options.readers]
@@ -210,7 +210,7 @@ class Server:
 
     def admin_name(self) -> str:
         """Return the login that the target names as its admin."""
-        return self._admin().username
+        return self.admin_credential().username
 
     @contextmanager
     def step(
@@ -307,7 +307,7 @@ class Server:
     def _connect_admin(
         self, ctx: StepContext | None, who: Callable[[], Credential] | None = None
     ) -> Accounts:
-        ask = who or self._admin
+        ask = who or self.admin_credential
         admin = ask()
         found = self.login(admin, ctx)
         if found is None:

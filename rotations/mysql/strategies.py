@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pymysql
 
-from rotations.mysql import preconditions, readers
+from rotations.mysql import containment, preconditions, readers
 from rotations.mysql.accounts import Mark, quoted
 from rotations.mysql.errors import brief, translated
 from rotations.mysql.failure_causes import rejection
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from rotations.mysql.options import SecretOptions
     from rotations.mysql.profile import Obstacle
     from rotations.mysql.server import Connection, Server
-    from rotator.api import Rejection, Secret, Session, StepContext
+    from rotator.api import Entrance, Rejection, Secret, Session, StepContext
 
 _POLL_SECONDS: Final = 0.02
 
@@ -163,6 +163,33 @@ class _Login:
         return found + [
             doctor.of_reader(one, self._server, current, ctx) for one in self._server.readers
         ]
+
+    def moment(self, ctx: StepContext) -> str:
+        """Return the newest connection of the server and of each replica."""
+        login = ctx.current.username if ctx.current is not None else None
+        return containment.moment(self._server, login, ctx)
+
+    def fence(self, leaked: Credential, ctx: StepContext) -> str:
+        """Replace every password by one that nobody knows; the accounts stay as they are otherwise."""
+        name = leaked.username
+        with self._writing(f"fencing login {name!r}", ctx) as accounts:
+            if accounts.look(name):
+                self._require_ours(_own_mark(accounts, name, ctx), name, ctx)
+                if name == accounts.admin.user:
+                    raise containment.own_login(self._server, name)
+                containment.fence(accounts, name, ctx)
+        return containment.moment(self._server, name, ctx)
+
+    def end_sessions(self, login: str, before: str, ctx: StepContext) -> list[Session]:
+        """End the sessions of `login` whose connection has a number up to that moment's."""
+        return containment.end_sessions(self._server, login, before, ctx)
+
+    def entrances(
+        self, leaked: Credential, current: Credential | None, ctx: StepContext
+    ) -> list[Entrance]:
+        """Try the passwords at the server, its replicas and the further addresses."""
+        may_lock = self.may_lock(leaked.username, ctx)
+        return containment.entrances(self._server, leaked, current, ctx, may_lock=may_lock)
 
     # -- what a strategy says ------------------------------------------------------------------
 
@@ -373,6 +400,9 @@ class DualPassword(_Login):
         self, accounts: Accounts, account: Account, new: Credential, ctx: StepContext
     ) -> None:
         current = ctx.current
+        if ctx.fenced:
+            accounts.let_in_only(account, new.password, ctx)
+            return
         if current is None or not accounts.lets_in(account, current.password):
             raise Conflict(
                 f"account {account} does not accept the current password, so rotator added no"
@@ -396,7 +426,10 @@ class DualPassword(_Login):
             return
         self._require_ours(_own_mark(accounts, name, ctx), name, ctx)
         for account in found:
-            accounts.let_in_only(account, ctx.current.password, ctx)
+            if ctx.fenced:
+                accounts.fence(account, ctx)
+            else:
+                accounts.let_in_only(account, ctx.current.password, ctx)
 
     @staticmethod
     def _require_found(found: list[Account], name: str) -> None:
@@ -464,6 +497,8 @@ class SingleUser(DualPassword):
         if ctx.current is None or not self._is_own(new.username):
             super().withdraw(new, ctx)
             return
+        if ctx.fenced:
+            raise containment.own_login(self._server, new.username)
         # Logged in by the new password, if it is known: the admin's was replaced by it.
         acting = new if new.password.reveal() else None
         if acting is not None and not self.probe(acting, ctx):
@@ -490,7 +525,7 @@ class SingleUser(DualPassword):
 
     def _require_provable(self, ctx: StepContext) -> None:
         """Do with the current password all that `verify` will do with the new one: nothing else changes."""
-        if ctx.current is None:
+        if ctx.current is None or ctx.fenced:
             return
         try:
             connection = self._server.login(ctx.current, ctx)

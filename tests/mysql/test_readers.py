@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pymysql
 import pytest
 
 from rotations.mysql import PLUGIN
@@ -17,7 +20,7 @@ from tests.mysql.dialects import MARIADB, MYSQL, Dialect, is_let_in
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rotator.api import Rotation, StepContext
+    from rotator.api import Contains, Rotation, StepContext
     from tests.servers.mysql_like import MySqlLikeServer
 
 _OLD = Credential(username="app", password=Secret("the-old-password"))
@@ -121,6 +124,30 @@ def test_sessions_on_a_reader_count(rotation: Rotation, replica: MySqlLikeServer
     """An application may read there only."""
     with replica.connect("app", "the-old-password"):
         assert len(rotation.sessions("app", _ctx())) == 1  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_reader_that_lags_is_missing_from_the_moment_and_named(
+    rotation: Rotation, replica: MySqlLikeServer, dialect: Dialect
+):
+    """It accepts the leaked password until it follows, so all its sessions count as earlier."""
+    contains: Contains = rotation  # pyright: ignore[reportAssignmentType]
+    address = f"127.0.0.1:{replica.port}"
+    replica.run(dialect.pause)
+    try:
+        moment = contains.fence(replace(_OLD, password=Secret("")), _ctx())
+        assert address not in json.loads(moment)
+        session = replica.connect("app", "the-old-password")
+        (lagging,) = [
+            one for one in contains.entrances(_OLD, _NEW, _ctx()) if one.address == address
+        ]
+        assert (lagging.wrong, lagging.leaked) == (False, True)
+        assert len(contains.end_sessions("app", moment, _ctx())) == 1
+        with pytest.raises(pymysql.MySQLError):
+            session.ping(reconnect=False)
+    finally:
+        replica.run(dialect.resume)
+    assert address in json.loads(contains.moment(_ctx()))
+    assert not [one for one in contains.entrances(_OLD, _NEW, _ctx()) if one.leaked]
 
 
 @pytest.mark.parametrize("reader", ["", "db-2:port", "db-2:70000", "a b"])
