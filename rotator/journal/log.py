@@ -75,21 +75,21 @@ class LogJournal(MemoryJournal):
         request: str,
         line: Callable[[str], None],
         keep: Callable[[Head, list[Event]], None],
-        urgent: Callable[[Event], bool] = lambda _event: False,
         key: EventKey | None = None,
     ) -> None:
-        """`request` names this invocation. `key` authenticates each line. `line` writes one line. `keep` keeps the end of the chain, and
-        is told what was written since it was called before: at the first event, before any effect; at
-        those that are `urgent`; and at the end. What it raises stops the work before its next effect.
+        """`request` names this invocation. `key` authenticates each line. `line` writes one line.
+
+        `keep` keeps the end of the chain, and gets the events since it was called before: at the first
+        event, before any effect, and at `close`. What it raises stops the work before its next effect.
         """
         super().__init__(clock=clock, actor=actor)
         self._request: str = request
         self._key: EventKey | None = key
         self._line: Callable[[str], None] = line
         self._keep: Callable[[Head, list[Event]], None] = keep
-        self._urgent: Callable[[Event], bool] = urgent
-        self._kept: bool = False
+        self._has_kept: bool = False
         self._unkept: list[Event] = []
+        self._unwritten: list[str] = []
 
     def recall(self, secret: str, head: Head, events: Sequence[tuple[NewEvent, Any]]) -> None:
         """Say what is known of a secret: events, each with its time, that are not written again."""
@@ -123,19 +123,36 @@ class LogJournal(MemoryJournal):
     def _write(self, events: list[Event]) -> None:
         for event in events:
             mac = None if self._key is None else self._key.mac(event.hash)
-            self._line(line_of(event, self._request, mac))
+            self._unwritten.append(line_of(event, self._request, mac))
         self._unkept += events
-        if events and (not self._kept or any(map(self._urgent, events))):
+        if not events or self._can_wait(events):
+            return
+        self._write_lines()
+        if self._must_keep(events):
             # What follows is kept when it is over. Cut off between the two, its lines are the last
             # words of an invocation.
             self.close()
-            self._kept = True
+
+    def _can_wait(self, events: list[Event]) -> bool:  # noqa: ARG002 # for subclasses
+        """Return whether the lines of these events are written with those of the next ones."""
+        return False
+
+    def _must_keep(self, events: list[Event]) -> bool:  # noqa: ARG002 # for subclasses
+        """Return whether the end of the chain must be kept before these events have an effect."""
+        return not self._has_kept
+
+    def _write_lines(self) -> None:
+        lines, self._unwritten = self._unwritten, []
+        for line in lines:
+            self._line(line)
 
     def close(self) -> None:
         """Keep the end of the chain."""
+        self._write_lines()
         if self._unkept:
             events, self._unkept = self._unkept, []
             self._keep(Head(seq=events[-1].seq, hash=events[-1].hash), events)
+            self._has_kept = True
 
 
 def line_of(event: Event, request: str, mac: str | None = None) -> str:

@@ -55,21 +55,6 @@ def test_two_users_take_turns_and_the_old_one_is_closed_by_the_sweep(either: San
     assert client.refused == 0
 
 
-@pytest.mark.parametrize(("is_pair", "calls"), [(True, 34), (False, 19)])
-def test_secrets_manager_is_asked_for_no_value_twice(
-    sandbox: Sandbox, *, is_pair: bool, calls: int
-):
-    """What a version holds never changes: within an invocation only what is current is read again."""
-    sandbox.secret(masterarn=sandbox.master() if is_pair else None)
-    sandbox.rotate()
-    sandbox.sweep()
-    before = len(sandbox.aws.requests)
-    assert sandbox.rotate() == []
-    # AWS's own call is the first.
-    assert sandbox.aws.requests[before] == "RotateSecret"
-    assert len(sandbox.aws.requests) - before - 1 == calls
-
-
 def test_a_new_user_each_time(either: Sandbox):
     """Named in the secret's own key, which stays; the group comes from the operator, by a tag."""
     ours = {"strategy": "new-user", "options": {"prefix": "app"}}
@@ -260,9 +245,12 @@ def test_a_clone_that_is_somebody_elses_is_left_alone(sandbox: Sandbox):
     assert sandbox.accepts(sandbox.served())
 
 
-def test_the_log_is_a_journal_that_can_be_verified(sandbox: Sandbox):
+@pytest.mark.parametrize("is_warm", [False, True])
+def test_the_log_is_a_journal_that_can_be_verified(sandbox: Sandbox, *, is_warm: bool):
     """Every line; without one of them, or with another word in one, no more."""
     sandbox.secret(masterarn=sandbox.master())
+    if is_warm:
+        sandbox.warm = sandbox.function()
     for _ in range(3):
         assert sandbox.rotate() == []
         sandbox.sweep()

@@ -6,11 +6,12 @@ functions" (https://docs.aws.amazon.com/secretsmanager/latest/userguide/rotate-s
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rotator.api import StepError, Unavailable, Unknown, Version
-from rotator.backends.aws.backend import MARK, PENDING, AwsBackend, in_time
+from rotator.backends.aws.backend import CURRENT, MARK, PENDING, AwsBackend, in_time
 from rotator.backends.aws.client import AwsError
 
 if TYPE_CHECKING:
@@ -28,26 +29,102 @@ STATE_TAG: Final = "rotator-state"
 _MOST_PAGES: Final = 5_000
 # What createSecret has written may be visible late (aws-sdk-js-v3 issue 7701).
 _LATE: Final = (0.1, 0.3, 0.6, 1.0)
+# How long values are kept for a rotation that does not go on, in seconds.
+_KEEP: Final = 900.0
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What was read for one rotation, in memory only: AWS never changes the value of a version.
+
+    `admins`: the version that was current of each admin's secret.
+    """
+
+    token: str | None = None
+    since: float = field(default_factory=time.time)
+    values: dict[tuple[str, str], dict[str, Any]] = field(
+        default_factory=dict[tuple[str, str], "dict[str, Any]"], repr=False
+    )
+    admins: dict[str, str] = field(default_factory=dict[str, str])
+    described_admins: dict[str, dict[str, Any] | None] = field(
+        default_factory=dict[str, "dict[str, Any] | None"]
+    )
 
 
 class AwsDrivenBackend(AwsBackend):
-    """As `AwsBackend`, but staging and publishing by the labels that AWS's own rotation uses."""
+    """As `AwsBackend`, but staging and publishing by the labels that AWS's own rotation uses.
+
+    A warm process keeps what it reads for a rotation until that ends: each version is read once.
+    """
 
     def __init__(self, name: str, options: AwsOptions, client: Client) -> None:
         """Nothing is connected yet."""
         super().__init__(name, options, client)
         self._rotation_token: Secret | None = None
-        # What this invocation has read, by path and version: AWS never changes a value that is there.
-        self._values: dict[tuple[str, str], dict[str, Any]] = {}
+        self._kept: _Kept = _Kept()
+        self._rotations: dict[str, _Kept] = {}
+        # The version with the label AWSCURRENT, as this invocation has seen it.
+        self._labelled: dict[str, str | None] = {}
 
-    def begin(self, rotation_token: Secret | None = None) -> None:
-        """Begin an invocation. `rotation_token`: from its event, where AWS rotates by an assumed role."""
+    def begin(
+        self, path: str = "", token: str | None = None, rotation_token: Secret | None = None
+    ) -> None:
+        """Begin an invocation: a step of the rotation of `path` to version `token`, or a sweep.
+
+        `rotation_token`: from its event, where AWS rotates by an assumed role.
+        """
         self._rotation_token = rotation_token
-        self._values.clear()
+        self._labelled.clear()
+        now = time.time()
+        for name, kept in [*self._rotations.items()]:
+            if not 0 <= now - kept.since < _KEEP or (name == path and kept.token != token):
+                del self._rotations[name]
+        self._kept = (
+            _Kept(token) if token is None else self._rotations.setdefault(path, _Kept(token))
+        )
+
+    def end(self, path: str) -> None:
+        """Forget what was read for the rotation of `path`: it is over, or has failed."""
+        _ = self._rotations.pop(path, None)
+        self._kept = _Kept()
+        self._labelled.clear()
 
     def describe(self, path: str) -> dict[str, Any] | None:
-        """Return what DescribeSecret says; None when there is no such secret."""
-        return self._describe(path)
+        """Return what DescribeSecret says; None when there is no such secret.
+
+        The label AWSCURRENT counts as seen here until `forget_labels`.
+        """
+        about = self._describe(path)
+        versions: Mapping[str, list[str]] = (about or {}).get("VersionIdsToStages", {})
+        holders = (version for version, labels in versions.items() if CURRENT in labels)
+        self._labelled[path] = next(holders, None)
+        return about
+
+    def forget_labels(self) -> None:
+        """Ask AWS again which version is current: something is about to be changed by it."""
+        self._labelled.clear()
+
+    def current(self, path: str) -> Version | None:
+        """Return the version that is labelled AWSCURRENT, as `describe` has just seen it."""
+        labelled = self._labelled.get(path)
+        found = None if labelled is None else self.read(path, labelled)
+        return super().current(path) if found is None else found
+
+    def admin(self, path: str, *, again: bool = False) -> Version | None:
+        """Return what is current of an admin's secret, read once for a rotation; `again`: as it is now."""
+        known = None if again else self._kept.admins.get(path)
+        if known is not None:
+            return self.read(path, known)
+        version = super().current(path)
+        if version is not None:
+            self._kept.admins[path] = version.id
+        return version
+
+    def describe_admin(self, path: str) -> dict[str, Any] | None:
+        """Return what DescribeSecret says of an admin's secret, asked once for a rotation."""
+        if path not in self._kept.described_admins:
+            self._kept.described_admins[path] = self._describe(path)
+        return self._kept.described_admins[path]
 
     def staged(self, path: str, rotation_id: str) -> Credential | None:
         """Return the value of AWS's version, None while it has none."""
@@ -88,6 +165,7 @@ class AwsDrivenBackend(AwsBackend):
         """Move AWSCURRENT to AWS's version, if `expect` still has it."""
         # One call, which AWS refuses where the label is elsewhere: until it is done, the single user
         # of a target without overlap cannot log in with what is current.
+        self.forget_labels()
         self._move(path, to=rotation_id, away_from=expect, expect=expect)
         return rotation_id
 
@@ -128,12 +206,12 @@ class AwsDrivenBackend(AwsBackend):
 
     def _read(self, path: str, **which: str) -> dict[str, Any] | None:
         """As any, but a version that is known by its id is asked for once: only its labels can change."""
-        known = self._values.get((path, which.get("VersionId", "")))
+        known = self._kept.values.get((path, which.get("VersionId", "")))
         if known is not None:
             return known
         found = super()._read(path, **which)
         if found is not None:
-            self._values[path, found["id"]] = found
+            self._kept.values[path, found["id"]] = found
         return found
 
     def _stages(self, path: str) -> Mapping[str, list[str]]:

@@ -61,15 +61,15 @@ class Master:
 
     def read(self) -> None:
         """Read and compare it before anything begins."""
-        self._read = [self._look()]
+        self._read = [self._look(again=False)]
 
     def __call__(self) -> Credential:
         """Return what was read; asked again, since that was refused, what is there then."""
-        return self._read.pop() if self._read else self._look()
+        return self._read.pop() if self._read else self._look(again=True)
 
-    def _look(self) -> Credential:
+    def _look(self, *, again: bool) -> Credential:
         master = self._about.master or ""
-        found = self._backend.current(master)
+        found = self._backend.admin(master, again=again)
         if found is None:
             raise UsageError(
                 f"the admin's secret {master} is not there, or has no current value.",
@@ -84,7 +84,7 @@ class Master:
         about, host, port = self._about, admin.fields.get("host"), admin.fields.get("port")
         known = rds.Hosts(writer=str(host) if host else None)
         if not host:
-            tags = tags_of(self._backend.describe(master) or {})
+            tags = tags_of(self._backend.describe_admin(master) or {})
             if rds.is_managed(tags):
                 known = rds.managed(self._client, tags)
         writer = known.writer or ""

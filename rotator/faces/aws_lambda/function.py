@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from rotator.core.ports import Log
+    from rotator.faces.aws_lambda.events import Event
+    from rotator.faces.aws_lambda.managed_secret import Invocation
     from rotator.faces.aws_lambda.settings import Settings
 
 
@@ -49,8 +51,18 @@ class Function:
         asked, invocation = sound(event), self._wiring.invocation(context)
         require_account(asked, context)
         backend = self._wiring.backend
-        backend.begin(asked.rotation_token)
-        about = backend.describe(asked.arn)
+        backend.begin(asked.arn, asked.token, asked.rotation_token)
+        try:
+            is_over = self._step(asked, invocation)
+        except BaseException:
+            backend.end(asked.arn)
+            raise
+        if is_over:
+            backend.end(asked.arn)
+
+    def _step(self, asked: Event, invocation: Invocation) -> bool:
+        """Do one step; return whether the rotation is published."""
+        about = self._wiring.backend.describe(asked.arn)
         if about is None:
             raise UsageError(f"there is no secret {asked.arn}.", safety="Nothing was changed.")
         if not about.get("RotationEnabled"):
@@ -59,7 +71,7 @@ class Function:
                 safety="Nothing was changed.",
                 hint="aws secretsmanager rotate-secret turns it on.",
             )
-        RotationStep(self._wiring, asked, invocation).run(about)
+        return RotationStep(self._wiring, asked, invocation).run(about)
 
     def sweep(self, event: object, context: Any) -> dict[str, Any]:
         """End what is due: revoke old logins whose grace is over, finish what was interrupted."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Protocol
 
+from rotator.backends.aws import aws_driven
 from rotator.core.errors import RotatorError
-from rotator.faces.aws_lambda.state_tag import StateTag
+from rotator.faces.aws_lambda.state_tag import Memory, StateTag
 from rotator.faces.aws_lambda.tag_journal import TagJournal
+from rotator.journal.log import Head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
@@ -29,16 +31,16 @@ class Journals(Protocol):
     # Whether a foreign value that replaced the published one can be adopted in its rotation.
     adopts_edits: bool
 
-    def state(self, tag: str | None) -> StateTag | None:
-        """Return the state that a tag keeps; None where tags keep none."""
+    def memory(self, arn: str, tags: Mapping[str, str]) -> Memory:
+        """Return what is known of the last rotation of a secret with these tags."""
         ...
 
     def to_sweep(self, function: str) -> Iterable[str]:
         """Return the secrets that a sweep looks at. `function`: the ARN of the invoked function."""
         ...
 
-    def open_rotation(self, known: AwsSecret) -> str | None:
-        """Return the rotation of a secret that has not ended."""
+    def open_rotation(self, name: str, state: StateTag | None) -> str | None:
+        """Return the rotation of a secret that has not ended. `state`: as `memory` has it."""
         ...
 
     def was_published(self, rotation: str) -> bool:
@@ -57,7 +59,11 @@ class Journals(Protocol):
 
 
 class TagJournals:
-    """One `TagJournal` for each invocation and secret."""
+    """One `TagJournal` for each invocation and secret.
+
+    Between the steps of one rotation a warm process remembers what the tags will say at its end. That
+    counts as long as AWS has the tags that this process has seen or written: another process writes them.
+    """
 
     adopts_edits: bool = False
 
@@ -78,10 +84,15 @@ class TagJournals:
         self._line: Callable[[str], None] = line
         self._key: Callable[[], EventKey | None] = key
         self._function: str | None = function
+        self._remembered: dict[str, Memory] = {}
 
-    def state(self, tag: str | None) -> StateTag | None:
-        """Read the tag."""
-        return StateTag.parse(tag)
+    def memory(self, arn: str, tags: Mapping[str, str]) -> Memory:
+        """Return what this process remembers; else what the tags say."""
+        read = (tags.get(aws_driven.HEAD_TAG), tags.get(aws_driven.STATE_TAG))
+        remembered = self._remembered.get(arn)
+        if remembered is not None and remembered.tags == read:
+            return remembered
+        return Memory(tags=read, head=Head.parse(read[0]), state=StateTag.parse(read[1]))
 
     def to_sweep(self, function: str) -> Iterable[str]:
         """Return the secrets that the function rotates."""
@@ -91,9 +102,9 @@ class TagJournals:
             self._log.warning("nothing to sweep", function=arn)
         return arns
 
-    def open_rotation(self, known: AwsSecret) -> str | None:
+    def open_rotation(self, name: str, state: StateTag | None) -> str | None:  # noqa: ARG002 # the tag is the secret's
         """Return the rotation in the secret's tag."""
-        return known.state.rotation if known.state is not None and known.state.is_open else None
+        return state.rotation if state is not None and state.is_open else None
 
     def was_published(self, rotation: str) -> bool:  # noqa: ARG002 # no tag proves it
         """Return False."""
@@ -114,6 +125,7 @@ class TagJournals:
             line=self._line,
             key=self._key(),
         )
+        _ = self._remembered.pop(known.arn, None)
         try:
             yield journal
         except BaseException:
@@ -122,7 +134,9 @@ class TagJournals:
             except RotatorError as lost:
                 self._log.error("journal", secret=known.name, what=lost.what)
             raise
-        journal.close()
+        memory = journal.leave()
+        if memory is not None:
+            self._remembered[known.arn] = memory
 
     def close(self) -> None:
         """Do nothing."""
@@ -138,9 +152,9 @@ class DatabaseJournals:
         self._connect: Callable[[], SqlJournal] = connect
         self._journal: SqlJournal | None = None
 
-    def state(self, tag: str | None) -> StateTag | None:  # noqa: ARG002 # the database knows it
-        """Return None."""
-        return None
+    def memory(self, arn: str, tags: Mapping[str, str]) -> Memory:  # noqa: ARG002 # the database knows it
+        """Return nothing."""
+        return Memory()
 
     def to_sweep(self, function: str) -> Iterable[str]:
         """Return the secrets with an open rotation."""
@@ -157,9 +171,9 @@ class DatabaseJournals:
                 arns.append(path)
         return arns
 
-    def open_rotation(self, known: AwsSecret) -> str | None:
+    def open_rotation(self, name: str, state: StateTag | None) -> str | None:  # noqa: ARG002 # as above
         """Return the open rotation that the journal knows."""
-        opened = self._connected().open_rotation(known.name)
+        opened = self._connected().open_rotation(name)
         return None if opened is None else opened.id
 
     def was_published(self, rotation: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rotator.backends.aws.aws_driven import PREVIOUS
 from rotator.backends.aws.backend import CURRENT, PENDING
 
 if TYPE_CHECKING:
@@ -13,21 +14,32 @@ if TYPE_CHECKING:
     from rotator.core.model import Version
     from rotator.core.ports import Clock
     from rotator.faces.aws_lambda.secret_json import Described
-    from rotator.faces.aws_lambda.state_tag import StateTag
-    from rotator.journal.log import Head
+    from rotator.faces.aws_lambda.state_tag import Memory, StateTag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AwsSecret:
-    """A secret, its labels and its tags. `state`: only where tags are the function's memory."""
+    """A secret and its labels. `memory`: what the function knows of its last rotation."""
 
     arn: str
     name: str
     stages: Mapping[str, list[str]]
     current: Version
-    head: Head | None
-    state: StateTag | None
+    memory: Memory
     about: Described
+
+    @property
+    def state(self) -> StateTag | None:
+        """The last rotation; None where a database knows it."""
+        return self.memory.state
+
+    @property
+    def may_be_published(self) -> bool:
+        """Whether what the last rotation makes current is current, or was."""
+        state = self.state
+        if state is None or state.rotation is None:
+            return False
+        return state.may_be_published or PREVIOUS in self.stages.get(state.rotation, ())
 
     def pending(self) -> str | None:
         """Return the version to which AWS is rotating it."""

@@ -30,24 +30,27 @@ class RotationStep:
         self._event: Event = event
         self._invocation: Invocation = invocation
 
-    def run(self, about: Mapping[str, Any]) -> None:
-        """Do the step of a secret that AWS describes so. Returns also where it was done before."""
+    def run(self, about: Mapping[str, Any]) -> bool:
+        """Do the step of a secret that AWS describes so; return whether its rotation is published.
+
+        Returns also where the step was done before.
+        """
         event, wiring = self._event, self._wiring
         labels = about.get("VersionIdsToStages", {}).get(event.token)
         if labels is not None and CURRENT in labels:
             if event.step is Step.PUBLISH:
                 self._complete(about)
-            return
+            return True
         self._require_pending(labels)
         known = wiring.secret(event.arn, about)
         pending = self._pending(known)
         if pending is None and event.step is Step.VERIFY:
             # RotateImmediately=false: AWS tries the function, with a version that has no value.
             self._try_current(known)
-            return
+            return True
         if pending is not None:
             check_pending(known.about, known.current.credential, pending)
-        self._advance(self._not_busy(known), pending)
+        return self._advance(self._not_busy(known), pending)
 
     def _require_pending(self, labels: list[str] | None) -> None:
         event = self._event
@@ -95,7 +98,7 @@ class RotationStep:
         wiring.clock.sleep(wait)
         return wiring.secret(known.arn, wiring.backend.describe(known.arn) or {})
 
-    def _advance(self, known: AwsSecret, pending: Credential | None) -> None:
+    def _advance(self, known: AwsSecret, pending: Credential | None) -> bool:
         event, wiring, invocation = self._event, self._wiring, self._invocation
         with wiring.engine(known, invocation, token=event.token, pending=pending) as (
             engine,
@@ -128,14 +131,15 @@ class RotationStep:
             if to is Step.PUBLISH and not secret.rotation.overlaps:
                 # Nothing is left to wait for: prove at once that the old password is rejected.
                 prove_old_rejected(wiring, engine, secret, invocation)
+            return to is Step.PUBLISH
 
     def _complete(self, about: Mapping[str, Any]) -> None:
         """Record, at a repeated finishSecret, what an invocation that was cut off could not."""
         event, wiring, invocation = self._event, self._wiring, self._invocation
         try:
-            known = wiring.secret(event.arn, about)
-            if wiring.journals.open_rotation(known) != event.token:
+            if wiring.open_rotation(event.arn, about) != event.token:
                 return
+            known = wiring.secret(event.arn, about)
             with wiring.engine(known, invocation, token=event.token) as (engine, secret):
                 prove_old_rejected(wiring, engine, secret, invocation)
         except RotatorError as error:
@@ -162,7 +166,7 @@ def adopt_edit(wiring: Wiring, engine: Engine, secret: ManagedSecret, known: Aws
     journals = wiring.journals
     if not journals.adopts_edits:
         return
-    opened = journals.open_rotation(known)
+    opened = journals.open_rotation(known.name, known.state)
     if opened in (None, known.current.id) or not journals.was_published(opened or ""):
         return
     try:

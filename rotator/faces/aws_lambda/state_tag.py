@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from rotator.core.model import Event
+    from rotator.journal.log import Head
 
 _NOTHING: Final = "-"
 _FIELDS: Final = 7
@@ -136,6 +137,22 @@ class StateTag:
             at=at,
             busy_until=busy_until,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What a function knows of the last rotation of a secret: from its tags, or beyond them.
+
+    `tags`: the two tags as AWS has them. A warm process that is at a rotation keeps more than they say:
+    `head` and `state` as they are after its last step, and the `lines` of events that it has not written.
+    `request`: the invocation that wrote the tags, and so the name under which those lines are written.
+    """
+
+    tags: tuple[str | None, str | None] = (None, None)
+    head: Head | None = None
+    state: StateTag | None = None
+    lines: tuple[str, ...] = ()
+    request: str | None = None
 
 
 def _seconds(at: datetime | None) -> str:

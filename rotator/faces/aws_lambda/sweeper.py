@@ -60,7 +60,7 @@ class Sweeper:
         if about is None:
             return None
         known = wiring.secret(arn, about)
-        opened, pending = wiring.journals.open_rotation(known), known.pending()
+        opened, pending = wiring.journals.open_rotation(known.name, known.state), known.pending()
         if pending is not None and aws_driven.PREVIOUS in known.stages[pending]:
             # Somebody has made another one current since. AWS would begin no rotation any more.
             wiring.backend.discard(arn, pending)
@@ -70,7 +70,7 @@ class Sweeper:
         if opened is None:
             return None
         state = known.state
-        if state is not None and state.may_be_published:
+        if state is not None and known.may_be_published:
             if known.current.id not in (state.rotation, state.old):
                 why = "somebody else's value is current, so its old login is left as it is"
                 wiring.log.warning("not swept", secret=known.name, why=why)

@@ -11,14 +11,14 @@ from rotator.core.errors import Transient
 from rotator.core.model import Kind, NewEvent, Step
 from rotator.engine.rotation_request import requested
 from rotator.faces.aws_lambda.managed_secret import pending_version
-from rotator.faces.aws_lambda.state_tag import Phase, StateTag
+from rotator.faces.aws_lambda.state_tag import Memory, Phase, StateTag
 from rotator.journal.log import Head, LogJournal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rotator.backends.aws.aws_driven import AwsDrivenBackend
-    from rotator.core.model import Event, Json, Version
+    from rotator.core.model import Event, Json, Lease, Version
     from rotator.core.ports import Clock
     from rotator.engine import ManagedSecret
     from rotator.faces.aws_lambda.managed_secret import AwsSecret, Invocation
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 REASON: Final = "AWS Secrets Manager rotates it"
 # How long a statement that closes a login may still wait for a lock after its step's time is up.
 _LOCK: Final = timedelta(seconds=10)
+# A rotation in these phases has published nothing.
+_BEFORE_PUBLISH: Final = (Phase.BEGUN, Phase.CREATED, Phase.VERIFIED)
+_FORWARD: Final = (Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH)
+_BACKWARD: Final = (Step.WITHDRAW, Step.DISCARD, Step.RESTORE)
 _Replayed = list[tuple[NewEvent, datetime]]
 
 
@@ -46,31 +50,90 @@ class TagJournal(LogJournal):
         key: EventKey | None,
     ) -> None:
         """Go on where the last invocation's ended. `token`: the rotation at which AWS is, if any."""
-        clock = invocation.clock
+        clock, memory = invocation.clock, known.memory
         super().__init__(
             clock=clock,
             actor=actor,
-            request=invocation.request,
+            request=memory.request or invocation.request,
             line=line,
             keep=self._keep_tags,
-            urgent=self._is_urgent,
             key=key,
         )
         self._managed: ManagedSecret = secret
         self._backend: AwsDrivenBackend = backend
         self._invocation: Invocation = invocation
         self._token: str | None = token
-        self._state: StateTag = known.state or StateTag()
-        replay = _Replay(secret, backend, known.current, clock)
-        self.recall(known.name, known.head or Head(), replay.events(self._state))
+        self._invoked: str = invocation.request
+        self._tags: tuple[str | None, str | None] = memory.tags
+        self._kept_state: StateTag = StateTag.parse(memory.tags[1]) or StateTag()
+        self._state: StateTag = memory.state or StateTag()
+        # Whether this process has done every step of the rotation since its tags were written.
+        self._continues: bool = memory.request is not None
+        self._unwritten += memory.lines
+        replay = _Replay(secret, backend, known, clock)
+        replayed = replay.events(self._state)
+        self._unrecorded: list[NewEvent] = []
+        if not self._continues and self._kept_state.state is Phase.BEGUN:
+            # An earlier process has staged the value. Its record of that went with it.
+            self._unrecorded = [event for event, _ in replayed if _is_staged(event)]
+        self.recall(known.name, memory.head or Head(), replayed)
+
+    def append(self, lease: Lease, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
+        """Write all the events or none, after what an earlier process could not record."""
+        before = self._unrecorded if events else []
+        written = super().append(lease, [*before, *events], ttl)
+        if events:
+            self._unrecorded = []
+        return written[len(before) :]
+
+    def leave(self) -> Memory | None:
+        """End an invocation that has done its step; return what the next one is to remember.
+
+        The tags are written unless they name this rotation as open already and it is not published:
+        then what happened since is kept by this process, and a new one does it again.
+        """
+        state, secret = self._state.after(self._unkept), self._managed.name
+        is_under_way = state.is_open and state.rotation == self._token
+        is_under_way = is_under_way and state.state in _BEFORE_PUBLISH
+        if not is_under_way or not self._continues:
+            self.close()
+        if not is_under_way:
+            return None
+        if not self._has_kept:
+            self._write_lines()
+        last = self.books[secret].record
+        return Memory(
+            tags=self._tags,
+            head=Head(seq=last.seq, hash=last.head),
+            state=state,
+            lines=tuple(self._unwritten),
+            request=self._request,
+        )
 
     def _closes_a_login(self, event: Event) -> bool:
         overlaps = self._managed.rotation.overlaps
         return overlaps and event.kind is Kind.STARTED and event.step is Step.REVOKE
 
-    def _is_urgent(self, event: Event) -> bool:
-        publishes = event.kind is Kind.STARTED and event.step is Step.PUBLISH
-        return self._closes_a_login(event) or (self._managed.rotation.overlaps and publishes)
+    def _can_wait(self, events: list[Event]) -> bool:
+        """The result of what a rotation began with: where this process goes on, it is written then.
+
+        Another process does not know of it, and would go on from the event before.
+        """
+        begins = self._has_kept and self._continues
+        return begins and not any(event.kind is Kind.STARTED for event in events)
+
+    def _must_keep(self, events: list[Event]) -> bool:
+        if any(map(self._closes_a_login, events)):
+            return True
+        kept, event = self._kept_state, events[-1]
+        # As long as the tags name a rotation as open, any process can complete or undo it.
+        is_named = kept.is_open and kept.rotation == event.rotation_id
+        if event.step in _FORWARD:
+            return not is_named
+        if event.kind is Kind.ADOPTED or (is_named and not self._managed.rotation.overlaps):
+            # An adoption has no effect, and without an overlap neither has closing the old login.
+            return not self._has_kept and event.step in _BACKWARD
+        return not self._has_kept
 
     def _keep_tags(self, head: Head, events: list[Event]) -> None:
         self._state = replace(self._state.after(events), busy_until=None)
@@ -81,6 +144,9 @@ class TagJournal(LogJournal):
             self._state = replace(self._state, busy_until=until)
         tags = {aws_driven.HEAD_TAG: head.text(), aws_driven.STATE_TAG: self._state.text()}
         self._backend.keep_tags(self._managed.path, tags)
+        self._tags, self._kept_state = (head.text(), self._state.text()), self._state
+        self._continues = any(event.kind is Kind.REQUESTED for event in events)
+        self._request = self._invoked
         if closing and self._aws_began_another():
             raise Transient(
                 "AWS has started another rotation, so the old login was left unchanged.",
@@ -106,22 +172,30 @@ class _Replay:
 
     secret: ManagedSecret
     backend: AwsDrivenBackend
-    current: Version
+    known: AwsSecret
     clock: Clock
+
+    @property
+    def current(self) -> Version:
+        """The version that is current."""
+        return self.known.current
 
     def events(self, state: StateTag) -> _Replayed:
         """Return the events that lead to this state."""
         state, now = self._without_foreign_values(state), self.clock.now()
         overlaps = self.secret.rotation.overlaps
-        versions = [state.earlier, state.before, state.old] if overlaps else [state.old]
+        versions = [state.old, state.before, state.earlier] if overlaps else [state.old]
         replayed: _Replayed = []
         logins: dict[str | None, str] = {}
-        for name in (*versions, None if state.is_open else state.rotation):
+        for name in (None if state.is_open else state.rotation, *versions):
             version = self._version(name) if name is not None else None
             if version is not None:
                 login = logins[version.id] = version.credential.username
                 data: dict[str, Json] = {"login": login, "version": version.id}
-                replayed.append((NewEvent(kind=Kind.ADOPTED, data=data), now))
+                replayed.insert(0, (NewEvent(kind=Kind.ADOPTED, data=data), now))
+            if self.known.about.pair and {*self.known.about.pair} <= {*logins.values()}:
+                # Whatever is older is of one of these two.
+                break
         if state.is_open and state.rotation is not None:
             replayed += self._rotation(state, state.rotation, logins.get(state.old), now)
         return replayed
@@ -135,7 +209,7 @@ class _Replay:
     def _without_foreign_values(self, state: StateTag) -> StateTag:
         """End a published rotation once a foreign value is current: nothing of it may be revoked."""
         known = (state.rotation, state.old)
-        if state.is_open and state.may_be_published and self.current.id not in known:
+        if state.is_open and self.known.may_be_published and self.current.id not in known:
             return replace(state, state=Phase.ENDED, at=None, busy_until=None)
         return state
 
@@ -177,3 +251,7 @@ class _Replay:
         elif is_current or state.state is Phase.PUBLISHING:
             add(Step.PUBLISH, at, Kind.STARTED)
         return replayed
+
+
+def _is_staged(event: NewEvent) -> bool:
+    return event.kind is Kind.FINISHED and event.step is Step.STAGE

@@ -18,6 +18,7 @@ from rotator.backends.aws.client import Client, NotAllowed
 from rotator.backends.aws.options import AwsOptions
 from rotator.core.contracts.rotation import StepContext
 from rotator.core.errors import Denied, Transient, UsageError
+from rotator.core.model import Kind, Step
 from rotator.engine import Engine, ManagedSecret
 from rotator.faces.aws_lambda import json_log
 from rotator.faces.aws_lambda import settings as environment
@@ -27,13 +28,12 @@ from rotator.faces.aws_lambda.journals import BACKEND, DatabaseJournals, TagJour
 from rotator.faces.aws_lambda.managed_secret import AwsSecret, Invocation
 from rotator.faces.aws_lambda.read_replica import on_reader
 from rotator.faces.aws_lambda.secret_json import Operators, described
-from rotator.journal.log import Head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
 
     from rotator.core.contracts.plugin import Target
-    from rotator.core.model import Credential, Version
+    from rotator.core.model import Credential, Event, Version
     from rotator.core.ports import Log
     from rotator.core.secret import Secret
     from rotator.faces.aws_lambda.journals import Journals
@@ -120,16 +120,21 @@ class Wiring:
                 hint="Write the current login into the secret first.",
             )
         tags, settings = tags_of(about), self._settings
+        memory = self.journals.memory(arn, tags)
         operators = Operators(strategy=settings.strategy, options=settings.options, tags=tags)
         return AwsSecret(
             arn=arn,
             name=str(about["Name"]),
             stages=cast("Mapping[str, list[str]]", about.get("VersionIdsToStages", {})),
             current=current,
-            head=Head.parse(tags.get(aws_driven.HEAD_TAG)),
-            state=self.journals.state(tags.get(aws_driven.STATE_TAG)),
+            memory=memory,
             about=described(current, operators, settings.sslrootcert),
         )
+
+    def open_rotation(self, arn: str, about: Mapping[str, Any]) -> str | None:
+        """Return the rotation of a secret, as AWS describes it, that has not ended."""
+        state = self.journals.memory(arn, tags_of(about)).state
+        return self.journals.open_rotation(str(about["Name"]), state)
 
     def others(self, known: AwsSecret) -> tuple[Version, ...]:
         """Return the version with the other login of a pair that AWS's template has made."""
@@ -189,12 +194,18 @@ class Wiring:
                     entropy=system.SystemEntropy(),
                     log=self.log,
                     holder=system.holder,
+                    observer=self._observe,
                     controlled=self._controlled,
                 )
                 yield engine, secret
         finally:
             for target in targets:
                 target.close()
+
+    def _observe(self, event: Event) -> None:
+        """Before a step that changes the target, let AWS be asked again what is current."""
+        if event.kind is Kind.STARTED and event.step not in (Step.STAGE, Step.VERIFY):
+            self.backend.forget_labels()
 
     def _managed(self, known: AwsSecret, targets: Sequence[Target], left: float) -> ManagedSecret:
         """`targets`: where it is changed, and, if that is elsewhere, where it is used."""
@@ -224,7 +235,7 @@ class Wiring:
             admin = Master(self.backend, self._client, known.about)
             admin.read()
             return admin
-        opened = self.journals.open_rotation(known)
+        opened = self.journals.open_rotation(known.name, known.state)
         left = None
         if opened not in (None, token, known.current.id):
             left = self.backend.staged(known.arn, opened or "")
