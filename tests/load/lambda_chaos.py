@@ -41,7 +41,7 @@ _SECRETS: dict[str, dict[str, Any]] = {
     "alternating-users": {"masterarn": True},
     "new-user": {
         "masterarn": True,
-        "rotator": {"strategy": "new-user", "options": {"group": "app_owner"}},
+        "rotator": {"strategy": "new-user"},
     },
 }
 
@@ -235,6 +235,8 @@ def _sandbox(
     if given.get("masterarn"):
         given["masterarn"] = sandbox.master()
     sandbox.secret(**given)
+    if strategy == "new-user":
+        sandbox.tag(group="app_owner")
     return sandbox
 
 
