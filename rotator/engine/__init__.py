@@ -10,7 +10,7 @@ from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
 from rotator.core.model import NO_ROTATION, Kind, NewEvent, Outcome, Step
 from rotator.core.schedule import as_data, is_due, retry_data
 from rotator.core.state_machine import progress
-from rotator.engine import incident, planning
+from rotator.engine import incident
 from rotator.engine.adoption import adopt, adopt_for_delegation
 from rotator.engine.checks import check, checked, require_rollback_possible
 from rotator.engine.context import EngineContext, SecretContext
@@ -315,10 +315,14 @@ class Engine:
 
     def plan(self, secret: ManagedSecret) -> Plan:
         """Return what a rotation would do. Reads the backend and the target, changes nothing."""
+        from rotator.engine import planning  # noqa: PLC0415 # no rotation needs it
+
         return planning.plan(SecretContext(self._context, secret))
 
     def require_no_second(self, secret: ManagedSecret, current: Credential | None) -> None:
         """Raise `UnprovenSecond` where a second login exists that the next rotation could not take."""
+        from rotator.engine import planning  # noqa: PLC0415 # no rotation needs it
+
         planning.require_no_second(SecretContext(self._context, secret), current)
 
     def consumers(self, secret: ManagedSecret) -> Verdict | None:

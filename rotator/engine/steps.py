@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
-from rotator.core.consumers import READ_NEXT, Consumer, Verdict, assess, assess_prepared
 from rotator.core.contracts.backend import OffersNext
 from rotator.core.contracts.rotation import (
     Contains,
@@ -54,7 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
     from datetime import datetime
 
-    from rotator.core.consumers import ConsumerRegistry
+    from rotator.core.consumers import Consumer, ConsumerRegistry, Verdict
     from rotator.core.contracts.backend import SecretBackend
     from rotator.core.contracts.plugin import TriesLogins
     from rotator.core.contracts.rotation import Rotation
@@ -287,6 +286,8 @@ class Steps:
         ends = prepare_ends(state, policy)
         if verdict is not None and waiting and (ends is None or self._clock.now() < ends):
             held = prepare_is_over(state, self._clock.now(), policy)
+            from rotator.core.consumers import READ_NEXT  # noqa: PLC0415 # only where consumers are registered
+
             waits = "; ".join(one.line(READ_NEXT) for one in waiting)
             raise InUse(
                 f"consumers have not read the next version: {waits}.",
@@ -302,6 +303,8 @@ class Steps:
         name = self._secret.name
         if self._registry is None:
             return None
+        from rotator.core.consumers import assess_prepared  # noqa: PLC0415 # only where consumers are registered
+
         return assess_prepared(
             self._secret.consumers,
             self._registry.instances(name),
@@ -469,6 +472,8 @@ class Steps:
         if isinstance(self._secret.rotation, CountsSessions):
             for login in sorted(set(logins)):
                 sessions += self._sessions(login)
+        from rotator.core.consumers import assess  # noqa: PLC0415 # only where consumers are registered
+
         return assess(self._secret.consumers, reports, sessions, version=version)
 
     def _sessions(self, login: str) -> list[Session]:

@@ -98,8 +98,12 @@ def over(found: dict[str, float]) -> list[str]:
 
 
 def _next(sandbox: Sandbox, arn: str) -> str:
-    """Begin a rotation as AWS does: a version with AWSPENDING and no value."""
+    """Begin a rotation as AWS does: a version with AWSPENDING and no value.
+
+    As if it were the first: what the run before has begun would have to be undone, which no cold start does.
+    """
     kept, token = sandbox.aws.secret(sandbox.name), str(uuid.uuid4())
+    kept.tags.clear()
     for name in [name for name, one in kept.versions.items() if PENDING in one.stages]:
         del kept.versions[name]
     function, kept.function = kept.function, lambda _event: None

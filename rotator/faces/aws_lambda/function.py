@@ -10,7 +10,6 @@ from rotator.core.errors import UsageError
 from rotator.faces.aws_lambda.events import require_account, sound, swept
 from rotator.faces.aws_lambda.rotation_step import RotationStep
 from rotator.faces.aws_lambda.settings import settings as read_settings
-from rotator.faces.aws_lambda.sweeper import Sweeper
 from rotator.faces.aws_lambda.wiring import Wiring
 
 if TYPE_CHECKING:
@@ -75,6 +74,8 @@ class Function:
 
     def sweep(self, event: object, context: Any) -> dict[str, Any]:
         """End what is due: revoke old logins whose grace is over, finish what was interrupted."""
+        from rotator.faces.aws_lambda.sweeper import Sweeper  # noqa: PLC0415 # no rotation needs it
+
         asked, invocation = swept(event), self._wiring.invocation(context)
         require_account(asked, context)
         self._wiring.backend.begin()
