@@ -1,12 +1,12 @@
-"""The application: its parts, wired, with what faces ask of them together."""
+"""The application: its parts, wired, with what faces ask of them together.
+
+What examines the parts is imported when it is asked for: most commands do without it.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from rotator.bootstrap import fleet_findings, kept_versions, login_servers
-from rotator.bootstrap.doctor import Doctor
-from rotator.bootstrap.journal_integrity import JournalIntegrity
 from rotator.bootstrap.wiring import Wiring
 from rotator.config import load
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
+    from rotator.bootstrap.doctor import Doctor
+    from rotator.bootstrap.journal_integrity import JournalIntegrity
     from rotator.config import Settings
     from rotator.core.errors import RotatorError
     from rotator.core.model import Event, Finding
@@ -32,20 +34,24 @@ class App(Wiring):
 
     def doctor(self, names: Sequence[str]) -> list[Finding]:
         """Examine everything that a rotation of these secrets needs; change nothing."""
-        return Doctor(self).examine(names)
+        return self._doctor().examine(names)
 
     def examine_new(self, target: str, secret: str | None) -> list[Finding]:
         """Examine a target that no secret is rotated on yet, and the first secret there."""
-        return Doctor(self).examine_new(target, secret)
+        return self._doctor().examine_new(target, secret)
 
     def crowded(self) -> list[Finding]:
         """Return the policies whose windows are too short for the secrets that have them."""
+        from rotator.bootstrap import fleet_findings  # noqa: PLC0415
+
         return fleet_findings.crowded(self)
 
     # -- find ----------------------------------------------------------------------------------
 
     def kept_versions(self) -> tuple[list[KeptVersion], list[tuple[str, RotatorError]]]:
         """Return the values of all secrets that are still kept, and which could not be read."""
+        from rotator.bootstrap import kept_versions  # noqa: PLC0415
+
         return kept_versions.kept_versions(self)
 
     def try_candidates(
@@ -56,17 +62,19 @@ class App(Wiring):
         known: Mapping[str, tuple[str, str]],
     ) -> list[Outcome]:
         """Log in with each candidate, as `login_servers.try_candidates` does."""
+        from rotator.bootstrap import login_servers  # noqa: PLC0415
+
         return login_servers.try_candidates(self, candidates, allowed=allowed, known=known)
 
     # -- the journal ---------------------------------------------------------------------------
 
     def checkpoint(self) -> Anchor | None:
         """Sign what has been written, as `JournalIntegrity.checkpoint` does."""
-        return JournalIntegrity(self).checkpoint()
+        return self._integrity().checkpoint()
 
     def watch_journal(self) -> AuditReport:
         """Check the journal's definitions and records; see `checkpoint` for its events."""
-        return JournalIntegrity(self).watch()
+        return self._integrity().watch()
 
     def verify_journal(
         self,
@@ -76,28 +84,38 @@ class App(Wiring):
         seen_by_witness: Sequence[Anchor] = (),
     ) -> AuditReport:
         """Check the whole journal, as `JournalIntegrity.verify` does."""
-        integrity = JournalIntegrity(self)
+        integrity = self._integrity()
         return integrity.verify(public_key, without=without, seen_by_witness=seen_by_witness)
 
     def acknowledge(self, reason: str) -> AuditReport:
         """Record that the journal was put back to an older state."""
-        return JournalIntegrity(self).acknowledge(reason)
+        return self._integrity().acknowledge(reason)
 
     def public_key(self) -> str | None:
         """Return the public half of the signing key (PEM), None when there is no such key."""
-        return JournalIntegrity(self).public_key()
+        return self._integrity().public_key()
 
     def export_journal(self, folder: Path, form: Literal["jsonl", "csv"]) -> list[Path]:
         """Write the journal into files that an outsider can verify; signed where there is a key."""
-        return JournalIntegrity(self).export(folder, form)
+        return self._integrity().export(folder, form)
 
     def write_receipt(self, folder: Path, secrets: Collection[str], report: str) -> list[Path]:
         """Write a report with the events of its secrets into files that an outsider can verify."""
-        return JournalIntegrity(self).write_receipt(folder, secrets, report)
+        return self._integrity().write_receipt(folder, secrets, report)
 
     def event_key(self) -> EventKey:
         """Return the key that authenticates events. Raises `UsageError` where none is configured."""
-        return JournalIntegrity(self).event_key()
+        return self._integrity().event_key()
+
+    def _doctor(self) -> Doctor:
+        from rotator.bootstrap.doctor import Doctor  # noqa: PLC0415
+
+        return Doctor(self)
+
+    def _integrity(self) -> JournalIntegrity:
+        from rotator.bootstrap.journal_integrity import JournalIntegrity  # noqa: PLC0415
+
+        return JournalIntegrity(self)
 
 
 def open_app(

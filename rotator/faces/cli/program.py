@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, cast
@@ -62,8 +63,9 @@ class Program(PlainGroup):
             _ = self.commands.setdefault(name, command)
 
 
+@cache
 def build() -> Any:
-    """Return the program as a click group."""
+    """Return the program as a click group. Commands that it has loaded stay loaded."""
     app = typer.Typer(
         name="rotator",
         cls=Program,
