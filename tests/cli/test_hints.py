@@ -35,7 +35,7 @@ _KINDS = ("systemd", "kubernetes", "compose", "lambda")
 
 @cache
 def _texts() -> list[tuple[str, str]]:
-    """Return what `_read_texts` yields: three tests ask, and so does the collection of the tests."""
+    """Return what `_read_texts` yields: three tests ask."""
     return [*_read_texts()]
 
 
@@ -117,12 +117,15 @@ def _arguments(known: Any, words: list[str]) -> list[str]:
     return taken
 
 
-_ALL = sorted({(where, tuple(words)) for where, words in _commands()})
+@cache
+def _all() -> list[tuple[str, tuple[str, ...]]]:
+    """Return every command of a text, with its place. Not at import: each worker collects this file."""
+    return sorted({(where, tuple(words)) for where, words in _commands()})
 
 
 def test_the_search_finds_commands_in_hints():
     """The other tests rely on it."""
-    assert len(_ALL) > 50
+    assert len(_all()) > 50
 
 
 def test_the_program_accepts_each_printed_command():
@@ -130,7 +133,7 @@ def test_the_program_accepts_each_printed_command():
     command = _program()
     wrong = [
         f"{where}: {' '.join(words)}: {why}"
-        for where, words in _ALL
+        for where, words in _all()
         if (why := _why(command, words))
     ]
     assert wrong == []
