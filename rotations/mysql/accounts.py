@@ -510,7 +510,7 @@ def marked_login(user: str, host: str, marks: frozenset[str], *, locked: bool) -
         login=user,
         can_login=not locked,
         is_of=lambda secret: digest_of(secret, user) in marks,
-        remove=f"DROP USER {quoted_account(user, host)}",
+        remove=f"DROP USER {_plain(user)}@{_plain(host)}",
     )
 
 

@@ -11,7 +11,7 @@ from rotations.postgresql.strategies import STRATEGIES
 from rotator.api import Plugin
 
 if TYPE_CHECKING:
-    from rotator.api import Finding, StepContext
+    from rotator.api import Finding, FoundLogin, StepContext
 
 __all__ = ["PLUGIN"]
 
@@ -21,6 +21,13 @@ def _examine(server: Server, ctx: StepContext) -> list[Finding]:
     from rotations.postgresql import doctor  # noqa: PLC0415 # only `doctor` and `init` need it
 
     return doctor.findings(server, SecretOptions(), None, ctx, in_place=None)
+
+
+def _logins(server: Server, ctx: StepContext) -> list[FoundLogin]:
+    """List all logins of the server, with the admin's eyes."""
+    from rotations.postgresql import discovery  # noqa: PLC0415 # only `discover` needs it
+
+    return discovery.logins(server, ctx)
 
 
 PLUGIN: Final = Plugin(
@@ -34,4 +41,5 @@ PLUGIN: Final = Plugin(
     in_place="single-user",
     examine=_examine,
     grants=statements,
+    logins=_logins,
 )

@@ -11,7 +11,7 @@ from rotations.valkey.strategies import STRATEGIES
 from rotator.api import Plugin
 
 if TYPE_CHECKING:
-    from rotator.api import Finding, StepContext
+    from rotator.api import Finding, FoundLogin, StepContext
 
 __all__ = ["PLUGIN"]
 
@@ -19,6 +19,13 @@ __all__ = ["PLUGIN"]
 def _examine(server: Server, ctx: StepContext) -> list[Finding]:
     """Look at the server with the admin's eyes, whichever logins are rotated there."""
     return STRATEGIES["dual-password"](server, SecretOptions()).examine(None, ctx)
+
+
+def _logins(server: Server, ctx: StepContext) -> list[FoundLogin]:
+    """List all logins of the server, with the admin's eyes."""
+    from rotations.valkey import discovery  # noqa: PLC0415 # only `discover` needs it
+
+    return discovery.logins(server, ctx)
 
 
 PLUGIN: Final = Plugin(
@@ -32,4 +39,5 @@ PLUGIN: Final = Plugin(
     in_place="single-user",
     examine=_examine,
     grants=statements,
+    logins=_logins,
 )

@@ -44,6 +44,7 @@ class Client:
     address: str
     name: str
     age: int
+    idle: int
     flags: str
     library: str
 
@@ -57,6 +58,7 @@ class Client:
             address=facts.get("addr", "?"),
             name=facts.get("name", ""),
             age=number(facts.get("age") or "0"),
+            idle=number(facts.get("idle") or "0"),
             flags=facts.get("flags", ""),
             library=facts.get("lib-name", ""),
         )
@@ -288,17 +290,23 @@ class Node:
 
     def clients(self, user: str) -> list[Client]:
         """Return the connections of a user, ours excepted."""
-        return self._theirs(self._all_clients(), user)
+        return self._theirs(self.all_clients(), user)
+
+    def all_clients(self) -> list[Client]:
+        """Return all connections, ours too."""
+        lines = _lines(self._ask("reading its sessions", "CLIENT", "LIST"))
+        with translated(str(self), "reading its sessions"):
+            return list(map(Client.parse, lines))
 
     def clients_until(self, position: int | None, user: str) -> list[Client]:
         """Return the connections of a user that are not later than a position; None for all."""
-        clients = self._theirs(self._all_clients(), user)
+        clients = self._theirs(self.all_clients(), user)
         with translated(str(self), "reading its sessions"):
             return [client for client in clients if position is None or client.position <= position]
 
     def newest_position(self) -> int:
         """Return the position of the newest connection; each later one has a higher position."""
-        clients = self._all_clients()
+        clients = self.all_clients()
         with translated(str(self), "reading its sessions"):
             return max((client.position for client in clients), default=0)
 
@@ -309,18 +317,12 @@ class Node:
         # The node counts whole seconds.
         return ctx.clock.now() - uptime - timedelta(seconds=1) > moment
 
-    def _all_clients(self) -> list[Client]:
-        lines = _lines(self._ask("reading its sessions", "CLIENT", "LIST"))
-        with translated(str(self), "reading its sessions"):
-            return list(map(Client.parse, lines))
+    def is_ours(self, client: Client) -> bool:
+        """Return whether a connection is one of this process."""
+        return bool({client.id, client.address} & self._ours(self.place))
 
     def _theirs(self, clients: list[Client], user: str) -> list[Client]:
-        ours = self._ours(self.place)
-        return [
-            client
-            for client in clients
-            if client.user == user and not {client.id, client.address} & ours
-        ]
+        return [client for client in clients if client.user == user and not self.is_ours(client)]
 
     def session(self, client: Client, ctx: StepContext, *, among: int) -> Session:
         """Return a connection as people are told of it. `among` how many nodes this is one."""

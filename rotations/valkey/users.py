@@ -86,6 +86,11 @@ class Users:
         ):
             raise NotRespError
 
+    def everybody(self) -> list[User]:
+        """Return all users but the marks."""
+        users = [User.parse(line) for line in self.lines]
+        return [user for user in users if not user.name.startswith(MARK)]
+
     def get(self, name: str) -> User | None:
         """Return the user of this name."""
         start = f"user {name} "

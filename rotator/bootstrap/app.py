@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
 
+    from rotator.bootstrap.discovery import DiscoveredLogin
     from rotator.bootstrap.doctor import Doctor
     from rotator.bootstrap.journal_integrity import JournalIntegrity
     from rotator.config import Settings
@@ -45,6 +46,14 @@ class App(Wiring):
         from rotator.bootstrap import fleet_findings  # noqa: PLC0415
 
         return fleet_findings.crowded(self)
+
+    # -- discover ------------------------------------------------------------------------------
+
+    def discover(self, target: str) -> list[DiscoveredLogin]:
+        """Return the logins of a target, and whose they are."""
+        from rotator.bootstrap.discovery import Discovery  # noqa: PLC0415
+
+        return Discovery(self).logins(target)
 
     # -- find ----------------------------------------------------------------------------------
 

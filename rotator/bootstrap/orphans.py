@@ -47,7 +47,7 @@ class Orphans:
             if owner is None:
                 continue
             if owner not in known:
-                known[owner] = self._accounted_for(owner)
+                known[owner] = self.accounted_for(owner)
             accounted_for = known[owner]
             if accounted_for is None or account.login in accounted_for:
                 continue
@@ -71,7 +71,7 @@ class Orphans:
             for orphan in orphans
         ]
 
-    def _accounted_for(self, name: str) -> set[str] | None:
+    def accounted_for(self, name: str) -> set[str] | None:
         """Return the logins that are no orphans; None where the backend cannot be read."""
         try:
             return self._known_logins(name) | self._served(name)

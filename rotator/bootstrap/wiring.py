@@ -303,13 +303,19 @@ class Wiring:
 
     def admins(self, target: str) -> frozenset[str]:
         """Return the admin logins of a target, and of others at the same host and port."""
+        admins = [self.settings.targets[name].admin for name in self.same_server(target)]
+        return frozenset(
+            admin.username or self._admin(admin).username for admin in admins if admin is not None
+        )
+
+    def same_server(self, target: str) -> frozenset[str]:
+        """Return this target and the others at the same host and port."""
         server = self._server(target)
-        logins: set[str] = set()
-        for name, other in self.settings.targets.items():
-            same = name == target or (server is not None and self._server(name) == server)
-            if other.admin is not None and same:
-                logins.add(other.admin.username or self._admin(other.admin).username)
-        return frozenset(logins)
+        return frozenset(
+            name
+            for name in self.settings.targets
+            if name == target or (server is not None and self._server(name) == server)
+        )
 
     def _server(self, target: str) -> tuple[object, object] | None:
         """Return a target's host and port, where its plugin has such options."""

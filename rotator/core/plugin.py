@@ -13,7 +13,7 @@ from rotator.core.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from rotator.core.contracts.plugin import MarkedLogin
+    from rotator.core.contracts.plugin import FoundLogin, MarkedLogin
     from rotator.core.contracts.rotation import Rotation, StepContext
     from rotator.core.model import Credential, Finding
 
@@ -33,7 +33,8 @@ class Plugin:
 
     `examine(shared, ctx)` checks a target apart from its secrets, and `grants(options,
     engine=, admin=, login=)` returns the statements that create an admin with the least rights:
-    `rotator init --target` calls the first and prints the second.
+    `rotator init --target` calls the first and prints the second. `logins(shared, ctx)` lists the logins
+    of a target, for `rotator discover`.
     """
 
     def __init__(
@@ -49,9 +50,11 @@ class Plugin:
         in_place: str | None = None,
         examine: Callable[[Any, StepContext], list[Finding]] | None = None,
         grants: Callable[..., tuple[str, ...]] | None = None,
+        logins: Callable[[Any, StepContext], list[FoundLogin]] | None = None,
     ) -> None:
         self._examine: Callable[[Any, StepContext], list[Finding]] | None = examine
         self._grants: Callable[..., tuple[str, ...]] | None = grants
+        self._logins: Callable[[Any, StepContext], list[FoundLogin]] | None = logins
         self._strategies: Mapping[str, type] = strategies
         self._connect: Callable[[str, Any, Callable[[], Credential]], Any] = connect or _options
         self._in_place: type | None = strategies[in_place] if in_place is not None else None
@@ -69,13 +72,14 @@ class Plugin:
         """Return a target; whether it connects yet is up to `connect`, which should not."""
         shared = self._connect(name, options, admin)
         if self._in_place is None:
-            return _Target(self.info.name, self._strategies, shared, self._examine)
+            return _Target(self.info.name, self._strategies, shared, self._examine, self._logins)
         one, chosen = self._in_place, self.info.secret_options
         return _InPlace(
             self.info.name,
             self._strategies,
             shared,
             self._examine,
+            self._logins,
             of=lambda login: one(shared, chosen(username=login)),
         )
 
@@ -97,11 +101,13 @@ class _Target:
         strategies: Mapping[str, type],
         shared: Any,
         examine: Callable[[Any, StepContext], list[Finding]] | None,
+        logins: Callable[[Any, StepContext], list[FoundLogin]] | None,
     ) -> None:
         self._plugin: str = plugin
         self._strategies: Mapping[str, type] = strategies
         self._shared: Any = shared
         self._examine: Callable[[Any, StepContext], list[Finding]] | None = examine
+        self._logins: Callable[[Any, StepContext], list[FoundLogin]] | None = logins
 
     def rotation(self, strategy: str, options: object) -> Rotation:
         """Return the rotation of one secret under a strategy."""
@@ -121,6 +127,12 @@ class _Target:
         shared = self._shared
         return shared.marked(ctx) if isinstance(shared, ListsMarked) else []
 
+    def logins(self, ctx: StepContext) -> list[FoundLogin]:
+        """Return all logins, where the plugin can list them."""
+        if self._logins is None:
+            raise UsageError(f"the plugin `{self._plugin}` cannot list the logins of a target.")
+        return self._logins(self._shared, ctx)
+
     def close(self) -> None:
         """Let go of what the rotations shared."""
         close = getattr(self._shared, "close", None)
@@ -137,10 +149,11 @@ class _InPlace(_Target):
         strategies: Mapping[str, type],
         shared: Any,
         examine: Callable[[Any, StepContext], list[Finding]] | None,
+        logins: Callable[[Any, StepContext], list[FoundLogin]] | None,
         *,
         of: Callable[[str], Rotation],
     ) -> None:
-        super().__init__(plugin, strategies, shared, examine)
+        super().__init__(plugin, strategies, shared, examine, logins)
         self._of: Callable[[str], Rotation] = of
 
     def probe(self, credential: Credential, ctx: StepContext) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rotator.core.contracts.plugin import MarkedLogin, PluginInfo, StrategyInfo
+from rotator.core.contracts.plugin import FoundLogin, MarkedLogin, PluginInfo, StrategyInfo
 from rotator.core.errors import Transient
 from rotator.core.model import Planned, Step
 from rotator.testing import fake_rotations
@@ -120,6 +120,24 @@ class _Target:
             )
             for name, one in self._server.target.accounts.items()
             if one.owner is not None
+        ]
+
+    def logins(self, ctx: StepContext) -> list[FoundLogin]:
+        if self._server.away:
+            raise Transient("the server at 127.0.0.1:1 does not answer.", hint="Is it running?")
+        return [
+            FoundLogin(
+                login=name,
+                can_login=one.can_login,
+                is_superuser=name == "root",
+                rights=("CREATE LOGIN",) if name == "admin" else (),
+                is_internal=name == "replication",
+                sessions=one.sessions,
+                is_marked=one.owner is not None,
+                is_of=one.owner.__eq__ if one.owner is not None else lambda _: False,
+                remove=f"DROP LOGIN {name}",
+            )
+            for name, one in sorted(self._server.target.accounts.items())
         ]
 
     def close(self) -> None:

@@ -249,6 +249,9 @@ class Target:
     def marked(self, ctx: StepContext) -> list[api.MarkedLogin]:
         return []
 
+    def logins(self, ctx: StepContext) -> list[api.FoundLogin]:
+        return [api.FoundLogin(login="app", sessions=2, is_of="shop".__eq__)]
+
     def use(self, others: api.LinkedResources) -> None:
         assert_type(others.server("vault"), api.CallsServer)
         assert_type(others.logins("db"), api.TriesLogins)
@@ -267,6 +270,7 @@ tries: api.TriesLogins = Target()
 sets: api.SetsPasswords = Target()
 keeps: api.KeepsSecrets = Target()
 lists: api.ListsMarked = Target()
+lists_logins: api.ListsLogins = Target()
 links: api.UsesLinkedResources = Target()
 works_through: api.WorksThrough = Target()
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
     from pathlib import Path
 
     from rotator.core.contracts.backend import CallsServer, Right, SecretBackend
@@ -34,6 +35,49 @@ class ListsMarked(Protocol):
 
     def marked(self, ctx: StepContext) -> list[MarkedLogin]:
         """Return every login that bears a mark, of any secret. Nothing is changed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundLogin:
+    """A login that exists on a target. None: the server does not know, or does not show it to the admin.
+
+    `host`: where it may log in from, on servers where that is part of its name. `is_superuser`: whether it
+    may do everything. `rights`: its other rights that reach beyond its own data, in the server's words.
+    `has_password`: whether a password is what it logs in with. `is_internal`: the server, or its replication, uses it. `comment`: the server's description of it.
+
+    `password_set` and `password_expires` are of the password that is valid now. `last_used`: when it last
+    logged in or sent a command, as far as the server remembers. `sessions`: how many are open now.
+
+    `is_marked`: it certainly bears a mark of rotator's. `is_of` and `remove` are as in `MarkedLogin`.
+    """
+
+    login: str
+    host: str = ""
+    can_login: bool = True
+    has_password: bool = True
+    is_superuser: bool = False
+    rights: tuple[str, ...] = ()
+    is_internal: bool = False
+    comment: str = ""
+    password_set: datetime | None = None
+    password_expires: datetime | None = None
+    last_used: datetime | None = None
+    sessions: int | None = None
+    is_marked: bool = False
+    is_of: Callable[[str], bool] = field(default=lambda _secret: False)
+    remove: str = ""
+
+
+@runtime_checkable
+class ListsLogins(Protocol):
+    """Optional: a target that lists all its logins, also those that rotator does not rotate."""
+
+    def logins(self, ctx: StepContext) -> list[FoundLogin]:
+        """Return every login of the target, in the order of their names. Nothing is changed.
+
+        Raises `UsageError` where the target cannot list them.
+        """
         ...
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _COLUMNS: Final = ("name", "username", "password_from", "password", "second_password_from")
+# What `rotator discover --csv` writes.
+TO_FILL_IN: Final = _COLUMNS[:3]
 _NEEDED: Final = "name"
 _PLAIN: Final = "password"
 
@@ -38,7 +40,7 @@ def read_rows(file: Path) -> Mapping[str, Row]:
     except csv.Error:
         raise _wrong(file, reader.line_num, "this line is not CSV.", "Check the quotes.") from None
     if not lines:
-        raise _wrong(file, 1, "the file is empty.", f"Start with: {','.join(_COLUMNS[:3])}")
+        raise _wrong(file, 1, "the file is empty.", f"Start with: {','.join(TO_FILL_IN)}")
     head = _head(file, *lines[0])
     found: dict[str, Row] = {}
     for number, values in lines[1:]:

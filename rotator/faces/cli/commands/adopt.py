@@ -104,11 +104,15 @@ def adopt(
     If you name several secrets, they are adopted one at a time. One that fails does not stop the others. Adopted secrets
     do not change when the command runs again.
 
+    --from takes over the secrets that the file lists, and with --all also every other one: the backend must hold
+    its credential. `rotator discover TARGET --csv FILE` writes such a file.
+
     Examples:
         rotator adopt app-db
         rotator adopt app-db --username app --password-from prompt
         rotator adopt app-db web-db
         rotator adopt --from logins.csv
+        rotator adopt --all --from logins.csv
         rotator adopt app-db --pair
     """
     call: Invocation = ctx.obj
@@ -120,13 +124,14 @@ def adopt(
         pair=pair,
         reason=reason,
     )
-    rows = _rows(names or [], from_file, given, several=everything or bool(tags))
+    rows = _rows(names or [], from_file, given, everything=everything, tagged=bool(tags))
     secrets: list[json_output.Data] = []
     call.data["secrets"] = secrets
     with call.open_app() as app:
-        picked = list(rows) or select(
-            app, names or (), tags=tags or (), everything=everything, verb="adopt"
-        )
+        picked = list(rows)
+        if everything or not rows:
+            chosen = select(app, names or (), tags=tags or (), everything=everything, verb="adopt")
+            picked = list(dict.fromkeys([*picked, *chosen]))
         if not rows and _is_for_one(given) and len(picked) != 1:
             raise _for_one_only()
 
@@ -143,7 +148,7 @@ def adopt(
 
 
 def _rows(
-    names: list[str], from_file: Path | None, given: _Given, *, several: bool
+    names: list[str], from_file: Path | None, given: _Given, *, everything: bool, tagged: bool
 ) -> Mapping[str, Row]:
     """Return the rows of the file by name. Raises `UsageError` for options that exclude each other."""
     if (given.username is None) is not (given.password_from is None):
@@ -159,12 +164,12 @@ def _rows(
             safety="Nothing was changed.",
         )
     if from_file is None:
-        if _is_for_one(given) and (several or len(names) > 1):
+        if _is_for_one(given) and (everything or tagged or len(names) > 1):
             raise _for_one_only()
         return {}
-    if names or several or _is_for_one(given):
+    if names or tagged or _is_for_one(given):
         raise UsageError(
-            "--from cannot be combined with names, --all, --tag, logins or passwords.",
+            "--from cannot be combined with names, --tag, logins or passwords.",
             hint="Give either --from, or names and options.",
             safety="Nothing was changed.",
         )
