@@ -45,6 +45,7 @@ def test_plugins_shows_the_strategies_of_a_plugin(bare: Cli):
         turns = ["TakesTurns"] if one["name"] == "alternating-users" else []
         assert one["abilities"] == [
             "ClosesLogins",
+            "Contains",
             "CountsSessions",
             "Explains",
             "ExplainsRejections",
@@ -52,7 +53,9 @@ def test_plugins_shows_the_strategies_of_a_plugin(bare: Cli):
             *turns,
         ]
     told = bare("plugins", "postgresql").out
-    assert "closes logins, counts sessions, explains, explains rejections, examines" in told
+    assert (
+        "closes logins, contains, counts sessions, explains, explains rejections, examines" in told
+    )
     assert "Other names: postgres, aurora-postgresql" in told
 
 
