@@ -14,7 +14,7 @@ from rotator import trusted_files
 from rotator.core.errors import RotatorError, UsageError
 from rotator.core.printable import printable
 from rotator.core.secret import Secret
-from rotator.faces.cli import exit_codes, find_fix
+from rotator.faces.cli import exit_codes, find_fix, find_kill
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.options import argument, option
@@ -108,6 +108,13 @@ def find(
             "With --fix: commit the changes on a new branch. The working tree stays as it is.",
         ),
     ] = None,
+    kill: Annotated[
+        bool,
+        typer.Option(
+            "--kill",
+            help="With --try or --known: open an incident for each managed secret that is valid, in mode kill. Its password is made invalid first.",
+        ),
+    ] = False,
     reports: Annotated[
         list[Path] | None,
         option(
@@ -177,7 +184,8 @@ def find(
 
     With --fix, the password of a managed secret is replaced in the files by a reference: a variable, or a
     Secret object in Kubernetes. A valid password of a secret whose backend holds nothing yet is adopted first.
-    The result is a patch or a branch; Git history is not rewritten.
+    The result is a patch or a branch; Git history is not rewritten. With --kill, valid passwords of managed
+    secrets are replaced at once, as `rotator incident open --mode kill` does.
 
     Exit code 0: nothing valid. 1: a candidate is valid. 2: wrong usage. 3: candidates were not tried or
     servers did not answer, or files were not read.
@@ -188,6 +196,7 @@ def find(
         rotator find /var/log/shop --known
         rotator find . --git --try
         rotator find . --try --fix --branch no-passwords
+        rotator find . --git --try --kill
         rotator find . --baseline .rotator-baseline.json --sarif find.sarif
     """
     call: Invocation = ctx.obj
@@ -198,6 +207,7 @@ def find(
             "--allow-host": (bool(allowed), attempt, "--try"),
             "--patch": (patch is not None, fix, "--fix"),
             "--branch": (branch is not None, fix, "--fix"),
+            "--kill": (kill, attempt or known, "--try or --known"),
         },
     )
     if fix and not ((attempt or known) and (patch is None) != (branch is None)):
@@ -232,6 +242,8 @@ def find(
     if fix:
         found = [(one.candidate, one.outcome) for one in chosen]
         find_fix.fix(call, found, paths[0], patch=patch, branch=branch)
+    if kill:
+        find_kill.kill(call, [one.candidate for one in chosen if one.is_valid])
     if write_baseline is not None:
         marks = {one.fingerprint for one in findings if one.fingerprint is not None}
         _write(write_baseline, baseline_text(marks))
