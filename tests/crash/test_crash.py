@@ -64,6 +64,8 @@ def _each_trouble() -> list[Any]:
         pytest.param(how, *case.values, id=f"{how.__name__}-{case.id}", marks=case.marks)
         for first, how in enumerate(_HOWS)
         for case in sampled(_SCENARIOS, of=17, first=4 * first)
+        # A stranger may write the leaked password back, which nothing makes valid again.
+        if how is not explore_strangers or not case.values[0].is_incident
     ]
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from rotator.core.history import OPEN
 from rotator.core.model import DrainThen, Policy
-from rotator.engine import Copy, Engine, ManagedSecret, Result
+from rotator.engine import Copy, Engine, LeakReport, ManagedSecret, Mode, Result
 from rotator.testing.crash.points import Point, Points
 from rotator.testing.crash.proxies import (
     BackendProxy,
@@ -108,10 +109,38 @@ class Process:
             record = self.sandbox.journal.secret(self.secret.name)
             if record is not None and record.parked is not None:
                 self.engine.unpark(self.secret, reason="somebody looked")
-            self.finish(self.engine.resume(self.secret))
+            if record is not None and record.incident_state == OPEN:
+                self.contain()
+            else:
+                self.finish(self.engine.resume(self.secret))
         if self.sandbox.is_delegated and not self.check():
             self._promises.looked_again += 1
             self.rotate()
+
+    def leak(self, mode: Mode) -> None:
+        """Report that the served password has leaked, and see it through."""
+        report = LeakReport(id="leak", reason="it leaked", mode=mode, within=POLICY.grace)
+        self.engine.open_incident(self.secret, report)
+        self.contain()
+
+    def contain(self) -> None:
+        """Come back until the leaked password is shown to be rejected, or the secret is parked.
+
+        After some proofs in vain, as with a target that is away, it is left to a later process.
+        """
+        unproven = 0
+        for _ in range(_MOST_LOOKS):
+            done = self.engine.contain(self.secret)
+            unproven += done.proof is not None
+            if done.is_proven or unproven > _PATIENT_LOOKS:
+                return
+            if done.proof is not None and done.proof.next is not None:
+                self.sandbox.clock.at = max(self.sandbox.clock.at, done.proof.next)
+            elif done.result is None or done.result.outcome is not None:
+                return
+            else:
+                self._wait(done.result)
+        raise Stuck(f"not proven after {_MOST_LOOKS} looks")
 
     def check(self) -> bool:
         """Try what is served, as a daemon does now and then."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from rotator.core.consumers import Gate
 from rotator.core.contracts.backend import OffersNext
-from rotator.core.history import newest_step
+from rotator.core.history import PROVEN, newest_step
 from rotator.core.model import Kind, Outcome, PrepareThen, Step
+from rotator.core.state_machine import progress
 from rotator.engine.delegated_requests import pending
 
 if TYPE_CHECKING:
@@ -91,10 +92,13 @@ class Promises:
         if current is not None:
             self.remember(current.credential)
             published_now = opened is not None and current.rotation_id == opened.id
-            in_gap = not self._overlaps and _started(history, Step.CREATE) and not published_now
+            # A fence makes what is served invalid on purpose, until the next one is published.
+            replaced = not self._overlaps and _started(history, Step.CREATE)
+            in_gap = (replaced or _started(history, Step.FENCE)) and not published_now
             if not in_gap and not self._is_led and not self._lets_in(current.credential):
                 self._break(f"P1: the current login {current.credential.username!r} is refused")
         self._check_copies(history)
+        self._check_leaked(history)
         if opened is not None and opened.old_version is not None and self._overlaps:
             self._check_old(opened, history)
         for one in sandbox.told():
@@ -171,6 +175,7 @@ class Promises:
             self._break(f"P5: {old.username!r} is revoked before anything was published")
             return
         waived = not self._overlaps or (asked and asked[-1].seq > done[-1].seq)
+        waived = waived or progress(history).leak is not None
         moved = [one for one in history if one.kind is Kind.CONSUMERS_READY]
         settled = moved and moved[-1].seq > done[-1].seq
         ends = done[-1].at + self._policy.grace
@@ -214,6 +219,7 @@ class Promises:
             last = newest_step(sandbox.journal.history(opened.id))
             at = f"{last.step} {last.kind}" if last is not None else "its beginning"
             self._break(f"P3: the rotation does not end; it is at {at}")
+        self._check_proven()
         current = sandbox.backend.current(sandbox.path)
         valid = [one for one in self.seen if sandbox.lets_in(one)]
         if [_key(one) for one in valid] != ([_key(current.credential)] if current else []):
@@ -248,6 +254,11 @@ class Promises:
             new = rotations[: len(rotations) - start.rotations]
             self._check_new_rotations(new, start, allowed)
         self._check_events()
+
+    def _check_proven(self) -> None:
+        record = self._sandbox.journal.secret(self._sandbox.secret)
+        if record is not None and record.incident is not None and record.incident_state != PROVEN:
+            self._break("P3: the leaked password is never proven to be rejected")
 
     def _check_led(self, start: Start) -> None:
         """What another system has done is known, once, and was not asked for without need."""
@@ -326,7 +337,8 @@ class Promises:
 
     def _check_copies(self, history: list[Event]) -> None:
         """P1, for whoever reads a copy: what it holds logs in."""
-        in_gap = not self._overlaps and _started(history, Step.CREATE)
+        replaced = not self._overlaps and _started(history, Step.CREATE)
+        in_gap = replaced or _started(history, Step.FENCE)
         for copy in self._sandbox.copies:
             there = copy.current(self._sandbox.path)
             if there is None or there.rotation_id is None:
@@ -334,12 +346,24 @@ class Promises:
             if not in_gap and not self._lets_in(there.credential):
                 self._break(f"P1: the login {there.credential.username!r} of a copy is refused")
 
+    def _check_leaked(self, history: list[Event]) -> None:
+        """Once a leaked password is invalid, nothing makes it valid again."""
+        record = self._sandbox.journal.secret(self._sandbox.secret)
+        if record is None or record.leaked_version is None:
+            return
+        fenced = any(one.kind is Kind.FINISHED and one.step is Step.FENCE for one in history)
+        if fenced or record.incident_state == PROVEN:
+            leaked = self._sandbox.backend.read(self._sandbox.path, record.leaked_version)
+            if leaked is not None and self._lets_in(leaked.credential):
+                self._break("the leaked password is accepted again")
+
     # -- helpers -------------------------------------------------------------------------------
 
     def _check_old(self, opened: RotationRecord, history: list[Event]) -> None:
         """P5: until its revoke begins, the old credential logs in."""
         rolled_back = any(one.step is Step.RESTORE for one in history)
-        if _started(history, Step.REVOKE) or rolled_back or opened.old_version is None:
+        gone = _started(history, Step.REVOKE) or _started(history, Step.FENCE)
+        if gone or rolled_back or opened.old_version is None:
             return
         old = self._sandbox.backend.read(self._sandbox.path, opened.old_version)
         current = self._sandbox.backend.current(self._sandbox.path)

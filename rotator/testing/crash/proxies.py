@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rotator.core.contracts.backend import OffersNext
 from rotator.core.contracts.delegated import RotatesOnRequest
-from rotator.core.contracts.rotation import CountsSessions
+from rotator.core.contracts.rotation import Contains, CountsSessions
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.model import Step
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from rotator.core.contracts.backend import NextVersion, SecretBackend
-    from rotator.core.contracts.rotation import Rotation, StepContext
+    from rotator.core.contracts.rotation import Entrance, Rotation, StepContext
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Credential, Event, Evidence, Lease, NewEvent, Version
     from rotator.core.ports import Journal
@@ -279,6 +279,41 @@ class CountingRotationProxy(RotationProxy):
             )
 
 
+class ContainingRotationProxy(CountingRotationProxy):
+    """A plugin that can contain a leaked password, call by call."""
+
+    def __init__(self, inner: Rotation, points: Points, promises: Promises) -> None:
+        super().__init__(inner, points, promises)
+        assert isinstance(inner, Contains)
+        self._contains: Contains = inner
+
+    def moment(self, ctx: StepContext) -> str:
+        """Pass on; nothing may change."""
+        with self._promises.nothing_changes("moment"):
+            return self._points.call("rotation", "moment", lambda: self._contains.moment(ctx))
+
+    def fence(self, leaked: Credential, ctx: StepContext) -> str:
+        """Pass on."""
+        return self._points.call(
+            "rotation", "fence", lambda: self._contains.fence(leaked, ctx), effect_of=Step.FENCE
+        )
+
+    def end_sessions(self, login: str, before: str, ctx: StepContext) -> list[Session]:
+        """Pass on; the proof of an incident may end sessions too, outside of a step."""
+        return self._points.call(
+            "rotation", "end_sessions", lambda: self._contains.end_sessions(login, before, ctx)
+        )
+
+    def entrances(
+        self, leaked: Credential, current: Credential | None, ctx: StepContext
+    ) -> list[Entrance]:
+        """Pass on; nothing may change."""
+        with self._promises.nothing_changes("entrances"):
+            return self._points.call(
+                "rotation", "entrances", lambda: self._contains.entrances(leaked, current, ctx)
+            )
+
+
 class DelegatedRotationProxy(RotationProxy, DelegatedRotation):
     """How what another system makes is tried, call by call."""
 
@@ -287,5 +322,7 @@ def rotation_proxy(inner: Rotation, points: Points, promises: Promises) -> Rotat
     """Return a proxy with the abilities of `inner`, and no others."""
     if isinstance(inner, DelegatedRotation):
         return DelegatedRotationProxy(inner, points, promises)
-    kind = CountingRotationProxy if isinstance(inner, CountsSessions) else RotationProxy
+    if not isinstance(inner, CountsSessions):
+        return RotationProxy(inner, points, promises)
+    kind = ContainingRotationProxy if isinstance(inner, Contains) else CountingRotationProxy
     return kind(inner, points, promises)

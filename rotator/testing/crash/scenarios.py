@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.consumers import Consumer, Gate
 from rotator.core.contracts.backend import OffersNext
+from rotator.core.contracts.rotation import Contains
 from rotator.core.identifiers import new_id
 from rotator.core.model import DrainThen, Outcome, Policy, Prepare, PrepareThen, Step
+from rotator.engine import Mode
 from rotator.testing.crash.points import Crash, Point, When
 from rotator.testing.crash.process import POLICY, Process
 
@@ -37,6 +40,8 @@ class Scenario:
     outcomes: frozenset[Outcome] = _DONE
     policy: Policy = POLICY
     takes_over: bool = False
+    # What is served may become invalid, and what somebody else writes then may be the leaked password.
+    is_incident: bool = False
 
 
 def scenarios(make_sandbox: Callable[[], Sandbox]) -> list[Scenario]:
@@ -85,10 +90,13 @@ def scenarios(make_sandbox: Callable[[], Sandbox]) -> list[Scenario]:
         ),
     ]
     overlaps = sandbox.rotation().overlaps
+    contains = isinstance(sandbox.rotation(), Contains)
     offers = isinstance(sandbox.backend, OffersNext)
     sandbox.close()
     if not overlaps and offers:
         found += _with_next(make_sandbox, rotated)
+    if contains:
+        found += _incidents(make_sandbox, rotated, half_way, in_grace if overlaps else None)
     if overlaps:
         found += [
             Scenario(
@@ -151,6 +159,40 @@ def scenarios(make_sandbox: Callable[[], Sandbox]) -> list[Scenario]:
             )
         )
     return found
+
+
+def _incidents(
+    make_sandbox: Callable[[], Sandbox],
+    rotated: tuple[Callable[[Process], object], ...],
+    half_way: tuple[Callable[[Process], object], ...],
+    in_grace: tuple[Callable[[Process], object], ...] | None,
+) -> list[Scenario]:
+    """Return the scenarios in which the served password has leaked."""
+    kills = Scenario(
+        name="incident that kills",
+        make_sandbox=make_sandbox,
+        prepare=rotated,
+        act=partial(_leak, Mode.KILL),
+        is_incident=True,
+    )
+    moves = replace(kills, name="incident that moves", act=partial(_leak, Mode.MOVE))
+    found = [
+        kills,
+        moves,
+        replace(kills, name="incident after an interrupted rotation", prepare=half_way),
+        replace(
+            moves,
+            name="incident whose consumers have not moved",
+            prepare=(*rotated, _declare_consumers),
+        ),
+    ]
+    if in_grace is not None:
+        found.append(replace(kills, name="incident in the grace period", prepare=in_grace))
+    return found
+
+
+def _leak(mode: Mode, process: Process) -> None:
+    process.leak(mode)
 
 
 def _with_next(
