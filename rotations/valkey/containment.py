@@ -215,6 +215,7 @@ def _own_login(node: Node, name: str, ctx: StepContext) -> Denied:
     return Denied(
         f"{node}: rotator itself logs in as {name!r}, so it cannot make that login's password invalid"
         " before it has another one.",
-        hint=f"Replace it at once: rotator incident open {ctx.secret} --mode move --within 0s",
+        hint="Replace it at once:"
+        f" rotator incident open {ctx.secret} --reason 'WHY' --mode move --within 0s",
         safety="Nothing was changed.",
     )
