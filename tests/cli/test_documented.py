@@ -100,6 +100,7 @@ def test_every_key_of_every_answer_is_documented(cli: Cli):
     sections = _sections()
     sections["adopt"] |= sections["verify"]
     sections["history"] |= sections["audit show"]
+    sections["incident show"] |= sections["audit show"]
     for call in _CALLS:
         if call[0] == "adopt":
             cli("revoke", "app", "--terminate", code=None)
