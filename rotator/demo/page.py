@@ -11,6 +11,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from rotator.demo.leak import LeakReport
     from rotator.demo.report import ClientReport, DemoReport, Scene
 
 
@@ -61,6 +62,19 @@ def page(report: DemoReport) -> RenderableType:
         facts,
         Text(),
         Text.assemble(closing, f"{report.server}, {report.seconds:.0f} s. Next: rotator init"),
+    )
+
+
+def leak_page(report: LeakReport) -> RenderableType:
+    """Return how the chapter on a leaked password ended."""
+    closing = (
+        Text("The leaked password is worth nothing. ", style="bold green")
+        if report.ok
+        else Text("Something did not go as it must. ", style="bold red")
+    )
+    following = "Next: rotator docs leaked-password"
+    return Group(
+        Text(), Text.assemble(closing, f"{report.server}, {report.seconds:.0f} s. {following}")
     )
 
 

@@ -103,7 +103,7 @@ SECRETS: Final = {"new-user": "web", "alternating-users": "batch", "single-user"
 def play(tell: Callable[[Scene], None]) -> DemoReport:
     """Run the demo. `tell` hears of each scene as it ends. Leaves nothing behind."""
     report, begun = DemoReport(), time.monotonic()
-    with _leaving_when_told() as leave, ExitStack() as stack:
+    with leaving_when_told() as leave, ExitStack() as stack:
 
         def tell_and_leave(scene: Scene) -> None:
             tell(scene)
@@ -382,15 +382,22 @@ def _wait_for(reached: Callable[[], bool], seconds: float = 10.0) -> None:
 
 @contextmanager
 def _scene(report: DemoReport, tell: Callable[[Scene], None], title: str) -> Generator[Scene]:
+    with scene_of(report.scenes, tell, title) as scene:
+        yield scene
+
+
+@contextmanager
+def scene_of(scenes: list[Scene], tell: Callable[[Scene], None], title: str) -> Generator[Scene]:
+    """Time one scene, and add it to the others."""
     scene, begun = Scene(title=title, said="", ok=True), time.monotonic()
     yield scene
     scene.seconds = time.monotonic() - begun
-    report.scenes.append(scene)
+    scenes.append(scene)
     tell(scene)
 
 
 @contextmanager
-def _leaving_when_told() -> Generator[Callable[[], None]]:
+def leaving_when_told() -> Generator[Callable[[], None]]:
     """Leave on Ctrl-C and SIGTERM, through all the cleaning up. Yields what leaves if it was told to.
 
     An interrupt may strike inside a library that swallows it or fails by it; whatever comes of

@@ -14,6 +14,15 @@ class Scene:
     ok: bool
     seconds: float = 0.0
 
+    def data(self) -> dict[str, object]:
+        """Return it as JSON-ready data."""
+        return {
+            "title": self.title,
+            "said": self.said,
+            "ok": self.ok,
+            "seconds": round(self.seconds, 2),
+        }
+
 
 @dataclass(slots=True, kw_only=True)
 class ClientReport:
@@ -81,13 +90,5 @@ class DemoReport:
             "audit_ok": self.audit_ok,
             "orphans": self.orphans,
             "password_in_server_log": self.password_in_server_log,
-            "scenes": [
-                {
-                    "title": one.title,
-                    "said": one.said,
-                    "ok": one.ok,
-                    "seconds": round(one.seconds, 2),
-                }
-                for one in self.scenes
-            ],
+            "scenes": [one.data() for one in self.scenes],
         }

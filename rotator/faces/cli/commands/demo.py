@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,17 @@ app = typer.Typer()
 
 
 @command(app, "demo", Panel.PREPARE)
-def demo(ctx: typer.Context) -> None:
+def demo(
+    ctx: typer.Context,
+    *,
+    leak: Annotated[
+        bool,
+        typer.Option(
+            "--leak",
+            help="Find a password in the code of an application, replace it, and show that it is rejected.",
+        ),
+    ] = False,
+) -> None:
     """Rotate credentials on a real PostgreSQL while an application keeps logging in.
 
     Starts a server in a temporary folder, rotates with each strategy, rolls back, kills a rotation
@@ -27,11 +37,13 @@ def demo(ctx: typer.Context) -> None:
 
     Examples:
         rotator demo
+        rotator demo --leak
         rotator demo --json
     """
     call: Invocation = ctx.obj
     try:
-        from rotator.demo.page import page, scene_line  # noqa: PLC0415
+        from rotator.demo import leak as chapter  # noqa: PLC0415
+        from rotator.demo.page import leak_page, page, scene_line  # noqa: PLC0415
         from rotator.demo.play import play  # noqa: PLC0415
     except ImportError as error:
         raise UsageError(
@@ -47,6 +59,12 @@ def demo(ctx: typer.Context) -> None:
         from rotator import logs  # noqa: PLC0415 # structlog takes 30 ms
 
         logs.set_up(level="off")
+    if leak:
+        leaked = chapter.play(show)
+        call.data |= leaked.data()
+        call.print(leak_page(leaked))
+        call.add_code(exit_codes.DONE if leaked.ok else exit_codes.FAILED)
+        return
     report = play(show)
     call.data |= report.data()
     call.print(page(report))
