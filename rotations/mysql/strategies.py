@@ -188,7 +188,8 @@ class _Login:
         self, leaked: Credential, current: Credential | None, ctx: StepContext
     ) -> list[Entrance]:
         """Try the passwords at the server, its replicas and the further addresses."""
-        may_lock = self.may_lock(leaked.username, ctx)
+        logins = {leaked.username, (current or leaked).username}
+        may_lock = any(self.may_lock(login, ctx) for login in sorted(logins))
         return containment.entrances(self._server, leaked, current, ctx, may_lock=may_lock)
 
     # -- what a strategy says ------------------------------------------------------------------

@@ -50,7 +50,8 @@ def try_entrances(
     ctx.require_time()
     seconds = min(_SECONDS, ctx.seconds_left())
     within = replace(ctx, deadline=ctx.clock.monotonic() + seconds)
-    wrong = replace(leaked, password=password_of_nobody(ctx))
+    # A login that is gone is rejected also where no password is asked for.
+    wrong = replace(current or leaked, password=password_of_nobody(ctx))
     tries = [
         _Tries(address=address, attempt=attempt, ctx=within, ends=time.monotonic() + seconds)
         for address in dict.fromkeys(addresses)

@@ -64,6 +64,17 @@ def test_each_address_has_its_own_answers():
     assert len(places.tried) == 9
 
 
+def test_the_password_of_nobody_is_tried_with_a_login_that_exists():
+    """One that is gone is rejected also where no password is asked for."""
+    gone, served = Credential(username="app_1", password=Secret("leaked")), _CURRENT
+
+    def trusts(_address: str, credential: Credential, _ctx: StepContext) -> bool:
+        return credential.username == served.username
+
+    (place,) = _tried(trusts, "primary", leaked=gone, current=served)
+    assert place == Entrance(address="primary", current=True, wrong=True, leaked=False)
+
+
 def test_what_is_unreachable_is_tried_once_and_keeps_its_reason():
     """The other addresses are tried all the same."""
     places = Addresses(primary={"current"}, replica=Transient("it is unreachable."))
