@@ -49,6 +49,19 @@ def scratch(tmp_path: Path) -> Path:
     return made
 
 
+def test_a_leaked_password_goes_from_the_code_to_its_proof(scratch: Path):
+    """Found, moved, killed and rejected, in less than a minute; nothing stays."""
+    process = _start(scratch, "--leak", "--json")
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    data: dict[str, Any] = json.loads(out)["data"]
+    assert [one["ok"] for one in data["scenes"]] == [True] * 5
+    assert data["rejected_after"] <= 5
+    assert data["proven_after"] <= 15
+    assert data["sessions_ended"] == 1
+    assert _left(scratch) == []
+
+
 def test_the_demo_shows_what_it_says_and_leaves_nothing(scratch: Path):
     """No failed login for strategies that overlap, every old credential refused, a sound journal."""
     process = _start(scratch, "--json")
