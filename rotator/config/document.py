@@ -44,7 +44,7 @@ from rotator.config.types import (
     known,
 )
 from rotator.core.consumers import Consumer, Gate
-from rotator.core.model import DrainThen, Policy, Prepare, PrepareThen
+from rotator.core.model import DrainThen, IncidentMode, Policy, Prepare, PrepareThen
 
 VERSION: Final = 1
 DEFAULT_POLICY: Final = "default"
@@ -264,6 +264,11 @@ class PolicyDocument(Strict):
     )
     drain: DrainDocument = Field(
         default=DrainDocument(), description="What happens if the old login is still in use."
+    )
+    on_leak: IncidentMode = Field(
+        default=_DEFAULTS.on_leak,
+        description="What `rotator incident open --from` does when a report holds a password of this secret:"
+        " `map` records the incident for an operator, `move` and `kill` replace the password.",
     )
     prepare: PrepareDocument | None = Field(
         default=None,

@@ -116,6 +116,7 @@ def _policy(source: Positions, document: PolicyDocument, keys: Keys) -> Policy |
         backoff_cap=retry.backoff_cap,
         proposals=document.proposals,
         step_timeout=document.step_timeout,
+        on_leak=document.on_leak,
         password=password,
     )
 

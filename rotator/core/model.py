@@ -235,6 +235,19 @@ class DrainThen(StrEnum):
     TERMINATE = "terminate"
 
 
+class IncidentMode(StrEnum):
+    """How a leaked password is replaced.
+
+    `move`: consumers get the new credential first, for a limited time. `kill`: the leaked password is
+    made invalid first, and consumers fail until they have the new one. `map`: nothing is replaced until
+    an operator decides.
+    """
+
+    MAP = "map"
+    MOVE = "move"
+    KILL = "kill"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How a secret is rotated.
@@ -246,7 +259,8 @@ class Policy:
     the next version before a password is replaced in place; None where they do not. `attempts` at a step
     make a cycle, `cycles` of them are made before the secret is parked. `backoff` doubles from
     one attempt to the next up to `backoff_cap`. `proposals`: how many candidates are tried when
-    the target refuses one. `step_timeout`: the deadline of one step.
+    the target refuses one. `step_timeout`: the deadline of one step. `on_leak`: what happens when a
+    program, and no operator, reports that a password leaked.
 
     `cron` takes the place of `every`. `jitter` delays each secret by a part of it that is its own.
     A rotation begins only while `windows` are open.
@@ -268,4 +282,5 @@ class Policy:
     backoff_cap: timedelta = timedelta(minutes=5)
     proposals: int = 3
     step_timeout: timedelta = timedelta(seconds=30)
+    on_leak: IncidentMode = IncidentMode.MAP
     password: PasswordPolicy = field(default_factory=PasswordPolicy)

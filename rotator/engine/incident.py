@@ -12,6 +12,7 @@ from rotator.core.contracts.rotation import Contains, CountsSessions, Entrance
 from rotator.core.errors import InUse, RotatorError, StepError, UsageError
 from rotator.core.history import MAPPED, OPEN, PROVEN
 from rotator.core.model import Credential, Kind, NewEvent, Outcome
+from rotator.core.model import IncidentMode as Mode
 from rotator.core.secret import Secret
 from rotator.core.state_machine import Direction, progress
 from rotator.engine.error_origin import tag_errors
@@ -32,8 +33,9 @@ if TYPE_CHECKING:
 
 # How long consumers and open sessions are waited for, unless an operator says otherwise.
 WITHIN: Final = timedelta(minutes=10)
-# When a proof is made again, after the incident began; then once a day.
-_AGAIN: Final = (timedelta(hours=1), timedelta(hours=24))
+# When a proof is made again, after the incident began; then once a day. The first one ends a session whose
+# login was under way during the change: PostgreSQL gives a login a minute (authentication_timeout).
+_AGAIN: Final = (timedelta(minutes=2), timedelta(hours=1), timedelta(hours=24))
 _DAILY: Final = timedelta(days=1)
 WATCHED: Final = timedelta(days=30)
 # Between two proofs while the leaked password is not proven dead.
@@ -45,19 +47,6 @@ _EARLIER: Final = 10
 _EVENTS: Final = 10_000
 _ID: Final = "incident"
 _OWN_HOST: Final = ("local", "localhost", "127.0.0.1", "::1")
-
-
-class Mode(StrEnum):
-    """How a leaked password is replaced.
-
-    `move`: consumers get the new credential first, for a limited time. `kill`: the leaked password is
-    made invalid first, and consumers fail until they have the new one. `map`: nothing is replaced until
-    an operator decides.
-    """
-
-    MOVE = "move"
-    KILL = "kill"
-    MAP = MAPPED
 
 
 class Leaked(StrEnum):

@@ -1,8 +1,9 @@
-"""Reports of other scanners: gitleaks, trufflehog, detect-secrets."""
+"""Reports of other scanners: gitleaks, trufflehog, detect-secrets, GitHub, GitLab."""
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from rotator.core.errors import UsageError
@@ -19,20 +20,33 @@ _LARGEST: Final = 200_000_000
 
 
 def read_report(file: Path) -> list[Candidate]:
-    """Return the findings of a report; its kind is recognized by its shape. Raises `UsageError`."""
+    """Return the findings of a report; its kind is recognized by its shape. Raises `UsageError`.
+
+    `-` is standard input.
+    """
     try:
-        if file.stat().st_size > _LARGEST:
-            raise UsageError(f"{file} is larger than 200 MB.")
-        text = file.read_text(errors="replace")
+        text = _text(file)
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
     try:
         return list(_findings(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
-            f"{file} is no report of gitleaks, trufflehog or detect-secrets.",
+            f"{file} is no report of gitleaks, trufflehog, detect-secrets, GitHub or GitLab.",
             hint="Write one as JSON: gitleaks git --report-format json, trufflehog --json, detect-secrets scan.",
         ) from error
+
+
+def _text(file: Path) -> str:
+    if str(file) == "-":
+        text = sys.stdin.read(_LARGEST + 1)
+        size = len(text)
+    else:
+        size = file.stat().st_size
+        text = file.read_text(errors="replace") if size <= _LARGEST else ""
+    if size > _LARGEST:
+        raise UsageError(f"{file} is larger than 200 MB.")
+    return text
 
 
 def _findings(text: str) -> Iterator[Candidate]:
@@ -44,9 +58,44 @@ def _findings(text: str) -> Iterator[Candidate]:
     if isinstance(data, dict) and "results" in data:
         yield from _of_detect_secrets(cast("dict[str, Any]", data))
         return
+    if isinstance(data, dict) and "vulnerabilities" in data:
+        yield from map(_of_gitlab, data["vulnerabilities"])
+        return
     entries = cast("list[dict[str, Any]]", data if isinstance(data, list) else [data])
     for entry in entries:
-        yield _of_trufflehog(entry) if "SourceMetadata" in entry else _of_gitleaks(entry)
+        yield _of_entry(entry)
+
+
+def _of_entry(entry: dict[str, Any]) -> Candidate:
+    if "SourceMetadata" in entry:
+        return _of_trufflehog(entry)
+    alert = entry.get("alert", entry)
+    return _of_github(alert) if "secret_type" in alert else _of_gitleaks(entry)
+
+
+def _of_github(alert: dict[str, Any]) -> Candidate:
+    """Return an alert of secret scanning: from a webhook, which has no value, or from the REST interface."""
+    return _candidate(
+        file=str(alert.get("html_url") or alert.get("url") or "?"),
+        line=1,
+        column=1,
+        commit=None,
+        value=str(alert.get("secret") or ""),
+        role=f"reported by GitHub: {alert['secret_type']}",
+    )
+
+
+def _of_gitlab(entry: dict[str, Any]) -> Candidate:
+    """Return an entry of a report of secret detection."""
+    location = entry["location"]
+    return _candidate(
+        file=str(location["file"]),
+        line=int(location.get("start_line") or 1),
+        column=1,
+        commit=str((location.get("commit") or {}).get("sha") or "") or None,
+        value=str(entry.get("raw_source_code_extract") or ""),
+        role=f"reported by GitLab: {entry.get('name') or entry['category']}",
+    )
 
 
 def _of_gitleaks(entry: dict[str, Any]) -> Candidate:

@@ -128,6 +128,61 @@ def test_a_report_of_a_scanner_only_records_without_a_mode(rotated: Cli, tmp_pat
     assert not rotated.server.target.accepts(*leaked)
 
 
+@pytest.mark.parametrize("word", ["move", "kill"])
+def test_a_policy_may_let_a_report_replace_the_password(rotated: Cli, tmp_path: Path, word: str):
+    """Only of the secrets that have such a policy."""
+    leaked = {name: served(rotated, name) for name in ("app", "web")}
+    rotated.edit("options: {base: web}", f"options: {{base: web}}, policy: {{on_leak: {word}}}")
+    report = tmp_path / "report.json"
+    alerts = [{"secret_type": "password", "secret": password} for _, password in leaked.values()]
+    report.write_text(json.dumps(alerts))
+    rotated("incident", "open", "--from", str(report), "--reason", "an alert")
+    valid = {name: rotated.server.target.accepts(*leaked[name]) for name in leaked}
+    assert valid == {"app": True, "web": False}
+
+
+_ALERT = {"number": 7, "secret_type": "postgres", "secret": "VALUE", "html_url": "https://x/7"}
+_GITLAB = {"category": "secret_detection", "location": {"file": "a.env", "start_line": 3}}
+_REPORTS = {
+    "GitHub's alerts": [_ALERT],
+    "GitHub's webhook": {"action": "created", "alert": _ALERT, "repository": {"name": "shop"}},
+    "GitLab": {
+        "version": "15",
+        "vulnerabilities": [_GITLAB | {"raw_source_code_extract": "VALUE"}],
+    },
+    "gitleaks": [{"Secret": "VALUE", "File": "a.env", "StartLine": 1, "RuleID": "generic"}],
+    "a URL": [_ALERT | {"secret": "postgresql://app:VALUE@db.example.org/shop"}],
+}
+
+
+@pytest.mark.parametrize("form", _REPORTS)
+def test_reports_are_read_from_standard_input(
+    rotated: Cli, monkeypatch: pytest.MonkeyPatch, form: str
+):
+    """As a webhook's receiver passes them on."""
+    import io
+
+    _, password = served(rotated)
+    text = json.dumps(_REPORTS[form]).replace("VALUE", password)
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    outcome = rotated.json("incident", "open", "--from", "-", "--reason", "x")
+    assert [one["secret"] for one in outcome.data["exposures"]] == ["app"]
+    assert password not in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[1]", '{"vulnerabilities": [{}]}', '[{"alert": 1}]', '{"alert": {}}', "null"],
+)
+def test_what_is_no_report_is_an_error(rotated: Cli, monkeypatch: pytest.MonkeyPatch, text: str):
+    """And opens nothing."""
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+    outcome = rotated("incident", "open", "--from", "-", "--reason", "x", code=2)
+    assert "report" in outcome.err
+
+
 def test_the_secret_is_found_by_a_former_login(rotated: Cli):
     """As a server's log names it."""
     login, _ = served(rotated)

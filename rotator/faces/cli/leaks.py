@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from rotator.bootstrap import App
     from rotator.core.daemon_settings import Topic
-    from rotator.core.model import Event, Json
+    from rotator.core.model import Event, Json, Policy
     from rotator.core.secret import Secret
     from rotator.faces.cli.invocation import Invocation
 
@@ -43,22 +43,28 @@ _SIGTERM: Final = 15
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What an operator reports, and how many secrets it may concern."""
+    """What an operator reports, and how many secrets it may concern.
+
+    `mode`: None for that of each secret's policy.
+    """
 
     reason: str
-    mode: Mode = Mode.MOVE
+    mode: Mode | None = Mode.MOVE
     within: timedelta = WITHIN
     id: str | None = None
     approved_by: str = ""
     most: int = MOST
     dry_run: bool = False
 
-    def of(self, id_: str, version: str | None) -> LeakReport:
-        """Return it for one secret."""
+    def of(self, id_: str, one: Exposure, version: str | None, policy: Policy) -> LeakReport:
+        """Return it for one secret. Where a policy asks for `kill` and that is not possible: `move`."""
+        mode = self.mode or policy.on_leak
+        if self.mode is None and mode is Mode.KILL and not one.fences:
+            mode = Mode.MOVE
         return LeakReport(
             id=id_,
             reason=self.reason,
-            mode=self.mode,
+            mode=mode,
             within=self.within,
             version=version,
             approved_by=self.approved_by,
@@ -90,21 +96,25 @@ def open_incident(
             )
         id_ = report.id or f"inc-{opened.clock.now():%Y%m%d}-{new_id(opened.entropy)[-6:]}"
         call.data["incident"] = id_
-        begun: list[str] = []
+        begun: dict[str, Mode] = {}
         for one in mapped:
-            leak = report.of(id_, versions[one.secret])
+            secret = opened.secret(one.secret)
+            leak = report.of(id_, one, versions[one.secret], secret.policy)
             try:
-                opened.engine.open_incident(opened.secret(one.secret), leak)
+                opened.engine.open_incident(secret, leak)
             except RotatorError as error:
                 _ = call.fail(error, secret=one.secret)
                 continue
-            begun.append(one.secret)
-        if report.mode is Mode.MAP:
+            begun[one.secret] = leak.mode
+        recorded = [name for name, mode in begun.items() if mode is Mode.MAP]
+        if recorded:
             decide = f"Decide: rotator incident resume {id_} --mode move (or kill)"
-            call.print(f"Incident {id_} is recorded; nothing was replaced. {decide}")
-            return
-        waits = SHORT if report.mode is Mode.KILL else report.within + SHORT
-        contain(begun, timeout or waits)
+            names = ", ".join(recorded)
+            call.print(f"Incident {id_} is recorded for {names}; nothing was replaced. {decide}")
+        replaced = [name for name in begun if name not in recorded]
+        if replaced:
+            is_kill = all(begun[name] is Mode.KILL for name in replaced)
+            contain(replaced, timeout or (SHORT if is_kill else report.within + SHORT))
 
 
 @contextmanager

@@ -118,7 +118,9 @@ def find(
     reports: Annotated[
         list[Path] | None,
         option(
-            "--from", "FILE", "Also include a report of gitleaks, trufflehog or detect-secrets."
+            "--from",
+            "FILE",
+            "Also include a report of gitleaks, trufflehog, detect-secrets, GitHub or GitLab.",
         ),
     ] = None,
     weak: Annotated[

@@ -118,8 +118,9 @@ def open_(
         option(
             "--from",
             "FILE",
-            "Find the secrets by the values in a report of gitleaks or trufflehog. Without --mode the"
-            " incident is only recorded.",
+            "Find the secrets by the values in a report: gitleaks, trufflehog, GitHub, GitLab; - for"
+            " standard input. Without --mode, `on_leak` of each policy decides: by default the incident"
+            " is only recorded.",
         ),
     ] = None,
     login: Annotated[
@@ -166,7 +167,7 @@ def open_(
 
     First it shows who uses the password. Then it replaces the password without a grace period and outside
     of windows, ends sessions that began before, and logs in with the leaked password at each address: the
-    incident counts as proven once all of them reject it. The attempt is repeated after 1 hour, after 24
+    incident counts as proven once all of them reject it. The attempt is repeated after 2 minutes, 1 hour, 24
     hours, and each day for 30 days.
 
     It takes over a parked secret, and an open rotation. Another version than the current one may be the
@@ -201,7 +202,7 @@ def open_(
         )
     report = Report(
         reason=reason,
-        mode=mode or (Mode.MAP if reports else Mode.MOVE),
+        mode=mode or (None if reports else Mode.MOVE),
         within=within,
         id=incident,
         approved_by=approved_by,
