@@ -11,7 +11,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications opens find-noise bench idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema docs reference picture clean
+.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications opens incidents find-noise bench idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema docs reference picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -76,6 +76,9 @@ applications: $(STAMP) ## applications of each adapter under load while their lo
 
 opens: $(STAMP) ## readers of a file and a folder that the agent changes: OPENS=1000000 CHANGES=1000
 	$(PY) -m tests.load.opens --opens $(or $(OPENS),1000000) --changes $(or $(CHANGES),1000) $(ARGS)
+
+incidents: $(STAMP) ## 100 leaked passwords on four servers at once, and moves under applications: SECRETS=100 MOVES=10
+	$(PY) -m tests.load.incidents --secrets $(or $(SECRETS),100) --moves $(or $(MOVES),10) $(ARGS)
 
 find-noise: $(STAMP) ## candidates in public code, and the time of a long history: COMMITS=10000
 	$(PY) -m tests.load.find_noise --commits $(or $(COMMITS),10000) $(ARGS)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from rotator.api import Conflict, Credential, Denied, Secret
 from rotator.core.history import PROVEN
@@ -341,6 +342,40 @@ def test_the_leaked_password_is_dead_within_seconds(
     record_property("proven", proven)
     print(f"\nMEASURED {strategy} {report.mode}: rejected {rejected:.2f} s, proven {proven:.2f} s")
     assert rejected < 5
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_restored_copy_of_the_roles_opens_the_incident_again(harness: Harness, strategy: str):
+    """As after a snapshot: a login of its own is revoked again, a password in place is named."""
+    secret, leaked = _managed(harness, strategy)
+    query = (
+        "SELECT rolpassword, shobj_description(oid, 'pg_authid') FROM pg_authid WHERE rolname = %s"
+    )
+    kept = harness.sql(query, leaked.username)
+    harness.engine.open_incident(secret, _KILL)
+    done = harness.engine.contain(secret)
+    assert done.is_proven, done
+    name = sql.Identifier(leaked.username)
+    with harness.server.connect() as admin:
+        if not admin.execute("SELECT FROM pg_roles WHERE rolname = %s", [leaked.username]).rowcount:
+            admin.execute(sql.SQL("CREATE ROLE {}").format(name))
+            mark = sql.Literal(kept[0][1])
+            admin.execute(sql.SQL("COMMENT ON ROLE {} IS {}").format(name, mark))
+        verifier = sql.Literal(kept[0][0])
+        admin.execute(sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(name, verifier))
+    assert harness.logs_in(leaked)
+    done = harness.engine.contain(secret)
+    record = harness.journal.secret(secret.name)
+    assert record is not None
+    assert done.proof is not None
+    if leaked.username != harness.serves(secret).username:
+        assert done.revoked == (leaked.username,)
+        assert done.proof.ok, done.proof.unproven
+        assert not harness.logs_in(leaked)
+    else:
+        assert not done.proof.ok
+        assert any("still accepts the leaked password" in one for one in done.proof.unproven)
+        assert record.incident_state != PROVEN
 
 
 def _overlaps(secret: ManagedSecret) -> bool:
