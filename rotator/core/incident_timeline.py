@@ -84,6 +84,7 @@ def _reported(found: dict[str, Timeline], event: Event) -> Timeline:
     line.approved_by = text(event.data, "approved_by") or line.approved_by
     line.reported_at = line.reported_at or event.at
     line.closed_at = None
+    line.resurrections += event.data.get("returned") is True
     return line
 
 

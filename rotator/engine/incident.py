@@ -203,7 +203,7 @@ def contain(lease: LeasedSecret, runner: Runner) -> Contained:
             until=result.until,
             error=result.error,
         )
-    revoked = _revoked_again(lease)
+    revoked = _rejected_again(lease)
     return Contained(
         secret=lease.name,
         incident=incident,
@@ -403,23 +403,40 @@ def _complete(
     return runner.drive(opened.id, resumed=True)
 
 
-def _revoked_again(lease: LeasedSecret) -> tuple[str, ...]:
-    """Revoke a leaked login that is no longer served and is accepted all the same; return its name."""
+def _rejected_again(lease: LeasedSecret) -> tuple[str, ...]:
+    """End a leaked password that is accepted although it was replaced; return its login.
+
+    As after the restore of a snapshot. A login of its own is revoked. In place, the password that is
+    served takes its place again, and every session ends: nobody knows with which password it began.
+    """
     record = _in_incident(lease.record(), lease.name)
     login = record.leaked_login
-    if login is None or login == record.login or record.leaked_version is None:
+    if login is None or record.leaked_version in (None, record.version):
         return ()
     steps, target = lease.timed_steps(_ID), _target(lease)
     try:
         with wrap_plugin_errors(lease.log, lease.name, _ID, "revoke"):
-            held = lease.backend.read(lease.secret.path, record.leaked_version)
+            held = lease.backend.read(lease.secret.path, record.leaked_version or "")
             current = lease.backend.current(lease.secret.path)
             if held is None or current is None or held.credential.username != login:
                 return ()
-            ctx = steps.context(current.credential, end_sessions=True)
-            if steps.may_lock(login, ctx) or not target.probe(held.credential, ctx):
+            served, leaked = current.credential, held.credential
+            ctx = steps.context(served, end_sessions=True)
+            if served.password == leaked.password or steps.may_lock(login, ctx):
                 return ()
-            target.revoke(held.credential, ctx)
+            if not target.probe(leaked, ctx):
+                return ()
+            reported = reported_leak(lease, record)
+            data = {**(reported.data if reported is not None else {}), "returned": True}
+            _ = lease.append([NewEvent(kind=Kind.LEAKED, data=data)])
+            if served.username != login:
+                target.revoke(leaked, ctx)
+            else:
+                ctx = steps.context(leaked, fenced=True)
+                target.create(served, ctx)
+                if isinstance(lease.secret.rotation, Contains):
+                    contains = cast("Contains", target)
+                    _ = contains.end_sessions(login, contains.moment(ctx), ctx)
     except StepError as error:
         # The proof that follows says what is still open.
         lease.log.warning("not revoked", secret=lease.name, login=login, what=error.what)

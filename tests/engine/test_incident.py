@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from rotator.core.consumers import Consumer, Gate, InstanceKind, Level, Report
+from rotator.core.daemon_settings import Topic
 from rotator.core.errors import Denied, NotDue, Transient, Unavailable, UsageError
 from rotator.core.history import PROVEN
+from rotator.core.incident_timeline import timelines
 from rotator.core.model import Kind, Outcome, Step
 from rotator.core.secret import Secret
+from rotator.dispatch.worker import topic_of
 from rotator.engine import Leaked, LeakReport, Mode
 from rotator.engine.incident import WATCHED
 from rotator.testing.fake_target import FakeAddress
@@ -274,38 +278,47 @@ def test_it_is_proven_again_after_minutes_an_hour_a_day_and_each_day_for_a_month
     assert made.record.incident is None
 
 
-def test_a_login_that_comes_back_is_revoked_again():
-    """As after the restore of a snapshot: the incident is open again until it is dead."""
-    made = sandbox()
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_password_that_comes_back_is_made_invalid_again(strategy: str):
+    """As after the restore of a snapshot: the incident opens again until it is rejected."""
+    made = sandbox(strategy)
     leaked = made.served
-    kept = made.target.accounts[leaked.username]
+    kept = copy.deepcopy(made.target.accounts[leaked.username])
     made.engine.open_incident(made.secret, KILL)
     _ = made.engine.contain(made.secret)
-    kept.passwords, kept.can_login = [leaked.password.reveal()], True
+    served = made.served
     made.target.accounts[leaked.username] = kept
+    kept.began = [made.target.moment()]
     assert made.accepts(leaked)
     made.clock.advance(HOUR)
     done = made.engine.contain(made.secret)
     assert done.revoked == (leaked.username,)
     assert done.proof is not None
     assert done.proof.ok, done.proof.unproven
-    assert not made.accepts(leaked)
+    assert (made.accepts(leaked), made.accepts(made.served), made.served) == (False, True, served)
+    assert not made.target.sessions(leaked.username)
+    assert made.target.violations == []
+    (line,) = timelines(made.journal.events("app"))
+    assert line.resurrections == 1
+    told = [one for one in made.journal.events("app") if one.kind in (Kind.LEAKED, Kind.PROVEN)]
+    heard = [topic_of(one.kind, one.data) for one in told if one.rotation_id is None]
+    opened, proven = Topic.INCIDENT_OPENED, Topic.INCIDENT_PROVEN
+    assert heard == [opened, proven, opened, proven]
 
 
-def test_a_password_that_comes_back_opens_the_incident_again():
-    """In place there is no login to revoke: an operator is told, in red."""
+def test_a_password_that_comes_back_and_stays_is_named():
+    """Where the target cannot be changed: an operator gets the notice."""
     made = sandbox("single-user")
     leaked = made.served
     made.engine.open_incident(made.secret, KILL)
     _ = made.engine.contain(made.secret)
     made.target.accounts[leaked.username].passwords = [leaked.password.reveal()]
     made.clock.advance(HOUR)
+    _ = fail_next(made.rotation, "create", Denied("it is not allowed."))
     done = made.engine.contain(made.secret)
     assert done.proof is not None
     assert not done.proof.ok
     assert made.record.incident_state == "open"
-    proven = [one for one in made.journal.events("app") if one.kind is Kind.PROVEN]
-    assert [one.data.get("resurrected", False) for one in proven] == [False, True]
 
 
 def test_bad_reports_are_rejected_and_change_nothing():
