@@ -300,3 +300,20 @@ def test_the_leaked_password_is_dead_within_seconds(
     )
     assert rejected < 5
     assert proven < 15
+
+
+@pytest.mark.parametrize("strategy", ["dual-password", "single-user"])
+def test_a_password_that_comes_back_in_place_is_made_invalid_again(harness: Harness, strategy: str):
+    """As after a restored copy: the served one is set again, and every session ends."""
+    secret, leaked = _managed(harness, strategy)
+    harness.engine.open_incident(secret, _KILL)
+    assert harness.engine.contain(secret).is_proven
+    served, password = harness.serves(secret), leaked.password.reveal()
+    harness.server.run(f"ALTER USER `{leaked.username}`@'%' IDENTIFIED BY '{password}'")
+    session = harness.server.connect(leaked.username, password)
+    done = harness.engine.contain(secret)
+    assert done.revoked == (leaked.username,)
+    assert done.is_proven, done
+    assert not logs_in(harness.server, leaked)
+    assert logs_in(harness.server, served)
+    assert not _works(session)

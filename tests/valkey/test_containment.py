@@ -406,6 +406,27 @@ def test_an_incident_ends_with_a_proof_in_seconds(
     assert harness.journal.secret(secret.name).incident_state == PROVEN  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("strategy", IN_PLACE)
+def test_a_password_that_comes_back_in_place_is_made_invalid_again(
+    harness_of_two: Harness, strategy: str
+):
+    """As after a restored copy of the users: the served one is set again, and every session ends."""
+    harness = harness_of_two
+    secret = with_least_rights(harness, strategy)
+    leaked = harness.serves(secret)
+    harness.engine.open_incident(secret, KILL)
+    assert harness.engine.contain(secret).is_proven
+    for server in harness.servers:
+        server.run("ACL SETUSER", leaked.username, "resetpass", f">{leaked.password.reveal()}")
+    with session(harness.servers[0], leaked.username, leaked.password.reveal()) as client:
+        done = harness.engine.contain(secret)
+        assert done.revoked == (leaked.username,)
+        assert done.is_proven, done
+        assert not is_open(client)
+    assert not logs_in(harness.servers, leaked)
+    assert logs_in(harness.servers, harness.serves(secret))
+
+
 def test_a_user_without_a_password_is_never_proven(harness: Harness):
     """`nopass` accepts what leaked, and everything else."""
     (server,) = harness.servers
