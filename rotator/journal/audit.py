@@ -101,7 +101,7 @@ def verify(
     that somebody else saw.
     """
     report = AuditReport(signatures=public_key is not None)
-    with journal.snapshot() as db, _lenient(db):
+    with journal.snapshot() as db, lenient(db):
         heads, held = _checkpoints(db, report, public_key, anchor)
         for seen_one in witnessed:
             if held.get(seen_one.number) != seen_one.hash:
@@ -150,7 +150,7 @@ def verify_records(journal: SqlJournal, key: EventKey | None) -> AuditReport:
     report = AuditReport()
     seals = _Seals(key, is_keyed=False)
     horizon = journal.lease_horizon()
-    with journal.snapshot() as db, _lenient(db):
+    with journal.snapshot() as db, lenient(db):
         for table in (tables.secrets, tables.rotations):
             # What has ended is decided on by nobody.
             query = sa.select(table)
@@ -291,7 +291,7 @@ def _events(
 ) -> _Folds:
     """Check every chain; return what the events add up to."""
     folds = _Folds(report)
-    for secret, chained in groupby(_stream(db), key=itemgetter(0)):
+    for secret, chained in groupby(stream(db), key=itemgetter(0)):
         record = SecretRecord(name=secret)
         link = _Link(key, heads.before.get(secret, 0), is_keyed=heads.key is not None)
         for row in chained:
@@ -358,7 +358,8 @@ def _where(row: tuple[Any, ...]) -> str:
     return f"secret {row[0]}, event {row[_SEQ]}"
 
 
-def _stream(db: Connection) -> Iterator[tuple[Any, ...]]:
+def stream(db: Connection) -> Iterator[tuple[Any, ...]]:
+    """Yield every event as the database holds it, one secret after the other, each in its order."""
     # The driver's own rows: the columns are texts and numbers, and there may be millions.
     driver: Any = db.connection.driver_connection
     table = tables.events
@@ -395,7 +396,7 @@ def _fetch(cursor: Any, statement: str, values: tuple[object, ...] = ()) -> Iter
 
 
 @contextmanager
-def _lenient(db: Connection) -> Generator[None]:
+def lenient(db: Connection) -> Generator[None]:
     """Read also bytes that are no text: SQLite takes them, and an attacker may have put them there."""
     driver: Any = db.connection.driver_connection
     if db.dialect.name != "sqlite":
