@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from rotator.core.consumers import assess, assess_prepared
 from rotator.core.errors import Unavailable
-from rotator.core.history import MAPPED, text
+from rotator.core.history import MAPPED, PROVEN, text
 from rotator.core.history import OPEN as INCIDENT_OPEN
 from rotator.core.model import Kind, Severity, Step
 from rotator.core.observations import ObservationKind
@@ -78,6 +78,8 @@ SEVERITY: Final = {
     ),
     **dict.fromkeys((State.INTERRUPTED, State.RETRYING, State.RETIRED), Severity.WARNING),
 }
+# Of an incident with several secrets, the state with the most left to do counts.
+_INCIDENT_STATES: Final = (INCIDENT_OPEN, MAPPED, PROVEN)
 _ORDER: Final = {state: number for number, state in enumerate(State)}
 
 
@@ -211,14 +213,24 @@ class Orphan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """An incident that is not closed. `state` is `open`, `map` or `proven`, the first that a secret has."""
+
+    id: str
+    state: str
+    secrets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fleet:
-    """All that was asked for, trouble first."""
+    """The requested secrets, trouble first, and the processes, outages and incidents of the installation."""
 
     now: datetime
     secrets: tuple[SecretState, ...] = ()
     processes: tuple[Process, ...] = ()
     faults: tuple[Outage, ...] = ()
     orphans: tuple[Orphan, ...] = ()
+    incidents: tuple[Incident, ...] = ()
 
     def counts(self) -> dict[str, int]:
         """Return how many secrets are in which state, and how many logins are orphans."""
@@ -270,6 +282,7 @@ class Overview:
             processes=tuple(self.processes()),
             faults=tuple(faults.values()),
             orphans=tuple(self.orphans()),
+            incidents=_incidents(records.values()),
         )
 
     def is_forgotten(self, record: SecretRecord) -> bool:
@@ -630,6 +643,22 @@ def _orphan(observation: Observation) -> Orphan:
         seen_at=observation.at,
         what=text(observation.data, "what") or "",
         hint=text(observation.data, "hint") or "",
+    )
+
+
+def _incidents(records: Iterable[SecretRecord]) -> tuple[Incident, ...]:
+    """Return the incidents that are not closed, by id."""
+    found: dict[str, dict[str, str]] = {}
+    for record in records:
+        if record.incident is not None and record.incident_state is not None:
+            found.setdefault(record.incident, {})[record.name] = record.incident_state
+    return tuple(
+        Incident(
+            id=id_,
+            state=next((one for one in _INCIDENT_STATES if one in states.values()), INCIDENT_OPEN),
+            secrets=tuple(states),
+        )
+        for id_, states in sorted(found.items())
     )
 
 

@@ -141,7 +141,7 @@ def test_a_secret_waits_for_its_target(cli: Cli):
 
 def test_status_shows_whether_a_daemon_is_running(cli: Cli):
     """Its newest observation, and its age."""
-    assert "No daemon has ever run" in cli("status").out
+    assert "No daemon was seen; 3 secrets: 3 unknown" in cli("status").out
     with cli.app() as app:
         now = app.clock.now()
         for age, name in ((1, "vm/1"), (300, "vm/2")):
@@ -164,12 +164,135 @@ def test_status_shows_whether_a_daemon_is_running(cli: Cli):
 
 
 def test_status_shows_details_of_trouble_only(cli: Cli):
-    """A secret in its grace period has one line; the totals come first."""
+    """What needs no action is a number, unless it is selected; the totals come first."""
     cli("rotate", "--all")
     cli("rotate", "--all")
     told = cli("status").out
-    assert "3 secrets: 1 ok, 2 grace" in told
-    assert len(told.splitlines()) == 3 + 1 + 3
+    assert "3 secrets: 1 ok, 2 grace" in told.splitlines()[0]
+    assert "3 secrets need no action. Next due: " in told
+    assert len(told.splitlines()) == 3
+    cli.server.target.accounts.clear()
+    cli("verify", "app", code=1)
+    told = cli("status", code=3).out
+    assert "✗ app, refused: the target rejects login" in told
+    assert "Next: rotator rollback app" in told
+    assert "2 secrets need no action" in told
+    assert "web" not in told.replace("Next due: web, ", "")
+    assert len(told.splitlines()) == 6
+
+
+def test_selected_secrets_are_listed_with_their_dates(cli: Cli):
+    """By --all, a name, a pattern or a filter; a secret without trouble has one line."""
+    cli("rotate", "--all")
+    for selection in (
+        ("--all",),
+        ("app", "web", "old"),
+        ("*",),
+        ("--target", "main"),
+        ("--backend", "local"),
+        ("--state", "ok"),
+    ):
+        told = cli("status", *selection).out
+        assert "next due" in told, selection
+        assert [line.split()[0] for line in told.splitlines()[-3:]] == ["app", "web", "old"]
+    assert "next due" not in cli("status").out
+
+
+def test_status_is_filtered_by_backend(cli: Cli):
+    """An unknown backend is misuse."""
+    cli("rotate", "app", "web")
+    other = '  other: {type: local, path: other.db, key: "file:rotator.key"}\ntargets:\n'
+    cli.edit("targets:\n", other)
+    cli.edit("old: {target: main, backend: local", "old: {target: main, backend: other")
+
+    def names(*backends: str) -> list[str]:
+        flags = [word for name in backends for word in ("--backend", name)]
+        return [one["secret"] for one in cli.json("status", *flags).data["secrets"]]
+
+    assert names("other") == ["old"]
+    assert names("local") == ["app", "web"]
+    assert names("local", "other") == ["app", "web", "old"]
+    assert "Did you mean `other`?" in cli("status", "--backend", "othr", code=2).err
+
+
+def test_a_pattern_selects_matching_names_also_forgotten_ones(cli: Cli):
+    """A pattern without a match is misuse, as an unknown name is."""
+    cli("rotate", "--all")
+    _remove_entry(cli, "web")
+
+    def names(*patterns: str) -> list[str]:
+        rows = cli.json("status", *patterns, code=None).data["secrets"]
+        return sorted(one["secret"] for one in rows)
+
+    assert names("[aw]*") == ["app", "web"]
+    assert names("ap?", "old") == ["app", "old"]
+    assert names("app", "a*") == ["app"]
+    error = cli.json("status", "shop-*", code=2).errors[0]
+    assert "no secret matches 'shop-*'" in error["what"]
+
+
+def test_a_filter_without_a_match_does_not_deny_that_secrets_are_configured(cli: Cli):
+    """`status --state parked` with nothing parked is good news."""
+    told = cli("status", "--state", "parked").out
+    assert "No secret matches." in told
+    assert "rotator add" not in told
+
+
+def test_status_names_unavailable_hosts_and_open_incidents_in_the_first_line(cli: Cli):
+    """Also under a filter, since they concern every secret."""
+    cli("rotate", "--all")
+    assert cli.json("status").data["incidents"] == []
+    cli("incident", "open", "app", "--mode", "map", "--reason", "a paste", "--id", "I-1")
+    with cli.app() as app:
+        for subject in ("backend local", "target main"):
+            fault = Observation(
+                kind=ObservationKind.FAULT, subject=subject, at=app.clock.now(), data={}
+            )
+            app.observations.put(fault)
+    for selection in ((), ("web",)):
+        head = cli("status", *selection, code=None).out.splitlines()[0]
+        assert "; backend local, target main unavailable; " in head
+        assert head.endswith("; 1 open incident")
+    incident = {"incident": "I-1", "state": "map", "secrets": ["app"]}
+    assert cli.json("status", code=3).data["incidents"] == [incident]
+    assert cli.json("status", "web", code=0).data["incidents"] == [incident]
+
+
+def test_a_proven_incident_is_not_open(cli: Cli):
+    """Every address rejects the password; rotator still tries it."""
+    cli("rotate", "--all")
+    cli("incident", "open", "app", "--mode", "kill", "--reason", "a paste")
+    assert cli.json("status").data["incidents"][0]["state"] == "proven"
+    assert "incident" not in cli("status").out
+
+
+def test_due_secrets_without_a_daemon_are_trouble_in_words(cli: Cli):
+    """Nothing rotates them; with a daemon they need no action."""
+    cli("rotate", "app")
+    with cli.app() as app:
+        app.engine.schedule(app.secret("app"), app.clock.now(), reason="test")
+    told = cli("status").out
+    assert "1 secret is due, and no daemon is running." in told
+    assert "Next: rotator rotate --due" in told
+    with cli.app() as app:
+        data = {"name": "vm/1", "face": "daemon"}
+        kind, now = ObservationKind.PROCESS, app.clock.now()
+        app.observations.put(Observation(kind=kind, subject="vm/1", at=now, data=data))
+    told = cli("status").out
+    assert "no daemon" not in told
+    assert "1 secret needs no action. Next due: app" in told
+
+
+def test_much_trouble_is_cut_and_the_rest_is_counted(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    """With the command that lists it."""
+    cli("rotate", "--all")
+    cli("park", "app", "web", "old", "--reason", "migration")
+    monkeypatch.setattr("rotator.faces.cli.render.status._IN_WORDS", 2)
+    told = cli("status", code=3).out
+    assert told.count("parked: migration") == 2
+    assert "1 more like these." in told
+    assert "Next: rotator status --state parked" in told
+    assert cli("status", "--state", "parked", code=3).out.count("parked: migration") == 3
 
 
 def test_status_is_filtered_by_state_target_and_tag(cli: Cli):

@@ -82,19 +82,31 @@ def duration(text: str | timedelta) -> timedelta:
         raise typer.BadParameter(f"{text!r}: {error}.") from error
 
 
-def since_when(text: str | None, now: datetime) -> datetime | None:
-    """Return the time that `--since` gives; None without it. Raises `UsageError`."""
+def period(
+    since: str | None, until: str | None, now: datetime
+) -> tuple[datetime | None, datetime | None]:
+    """Return the times that `--since` and `--until` give; None without them. Raises `UsageError`."""
+    after, before = _moment("--since", since, now), _moment("--until", until, now)
+    if after is not None and before is not None and after >= before:
+        raise UsageError(
+            f"--since {since} is not before --until {until}.",
+            hint="A duration counts back from now: --since 30d --until 7d.",
+        )
+    return after, before
+
+
+def _moment(flag: str, text: str | None, now: datetime) -> datetime | None:
     if text is None:
         return None
     try:
         return now - parse(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         pass
     try:
         moment = datetime.fromisoformat(text)
     except ValueError as error:
         raise UsageError(
-            f"--since {text!r} is neither a duration nor a date.",
+            f"{flag} {text!r} is neither a duration nor a date.",
             hint="Examples: 30d, 12h, 2026-01-31, 2026-01-31T12:00Z.",
         ) from error
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
@@ -156,6 +168,12 @@ Names = Annotated[
     list[str] | None,
     argument("NAME", "Names of the secrets, as they appear in the configuration.", complete_names),
 ]
+NamePatterns = Annotated[
+    list[str] | None,
+    argument(
+        "NAME", "Names of the secrets, or patterns such as 'app-*' (in quotes).", complete_names
+    ),
+]
 Backend = Annotated[
     str,
     argument(
@@ -211,6 +229,10 @@ Since = Annotated[
     option(
         "--since", "TIME", "Only events since that time: 30d, 12h, 2026-01-31 or 2026-01-31T12:00Z."
     ),
+]
+Until = Annotated[
+    str | None,
+    option("--until", "TIME", "Only events before that time, in the same forms as --since."),
 ]
 
 SHORT: Final = timedelta(seconds=30)

@@ -11,7 +11,7 @@ import typer
 from rotator.core.errors import UsageError
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import Since, argument, complete_names, option, since_when
+from rotator.faces.cli.options import Since, Until, argument, complete_names, option, period
 from rotator.faces.cli.render import audit_report, json_output
 from rotator.faces.cli.render.console import at, table
 from rotator.faces.cli.render.help import PlainGroup
@@ -184,34 +184,44 @@ def show(
             "--limit",
             metavar="N",
             min=1,
-            show_default="50; all with --since",
+            show_default="50; all with --since or --until",
             help="Maximum number of events to show, newest first.",
         ),
     ] = None,
     since: Since = None,
+    until: Until = None,
 ) -> None:
-    """Show the newest events of one secret or of all, with reasons and causes.
+    """Show the newest events of one secret or of all, with reasons and causes, newest last.
 
     Examples:
         rotator audit show
         rotator audit show app-db --limit 100 --json
         rotator audit show --since 30d
+        rotator audit show --since 2026-01-01 --until 2026-02-01
     """
     call: Invocation = ctx.obj
     with call.open_app() as app:
-        after = since_when(since, app.clock.now())
-        most = limit if limit is not None or after is not None else _NEWEST
+        after, before = period(since, until, app.clock.now())
+        bounded = after is not None or before is not None
+        most = limit if limit is not None or bounded else _NEWEST
         # A secret that is no longer configured still has its events.
         known = [one.name for one in app.journal.secrets()]
         if name is not None and name not in known:
             known = app.names(only=[name])
         names = known if name is None else [name]
-        found = [event for one in names for event in app.journal.events(one, most)]
-    found = [one for one in found if after is None or one.at >= after]
+        # The newest ones may all lie after the period.
+        enough = most if before is None else None
+        found = [
+            event
+            for one in names
+            for event in app.journal.events(one, enough)
+            if (after is None or event.at >= after) and (before is None or event.at < before)
+        ]
     events = sorted(found, key=_order)[-(most or len(found) or 1) :]
     call.data["events"] = [{"secret": one.secret, **json_output.of_event(one)} for one in events]
     if not events:
-        call.print("The journal holds no events yet.")
+        nothing = "The journal holds no events of that time."
+        call.print(nothing if bounded else "The journal holds no events yet.")
         return
     _show_events(call, events)
 

@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from rotator.faces.cli import name_patterns
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import Everything, Names, Since, Tags, since_when
+from rotator.faces.cli.options import Everything, NamePatterns, Since, Tags, Until, period
 from rotator.faces.cli.render import history as render
 
 app = typer.Typer()
@@ -17,7 +18,7 @@ app = typer.Typer()
 @command(app, "history", Panel.INSPECT)
 def history(
     ctx: typer.Context,
-    names: Names = None,
+    names: NamePatterns = None,
     *,
     everything: Everything = False,
     tags: Tags = None,
@@ -32,8 +33,9 @@ def history(
         ),
     ] = None,
     since: Since = None,
+    until: Until = None,
 ) -> None:
-    """Show each step of past rotations, with times, reasons and causes.
+    """Show each step of past rotations and each incident, with times, reasons and causes, newest last.
 
     Without a name, those of all secrets. History is kept for secrets that are no longer configured, too. The
     history of a renamed secret includes that of its former names.
@@ -41,23 +43,30 @@ def history(
     Examples:
         rotator history app-db
         rotator history app-db --limit 20
+        rotator history 'billing-*' --since 2026-01-01 --until 2026-02-01
         rotator history --since 30d
     """
     call: Invocation = ctx.obj
     with call.open_app() as app:
-        after = since_when(since, app.clock.now())
+        after, before = period(since, until, app.clock.now())
+        plain, patterns = name_patterns.split(names or ())
         chosen = app.names(
-            only=names or (),
+            only=plain,
             tags=tags or (),
             everything=everything or not (names or tags),
             forgotten=True,
         )
+
+        def known() -> list[str]:
+            return [*app.settings.secrets, *(one.name for one in app.journal.secrets())]
+
+        chosen = list(dict.fromkeys([*chosen, *name_patterns.matches(patterns, known)]))
         if not (names or tags):
             chosen += [one.name for one in app.journal.secrets() if one.name not in chosen]
-        found = [render.read(app, name, limit=limit, since=after) for name in chosen]
+        found = [render.read(app, name, limit=limit, since=after, until=before) for name in chosen]
     call.data |= (
         render.data(found[0])
-        if names and len(found) == 1
+        if names and not patterns and len(found) == 1
         else {"secrets": [render.data(one) for one in found]}
     )
     for one in found:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from rich.text import Text
 
 from rotator.core.consumers import READ_NEXT, is_of_next
-from rotator.core.history import text
+from rotator.core.history import text, texts
 from rotator.core.model import Kind
 from rotator.engine.delegated_requests import is_delegated, outcomes
 from rotator.faces.cli.render import json_output
@@ -25,16 +25,14 @@ if TYPE_CHECKING:
 
 # Maximum number of rotations of one secret with `--since` and no `--limit`.
 _MANY: Final = 10_000
+_MANAGEMENT: Final = (Kind.ADOPTED, Kind.RETIRED, Kind.RENAMED, Kind.ACKNOWLEDGED)
+_INCIDENT: Final = (Kind.LEAKED, Kind.PROVEN, Kind.INCIDENT_CLOSED)
 # Events outside of rotations that are shown.
 _BESIDE: Final = frozenset(
     {
-        Kind.ADOPTED,
-        Kind.PARKED,
-        Kind.UNPARKED,
-        Kind.RETIRE_REQUESTED,
-        Kind.RETIRED,
-        Kind.RENAMED,
-        Kind.ACKNOWLEDGED,
+        *(Kind.PARKED, Kind.UNPARKED, Kind.RETIRE_REQUESTED),
+        *_MANAGEMENT,
+        *_INCIDENT,
     }
 )
 
@@ -50,26 +48,50 @@ class History:
     beside: Sequence[Event]
 
 
-def read(app: App, name: str, *, limit: int | None, since: datetime | None) -> History:
-    """Read the newest rotations of a secret, including those under its former names."""
+def read(
+    app: App,
+    name: str,
+    *,
+    limit: int | None,
+    since: datetime | None,
+    until: datetime | None = None,
+) -> History:
+    """Read the newest rotations of a secret, including those under its former names.
+
+    Those that were open at some time from `since` to before `until`.
+    """
     record = app.journal.secret(name)
     names = [name, *reversed(record.former_names if record else ())]
-    most = limit or (5 if since is None else _MANY)
-    rotations = [one for known in names for one in app.journal.rotations(known, most)]
-    rotations = [one for one in rotations if since is None or (one.ended_at or since) >= since]
+    most = limit or (5 if since is None and until is None else _MANY)
+    # The newest ones may all have begun after the period.
+    enough = most if until is None else _MANY
+    rotations = [
+        one
+        for known in names
+        for one in app.journal.rotations(known, enough)
+        if (since is None or (one.ended_at or since) >= since)
+        and (until is None or one.started_at < until)
+    ]
     rotations = sorted(rotations, key=lambda one: one.started_at, reverse=True)[:most]
     oldest = since or (rotations[-1].started_at if len(rotations) == most else None)
     beside = [
         event
         for known in names
         for event in app.journal.events(known, _MANY)
-        if _is_beside(event) and (oldest is None or event.at >= oldest)
+        if _is_beside(event)
+        and (oldest is None or event.at >= oldest)
+        and (until is None or event.at < until)
+    ]
+    led = [
+        event
+        for event in outcomes(app.journal, name, 2 * enough)
+        if (since is None or event.at >= since) and (until is None or event.at < until)
     ]
     return History(
         name=name,
         rotations=rotations,
         events={one.id: app.journal.history(one.id) for one in rotations},
-        led=outcomes(app.journal, name, 2 * most),
+        led=led,
         beside=sorted(beside, key=lambda one: one.at),
     )
 
@@ -115,8 +137,9 @@ def remark(event: Event) -> str:
             return f"{why} (by {event.actor})"
         case Kind.REQUESTED | Kind.SCHEDULED | Kind.DELEGATED | Kind.RETIRE_REQUESTED:
             return reason or ""
-        case Kind.ADOPTED | Kind.RETIRED | Kind.RENAMED | Kind.ACKNOWLEDGED:
-            return _of_management(event, reason)
+        case kind if kind in _MANAGEMENT or (kind in _INCIDENT and "incident" in found):
+            described = _of_incident if kind in _INCIDENT else _of_management
+            return described(event, reason)
         case Kind.CHECKED:
             why = text(found, "why")
             seen = (
@@ -145,6 +168,27 @@ def _consumers(data: Mapping[str, Json]) -> str:
     over = READ_NEXT if is_of_next(facts) else "on the new version"
     by_hand = "; the gate was overridden" if data.get("gate_overridden") else ""
     return f"{over}: {', '.join(counts)}{by_hand}"
+
+
+def _of_incident(event: Event, reason: str | None) -> str:
+    """Return what leaked and why it was reported, whether it is rejected, or why the incident ended."""
+    found, incident = event.data, f"incident {event.data['incident']}"
+    match event.kind:
+        case Kind.LEAKED:
+            again = ", accepted again" if found.get("returned") else ""
+            because = f", reason: {reason}" if reason else ""
+            leaked = f"{incident}: version {text(found, 'version')} leaked{again}{because}"
+            return f"{leaked} (by {event.actor})"
+        case Kind.PROVEN if found.get("ok"):
+            entrances = found.get("entrances")
+            count = len(entrances) if isinstance(entrances, list) else 0
+            where = f"at {count} {'address' if count == 1 else 'addresses'}"
+            return f"{incident}: the leaked password was rejected {where}"
+        case Kind.PROVEN:
+            causes = " ".join(texts(found, "unproven"))
+            return f"{incident}: not proven that the leaked password is rejected: {causes}"
+        case _:
+            return f"{incident}: {reason or 'no reason given'} (by {event.actor})"
 
 
 def _of_management(event: Event, reason: str | None) -> str:

@@ -238,6 +238,10 @@ def of_fleet(fleet: Fleet) -> Data:
             }
             for one in fleet.orphans
         ],
+        "incidents": [
+            {"incident": one.id, "state": one.state, "secrets": list(one.secrets)}
+            for one in fleet.incidents
+        ],
         "secrets": [of_state(one) for one in fleet.secrets],
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -11,21 +12,32 @@ from rich.text import Text
 
 from rotator.core.consumers import READ_NEXT
 from rotator.core.errors import UsageError
+from rotator.core.history import PROVEN
 from rotator.core.model import Severity
-from rotator.faces.cli import exit_codes
+from rotator.faces.cli import exit_codes, name_patterns
 from rotator.faces.cli.render import json_output
-from rotator.faces.cli.render.console import BAD, at, indented, plural, relative, span, table
+from rotator.faces.cli.render.console import (
+    BAD,
+    QUIET,
+    at,
+    indented,
+    plural,
+    relative,
+    span,
+    table,
+)
 from rotator.plugins import near
 from rotator.secret_state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from rich.console import RenderableType
 
     from rotator.bootstrap import App
     from rotator.faces.cli.invocation import Invocation
+    from rotator.faces.cli.render.console import Screen
     from rotator.secret_state import Fleet, Process, SecretState
 
 _SIGNS: Final = {
@@ -35,9 +47,11 @@ _SIGNS: Final = {
     State.OK: "good",
 }
 _COLUMNS: Final = ("secret", "state", "age", "next due", "last", "login")
-# Maximum number of secrets listed as not adopted; the table has all of them.
+# Maximum numbers of secrets listed as not adopted, of processes and of hosts in the first line.
 _LISTED: Final = 5
-_AGAIN: Final = 2.0
+_NAMED: Final = 3
+# Maximum number of secrets in words, unless they are selected. Trouble comes first.
+_IN_WORDS: Final = 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,79 +63,158 @@ class Chosen:
     tags: tuple[str, ...] = ()
     states: tuple[State, ...] = ()
     targets: tuple[str, ...] = ()
+    backends: tuple[str, ...] = ()
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether some secrets are left out."""
+        named = (self.names or self.tags) and not self.everything
+        return bool(named or self.states or self.targets or self.backends)
+
+    @property
+    def lists_all(self) -> bool:
+        """Whether each selected secret is listed, also one that needs no action."""
+        return self.everything or self.is_filtered
 
 
 def show(call: Invocation, app: App, chosen: Chosen) -> None:
     """Show the state once, and exit with 3 if there is trouble."""
-    fleet = _look(app, chosen)
+    fleet = _read(app, chosen, _selected(app, chosen))
     call.data |= json_output.of_fleet(fleet)
-    call.print(*_shown(call, fleet))
+    if not call.as_json:
+        call.print(*_shown(call.screen, fleet, chosen))
     if fleet.is_trouble:
         call.add_code(exit_codes.STUCK)
 
 
-def watch(call: Invocation, app: App, chosen: Chosen) -> None:
-    """Show the state again and again in the same place."""
+def watch(call: Invocation, app: App, chosen: Chosen, seconds: float) -> None:
+    """Redraw the state in the same place until Ctrl-C. Each redraw reads the journal once."""
     if call.as_json or not call.screen.live:
-        raise UsageError("--watch needs a terminal and cannot be combined with --json.")
-
-    with Live(console=call.screen.out, auto_refresh=False, vertical_overflow="visible") as live:
+        raise UsageError(
+            "--watch needs a terminal and cannot be combined with --json.",
+            hint="In a script, read the answer of: rotator status --json",
+        )
+    names = _selected(app, chosen)
+    console = call.screen.out
+    # The terminal's second screen is overwritten in place, and never blank between two redraws.
+    with (
+        suppress(KeyboardInterrupt),
+        Live(console=console, screen=True, auto_refresh=False) as live,
+    ):
         while True:
-            live.update(Group(*_shown(call, _look(app, chosen))), refresh=True)
-            app.clock.sleep(_AGAIN)
+            fleet = _read(app, chosen, names)
+            head = Text(f"{at(fleet.now, seconds=True)}, every {seconds:g} s. Ctrl-C ends it.")
+            head.stylize(QUIET)
+            live.update(Group(head, *_shown(call.screen, fleet, chosen)), refresh=True)
+            app.clock.sleep(seconds)
 
 
-def _look(app: App, chosen: Chosen) -> Fleet:
-    for name in chosen.targets:
-        if name not in app.settings.targets:
-            hint = near(name, app.settings.targets)
-            raise UsageError(f"there is no target {name!r} in {app.settings.file}.", hint=hint)
-    some = bool(chosen.names or chosen.tags) and not chosen.everything
-    names = app.names(only=chosen.names, tags=chosen.tags, forgotten=True) if some else None
+# -- which ---------------------------------------------------------------------------------------
+
+
+def _selected(app: App, chosen: Chosen) -> list[str] | None:
+    """Return the names that are asked for; None for all. Raises `UsageError` for what is unknown."""
+    _require("target", chosen.targets, app.settings.targets, app)
+    _require("backend", chosen.backends, app.settings.backends, app)
+    if chosen.everything or not (chosen.names or chosen.tags):
+        return None
+
+    def known() -> Iterator[str]:
+        yield from app.settings.secrets
+        forgotten = app.overview.is_forgotten
+        yield from (one.name for one in app.journal.secrets() if forgotten(one))
+
+    plain, patterns = name_patterns.split(chosen.names)
+    names = app.names(only=plain, tags=chosen.tags, forgotten=True)
+    return list(dict.fromkeys([*names, *name_patterns.matches(patterns, known)]))
+
+
+def _require(what: str, names: Iterable[str], known: Mapping[str, object], app: App) -> None:
+    for name in names:
+        if name not in known:
+            hint = near(name, known)
+            raise UsageError(f"there is no {what} {name!r} in {app.settings.file}.", hint=hint)
+
+
+def _read(app: App, chosen: Chosen, names: Sequence[str] | None) -> Fleet:
     fleet = app.overview.fleet(names)
-    kept = [
+    secrets = [
         one
         for one in fleet.secrets
         if (not chosen.states or one.state in chosen.states)
         and (not chosen.targets or one.target in chosen.targets)
+        and (not chosen.backends or one.backend in chosen.backends)
     ]
     orphans = [
         one
         for one in fleet.orphans
-        if not some and not chosen.states and (not chosen.targets or one.target in chosen.targets)
+        if names is None
+        and not chosen.states
+        and not chosen.backends
+        and (not chosen.targets or one.target in chosen.targets)
     ]
-    return replace(fleet, secrets=tuple(kept), orphans=tuple(orphans))
+    return replace(fleet, secrets=tuple(secrets), orphans=tuple(orphans))
 
 
-def _shown(call: Invocation, fleet: Fleet) -> Iterable[RenderableType]:
-    yield from _head(call, fleet)
-    if fleet.secrets:
-        yield table(call.screen, _COLUMNS, [_row(call, one) for one in fleet.secrets])
-    else:
-        yield "No secrets are configured. Add one: rotator add NAME"
-    yield from _details(call, fleet)
+# -- the first line ------------------------------------------------------------------------------
 
 
-def _head(call: Invocation, fleet: Fleet) -> Iterable[RenderableType]:
-    for one in fleet.processes[:1] if not any(p.alive for p in fleet.processes) else ():
-        sign = call.screen.sign("warn")
-        yield Text.assemble(sign, f" No daemon is running: {_seen(one, fleet.now)}.")
-    for one in fleet.processes:
-        if one.alive:
-            yield Text(f"{_seen(one, fleet.now)}.")
-    if not fleet.processes:
-        yield "No daemon has ever run: no secret is rotated automatically."
-    for fault in fleet.faults:
-        until = f" until {at(fault.until, seconds=True)}" if fault.until else ""
-        what = f": {fault.what}" if fault.what else "."
-        yield Text.assemble(
-            call.screen.sign("bad"), f" {fault.subject} is unavailable{until}{what}"
-        )
-        yield from _next(fault.hint)
-    counts = ", ".join(f"{count} {state}" for state, count in _ordered(fleet.counts()))
-    yield Text.assemble(
-        (plural(len(fleet.secrets), "secret"), "bold"), f": {counts or 'none'}", "\n"
-    )
+def _shown(screen: Screen, fleet: Fleet, chosen: Chosen) -> Iterator[RenderableType]:
+    yield _head(screen, fleet)
+    yield from _outages(screen, fleet)
+    if not fleet.secrets:
+        nothing = "No secrets are configured. Add one: rotator add NAME"
+        yield "No secret matches." if chosen.is_filtered else nothing
+    elif chosen.lists_all:
+        yield ""
+        yield table(screen, _COLUMNS, [_row(screen, one) for one in fleet.secrets])
+    yield from _details(screen, fleet, most=None if chosen.lists_all else _IN_WORDS)
+    if fleet.secrets and not chosen.lists_all:
+        yield from _quiet(screen, fleet)
+
+
+def _head(screen: Screen, fleet: Fleet) -> Text:
+    """Return one line: processes, unavailable hosts, secrets by state, open incidents."""
+    opened = [one for one in fleet.incidents if one.state != PROVEN]
+    sign = "good" if _has_daemon(fleet) and not fleet.faults else "warn"
+    counts = ", ".join(f"{count:,} {state}" for state, count in _ordered(fleet.counts()))
+    total = f"{len(fleet.secrets):,} {'secret' if len(fleet.secrets) == 1 else 'secrets'}"
+    parts: list[str | Text] = [
+        _processes(fleet),
+        *([_hosts(fleet)] if fleet.faults else []),
+        Text.assemble((total, "bold"), f": {counts or 'none'}"),
+    ]
+    if opened:
+        parts.append(Text(plural(len(opened), "open incident"), style=BAD))
+    head = Text.assemble(screen.sign("bad" if fleet.is_trouble or opened else sign), " ")
+    for number, part in enumerate(parts):
+        head.append("; " if number else "")
+        head.append(part)
+    return head
+
+
+def _processes(fleet: Fleet) -> str:
+    """Return which daemon and workers are alive, or when the last daemon was seen."""
+    daemons = [one for one in fleet.processes if one.face == "daemon"]
+    alive = [one for one in fleet.processes if one.alive]
+    named = [_seen(one, fleet.now) for one in alive[:_NAMED]]
+    if len(alive) > _NAMED:
+        named.append(f"{len(alive) - _NAMED} more")
+    if not _has_daemon(fleet):
+        last = f"No daemon is running: {_seen(daemons[0], fleet.now)}" if daemons else ""
+        named.insert(0, last or "No daemon was seen")
+    return ", ".join(named)
+
+
+def _has_daemon(fleet: Fleet) -> bool:
+    return any(one.alive and one.face == "daemon" for one in fleet.processes)
+
+
+def _hosts(fleet: Fleet) -> str:
+    subjects = [one.subject for one in fleet.faults]
+    more = len(subjects) - _NAMED
+    named = ", ".join(subjects[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return f"{named} unavailable"
 
 
 def _ordered(counts: dict[str, int]) -> list[tuple[str, int]]:
@@ -133,9 +226,20 @@ def _seen(one: Process, now: datetime) -> str:
     return f"{one.face} {one.name}, last seen {relative(one.seen_at, now)}"
 
 
-def _row(call: Invocation, one: SecretState) -> Sequence[str | Text]:
+def _outages(screen: Screen, fleet: Fleet) -> Iterator[RenderableType]:
+    for fault in fleet.faults:
+        until = f" until {at(fault.until, seconds=True)}" if fault.until else ""
+        what = f": {fault.what}" if fault.what else "."
+        yield Text.assemble(screen.sign("bad"), f" {fault.subject} is unavailable{until}{what}")
+        yield from _next(fault.hint)
+
+
+# -- all secrets ---------------------------------------------------------------------------------
+
+
+def _row(screen: Screen, one: SecretState) -> Sequence[str | Text]:
     style = BAD if one.is_trouble else ""
-    state = Text.assemble(call.screen.sign(_SIGNS.get(one.state, "bad")), (f" {one.state}", style))
+    state = Text.assemble(screen.sign(_SIGNS.get(one.state, "bad")), (f" {one.state}", style))
     return (
         Text(one.name, style="bold"),
         state,
@@ -154,37 +258,86 @@ def _due(one: SecretState) -> str:
     return relative(one.due_since or one.next_due, one.now)
 
 
-def _details(call: Invocation, fleet: Fleet) -> Iterable[RenderableType]:
+# -- trouble in words ----------------------------------------------------------------------------
+
+
+def _details(screen: Screen, fleet: Fleet, *, most: int | None) -> Iterator[RenderableType]:
     """Return details of trouble, of secrets that wait, and of sessions that delay a rotation."""
-    causes = {one.what for one in fleet.faults if one.what}
-    for one in fleet.secrets:
-        known = one.state is State.WAITING and any(what in one.cause for what in causes)
-        if one.severity is not Severity.OK and not known:
-            sign = call.screen.sign("bad" if one.is_trouble else "warn")
-            yield Text.assemble("\n", sign, " ", (f"{one.name}: ", "bold"), one.cause)
-            yield from _next(one.hint)
-        for session in one.sessions:
-            yield indented(session.line())
-        for consumer in one.consumers_behind:
-            line = consumer.line(READ_NEXT) if one.state is State.PREPARING else consumer.line()
-            yield indented(f"{one.name}, consumer {line}")
-        if one.consumers_behind:
-            yield from _next(f"rotator consumers {one.name}")
+    needed = [one for one in fleet.secrets if _needs_words(one, fleet)]
+    for one in needed[:most]:
+        yield from _in_words(screen, one)
+    if left := needed[most:] if most is not None else []:
+        states = " ".join(f"--state {state}" for state in dict.fromkeys(one.state for one in left))
+        yield Text.assemble("\n", screen.sign("warn"), f" {len(left):,} more like these.")
+        yield from _next(f"rotator status {states}")
     for orphan in fleet.orphans:
-        sign = call.screen.sign("bad")
+        sign = screen.sign("bad")
         where = f"orphan {orphan.login} on {orphan.target}: "
         yield Text.assemble("\n", sign, " ", (where, "bold"), orphan.what)
         yield from _next(orphan.hint)
     unknown = [one.name for one in fleet.secrets if one.state is State.UNKNOWN]
     if unknown:
         more = len(unknown) - _LISTED
-        listed = ", ".join(unknown[:_LISTED]) + (f" and {more} more" if more > 0 else "")
-        yield Text.assemble(
-            "\n", call.screen.sign("warn"), f" Not rotated or adopted yet: {listed}."
-        )
+        listed = ", ".join(unknown[:_LISTED]) + (f" and {more:,} more" if more > 0 else "")
+        yield Text.assemble("\n", screen.sign("warn"), f" Not rotated or adopted yet: {listed}.")
         yield from _next(f"rotator adopt {unknown[0]}, or rotator rotate {unknown[0]}")
 
 
-def _next(hint: str) -> Iterable[RenderableType]:
+def _needs_words(one: SecretState, fleet: Fleet) -> bool:
+    """Return whether there is more to read about a secret than its state."""
+    if one.sessions or one.consumers_behind:
+        return True
+    if one.state is State.ROTATING and not _has_daemon(fleet):
+        # Perhaps its process was killed.
+        return True
+    # The outage of its host is shown already.
+    waits = one.state is State.WAITING and any(
+        fault.what and fault.what in one.cause for fault in fleet.faults
+    )
+    return one.severity is not Severity.OK and not waits
+
+
+def _in_words(screen: Screen, one: SecretState) -> Iterator[RenderableType]:
+    """Return the state of a secret, its cause, its remedy, and who still uses the old credential."""
+    sign = screen.sign(_SIGNS.get(one.state, "bad"))
+    tried = f" Next try {relative(one.next_try, one.now)}." if _is_ahead(one) else ""
+    name = (f"{one.name}, {one.state}: ", "bold")
+    yield Text.assemble("\n", sign, " ", name, one.cause, tried)
+    yield from _next(one.hint)
+    for session in one.sessions:
+        yield indented(session.line())
+    for consumer in one.consumers_behind:
+        line = consumer.line(READ_NEXT) if one.state is State.PREPARING else consumer.line()
+        yield indented(f"{one.name}, consumer {line}")
+    if one.consumers_behind:
+        yield from _next(f"rotator consumers {one.name}")
+
+
+def _is_ahead(one: SecretState) -> bool:
+    return one.next_try is not None and one.next_try > one.now
+
+
+def _quiet(screen: Screen, fleet: Fleet) -> Iterator[RenderableType]:
+    """Return the number of secrets that need no action, and when the next one is due."""
+    due = [one for one in fleet.secrets if one.state is State.DUE]
+    if due and not _has_daemon(fleet):
+        is_due = "secret is" if len(due) == 1 else "secrets are"
+        text = f" {len(due):,} {is_due} due, and no daemon is running."
+        yield Text.assemble("\n", screen.sign("warn"), text)
+        yield from _next("rotator rotate --due, or start one: rotator daemon")
+    acted_on = (State.UNKNOWN, State.WAITING, *(() if _has_daemon(fleet) else (State.DUE,)))
+    quiet = [
+        one for one in fleet.secrets if one.state not in acted_on and not _needs_words(one, fleet)
+    ]
+    if not quiet:
+        return
+    count = f"{len(quiet):,} {'secret needs' if len(quiet) == 1 else 'secrets need'} no action."
+    dates = [(when, one.name) for one in quiet if (when := one.due_since or one.next_due)]
+    first = min(dates, default=None)
+    soon = f" Next due: {first[1]}, {relative(first[0], fleet.now)}." if first else ""
+    yield Text.assemble("\n", screen.sign("good"), f" {count}{soon} List all: rotator status --all")
+
+
+def _next(hint: str) -> Iterator[RenderableType]:
     if hint:
         yield indented(Text.assemble(("Next: ", "bold"), hint))
