@@ -267,8 +267,8 @@ class PolicyDocument(Strict):
     )
     on_leak: IncidentMode = Field(
         default=_DEFAULTS.on_leak,
-        description="What `rotator incident open --from` does when a report holds a password of this secret:"
-        " `map` records the incident for an operator, `move` and `kill` replace the password.",
+        description="What happens when a scanner's report holds a password of this secret: `map` records the"
+        " incident for an operator, `move` and `kill` replace the password.",
     )
     prepare: PrepareDocument | None = Field(
         default=None,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rotator.find.login_attempts import Outcome
     from rotator.find.model import Candidate
 
-_REASON: Final = "found by rotator find"
+_REASON: Final = "found by a search for hard-coded passwords"
 _TARGET: Final = "target "
 _HISTORY: Final = (
     "Git history is not rewritten: clones, forks and caches keep the old values anyway, and a rotation makes"

@@ -23,7 +23,7 @@ def kill(call: Invocation, candidates: Sequence[Candidate]) -> None:
         return
     first = candidates[0]
     more = f" and {len(candidates) - 1} more" if len(candidates) > 1 else ""
-    reason = f"found by rotator find in {printable(first.without_value(first.place))}{more}"
+    reason = f"found in {printable(first.without_value(first.place))}{more}"
     values = [one.match.value for one in candidates]
 
     def pick(opened: App) -> dict[str, str | None]:

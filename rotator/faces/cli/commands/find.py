@@ -187,7 +187,7 @@ def find(
     With --fix, the password of a managed secret is replaced in the files by a reference: a variable, or a
     Secret object in Kubernetes. A valid password of a secret whose backend holds nothing yet is adopted first.
     The result is a patch or a branch; Git history is not rewritten. With --kill, valid passwords of managed
-    secrets are replaced at once, as `rotator incident open --mode kill` does.
+    secrets are replaced at once, by an incident in mode `kill`.
 
     Exit code 0: nothing valid. 1: a candidate is valid. 2: wrong usage. 3: candidates were not tried or
     servers did not answer, or files were not read.
@@ -215,7 +215,7 @@ def find(
     if fix and not ((attempt or known) and (patch is None) != (branch is None)):
         raise UsageError(
             "--fix needs --try or --known, and either --patch FILE or --branch NAME.",
-            hint="Example: rotator find . --try --fix --patch fix.patch",
+            hint="Example: rotator find PATH --try --fix --patch fix.patch",
         )
     fingerprints = _fingerprints(baseline, write_baseline, key)
     accepted = read_baseline(baseline) if baseline is not None else frozenset[str]()
