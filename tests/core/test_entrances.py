@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from rotator.api import StepContext
 
-_LEAKED = Credential(username="app", password=Secret("leaked"))
-_CURRENT = Credential(username="app", password=Secret("current"))
+_LEAKED = Credential(username="app", password=Secret("leaked-4c1f"))
+_CURRENT = Credential(username="app", password=Secret("current-9e2a"))
 
 
 class Addresses:
@@ -55,7 +55,7 @@ def _tried(
 
 def test_each_address_has_its_own_answers():
     """In the order of the addresses, each once."""
-    places = Addresses(primary={"current"}, pooler={"leaked"}, open={"any"})
+    places = Addresses(primary={"current-9e2a"}, pooler={"leaked-4c1f"}, open={"any"})
     assert _tried(places.attempt, "primary", "pooler", "open", "primary") == [
         Entrance(address="primary", current=True, wrong=False, leaked=False),
         Entrance(address="pooler", current=False, wrong=False, leaked=True),
@@ -66,7 +66,7 @@ def test_each_address_has_its_own_answers():
 
 def test_the_password_of_nobody_is_tried_with_a_login_that_exists():
     """One that is gone is rejected also where no password is asked for."""
-    gone, served = Credential(username="app_1", password=Secret("leaked")), _CURRENT
+    gone, served = Credential(username="app_1", password=Secret("leaked-4c1f")), _CURRENT
 
     def trusts(_address: str, credential: Credential, _ctx: StepContext) -> bool:
         return credential.username == served.username
@@ -77,7 +77,7 @@ def test_the_password_of_nobody_is_tried_with_a_login_that_exists():
 
 def test_what_is_unreachable_is_tried_once_and_keeps_its_reason():
     """The other addresses are tried all the same."""
-    places = Addresses(primary={"current"}, replica=Transient("it is unreachable."))
+    places = Addresses(primary={"current-9e2a"}, replica=Transient("it is unreachable."))
     primary, replica = _tried(places.attempt, "primary", "replica")
     assert primary.leaked is False
     assert replica == Entrance(address="replica", why="it is unreachable")
@@ -94,16 +94,16 @@ def test_what_cannot_be_known_is_tried_with_each_password():
 
 def test_a_login_that_could_lock_gets_no_wrong_password():
     """Only the current one is tried."""
-    places = Addresses(primary={"current"})
+    places = Addresses(primary={"current-9e2a"})
     (primary,) = _tried(places.attempt, "primary", may_lock=True)
     assert (primary.current, primary.wrong, primary.leaked) == (True, None, None)
     assert "could lock the account" in primary.why
-    assert [password for _, password in places.tried] == ["current"]
+    assert [password for _, password in places.tried] == ["current-9e2a"]
 
 
 def test_a_password_that_is_no_longer_known_is_not_tried():
     """And neither is a current one that does not exist."""
-    places = Addresses(primary={"current"})
+    places = Addresses(primary={"current-9e2a"})
     forgotten = Credential(username="app", password=Secret(""))
     (primary,) = _tried(places.attempt, "primary", leaked=forgotten, current=None)
     assert (primary.current, primary.wrong, primary.leaked) == (None, False, None)
@@ -113,7 +113,7 @@ def test_a_password_that_is_no_longer_known_is_not_tried():
 
 def test_a_leaked_password_that_is_served_is_tried_once():
     """One failed login fewer."""
-    places = Addresses(primary={"leaked"})
+    places = Addresses(primary={"leaked-4c1f"})
     (primary,) = _tried(places.attempt, "primary", current=_LEAKED)
     assert (primary.current, primary.wrong, primary.leaked) == (True, False, True)
     assert len(places.tried) == 2
@@ -122,7 +122,7 @@ def test_a_leaked_password_that_is_served_is_tried_once():
 def test_an_address_that_does_not_answer_holds_up_no_other(monkeypatch: pytest.MonkeyPatch):
     """All together take a limited time."""
     monkeypatch.setattr(entrances, "_SECONDS", 0.3)
-    places = Addresses(primary={"current"})
+    places = Addresses(primary={"current-9e2a"})
 
     def attempt(address: str, credential: Credential, ctx: StepContext) -> bool:
         if address == "silent":
@@ -138,7 +138,7 @@ def test_an_address_that_does_not_answer_holds_up_no_other(monkeypatch: pytest.M
 
 def test_without_time_nothing_is_tried():
     """Another engine may be at work."""
-    places = Addresses(primary={"current"})
+    places = Addresses(primary={"current-9e2a"})
     with pytest.raises(Transient, match="time was up"):
         _ = try_entrances(["primary"], places.attempt, _LEAKED, _CURRENT, _ctx(0.0))
     assert places.tried == []
