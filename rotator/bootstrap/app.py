@@ -5,7 +5,7 @@ What examines the parts is imported when it is asked for: most commands do witho
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Unpack
 
 from rotator.bootstrap.wiring import Wiring
 from rotator.config import load
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from rotator.journal.checkpoints import Anchor
     from rotator.journal.event_key import EventKey
     from rotator.journal.report import AuditReport
+    from rotator.report.model import Period
+    from rotator.report.report import Report, ReportOptions
 
 
 class App(Wiring):
@@ -111,6 +113,18 @@ class App(Wiring):
     def write_receipt(self, folder: Path, secrets: Collection[str], report: str) -> list[Path]:
         """Write a report with the events of its secrets into files that an outsider can verify."""
         return self._integrity().write_receipt(folder, secrets, report)
+
+    def report(self, period: Period, **options: Unpack[ReportOptions]) -> Report:
+        """Return what the journal proves about a period, as `build` does. The caller closes it."""
+        from rotator.report.report import build  # noqa: PLC0415
+
+        return build(self.journal, period, **options)
+
+    def write_pack(self, folder: Path, report: Report) -> list[Path]:
+        """Write the evidence pack of a report: with its events and a program that verifies it."""
+        from rotator.report.pack import contents, names  # noqa: PLC0415
+
+        return self._integrity().write_evidence(folder, names(report), contents(report))
 
     def event_key(self) -> EventKey:
         """Return the key that authenticates events. Raises `UsageError` where none is configured."""

@@ -25,7 +25,7 @@ from rotator.journal.export import export
 from rotator.logs import get_log
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from rotator.bootstrap.signing_key import SigningKey
@@ -182,15 +182,22 @@ class JournalIntegrity:
 
     def write_receipt(self, folder: Path, secrets: Collection[str], report: str) -> list[Path]:
         """Write a report with the events of its secrets, as `export` does."""
+        return self.write_evidence(folder, secrets, {"receipt.json": report})
+
+    def write_evidence(
+        self, folder: Path, secrets: Collection[str], reports: Mapping[str, str | Iterable[str]]
+    ) -> list[Path]:
+        """Write reports, by file name, with the events of their secrets, as `export` does."""
         key = self._key.value() if self._key is not None else None
+        now = self._parts.clock.now()
         return export(
             self._parts.journal,
             folder,
             "jsonl",
-            now=self._parts.clock.now(),
+            now=now,
             signing_key=key,
             only=secrets,
-            reports={"receipt.json": report},
+            reports=reports,
         )
 
     def put_back(self, secret: SecretSettings, backend: SecretBackend) -> audit.PutBack | None:

@@ -39,6 +39,8 @@ _LONGEST_MANIFEST: Final = 64 * 2**20
 _LONGEST_LINE: Final = 4 * 2**20
 _NUMBERS: Final = frozenset({"seq", "fence", "number"})
 _BATCH: Final = 10_000
+# A database takes so many names in one statement; of more, the others' events are read and left out.
+_MOST_NAMED: Final = 1_000
 
 
 def export(
@@ -49,28 +51,31 @@ def export(
     now: datetime,
     signing_key: Secret | None = None,
     only: Collection[str] | None = None,
-    reports: Mapping[str, str] | None = None,
+    reports: Mapping[str, str | Iterable[str]] | None = None,
 ) -> list[Path]:
     """Write events, checkpoints and a manifest into a new or empty folder; return the files.
 
     The manifest holds the SHA-256 of each file, the counts and the head of every chain; with a
     signing key it is signed. `only`: the events of these secrets. `reports`: further files, by name,
-    with their text. Raises `UsageError` when the folder holds something already.
+    with their text, whole or in parts. Raises `UsageError` when the folder holds something already.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty.", hint="Export into a new folder.")
+    only = None if only is None else frozenset(only)
     heads: dict[str, list[Any]] = {}
 
     def noting(found: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for row in found:
+            if only is not None and row["secret"] not in only:
+                continue
             heads[row["secret"]] = [row["seq"], row["hash"]]
             yield row
 
     files = [folder / f"events.{form}", folder / f"checkpoints.{form}"]
     with journal.snapshot() as db:
         events = sa.select(tables.events).order_by(tables.events.c.secret, tables.events.c.seq)
-        if only is not None:
+        if only is not None and len(only) <= _MOST_NAMED:
             events = events.where(tables.events.c.secret.in_(only))
         checkpoints = sa.select(tables.checkpoints).order_by(tables.checkpoints.c.number)
         counts = [
@@ -80,8 +85,8 @@ def export(
     for name, text in (reports or {}).items():
         files.append(folder / name)
         counts.append(1)
-        with _private(folder / name) as file:
-            _ = file.write(text)
+        with private_file(folder / name) as file:
+            file.writelines([text] if isinstance(text, str) else text)
     manifest = {
         "format": _FORMAT,
         "made": rows.stamp(now),
@@ -93,11 +98,11 @@ def export(
         "public_key": chain.public_key(signing_key) if signing_key else None,
     }
     text = json.dumps(manifest, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    with _private(folder / MANIFEST) as file:
+    with private_file(folder / MANIFEST) as file:
         _ = file.write(text)
     files.append(folder / MANIFEST)
     if signing_key is not None:
-        with _private(folder / SIGNATURE) as file:
+        with private_file(folder / SIGNATURE) as file:
             _ = file.write(chain.sign(signing_key, text) + "\n")
         files.append(folder / SIGNATURE)
     return files
@@ -199,7 +204,7 @@ def _write(
     path: Path, form: Form, columns: tuple[str, ...], found: Iterable[dict[str, Any]]
 ) -> int:
     count = 0
-    with _private(path) as file:
+    with private_file(path) as file:
         put = _writer(file, form, columns)
         for row in found:
             put(row)
@@ -214,10 +219,11 @@ def _writer(
         return lambda row: file.write(json.dumps(row, ensure_ascii=False) + "\n")
     writer = csv.writer(file, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
     _ = writer.writerow(columns)
-    return lambda row: writer.writerow([_cell(row[name]) for name in columns])
+    return lambda row: writer.writerow([cell(row[name]) for name in columns])
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
+    """Return a value as a cell of a CSV file, in which a spreadsheet finds no formula."""
     # CSV has no null: a backslash and N, as PostgreSQL's COPY writes it. A text that begins with a
     # backslash gets another one, and so does what a spreadsheet would take for a formula.
     if value is None:
@@ -262,6 +268,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _private(path: Path) -> TextIO:
+def private_file(path: Path) -> TextIO:
+    """Create a file for its owner's eyes only. Raises `FileExistsError`."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     return os.fdopen(descriptor, "w", encoding="utf-8", newline="")

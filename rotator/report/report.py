@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, TypedDict
 
 from rotator.journal.chain import stamp
 from rotator.report.controls import Framework, controls
@@ -108,6 +108,15 @@ def build(
         spool.close()
         raise
     return Report(head, spool)  # pyright: ignore[reportArgumentType]
+
+
+class ReportOptions(TypedDict, total=False):
+    """The options of `build`."""
+
+    only: Collection[str] | None
+    frameworks: Sequence[Framework]
+    sample: int
+    seed: str
 
 
 class _Totals:

@@ -74,6 +74,8 @@ _CALLS = (
     ("audit", "verify"),
     ("audit", "export", "--out", "proof"),
     ("audit", "show"),
+    ("report", "--since", "1h", "--framework", "pci,soc2,iso27001,nist", "--sample", "3"),
+    ("report", "--since", "1h", "--pack", "evidence"),
     ("db", "upgrade"),
     ("db", "status"),
     ("docs",),

@@ -1,0 +1,352 @@
+"""`rotator report`: forms, exit codes, the evidence pack and the program that verifies it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from rotator.core.model import Kind, NewEvent
+from tests.journal.attacker import drop_triggers
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Cli
+
+_PERIOD = ("--since", "1h")
+_TTL = timedelta(minutes=1)
+
+
+@pytest.fixture
+def rotated(cli: Cli) -> Cli:
+    cli("rotate", "app")
+    cli("rotate", "app", code=None)
+    cli("revoke", "app")
+    cli("rotate", "web")
+    return cli
+
+
+def _until_now() -> tuple[str, ...]:
+    return ("report", *_PERIOD)
+
+
+def test_the_report_is_text_by_default(rotated: Cli):
+    """What was operated, and what is not covered."""
+    out = rotated(*_until_now(), "--framework", "pci,nist", "--sample", "1").out
+    assert "Secrets: 2 (" in out
+    assert "Late: 0" in out
+    assert "PCI DSS 4.0.1:" in out
+    assert "8.3.9: not covered" in out
+    assert "Sample of 1 rotations (seed 0):" in out
+    assert "compliant" not in out
+
+
+def test_the_json_form_has_every_secret(rotated: Cli):
+    """The answer of `--json` has all but the secrets."""
+    found = json.loads(rotated(*_until_now(), "--format", "json").out)
+    assert [one["secret"] for one in found["secrets"]] == ["app", "web"]
+    assert found["secrets"][0]["rotations"][-1]["old_refused"] is True
+    answer = rotated.json(*_until_now()).data
+    assert "secrets" not in answer
+    assert set(answer) == set(found) - {"secrets"}
+
+
+def test_the_same_period_gives_the_same_bytes(rotated: Cli):
+    """In each form."""
+    now = json.loads(rotated(*_until_now(), "--format", "json").out)["period"]["until"]
+    for form in ("text", "json", "csv", "html"):
+        call = ("report", "--since", "2020-01-01", "--until", now, "--format", form)
+        assert rotated(*call).out == rotated(*call).out
+
+
+def test_the_csv_form_is_guarded_against_formulas(rotated: Cli):
+    """A row for each secret."""
+    with rotated.app() as app:
+        lease = app.journal.acquire("=cmd()", "holder", _TTL)
+        event = NewEvent(kind=Kind.ADOPTED, data={"login": "@x", "version": "1", "reason": ""})
+        app.journal.append(lease, [event], _TTL)
+        app.journal.release(lease)
+    table = list(csv.DictReader(rotated(*_until_now(), "--format", "csv").out.splitlines()))
+    assert [one["secret"] for one in table] == ["\\=cmd()", "app", "web"]
+    assert table[0]["login"] == "\\@x"
+    assert int(table[1]["age_max_seconds"]) >= 0
+
+
+class _Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.links += [f"{tag} {name}" for name, _ in attrs if name in ("src", "href", "style")]
+
+
+def test_the_page_loads_nothing_and_escapes_names(rotated: Cli):
+    """Foreign names are text; the page runs nothing and has no address."""
+    name = "<script>alert(1)</script>\u202e"
+    with rotated.app() as app:
+        lease = app.journal.acquire(name, "holder", _TTL)
+        event = NewEvent(
+            kind=Kind.ADOPTED, data={"login": "'\"><img src=x>", "version": "1", "reason": ""}
+        )
+        app.journal.append(lease, [event], _TTL)
+        app.journal.release(lease)
+    rotated(*_until_now(), "--format", "html", "--framework", "iso27001", "--out", "page.html")
+    text = (rotated.folder / "page.html").read_text()
+    page = _Page()
+    page.feed(text)
+    assert page.links == []
+    assert not page.tags & {"script", "img", "link", "iframe", "object"}
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;\\u202e" in text
+    assert "http" not in text.replace("http-equiv", "")
+    assert "prefers-color-scheme: dark" in text
+    assert "default-src 'none'" in text
+
+
+def test_an_existing_file_is_not_overwritten(rotated: Cli):
+    """Nor is the wish for two places at once accepted."""
+    rotated(*_until_now(), "--out", "report.txt")
+    assert (rotated.folder / "report.txt").stat().st_mode & 0o777 == 0o600
+    assert "report.txt" in rotated(*_until_now(), "--out", "report.txt", code=2).err
+    assert "--out" in rotated(*_until_now(), "--out", "x", "--pack", "y", code=2).err
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        (("--since", "soon"), "--since 'soon'"),
+        (("--until", "soon"), "--until 'soon'"),
+        (("--until", "2999-01-01"), "in the future"),
+        (("--since", "1h", "--until", "2h"), "is not before --until 2h"),
+        (("--since", "2999-01-01"), "--since is in the future"),
+        (("--framework", "pci,hipaa"), "'hipaa' is unknown"),
+    ],
+)
+def test_a_wrong_period_or_framework_is_refused(cli: Cli, options: tuple[str, ...], what: str):
+    """With what would be accepted."""
+    assert what in cli("report", *options, code=2).err
+
+
+def test_a_late_secret_gives_exit_code_1(rotated: Cli):
+    """In each form, and with the late one in it."""
+    with rotated.app() as app:
+        lease = app.journal.acquire("app", "holder", _TTL)
+        data = {"reason": "x", "next_due": "2020-01-01T00:00:00+00:00", "timing": "t"}
+        app.journal.append(lease, [NewEvent(kind=Kind.SCHEDULED, data=data)], _TTL)
+        app.journal.release(lease)
+    assert "app: overdue since" in rotated(*_until_now(), code=1).out
+    assert rotated.json(*_until_now(), code=1).data["totals"]["late"] == 1
+    assert "Late: 1" in rotated(*_until_now(), "--format", "csv", code=1).err
+
+
+def test_a_damaged_journal_is_reported_on_the_first_line(rotated: Cli):
+    """The report is made, and exits with code 1."""
+    with rotated.app() as app:
+        drop_triggers(app.journal)
+        with app.journal.writing() as db:
+            db.exec_driver_sql("UPDATE events SET actor = 'x' WHERE secret = 'web' AND seq = 2")
+    out = rotated(*_until_now(), code=1).out
+    assert out.startswith("The journal is DAMAGED")
+    assert "secret web, event 2: was changed" in out
+    assert "Secrets: 2 (" in out
+
+
+def test_only_tagged_secrets(rotated: Cli):
+    """By all tags given."""
+    call = (*_until_now(), "--format", "json", "--tag", "billing")
+    found = json.loads(rotated(*call).out)
+    assert [one["secret"] for one in found["secrets"]] == ["app"]
+
+
+# -- the evidence pack -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pack(rotated: Cli) -> Path:
+    rotated(*_until_now(), "--sample", "2", "--framework", "soc2", "--pack", "pack")
+    return rotated.folder / "pack"
+
+
+def _verify(folder: Path) -> tuple[int, str]:
+    call = [sys.executable, "-I", "-S", str(folder / "verify.py")]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False, cwd="/")
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+def test_a_stranger_verifies_the_pack(rotated: Cli, pack: Path):
+    """With the standard library, from another folder; and with our own command."""
+    code, out = _verify(pack)
+    assert (code, "Nothing differs: 3 rotations" in out) == (0, True)
+    assert "openssl pkeyutl -verify" in out
+    names = {"events.jsonl", "checkpoints.jsonl", "report.json", "report.html", "verify.py"}
+    assert {one.name for one in pack.iterdir()} == names | {"manifest.json", "manifest.sig"}
+    rotated("audit", "verify", "--export", str(pack))
+
+
+def test_the_printed_commands_check_the_signature(pack: Path, tmp_path: Path):
+    """As openssl does it, where it is installed; else as the library does."""
+    manifest = json.loads((pack / "manifest.json").read_text())
+    signature = base64.b64decode((pack / "manifest.sig").read_text())
+    load_pem_public_key(manifest["public_key"].encode()).verify(
+        signature, (pack / "manifest.json").read_bytes()
+    )
+    if shutil.which("openssl") is None or shutil.which("base64") is None:
+        return
+    (pack / "KEY.pem").write_text(manifest["public_key"])
+    _, out = _verify(pack)
+    commands = [line.strip() for line in out.splitlines() if line.startswith("  ")]
+    done = subprocess.run(
+        ["/bin/sh", "-ec", "\n".join(commands)],
+        cwd=pack,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "Verified Successfully" in done.stdout, done.stderr
+
+
+def _forge(pack: Path, name: str, text: str) -> None:
+    """Change a file as an attacker does who also knows the manifest."""
+    (pack / name).write_text(text)
+    file = pack / "manifest.json"
+    manifest = json.loads(file.read_text())
+    manifest["files"][name]["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    file.write_text(json.dumps(manifest))
+
+
+def _in_report(change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+    def forge(pack: Path) -> None:
+        report = json.loads((pack / "report.json").read_text())
+        change(report)
+        _forge(pack, "report.json", json.dumps(report))
+
+    return forge
+
+
+def _in_rotation(column: str, value: object) -> Callable[[Path], None]:
+    return _in_report(lambda report: report["secrets"][0]["rotations"][-1].update({column: value}))
+
+
+def _in_secret(column: str, value: object) -> Callable[[Path], None]:
+    return _in_report(lambda report: report["secrets"][0].update({column: value}))
+
+
+def _in_event(column: str, value: object, line: int = 3) -> Callable[[Path], None]:
+    def forge(pack: Path) -> None:
+        rows = (pack / "events.jsonl").read_text().splitlines()
+        rows[line] = json.dumps(json.loads(rows[line]) | {column: value})
+        _forge(pack, "events.jsonl", "\n".join(rows) + "\n")
+
+    return forge
+
+
+def _without_event(pack: Path) -> None:
+    rows = (pack / "events.jsonl").read_text().splitlines()
+    _forge(pack, "events.jsonl", "\n".join(rows[:-1]) + "\n")
+
+
+def _with_file_changed(name: str) -> Callable[[Path], None]:
+    def forge(pack: Path) -> None:
+        (pack / name).write_text((pack / name).read_text() + " ")
+
+    return forge
+
+
+def _without(name: str) -> Callable[[Path], None]:
+    return lambda pack: (pack / name).unlink()
+
+
+_TIME = "2020-01-01T00:00:00.000000+00:00"
+_FORGERIES = {
+    "a time of publish": (_in_rotation("published_at", _TIME), "rotation .*, published_at"),
+    "a time of start": (_in_rotation("started_at", _TIME), "rotation .*, started_at"),
+    "a time of end": (_in_rotation("ended_at", _TIME), "rotation .*, ended_at"),
+    "an actor": (_in_rotation("actor", "x"), "rotation .*, actor"),
+    "a reason": (_in_rotation("reason", "x"), "rotation .*, reason"),
+    "a proof": (_in_rotation("old_refused", None), "rotation .*, old_refused"),
+    "an outcome": (_in_rotation("outcome", "undone"), "rotation .*, outcome"),
+    "a new login": (_in_rotation("new_login", "x"), "rotation .*, new_login"),
+    "a new version": (_in_rotation("new_version", "99"), "rotation .*, new_version"),
+    "an old login": (_in_rotation("old_login", "x"), "rotation .*, old_login"),
+    "a strategy": (_in_rotation("strategy", "x"), "rotation .*, strategy"),
+    "an id": (_in_rotation("id", "x"), "belongs to another rotation"),
+    "a hash": (_in_rotation("head", "0" * 64), "rotation .*, head"),
+    "lateness": (_in_rotation("late", True), "rotation .*, late"),
+    "an event's number": (_in_rotation("event_numbers", {"published": 1}), "does not show"),
+    "a secret's head": (_in_secret("head", "0" * 64), "secret app, head"),
+    "a number of exceptions": (_in_secret("exceptions", 5), "secret app, exceptions"),
+    "a word": (_in_secret("word", "exception"), "totals, exception"),
+    "a secret's name": (_in_secret("secret", "nobody"), "secret nobody: its events are missing"),
+    "a secret that is left out": (
+        _in_report(lambda report: report["secrets"].pop()),
+        "totals, secrets",
+    ),
+    "a rotation that is left out": (
+        _in_report(lambda report: report["secrets"][0]["rotations"].pop()),
+        "totals, rotations",
+    ),
+    "an invented exception": (
+        _in_report(
+            lambda report: report["exceptions"].append(
+                {
+                    "secret": "app",
+                    "kind": "parked",
+                    "what": "",
+                    "opened_at": _TIME,
+                    "opened_event": 1,
+                    "closed_at": None,
+                    "closed_event": None,
+                }
+            )
+        ),
+        "exception parked, opened_at",
+    ),
+    "a figure": (
+        _in_report(lambda report: report["totals"].update(late=7)),
+        "totals, late: is not 0",
+    ),
+    "an event's actor": (_in_event("actor", "x"), "secret app, event 4: was changed"),
+    "an event's time": (_in_event("at", _TIME), "secret app, event 4: was changed"),
+    "an event's data": (_in_event("data", '{"x":1}'), "secret app, event 4: was changed"),
+    "an event's number in its chain": (_in_event("seq", 9), "does not follow"),
+    "the last event is left out": (_without_event, "does not end where the manifest states"),
+    "the report alone": (_with_file_changed("report.json"), "report.json: was changed"),
+    "the page alone": (_with_file_changed("report.html"), "report.html: was changed"),
+    "the events alone": (_with_file_changed("events.jsonl"), "events.jsonl: was changed"),
+    "a missing page": (_without("report.html"), "report.html: is missing"),
+    "a missing manifest": (_without("manifest.json"), "manifest.json: is missing"),
+    "a manifest that names another folder": (
+        lambda pack: (pack / "manifest.json").write_text(
+            (pack / "manifest.json").read_text().replace('"report.html"', '"../report.html"')
+        ),
+        "../report.html: is missing",
+    ),
+}
+
+
+def test_every_changed_cell_is_found_and_named(pack: Path, tmp_path: Path):
+    """Also by an attacker who changes the manifest with it."""
+    unnoticed: dict[str, str] = {}
+    for number, (name, (forge, place)) in enumerate(_FORGERIES.items()):
+        folder = tmp_path / f"forged-{number}"
+        shutil.copytree(pack, folder)
+        forge(folder)
+        code, out = _verify(folder)
+        if code != 1 or re.search(place, out) is None:
+            unnoticed[name] = out
+    assert unnoticed == {}
