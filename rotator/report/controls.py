@@ -151,7 +151,7 @@ _TOPICS: Final = (
         {Framework.PCI: "8.6.2", Framework.NIST: "IA-5(7)"},
         (),
         _nowhere,
-        "Attach the answer of `rotator find`.",
+        "Attach the answer of `rotator find PATH --json`.",
     ),
     _Topic(
         "Passwords of users are replaced every 90 days where they are the only factor",

@@ -33,7 +33,7 @@ _IN_MEMORY: Final = 8 * 2**20
 _NEVER_COVERED: Final = (
     "Logins on a target that rotator does not manage.",
     "Secrets of the configuration that rotator never worked on.",
-    "Values that were read in the backend, or shown by `rotator get --reveal`.",
+    "Values that were read in the backend, or shown by `rotator get NAME --reveal`.",
     "The owner of a secret, and the basis of a policy.",
     "Signatures and the writers' key: `rotator audit verify` checks them.",
 )
