@@ -12,6 +12,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
+from rotator.core.commands import leak_commands
 from rotator.core.consumers import assess, assess_prepared
 from rotator.core.errors import Unavailable
 from rotator.core.history import MAPPED, PROVEN, text
@@ -568,11 +569,11 @@ def _leaked(record: SecretRecord) -> tuple[str, str]:
     resume = f"rotator incident resume {name}"
     if record.incident_state == MAPPED:
         cause = f"version {record.leaked_version} leaked (incident {record.incident}); it is still valid."
-        return cause, f"Replace it: {resume} --mode move (or kill)"
+        return cause, leak_commands(name)
     if record.parked is not None:
         unpark = f"rotator unpark {name} --reason WHY && {resume}"
         return f"{cause} It is parked: {record.parked}", unpark
-    return cause, f"See what is left: rotator incident show {name}. Continue it: {resume}"
+    return cause, f"See what is left: rotator incident show {name}\nContinue it: {resume}"
 
 
 def _forgotten(record: SecretRecord) -> tuple[str, str]:

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 
 def unpark_command(*names: str) -> str:
     """Return the command that lets automatic work on secrets go on."""
     return f"rotator unpark {' '.join(names)} --reason mended"
+
+
+def leak_commands(subject: str) -> str:
+    """Return the commands that decide about a leak that is only recorded, one on each line."""
+    resume = f"rotator incident resume {quote(subject)} --mode"
+    return f"Replace the password: {resume} move\nMake it invalid first: {resume} kill"

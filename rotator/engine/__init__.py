@@ -544,7 +544,7 @@ def _in_grace(result: Result) -> NotDue:
         f"its last rotation is not completed: {result.waiting}.",
         until=result.until,
         hint=f"To end only the older login {old!r} now: rotator revoke {name}\n"
-        f"If login {new!r}, which is served, has leaked: rotator revoke {name} && rotator rotate {name}",
+        f"If login {new!r}, which is served, has leaked: rotator incident open {name} --reason 'WHY'",
     )
     error.safety = "The new credential is published, and the old one is not revoked yet."
     error.secret = result.secret

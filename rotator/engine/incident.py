@@ -8,13 +8,15 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, cast
 
 from rotator.core.backoff import backoff
+from rotator.core.commands import leak_commands
 from rotator.core.contracts.rotation import Contains, CountsSessions, Entrance
 from rotator.core.errors import InUse, RotatorError, StepError, UsageError
 from rotator.core.history import MAPPED, OPEN, PROVEN
 from rotator.core.model import Credential, Kind, NewEvent, Outcome
 from rotator.core.model import IncidentMode as Mode
 from rotator.core.secret import Secret
-from rotator.core.state_machine import Direction, progress
+from rotator.core.state_machine import Direction, Leak, progress
+from rotator.engine.delegated import is_delegated
 from rotator.engine.error_origin import tag_errors
 from rotator.engine.steps import wrap_plugin_errors
 
@@ -150,6 +152,7 @@ def classify(record: SecretRecord, opened: RotationRecord | None, version: str |
 def begin(lease: LeasedSecret, report: LeakReport) -> None:
     """Record that a password has leaked. From then on every engine works on it until it is dead."""
     record = _managed(lease.record(), lease.name)
+    _require_own_rotation(lease)
     if report.mode is Mode.KILL and not isinstance(lease.secret.rotation, Contains):
         raise UsageError(
             f"the plugin `{lease.secret.plugin}` cannot make a password invalid before it is replaced.",
@@ -160,7 +163,13 @@ def begin(lease: LeasedSecret, report: LeakReport) -> None:
     same = record.incident == report.id
     if record.incident is not None and not same and report.version is None:
         raise _already_open(record)
+    if same and report.mode is Mode.MAP and record.incident_state != MAPPED:
+        raise _already_open(record)
+    if not same and (known := _last_report(lease, report.id)) is not None:
+        raise _already_closed(lease, known)
     version = report.version or (record.leaked_version if same else None) or record.version
+    if record.incident is not None and version != record.leaked_version == record.version:
+        raise _still_served(record)
     data: dict[str, Json] = {
         "incident": report.id,
         "mode": report.mode.value,
@@ -185,11 +194,12 @@ def begin(lease: LeasedSecret, report: LeakReport) -> None:
 def contain(lease: LeasedSecret, runner: Runner) -> Contained:
     """Do what is left to do: end or replace what has leaked, then prove that it is dead."""
     record = _in_incident(lease.record(), lease.name)
+    _require_own_rotation(lease)
     if record.incident_state == MAPPED:
         raise UsageError(
             f"incident {record.incident} of {lease.name} is recorded only: nobody has decided how to"
             " replace the password.",
-            hint=f"Decide: rotator incident resume {lease.name} --mode move (or kill)",
+            hint=leak_commands(lease.name),
             safety="Nothing was changed.",
         )
     incident = record.incident or ""
@@ -222,7 +232,10 @@ def prove(lease: LeasedSecret) -> Proof:
     entrances, sessions, unproven = _evidence(lease, record)
     ok = not unproven
     tries = _tries(lease)
+    # Without the value nothing is left to try, and that it was rejected stays true.
+    is_forgotten = was_proven and _forgotten(record) in unproven
     done = ok and record.incident_at is not None and now >= record.incident_at + WATCHED
+    done = done or is_forgotten
     again = _proven_again(record, now) if ok else _tried_again(record, now, tries)
     data: dict[str, Json] = {
         "incident": record.incident,
@@ -244,13 +257,14 @@ def prove(lease: LeasedSecret) -> Proof:
         "next": None if done else again.isoformat(),
         # Whether it differs from what was known before: somebody wants to read it.
         "news": ok is not was_proven or (not ok and tries == 1),
-        **({"resurrected": True} if was_proven and not ok else {}),
+        **({"resurrected": True} if was_proven and any(map(_came_back, entrances)) else {}),
     }
     events = [NewEvent(kind=Kind.PROVEN, data=data)]
     if done:
         why: dict[str, Json] = {
             "incident": record.incident,
-            "reason": "every address rejected it for 30 days",
+            "reason": "every address rejected it for 30 days" if ok else _forgotten(record),
+            **({"proven": True} if is_forgotten else {}),
         }
         events.append(NewEvent(kind=Kind.INCIDENT_CLOSED, data=why))
     _ = lease.append(events)
@@ -374,7 +388,7 @@ def _replaced(lease: LeasedSecret, runner: Runner, record: SecretRecord) -> Resu
     """Complete what is open, then replace the leaked version where it is still served."""
     result = None
     opened = lease.journal.open_rotation(lease.name)
-    if opened is not None:
+    if opened is not None and not _is_apart(lease, record, opened):
         result = _complete(lease, runner, record, opened)
         if _is_open(result):
             return result
@@ -382,6 +396,18 @@ def _replaced(lease: LeasedSecret, runner: Runner, record: SecretRecord) -> Resu
     if record.version is None or record.version != record.leaked_version:
         return result
     return runner.start(_reason(lease, record), None, record, leak=_leak(lease, record))
+
+
+def _is_apart(lease: LeasedSecret, record: SecretRecord, opened: RotationRecord) -> bool:
+    """Return whether an open rotation is in its grace period and none of its credentials leaked.
+
+    As one that began after the incident: its grace period and its sessions are not the incident's.
+    """
+    if opened.published_at is None:
+        return False
+    if record.leaked_version in (record.version, opened.old_version, opened.new_version):
+        return False
+    return progress(lease.journal.history(opened.id)).leak is None
 
 
 def _complete(
@@ -400,7 +426,17 @@ def _complete(
             data = {"reason": reason, "end_sessions": True}
             kind = Kind.REVOKE_REQUESTED
             _ = lease.append([NewEvent(kind=kind, rotation_id=opened.id, data=data)])
+    elif forward and opened.old_version == record.leaked_version:
+        data = _leak(lease, record)
+        if _is_changed(state.leak, data):
+            _ = lease.append([NewEvent(kind=Kind.LEAKED, rotation_id=opened.id, data=data)])
     return runner.drive(opened.id, resumed=True)
+
+
+def _is_changed(leak: Leak, data: dict[str, Json]) -> bool:
+    """Return whether an operator has decided otherwise since; a `kill` that began stays one."""
+    kill, seconds = data["mode"] == Mode.KILL.value, data["within"]
+    return not leak.fence and (kill or leak.within.total_seconds() != seconds)
 
 
 def _rejected_again(lease: LeasedSecret) -> tuple[str, ...]:
@@ -419,6 +455,10 @@ def _rejected_again(lease: LeasedSecret) -> tuple[str, ...]:
             held = lease.backend.read(lease.secret.path, record.leaked_version or "")
             current = lease.backend.current(lease.secret.path)
             if held is None or current is None or held.credential.username != login:
+                return ()
+            if current.id != record.version or lease.written_anew(record, current) is not None:
+                # Somebody else wrote it, so it is neither set on the target nor a heir of the login.
+                lease.log.warning("not revoked", secret=lease.name, login=login, version=current.id)
                 return ()
             served, leaked = current.credential, held.credential
             ctx = steps.context(served, end_sessions=True)
@@ -464,6 +504,8 @@ def _evidence(
                 unproven.append("the password that is served is the leaked one.")
             sessions = _old_sessions(lease, record, leaked.username, unproven)
             entrances = _entrances(lease, leaked, served)
+            if not entrances:
+                unproven.append("no address of the target was tried.")
             copies = lease.steps(_ID, record).copies
             unproven += [f"copy {one} holds another value." for one in copies.stale(served)]
             unproven += _earlier(lease, record, served)
@@ -480,11 +522,18 @@ def _leaked_credential(
     version, login = record.leaked_version, record.leaked_login or ""
     held = lease.backend.read(lease.secret.path, version) if version else None
     if held is None or held.credential.username != login:
-        unproven.append(
-            f"the backend no longer holds the leaked version {version}, so its password cannot be tried."
-        )
+        unproven.append(_forgotten(record))
         return Credential(username=login, password=Secret(""))
     return held.credential
+
+
+def _forgotten(record: SecretRecord) -> str:
+    return f"the backend no longer holds the leaked version {record.leaked_version}, so its password cannot be tried."
+
+
+def _came_back(one: Entrance) -> bool:
+    """Return whether an address accepts the leaked password, and not just any."""
+    return one.leaked is True and not one.wrong
 
 
 def _old_sessions(
@@ -493,7 +542,7 @@ def _old_sessions(
     """End the sessions that are older than the change, and return how many are left."""
     rotation, target = lease.secret.rotation, _target(lease)
     ctx = lease.timed_steps(_ID).context(None)
-    if login != record.login:
+    if login not in _logins_in_use(lease, record):
         if not isinstance(rotation, CountsSessions):
             return None
         left = len(cast("CountsSessions", target).sessions(login, ctx))
@@ -508,6 +557,19 @@ def _old_sessions(
     if left:
         unproven.append(f"{left} session(s) of login {login!r} began before the change.")
     return left
+
+
+def _in_grace(lease: LeasedSecret) -> RotationRecord | None:
+    """Return the open rotation where both of its credentials are valid; None where there is none."""
+    opened = lease.journal.open_rotation(lease.name)
+    return opened if opened is not None and opened.published_at is not None else None
+
+
+def _logins_in_use(lease: LeasedSecret, record: SecretRecord) -> set[str | None]:
+    """Return the login that is served, and those of a grace period: with a later password than the leaked one."""
+    opened = _in_grace(lease)
+    of_rotation = (opened.old_login, opened.new_login) if opened is not None else ()
+    return {record.login, *of_rotation}
 
 
 def _entrances(
@@ -540,7 +602,7 @@ def _of_entrance(one: Entrance) -> list[str]:
         found.append(f"{one.address} accepts any password, so no refusal there means anything.")
     elif one.leaked:
         found.append(f"{one.address} still accepts the leaked password.")
-    elif one.leaked is None or one.wrong is None:
+    elif None in (one.leaked, one.wrong, one.current):
         found.append(f"{one.address} could not be tried: {one.why or 'no reason is known'}.")
     if one.current is False:
         found.append(f"{one.address} rejects the credential that is served.")
@@ -551,11 +613,13 @@ def _earlier(lease: LeasedSecret, record: SecretRecord, served: Credential | Non
     """Try the kept versions before the leaked one: what leaked may be older than it was said to be."""
     steps, target, found = lease.timed_steps(_ID), _target(lease), list[str]()
     ctx = steps.context(served)
-    current, leaked = record.version, record.leaked_version
+    opened = _in_grace(lease)
+    valid = (opened.old_version, opened.new_version) if opened is not None else ()
+    skipped = {record.version, record.leaked_version, *valid}
     for number, version in enumerate(kept_versions(lease, _EARLIER)):
         if number > _EARLIER:
             break
-        if version.id in (current, leaked) or steps.may_lock(version.credential.username, ctx):
+        if version.id in skipped or steps.may_lock(version.credential.username, ctx):
             continue
         if served is not None and version.credential.password == served.password:
             continue
@@ -635,13 +699,44 @@ def _closed(record: SecretRecord, reason: str) -> NewEvent:
 
 
 def _already_open(record: SecretRecord) -> UsageError:
-    name, is_open = record.name, record.incident_state == OPEN
-    step = f"Continue it: rotator incident resume {name}. " if is_open else ""
+    name, served = record.name, record.version
+    version = served if served != record.leaked_version else "VERSION"
     return UsageError(
         f"{name} is in incident {record.incident} already, for version {record.leaked_version}.",
-        hint=f"{step}If another version leaked too: rotator incident open {name} --reason 'WHY' --version VERSION",
+        hint=f"{_next(record)}\nIf another version leaked too: rotator incident open {name} --reason 'WHY' --version {version}",
         safety="Nothing was changed.",
     )
+
+
+def _already_closed(lease: LeasedSecret, known: Event) -> UsageError:
+    id_, last = known.data["incident"], _last_report(lease, None)
+    newest = last is not None and last.data["incident"] == id_
+    again = f"\nOr reopen it: rotator incident reopen {lease.name} --reason 'WHY'" if newest else ""
+    return UsageError(
+        f"{lease.name} was in incident {id_} before, and it is closed.",
+        hint=f"Give another --id, or none.{again}",
+        safety="Nothing was changed.",
+    )
+
+
+def _still_served(record: SecretRecord) -> UsageError:
+    """Return why another version is not reported: the newer report would hide the one that is served."""
+    name = record.name
+    return UsageError(
+        f"version {record.leaked_version} of {name} leaked too (incident {record.incident}), and it is"
+        " still served.",
+        hint=_next(record),
+        safety="Nothing was changed.",
+    )
+
+
+def _next(record: SecretRecord) -> str:
+    """Return what an operator does next in the incident of a secret."""
+    if record.incident_state == MAPPED:
+        return leak_commands(record.name)
+    if record.incident_state == OPEN:
+        return f"Continue it: rotator incident resume {record.name}"
+    return f"See: rotator incident show {record.name}"
 
 
 def _login_of(access: SecretContext, record: SecretRecord, version: str | None) -> str | None:
@@ -671,6 +766,16 @@ def _managed(record: SecretRecord | None, name: str) -> SecretRecord:
             safety="Nothing was changed.",
         )
     return record
+
+
+def _require_own_rotation(lease: LeasedSecret) -> None:
+    """Raise where another system rotates the secret: a rotation of rotator's own could not set its password."""
+    if is_delegated(lease.secret):
+        raise UsageError(
+            f"another system rotates {lease.name}, so rotator cannot replace its password itself.",
+            hint=f"Have it rotated now: rotator rotate {lease.name} --reason 'WHY'",
+            safety="Nothing was changed.",
+        )
 
 
 def _in_incident(record: SecretRecord | None, name: str) -> SecretRecord:

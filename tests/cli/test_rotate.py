@@ -37,7 +37,7 @@ def test_a_second_rotation_during_the_grace_period_is_not_due(cli: Cli):
     # A leak of the current password is not ended by a revoke alone: the hint names both logins.
     served = cli("get", "app", "--field", "username").out
     assert f"{served!r}, which is served, has leaked" in error["hint"]
-    assert "rotator revoke app && rotator rotate app" in error["hint"]
+    assert "rotator incident open app --reason 'WHY'" in error["hint"]
     assert "the old one is not revoked yet" in error["safety"]
 
 

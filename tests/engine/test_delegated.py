@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.core.errors import Denied, NotDue
+from rotator.core.errors import Denied, NotDue, UsageError
 from rotator.core.model import Kind, Policy
-from rotator.engine import Engine, ManagedSecret
+from rotator.engine import Engine, LeakReport, ManagedSecret, Mode
 from rotator.testing.crash import delegated_sandbox
 from rotator.testing.fake_engine import FakeDelegatedRotation, FakeEngine
 from rotator.testing.fakes import ListLog, SeededEntropy
@@ -91,3 +91,17 @@ def test_an_old_credential_that_is_still_accepted_is_an_error():
     assert "The application is safe" in told.value.safety
     followed = sandbox.journal.events(sandbox.secret)[-1]
     assert (followed.kind, followed.data["old_refused"]) == (Kind.FOLLOWED, False)
+
+
+@pytest.mark.parametrize("mode", [Mode.MOVE, Mode.MAP])
+def test_an_incident_is_rejected_with_the_command_that_works(mode: Mode):
+    """A rotation of rotator's own could not end, and would be in the way of the owner's."""
+    sandbox = delegated_sandbox()
+    engine, secret = _engine(sandbox), _secret(sandbox, Policy(every=_DAY))
+    engine.adopt(secret)
+    before = sandbox.journal.events(sandbox.secret)
+    with pytest.raises(UsageError, match="another system rotates") as error:
+        engine.open_incident(secret, LeakReport(id="INC-1", reason="x", mode=mode))
+    assert f"rotator rotate {sandbox.secret} --reason 'WHY'" in error.value.hint
+    assert sandbox.journal.events(sandbox.secret) == before
+    assert engine.rotate(secret).old_refused is True
