@@ -113,6 +113,8 @@ class Dispatcher:
         self._not_before: dict[str, datetime] = {}
         self._tries: dict[str, int] = {}
         self._seen_open: dict[str, int] = {}
+        # The due time of a leak when its containment was begun last: later tries wait their own time.
+        self._leaks: dict[str, datetime] = {}
         self._to_look_into: deque[OpenRotation] = deque()
         self._to_schedule: deque[tuple[str, Callable[[ManagedSecret], None]]] = deque()
         self._scheduling: set[str] = set()
@@ -299,9 +301,18 @@ class Dispatcher:
 
     def _find_leaks(self, now: datetime) -> None:
         """Go on with incidents, and prove again what was proven before."""
-        for one in self._agenda.watched():
-            if one.at <= now and one.secret not in self._not_before:
-                self._ready(one.secret, JobKind.CONTAIN, one.at)
+        watched = self._agenda.watched()
+        for one in watched:
+            if one.at > now or one.secret in self._lanes:
+                continue
+            if one.secret in self._not_before and self._leaks.get(one.secret) == one.at:
+                continue
+            # What it waited for before the report, such as its grace period, is no reason to wait.
+            _ = self._not_before.pop(one.secret, None)
+            self._leaks[one.secret] = one.at
+            self._ready(one.secret, JobKind.CONTAIN, one.at)
+        if len(self._leaks) > 2 * len(watched) + 1000:
+            self._leaks = {one.secret: self._leaks.get(one.secret, one.at) for one in watched}
 
     def _look_into_open(self, now: datetime) -> None:
         """Find out when open rotations go on: by others begun, or before this process."""

@@ -694,3 +694,34 @@ def test_a_daemon_contains_a_reported_leak_at_once_and_tries_it_again_on_time():
     heard = [topic_of(one.kind, one.data) for one in place.written if one.secret == name]
     assert heard.count(Topic.INCIDENT_OPENED) == 1
     assert heard.count(Topic.INCIDENT_PROVEN) == 1
+
+
+@pytest.mark.parametrize("mode", [Mode.KILL, Mode.MOVE])
+def test_a_daemon_does_not_wait_for_a_grace_period_to_contain_a_leak(mode: Mode):
+    """It waited for the end of the grace period when the leak was reported."""
+    place = Place(entries={"app": Entry(Policy(every=30 * _DAY, grace=7 * _DAY))})
+    daemon = place.daemon()
+    place.engine.rotate(place.secret("app"))
+    place.clock.advance(31 * _DAY)
+    place.live(daemon, place.clock.at + _MINUTE)
+    place.engine.rotate(place.secret("app"))
+    place.live(daemon, place.clock.at + _MINUTE)
+    version = place.backend.current("app")
+    assert version is not None
+    leaked, target = version.credential, place.targets["app"]
+    report = LeakReport(id="I", reason="x", mode=mode, within=timedelta(0))
+    place.engine.open_incident(place.secret("app"), report)
+    place.live(daemon, place.clock.at + 2 * _MINUTE)
+    assert not target.accepts(leaked.username, leaked.password.reveal())
+
+
+def test_a_leak_that_cannot_be_contained_is_tried_again_at_its_own_time():
+    """Not at each look of the daemon."""
+    place, weather = _place({"main": 1})
+    name = "main-0"
+    report = LeakReport(id="I", reason="x", mode=Mode.KILL)
+    place.engine.open_incident(place.secret(name), report)
+    weather.wrong["main"] = Transient("it does not answer.")
+    daemon = place.daemon()
+    place.live(daemon, place.clock.at + 60 * _MINUTE)
+    assert 3 < sum(one.kind is Kind.FAILED for one in place.written) < 200
