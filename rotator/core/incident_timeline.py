@@ -76,13 +76,16 @@ def timelines(events: Iterable[Event]) -> list[Timeline]:
 
 def _reported(found: dict[str, Timeline], event: Event) -> Timeline:
     id_ = text(event.data, "incident") or ""
-    line = found.setdefault(id_, Timeline(secret=event.secret, incident=id_))
+    # The newest is the last.
+    line = found[id_] = found.pop(id_, None) or Timeline(secret=event.secret, incident=id_)
     waits = text(event.data, "mode") == MAPPED
     line.state, line.mode = (MAPPED if waits else OPEN), text(event.data, "mode") or ""
     line.version, line.login = text(event.data, "version"), text(event.data, "login")
-    line.reason, line.reported_by = text(event.data, "reason") or "", event.actor
+    if line.reported_at is None:
+        # A later event of this kind is a decision, a return or a reopening.
+        line.reason, line.reported_by = text(event.data, "reason") or "", event.actor
+        line.reported_at = event.at
     line.approved_by = text(event.data, "approved_by") or line.approved_by
-    line.reported_at = line.reported_at or event.at
     line.closed_at = None
     line.resurrections += event.data.get("returned") is True
     return line

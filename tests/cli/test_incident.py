@@ -326,3 +326,112 @@ def test_the_command_sends_the_notices_itself(rotated: Cli):
     assert [one["type"] for one in bodies] == ["rotator.incident-opened", "rotator.incident-proven"]
     assert {one["subject"] for one in bodies} == {"app"}
     assert bodies[0]["data"]["incident"] == "I-1"
+
+
+# -- at night --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["exposure", "find_version"])
+def test_ctrl_c_before_the_report_changes_nothing(
+    rotated: Cli, monkeypatch: pytest.MonkeyPatch, call: str
+):
+    """An operator who sees the price, and stops, has not replaced a part of the secrets."""
+    import os
+    import signal
+    import time
+
+    from rotator.engine import Engine
+
+    works = getattr(Engine, call)
+
+    def interrupted(*arguments: object) -> object:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.2)  # the main thread takes the signal
+        return works(*arguments)
+
+    monkeypatch.setattr(Engine, call, interrupted)
+    monkeypatch.setenv("LEAK", served(rotated, "web")[1])
+    before = {name: rotated.app().journal.events(name) for name in ("app", "web", "old")}
+    which = ["--all"] if call == "exposure" else ["--value-from", "env:LEAK"]
+    outcome = rotated(
+        "incident", "open", *which, "--mode", "kill", "--reason", "x", "--parallel", "1", code=130
+    )
+    assert "interrupted" in outcome.err
+    assert "no version" not in outcome.err
+    assert {name: rotated.app().journal.events(name) for name in before} == before
+
+
+def test_a_login_that_was_never_published_is_not_the_current_one(rotated: Cli):
+    """Else a login of a rotation that was undone would cost the password that is served."""
+    rotated.server.target.refuse_next = 50
+    rotated("rotate", "app", code=None)
+    rotated.server.target.refuse_next = 0
+    login = rotated.app().journal.rotations("app")[0].new_login
+    assert login is not None
+    current = served(rotated)
+    outcome = rotated("incident", "open", "--login", login, "--reason", "x", code=2)
+    assert "no managed secret has or had the login" in outcome.err
+    assert served(rotated) == current
+
+
+def test_show_keeps_who_reported_it_and_why(rotated: Cli):
+    """Whoever decides, closes or opens it again later: each is in the list of events."""
+    rotated("incident", "open", "app", "--mode", "map", "--reason", "a paste", "--id", "I-1")
+    rotated("incident", "resume", "I-1", "--mode", "kill")
+    rotated("incident", "close", "I-1", "--reason", "over")
+    rotated("incident", "reopen", "I-1", "--reason", "a snapshot")
+    line = rotated.json("incident", "show", "I-1").data["incidents"][0]
+    assert line["reason"] == "a paste"
+    said = rotated("incident", "show", "I-1").out
+    for text in (": a paste\n", "leaked: mode kill", "incident-closed: over", "leaked: a snapshot"):
+        assert text in said
+
+
+def test_show_succeeds_only_while_the_password_is_rejected(rotated: Cli):
+    """A proof from before the newest report counts no longer."""
+    rotated("incident", "open", "app", "--mode", "map", "--reason", "x", "--id", "I-1")
+    assert rotated("incident", "show", "I-1", code=3).code == 3
+    rotated("incident", "resume", "I-1", "--mode", "kill")
+    assert rotated("incident", "show", "I-1").code == 0
+    app = rotated.app()
+    app.engine.reopen_incident(app.secret("app"), reason="a snapshot")
+    assert rotated("incident", "show", "I-1", code=3).code == 3
+    rotated("incident", "resume", "I-1")
+    rotated("incident", "close", "I-1", "--reason", "over")
+    assert rotated("incident", "show", "I-1").code == 0
+
+
+def test_the_newest_incident_of_a_secret_is_the_one_that_is_opened_again(rotated: Cli):
+    """The older one names it: its password is tried too."""
+    for number in (1, 2):
+        id_ = f"I-{number}"
+        rotated("incident", "open", "app", "--mode", "kill", "--reason", "x", "--id", id_)
+        rotated("incident", "close", id_, "--reason", "over")
+    outcome = rotated("incident", "reopen", "I-1", "--reason", "x", code=2)
+    assert "incident I-1 was followed by I-2" in outcome.err
+    assert rotated("incident", "list").out.strip() == "No incident is open."
+    rotated("incident", "reopen", "I-2", "--reason", "x")
+
+
+def test_one_failure_stops_no_other_secret_of_an_incident_that_is_opened_again(rotated: Cli):
+    """What is open already is named, and the others are tried."""
+    rotated("incident", "open", "app", "web", "--mode", "kill", "--reason", "x", "--id", "I-1")
+    app = rotated.app()
+    app.engine.reopen_incident(app.secret("app"), reason="by another operator")
+    outcome = rotated.json("incident", "reopen", "I-1", "--reason", "x", code=2)
+    assert [one["secret"] for one in outcome.data["results"]] == ["web"]
+    assert [one["secret"] for one in outcome.errors] == ["app"]
+
+
+@pytest.mark.parametrize("id_", ["I-1", "INC 42; reboot", "it's"])
+def test_the_commands_that_decide_can_be_pasted(rotated: Cli, id_: str):
+    """Each on a line of its own, whatever the id."""
+    import shlex
+
+    said = rotated("incident", "open", "app", "--mode", "map", "--reason", "x", "--id", id_).out
+    commands = [line.partition(": ")[2] for line in said.splitlines() if "incident resume" in line]
+    assert [shlex.split(one)[1:] for one in commands] == [
+        ["incident", "resume", id_, "--mode", mode] for mode in ("move", "kill")
+    ]
+    rotated(*shlex.split(commands[1])[1:])
+    assert rotated("incident", "show", id_).code == 0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
+from rotator.core.commands import leak_commands
 from rotator.core.errors import RotatorError, UsageError
 from rotator.core.history import MAPPED, PROVEN
 from rotator.core.identifiers import new_id
@@ -108,9 +109,11 @@ def open_incident(
             begun[one.secret] = leak.mode
         recorded = [name for name, mode in begun.items() if mode is Mode.MAP]
         if recorded:
-            decide = f"Decide: rotator incident resume {id_} --mode move (or kill)"
             names = ", ".join(recorded)
-            call.print(f"Incident {id_} is recorded for {names}; nothing was replaced. {decide}")
+            call.print(
+                Text(f"Incident {id_} is recorded for {names}; nothing was replaced."),
+                Text(leak_commands(id_)),
+            )
         replaced = [name for name in begun if name not in recorded]
         if replaced:
             is_kill = all(begun[name] is Mode.KILL for name in replaced)
@@ -180,6 +183,8 @@ def _mapped(
             call.fail(done.error, secret=done.name)
         elif done.answer is not None:
             found.append(done.answer)
+    if pool.signal is not None:
+        raise KeyboardInterrupt
     return sorted(found, key=lambda one: (*one.rank, one.secret))
 
 
@@ -274,6 +279,8 @@ def by_value_of(
             call.fail(done.error, secret=done.name, code=exit_codes.STUCK)
         elif done.answer is not None:
             found[done.name] = done.answer
+    if pool.signal is not None:
+        raise KeyboardInterrupt
     if not found:
         some = f" {plural(unread, 'secret')} could not be compared." if unread else ""
         error = RotatorError(
@@ -302,7 +309,11 @@ def by_login(
         for rotation in opened.journal.rotations(name):
             if login in (rotation.old_login, rotation.new_login):
                 is_new = rotation.new_login == login
-                found[name] = rotation.new_version if is_new else rotation.old_version
+                version = rotation.new_version if is_new else rotation.old_version
+                if version is None:
+                    # It was never published: no consumer had it, and it is not the current one.
+                    continue
+                found[name] = version
                 break
     if not found:
         where = f" on target {target}" if target else ""

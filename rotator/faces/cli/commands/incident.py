@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from rotator.core.errors import RotatorError, UsageError
-from rotator.core.history import PROVEN
+from rotator.core.history import MAPPED, OPEN, PROVEN
 from rotator.core.incident_timeline import CLOSED, timelines
 from rotator.engine import LeakReport, Mode
 from rotator.faces.cli import exit_codes
@@ -49,6 +49,7 @@ from rotator.faces.cli.render.help import PlainGroup
 
 if TYPE_CHECKING:
     from rotator.bootstrap import App
+    from rotator.core.incident_timeline import Timeline
 
 app = typer.Typer()
 _incident = typer.Typer(cls=PlainGroup, no_args_is_help=True, rich_markup_mode="rich")
@@ -338,7 +339,10 @@ def show(
             files = opened.write_receipt(receipt, [line.secret for line in found], text + "\n")
             call.data["files"] = [str(file) for file in files]
             call.print(f"Wrote {receipt}: {', '.join(file.name for file in files)}.")
-        if any(line.unproven or line.proven_at is None for line in found):
+        if any(
+            line.state in (OPEN, MAPPED) or line.unproven or line.proven_at is None
+            for line in found
+        ):
             call.add_code(exit_codes.STUCK)
 
 
@@ -351,15 +355,20 @@ def close(ctx: typer.Context, subject: _Subject, *, reason: _Reason) -> None:
     """
     call: Invocation = ctx.obj
     with call.open_app() as opened:
-        names = open_ones(opened, [subject])
-        for name in names:
+        closed: list[str] = []
+        for name in open_ones(opened, [subject]):
             record = opened.journal.secret(name)
-            opened.engine.close_incident(opened.secret(name), reason=reason)
+            try:
+                opened.engine.close_incident(opened.secret(name), reason=reason)
+            except RotatorError as error:
+                call.fail(error, secret=name)
+                continue
+            closed.append(name)
             proven = record is not None and record.incident_state == PROVEN
             sign = call.screen.sign("good" if proven else "warn")
             what = "was rejected at each address" if proven else "was NOT proven to be rejected"
             call.print(Text.assemble(sign, f" {name}: closed; the leaked password {what}."))
-        call.data["closed"] = names
+        call.data["closed"] = closed
 
 
 @command(_incident, "reopen")
@@ -380,7 +389,24 @@ def reopen(
     """
     call: Invocation = ctx.obj
     with opened_to_contain(call, parallel) as (opened, contain):
-        names = [line.secret for line in timelines_of(opened, subject)]
-        for name in names:
-            _ = opened.engine.reopen_incident(opened.secret(name), reason=reason)
+        names: list[str] = []
+        for line in timelines_of(opened, subject):
+            try:
+                _require_newest(opened, line)
+                _ = opened.engine.reopen_incident(opened.secret(line.secret), reason=reason)
+            except RotatorError as error:
+                call.fail(error, secret=line.secret)
+                continue
+            names.append(line.secret)
         contain(names, timeout or SHORT)
+
+
+def _require_newest(opened: App, line: Timeline) -> None:
+    """Raise `UsageError` for an incident that another one of the secret has followed."""
+    newest = timelines(opened.journal.events(line.secret))[-1]
+    if newest.incident != line.incident:
+        raise UsageError(
+            f"incident {line.incident} was followed by {newest.incident}, which tries its password too.",
+            hint=f"Reopen that one: rotator incident reopen {line.secret} --reason 'WHY'",
+            safety="Nothing was changed.",
+        )

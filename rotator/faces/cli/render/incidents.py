@@ -276,7 +276,8 @@ def _what(event: Event) -> str:
     step = f" {event.step.value}" if event.step is not None else ""
     if event.kind is Kind.PROVEN:
         return "rejected everywhere" if event.data.get("ok") else "not proven"
-    return f"{event.kind.value}{step}"
+    reason = event.data.get("reason") if event.kind in (Kind.LEAKED, Kind.INCIDENT_CLOSED) else None
+    return f"{event.kind.value}{step}{f': {reason}' if reason else ''}"
 
 
 def timeline_data(line: Timeline, *, events: bool) -> json_output.Data:
