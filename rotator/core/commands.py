@@ -12,5 +12,8 @@ def unpark_command(*names: str) -> str:
 
 def leak_commands(subject: str) -> str:
     """Return the commands that decide about a leak that is only recorded, one on each line."""
-    resume = f"rotator incident resume {quote(subject)} --mode"
-    return f"Replace the password: {resume} move\nMake it invalid first: {resume} kill"
+    name = quote(subject)
+    return (
+        f"Replace the password: rotator incident resume {name} --mode move\n"
+        f"Make it invalid first: rotator incident resume {name} --mode kill"
+    )

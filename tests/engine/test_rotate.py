@@ -99,7 +99,8 @@ def test_rotate_refuses_a_secret_in_its_grace_period(in_grace: EngineSandbox):
     with pytest.raises(NotDue) as error:
         in_grace.engine.rotate(in_grace.secret)
     assert error.value.until == in_grace.clock.now() + HOUR
-    assert "rotator revoke app && rotator rotate app" in error.value.hint
+    assert "rotator revoke app\n" in error.value.hint
+    assert "rotator incident open app --reason" in error.value.hint
 
 
 def test_only_if_due_begins_nothing_before_the_secret_is_due(rotated: EngineSandbox):
