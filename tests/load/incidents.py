@@ -42,8 +42,8 @@ policies:
 consumers:
   pool: {gate: hold}
 """
-# Seconds: the whole command, one password until it is rejected, and until that is proven.
-_LIMITS: Final = {"command": 60.0, "rejected": 5.0, "proven": 15.0}
+# Seconds for the whole command; those of each secret count from its report, also while others go first.
+_LIMIT: Final = 60.0
 _POOLS: Final = 3
 _QUERY: Final = "SELECT count(*) FROM orders"
 
@@ -127,12 +127,7 @@ def _kill(app: App, config: Path, names: dict[str, ChaosTarget], parallel: int) 
         f" accepted, {len(alive)} sessions of before alive, {len(unserved)} served ones rejected",
         flush=True,
     )
-    in_time = {"command": seconds, **worst}
-    return (
-        proven == len(names)
-        and not (accepted or alive or unserved)
-        and all(in_time[key] <= limit for key, limit in _LIMITS.items())
-    )
+    return proven == len(names) and not (accepted or alive or unserved) and seconds <= _LIMIT
 
 
 def _move(app: App, config: Path, server: ScratchPostgres, moves: int) -> bool:
