@@ -52,7 +52,7 @@ from rotator.core.contracts.rotation import (
 )
 from rotator.core.deadline import seconds_left, time_limit
 from rotator.core.delegated import DelegatedBackend, DelegatedRotation
-from rotator.core.entrances import password_of_nobody, try_entrances
+from rotator.core.entrances import on_each_node, own_login, password_of_nobody, try_entrances
 from rotator.core.errors import (
     Conflict,
     Denied,
@@ -187,6 +187,8 @@ __all__ = [
     "json_object",
     "next_of_pair",
     "not_ours",
+    "on_each_node",
+    "own_login",
     "passed",
     "password_of_nobody",
     "require_not_current",

@@ -81,8 +81,8 @@ def survived(
 ) -> int:
     """Kill a containment at every so many statements, each time of a new leak; return how many died.
 
-    With 1, before and after each one; else before and after in turn. `open_session` returns what tells
-    whether the session works.
+    With 1, before and after each one; else before and after in turn. `open_session` returns a
+    function that checks whether the session works.
     """
     deaths, number, after = 0, 1, False
     while True:

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from rotations.mysql import readers
 from rotations.mysql.server import Server
-from rotator.api import Denied, InUse, StepError, split_address, try_entrances
+from rotator.api import Denied, InUse, StepError, on_each_node, split_address, try_entrances
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from rotations.mysql.accounts import Accounts
     from rotator.api import Credential, Entrance, Session, StepContext
 
-T = TypeVar("T")
-
 _POLL_SECONDS: Final = 0.02
-_MOST_THREADS: Final = 32
 # In seconds: how long replicas may take to apply the change, and how long sessions may take to end.
 _APPLY: Final = 2.0
 _ENDING: Final = 10.0
@@ -46,7 +40,7 @@ def moment(server: Server, login: str | None, ctx: StepContext) -> str:
             ctx.clock.sleep(_POLL_SECONDS)
         return None
 
-    for reader, then in zip(server.readers, _on_each(server.readers, of_reader), strict=True):
+    for reader, then in zip(server.readers, on_each_node(server.readers, of_reader), strict=True):
         if isinstance(then, tuple):
             nodes[reader.address] = then
             continue
@@ -69,23 +63,13 @@ def fence(accounts: Accounts, login: str, ctx: StepContext) -> None:
         raise failed[0]
 
 
-def own_login(server: Server, name: str) -> Denied:
-    """Return why the login that rotator works with is not fenced."""
-    return Denied(
-        f"{server.where}: {name!r} is the login that rotator works with there, so rotator cannot"
-        " replace its password by one that nobody knows.",
-        hint=f"Set `admin` of target {server.name!r} to another login first, or rotate this one.",
-        safety="Nothing was changed.",
-    )
-
-
 def end_sessions(server: Server, login: str, before: str, ctx: StepContext) -> list[Session]:
     """End the earlier sessions on each node. A failure on one node does not affect the others."""
     nodes: dict[str, tuple[int, int]] = json.loads(before)
     if login == server.admin_name():
         # Connections of the pool are opened again; they need no end by the server.
         server.close()
-    results = _on_each(
+    results = on_each_node(
         (server, *server.readers),
         lambda node: _end_on(node, login, nodes.get(node.address), ctx),
     )
@@ -162,18 +146,3 @@ def _ended(
             accounts.end(number)
         ended |= left
         ctx.clock.sleep(_POLL_SECONDS)
-
-
-def _on_each(nodes: tuple[Server, ...], act: Callable[[Server], T]) -> list[T | StepError]:
-    """Act on all nodes at the same time; return each one's result, or its error."""
-
-    def caught(node: Server) -> T | StepError:
-        try:
-            return act(node)
-        except StepError as error:
-            return error
-
-    if len(nodes) <= 1:
-        return [caught(node) for node in nodes]
-    with ThreadPoolExecutor(min(_MOST_THREADS, len(nodes))) as pool:
-        return list(pool.map(caught, nodes))

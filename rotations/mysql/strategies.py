@@ -32,6 +32,7 @@ from rotator.api import (
     counted_rights,
     next_of_pair,
     not_ours,
+    own_login,
     passed,
     require_not_current,
     require_pair,
@@ -176,7 +177,7 @@ class _Login:
             if accounts.look(name):
                 self._require_ours(_own_mark(accounts, name, ctx), name, ctx)
                 if name == accounts.admin.user:
-                    raise containment.own_login(self._server, name)
+                    raise own_login(self._server.where, self._server.name, name)
                 containment.fence(accounts, name, ctx)
         return containment.moment(self._server, name, ctx)
 
@@ -499,7 +500,7 @@ class SingleUser(DualPassword):
             super().withdraw(new, ctx)
             return
         if ctx.fenced:
-            raise containment.own_login(self._server, new.username)
+            raise own_login(self._server.where, self._server.name, new.username)
         # Logged in by the new password, if it is known: the admin's was replaced by it.
         acting = new if new.password.reveal() else None
         if acting is not None and not self.probe(acting, ctx):

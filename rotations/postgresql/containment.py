@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from psycopg import errors, sql
 
@@ -22,6 +21,8 @@ from rotator.api import (
     Session,
     StepError,
     Transient,
+    on_each_node,
+    own_login,
     password_of_nobody,
     split_address,
     try_entrances,
@@ -34,10 +35,7 @@ if TYPE_CHECKING:
     from rotations.postgresql.roles import Role
     from rotator.api import Credential, Entrance, Secret, StepContext
 
-T = TypeVar("T")
-
 _POLL_SECONDS: Final = 0.02
-_MOST_THREADS: Final = 32
 # In seconds: how long replicas may take to replay the change, and how long sessions may take to end.
 _REPLAY: Final = 2.0
 _ENDING: Final = 10.0
@@ -92,7 +90,7 @@ def moment(server: Server, ctx: StepContext) -> str:
         with reader.admin("reading the replica's clock", ctx) as admin:
             return _now_once_replayed(admin, written, ends)
 
-    for reader, then in zip(server.readers, _on_each(server.readers, clock), strict=True):
+    for reader, then in zip(server.readers, on_each_node(server.readers, clock), strict=True):
         address = address_of(reader)
         if isinstance(then, str):
             nodes[address] = then
@@ -116,27 +114,17 @@ def fence(
         if role is not None:
             require_ours(role, ctx)
             if name == admin.info.user:
-                raise own_login(server, name)
+                raise own_login(server.where, server.name, name)
             kind = passwords.wanted(options, profile.read(admin, [name]).get(name))
             unknown = replace(leaked, password=password_of_nobody(ctx))
             _set(server, admin, name, passwords.verifier(admin, unknown, kind), ctx)
     return moment(server, ctx)
 
 
-def own_login(server: Server, name: str) -> Denied:
-    """Return why the login that rotator works with is not fenced."""
-    return Denied(
-        f"{server.where}: {name!r} is the login that rotator works with there, so rotator cannot"
-        " replace its password by one that nobody knows.",
-        hint=f"Set `admin` of target {server.name!r} to another login first, or rotate this one.",
-        safety="Nothing was changed.",
-    )
-
-
 def end_sessions(server: Server, login: str, before: str, ctx: StepContext) -> list[Session]:
     """End the earlier sessions on each node. A failure on one node does not affect the others."""
     nodes: dict[str, str] = json.loads(before)
-    results = _on_each(
+    results = on_each_node(
         (server, *server.readers),
         lambda node: _end_on(node, login, nodes.get(address_of(node)), ctx),
     )
@@ -172,21 +160,6 @@ def address_of(server: Server) -> str:
     """Return where a server listens, as an operator writes it."""
     host = server.options.host
     return f"[{host}]:{server.options.port}" if ":" in host else f"{host}:{server.options.port}"
-
-
-def _on_each(nodes: tuple[Server, ...], act: Callable[[Server], T]) -> list[T | StepError]:
-    """Act on all nodes at the same time; return each one's result, or its error."""
-
-    def caught(node: Server) -> T | StepError:
-        try:
-            return act(node)
-        except StepError as error:
-            return error
-
-    if len(nodes) <= 1:
-        return [caught(node) for node in nodes]
-    with ThreadPoolExecutor(min(_MOST_THREADS, len(nodes))) as pool:
-        return list(pool.map(caught, nodes))
 
 
 def _set(

@@ -47,6 +47,7 @@ from rotator.api import (
     candidate,
     next_of_pair,
     not_ours,
+    own_login,
     passed,
     password_of_nobody,
     require_not_current,
@@ -605,7 +606,7 @@ class SingleUser(_Login):
             if current is not None:
                 if ctx.fenced:
                     if role.name == admin.info.user:
-                        raise containment.own_login(self._server, role.name)
+                        raise own_login(self._server.where, self._server.name, role.name)
                     current = replace(current, password=password_of_nobody(ctx))
                 if current.username == role.name and not self._accepts(current, ctx):
                     self._require_ours(role, ctx)

@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from rotator.bootstrap.orphans import Orphans
 from rotator.core.contracts.plugin import ListsLogins
-from rotator.core.contracts.rotation import StepContext
 from rotator.core.errors import RotatorError, UsageError
-from rotator.core.model import NO_ROTATION
-from rotator.logs import get_log
 from rotator.plugins import near
 
 if TYPE_CHECKING:
@@ -75,7 +72,7 @@ class Discovery:
             plugin = self._parts.settings.targets[target].plugin
             raise UsageError(f"the plugin `{plugin}` cannot list the logins of a target.")
         records = {record.name: record for record in self._parts.journal.secrets()}
-        found = opened.logins(self._context())
+        found = opened.logins(self._parts.context_without_secret())
         admins = self._parts.admins(target)
         here = self._parts.same_server(target)
         named, served = self._named(here), self._served(here, records)
@@ -185,18 +182,3 @@ class Discovery:
             return self._parts.entry(name).target in here
         except RotatorError:
             return False
-
-    def _context(self) -> StepContext:
-        """Return the context in which a target is asked, for no secret."""
-        policy = self._parts.settings.default_policy
-        return StepContext(
-            secret="",
-            path="",
-            rotation_id=NO_ROTATION,
-            current=None,
-            deadline=self._parts.clock.monotonic() + policy.step_timeout.total_seconds(),
-            clock=self._parts.clock,
-            entropy=self._parts.entropy,
-            log=get_log(),
-            new_password=lambda: policy.password.generate(self._parts.entropy),
-        )

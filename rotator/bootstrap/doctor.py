@@ -11,12 +11,11 @@ from rotator.bootstrap.orphans import Orphans
 from rotator.core import durations
 from rotator.core.contracts.backend import ExaminesBackend
 from rotator.core.contracts.plugin import ExaminesTarget, TriesLogins
-from rotator.core.contracts.rotation import Examines, StepContext
+from rotator.core.contracts.rotation import Examines
 from rotator.core.errors import RotatorError, StepError, Unavailable
-from rotator.core.model import NO_ROTATION, Credential, Finding, Severity
+from rotator.core.model import Credential, Finding, Severity
 from rotator.engine.delegated import is_delegated
 from rotator.engine.steps import require_wrong_password_rejected
-from rotator.logs import get_log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,30 +85,19 @@ class Doctor:
 
     def _target(self, name: str) -> list[Finding]:
         target = self._parts.target(name)
-        found = target.examine(self._context()) if isinstance(target, ExaminesTarget) else []
+        found = (
+            target.examine(self._parts.context_without_secret())
+            if isinstance(target, ExaminesTarget)
+            else []
+        )
         if isinstance(target, TriesLogins) and all(
             finding.severity is not Severity.ERROR for finding in found
         ):
             require_wrong_password_rejected(
-                name, target, self._context(), entropy=self._parts.entropy
+                name, target, self._parts.context_without_secret(), entropy=self._parts.entropy
             )
             found.append(findings.ok(f"target {name}", "refuses a wrong password"))
         return found
-
-    def _context(self) -> StepContext:
-        """Return the context in which a target is examined, for no secret."""
-        policy = self._parts.settings.default_policy
-        return StepContext(
-            secret="",
-            path="",
-            rotation_id=NO_ROTATION,
-            current=None,
-            deadline=self._parts.clock.monotonic() + policy.step_timeout.total_seconds(),
-            clock=self._parts.clock,
-            entropy=self._parts.entropy,
-            log=get_log(),
-            new_password=lambda: policy.password.generate(self._parts.entropy),
-        )
 
     def _backend(self, name: str, names: Sequence[str]) -> list[Finding]:
         backend = self._parts.backend(name)

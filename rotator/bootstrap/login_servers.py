@@ -9,11 +9,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from rotator import plugins
-from rotator.core.contracts.rotation import LocksAccounts, StepContext
+from rotator.core.contracts.rotation import LocksAccounts
 from rotator.core.deadline import time_limit
 from rotator.core.errors import Denied, RotatorError, StepError, Transient, UsageError
 from rotator.core.identifiers import successor
-from rotator.core.model import NO_ROTATION, Credential
+from rotator.core.model import Credential
 from rotator.core.net import is_local
 from rotator.core.observations import Observation, ObservationKind
 from rotator.core.traceback_frames import forget_variables
@@ -303,7 +303,9 @@ class _Server:
         if not isinstance(rotation, LocksAccounts):
             return False
         try:
-            return self._bounded(lambda: rotation.may_lock(login, self._context()))
+            return self._bounded(
+                lambda: rotation.may_lock(login, self._parts.context_without_secret(SECONDS))
+            )
         except Transient as error:
             raise Unanswered(error.what.rstrip("."), is_away=True) from error
         except StepError:
@@ -313,7 +315,9 @@ class _Server:
         rotation = self._rotation(login, database)
         credential = Credential(username=login, password=password)
         try:
-            accepted = self._bounded(lambda: rotation.probe(credential, self._context()))
+            accepted = self._bounded(
+                lambda: rotation.probe(credential, self._parts.context_without_secret(SECONDS))
+            )
         except RotatorError as error:
             if error.cause in _AUTHENTICATED:
                 del self._ways[1:]
@@ -341,20 +345,6 @@ class _Server:
             return self._made.rotation(strategy, info.secret_options(**given))
         except RotatorError as error:
             raise Unanswered(error.what.rstrip(".")) from None
-
-    def _context(self) -> StepContext:
-        policy, entropy = self._parts.settings.default_policy, self._parts.entropy
-        return StepContext(
-            secret="",
-            path="",
-            rotation_id=NO_ROTATION,
-            current=None,
-            deadline=self._parts.clock.monotonic() + SECONDS,
-            clock=self._parts.clock,
-            entropy=entropy,
-            log=get_log(),
-            new_password=lambda: policy.password.generate(entropy),
-        )
 
     def _bounded(self, work: Callable[[], T]) -> T:
         """Return what `work` returns. Raises `Transient` after some seconds, also where it goes on."""

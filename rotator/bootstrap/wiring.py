@@ -12,6 +12,7 @@ from rotator import plugins, system
 from rotator.bootstrap.signing_key import SigningKey
 from rotator.config import snapshot
 from rotator.core.contracts.plugin import KeepsSecrets, UsesLinkedResources
+from rotator.core.contracts.rotation import StepContext
 from rotator.core.daemon_settings import Dispatch, Topic
 from rotator.core.errors import (
     RETRIED,
@@ -21,7 +22,7 @@ from rotator.core.errors import (
     Unavailable,
     UsageError,
 )
-from rotator.core.model import LONGEST_LEASE, Credential, Event, Step
+from rotator.core.model import LONGEST_LEASE, NO_ROTATION, Credential, Event, Step
 from rotator.core.schedule import is_due
 from rotator.core.secret import Secret
 from rotator.core.traceback_frames import forget_variables
@@ -296,6 +297,22 @@ class Wiring:
     def close_at_end(self, target: Target) -> None:
         """Close a target that is none of the configuration's when the application is closed."""
         _ = self._closing.callback(target.close)
+
+    def context_without_secret(self, seconds: float | None = None) -> StepContext:
+        """Return the context in which a target is asked, for no secret; None: a step's time by default."""
+        policy, entropy = self.settings.default_policy, self.entropy
+        limit = policy.step_timeout.total_seconds() if seconds is None else seconds
+        return StepContext(
+            secret="",
+            path="",
+            rotation_id=NO_ROTATION,
+            current=None,
+            deadline=self.clock.monotonic() + limit,
+            clock=self.clock,
+            entropy=entropy,
+            log=get_log(),
+            new_password=lambda: policy.password.generate(entropy),
+        )
 
     def resolve(self, reference: str) -> Secret:
         """Return the value that a reference names, looked up anew."""

@@ -1,14 +1,14 @@
-"""Tries three passwords at each address of a target, all addresses at the same time."""
+"""What containment shares: three passwords at each address, all nodes at the same time."""
 
 from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from rotator.core.contracts.rotation import Entrance
-from rotator.core.errors import StepError, Transient
+from rotator.core.errors import Denied, StepError, Transient
 from rotator.core.model import Credential
 from rotator.core.secret import Secret
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rotator.core.contracts.rotation import StepContext
+
+N = TypeVar("N")
+T = TypeVar("T")
 
 # For all addresses together: an unreachable one must not hold up the proof for the others.
 _SECONDS: Final = 5.0
@@ -29,6 +32,31 @@ _NO_CURRENT: Final = "no current password is known"
 def password_of_nobody(ctx: StepContext) -> Secret:
     """Return a random password that rotator stores nowhere."""
     return Secret(ctx.entropy.token(_BYTES).hex())
+
+
+def on_each_node(nodes: Sequence[N], act: Callable[[N], T]) -> list[T | StepError]:
+    """Act on all nodes of a target at the same time; return each one's result, or its error."""
+
+    def caught(node: N) -> T | StepError:
+        try:
+            return act(node)
+        except StepError as error:
+            return error
+
+    if len(nodes) <= 1:
+        return [caught(node) for node in nodes]
+    with ThreadPoolExecutor(min(_MOST_THREADS, len(nodes))) as pool:
+        return list(pool.map(caught, nodes))
+
+
+def own_login(where: str, target: str, name: str) -> Denied:
+    """Return why the login that rotator works with on a target is not fenced."""
+    return Denied(
+        f"{where}: {name!r} is the login that rotator works with there, so rotator cannot"
+        " replace its password by one that nobody knows.",
+        hint=f"Set `admin` of target {target!r} to another login first, or rotate this one.",
+        safety="Nothing was changed.",
+    )
 
 
 def try_entrances(

@@ -246,7 +246,7 @@ def _proof(record: SecretRecord, event: Event) -> dict[str, Any]:
 
 
 def _incident(record: SecretRecord, event: Event) -> dict[str, Any]:
-    """Return what an event tells about a leaked password of the secret."""
+    """Return what an event records about a leaked password of the secret."""
     data = event.data
     match event.kind, event.step:
         case Kind.LEAKED, _:

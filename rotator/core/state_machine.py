@@ -471,7 +471,7 @@ def _rolled_back(state: Progress, event: Event) -> None:
 
 
 def _leak(data: Json) -> Leak | None:
-    """Return what an event tells of the incident that its rotation is part of."""
+    """Return what an event records of the incident that its rotation is part of."""
     if not isinstance(data, Mapping):
         return None
     seconds = data.get("within")

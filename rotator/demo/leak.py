@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from rotator.bootstrap import initialise
 from rotator.core.errors import RotatorError, UsageError
-from rotator.demo.play import leaving_when_told, scene_of
+from rotator.demo.play import configure, leaving_when_told, scene_of
 from rotator.demo.report import Scene
 from rotator.testing.postgres import ScratchPostgres
 
@@ -26,17 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 _CONFIG: Final = """\
-version: 1
-journal: {{url: "sqlite:///journal.db", signing_key: "local:rotator/audit#private_key"}}
-backends:
-  local: {{type: local, path: secrets.db, key: "file:rotator.key"}}
-targets:
-  shop:
-    plugin: postgresql
-    host: {host}
-    port: {port}
-    dbname: shop
-    admin: {{username: postgres, password: "file:admin-password"}}
 secrets:
   shop: {{target: shop, backend: local, strategy: single-user, options: {{username: shop_app}}}}
 """
@@ -186,10 +174,7 @@ class _Chapter:
         self._report.server = f"PostgreSQL {row[0]}" if row else "PostgreSQL"
         with server.connect("shop") as admin:
             _ = admin.execute(_TABLES.format(password=self._password).encode())
-        admin_password = folder / "admin-password"
-        with os.fdopen(os.open(admin_password, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-            _ = file.write(server.superuser_password)
-        initialise(self._config, _CONFIG.format(host=server.host, port=server.port))
+        _ = configure(folder, server, _CONFIG)
         self._code.mkdir()
         source = _SOURCE.format(host=server.host, port=server.port, password=self._password)
         _ = (self._code / "shop.py").write_text(source)

@@ -42,8 +42,8 @@ ALTER TABLE orders OWNER TO shop_owner;
 CREATE ROLE batch_owner NOLOGIN;
 GRANT shop_owner TO batch_owner;
 """
-# The grace period is a day in earnest; here it is a second.
-_CONFIG: Final = """\
+# What each chapter's configuration begins with.
+_HEAD: Final = """\
 version: 1
 journal: {{url: "sqlite:///journal.db", signing_key: "local:rotator/audit#private_key"}}
 backends:
@@ -55,6 +55,9 @@ targets:
     port: {port}
     dbname: shop
     admin: {{username: postgres, password: "file:admin-password"}}
+"""
+# The grace period is a day in earnest; here it is a second.
+_CONFIG: Final = """\
 policies:
   default:
     every: 30d
@@ -123,7 +126,7 @@ def play(tell: Callable[[Scene], None]) -> DemoReport:
             scene.said = (
                 f"{report.server} on {server.host}:{server.port}, pg_hba.conf: scram-sha-256"
             )
-        config = _configure(folder, server)
+        config = configure(folder, server, _CONFIG)
         app = stack.enter_context(open_app(config, face="demo"))
         _play(app, config, server, report, tell_and_leave)
     report.seconds = time.monotonic() - begun
@@ -329,12 +332,13 @@ def _refused(app: App, report: DemoReport, tell: Callable[[Scene], None]) -> Non
 # -- helpers -----------------------------------------------------------------------------------
 
 
-def _configure(folder: Path, server: ScratchPostgres) -> Path:
+def configure(folder: Path, server: ScratchPostgres, text: str) -> Path:
+    """Write a configuration with its keys, and the file of the admin's password."""
     password = folder / "admin-password"
     with os.fdopen(os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         _ = file.write(server.superuser_password)
     config = folder / "rotator.yaml"
-    initialise(config, _CONFIG.format(host=server.host, port=server.port))
+    initialise(config, (_HEAD + text).format(host=server.host, port=server.port))
     return config
 
 

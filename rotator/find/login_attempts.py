@@ -85,7 +85,7 @@ class LoginServer(Protocol):
 
     @property
     def address(self) -> str:
-        """What tells it from other servers, such as `db.example.org:5432`."""
+        """Its host and port, such as `db.example.org:5432`."""
         ...
 
     def attempt(self, login: str, password: Secret, database: str | None) -> Answer:

@@ -157,6 +157,14 @@ def test_an_allowed_host(bare: Cli, monkeypatch: pytest.MonkeyPatch, postgres: S
     assert _verdict(bare, monkeypatch, {**place}, dead)[0] == "unreachable"
 
 
+def _at(mariadb: MySqlLikeServer) -> dict[str, object]:
+    """Return how a configuration names the server."""
+    return {
+        "plugin": "mysql", "host": "127.0.0.1", "port": mariadb.port, "password": mariadb.root_password,
+        "admin": "root",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("account", "verdict"),
     [
@@ -169,13 +177,9 @@ def test_an_allowed_host(bare: Cli, monkeypatch: pytest.MonkeyPatch, postgres: S
 def test_mariadb(
     bare: Cli, monkeypatch: pytest.MonkeyPatch, mariadb: MySqlLikeServer, account: str, verdict: str
 ):
-    """As PostgreSQL; it counts no refused logins unless it is told to."""
-    place: dict[str, object] = {
-        "plugin": "mysql", "host": "127.0.0.1", "port": mariadb.port, "password": mariadb.root_password,
-        "admin": "root",
-    }  # fmt: skip
+    """As PostgreSQL; it counts no refused logins by default."""
     url = f"mysql://{account.format(_PASSWORD)}@127.0.0.1:{mariadb.port}/shop"
-    found, reason, _ = _verdict(bare, monkeypatch, place, url)
+    found, reason, _ = _verdict(bare, monkeypatch, _at(mariadb), url)
     assert found == verdict, reason
 
 
@@ -183,14 +187,10 @@ def test_mariadb_that_counts_refused_logins(
     bare: Cli, monkeypatch: pytest.MonkeyPatch, mariadb: MySqlLikeServer
 ):
     """No login is sent: one more refusal may block the account."""
-    place: dict[str, object] = {
-        "plugin": "mysql", "host": "127.0.0.1", "port": mariadb.port, "password": mariadb.root_password,
-        "admin": "root",
-    }  # fmt: skip
     mariadb.run("SET GLOBAL max_password_errors = 3")
     try:
         url = f"mysql://shop:{_PASSWORD}@127.0.0.1:{mariadb.port}/shop"
-        assert _verdict(bare, monkeypatch, place, url)[0] == "would-lock"
+        assert _verdict(bare, monkeypatch, _at(mariadb), url)[0] == "would-lock"
     finally:
         mariadb.run("SET GLOBAL max_password_errors = DEFAULT")
 

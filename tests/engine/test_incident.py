@@ -251,7 +251,7 @@ def test_an_address_that_proves_nothing_is_named(address: FakeAddress, said: str
 
 
 def test_a_pooler_that_has_kept_the_password_is_found():
-    """It lets in what the server itself rejects."""
+    """It accepts what the server itself rejects."""
     made = sandbox()
     made.target.addresses["pooler:6432"] = FakeAddress(kept={made.served.password.reveal()})
     made.engine.open_incident(made.secret, KILL)

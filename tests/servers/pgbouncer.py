@@ -30,7 +30,7 @@ def scratch_pgbouncer(
 ) -> Iterator[int]:
     """Run PgBouncer with these users and passwords; yield its port.
 
-    `as_superuser`: its own connections to the server are the superuser's, whoever logs in to it.
+    `as_superuser`: its own connections to the server are the superuser's, for every client.
     """
     port = free_port()
     own = f" user={server.superuser} password={server.superuser_password}" if as_superuser else ""

@@ -85,6 +85,9 @@ class AbleRotation(Rotation):
         def attempt(address: str, credential: api.Credential, ctx: api.StepContext) -> bool:
             return api.Entrance(address=address, current=True, leaked=False, why="").current is True
 
+        found = api.on_each_node(["db:5432"], str.upper)
+        if isinstance(found[0], api.StepError):
+            raise api.own_login("PostgreSQL at db:5432", "main", found[0].what)
         return api.try_entrances(["db:5432"], attempt, leaked, current, ctx, may_lock=False)
 
     def repair(self, current: Credential, ctx: StepContext) -> None: ...

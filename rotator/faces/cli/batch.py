@@ -54,13 +54,8 @@ def drive(
         progress.total, progress.listen = len(names), pool.observe
         reported: set[str] = set()
 
-        def warn_stop() -> None:
-            call.warn(
-                Text("Stopping after the current steps. Press Ctrl-C again to stop now.", WARN)
-            )
-
         with progress:
-            for done in pool.run(warn_stop):
+            for done in pool.run(lambda: warn_of_stop(call)):
                 if done.answer is not None and done.answer.stopped:
                     continue
                 reported.add(done.name)
@@ -94,9 +89,14 @@ def drive(
                 call, app, [name for name in names if name not in reported], pool.signal
             )
         if any(progress.begun(name) for name in names):
-            _checkpoint(call, app)
+            sign_new_entries(call, app)
         if len(names) > 1:
             _sum_up(call, results, len(names))
+
+
+def warn_of_stop(call: Invocation) -> None:
+    """Print that a first Ctrl-C lets the current steps end."""
+    call.warn(Text("Stopping after the current steps. Press Ctrl-C again to stop now.", WARN))
 
 
 def _report(
@@ -152,12 +152,14 @@ def _report_interrupted(call: Invocation, app: App, names: list[str], signum: in
         call.add_code(exit_codes.TERMINATED if signum == _SIGTERM else exit_codes.INTERRUPTED)
 
 
-def _checkpoint(call: Invocation, app: App) -> None:
+def sign_new_entries(
+    call: Invocation, app: App, safety: str = "The rotations above are not affected."
+) -> None:
     """Sign the new journal entries if a signing key is configured."""
     try:
         anchor = app.checkpoint()
     except RotatorError as error:
-        error.safety = error.safety or "The rotations above are not affected."
+        error.safety = error.safety or safety
         call.fail(error, code=exit_codes.STUCK)
         return
     if anchor is not None:

@@ -17,11 +17,12 @@ from rotator.core.identifiers import new_id
 from rotator.core.incident_timeline import Timeline, timelines
 from rotator.engine import Contained, Exposure, LeakReport, Mode
 from rotator.faces.cli import exit_codes
+from rotator.faces.cli.batch import sign_new_entries, warn_of_stop
 from rotator.faces.cli.options import SHORT
 from rotator.faces.cli.passwords import ask_password
 from rotator.faces.cli.pool import Pool
 from rotator.faces.cli.render import incidents as shown
-from rotator.faces.cli.render.console import WARN, plural
+from rotator.faces.cli.render.console import plural
 from rotator.faces.cli.render.progress import Progress
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ def _contain(
     reported: set[str] = set()
     progress.total, progress.listen = len(names), pool.observe
     with progress:
-        for done in pool.run(_warning(call)):
+        for done in pool.run(lambda: warn_of_stop(call)):
             reported.add(done.name)
             progress.over(done.name)
             if done.answer is None:
@@ -226,17 +227,7 @@ def _contain(
                 hint=f"Continue it: rotator incident resume {name}",
             )
             _ = call.fail(error, secret=name, code=code)
-    try:
-        _ = opened.checkpoint()
-    except RotatorError as error:
-        error.safety = error.safety or "The incident above is not affected."
-        _ = call.fail(error, code=exit_codes.STUCK)
-
-
-def _warning(call: Invocation) -> Callable[[], None]:
-    return lambda: call.warn(
-        Text("Stopping after the current steps. Press Ctrl-C again to stop now.", WARN)
-    )
+    sign_new_entries(call, opened, "The incident above is not affected.")
 
 
 # -- which secrets -------------------------------------------------------------------------------
