@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from rotator.core.secret import MASK, Secret, scrub
 
+_TESTS = Path(__file__).parents[1]
 _VALUES = st.text(min_size=6, max_size=40).filter(lambda text: "*" not in text)
 _QUOTED = {
     "as it stands": str,
@@ -60,3 +64,19 @@ def test_scrubbing_bears_bytes_that_are_no_text():
     odd = Secret("odd-\udcff-bytes")
     assert scrub("nothing here") == "nothing here"
     assert scrub(odd.reveal()) == MASK
+
+
+def test_no_module_of_tests_keeps_an_ordinary_word_as_a_password():
+    """While such a password lives, that word is masked in every text of the process."""
+    kept = [
+        f"{file.relative_to(_TESTS)}:{call.lineno}: {word.value!r}"
+        for file in _TESTS.rglob("*.py")
+        for statement in ast.parse(file.read_text()).body
+        if isinstance(statement, ast.Assign | ast.AnnAssign)
+        for call in ast.walk(statement)
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+        if call.func.id == "Secret" and call.args
+        for word in call.args[:1]
+        if isinstance(word, ast.Constant) and re.fullmatch("[a-z]{6,}", str(word.value))
+    ]
+    assert kept == []
