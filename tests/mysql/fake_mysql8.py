@@ -346,6 +346,11 @@ def _native(password: str) -> str:
 
 _FORMS: Final[dict[str, Callable[[MySql, re.Match[str], str], Any]]] = {
     r"SELECT VERSION\(\)": lambda server, _, __: [(server.version,)],
+    r"SELECT unix_timestamp\(\)": lambda _, __, ___: [(1_700_000_000,)],
+    r"SHOW GLOBAL STATUS LIKE 'Uptime'": lambda _, __, ___: [("Uptime", "3600")],
+    r"SELECT max\(ID\) FROM information_schema\.PROCESSLIST": lambda server, _, __: [
+        (max(server.sessions),)
+    ],
     r"DO \d": lambda _, __, ___: [],
     r"SHOW GLOBAL VARIABLES LIKE 'caching_sha2_password_%'": lambda _, __, ___: [],
     r"ALTER USER USER\(\) DISCARD OLD PASSWORD": lambda _, __, ___: [],
