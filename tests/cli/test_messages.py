@@ -13,7 +13,8 @@ from rotator.core.errors import Denied, Refused, Transient
 from rotator.core.model import Outcome, Step
 from rotator.engine import Result
 from rotator.faces.cli.render import messages
-from rotator.faces.cli.render.console import Screen, plural, relative, span
+from rotator.faces.cli.render.console import Screen
+from rotator.faces.wording import plural, relative, span
 from rotator.testing.fakes import START
 
 if TYPE_CHECKING:

@@ -9,13 +9,15 @@ from rich.text import Text
 
 from rotator.core.errors import RotatorError
 from rotator.core.history import newest_step
+from rotator.faces import answers
 from rotator.faces.cli import exit_codes
 from rotator.faces.cli.held_hosts import HeldHosts, HostAway
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.pool import Done, Pool
 from rotator.faces.cli.render import json_output, messages
-from rotator.faces.cli.render.console import WARN, plural
+from rotator.faces.cli.render.console import WARN
 from rotator.faces.cli.render.progress import Progress
+from rotator.faces.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +36,7 @@ def drive(
     parallel: int = 1,
 ) -> None:
     """Call `work` for each secret that `pick` selects; collect results, errors and exit codes."""
-    results: list[json_output.Data] = []
+    results: list[answers.Data] = []
     call.data |= {"results": results, "checkpoint": None}
     progress = Progress(call.screen, quiet=call.as_json)
     stop = threading.Event()
@@ -104,7 +106,7 @@ def _report(
     app: App,
     done: Done[Result | None],
     progress: Progress,
-    results: list[json_output.Data],
+    results: list[answers.Data],
 ) -> None:
     """Print the result of one secret, and add it to the answer."""
     if done.error is not None:
@@ -166,7 +168,7 @@ def sign_new_entries(
         call.data["checkpoint"] = {"number": anchor.number, "hash": anchor.hash}
 
 
-def _sum_up(call: Invocation, results: list[json_output.Data], total: int) -> None:
+def _sum_up(call: Invocation, results: list[answers.Data], total: int) -> None:
     counts = {
         "done": exit_codes.DONE,
         "failed": exit_codes.FAILED,

@@ -11,7 +11,7 @@ from rotator.core.errors import RETRIED, JournalError, RotatorError, Unavailable
 from rotator.dispatch.breaker import Breaker
 from rotator.dispatch.outages import OutageCause, ended_by_command, noted_by_command
 from rotator.dispatch.ready_queue import JOURNAL, hosts
-from rotator.faces.cli.render.console import plural
+from rotator.faces.wording import plural
 
 if TYPE_CHECKING:
     from rotator.bootstrap import App

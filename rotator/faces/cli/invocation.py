@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import UsageError
 from rotator.core.traceback_frames import forget_variables
+from rotator.faces import answers
 from rotator.faces.cli import exit_codes
 from rotator.faces.cli.render import json_output, messages
 from rotator.faces.cli.render.console import QUIET, Screen, silence
@@ -65,7 +66,7 @@ class Invocation:
     command: str
     shared: SharedOptions
     screen: Screen
-    data: json_output.Data = field(default_factory=dict[str, object])
+    data: answers.Data = field(default_factory=dict[str, object])
     # Whether --json shows secret values, because the operator asked for them.
     revealed: bool = False
     # Whether a thread still works and cannot be waited for: the process then exits without cleanup.

@@ -22,8 +22,8 @@ from rotator.faces.cli.options import SHORT
 from rotator.faces.cli.passwords import ask_password
 from rotator.faces.cli.pool import Pool
 from rotator.faces.cli.render import incidents as shown
-from rotator.faces.cli.render.console import plural
 from rotator.faces.cli.render.progress import Progress
+from rotator.faces.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rotator.core.errors import UsageError
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.render.console import at, plural, relative
+from rotator.faces.wording import at, plural, relative
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

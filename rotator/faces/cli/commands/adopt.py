@@ -13,13 +13,14 @@ from rich.text import Text
 from rotator.core.errors import UsageError
 from rotator.core.model import Credential
 from rotator.engine import Second, UnprovenSecond
+from rotator.faces import answers
 from rotator.faces.cli.adoption_csv import Row, read_rows
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation, for_each, select
 from rotator.faces.cli.options import Everything, Names, Reason, Tags, option
 from rotator.faces.cli.passwords import PROMPT, ask_password
 from rotator.faces.cli.render import json_output
-from rotator.faces.cli.render.console import at, relative
+from rotator.faces.wording import at, relative
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -125,7 +126,7 @@ def adopt(
         reason=reason,
     )
     rows = _rows(names or [], from_file, given, everything=everything, tagged=bool(tags))
-    secrets: list[json_output.Data] = []
+    secrets: list[answers.Data] = []
     call.data["secrets"] = secrets
     with call.open_app() as app:
         picked = list(rows)
@@ -190,7 +191,7 @@ def _for_one_only() -> UsageError:
 
 def _adopt(
     call: Invocation, app: App, secret: ManagedSecret, row: Row | None, given: _Given
-) -> json_output.Data:
+) -> answers.Data:
     """Adopt one secret and print one line."""
     before = app.journal.secret(secret.name)
     first, second = _first(app, secret, row, given, before), _second(app, secret, row, given)

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rotator.core.errors import UsageError
+from rotator.faces import answers
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.options import Since, Until, argument, complete_names, option, period
-from rotator.faces.cli.render import audit_report, json_output
-from rotator.faces.cli.render.console import at, table
+from rotator.faces.cli.render import audit_report
+from rotator.faces.cli.render.console import table
 from rotator.faces.cli.render.help import PlainGroup
-from rotator.faces.cli.render.history import remark
+from rotator.faces.histories import remark
+from rotator.faces.wording import at
 
 if TYPE_CHECKING:
     from rotator.core.model import Event
@@ -218,7 +220,7 @@ def show(
             if (after is None or event.at >= after) and (before is None or event.at < before)
         ]
     events = sorted(found, key=_order)[-(most or len(found) or 1) :]
-    call.data["events"] = [{"secret": one.secret, **json_output.of_event(one)} for one in events]
+    call.data["events"] = [{"secret": one.secret, **answers.of_event(one)} for one in events]
     if not events:
         nothing = "The journal holds no events of that time."
         call.print(nothing if bounded else "The journal holds no events yet.")

@@ -7,7 +7,7 @@ import typer
 from rotator.config import load
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.render.console import plural
+from rotator.faces.wording import plural
 
 app = typer.Typer()
 

@@ -12,7 +12,8 @@ from rotator.core.errors import RotatorError
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.options import Names, Tags
-from rotator.faces.cli.render.console import indented, relative, table
+from rotator.faces.cli.render.console import indented, table
+from rotator.faces.wording import relative
 
 if TYPE_CHECKING:
     from rotator.bootstrap import App

@@ -11,13 +11,15 @@ import typer
 from rich.text import Text
 
 from rotator.core.errors import UsageError
+from rotator.faces import answers
 from rotator.faces.cli.adoption_csv import TO_FILL_IN
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.config_entries import completed
 from rotator.faces.cli.config_entries import write as write_entries
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.options import argument, complete_backends, complete_targets, option
-from rotator.faces.cli.render.console import plural, relative, table
+from rotator.faces.cli.render.console import table
+from rotator.faces.wording import plural, relative
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 
     from rotator.bootstrap import App
     from rotator.bootstrap.discovery import DiscoveredLogin
-    from rotator.faces.cli.render import json_output
 
     Entry = dict[str, object]
 
@@ -186,7 +187,7 @@ def _write_csv(file: Path, proposals: Mapping[str, tuple[str, Entry]]) -> None:
 # -- output --------------------------------------------------------------------------------------
 
 
-def _data(login: DiscoveredLogin) -> json_output.Data:
+def _data(login: DiscoveredLogin) -> answers.Data:
     found = login.found
     return {
         "login": found.login,

@@ -9,7 +9,7 @@ from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.options import Names
 from rotator.faces.cli.render import json_output, messages
-from rotator.faces.cli.render.console import plural
+from rotator.faces.wording import plural
 
 app = typer.Typer()
 

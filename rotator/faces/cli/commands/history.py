@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rotator.faces import histories
 from rotator.faces.cli import name_patterns
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
@@ -63,11 +64,14 @@ def history(
         chosen = list(dict.fromkeys([*chosen, *name_patterns.matches(patterns, known)]))
         if not (names or tags):
             chosen += [one.name for one in app.journal.secrets() if one.name not in chosen]
-        found = [render.read(app, name, limit=limit, since=after, until=before) for name in chosen]
+        found = [
+            histories.read(app.journal, name, limit=limit, since=after, until=before)
+            for name in chosen
+        ]
     call.data |= (
-        render.data(found[0])
+        histories.data(found[0])
         if names and not patterns and len(found) == 1
-        else {"secrets": [render.data(one) for one in found]}
+        else {"secrets": [histories.data(one) for one in found]}
     )
     for one in found:
         if len(found) == 1 or one.rotations or one.led or one.beside:

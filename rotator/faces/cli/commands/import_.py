@@ -10,12 +10,12 @@ import typer
 from rotator import plugins
 from rotator.core import durations
 from rotator.core.errors import Denied, RotatorError, UsageError
+from rotator.faces import answers
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.config_entries import options_for
 from rotator.faces.cli.config_entries import write as write_entries
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.options import Backend, argument, option
-from rotator.faces.cli.render import json_output
 
 if TYPE_CHECKING:
     from rotator.bootstrap import App
@@ -65,7 +65,7 @@ def import_(
         )
     targets: dict[str, Entry] = {}
     secrets: dict[str, Entry] = {}
-    listed: list[json_output.Data] = []
+    listed: list[answers.Data] = []
     with call.open_app() as app:
         for path in dict.fromkeys(paths):
             try:
@@ -108,7 +108,7 @@ def import_(
 def _told(
     call: Invocation,
     backend: str,
-    listed: list[json_output.Data],
+    listed: list[answers.Data],
     sections: dict[str, dict[str, Entry]],
     every: str | None,
     *,

@@ -14,6 +14,7 @@ from rotator.core.errors import RotatorError, UsageError
 from rotator.core.history import MAPPED, OPEN, PROVEN
 from rotator.core.incident_timeline import CLOSED, timelines
 from rotator.engine import LeakReport, Mode
+from rotator.faces import answers
 from rotator.faces.cli import exit_codes
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
@@ -298,7 +299,7 @@ def list_(
             for line in reversed(timelines(opened.journal.events(name)))
             if everything or line.state != CLOSED
         ]
-        call.data["incidents"] = [shown.timeline_data(line, events=False) for line in found]
+        call.data["incidents"] = [answers.of_timeline(line, events=False) for line in found]
         if not found:
             call.print("No incident is open." if not everything else "There was no incident.")
             return
@@ -331,7 +332,7 @@ def show(
     call: Invocation = ctx.obj
     with call.open_app() as opened:
         found = timelines_of(opened, subject)
-        call.data["incidents"] = [shown.timeline_data(line, events=True) for line in found]
+        call.data["incidents"] = [answers.of_timeline(line, events=True) for line in found]
         for line in found:
             call.print(*shown.of_timeline(call.screen, line, opened.clock.now()))
         if receipt is not None:

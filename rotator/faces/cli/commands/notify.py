@@ -5,10 +5,10 @@ from __future__ import annotations
 import typer
 
 from rotator.core.errors import UsageError
+from rotator.faces import answers
 from rotator.faces.cli import exit_codes
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.render import json_output
 from rotator.faces.cli.render.help import PlainGroup
 
 app = typer.Typer()
@@ -40,7 +40,7 @@ def test(ctx: typer.Context) -> None:
     from rotator.logs import get_log  # noqa: PLC0415
     from rotator.notify import Notifier  # noqa: PLC0415
 
-    channels: list[json_output.Data] = []
+    channels: list[answers.Data] = []
     call.data["channels"] = channels
     with call.open_app() as app:
         settings = app.settings.notifications

@@ -8,10 +8,10 @@ import typer
 
 from rotator.core.commands import unpark_command
 from rotator.core.errors import UsageError
+from rotator.faces import answers
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation, for_each, select
 from rotator.faces.cli.options import Names, complete_tags, complete_targets, option
-from rotator.faces.cli.render import json_output
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,7 @@ def _parked(
 
 
 def _set_parked(call: Invocation, app: App, names: list[str], reason: str, *, parked: bool) -> None:
-    secrets: list[json_output.Data] = []
+    secrets: list[answers.Data] = []
     call.data["secrets"] = secrets
 
     def set_parked(secret: ManagedSecret) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
+from rotator.faces import answers
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation, for_each, select
 from rotator.faces.cli.options import Due, Everything, Names, Tags
@@ -49,7 +50,7 @@ def plan(
 
 def show_plans(call: Invocation, app: App, names: list[str]) -> None:
     """Show the plan of each secret."""
-    plans: list[json_output.Data] = []
+    plans: list[answers.Data] = []
     call.data["plans"] = plans
 
     def show_plan(secret: ManagedSecret) -> None:

@@ -13,10 +13,10 @@ from rotator import plugins as loader
 from rotator.core.capabilities import words
 from rotator.core.contracts.backend import WritesPolicy
 from rotator.core.errors import UsageError
+from rotator.faces import answers
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.options import argument, option
-from rotator.faces.cli.render import json_output
 from rotator.faces.cli.render.console import BAD, QUIET, indented, table
 from rotator.testing.templates import write_template
 
@@ -101,8 +101,8 @@ def _plugin(group: str, name: str) -> RotationPlugin | BackendPlugin:
     return (loader.rotation_plugin if group == "rotations" else loader.backend_plugin)(name)
 
 
-def _described(one: Installed, plugin: RotationPlugin | BackendPlugin | None) -> json_output.Data:
-    data: json_output.Data = {
+def _described(one: Installed, plugin: RotationPlugin | BackendPlugin | None) -> answers.Data:
+    data: answers.Data = {
         "name": one.name,
         "distribution": one.distribution,
         "version": one.version,
@@ -133,7 +133,7 @@ def _abilities(plugin: RotationPlugin | BackendPlugin) -> Sequence[type]:
     return (*plugin.info.abilities, *((WritesPolicy,) if isinstance(plugin, WritesPolicy) else ()))
 
 
-def _options(declared: type) -> list[json_output.Data]:
+def _options(declared: type) -> list[answers.Data]:
     from rotator.config.option_help import options_of  # noqa: PLC0415 # pydantic takes 100 ms
 
     return [asdict(one) for one in options_of(declared)]

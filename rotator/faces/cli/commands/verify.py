@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from rotator.core.delegated import DelegatedRotation
+from rotator.faces import answers
 from rotator.faces.cli import exit_codes
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation, for_each
@@ -31,7 +32,7 @@ def verify(
         rotator verify app-db
     """
     call: Invocation = ctx.obj
-    found: list[json_output.Data] = []
+    found: list[answers.Data] = []
     call.data["secrets"] = found
     with call.open_app() as app:
 

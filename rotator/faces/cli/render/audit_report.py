@@ -8,7 +8,8 @@ from rich.text import Text
 
 from rotator.faces.cli import exit_codes
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.render.console import indented, plural
+from rotator.faces.cli.render.console import indented
+from rotator.faces.wording import plural
 
 if TYPE_CHECKING:
     from rotator.journal.report import AuditReport

@@ -10,8 +10,9 @@ from rotator.core.history import MAPPED, PROVEN
 from rotator.core.incident_timeline import CLOSED
 from rotator.core.model import Kind
 from rotator.engine import Leaked
-from rotator.faces.cli.render import json_output
-from rotator.faces.cli.render.console import at, indented, plural, relative, span, table
+from rotator.faces import answers
+from rotator.faces.cli.render.console import indented, table
+from rotator.faces.wording import at, plural, relative, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -103,7 +104,7 @@ def _prices(one: Exposure, within: timedelta) -> Iterator[str]:
         yield "--mode kill: not possible here, because the plugin cannot replace the password before the new one is published."
 
 
-def exposure_data(one: Exposure) -> json_output.Data:
+def exposure_data(one: Exposure) -> answers.Data:
     """Return an exposure as data."""
     return {
         "secret": one.secret,
@@ -188,7 +189,7 @@ def _seconds(passed: timedelta) -> str:
     return f"{seconds:.1f} s" if seconds < 100 else span(passed)  # noqa: PLR2004 # then tenths do not matter
 
 
-def contained_data(done: Contained, line: Timeline, code: int) -> json_output.Data:
+def contained_data(done: Contained, line: Timeline, code: int) -> answers.Data:
     """Return how far the containment of one secret got, as data."""
     proof = done.proof
     return {
@@ -211,19 +212,7 @@ def contained_data(done: Contained, line: Timeline, code: int) -> json_output.Da
             for one in (proof.entrances if proof is not None else ())
         ],
         "sessions_ended": line.sessions_ended,
-        "seconds": _durations(line),
-    }
-
-
-def _durations(line: Timeline) -> dict[str, float | None]:
-    moments = {
-        "rejected": line.rejected_at,
-        "published": line.published_at,
-        "proven": line.proven_at,
-    }
-    return {
-        key: passed.total_seconds() if (passed := line.after(moment)) is not None else None
-        for key, moment in moments.items()
+        "seconds": answers.durations(line),
     }
 
 
@@ -278,30 +267,3 @@ def _what(event: Event) -> str:
         return "rejected everywhere" if event.data.get("ok") else "not proven"
     reason = event.data.get("reason") if event.kind in (Kind.LEAKED, Kind.INCIDENT_CLOSED) else None
     return f"{event.kind.value}{step}{f': {reason}' if reason else ''}"
-
-
-def timeline_data(line: Timeline, *, events: bool) -> json_output.Data:
-    """Return what happened to one secret in an incident, as data."""
-    return {
-        "incident": line.incident,
-        "secret": line.secret,
-        "state": line.state,
-        "mode": line.mode,
-        "version": line.version,
-        "login": line.login,
-        "reason": line.reason,
-        "reported_by": line.reported_by,
-        "approved_by": line.approved_by,
-        "reported_at": line.reported_at,
-        "rejected_at": line.rejected_at,
-        "published_at": line.published_at,
-        "proven_at": line.proven_at,
-        "closed_at": line.closed_at,
-        "next_proof": line.next_proof,
-        "seconds": _durations(line),
-        "sessions_ended": line.sessions_ended,
-        "addresses": list(line.addresses),
-        "unproven": list(line.unproven),
-        "resurrections": line.resurrections,
-        **({"events": [json_output.of_event(event) for event in line.events]} if events else {}),
-    }

@@ -9,7 +9,8 @@ from rich.text import Text
 from rotator.core.commands import unpark_command
 from rotator.core.model import Outcome, Step
 from rotator.faces.cli import exit_codes
-from rotator.faces.cli.render.console import BAD, QUIET, at, further, indented, relative
+from rotator.faces.cli.render.console import BAD, QUIET, further, indented
+from rotator.faces.wording import at, relative
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -14,18 +14,10 @@ from rotator.core.consumers import READ_NEXT
 from rotator.core.errors import UsageError
 from rotator.core.history import PROVEN
 from rotator.core.model import Severity
+from rotator.faces import answers
 from rotator.faces.cli import exit_codes, name_patterns
-from rotator.faces.cli.render import json_output
-from rotator.faces.cli.render.console import (
-    BAD,
-    QUIET,
-    at,
-    indented,
-    plural,
-    relative,
-    span,
-    table,
-)
+from rotator.faces.cli.render.console import BAD, QUIET, indented, table
+from rotator.faces.wording import at, plural, relative, span
 from rotator.plugins import near
 from rotator.secret_state import State
 
@@ -80,7 +72,7 @@ class Chosen:
 def show(call: Invocation, app: App, chosen: Chosen) -> None:
     """Show the state once, and exit with 3 if there is trouble."""
     fleet = _read(app, chosen, _selected(app, chosen))
-    call.data |= json_output.of_fleet(fleet)
+    call.data |= answers.of_fleet(fleet)
     if not call.as_json:
         call.print(*_shown(call.screen, fleet, chosen))
     if fleet.is_trouble:
