@@ -186,12 +186,13 @@ class Problem:
 
 @final
 class ConfigError(UsageError):
-    """The configuration cannot be used. `problems` holds what is wrong with it: the first hundred, at most.
+    """The configuration cannot be used. `problems` holds what is wrong with it: the first hundred of `count`.
 
     `watched` as of `Settings`: where a correction would be made.
     """
 
     def __init__(self, problems: Sequence[Problem], *, watched: Watched | None = None) -> None:
+        self.count: int = len(problems)
         count = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
         if len(problems) > _MOST_PROBLEMS:
             count += f"; the first {_MOST_PROBLEMS} are"

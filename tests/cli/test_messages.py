@@ -14,17 +14,24 @@ from rotator.core.model import Outcome, Step
 from rotator.engine import Result
 from rotator.faces.cli.render import messages
 from rotator.faces.cli.render.console import Screen
+from rotator.faces.cli.render.json_output import Fault
 from rotator.faces.wording import plural, relative, span
 from rotator.testing.fakes import START
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from rotator.core.errors import RotatorError
 
 
 def _said(command: str = "rotate", **given: Any) -> str:
     result = Result(secret="app", rotation_id="r1", **given)
+    return _text(messages.of_result(Screen(color=False), result, command, START))
+
+
+def _text(lines: list[RenderableType]) -> str:
     console = Console(file=io.StringIO(), width=200)
-    for line in messages.of_result(Screen(color=False), result, command, START):
+    for line in lines:
         console.print(line)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -127,3 +134,33 @@ def test_durations_are_shown_in_their_two_largest_units():
     assert relative(None, START) == "-"
     assert plural(1, "secret") == "1 secret"
     assert plural(0, "secret") == "0 secrets"
+
+
+def test_the_same_mistake_in_many_entries_is_shown_three_times():
+    """What differs stays visible, and so does the number of all."""
+    mistakes = [
+        Fault(
+            kind="config",
+            what="missing key.",
+            hint="Which backend.",
+            file="f.yaml",
+            line=at,
+            key=key,
+        )
+        for at, key in enumerate((f"secrets.app.{one}.backend" for one in range(10)), start=5)
+    ]
+    other = Fault(
+        kind="config", what="unknown key.", file="f.yaml", line=40, key="secrets.app.1.hots"
+    )
+    found = _text(messages.of_faults(Screen(color=False), [*mistakes, other], 250))
+    assert found.splitlines() == [
+        "✗ the configuration is invalid: 250 problems.",
+        "  f.yaml:5  secrets.app.0.backend: missing key.",
+        "  f.yaml:6  secrets.app.1.backend: missing key.",
+        "  f.yaml:7  secrets.app.2.backend: missing key.",
+        "  and 7 more like it, up to f.yaml:14",
+        "    Which backend.",
+        "  f.yaml:40  secrets.app.1.hots: unknown key.",
+        "  239 further problems not shown.",
+        "  Nothing was changed.",
+    ]

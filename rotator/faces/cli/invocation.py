@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from rotator.config.model import ConfigError
 from rotator.core.errors import UsageError
 from rotator.core.traceback_frames import forget_variables
 from rotator.faces import answers
@@ -124,7 +125,9 @@ class Invocation:
         if isinstance(error, ModuleNotFoundError):
             error = missing_package(error) or error
         code = exit_codes.of_error(error, begun=begun) if code is None else code
-        self.warn(*messages.of_faults(self.screen, self.add_error(error, code, secret=secret)))
+        faults = self.add_error(error, code, secret=secret)
+        count = error.count if isinstance(error, ConfigError) else len(faults)
+        self.warn(*messages.of_faults(self.screen, faults, count))
         return code
 
     def add_error(

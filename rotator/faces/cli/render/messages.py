@@ -10,7 +10,7 @@ from rotator.core.commands import unpark_command
 from rotator.core.model import Outcome, Step
 from rotator.faces.cli import exit_codes
 from rotator.faces.cli.render.console import BAD, QUIET, further, indented
-from rotator.faces.wording import at, relative
+from rotator.faces.wording import at, plural, relative
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,6 +30,8 @@ _ENDS: Final = {
     Outcome.UNDONE: "not rotated; all changes are undone.",
     Outcome.PARKED: "stuck, and parked until an operator acts.",
 }
+# How often one mistake is shown that many entries of the configuration have.
+_SHOWN: Final = 3
 # After one of these steps the rotation waits for the grace period.
 _PIVOTS: Final = (Step.PUBLISH, Step.RESTORE)
 
@@ -138,20 +140,16 @@ def _next(result: Result, command: str) -> str:
     return f"rotator resume {name} after that, or rotator revoke {name} to end it now"
 
 
-def of_faults(screen: Screen, found: Sequence[json_output.Fault]) -> list[RenderableType]:
-    """Return errors as text: what happened, whether the application is safe, what to do next."""
-    lines: list[RenderableType] = []
+def of_faults(
+    screen: Screen, found: Sequence[json_output.Fault], count: int | None = None
+) -> list[RenderableType]:
+    """Return errors as text: what happened, whether the application is safe, what to do next.
+
+    `count`: how many there are in all, where `found` has the first of them.
+    """
     if found and found[0].kind == "config":
-        count = len(found)
-        head = f"the configuration is invalid: {count} problem{'s' * (count > 1)}."
-        lines.append(Text.assemble(screen.sign("bad"), " ", (head, BAD)))
-        for one in found:
-            place = f"{one.file}:{one.line}" if one.line else str(one.file)
-            text = Text.assemble((place, "bold"), f"  {one.key}: " if one.key else "  ", one.what)
-            lines.append(indented(text))
-            lines += [indented(Text(one.hint, style=QUIET), 4)] if one.hint else []
-        lines.append(indented(Text("Nothing was changed.")))
-        return lines
+        return _of_problems(screen, found, len(found) if count is None else count)
+    lines: list[RenderableType] = []
     for one in found:
         where = ", ".join(part for part in (one.secret, one.step and f"step {one.step}") if part)
         head = Text.assemble(screen.sign("bad"), " ", (f"{where}: " if where else "", "bold"))
@@ -159,6 +157,37 @@ def of_faults(screen: Screen, found: Sequence[json_output.Fault]) -> list[Render
         lines += [indented(Text(one.safety))] if one.safety else []
         lines += [indented(Text.assemble(("Next: ", "bold"), one.hint))] if one.hint else []
     return lines
+
+
+def _of_problems(
+    screen: Screen, found: Sequence[json_output.Fault], count: int
+) -> list[RenderableType]:
+    """Return what is wrong with a configuration. The same mistake in many entries is shown three times."""
+    alike: dict[tuple[str, str, str], list[json_output.Fault]] = {}
+    for one in found:
+        alike.setdefault((one.what, one.hint, _without_name(one.key or "")), []).append(one)
+    head = f"the configuration is invalid: {plural(count, 'problem')}."
+    lines: list[RenderableType] = [Text.assemble(screen.sign("bad"), " ", (head, BAD))]
+    for same in alike.values():
+        for one in same[:_SHOWN]:
+            place = f"{one.file}:{one.line}" if one.line else str(one.file)
+            text = Text.assemble((place, "bold"), f"  {one.key}: " if one.key else "  ", one.what)
+            lines.append(indented(text))
+        if len(same) > _SHOWN:
+            rest, last = len(same) - _SHOWN, same[-1]
+            lines.append(indented(Text(f"and {rest} more like it, up to {last.file}:{last.line}")))
+        lines += [indented(Text(same[0].hint, style=QUIET), 4)] if same[0].hint else []
+    if count > len(found):
+        rest = plural(count - len(found), "further problem")
+        lines.append(indented(Text(f"{rest} not shown.")))
+    lines.append(indented(Text("Nothing was changed.")))
+    return lines
+
+
+def _without_name(key: str) -> str:
+    """Return the key with a gap for the entry's name, which may hold dots: `secrets.….backend`."""
+    section, _, rest = key.partition(".")
+    return f"{section}.….{rest.rpartition('.')[2]}" if "." in rest else key
 
 
 def of_findings(screen: Screen, found: Iterable[Finding]) -> Iterable[RenderableType]:
