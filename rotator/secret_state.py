@@ -549,7 +549,11 @@ def _trouble(record: SecretRecord, look: _Look, *, forgotten: bool) -> _Look:
         verb = "resume" if record.open_rotation else "rotate"
         unpark = f"rotator unpark {name} --reason WHY && rotator {verb} {name}"
         remedy = f"{record.parked_hint} Then: {unpark}" if record.parked_hint else unpark
-        return worse(State.PARKED, record.parked, remedy)
+        unwatched = (
+            f" Its leaked password (incident {record.incident}) is not tried again meanwhile."
+        )
+        cause = record.parked + (unwatched if record.incident is not None else "")
+        return worse(State.PARKED, cause, remedy)
     if record.drift is not None:
         cause = (
             f"the backend serves version {record.drift}, which the journal does not know; it"

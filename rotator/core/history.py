@@ -6,6 +6,7 @@ are nothing but a fold, `audit verify` can compute them again and compare.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from rotator.core.model import Kind, Outcome, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from rotator.core.model import Event, Json
 
@@ -273,6 +274,17 @@ def _incident(record: SecretRecord, event: Event) -> dict[str, Any]:
             return {"leaked_moment": text(data, "moment")}
         case Kind.INCIDENT_CLOSED, _:
             return dict(_NO_INCIDENT)
+        case Kind.RENAMED, _ if isinstance(kept := data.get("incident"), Mapping):
+            return {
+                "incident": text(kept, "id"),
+                "incident_state": text(kept, "state"),
+                "incident_mode": text(kept, "mode"),
+                "incident_at": moment(kept, "at"),
+                "leaked_version": text(kept, "version"),
+                "leaked_login": text(kept, "login"),
+                "leaked_moment": text(kept, "moment"),
+                "prove_at": moment(kept, "prove_at"),
+            }
         case _:
             return {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -9,7 +10,7 @@ from rotator.core.history import MAPPED, OPEN, PROVEN, moment, text, texts
 from rotator.core.model import Kind, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from datetime import datetime, timedelta
 
     from rotator.core.model import Event
@@ -45,11 +46,36 @@ class Timeline:
     unproven: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
     resurrections: int = 0
+    # The name under which it goes on; then it is closed here.
+    renamed_to: str | None = None
     events: list[Event] = field(default_factory=list["Event"])
 
     def after(self, when: datetime | None) -> timedelta | None:
         """Return how long after the first report something happened."""
         return when - self.reported_at if when and self.reported_at else None
+
+
+def chain(
+    events_of: Callable[[str], list[Event]], name: str, until: int | None = None
+) -> list[Event]:
+    """Return the events of a secret, after those that it has under its former names.
+
+    `until`: none of its own after this number. A name that was used again keeps what is its own.
+    """
+    own = [one for one in events_of(name) if until is None or one.seq <= until]
+    at = next((i for i in range(len(own) - 1, -1, -1) if _continues(own[i])), None)
+    if at is None:
+        return own
+    former, seq = str(own[at].data["from"]), own[at].data.get("from_seq")
+    before = chain(events_of, former, seq if isinstance(seq, int) else None)
+    seen = {(one.secret, one.seq) for one in before}
+    earlier = [one for one in own[:at] if (one.secret, one.seq) not in seen]
+    return [*earlier, *before, *own[at:]]
+
+
+def _continues(event: Event) -> bool:
+    """Return whether the history of another name goes on with this event."""
+    return event.kind is Kind.RENAMED and "from" in event.data
 
 
 def timelines(events: Iterable[Event]) -> list[Timeline]:
@@ -60,6 +86,8 @@ def timelines(events: Iterable[Event]) -> list[Timeline]:
     for event in events:
         if event.kind is Kind.LEAKED and event.rotation_id is None:
             current = _reported(found, event)
+        elif event.kind is Kind.RENAMED:
+            current = _renamed(found, current, event)
         if current is None:
             continue
         if event.kind is Kind.LEAKED and event.rotation_id is not None:
@@ -91,9 +119,33 @@ def _reported(found: dict[str, Timeline], event: Event) -> Timeline:
     return line
 
 
+def _renamed(found: dict[str, Timeline], current: Timeline | None, event: Event) -> Timeline | None:
+    """Return the incident that goes on after a change of name, if one does."""
+    to, kept = text(event.data, "to"), event.data.get("incident")
+    if to is not None:
+        for line in found.values():
+            if line.state != CLOSED:
+                line.state, line.closed_at, line.renamed_to = CLOSED, event.at, to
+        return None
+    for line in found.values():
+        line.secret = event.secret
+    if not isinstance(kept, Mapping) or current is not None:
+        return current
+    # Its report is in the chain of the former name.
+    id_ = text(kept, "id") or ""
+    line = found[id_] = Timeline(secret=event.secret, incident=id_)
+    line.state, line.mode = text(kept, "state") or OPEN, text(kept, "mode") or ""
+    line.version, line.login = text(kept, "version"), text(kept, "login")
+    line.reason, line.reported_by = f"renamed from {event.data.get('from')}", event.actor
+    line.reported_at, line.next_proof = moment(kept, "at") or event.at, moment(kept, "prove_at")
+    line.proven_at = event.at if line.state == PROVEN else None
+    return line
+
+
 def _belongs(event: Event, rotations: set[str]) -> bool:
-    of_incident = (Kind.LEAKED, Kind.PROVEN, Kind.INCIDENT_CLOSED, Kind.PARKED, Kind.UNPARKED)
-    return event.kind in of_incident or event.rotation_id in rotations
+    of_incident = (Kind.LEAKED, Kind.PROVEN, Kind.INCIDENT_CLOSED, Kind.RENAMED)
+    of_operator = (Kind.PARKED, Kind.UNPARKED)
+    return event.kind in (*of_incident, *of_operator) or event.rotation_id in rotations
 
 
 def _take(line: Timeline, event: Event) -> None:

@@ -439,10 +439,11 @@ class Engine:
         with leased(self._context, secret) as lease:
             return retire(lease, asked)
 
-    def let_go(self, name: str, *, reason: str) -> None:
+    def let_go(self, name: str, *, reason: str, abandoned: bool = False) -> None:
         """End the management of a secret that nobody can work on: its target or entry is gone.
 
         Nothing is tried or changed; what is open ends as it is, and the journal names its logins.
+        `abandoned`: also an incident that is not proven.
         """
         lease = self._journal.acquire(name, self._context.holder(), _LET_GO)
         try:
@@ -450,6 +451,9 @@ class Engine:
             if record is None or record.retired is not None or record.renamed_to is not None:
                 what = f"there is nothing to retire: {name} is not under management."
                 raise UsageError(what, safety="Nothing was changed.")
+            if not abandoned:
+                way_out = f"If its target is gone: rotator retire {name} --abandon --reason 'WHY'"
+                incident.require_ended(record, way_out)
             events = let_go(record, self._journal.open_rotation(name), reason)
             self._observe(self._journal.append(lease, events, _LET_GO))
         finally:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rotator.core.incident_timeline import chain
+from rotator.core.model import Kind
 from rotator.engine.error_origin import Contacts, tag_errors
 from rotator.engine.steps import Steps
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
     from rotator.core.consumers import ConsumerRegistry
     from rotator.core.contracts.backend import SecretBackend
-    from rotator.core.history import SecretRecord
+    from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Event, Version
     from rotator.core.ports import Clock, Entropy, Journal, Log
     from rotator.engine.steps import ManagedSecret
@@ -63,6 +65,24 @@ class SecretContext:
     def record(self) -> SecretRecord | None:
         """Return what the journal knows of the secret now."""
         return self.journal.secret(self.name)
+
+    def events(self, limit: int | None = None) -> list[Event]:
+        """Return the newest events of the secret, oldest first, with those under its former names."""
+        record = self.record()
+        if record is None or not record.former_names:
+            return self.journal.events(self.name, limit)
+        found = chain(self.journal.events, self.name)
+        return found[-limit:] if limit else found
+
+    def rotations(self, limit: int) -> list[RotationRecord]:
+        """Return the newest rotations of the secret, newest first, with those under its former names."""
+        found, record = self.journal.rotations(self.name, limit), self.record()
+        if record is None or not record.former_names:
+            return found
+        own = {one.rotation_id for one in self.events() if one.kind is Kind.REQUESTED}
+        for name in reversed(record.former_names):
+            found += [one for one in self.journal.rotations(name, limit) if one.id in own]
+        return list({one.id: one for one in found}.values())[:limit]
 
     def steps(self, rotation_id: str, record: SecretRecord | None) -> Steps:
         """Return the steps of a rotation of this secret."""

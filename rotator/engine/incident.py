@@ -302,6 +302,43 @@ def reopen(lease: LeasedSecret, reason: str) -> str:
     return str(last.data["incident"])
 
 
+def carried(record: SecretRecord) -> dict[str, Json]:
+    """Return what the first event under a new name keeps of an incident; empty where there is none."""
+    if record.incident is None:
+        return {}
+    times = {"at": record.incident_at, "prove_at": record.prove_at}
+    kept: dict[str, Json] = {
+        "id": record.incident,
+        "state": record.incident_state,
+        "mode": record.incident_mode,
+        "version": record.leaked_version,
+        "login": record.leaked_login,
+        "moment": record.leaked_moment,
+        **{key: at.isoformat() if at else None for key, at in times.items()},
+    }
+    return {"incident": kept}
+
+
+def ended(record: SecretRecord, reason: str) -> list[NewEvent]:
+    """Return what ends the watch over a leaked password together with the management of its secret."""
+    if record.incident is None:
+        return []
+    return [_closed(record, f"its secret was retired{f': {reason}' if reason else ''}")]
+
+
+def require_ended(record: SecretRecord, hint: str) -> None:
+    """Raise where a leaked password may still be accepted: nobody would try or replace it any more."""
+    if record.incident is None or record.incident_state == PROVEN:
+        return
+    name = record.name
+    raise UsageError(
+        f"version {record.leaked_version} of {name} leaked (incident {record.incident}), and it is not"
+        " proven that its password is rejected.",
+        hint=f"{_next(record)}\n{hint}",
+        safety="Nothing was changed.",
+    )
+
+
 def exposure(access: SecretContext, version: str | None) -> Exposure:
     """Return what a leaked version opens. Reads the journal, the target and the backend, changes nothing."""
     secret = access.secret
@@ -328,7 +365,7 @@ def exposure(access: SecretContext, version: str | None) -> Exposure:
         unknown.append(f"its consumers: {error.what}")
     if verdict is not None:
         behind = [one.line() for one in verdict.standings if not one.is_complete]
-    rotations = access.journal.rotations(access.name, 100)
+    rotations = access.rotations(100)
     made = next((one for one in rotations if version and one.new_version == version), None)
     replaced = next((one for one in rotations if version and one.old_version == version), None)
     return Exposure(
@@ -372,7 +409,7 @@ def kept_versions(access: SecretContext, most: int = 100) -> Iterable[Version]:
     if current is not None:
         seen.add(current.id)
         yield current
-    for rotation in access.journal.rotations(access.name, most):
+    for rotation in access.rotations(most):
         for id_ in (rotation.new_version, rotation.old_version):
             if id_ is not None and id_ not in seen:
                 seen.add(id_)
@@ -646,7 +683,7 @@ def _tried_again(record: SecretRecord, now: datetime, tries: int) -> datetime:
 def _tries(lease: LeasedSecret) -> int:
     """Return the number of the proof that follows, in a row of those that failed."""
     tries = 1
-    for event in reversed(lease.journal.events(lease.name, 100)):
+    for event in reversed(lease.events(100)):
         if event.kind is Kind.LEAKED or (event.kind is Kind.PROVEN and event.data.get("ok")):
             break
         tries += event.kind is Kind.PROVEN
@@ -680,7 +717,7 @@ def _last_report(access: SecretContext, incident: str | None) -> Event | None:
     return next(
         (
             one
-            for one in reversed(access.journal.events(access.name, _EVENTS))
+            for one in reversed(access.events(_EVENTS))
             if one.kind is Kind.LEAKED
             and one.rotation_id is None
             and incident in (None, one.data.get("incident"))
@@ -742,7 +779,7 @@ def _next(record: SecretRecord) -> str:
 def _login_of(access: SecretContext, record: SecretRecord, version: str | None) -> str | None:
     if version is None or version == record.version:
         return record.login
-    for rotation in access.journal.rotations(access.name, 1000):
+    for rotation in access.rotations(1000):
         if rotation.new_version == version:
             return rotation.new_login
         if rotation.old_version == version:

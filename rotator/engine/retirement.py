@@ -10,6 +10,7 @@ from rotator.core.contracts.rotation import ClosesLogins, CountsSessions
 from rotator.core.errors import Conflict, InUse, Unprovable, UsageError
 from rotator.core.model import Kind, NewEvent, Outcome
 from rotator.core.state_machine import progress
+from rotator.engine import incident
 from rotator.engine.error_origin import tag_errors
 from rotator.engine.runner import Runner
 from rotator.engine.steps import wrap_plugin_errors
@@ -42,7 +43,8 @@ class Retirement:
 class Retired:
     """The result of a retirement. `still_open`: the rotation that prevents it; then nothing was retired.
 
-    `refused` True: a login with the credential was tried afterwards and was rejected.
+    `refused` True: a login with the credential was tried afterwards and was rejected. `incident`: the one
+    whose watch over a leaked password ended with it.
     """
 
     secret: str
@@ -50,6 +52,7 @@ class Retired:
     dropped: bool = False
     refused: bool | None = None
     removed: bool = False
+    incident: str | None = None
     still_open: Result | None = None
 
 
@@ -62,6 +65,7 @@ def retire(lease: LeasedSecret, asked: Retirement) -> Retired:
             safety="Nothing was changed.",
         )
     _require_abilities(secret, asked)
+    _require_no_leak(record, asked)
     opened = lease.journal.open_rotation(secret.name)
     if opened is not None:
         result = _end_open(lease, opened, asked)
@@ -96,9 +100,12 @@ def retire(lease: LeasedSecret, asked: Retirement) -> Retired:
         "refused": refused,
         "removed": asked.remove_value and current is not None,
     }
-    _ = lease.append([NewEvent(kind=Kind.RETIRED, data=done)])
+    record = lease.record() or record
+    ends = incident.ended(record, asked.reason)
+    _ = lease.append([*ends, NewEvent(kind=Kind.RETIRED, data=done)])
     return Retired(
         secret=secret.name,
+        incident=record.incident,
         login=login,
         dropped=asked.drop_login and current is not None,
         refused=refused,
@@ -133,6 +140,7 @@ def let_go(record: SecretRecord, opened: RotationRecord | None, reason: str) -> 
         "removed": False,
         **({"logins_left": list(left)} if left else {}),
     }
+    events += incident.ended(record, reason)
     return [*events, NewEvent(kind=Kind.RETIRED, data=data)]
 
 
@@ -154,6 +162,7 @@ def renamed(record: SecretRecord, to: str, reason: str) -> tuple[NewEvent, NewEv
         "since": record.since.isoformat() if record.since else None,
         "next_due": record.next_due.isoformat() if record.next_due else None,
         "timing": record.timing,
+        **incident.carried(record),
     }
     begins = NewEvent(kind=Kind.RENAMED, data=data)
     return begins, NewEvent(kind=Kind.RENAMED, data={"reason": reason, "to": to})
@@ -172,6 +181,18 @@ def _require_abilities(secret: ManagedSecret, asked: Retirement) -> None:
             hint=f"Remove {secret.path!r} there yourself, then: rotator retire {secret.name}",
             safety="Nothing was changed.",
         )
+
+
+def _require_no_leak(record: SecretRecord, asked: Retirement) -> None:
+    """Refuse while a leaked password may be accepted, unless its own login is ended and then tried."""
+    if asked.drop_login and record.leaked_login == record.login and record.open_rotation is None:
+        return
+    name = record.name
+    incident.require_ended(
+        record,
+        f"Or end the watch over it without a proof: rotator incident close {name} --reason 'WHY'\n"
+        f"Then: rotator retire {name}",
+    )
 
 
 def _end_open(lease: LeasedSecret, opened: RotationRecord, asked: Retirement) -> Result:

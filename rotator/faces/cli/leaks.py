@@ -14,7 +14,7 @@ from rotator.core.commands import leak_commands
 from rotator.core.errors import RotatorError, UsageError
 from rotator.core.history import MAPPED, PROVEN
 from rotator.core.identifiers import new_id
-from rotator.core.incident_timeline import Timeline, timelines
+from rotator.core.incident_timeline import Timeline, chain, timelines
 from rotator.engine import Contained, Exposure, LeakReport, Mode
 from rotator.faces.cli import exit_codes
 from rotator.faces.cli.batch import sign_new_entries, warn_of_stop
@@ -26,7 +26,7 @@ from rotator.faces.cli.render.progress import Progress
 from rotator.faces.wording import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
     from pathlib import Path
 
     from rotator.bootstrap import App
@@ -210,7 +210,7 @@ def _contain(
                 code = call.fail(error, secret=done.name, begun=progress.begun(done.name))
                 results.append({"secret": done.name, "exit_code": code, "proven": False})
                 continue
-            line = timelines(opened.journal.events(done.name))[-1]
+            line = timelines(chain(opened.journal.events, done.name))[-1]
             code = exit_codes.DONE if done.answer.is_proven else exit_codes.STUCK
             results.append(shown.contained_data(done.answer, line, code))
             call.print(*shown.of_contained(call.screen, done.answer, line, opened.clock.now()))
@@ -320,7 +320,7 @@ def open_ones(opened: App, subjects: Sequence[str]) -> list[str]:
     """Return the secrets that are in an incident; all of them where no subject is given."""
     records = {
         one.name: one
-        for name in opened.agenda.leaked(LISTED)
+        for name in _reported(opened)
         if (one := opened.journal.secret(name)) is not None and one.incident is not None
     }
     if not subjects:
@@ -338,18 +338,37 @@ def open_ones(opened: App, subjects: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
+def every_timeline(opened: App) -> Iterator[Timeline]:
+    """Go through the incidents, the newest report first; each once, under the present name of its secret."""
+    for name in _reported(opened):
+        lines = timelines(chain(opened.journal.events, name))
+        yield from (line for line in reversed(lines) if line.renamed_to is None)
+
+
+def _reported(opened: App) -> list[str]:
+    """Return the secrets with a report, the newest first, each by its present name."""
+    names = (_present_name(opened, name) for name in opened.agenda.leaked(LISTED))
+    return list(dict.fromkeys(names))
+
+
+def _present_name(opened: App, name: str) -> str:
+    """Return the name under which the history of a secret goes on."""
+    seen: set[str] = set()
+    while name not in seen:
+        seen.add(name)
+        record = opened.journal.secret(name)
+        if record is not None and record.renamed_to is not None:
+            name = record.renamed_to
+    return name
+
+
 def timelines_of(opened: App, subject: str) -> list[Timeline]:
     """Return the newest incident of a secret, or what happened to each secret in an incident."""
-    if opened.journal.secret(subject) is not None and (
-        own := timelines(opened.journal.events(subject))
-    ):
-        return own[-1:]
-    found = [
-        line
-        for name in opened.agenda.leaked(LISTED)
-        for line in timelines(opened.journal.events(name))
-        if line.incident == subject
-    ]
+    if opened.journal.secret(subject) is not None:
+        name = _present_name(opened, subject)
+        if own := timelines(chain(opened.journal.events, name)):
+            return own[-1:]
+    found = [line for line in every_timeline(opened) if line.incident == subject]
     if not found:
         raise UsageError(
             f"{subject!r} is neither a secret that was in an incident nor the id of an incident.",

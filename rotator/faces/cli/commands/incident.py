@@ -12,19 +12,19 @@ from rich.text import Text
 
 from rotator.core.errors import RotatorError, UsageError
 from rotator.core.history import MAPPED, OPEN, PROVEN
-from rotator.core.incident_timeline import CLOSED, timelines
+from rotator.core.incident_timeline import CLOSED
 from rotator.engine import LeakReport, Mode
 from rotator.faces import answers
 from rotator.faces.cli import exit_codes
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.leaks import (
-    LISTED,
     MOST,
     WITHIN,
     Report,
     by_login,
     by_value_of,
+    every_timeline,
     leaked_values,
     open_incident,
     open_ones,
@@ -293,12 +293,7 @@ def list_(
     """
     call: Invocation = ctx.obj
     with call.open_app() as opened:
-        found = [
-            line
-            for name in opened.agenda.leaked(LISTED)
-            for line in reversed(timelines(opened.journal.events(name)))
-            if everything or line.state != CLOSED
-        ]
+        found = [one for one in every_timeline(opened) if everything or one.state != CLOSED]
         call.data["incidents"] = [answers.of_timeline(line, events=False) for line in found]
         if not found:
             call.print("No incident is open." if not everything else "There was no incident.")
@@ -337,7 +332,9 @@ def show(
             call.print(*shown.of_timeline(call.screen, line, opened.clock.now()))
         if receipt is not None:
             text = json_output.dumps({"incidents": call.data["incidents"]}, pretty=True)
-            files = opened.write_receipt(receipt, [line.secret for line in found], text + "\n")
+            # Also the chains of former names.
+            secrets = {event.secret: None for line in found for event in line.events}
+            files = opened.write_receipt(receipt, list(secrets), text + "\n")
             call.data["files"] = [str(file) for file in files]
             call.print(f"Wrote {receipt}: {', '.join(file.name for file in files)}.")
         if any(
@@ -404,7 +401,7 @@ def reopen(
 
 def _require_newest(opened: App, line: Timeline) -> None:
     """Raise `UsageError` for an incident that another one of the secret has followed."""
-    newest = timelines(opened.journal.events(line.secret))[-1]
+    (newest,) = timelines_of(opened, line.secret)
     if newest.incident != line.incident:
         raise UsageError(
             f"incident {line.incident} was followed by {newest.incident}, which tries its password too.",

@@ -71,9 +71,11 @@ def retire(
         secret = None if abandon else _secret(app, name, asked)
         if secret is None:
             record = app.journal.secret(name)
-            app.engine.let_go(name, reason=reason)
-            call.data |= _data(name, record.login if record else None)
+            app.engine.let_go(name, reason=reason, abandoned=abandon)
+            watched = record.incident if record else None
+            call.data |= _data(name, record.login if record else None, incident=watched)
             call.print(f"{name}: retired; nothing was changed on its target or in its backend.")
+            _tell_of_watch(call, watched)
         else:
             _tell(call, app.engine.retire(secret, asked))
         if listed:
@@ -100,6 +102,7 @@ def _tell(call: Invocation, done: Retired) -> None:
         dropped=done.dropped,
         refused=done.refused,
         removed=done.removed,
+        incident=done.incident,
     )
     if done.still_open is not None:
         result = done.still_open
@@ -118,6 +121,12 @@ def _tell(call: Invocation, done: Retired) -> None:
         call.print(f"  Login {done.login} is unchanged and still valid.")
     if done.removed:
         call.print("  Its value is removed from the backend.")
+    _tell_of_watch(call, done.incident)
+
+
+def _tell_of_watch(call: Invocation, incident: str | None) -> None:
+    if incident is not None:
+        call.print(f"  The watch over its leaked password ended: incident {incident} is closed.")
 
 
 def _data(
@@ -128,6 +137,7 @@ def _data(
     dropped: bool = False,
     refused: bool | None = None,
     removed: bool = False,
+    incident: str | None = None,
 ) -> dict[str, object]:
     return {
         "secret": name,
@@ -136,4 +146,5 @@ def _data(
         "dropped": dropped,
         "refused": refused,
         "removed": removed,
+        "incident": incident,
     }
