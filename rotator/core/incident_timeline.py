@@ -78,6 +78,22 @@ def _continues(event: Event) -> bool:
     return event.kind is Kind.RENAMED and "from" in event.data
 
 
+def leaked_versions(events: Iterable[Event]) -> dict[str, Event]:
+    """Return the versions of a secret that have leaked, each with its report, the oldest first.
+
+    Not those of an incident that an operator has closed without a proof: a false alarm is over.
+    """
+    found: dict[str, Event] = {}
+    for event in events:
+        version = text(event.data, "version")
+        if event.kind is Kind.LEAKED and event.rotation_id is None and version is not None:
+            found[version] = event
+        elif event.kind is Kind.INCIDENT_CLOSED and event.data.get("given_up") is True:
+            over = event.data.get("incident")
+            found = {one: at for one, at in found.items() if at.data.get("incident") != over}
+    return found
+
+
 def timelines(events: Iterable[Event]) -> list[Timeline]:
     """Return the incidents of one secret, oldest first, from all of its events in order."""
     found: dict[str, Timeline] = {}

@@ -234,6 +234,9 @@ class Engine:
                 error = UsageError(what, hint=f"See: rotator incident show {secret.name}")
                 error.safety = "Nothing was changed."
                 raise error
+            is_set_again = not state.overlaps and Step.CREATE in state.begun
+            if is_set_again or not state.can_turn_back:
+                incident.require_not_leaked(lease, opened.old_version)
             if state.published:
                 revoking = Step.REVOKE in state.begun
                 require_rollback_possible(lease, opened, state.direction, revoking=revoking)

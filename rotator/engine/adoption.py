@@ -13,6 +13,7 @@ from rotator.core.history import moment
 from rotator.core.model import Credential, Kind, NewEvent
 from rotator.core.schedule import as_data, next_due
 from rotator.engine.copies import same
+from rotator.engine.incident import leaked_again
 from rotator.engine.results import Health, UnprovenSecond
 from rotator.engine.steps import made_current
 
@@ -67,15 +68,11 @@ def adopt(
     beside = _second_login(leased, steps, credential, second, reason)
     rotation_id = None
     if first is not None:
-        # The same id at each try, so that this one replaces what an interrupted one left behind.
-        rotation_id = hashlib.sha256(f"adopt {secret.name}".encode()).hexdigest()[:36]
-        secret.backend.discard(secret.path, rotation_id)
-        _ = secret.backend.stage(secret.path, rotation_id, first)
-        version = secret.backend.publish(secret.path, rotation_id, expect=None)
-        current = secret.backend.read(secret.path, version)
+        rotation_id, current = _written(secret, first)
     if current is None:
         raise Conflict(f"what was written to {secret.path!r} could not be read back.")
     events, unparks = list(beside), bool(beside)
+    again: tuple[str, list[NewEvent]] | None = None
     written_anew = leased.written_anew(record, current) is not None
     if record is None or record.version != current.id or written_anew:
         age = _age(leased, None if written_anew else record, current, made_at)
@@ -84,6 +81,8 @@ def adopt(
         data = {**_taken_over(secret, current, reason), **age, **as_data(secret.policy, due)}
         rotation_id = opened.id if opened else rotation_id
         events.append(NewEvent(kind=Kind.ADOPTED, rotation_id=rotation_id, data=data))
+        again = leaked_again(leased, current.credential, current.id)
+        events += again[1] if again is not None else []
         unparks = unparks or opened is not None
     if unparks and record is not None and record.parked is not None:
         rotation_id = opened.id if opened else None
@@ -98,7 +97,18 @@ def adopt(
         known=True,
         recorded=True,
         second=next((str(event.data["login"]) for event in beside), None),
+        incident=again[0] if again is not None else None,
     )
+
+
+def _written(secret: ManagedSecret, first: Credential) -> tuple[str, Version | None]:
+    """Write the credential into an empty place of the backend; return the id of the write and the version."""
+    # The same id at each try, so that this one replaces what an interrupted one left behind.
+    rotation_id = hashlib.sha256(f"adopt {secret.name}".encode()).hexdigest()[:36]
+    secret.backend.discard(secret.path, rotation_id)
+    _ = secret.backend.stage(secret.path, rotation_id, first)
+    version = secret.backend.publish(secret.path, rotation_id, expect=None)
+    return rotation_id, secret.backend.read(secret.path, version)
 
 
 def adopt_for_delegation(

@@ -11,7 +11,8 @@ from rotator.core.backoff import backoff
 from rotator.core.commands import leak_commands
 from rotator.core.contracts.rotation import Contains, CountsSessions, Entrance
 from rotator.core.errors import InUse, RotatorError, StepError, UsageError
-from rotator.core.history import MAPPED, OPEN, PROVEN
+from rotator.core.history import MAPPED, OPEN, PROVEN, text
+from rotator.core.incident_timeline import leaked_versions
 from rotator.core.model import Credential, Kind, NewEvent, Outcome
 from rotator.core.model import IncidentMode as Mode
 from rotator.core.secret import Secret
@@ -203,6 +204,7 @@ def contain(lease: LeasedSecret, runner: Runner) -> Contained:
             safety="Nothing was changed.",
         )
     incident = record.incident or ""
+    record = _served_again(lease, record)
     result = _replaced(lease, runner, record)
     if result is not None and _is_open(result):
         return Contained(
@@ -283,7 +285,8 @@ def prove(lease: LeasedSecret) -> Proof:
 def close(lease: LeasedSecret, reason: str) -> None:
     """End the watch over a leaked password, whatever the last proof has shown."""
     record = _in_incident(lease.record(), lease.name)
-    _ = lease.append([_closed(record, reason)])
+    given_up = record.incident_state != PROVEN
+    _ = lease.append([_closed(record, reason, **({"given_up": True} if given_up else {}))])
 
 
 def reopen(lease: LeasedSecret, reason: str) -> str:
@@ -334,9 +337,52 @@ def require_ended(record: SecretRecord, hint: str) -> None:
     raise UsageError(
         f"version {record.leaked_version} of {name} leaked (incident {record.incident}), and it is not"
         " proven that its password is rejected.",
-        hint=f"{_next(record)}\n{hint}",
+        hint=f"{next_in_incident(record)}\n{hint}",
         safety="Nothing was changed.",
     )
+
+
+def require_not_leaked(access: SecretContext, version: str | None) -> None:
+    """Raise where a rollback would serve a version again that has leaked."""
+    report = leaked_versions(access.events()).get(version or "")
+    if report is None:
+        return
+    name, record, id_ = access.name, access.record(), text(report.data, "incident")
+    hint = f"End the old credential: rotator revoke {name}"
+    if record is not None and (record.incident, record.incident_state) == (id_, MAPPED):
+        hint = f"{leak_commands(name)}\nIf it has not leaked: rotator incident close {name} --reason 'WHY'"
+    raise UsageError(
+        f"version {version}, which a rollback would serve again, has leaked (incident {id_}).",
+        hint=hint,
+        safety="Nothing was changed.",
+    )
+
+
+def leaked_again(
+    access: SecretContext, credential: Credential, version: str | None
+) -> tuple[str, list[NewEvent]] | None:
+    """Return the incident of a password that leaked and is served again, and the events that say so.
+
+    Compared in memory with the leaked versions that the backend still holds. `version`: under which it
+    is served now.
+    """
+    for leaked, report in reversed(leaked_versions(access.events()).items()):
+        held = access.backend.read(access.secret.path, leaked) if leaked != version else None
+        if held is None or held.credential.password != credential.password:
+            continue
+        id_, record = text(report.data, "incident") or "", access.record()
+        events: list[NewEvent] = []
+        if record is not None and record.incident not in (None, id_):
+            events.append(_closed(record, f"followed by incident {id_}"))
+        data: dict[str, Json] = {
+            **report.data,
+            "version": version,
+            "login": credential.username,
+            "of": Leaked.CURRENT.value,
+            "reason": f"the password of version {leaked} is served again",
+        }
+        return id_, [*events, NewEvent(kind=Kind.LEAKED, data=data)]
+    return None
 
 
 def exposure(access: SecretContext, version: str | None) -> Exposure:
@@ -433,6 +479,25 @@ def _replaced(lease: LeasedSecret, runner: Runner, record: SecretRecord) -> Resu
     if record.version is None or record.version != record.leaked_version:
         return result
     return runner.start(_reason(lease, record), None, record, leak=_leak(lease, record))
+
+
+def _served_again(lease: LeasedSecret, record: SecretRecord) -> SecretRecord:
+    """Take in that the leaked password is served under another version, as after a rollback to a copy of it."""
+    if record.leaked_version in (None, record.version):
+        return record
+    try:
+        with wrap_plugin_errors(lease.log, lease.name, _ID, "stage"):
+            current = lease.backend.current(lease.secret.path)
+            if current is None or current.id != record.version:
+                return record
+            again = leaked_again(lease, current.credential, current.id)
+    except StepError as error:
+        # The proof that follows says what could not be read.
+        lease.log.debug("not compared", secret=lease.name, what=error.what)
+        return record
+    if again is not None:
+        _ = lease.append(again[1])
+    return lease.record() or record
 
 
 def _is_apart(lease: LeasedSecret, record: SecretRecord, opened: RotationRecord) -> bool:
@@ -726,11 +791,12 @@ def _last_report(access: SecretContext, incident: str | None) -> Event | None:
     )
 
 
-def _closed(record: SecretRecord, reason: str) -> NewEvent:
+def _closed(record: SecretRecord, reason: str, **more: Json) -> NewEvent:
     data: dict[str, Json] = {
         "incident": record.incident,
         "reason": reason,
         "proven": record.incident_state == PROVEN,
+        **more,
     }
     return NewEvent(kind=Kind.INCIDENT_CLOSED, data=data)
 
@@ -740,7 +806,7 @@ def _already_open(record: SecretRecord) -> UsageError:
     version = served if served != record.leaked_version else "VERSION"
     return UsageError(
         f"{name} is in incident {record.incident} already, for version {record.leaked_version}.",
-        hint=f"{_next(record)}\nIf another version leaked too: rotator incident open {name} --reason 'WHY' --version {version}",
+        hint=f"{next_in_incident(record)}\nIf another version leaked too: rotator incident open {name} --reason 'WHY' --version {version}",
         safety="Nothing was changed.",
     )
 
@@ -762,12 +828,12 @@ def _still_served(record: SecretRecord) -> UsageError:
     return UsageError(
         f"version {record.leaked_version} of {name} leaked too (incident {record.incident}), and it is"
         " still served.",
-        hint=_next(record),
+        hint=next_in_incident(record),
         safety="Nothing was changed.",
     )
 
 
-def _next(record: SecretRecord) -> str:
+def next_in_incident(record: SecretRecord) -> str:
     """Return what an operator does next in the incident of a secret."""
     if record.incident_state == MAPPED:
         return leak_commands(record.name)

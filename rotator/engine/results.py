@@ -70,7 +70,8 @@ class Health:
     """Whether what the backend serves logs in now, and whether the journal knows it.
 
     `stale`: the copies that hold something else, or nothing. `rejection`: why it does not log in.
-    `second`: the other login of a pair, where this call adopted it too.
+    `second`: the other login of a pair, where this call adopted it too. `incident`: the one in which its
+    password leaked, where this call adopted a password that had.
     """
 
     secret: str
@@ -83,6 +84,7 @@ class Health:
     rejection: Rejection = UNEXPLAINED
     answered: frozenset[str] = frozenset()
     second: str | None = None
+    incident: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,3 +127,19 @@ def test_an_unproven_incident_prevents_the_retirement(reported: Cli):
     reported.server.target.addresses["pooler:6432"] = FakeAddress(trusts=True)
     reported("incident", "resume", "app", code=3)
     assert "incident I-1" in reported("retire", "app", code=2).err
+
+
+def test_adopt_names_the_incident_of_a_password_that_leaked(reported: Cli):
+    """It is taken over, and the command that replaces it is printed."""
+    with reported.app() as app:
+        secret = app.secret("web")
+        current = secret.backend.current(secret.path)
+        assert current is not None
+        rotation_id = "by-hand"
+        _ = secret.backend.stage(secret.path, rotation_id, current.credential)
+        _ = secret.backend.publish(secret.path, rotation_id, expect=current.id)
+    said = reported("adopt", "web").out
+    assert "Its password leaked: incident I-2." in said
+    assert "rotator incident resume web --mode kill" in said
+    reported("incident", "resume", "web", "--mode", "kill")
+    assert ("I-2", "web", "proven") in _listed(reported)

@@ -13,6 +13,7 @@ from rich.text import Text
 from rotator.core.errors import UsageError
 from rotator.core.model import Credential
 from rotator.engine import Second, UnprovenSecond
+from rotator.engine.incident import next_in_incident
 from rotator.faces import answers
 from rotator.faces.cli.adoption_csv import Row, read_rows
 from rotator.faces.cli.command import Panel, command
@@ -204,6 +205,7 @@ def _adopt(
         **json_output.of_health(health),
         "second": health.second,
         "adopted": new,
+        "incident": health.incident,
         "next_due": due,
     }
 
@@ -257,3 +259,10 @@ def _tell(call: Invocation, app: App, secret: ManagedSecret, health: Health, *, 
     done = "" if new else " (unchanged)"
     head = Text.assemble(call.screen.sign("good"), " ", (f"{secret.name}: ", "bold"))
     call.print(Text.assemble(head, f"{logins} adopted as version {health.version}{done}; {when}."))
+    if health.incident is not None and record is not None:
+        call.print(
+            Text.assemble(
+                call.screen.sign("bad"), f" Its password leaked: incident {health.incident}."
+            ),
+            Text(next_in_incident(record)),
+        )
