@@ -9,6 +9,7 @@ import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from rotator import plugins
@@ -19,8 +20,6 @@ from rotator.core import durations
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from pydantic import BaseModel
 
     from rotator.core.contracts.plugin import BackendPlugin, PluginInfo, RotationPlugin
 
@@ -35,6 +34,8 @@ class _Generator(GenerateJsonSchema):
     def encode_default(self, dft: Any) -> Any:
         if isinstance(dft, GracePeriod):
             return str(dft)
+        if isinstance(dft, BaseModel):
+            return {name: self.encode_default(value) for name, value in dft}
         return durations.write(dft) if isinstance(dft, timedelta) else super().encode_default(dft)
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002 # pydantic's signature

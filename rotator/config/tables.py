@@ -77,4 +77,15 @@ def _default(key: str, one: dict[str, Any], required: list[str]) -> str:
     value = one.get("default")
     if value in (None, "", [], {}):
         return ""
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    return f"`{flow(value)}`"
+
+
+def flow(value: object) -> str:
+    """Return a default as one line of YAML."""
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {flow(one)}' for key, one in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(flow, value))}]"
+    if value in (None, ""):
+        return "null" if value is None else '""'
+    return str(value).lower() if isinstance(value, bool) else str(value)

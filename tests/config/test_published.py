@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
 from rotator import plugins
 from rotator.config import ConfigError, load, schema, tables, template
@@ -57,6 +58,22 @@ def test_the_schema_is_a_draft_2020_12_schema_in_which_everything_is_described()
         if value is not True and not value.get("description")
     ]
     assert undescribed == []
+
+
+def test_every_default_can_be_written_into_the_file():
+    """What an editor fills in, and what the page shows, means the same as nothing."""
+    definitions, checked = schema.build()["$defs"], 0
+    for model in tables.documents():
+        properties = definitions.get(model.__name__, {}).get("properties", {})
+        for name, field in model.model_fields.items():
+            default = properties.get(field.alias or name, {}).get("default")
+            meant = field.get_default(call_default_factory=True)
+            if isinstance(default, dict) and isinstance(meant, BaseModel):
+                for written in (default, yaml.safe_load(tables.flow(default))):
+                    made = type(meant).model_validate_json(json.dumps(written), strict=True)
+                    assert made == meant, f"{model.__name__}.{name}"
+                checked += 1
+    assert checked >= 7
 
 
 def test_the_schema_knows_the_options_of_our_plugins():
