@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
+import grp
 import os
+import pwd
 import resource
 import secrets
 import socket
@@ -13,6 +14,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+
+from rotator.core.access import OS, Actor
 
 _SEPARATOR: Final = "/"
 # Field 22 of /proc/PID/stat, counted from behind the parenthesised command name (proc(5)).
@@ -81,13 +84,22 @@ def is_dead(name: str) -> bool:
     return _is_gone(int(pid)) if found is None else found != started
 
 
-def actor(face: str) -> str:
-    """Return who acts, for the journal: the face, the system's user and this host."""
+def actor(face: str) -> Actor:
+    """Return who acts: the system's user with its groups, on this host.
+
+    The kernel says who that is: an environment variable such as USER does not count.
+    """
     try:
-        user = getpass.getuser()
+        entry = pwd.getpwuid(os.getuid())
+        user, numbers = entry.pw_name, os.getgroups()
     except (OSError, KeyError):
-        user = f"uid {os.getuid()}"
-    return f"{face}:{user}@{socket.gethostname()}"
+        user, numbers = f"uid {os.getuid()}", os.getgroups()
+    groups: list[str] = []
+    for number in dict.fromkeys((os.getgid(), *numbers)):
+        with suppress(KeyError):
+            groups.append(grp.getgrgid(number).gr_name)
+    host = socket.gethostname()
+    return Actor(subject=user, method=OS, face=face, host=host, groups=tuple(groups))
 
 
 def forbid_dumps() -> None:

@@ -142,18 +142,26 @@ def test_every_holder_has_a_name_of_its_own():
 def test_the_actor_names_the_face_and_the_host():
     """The journal names it as the actor."""
     actor = system.actor("cli")
-    assert actor.startswith("cli:")
-    assert "@" in actor
+    assert str(actor) == f"cli:{actor.subject}@{actor.host}"
+    assert actor.method == "os"
+
+
+def test_no_environment_variable_changes_the_actor(monkeypatch: pytest.MonkeyPatch):
+    """Roles are given by it."""
+    before = system.actor("cli")
+    for name in ("USER", "LOGNAME", "LNAME", "USERNAME", "SUDO_USER"):
+        monkeypatch.setenv(name, "somebody")
+    assert system.actor("cli") == before
 
 
 def test_an_actor_without_a_user_name_has_its_number(monkeypatch: pytest.MonkeyPatch):
     """In a container there may be no name for the user."""
 
-    def nobody() -> str:
+    def nobody(_number: int) -> object:
         raise KeyError
 
-    monkeypatch.setattr(system.getpass, "getuser", nobody)
-    assert system.actor("daemon").startswith(f"daemon:uid {os.getuid()}@")
+    monkeypatch.setattr(system.pwd, "getpwuid", nobody)
+    assert str(system.actor("daemon")).startswith(f"daemon:uid {os.getuid()}@")
 
 
 def test_the_clock_is_in_utc_and_goes_on():

@@ -7,9 +7,10 @@
 --
 -- The login is called `rotator`: CREATE ROLE rotator LOGIN; \password rotator
 
-REVOKE ALL ON events, checkpoints, secrets, rotations, observations, consumers, alembic_version
+REVOKE ALL ON events, checkpoints, requests, secrets, rotations, observations, consumers,
+    alembic_version
     FROM PUBLIC, rotator;
-GRANT SELECT, INSERT ON events, checkpoints TO rotator;
+GRANT SELECT, INSERT ON events, checkpoints, requests TO rotator;
 GRANT SELECT, INSERT, UPDATE ON secrets, rotations TO rotator;
 GRANT SELECT, INSERT, UPDATE, DELETE ON observations, consumers TO rotator;
 GRANT SELECT ON alembic_version TO rotator;

@@ -32,7 +32,7 @@ class TargetOptions:
     )
     sslrootcert: Literal["system"] | Path | None = field(
         default=None,
-        metadata=_help("Certificate authority file, relative to the configuration, or `system`."),
+        metadata=_help("Certificate authority file, or `system`."),
     )
     sslcert: Path | None = field(
         default=None,
@@ -40,7 +40,7 @@ class TargetOptions:
     )
     sslkey: Path | None = field(
         default=None,
-        metadata=_help("Private key file of the client certificate, readable only by its owner."),
+        metadata=_help("Its private key file, readable only by its owner."),
     )
     sslcrl: Path | None = field(
         default=None,

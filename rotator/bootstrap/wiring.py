@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Self, cast
 
 from rotator import plugins, system
+from rotator.bootstrap.requests import requests_of
 from rotator.bootstrap.signing_key import SigningKey
 from rotator.config import snapshot
 from rotator.core.contracts.plugin import KeepsSecrets, UsesLinkedResources
@@ -46,11 +47,13 @@ if TYPE_CHECKING:
 
     from rotator.config import Settings
     from rotator.config.model import AdminSettings, SecretSettings
+    from rotator.core.access import Actor
     from rotator.core.contracts.backend import SecretBackend
     from rotator.core.contracts.plugin import Target
     from rotator.core.model import Json
     from rotator.dispatch.executor import Executor, Pool
     from rotator.dispatch.job_queue import Queue
+    from rotator.requests import Requests
 
 # The lease of a call that only writes to the journal.
 WRITING: Final = timedelta(seconds=60)
@@ -84,6 +87,7 @@ class Wiring:
         self._targets: dict[str, Target] = {}
         self._closing: ExitStack = ExitStack()
         self._queue: Queue | None = None
+        self.actor: Actor = system.actor(face)
         self._overview: Overview | None = None
         self._resolver: Resolver = Resolver(self.backend, settings.base, os.environ)
         self.signing_key: SigningKey | None = None
@@ -97,7 +101,7 @@ class Wiring:
         self.journal: SqlJournal = SqlJournal(
             settings.journal.url,
             clock=self.clock,
-            actor=system.actor(face),
+            actor=str(self.actor),
             password=self.resolve(settings.journal.password) if settings.journal.password else None,
             is_dead=system.is_dead,
             base=settings.base,
@@ -112,6 +116,13 @@ class Wiring:
         self.agenda: SqlWorklist = SqlWorklist(self.journal)
         self.observations: SqlObservations = SqlObservations(self.journal)
         self.consumers: SqlConsumers = SqlConsumers(self.journal, self.clock)
+        self.requests: Requests = requests_of(
+            settings,
+            self.journal,
+            resolve=self.resolve,
+            event_key=self.journal.authenticate,
+            engine=face != "cli",
+        )
         self.engine: Engine = Engine(
             journal=self.journal,
             clock=self.clock,

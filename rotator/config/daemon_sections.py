@@ -86,12 +86,12 @@ class ReportsDocument(Strict):
 
     listen: Annotated[str, AfterValidator(_check_listen)] = Field(
         default="none",
-        description="Address for the reports of consumers, such as `0.0.0.0:9465`; `none` disables it.",
+        description="Address, such as `0.0.0.0:9465`; `none` disables it.",
     )
     certificate: str | None = Field(
         default=None,
         min_length=1,
-        description="File with the server's TLS certificate (PEM). Required, except on loopback.",
+        description="TLS certificate file (PEM). Required, except on loopback.",
     )
     key: str | None = Field(
         default=None,
@@ -118,14 +118,14 @@ class DaemonDocument(Strict):
     )
     verify_every: Every = Field(
         default=_DAEMON.verify_every,
-        description="How often to verify each secret's current credential; `never` disables the check.",
+        description="How often to try each current credential; `never` disables it.",
     )
     checkpoint_every: Positive = Field(
         default=_DAEMON.checkpoint_every, description="How often to sign the journal."
     )
     listen: Annotated[str, AfterValidator(_check_listen)] = Field(
         default=_DAEMON.listen,
-        description="Address that serves /healthz, /readyz and /metrics; `none` disables the server.",
+        description="Address of /healthz, /readyz and /metrics; `none` disables it.",
     )
     reports: ReportsDocument = Field(
         default=ReportsDocument(), description="Reports of consumers: which version they use."

@@ -20,6 +20,12 @@ from pydantic import (
 )
 
 from rotator.config import journal_url
+from rotator.config.access_sections import (
+    ApprovalDocument,
+    ApprovalWhereDocument,
+    RequestsDocument,
+    RoleDocument,
+)
 from rotator.config.calendars import CronLine, Day, Zone
 from rotator.config.daemon_sections import (
     BreakerDocument,
@@ -55,7 +61,13 @@ _PREPARE: Final = Prepare()
 _PATH: Final = r"^[^\x00-\x1f\x7f#]+$"
 
 
-__all__ = ["BreakerDocument", "DaemonDocument", "LimitsDocument", "ReportsDocument"]
+__all__ = [
+    "ApprovalWhereDocument",
+    "BreakerDocument",
+    "DaemonDocument",
+    "LimitsDocument",
+    "ReportsDocument",
+]
 
 
 class JournalDocument(Strict):
@@ -128,8 +140,7 @@ class DrainDocument(Strict):
     )
     then: DrainThen = Field(
         default=_DEFAULTS.drain_then,
-        description="What happens after the wait: `hold` keeps the old login and reports it, `terminate`"
-        " ends its sessions.",
+        description="After the wait: `hold` keeps and reports the old login, `terminate` ends its sessions.",
     )
     poll: Positive = Field(
         default=_DEFAULTS.drain_poll, description="How often to check for remaining sessions."
@@ -238,7 +249,7 @@ class PolicyDocument(Strict):
     every: Every = Field(
         default=_DEFAULTS.every,
         json_schema_extra={"default": "never"},
-        description="Period between two rotations; `never` rotates only on request.",
+        description="Period between rotations; `never` rotates only on request.",
     )
     cron: CronLine | None = Field(
         default=None,
@@ -521,4 +532,15 @@ class Document(Strict):
     daemon: DaemonDocument | None = Field(default=None, description="Settings of the daemon.")
     notifications: list[NotificationDocument] | None = Field(
         default=None, description="Recipients of the daemon's notifications."
+    )
+    roles: list[RoleDocument] | None = Field(
+        default=None,
+        description="Who may do what. Without this section, every user of the operating system who can read"
+        " this file and its backends may do everything.",
+    )
+    approval: list[ApprovalDocument] | None = Field(
+        default=None, description="Actions that need the approval of others."
+    )
+    requests: RequestsDocument | None = Field(
+        default=None, description="Requests of those who have no access to targets and backends."
     )

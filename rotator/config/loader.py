@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rotator.config.access_sections import access, requests
 from rotator.config.defaults import KEY, Defaults
 from rotator.config.document import DEFAULT_POLICY, VERSION, Document, JournalDocument
 from rotator.config.errors import validated
@@ -58,6 +59,7 @@ def load_file(
     # A secret that is wrong itself is not missing.
     spacing = partners(files, document, names_of_secrets)
     subscribers = notifications(files, document)
+    permitted = access(files, document)
     if files.problems:
         raise _error(files)
     return Settings(
@@ -78,6 +80,8 @@ def load_file(
         daemon=daemon_settings,
         partners=spacing,
         notifications=subscribers,
+        access=permitted,
+        requests=requests(document),
     )
 
 

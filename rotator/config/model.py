@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, final
 
 from rotator.config.watch import Watched
+from rotator.core.access import REQUEST_LASTS, Access
 from rotator.core.daemon_settings import DaemonSettings, SpacingGroup, Subscriber
 from rotator.core.errors import UsageError
 from rotator.core.model import Policy
@@ -13,6 +14,7 @@ from rotator.plugins import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from datetime import timedelta
     from pathlib import Path
 
     from rotator.core.consumers import Consumer
@@ -31,6 +33,19 @@ class JournalSettings:
     url: str
     password: str | None = None
     signing_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSettings:
+    """How requests are signed, and whose are accepted.
+
+    `key` is a reference to the private key of this process; None where it has none of its own.
+    `writers`: public keys (PEM) by the name of their writer.
+    """
+
+    expires: timedelta = REQUEST_LASTS
+    key: str | None = None
+    writers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +148,8 @@ class Settings:
     # By the name of each of the secrets.
     partners: Mapping[str, SpacingGroup] = field(default_factory=dict[str, SpacingGroup])
     notifications: tuple[Subscriber, ...] = ()
+    access: Access = field(default_factory=Access)
+    requests: RequestSettings = field(default_factory=RequestSettings)
 
     def secret(self, name: str) -> SecretSettings:
         """Return one secret. Raises `UsageError`, with near matches, when there is none."""

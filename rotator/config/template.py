@@ -122,6 +122,10 @@ _LAST: Final = """\
 #   # with single-user also: policy: {prepare: {wait: 2m, then: proceed}}
 # partners:                          # never rotated close together
 #   shop-pair: {apart: 6h, secrets: [shop, legacy]}
+# roles:                             # who may do what: `rotator docs roles`
+#   - {role: operator, subjects: [alice], groups: [dba], tags: [prod], names: ["shop-*"]}
+# approval: [{for: [kill], where: {tag: prod, name: "*"}, by: 1, not_self: true, expires: 1h}]
+# requests: {expires: 1d, key: "file:request-key", writers: {console: PUBLIC-KEY}}
 # notifications:                     # recipients of the daemon's notifications
 #   - {type: webhook, url: "https://hooks.example.org/rotator", secret: "file:webhook-key"}
 #   - {type: apprise, secret: "file:slack-url", events: [parked, refused, unavailable]}

@@ -56,6 +56,18 @@ class UsageError(RotatorError):
     kind = "usage"
 
 
+class NotPermitted(RotatorError):
+    """No role allows this actor to do it: nothing was done, and the attempt is recorded."""
+
+    kind = "not-permitted"
+
+
+class NeedsApproval(RotatorError):
+    """A rule wants an approval first: nothing was done."""
+
+    kind = "needs-approval"
+
+
 class StepError(RotatorError):
     """A step of a rotation did not succeed."""
 

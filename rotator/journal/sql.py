@@ -155,13 +155,17 @@ class SqlJournal:
 
         For a process that reads no anchor, and so cannot introduce the key.
         """
+        if not self.has_key():
+            raise JournalError(
+                "the journal does not have the writers' key yet.",
+                safety="Nothing was done.",
+                hint="On a machine with the same signing key: rotator db upgrade",
+            )
+
+    def has_key(self) -> bool:
+        """Return whether events of this journal are authenticated, by whatever key."""
         with self.reading() as db:
-            if db.execute(self._introducing).scalar() is None:
-                raise JournalError(
-                    "the journal does not have the writers' key yet.",
-                    safety="Nothing was done.",
-                    hint="On a machine with the same signing key: rotator db upgrade",
-                )
+            return db.execute(self._introducing).scalar() is not None
 
     def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
         """Take the lease, or raise `Busy`."""

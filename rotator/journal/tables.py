@@ -152,6 +152,29 @@ consumers: Final = Table(
     Column("at", Text, nullable=False),
 )
 
-APPEND_ONLY: Final = ("events", "checkpoints")
-# What `audit verify` answers for.
+# Append-only, by trigger: what is asked of engines, a chain for each writer. Beside the chains of the
+# secrets, which only engines write.
+requests: Final = Table(
+    "requests",
+    metadata,
+    Column("writer", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("at", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("prev_hash", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    # By the writer's own key, or by the key of all engines; NULL where there is none.
+    Column("signature", Text),
+    Index("entries_of_a_request", "request"),
+    Index("requests_by_time", "at"),
+)
+
+APPEND_ONLY: Final = ("events", "checkpoints", "requests")
+# What `audit verify` answers for: these by their seals, codes and signatures.
 AUDITED: Final = (checkpoints, events, rotations, secrets)
+# And these by their definition.
+DEFINED: Final = (*AUDITED, requests)

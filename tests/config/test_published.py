@@ -204,4 +204,8 @@ def _options(group: str, name: str) -> object:
 
 
 def _keys() -> set[str]:
-    return {name for one in tables.documents() for name in one.model_fields}
+    return {
+        field.alias or name
+        for one in tables.documents()
+        for name, field in one.model_fields.items()
+    }

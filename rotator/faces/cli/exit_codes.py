@@ -9,7 +9,9 @@ from rotator.core.errors import (
     Conflict,
     Denied,
     LeaseLost,
+    NeedsApproval,
     NotDue,
+    NotPermitted,
     Parked,
     RotatorError,
     Unavailable,
@@ -40,10 +42,11 @@ FAILED: Final = 1
 MISUSE: Final = 2
 STUCK: Final = 3
 LATER: Final = 4
+FORBIDDEN: Final = 5
 INTERRUPTED: Final = 130
 TERMINATED: Final = 143
 # The command exits with the worst code of its secrets: first those that need an operator.
-_WORST_FIRST: Final = (INTERRUPTED, TERMINATED, STUCK, FAILED, MISUSE, LATER, DONE)
+_WORST_FIRST: Final = (INTERRUPTED, TERMINATED, STUCK, FAILED, FORBIDDEN, MISUSE, LATER, DONE)
 # Outcomes that are a success for a command.
 _WANTED: Final = {
     "resume": (Outcome.ROLLED_BACK,),
@@ -72,6 +75,8 @@ def of_error(error: BaseException, *, begun: bool = False) -> int:
     match error:
         case UsageError():
             return MISUSE
+        case NotPermitted() | NeedsApproval():
+            return FORBIDDEN
         case Busy() | NotDue() | LeaseLost():
             return LATER
         case Parked() | Conflict() | Denied() | Unavailable():
