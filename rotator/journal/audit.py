@@ -55,7 +55,7 @@ _TELLING_SECRET: Final = frozenset(
     {("finished", "publish"), ("finished", "restore"), ("finished", "revoke")}
 )
 # Facts that make any event of a step change its secret's record.
-_TELLING_FACTS: Final = ('"next_due"', '"next_try"', '"current_accepted"')
+_TELLING_FACTS: Final = ('"next_due"', '"next_try"', '"current_accepted"', '"moment"')
 _LENIENT: Final = partial(str, encoding="utf-8", errors="surrogateescape")
 
 

@@ -39,6 +39,7 @@ def test_the_leaked_password_is_rejected_when_the_command_ends(rotated: Cli, nam
     assert outcome.data["results"][0]["seconds"]["rejected"] < 5
     assert not rotated.server.target.accepts(*leaked)
     assert rotated.server.target.accepts(*served(rotated, name))
+    assert rotated.json("audit", "verify").data["damage"] == []
 
 
 def test_the_text_says_what_was_done_and_what_comes_next(rotated: Cli):
