@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from rotator.core.daemon_settings import DaemonSettings
     from rotator.core.model import Json, Policy
     from rotator.core.ports import Clock, Journal, Log
-    from rotator.core.worklist import DueEntry, OpenRotation, Worklist
+    from rotator.core.worklist import DueEntry, OpenRotation, WatchedSecret, Worklist
     from rotator.dispatch.executor import Executor
     from rotator.dispatch.outages import Outages
     from rotator.dispatch.ready_queue import Lane
@@ -303,7 +303,10 @@ class Dispatcher:
         """Go on with incidents, and prove again what was proven before."""
         watched = self._agenda.watched()
         for one in watched:
-            if one.at > now or one.secret in self._lanes:
+            if one.at > now:
+                continue
+            if one.secret in self._lanes:
+                self._advance(one)
                 continue
             if one.secret in self._not_before and self._leaks.get(one.secret) == one.at:
                 continue
@@ -313,6 +316,15 @@ class Dispatcher:
             self._ready(one.secret, JobKind.CONTAIN, one.at)
         if len(self._leaks) > 2 * len(watched) + 1000:
             self._leaks = {one.secret: self._leaks.get(one.secret, one.at) for one in watched}
+
+    def _advance(self, one: WatchedSecret) -> None:
+        """Let a leak go before what its secret waits for in its lane, as for a place or a host."""
+        lane = self._lane(one.secret)
+        if lane is None or self._leaks.get(one.secret) == one.at:
+            return
+        job = Job(secret=one.secret, task=JobKind.CONTAIN, due=one.at)
+        if self._lanes.advance(job, lane):
+            self._leaks[one.secret] = one.at
 
     def _look_into_open(self, now: datetime) -> None:
         """Find out when open rotations go on: by others begun, or before this process."""

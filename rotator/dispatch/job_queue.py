@@ -40,6 +40,8 @@ _SILENT: Final = 10.0
 # Notifications tell of new jobs; this is for those that were missed.
 _POLL: Final = 2.0
 _AGAIN: Final = 5.0
+# Before every other job that waits.
+_LEAK: Final = 1
 _LOCKED: Final = timedelta(seconds=10)
 _VERSION: Final = ".".join(procrastinate.__version__.split(".")[:2])
 _OURS: Final = "rotator: procrastinate "
@@ -129,7 +131,11 @@ class Queue:
         """Put a job into the queue; return its number, None when one of this secret waits there."""
         with self._open():
             deferrer = self._app.configure_task(
-                _TASK, queue=_QUEUE, lock=job.secret, queueing_lock=job.secret
+                _TASK,
+                queue=_QUEUE,
+                lock=job.secret,
+                queueing_lock=job.secret,
+                priority=_LEAK if job.task is JobKind.CONTAIN else 0,
             )
             try:
                 return deferrer.defer(

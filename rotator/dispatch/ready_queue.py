@@ -58,6 +58,10 @@ class _Queue:
     def take(self) -> Job:
         return next(one for one in self.jobs.values() if one).popleft()
 
+    def drop(self, secret: str) -> None:
+        for task, jobs in self.jobs.items():
+            self.jobs[task] = deque(one for one in jobs if one.secret != secret)
+
 
 _ORDER = (JobKind.CONTAIN, JobKind.RESUME, JobKind.ROTATE, JobKind.CHECK)
 
@@ -95,6 +99,15 @@ class ReadyQueue:
             return
         self._waiting_for.add(job.secret)
         self._waiting.setdefault(lane, _Queue()).jobs[job.task].append(job)
+
+    def advance(self, job: Job, lane: Lane) -> bool:
+        """Let a secret that waits with another job do this one instead; False where its job is out."""
+        waiting = self._waiting.get(lane)
+        if job.secret not in self._waiting_for or waiting is None:
+            return False
+        waiting.drop(job.secret)
+        waiting.jobs[job.task].append(job)
+        return True
 
     def out(self, now: datetime) -> Iterator[Job]:
         """Yield what may be started now, one from each lane in turn."""

@@ -21,6 +21,7 @@ from rotator.core.daemon_settings import (
     Topic,
 )
 from rotator.core.errors import Conflict, Denied, JournalError, Transient, Unavailable
+from rotator.core.history import PROVEN
 from rotator.core.model import Kind, Outcome, Policy, Step
 from rotator.core.observations import ObservationKind
 from rotator.core.windows import Blackout, Windows
@@ -725,3 +726,66 @@ def test_a_leak_that_cannot_be_contained_is_tried_again_at_its_own_time():
     daemon = place.daemon()
     place.live(daemon, place.clock.at + 60 * _MINUTE)
     assert 3 < sum(one.kind is Kind.FAILED for one in place.written) < 200
+
+
+class _Held:
+    """Keeps work until it is wanted."""
+
+    def __init__(self) -> None:
+        self.work: list[Any] = []
+
+    def submit(self, work: Any) -> None:
+        self.work.append(work)
+
+    def do_one(self) -> None:
+        self.work.pop(0)()
+
+
+def _crowded() -> tuple[Place, Any, _Held]:
+    """Return a daemon with one place, in which one of twenty due secrets is, and the others wait."""
+    held = _Held()
+    one_place = DaemonSettings(
+        verify_every=None, limits=Limits(total=1, per_target=1, per_backend=1)
+    )
+    place, _ = _place({"main": 20}, duty=one_place, pool=held)
+    daemon = place.daemon()
+    daemon.tick()
+    assert (len(held.work), daemon.waiting) == (1, 19)
+    return place, daemon, held
+
+
+def test_a_leak_goes_before_the_job_that_its_secret_waits_for():
+    """It is due too, and the last of a long line: its password leaked, so it is the next."""
+    place, daemon, held = _crowded()
+    name = "main-19"
+    version = place.backend.current(name)
+    assert version is not None
+    leaked, report = version.credential, LeakReport(id="I", reason="x", mode=Mode.KILL)
+    place.engine.open_incident(place.secret(name), report)
+    place.clock.advance(_MINUTE)
+    daemon.tick()
+    assert daemon.waiting == 19
+    held.do_one()
+    held.do_one()
+    assert not place.targets[name].accepts(leaked.username, leaked.password.reveal())
+    record = place.journal.secret(name)
+    assert record is not None
+    assert record.incident_state == PROVEN
+
+
+def test_a_leak_of_a_secret_that_is_worked_on_is_contained_after_it():
+    """The rotation that is under way ends in its grace period, which is not waited for."""
+    place, daemon, held = _crowded()
+    busy = place.journal.due(place.clock.now(), 1)[0].name
+    report = LeakReport(id="I", reason="x", mode=Mode.KILL)
+    place.engine.open_incident(place.secret(busy), report)
+    place.clock.advance(_MINUTE)
+    daemon.tick()
+    held.do_one()
+    place.clock.advance(_MINUTE)
+    daemon.tick()
+    held.do_one()
+    held.do_one()
+    record = place.journal.secret(busy)
+    assert record is not None
+    assert record.incident_state == PROVEN
