@@ -12,7 +12,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from rotator.core.commands import leak_commands
+from rotator.core.commands import close_command, leak_commands
 from rotator.core.consumers import assess, assess_prepared
 from rotator.core.errors import Unavailable
 from rotator.core.history import MAPPED, PROVEN, text
@@ -577,6 +577,9 @@ def _leaked(record: SecretRecord) -> tuple[str, str]:
     if record.parked is not None:
         unpark = f"rotator unpark {name} --reason WHY && {resume}"
         return f"{cause} It is parked: {record.parked}", unpark
+    if record.prove_at is None:
+        lost = "The backend no longer holds that version, so it is not tried again."
+        return f"{cause} {lost}", f"End the watch: {close_command(name)}"
     return cause, f"See what is left: rotator incident show {name}\nContinue it: {resume}"
 
 

@@ -17,3 +17,8 @@ def leak_commands(subject: str) -> str:
         f"Replace the password: rotator incident resume {name} --mode move\n"
         f"Make it invalid first: rotator incident resume {name} --mode kill"
     )
+
+
+def close_command(name: str) -> str:
+    """Return the command that ends the watch over a leaked password."""
+    return f"rotator incident close {quote(name)} --reason 'WHY'"

@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, cast
 
 from rotator.core.backoff import backoff
-from rotator.core.commands import leak_commands
+from rotator.core.commands import close_command, leak_commands
 from rotator.core.contracts.rotation import Contains, CountsSessions, Entrance
-from rotator.core.errors import InUse, RotatorError, StepError, UsageError
+from rotator.core.errors import InUse, RotatorError, StepError, Unavailable, UsageError
 from rotator.core.history import MAPPED, OPEN, PROVEN, text
 from rotator.core.incident_timeline import leaked_versions
 from rotator.core.model import Credential, Kind, NewEvent, Outcome
@@ -44,6 +44,8 @@ WATCHED: Final = timedelta(days=30)
 # Between two proofs while the leaked password is not proven dead.
 _FIRST_WAIT: Final = timedelta(seconds=10)
 _LONGEST_WAIT: Final = timedelta(hours=1)
+# So long a leaked version is looked for that the backend no longer holds, and that was never proven.
+FORGOTTEN: Final = timedelta(days=1)
 # So many of the kept versions are tried beside the leaked one.
 _EARLIER: Final = 10
 # How far back the report of an incident is looked for.
@@ -140,6 +142,14 @@ class Contained:
         """Whether every address rejects the leaked password."""
         return self.proof is not None and self.proof.ok
 
+    @property
+    def waits(self) -> bool:
+        """Whether it continues at `until` without an operator, and nothing it needs is unavailable."""
+        result = self.result
+        if self.proof is not None or result is None or result.stopped or result.parked:
+            return False
+        return not isinstance(self.error, Unavailable)
+
 
 def classify(record: SecretRecord, opened: RotationRecord | None, version: str | None) -> Leaked:
     """Return which version of the secret this is."""
@@ -235,7 +245,12 @@ def prove(lease: LeasedSecret) -> Proof:
     ok = not unproven
     tries = _tries(lease)
     # Without the value nothing is left to try, and that it was rejected stays true.
-    is_forgotten = was_proven and _forgotten(record) in unproven
+    is_lost = _forgotten(record) in unproven
+    is_forgotten = was_proven and is_lost
+    begun = record.incident_at or now
+    gives_up = is_lost and not was_proven and now >= begun + FORGOTTEN
+    if gives_up:
+        unproven = (*unproven, "So it is not tried again automatically.")
     done = ok and record.incident_at is not None and now >= record.incident_at + WATCHED
     done = done or is_forgotten
     again = _proven_again(record, now) if ok else _tried_again(record, now, tries)
@@ -256,9 +271,10 @@ def prove(lease: LeasedSecret) -> Proof:
         ],
         "sessions": sessions,
         "unproven": list(unproven),
-        "next": None if done else again.isoformat(),
+        "next": None if done or gives_up else again.isoformat(),
         # Whether it differs from what was known before: somebody wants to read it.
-        "news": ok is not was_proven or (not ok and tries == 1),
+        "news": ok is not was_proven or (not ok and tries == 1) or gives_up,
+        **({"hint": close_command(lease.name)} if gives_up else {}),
         **({"resurrected": True} if was_proven and any(map(_came_back, entrances)) else {}),
     }
     events = [NewEvent(kind=Kind.PROVEN, data=data)]
@@ -277,7 +293,7 @@ def prove(lease: LeasedSecret) -> Proof:
         entrances=entrances,
         sessions=sessions,
         unproven=unproven,
-        next=None if done else again,
+        next=None if done or gives_up else again,
         closed=done,
     )
 

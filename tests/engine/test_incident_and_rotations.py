@@ -15,6 +15,7 @@ from rotator.core.history import MAPPED, OPEN, PROVEN
 from rotator.core.incident_timeline import timelines
 from rotator.core.model import Credential, Kind
 from rotator.core.secret import Secret
+from rotator.dispatch.worker import notice_of
 from rotator.engine import LeakReport, Mode
 from rotator.testing.fake_backend import FakeBackend
 from rotator.testing.fake_target import FakeAddress
@@ -276,3 +277,48 @@ def test_a_password_that_somebody_wrote_to_the_backend_is_never_set_on_the_targe
     assert not proof.ok
     assert not made.accepts(theirs)
     assert made.target.state() == before
+
+
+# -- what cannot be tried any more -----------------------------------------------------------------
+
+
+def _lost(strategy: str = "new-user") -> EngineSandbox:
+    """Return a secret whose incident is not proven, and whose leaked version the backend has forgotten."""
+    made = sandbox(strategy, backend=FakeBackend())
+    made.target.addresses["replica:5432"] = FakeAddress(away=True)
+    made.engine.open_incident(made.secret, KILL)
+    _ = made.engine.contain(made.secret)
+    made.backend.read = lambda _path, _version: None  # type: ignore[method-assign]
+    return made
+
+
+def test_a_forgotten_version_that_was_never_proven_is_not_tried_for_ever():
+    """After a day the incident stays open, an operator is told how to end it, and nobody tries any more."""
+    made = _lost()
+    tries, proof = 0, made.engine.contain(made.secret).proof
+    while proof is not None and proof.next is not None and tries < 100:
+        tries += 1
+        made.clock.advance(proof.next - made.clock.now())
+        proof = made.engine.contain(made.secret).proof
+    assert proof is not None
+    assert proof.next is None
+    assert not proof.closed
+    assert tries < 50
+    assert (made.record.incident_state, made.record.prove_at) == (OPEN, None)
+    assert made.journal.watched() == []
+    assert notice_of(made.last) is not None
+    assert made.last.data["hint"] == "rotator incident close app --reason 'WHY'"
+
+
+def test_a_forgotten_version_is_tried_again_on_an_operators_word():
+    """As where the backend holds it again."""
+    made = _lost()
+    made.clock.advance(2 * DAY)
+    assert made.engine.contain(made.secret).proof is not None
+    assert made.record.prove_at is None
+    del made.backend.read
+    del made.target.addresses["replica:5432"]
+    proof = made.engine.contain(made.secret).proof
+    assert proof is not None
+    assert proof.ok, proof.unproven
+    assert made.record.prove_at is not None

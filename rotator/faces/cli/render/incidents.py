@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
+from rotator.core.commands import close_command
 from rotator.core.history import MAPPED, PROVEN
 from rotator.core.incident_timeline import CLOSED
 from rotator.core.model import Kind
@@ -164,6 +165,8 @@ def of_contained(
         text = "not proven: the leaked password may still be accepted."
         lines = [Text.assemble(screen.sign("bad"), name, text)]
         lines += [indented(Text(one)) for one in proof.unproven]
+        if proof.next is None and not proof.closed:
+            return [*lines, indented(Text(f"End the watch: {close_command(done.secret)}"))]
     resume = f"A daemon continues; or: rotator incident resume {done.secret}"
     return [*lines, indented(Text(resume))]
 
