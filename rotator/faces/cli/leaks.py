@@ -6,12 +6,12 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from rich.text import Text
 
 from rotator.core.commands import leak_commands
-from rotator.core.errors import RotatorError, UsageError
+from rotator.core.errors import Busy, RotatorError, UsageError
 from rotator.core.history import MAPPED, PROVEN
 from rotator.core.identifiers import new_id
 from rotator.core.incident_timeline import Timeline, chain, timelines
@@ -26,13 +26,13 @@ from rotator.faces.cli.render.progress import Progress
 from rotator.faces.wording import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from rotator.bootstrap import App
-    from rotator.core.daemon_settings import Topic
-    from rotator.core.model import Event, Json, Policy
+    from rotator.core.model import Event, Policy
     from rotator.core.secret import Secret
+    from rotator.engine import ManagedSecret
     from rotator.faces.cli.invocation import Invocation
 
 # So many secrets are replaced at once without a number from the operator.
@@ -41,6 +41,12 @@ MOST: Final = 25
 LISTED: Final = 1_000
 WITHIN: Final = timedelta(minutes=10)
 _SIGTERM: Final = 15
+# In seconds: between two tries while another process works on a secret, and beyond the time of a step.
+_GLANCE: Final = 0.2
+_MARGIN: Final = 35.0
+# What a containment waits for in one piece: so long no other process can work on its secret.
+_SHORT_WAIT: Final = timedelta(seconds=1)
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,16 +104,12 @@ def open_incident(
             )
         id_ = report.id or f"inc-{opened.clock.now():%Y%m%d}-{new_id(opened.entropy)[-6:]}"
         call.data["incident"] = id_
-        begun: dict[str, Mode] = {}
-        for one in mapped:
-            secret = opened.secret(one.secret)
-            leak = report.of(id_, one, versions[one.secret], secret.policy)
-            try:
-                opened.engine.open_incident(secret, leak)
-            except RotatorError as error:
-                _ = call.fail(error, secret=one.secret)
-                continue
-            begun[one.secret] = leak.mode
+        leaks = {
+            one.secret: report.of(id_, one, versions[one.secret], opened.secret(one.secret).policy)
+            for one in mapped
+        }
+        opening = Opening(call, opened, parallel)
+        begun = {name: leaks[name].mode for name in opening.open(leaks)}
         recorded = [name for name, mode in begun.items() if mode is Mode.MAP]
         if recorded:
             names = ", ".join(recorded)
@@ -127,7 +129,7 @@ def opened_to_contain(
 ) -> Generator[tuple[App, Callable[[Sequence[str], timedelta], None]]]:
     """Open the application, and give a function that contains secrets for a limited time.
 
-    Notices of incidents are sent as a daemon would send them.
+    Notices are sent as a daemon would send them: each at once, while the work continues.
     """
     from rotator.dispatch.worker import notice_of  # noqa: PLC0415 # imports the engine
     from rotator.logs import get_log  # noqa: PLC0415 # structlog takes 30 ms
@@ -135,34 +137,128 @@ def opened_to_contain(
 
     progress = Progress(call.screen, quiet=call.as_json)
     stop = threading.Event()
-    notices: list[tuple[Topic, str, dict[str, Json]]] = []
+    notifiers: list[Notifier] = []
 
     def observe(event: Event) -> None:
         progress.observe(event)
-        notice = notice_of(event)
-        if notice is not None:
-            notices.append((notice[0], event.secret, notice[1]))
+        if (notice := notice_of(event)) is not None:
+            for one in notifiers:
+                one.tell(notice[0], event.secret, notice[1])
 
     with call.open_app(observe, stop.is_set) as opened:
+        if opened.settings.notifications:
+            notifiers.append(Notifier(opened.settings.notifications, opened.resolve, get_log()))
 
         def contain(names: Sequence[str], allowed: timedelta) -> None:
+            free = WhenFree(opened, stop, call.warn)
             pool: Pool[Contained] = Pool(
-                names,
-                lambda name: opened.engine.contain(opened.secret(name), patience=allowed),
-                parallel,
-                stop,
+                names, lambda name: free.contain(name, allowed), parallel, stop
             )
             _contain(call, opened, pool, progress, names)
 
+        for one in notifiers:
+            one.start()
         try:
             yield opened, contain
         finally:
-            if notices and opened.settings.notifications:
-                notifier = Notifier(opened.settings.notifications, opened.resolve, get_log())
-                notifier.start()
-                for topic, secret, data in notices:
-                    notifier.tell(topic, secret, data)
-                notifier.close()
+            for one in notifiers:
+                one.close()
+
+
+class WhenFree:
+    """Works on secrets as soon as no other process does. Used by many threads at once."""
+
+    def __init__(
+        self, opened: App, stop: threading.Event, warn: Callable[[Text], None] = lambda _text: None
+    ) -> None:
+        self._opened: App = opened
+        self._stop: threading.Event = stop
+        self._warn: Callable[[Text], None] = warn
+        self._told: set[str] = set()
+
+    def do(self, name: str, work: Callable[[ManagedSecret], _Answer]) -> _Answer:
+        """Do something with a secret. Waits for the running step of another process, and not longer.
+
+        Raises `Busy` after that: then it is no step that the other one waits for.
+        """
+        secret, clock = self._opened.secret(name), self._opened.clock
+        # A lease outlives the deadline of its step by as much, also that of a process that died.
+        ends = clock.monotonic() + secret.policy.step_timeout.total_seconds() + _MARGIN
+        while True:
+            try:
+                return work(secret)
+            except Busy as busy:
+                if clock.monotonic() >= ends or self._stop.is_set():
+                    busy.hint = (
+                        "A command that waits, such as `rotator rotate --wait`, may hold it: end that"
+                        " command, then run this one again."
+                    )
+                    raise
+            self.tell(name)
+            _ = self._stop.wait(_GLANCE)
+
+    def tell(self, name: str) -> None:
+        """Report, once, that a secret is waited for."""
+        if name not in self._told:
+            self._told.add(name)
+            text = "another process works on it; the incident takes over after its running step."
+            self._warn(Text(f"{name}: {text}"))
+
+    def contain(self, name: str, allowed: timedelta) -> Contained:
+        """Contain a secret, for as long as its waits are allowed to last.
+
+        Other processes may work on it in the waits: as an operator who turns `move` into `kill`.
+        """
+        clock = self._opened.clock
+        ends = clock.monotonic() + allowed.total_seconds()
+        while True:
+            left = ends - clock.monotonic()
+            patience = min(_SHORT_WAIT, timedelta(seconds=max(0.0, left)))
+            engine = self._opened.engine
+            done = self.do(name, lambda one: engine.contain(one, patience=patience))  # noqa: B023 # called at once
+            if not done.waits or done.until is None:
+                return done
+            wait = (done.until - clock.now()).total_seconds()
+            if wait > left or self._stop.wait(max(0.0, wait)):
+                return done
+
+
+class Opening:
+    """Records incidents, first of the secrets that no other process works on."""
+
+    def __init__(self, call: Invocation, opened: App, parallel: int) -> None:
+        self._call: Invocation = call
+        self._opened: App = opened
+        self._parallel: int = parallel
+
+    def open(self, reports: Mapping[str, LeakReport]) -> list[str]:
+        """Record each report; return the secrets whose incident is open. One failure stops no other."""
+        engine, opened = self._opened.engine, self._opened
+        stop = threading.Event()
+        free = WhenFree(opened, stop, self._call.warn)
+        failed: set[str] = set()
+        busy: list[str] = []
+        for name, report in reports.items():
+            try:
+                engine.open_incident(opened.secret(name), report)
+            except Busy:
+                free.tell(name)
+                busy.append(name)
+            except RotatorError as error:
+                _ = self._call.fail(error, secret=name)
+                failed.add(name)
+
+        def record(name: str) -> None:
+            free.do(name, lambda secret: engine.open_incident(secret, reports[name]))
+
+        pool: Pool[None] = Pool(busy, record, self._parallel, stop)
+        for done in pool.run(lambda: None) if busy else ():
+            if done.error is not None:
+                _ = self._call.fail(done.error, secret=done.name)
+                failed.add(done.name)
+        if pool.signal is not None:
+            raise KeyboardInterrupt
+        return [name for name in reports if name not in failed]
 
 
 # -- work ----------------------------------------------------------------------------------------
@@ -237,7 +333,8 @@ def leaked_values(opened: App, source: str | None, reports: Sequence[Path]) -> l
     """Return the values from a reference, a prompt or the reports of scanners. Raises `UsageError`."""
     values: list[Secret] = []
     if source is not None:
-        values.append(ask_password(source, opened.resolve, "Leaked value: "))
+        option = "--value-from"
+        values.append(ask_password(source, opened.resolve, "Leaked value: ", option=option))
     for file in reports:
         from rotator.find.foreign import read_report  # noqa: PLC0415 # needs its readers
 

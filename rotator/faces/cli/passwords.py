@@ -18,9 +18,16 @@ STDIN: Final = "-"
 
 
 def ask_password(
-    source: str, resolve: Callable[[str], Secret], question: str = "Password: "
+    source: str,
+    resolve: Callable[[str], Secret],
+    question: str = "Password: ",
+    *,
+    option: str = "--password-from",
 ) -> Secret:
-    """Return the password from a reference, standard input or a prompt. Raises `UsageError`."""
+    """Return the password from a reference, standard input or a prompt. Raises `UsageError`.
+
+    `option`: the one that names the source.
+    """
     if source == STDIN:
         return _read_password()
     if source != PROMPT:
@@ -28,7 +35,7 @@ def ask_password(
     if not sys.stdin.isatty():
         raise UsageError(
             "there is no terminal to prompt for the password.",
-            hint="Give its source with --password-from: env:NAME, file:PATH, BACKEND:PATH#FIELD or -.",
+            hint=f"Give its source with {option}: env:NAME, file:PATH, BACKEND:PATH#FIELD or -.",
             safety="Nothing was changed.",
         )
 

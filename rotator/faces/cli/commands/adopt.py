@@ -231,7 +231,8 @@ def _first(
 def _second(app: App, secret: ManagedSecret, row: Row | None, given: _Given) -> Second:
     source = row.second_password_from if row else given.second_password_from
     question = f"Password of the second login of {secret.name}: "
-    password = ask_password(source, app.resolve, question) if source else None
+    option = "--second-password-from"
+    password = ask_password(source, app.resolve, question, option=option) if source else None
     return Second(password=password, take_over=given.take_over)
 
 

@@ -21,6 +21,7 @@ from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.leaks import (
     MOST,
     WITHIN,
+    Opening,
     Report,
     by_login,
     by_value_of,
@@ -259,24 +260,21 @@ def resume(
         if not names:
             call.print("No incident is open.")
             return
-        begun: list[str] = []
-        for name in names:
-            record = opened.journal.secret(name)
-            try:
-                if mode is not None and record is not None and record.incident is not None:
-                    report = LeakReport(
-                        id=record.incident,
-                        reason=f"mode {mode.value}",
-                        mode=Mode(mode.value),
-                        within=within,
-                        version=record.leaked_version,
-                    )
-                    opened.engine.open_incident(opened.secret(name), report)
-            except RotatorError as error:
-                call.fail(error, secret=name)
-                continue
-            begun.append(name)
-        contain(begun, timeout or within + SHORT)
+        if mode is not None:
+            reports = {
+                name: LeakReport(
+                    id=record.incident,
+                    reason=f"mode {mode.value}",
+                    mode=Mode(mode.value),
+                    within=within,
+                    version=record.leaked_version,
+                )
+                for name in names
+                if (record := opened.journal.secret(name)) is not None
+                and record.incident is not None
+            }
+            names = Opening(call, opened, parallel).open(reports)
+        contain(names, timeout or within + SHORT)
 
 
 @command(_incident, "list")
