@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from rotator import system
 from rotator.agent.errors import SinkError, SinkWaits
 from rotator.agent.sinks import KeepsUpToDate, Sink
 from rotator.client import SourceError
 from rotator.core.errors import RotatorError
+from rotator.logs import get_log
 
 if TYPE_CHECKING:
     from rotator.agent.settings import AgentOptions
@@ -46,6 +49,7 @@ class Agent:
         self._errors: dict[str, str] = {}
         self._waits: dict[str, str] = {}
         self._next_read_at: dict[str, float] = {}
+        self._read: dict[str, str] = {}
 
     @property
     def consumer(self) -> Consumer:
@@ -160,6 +164,7 @@ class Agent:
         except SourceError as error:
             errors.append(str(error))
         else:
+            self._note_read(name, login.version)
             for sink in self._sinks[name]:
                 try:
                     self._apply(name, sink, login)
@@ -171,6 +176,18 @@ class Agent:
         if not errors and not waits:
             return None
         return min((wait.pause for wait in waits), default=0.0)
+
+    def _note_read(self, name: str, version: str) -> None:
+        """Log that a version was read, once: `access ingest --from agent` counts these lines."""
+        with self._changed:
+            if self._read.get(name) == version:
+                return
+            self._read[name] = version
+        path = self._consumer.options.secrets[name].path or name
+        host = socket.gethostname()
+        get_log().info(
+            "read", secret=name, path=path, version=version, reader=system.actor("agent"), host=host
+        )
 
     def _note(self, name: str, error: str, wait: str) -> None:
         with self._changed:

@@ -9,22 +9,27 @@ from typing import TYPE_CHECKING, Literal, Unpack
 
 from rotator.bootstrap.wiring import Wiring
 from rotator.config import load
+from rotator.core.reads import readers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from datetime import datetime
     from pathlib import Path
 
+    from rotator.access.ingest import Ingest
     from rotator.bootstrap.discovery import DiscoveredLogin
     from rotator.bootstrap.doctor import Doctor
     from rotator.bootstrap.journal_integrity import JournalIntegrity
     from rotator.config import Settings
     from rotator.core.errors import RotatorError
     from rotator.core.model import Event, Finding
+    from rotator.core.reads import LogKind, Reader
     from rotator.find.known import KeptVersion
     from rotator.find.login_attempts import Outcome
     from rotator.find.model import Candidate
     from rotator.journal.checkpoints import Anchor
     from rotator.journal.event_key import EventKey
+    from rotator.journal.reads import SqlReads
     from rotator.journal.report import AuditReport
     from rotator.report.model import Period
     from rotator.report.report import Report, ReportOptions
@@ -76,6 +81,42 @@ class App(Wiring):
         from rotator.bootstrap import login_servers  # noqa: PLC0415
 
         return login_servers.try_candidates(self, candidates, allowed=allowed, known=known)
+
+    # -- access --------------------------------------------------------------------------------
+
+    @property
+    def reads(self) -> SqlReads:
+        """The reads of secrets, as audit logs show them."""
+        from rotator.journal.reads import SqlReads  # noqa: PLC0415
+
+        return SqlReads(self.journal, self.clock)
+
+    def ingest(self, kind: LogKind, backend: str | None = None) -> Ingest:
+        """Return what takes up audit logs of a kind; `backend`: only of this one. Raises `UsageError`."""
+        from rotator.access.ingest import Ingest  # noqa: PLC0415
+        from rotator.access.log_lines import parser  # noqa: PLC0415
+
+        return Ingest(
+            kind,
+            parser(kind, self.settings, backend),
+            reads=self.reads,
+            consumers=self.consumers,
+            secrets=self.settings.secrets,
+            names_of=self.names_of,
+            clock=self.clock,
+        )
+
+    def names_of(self, name: str) -> list[str]:
+        """Return the name of a secret, then those that it had before."""
+        record = self.journal.secret(name)
+        return [name, *(record.former_names if record is not None else ())]
+
+    def readers(self, name: str, since: datetime | None = None) -> list[Reader]:
+        """Return who read a secret, those that are behind first."""
+        names, reads = self.names_of(name), self.reads
+        record = self.journal.secret(name)
+        current = record.version if record is not None else None
+        return readers(reads.of(names, since), reads.publications(names), current)
 
     # -- the journal ---------------------------------------------------------------------------
 

@@ -58,6 +58,7 @@ DEFAULT_POLICY: Final = "default"
 _DEFAULTS: Final = Policy()
 _CONSUMER: Final = Consumer(name="default")
 _PREPARE: Final = Prepare()
+Identity: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 _PATH: Final = r"^[^\x00-\x1f\x7f#]+$"
 
 
@@ -344,6 +345,11 @@ class ConsumerDocument(Strict):
         description="Reference to the token with which its instances report to the daemon. Without a token,"
         " only the version marks in the target's sessions count.",
     )
+    identities: list[Identity] = Field(
+        default=[],
+        description="Identities with which it reads from the backend, such as `approle/web` or an ARN. `*`"
+        " stands for any characters. Default: its name.",
+    )
 
 
 class CopyDocument(Strict):
@@ -400,6 +406,11 @@ class SecretDocument(Strict):
         description="Applications that use the credential: names under `consumers`. Their gates delay the"
         " revoke of the old credential.",
     )
+    readers: list[Identity] = Field(
+        default=[],
+        description="Further identities that may read it from the backend. `rotator access show NAME` marks"
+        " others. Consumers are readers without being listed.",
+    )
     tags: list[Name] = Field(default=[], description="Labels that commands can select secrets by.")
 
 
@@ -443,6 +454,10 @@ class DefaultsDocument(Strict):
     consumers: list[Annotated[str, known("consumers")]] | None = Field(
         default=None,
         description="Applications that use the credentials, unless the secret lists its own.",
+    )
+    readers: list[Identity] | None = Field(
+        default=None,
+        description="Further identities that may read the credentials, unless the secret lists its own.",
     )
     tags: list[Name] | None = Field(
         default=None, description="Labels that each secret has in addition to its own."

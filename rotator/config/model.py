@@ -116,6 +116,7 @@ class SecretSettings:
     tags: tuple[str, ...] = ()
     copies: tuple[CopySettings, ...] = ()
     consumers: tuple[Consumer, ...] = ()
+    readers: tuple[str, ...] = ()
     kept_by_target: bool = False
 
     def paths(self, backend: str) -> list[str]:

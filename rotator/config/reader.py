@@ -170,6 +170,7 @@ class Reader:
                         for one in dict.fromkeys(document.consumers)
                         if one in self._consumers
                     ),
+                    readers=tuple(map(sys.intern, document.readers)),
                     copies=tuple(
                         CopySettings(backend=sys.intern(one.backend), path=one.path or name)
                         for one in document.copies

@@ -106,7 +106,13 @@ def consumers(document: Document) -> dict[str, ConsumerSettings]:
     for name, entry in (document.consumers or {}).items():
         # With all its keys commented out, an entry is nothing.
         given = entry or ConsumerDocument()
-        consumer = Consumer(name=name, instances=given.instances, gate=given.gate, wait=given.wait)
+        consumer = Consumer(
+            name=name,
+            instances=given.instances,
+            gate=given.gate,
+            wait=given.wait,
+            identities=tuple(given.identities),
+        )
         found[name] = ConsumerSettings(consumer=consumer, token=given.token)
     return found
 

@@ -97,6 +97,7 @@ secrets:
   #   options: {group: billing_owner}
   #   copies: [{backend: local, path: team/billing}]  # written before the old one is revoked
   #   tags: [prod, payments]         # `rotator rotate --tag prod`
+  #   readers: ["approle/dba-*"]     # who else may read it
   # shop:                            # two logins that alternate
   #   target: main
   #   backend: local
@@ -117,8 +118,8 @@ _DAEMON: Final = """\
 daemon:
 """
 _LAST: Final = """\
-# consumers:                         # applications that use credentials: `rotator docs consumers`
-#   web: {instances: 3, gate: hold, token: "file:web-token"}  # then, in a secret: consumers: [web]
+# consumers:                         # `rotator docs consumers`; then, in a secret: consumers: [web]
+#   web: {instances: 3, gate: hold, token: "file:web-token", identities: [approle/web]}
 #   # with single-user also: policy: {prepare: {wait: 2m, then: proceed}}
 # partners:                          # never rotated close together
 #   shop-pair: {apart: 6h, secrets: [shop, legacy]}

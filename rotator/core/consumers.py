@@ -78,13 +78,14 @@ class Consumer:
     """One consumer of a secret, as the configuration declares it.
 
     `instances`: how many must have used the new version. `wait`: how long after the grace period the
-    gate `warn` waits for them.
+    gate `warn` waits for them. `identities`: with which it reads from the backend; default: its name.
     """
 
     name: str
     instances: int = 1
     gate: Gate = Gate.WARN
     wait: timedelta = timedelta(hours=1)
+    identities: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

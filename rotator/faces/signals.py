@@ -46,6 +46,11 @@ class Signals:
         for end in self._pipe:
             os.close(end)
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether SIGTERM or SIGINT has come."""
+        return self._leave
+
     def wait(self) -> None:
         """Return when SIGTERM or SIGINT has come, at once if it came before."""
         told = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import Column, Index, Integer, MetaData, Table, Text, text
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, Table, Text, text
 
 metadata: Final = MetaData()
 # By this the secrets are found that are in an incident; `details` holds a key only where it has a value.
@@ -149,6 +149,27 @@ consumers: Final = Table(
     Column("kind", Text, nullable=False),
     Column("version", Text, nullable=False),
     Column("level", Text, nullable=False),
+    Column("at", Text, nullable=False),
+)
+
+# Beside the chain too: who read which version, counted, by the audit logs of the backends.
+reads: Final = Table(
+    "reads",
+    metadata,
+    Column("secret", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("identity", Text, primary_key=True),
+    Column("address", Text, primary_key=True),
+    Column("first", Text, nullable=False),
+    Column("last", Text, nullable=False),
+    Column("count", Integer, nullable=False),
+)
+# How far each of these logs was read.
+read_logs: Final = Table(
+    "read_logs",
+    metadata,
+    Column("log", Text, primary_key=True),
+    Column("position", BigInteger, nullable=False),
     Column("at", Text, nullable=False),
 )
 

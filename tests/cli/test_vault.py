@@ -118,3 +118,20 @@ def test_policy_rejects_a_backend_without_policies(rotator: Real):
     """The embedded backend has only files."""
     assert "has no policies" in rotator("policy", "local", code=2).err
     assert "no backend is called 'elsewhere'" in rotator("policy", "elsewhere", code=2).err
+
+
+def test_the_audit_log_of_openbao_shows_who_read_which_version(rotator: Real, bao: ScratchOpenBao):
+    """By the lines that the real server writes; the same file twice is nothing."""
+    bao.policy("consumer", rotator("policy", "vault", "app", "--for", "consumer").out)
+    for password in ("first-4711", "second-4712"):
+        bao.call("POST", "secret/data/app", data={"username": "app", "password": password})
+        _ = _kv_get(bao, "username")
+    _ = bao.call("GET", "secret/data/app?version=1")
+    log = str(bao.folder / "audit.log")
+    taken = rotator("access", "ingest", log, "--from", "openbao", "--json").data["logs"][0]
+    assert (taken["not_understood"], taken["leaks"]) == (0, 0)
+    found = rotator("access", "show", "app", "--json").data["readers"]
+    versions = {(one["identity"], one["version"]) for one in found}
+    assert {("token", "2"), ("root", "1")} <= versions
+    again = rotator("access", "ingest", log, "--from", "openbao", "--json").data["logs"][0]
+    assert again["lines"] == 0

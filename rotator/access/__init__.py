@@ -1,0 +1,1 @@
+"""Who reads a secret: the audit logs of backends, read, matched with the configuration, and counted."""
