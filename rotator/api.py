@@ -98,6 +98,7 @@ from rotator.core.strategies import (
     same_login,
 )
 from rotator.core.version_mark import version_mark
+from rotator.trusted_files import require_program
 
 __all__ = [
     "MASK",
@@ -193,6 +194,7 @@ __all__ = [
     "password_of_nobody",
     "require_not_current",
     "require_pair",
+    "require_program",
     "same_login",
     "scrub",
     "seconds_left",

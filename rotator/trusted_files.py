@@ -68,6 +68,18 @@ def create(file: Path, what: str, *, secret: bool) -> bool:
     return False
 
 
+def require_program(path: Path, what: str) -> None:
+    """Check that we can run a file that nobody but root and we can change.
+
+    Raises `UsageError`, and `OSError` where it does not exist.
+    """
+    found = _resolved(path, what)
+    _check_file(found, found.lstat(), what, secret=False)
+    if not os.access(found, os.X_OK):
+        hint = f"Allow it: chmod u+x {quote(str(path))}"
+        raise UsageError(f"{what} {path} is not executable.", hint=hint)
+
+
 def require_folder(folder: Path, what: str) -> None:
     """Check that nobody but root and we can replace what is in a folder. Raises `UsageError`."""
     _ = _resolved(folder, what, is_folder=True)

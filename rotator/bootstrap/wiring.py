@@ -355,8 +355,11 @@ class Wiring:
         """Return the admin of a target. While it cannot be read, all secrets of the target wait."""
         if target in self._admins:
             return self._admins[target]
+        chosen = self.settings.targets[target]
+        if chosen.admin is None and plugins.rotation_plugin(chosen.plugin).info.may_have_admin:
+            return Credential(username="", password=Secret(""))
         try:
-            return self._admin(self.settings.targets[target].admin)
+            return self._admin(chosen.admin)
         except (UsageError, StepError) as error:
             kind = Transient if error.kind in RETRIED else Unavailable
             away = kind(

@@ -221,17 +221,17 @@ class Reader:
             )
 
     def _has_admin(self, keys: Keys, entry: Data, info: PluginInfo) -> bool:
-        """Return whether there is an `admin` where one is needed, and none elsewhere."""
+        """Return whether there is an `admin` where one is needed, and none where none may be."""
         given = isinstance(entry, dict) and entry.get("admin") is not None
         if info.needs_admin and not given:
             said = "missing key."
             remedy = "Admin credential: a reference to a credential, or `username` and `password`."
             self._source.problem((*keys, "admin"), said, remedy)
-        elif given and not info.needs_admin:
+        elif given and not info.needs_admin and not info.may_have_admin:
             said = f"the plugin `{info.name}` does not use an admin."
             remedy = "Remove the key."
             self._source.problem((*keys, "admin"), said, remedy, at_key=True)
-        return given is info.needs_admin
+        return info.may_have_admin or given is info.needs_admin
 
     def _has_place(self, keys: Keys, entry: Entry, kind: TargetKind | None) -> bool:
         """Return whether a backend is named where one is needed, and none where the target keeps it."""

@@ -86,13 +86,15 @@ class StrategyInfo:
     """One way in which a plugin lets two credentials overlap.
 
     `abilities`: the optional protocols that its rotations implement, such as `CountsSessions`;
-    `abilities_of_rotation(MyRotation)` reads them off the class.
+    `abilities_of_rotation(MyRotation)` reads them off the class. `optional_abilities`: those that
+    its rotations have with certain options only.
     """
 
     name: str
     summary: str
     overlaps: bool
     abilities: tuple[type, ...] = ()
+    optional_abilities: tuple[type, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +107,7 @@ class PluginInfo:
     `abilities`: the optional protocols that its backends implement, such as `KeepsValues`;
     `abilities_of_backend(MyBackend)` reads them off the class. Rotations have theirs by strategy.
     `needs_admin`: whether a target must name an admin's login; a file, for example, has none.
+    `may_have_admin`: a target may name one; without it, `admin` returns an empty username.
     `keeps_secrets`: its targets are the backends of their secrets (`KeepsSecrets`), which then name none.
     """
 
@@ -116,6 +119,7 @@ class PluginInfo:
     engines: tuple[str, ...] = ()
     abilities: tuple[type, ...] = ()
     needs_admin: bool = True
+    may_have_admin: bool = False
     keeps_secrets: bool = False
 
 

@@ -160,6 +160,8 @@ class Sandbox:
             )
         target_options = info.target_options() if target_options is None else target_options
         secret_options = info.secret_options() if secret_options is None else secret_options
+        if admin is None and info.may_have_admin:
+            admin = Credential(username="", password=Secret(""))
         opened: list[Target] = []
 
         def rotation() -> Rotation:
