@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from rotator import plugins
-from rotator.testing.templates import FILES, text_of
+from rotator.testing.templates import COMMAND_FILES, FILES, text_of
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
@@ -160,3 +160,22 @@ def test_the_template_overwrites_no_file(bare: Cli):
     assert ours.read_text() == "mine"
     assert "cannot be combined" in bare("plugins", "local", "--template", "new", code=2).err
     assert not (bare.folder / "new").exists()
+
+
+def test_the_template_of_a_program_is_executable(bare: Cli):
+    """Its own tests start it, and so does rotator."""
+    told = bare.json("plugins", "--template", "mine", "--command")
+    assert [bare.folder / "mine" / one for one in COMMAND_FILES] == [
+        bare.folder / one for one in told.data["files"]
+    ]
+    assert (bare.folder / "mine" / COMMAND_FILES[0]).stat().st_mode & 0o777 == 0o755
+    assert "plugin: command" in bare("plugins", "--template", "other", "--command").out
+    assert "requires --template" in bare("plugins", "--command", code=2).err
+
+
+def test_plugins_shows_the_abilities_that_depend_on_an_option(bare: Cli):
+    """They are not those that every rotation has."""
+    strategies = _one(bare, "command")["strategies"]
+    assert [one["abilities"] for one in strategies] == [[]] * 4
+    assert [one["optional_abilities"] for one in strategies] == [["CountsSessions"]] * 4
+    assert "by option counts sessions" in bare("plugins", "command").out

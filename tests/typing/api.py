@@ -293,6 +293,7 @@ class RotationPlugin:
                 summary="a fresh login",
                 overlaps=True,
                 abilities=api.abilities_of_rotation(AbleRotation),
+                optional_abilities=(api.CountsSessions,),
             ),
         ),
         target_options=Options,
@@ -372,6 +373,7 @@ def of_helpers(ctx: StepContext) -> None:
     assert_type(api.counted_rights([("table", "SELECT")]), str)
     assert_type(api.PasswordPolicy(length=40).generate(ctx.entropy), Secret)
     api.require_pair(("a", "b"))
+    api.require_program(Path("/usr/bin/env"), "the program")
     api.agree_within(lambda: True, "app", "db", ctx, wanted=True)
     raise api.not_ours("role", "app", ctx)
 

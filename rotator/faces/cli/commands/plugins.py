@@ -18,14 +18,19 @@ from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.options import argument, option
 from rotator.faces.cli.render.console import BAD, QUIET, indented, table
-from rotator.testing.templates import write_template
+from rotator.testing.templates import COMMAND_FILES, FILES, PROGRAM, write_template
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import RenderableType
 
-    from rotator.core.contracts.plugin import BackendPlugin, PluginInfo, RotationPlugin
+    from rotator.core.contracts.plugin import (
+        BackendPlugin,
+        PluginInfo,
+        RotationPlugin,
+        StrategyInfo,
+    )
     from rotator.plugins import Installed
 
 app = typer.Typer()
@@ -48,6 +53,13 @@ def plugins(
             "Write a small complete plugin into this folder, as a package with tests.",
         ),
     ] = None,
+    program: Annotated[
+        bool,
+        typer.Option(
+            "--command",
+            help="With --template: write a program for the plugin `command` instead.",
+        ),
+    ] = False,
 ) -> None:
     """List the installed plugins and backends, with their strategies, options and abilities.
 
@@ -57,11 +69,14 @@ def plugins(
         rotator plugins
         rotator plugins postgresql
         rotator plugins --template rotator-mine
+        rotator plugins --template my-program --command
     """
     call: Invocation = ctx.obj
     if template is not None:
-        _write_template(call, template, name)
+        _write_template(call, template, name, program=program)
         return
+    if program:
+        raise UsageError("--command requires --template FOLDER.", hint="Add: --template my-program")
     found = _installed(name)
     for group, points in found.items():
         described = [(one, None if one.error else _plugin(group, one.name)) for one in points]
@@ -119,6 +134,7 @@ def _described(one: Installed, plugin: RotationPlugin | BackendPlugin | None) ->
                     "summary": way.summary,
                     "overlaps": way.overlaps,
                     "abilities": [ability.__name__ for ability in way.abilities],
+                    "optional_abilities": [one.__name__ for one in way.optional_abilities],
                 }
                 for way in info.strategies
             ],
@@ -172,7 +188,7 @@ def _ways(call: Invocation, info: PluginInfo, *, whole: bool) -> Iterable[Render
         (
             way.name,
             way.summary,
-            *(("yes" if way.overlaps else "no", _words(way.abilities) or "-") if whole else ()),
+            *(("yes" if way.overlaps else "no", _able(way) or "-") if whole else ()),
         )
         for way in info.strategies
     ]
@@ -204,19 +220,36 @@ def _default(value: object) -> str:
     )
 
 
+def _able(way: StrategyInfo) -> str:
+    """Return what a strategy can do beyond the contract, and what only with an option."""
+    optional = _words(way.optional_abilities)
+    return ", ".join(filter(None, (_words(way.abilities), optional and f"by option {optional}")))
+
+
 def _words(abilities: Iterable[type]) -> str:
     return ", ".join(words(one) for one in abilities)
 
 
-def _write_template(call: Invocation, folder: Path, name: str | None) -> None:
+def _write_template(call: Invocation, folder: Path, name: str | None, *, program: bool) -> None:
     if name is not None:
         raise UsageError(
             f"NAME and --template cannot be combined: `{name}`.",
-            hint="There is one template. Rename the files that it writes.",
+            hint="Remove NAME, and rename the files that rotator writes.",
         )
-    written = [str(one) for one in write_template(folder)]
-    call.data |= {"folder": str(folder.resolve()), "files": written}
-    call.print(*(f"written: {one}" for one in written), "")
+    written = write_template(folder, COMMAND_FILES if program else FILES)
+    names = [str(one) for one in written]
+    call.data |= {"folder": str(folder.resolve()), "files": names}
+    call.print(*(f"written: {one}" for one in names), "")
+    if program:
+        call.print("This is a complete program for logins in a table of an SQLite file. Try it:")
+        call.print(f"  pytest {folder}")
+        call.print("Then edit it. A target that uses it:")
+        path = (folder / PROGRAM).resolve()
+        call.print(
+            f"  mine: {{plugin: command, program: {path}, settings: {{path: /srv/logins.db}}}}"
+        )
+        call.print("The protocol: rotator docs command")
+        return
     call.print("This is a complete plugin for logins in a table of an SQLite file. Try it:")
     call.print(
         f"  pip install -e '{folder}[test]'", f"  pytest {folder}", "  rotator plugins sqlite"
