@@ -61,6 +61,10 @@ def make_journal(
     yield make
     for journal in opened:
         journal.close()
+    if request.param != "sqlite":
+        # Rotations of the tests that follow look into every database of the server.
+        with server.connect() as admin:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture

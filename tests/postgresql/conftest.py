@@ -93,3 +93,6 @@ def harness(postgres: ScratchPostgres, tmp_path: Path) -> Iterator[Harness]:
     )
     yield made
     made.end()
+    # Rotations of the tests that follow look into every database of the server.
+    with postgres.connect() as admin:
+        admin.execute(f"DROP DATABASE IF EXISTS {dbname} WITH (FORCE)")
