@@ -240,6 +240,24 @@ class Fleet:
         return counted | ({ORPHAN: len(self.orphans)} if self.orphans else {})
 
     @property
+    def has_daemon(self) -> bool:
+        """Whether a daemon is alive."""
+        return any(one.alive and one.face == "daemon" for one in self.processes)
+
+    def needs_words(self, one: SecretState) -> bool:
+        """Return whether there is more to read about a secret than its state."""
+        if one.sessions or one.consumers_behind:
+            return True
+        if one.state is State.ROTATING and not self.has_daemon:
+            # Perhaps its process was killed.
+            return True
+        # The outage of its host is shown already.
+        waits = one.state is State.WAITING and any(
+            fault.what and fault.what in one.cause for fault in self.faults
+        )
+        return one.severity is not Severity.OK and not waits
+
+    @property
     def is_trouble(self) -> bool:
         """Whether an operator must look."""
         return bool(self.orphans) or any(one.is_trouble for one in self.secrets)
@@ -266,7 +284,7 @@ class Overview:
 
     def secret(self, name: str) -> SecretState:
         """Return how one secret is."""
-        return self._standing(name, self.journal.secret(name), self.faults(), self.now())
+        return self.state_of(name, self.journal.secret(name), self.faults(), self.now())
 
     def fleet(self, names: Iterable[str] | None = None) -> Fleet:
         """Return how these secrets are, or all: those of the configuration and of the journal."""
@@ -276,14 +294,24 @@ class Overview:
         if names is None:
             left = [one.name for one in records.values() if self.is_forgotten(one)]
             names = [*self.secrets, *left]
-        found = [self._standing(name, records.get(name), faults, now) for name in names]
+        found = [self.state_of(name, records.get(name), faults, now) for name in names]
+        return self.gathered(found, records.values(), faults, now)
+
+    def gathered(
+        self,
+        states: Iterable[SecretState],
+        records: Iterable[SecretRecord],
+        faults: Mapping[str, Outage],
+        now: datetime,
+    ) -> Fleet:
+        """Return the fleet of secrets whose states are known. `records`: all that are in an incident."""
         return Fleet(
             now=now,
-            secrets=tuple(sorted(found, key=_looked_at)),
+            secrets=tuple(sorted(states, key=_looked_at)),
             processes=tuple(self.processes()),
             faults=tuple(faults.values()),
             orphans=tuple(self.orphans()),
-            incidents=_incidents(records.values()),
+            incidents=_incidents(records),
         )
 
     def is_forgotten(self, record: SecretRecord) -> bool:
@@ -316,13 +344,14 @@ class Overview:
 
     # -- one secret ----------------------------------------------------------------------------
 
-    def _standing(
+    def state_of(
         self,
         name: str,
         record: SecretRecord | None,
         faults: Mapping[str, Outage],
         now: datetime,
     ) -> SecretState:
+        """Return how a secret with this record is, while these hosts are away."""
         managed = self.secrets.get(name)
         target, backend = (managed.target, managed.backend) if managed else (None, None)
         tags = managed.tags if managed else ()

@@ -49,6 +49,11 @@ from rotator.config.types import (
     SigningKey,
     known,
 )
+from rotator.config.web_sections import (
+    WebDocument,
+    WebJournalDocument,
+    WebProxyDocument,
+)
 from rotator.core.consumers import Consumer, Gate
 from rotator.core.model import DrainThen, IncidentMode, Policy, Prepare, PrepareThen
 
@@ -68,6 +73,8 @@ __all__ = [
     "DaemonDocument",
     "LimitsDocument",
     "ReportsDocument",
+    "WebJournalDocument",
+    "WebProxyDocument",
 ]
 
 
@@ -559,3 +566,4 @@ class Document(Strict):
     requests: RequestsDocument | None = Field(
         default=None, description="Requests of those who have no access to targets and backends."
     )
+    web: WebDocument | None = Field(default=None, description="Settings of the web console.")

@@ -18,6 +18,7 @@ from rotator.config.reader import Reader
 from rotator.config.sections import consumers, daemon, notifications, partners
 from rotator.config.types import BACKEND_NAME, Names
 from rotator.config.watch import Watched
+from rotator.config.web_sections import web
 from rotator.core.model import Policy
 from rotator.journal import address
 
@@ -60,6 +61,7 @@ def load_file(
     spacing = partners(files, document, names_of_secrets)
     subscribers = notifications(files, document)
     permitted = access(files, document)
+    console = web(files, document, file.parent)
     if files.problems:
         raise _error(files)
     return Settings(
@@ -82,6 +84,7 @@ def load_file(
         notifications=subscribers,
         access=permitted,
         requests=requests(document),
+        web=console,
     )
 
 

@@ -10,6 +10,7 @@ from rotator.core.access import REQUEST_LASTS, Access
 from rotator.core.daemon_settings import DaemonSettings, SpacingGroup, Subscriber
 from rotator.core.errors import UsageError
 from rotator.core.model import Policy
+from rotator.core.web_settings import WebSettings
 from rotator.plugins import near
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ class Settings:
     notifications: tuple[Subscriber, ...] = ()
     access: Access = field(default_factory=Access)
     requests: RequestSettings = field(default_factory=RequestSettings)
+    web: WebSettings = field(default_factory=WebSettings)
 
     def secret(self, name: str) -> SecretSettings:
         """Return one secret. Raises `UsageError`, with near matches, when there is none."""

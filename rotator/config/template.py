@@ -57,11 +57,8 @@ _VAULT: Final = """\
   # vault:                           # HashiCorp Vault or OpenBao; keys: rotator docs configuration
   #   type: vault
   #   address: https://vault.example.org:8200
-  #   mount: secret                  # a KV version 2 mount
   #   auth: {method: approle, role_id: rotator, secret_id: env:VAULT_SECRET_ID}
-  # aws:                             # AWS Secrets Manager, with this machine's role
-  #   type: aws
-  #   region: eu-central-1
+  # aws: {type: aws, region: eu-central-1}  # AWS Secrets Manager, with this machine's role
 """
 _TARGETS: Final = """
 # The systems that accept credentials, by name. To list the other kinds: rotator plugins
@@ -130,6 +127,9 @@ _LAST: Final = """\
 # notifications:                     # recipients of the daemon's notifications
 #   - {type: webhook, url: "https://hooks.example.org/rotator", secret: "file:webhook-key"}
 #   - {type: apprise, secret: "file:slack-url", events: [parked, refused, unavailable]}
+# web:                               # the web console: `rotator docs web-console`
+#   origin: https://rotator.example.org  # also users: FILE, session: 8h, journal: {url: ...}
+#   proxy: {secret: "file:proxy", addresses: [10.0.0.1], user_header: X-U, groups_header: X-G}
 """
 
 

@@ -67,6 +67,13 @@ class SqlConsumers:
         chosen = subject == secret if secret is not None else subject.not_like(f"%{_NEXT}")
         return self._alive(chosen)
 
+    def reporting(self) -> frozenset[str]:
+        """Return the secrets of which an instance has reported within `REPORT_LASTS`."""
+        lately = _consumers.c.at >= rows.stamp(self._clock.now() - REPORT_LASTS)
+        query = sa.select(_consumers.c.secret).where(lately).distinct()
+        with self._journal.reading() as db:
+            return frozenset(name.removesuffix(_NEXT) for name in db.execute(query).scalars())
+
     def prepared(self, secret: str) -> list[ReportedInstance]:
         """Return the instances that have read the secret's next version, within `REPORT_LASTS`."""
         return self._alive(_consumers.c.secret == secret + _NEXT)

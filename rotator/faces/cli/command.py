@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 # Commands that run until they are stopped. They log by default.
-_SERVICES: Final = ("daemon", "worker", "agent run")
+_SERVICES: Final = ("daemon", "worker", "agent run", "web run")
 # A command that runs another one logs what keeps that from starting.
 _DEFAULT_LEVELS: Final = {**dict.fromkeys(_SERVICES, "info"), "exec": "warning"}
 _VERBOSITY: Final = {0: None, 1: "info"}

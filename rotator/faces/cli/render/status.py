@@ -13,7 +13,6 @@ from rich.text import Text
 from rotator.core.consumers import READ_NEXT
 from rotator.core.errors import UsageError
 from rotator.core.history import PROVEN
-from rotator.core.model import Severity
 from rotator.faces import answers
 from rotator.faces.cli import exit_codes, name_patterns
 from rotator.faces.cli.render.console import BAD, QUIET, indented, table
@@ -168,7 +167,7 @@ def _shown(screen: Screen, fleet: Fleet, chosen: Chosen) -> Iterator[RenderableT
 def _head(screen: Screen, fleet: Fleet) -> Text:
     """Return one line: processes, unavailable hosts, secrets by state, open incidents."""
     opened = [one for one in fleet.incidents if one.state != PROVEN]
-    sign = "good" if _has_daemon(fleet) and not fleet.faults else "warn"
+    sign = "good" if fleet.has_daemon and not fleet.faults else "warn"
     counts = ", ".join(f"{count:,} {state}" for state, count in _ordered(fleet.counts()))
     total = f"{len(fleet.secrets):,} {'secret' if len(fleet.secrets) == 1 else 'secrets'}"
     parts: list[str | Text] = [
@@ -192,14 +191,10 @@ def _processes(fleet: Fleet) -> str:
     named = [_seen(one, fleet.now) for one in alive[:_NAMED]]
     if len(alive) > _NAMED:
         named.append(f"{len(alive) - _NAMED} more")
-    if not _has_daemon(fleet):
+    if not fleet.has_daemon:
         last = f"No daemon is running: {_seen(daemons[0], fleet.now)}" if daemons else ""
         named.insert(0, last or "No daemon was seen")
     return ", ".join(named)
-
-
-def _has_daemon(fleet: Fleet) -> bool:
-    return any(one.alive and one.face == "daemon" for one in fleet.processes)
 
 
 def _hosts(fleet: Fleet) -> str:
@@ -255,7 +250,7 @@ def _due(one: SecretState) -> str:
 
 def _details(screen: Screen, fleet: Fleet, *, most: int | None) -> Iterator[RenderableType]:
     """Return details of trouble, of secrets that wait, and of sessions that delay a rotation."""
-    needed = [one for one in fleet.secrets if _needs_words(one, fleet)]
+    needed = [one for one in fleet.secrets if fleet.needs_words(one)]
     for one in needed[:most]:
         yield from _in_words(screen, one)
     if left := needed[most:] if most is not None else []:
@@ -273,20 +268,6 @@ def _details(screen: Screen, fleet: Fleet, *, most: int | None) -> Iterator[Rend
         listed = ", ".join(unknown[:_LISTED]) + (f" and {more:,} more" if more > 0 else "")
         yield Text.assemble("\n", screen.sign("warn"), f" Not rotated or adopted yet: {listed}.")
         yield from _next(f"rotator adopt {unknown[0]}, or rotator rotate {unknown[0]}")
-
-
-def _needs_words(one: SecretState, fleet: Fleet) -> bool:
-    """Return whether there is more to read about a secret than its state."""
-    if one.sessions or one.consumers_behind:
-        return True
-    if one.state is State.ROTATING and not _has_daemon(fleet):
-        # Perhaps its process was killed.
-        return True
-    # The outage of its host is shown already.
-    waits = one.state is State.WAITING and any(
-        fault.what and fault.what in one.cause for fault in fleet.faults
-    )
-    return one.severity is not Severity.OK and not waits
 
 
 def _in_words(screen: Screen, one: SecretState) -> Iterator[RenderableType]:
@@ -312,14 +293,14 @@ def _is_ahead(one: SecretState) -> bool:
 def _quiet(screen: Screen, fleet: Fleet) -> Iterator[RenderableType]:
     """Return the number of secrets that need no action, and when the next one is due."""
     due = [one for one in fleet.secrets if one.state is State.DUE]
-    if due and not _has_daemon(fleet):
+    if due and not fleet.has_daemon:
         is_due = "secret is" if len(due) == 1 else "secrets are"
         text = f" {len(due):,} {is_due} due, and no daemon is running."
         yield Text.assemble("\n", screen.sign("warn"), text)
         yield from _next("rotator rotate --due, or start one: rotator daemon")
-    acted_on = (State.UNKNOWN, State.WAITING, *(() if _has_daemon(fleet) else (State.DUE,)))
+    acted_on = (State.UNKNOWN, State.WAITING, *(() if fleet.has_daemon else (State.DUE,)))
     quiet = [
-        one for one in fleet.secrets if one.state not in acted_on and not _needs_words(one, fleet)
+        one for one in fleet.secrets if one.state not in acted_on and not fleet.needs_words(one)
     ]
     if not quiet:
         return
