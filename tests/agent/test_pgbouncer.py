@@ -67,7 +67,8 @@ server_tls_sslmode = disable
 """)
     run = [_PROGRAM, *(["-u", "nobody"] if os.geteuid() == 0 else []), str(config)]
     users.chmod(0o644)
-    with subprocess.Popen(run, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+    log = host.folder / "pgbouncer.log"
+    with log.open("wb") as said, subprocess.Popen(run, stderr=said, stdout=said) as process:
         try:
             deadline = time.monotonic() + _WAIT
             while True:
@@ -81,6 +82,8 @@ server_tls_sslmode = disable
             yield port
         finally:
             process.terminate()
+            # Shown beside a test that fails.
+            print(log.read_text(), server.log_text()[-5_000:])
 
 
 def _through(port: int) -> psycopg.Connection:
