@@ -309,7 +309,7 @@ def test_an_old_login_is_revoked_as_soon_as_its_consumer_has_reported(rotator: R
             return link.getresponse().status
 
     with Daemon(rotator) as daemon:
-        rotator("rotate", "app")
+        rotator("rotate", "app", "--timeout", "0s")
         assert report("another-token") == 401
         assert _state(rotator)["state"] == "grace"
         begun = time.monotonic()
@@ -332,7 +332,7 @@ def test_an_old_login_is_revoked_once_the_server_shows_the_consumer_on_the_new_v
     """By the version mark in the name of its session: it reports nothing."""
     _with_consumer(rotator)
     with Daemon(rotator) as daemon:
-        rotator("rotate", "app")
+        rotator("rotate", "app", "--timeout", "0s")
         version, login, password = _current(rotator)
         name = with_mark("web", version)
         place = rotator.server.dsn("postgres", login, password)
@@ -347,7 +347,7 @@ def test_an_old_login_is_revoked_once_the_server_shows_the_consumer_on_the_new_v
 def test_an_application_with_the_client_library_ends_the_grace_period(rotator: Real):
     """It hears of the new version from the daemon, logs in with it, and the old login is revoked."""
     address = _with_consumer(rotator)
-    rotator("rotate", "app")
+    rotator("rotate", "app", "--timeout", "0s")
     with Daemon(rotator) as daemon:
         source = LocalSource(
             "app",
