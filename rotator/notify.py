@@ -52,6 +52,7 @@ _SAYS: Final[Mapping[Topic, str]] = {
     Topic.INCIDENT_OPENED: "has a leaked password; it is being replaced",
     Topic.INCIDENT_PROVEN: "had a leaked password, which every address now rejects",
     Topic.INCIDENT_UNPROVEN: "has a leaked password that may still be accepted",
+    Topic.LEAK_REPORTED: "a scanner reports a leaked password",
     Topic.REFUSED: "does not authenticate: the application is NOT safe",
     Topic.JOURNAL_BROKEN: "the audit journal was modified",
     Topic.CHECKPOINT: "the audit journal was signed; keep this notice for later verification",

@@ -81,8 +81,23 @@ class BreakerDocument(Strict):
     longest: Positive = Field(default=_BREAKER.longest, description="Maximum wait.")
 
 
+class LeaksDocument(Strict):
+    """Keys of the sources that may report leaked passwords. One without a key cannot."""
+
+    github: Reference | None = Field(
+        default=None, description="Secret of GitHub's webhook for secret scanning alerts."
+    )
+    gitlab: Reference | None = Field(
+        default=None, description="Token that GitLab sends as `X-Gitlab-Token`."
+    )
+    scanner: Reference | None = Field(
+        default=None,
+        description="Bearer token for posted reports of gitleaks and trufflehog.",
+    )
+
+
 class ReportsDocument(Strict):
-    """Where consumers report the version that they use. They authenticate by their tokens."""
+    """Where consumers report the version that they use, by their tokens, and scanners leaked passwords."""
 
     listen: Annotated[str, AfterValidator(_check_listen)] = Field(
         default="none",
@@ -97,6 +112,10 @@ class ReportsDocument(Strict):
         default=None,
         min_length=1,
         description="File with the private key of the certificate (PEM).",
+    )
+    leaks: LeaksDocument = Field(
+        default=LeaksDocument(),
+        description="Sources that may report leaked passwords; off without a key.",
     )
 
 

@@ -65,9 +65,13 @@ def daemon(source: Positions, document: Document, journal: str, base: Path) -> D
 
 def _reports(source: Positions, given: ReportsDocument, base: Path) -> ReportListener | None:
     """Return where consumers report; None for nowhere."""
-    if given.listen == "none":
-        return None
     keys = ("daemon", "reports")
+    leaks = given.leaks.model_dump(exclude_none=True)
+    if given.listen == "none":
+        if leaks:
+            said = "no source can report: `listen` is `none`."
+            source.problem((*keys, "leaks"), said, "Set `listen`, such as `0.0.0.0:9465`.")
+        return None
     host = given.listen.rpartition(":")[0].strip("[]")
     if (given.certificate is None) is not (given.key is None):
         said = "`certificate` and `key` belong together."
@@ -79,7 +83,7 @@ def _reports(source: Positions, given: ReportsDocument, base: Path) -> ReportLis
     certificate, key = (
         base / one if one is not None else None for one in (given.certificate, given.key)
     )
-    return ReportListener(listen=given.listen, certificate=certificate, key=key)
+    return ReportListener(listen=given.listen, certificate=certificate, key=key, leaks=leaks)
 
 
 def partners(

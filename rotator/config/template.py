@@ -10,6 +10,8 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from pydantic import BaseModel
+
 from rotator import plugins
 from rotator.config.document import (
     BreakerDocument,
@@ -28,8 +30,6 @@ from rotator.core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-
-    from pydantic import BaseModel
 
     from rotator.core.contracts.plugin import PluginInfo
 
@@ -215,7 +215,11 @@ def _daemon() -> str:
 
 def _model(model: type[BaseModel], indent: str) -> Iterable[str]:
     for name, field in model.model_fields.items():
-        yield from _lines(indent, name, field.default, field.description or "")
+        if isinstance(field.default, BaseModel):
+            keys = ", ".join(f'{key}: "file:{key}-key"' for key in type(field.default).model_fields)
+            yield _line(f"{indent}# {name}: {{{keys}}}", field.description or "")
+        else:
+            yield from _lines(indent, name, field.default, field.description or "")
 
 
 def _options(options: type, indent: str) -> Iterable[str]:

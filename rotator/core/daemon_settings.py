@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Topic(StrEnum):
@@ -24,6 +27,7 @@ class Topic(StrEnum):
     INCIDENT_OPENED = "incident-opened"
     INCIDENT_PROVEN = "incident-proven"
     INCIDENT_UNPROVEN = "incident-unproven"
+    LEAK_REPORTED = "leak-reported"
     UNAVAILABLE = "unavailable"
     AVAILABLE = "available"
     JOURNAL_BROKEN = "journal-broken"
@@ -63,11 +67,15 @@ class BreakerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportListener:
-    """Where consumers report. `certificate` and `key` are absolute paths of PEM files; None on loopback."""
+    """Where consumers and scanners report. `certificate` and `key` are absolute paths of PEM files; None on loopback.
+
+    `leaks`: for each source of leak reports the reference of its key.
+    """
 
     listen: str
     certificate: Path | None = None
     key: Path | None = None
+    leaks: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

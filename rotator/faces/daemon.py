@@ -19,6 +19,7 @@ from rotator.core.history import text
 from rotator.core.model import Kind
 from rotator.faces.consumer_reports import ConsumerReports, ReportingConsumers
 from rotator.faces.http_server import Server
+from rotator.faces.leak_reports import PREFIX, LeakReports
 from rotator.faces.service import SILENT, Generation, Service
 from rotator.metrics import StateCollector
 from rotator.notify import Notifier
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from rotator.core.daemon_settings import ReportListener
     from rotator.core.model import Event
     from rotator.dispatch.dispatcher import Dispatcher
+    from rotator.faces.http_server import HttpRequest, HttpResponse
     from rotator.faces.service import Begun
 
 _TICK: Final = 1.0
@@ -73,6 +75,11 @@ class Daemon(Service):
             consumers=lambda: self._generation.reporting,
             registry=lambda: self._generation.app.consumers,
             on_news=self._wake,
+        )
+        self._leaks: LeakReports = LeakReports(
+            app=lambda: self._generation.app,
+            tell=lambda topic, secret, data: self._generation.notifier.tell(topic, secret, data),  # noqa: PLW0108 # of the configuration in force
+            log=self._log,
         )
         self._metrics.registry.register(
             StateCollector(
@@ -118,7 +125,7 @@ class Daemon(Service):
             return
         server = Server(
             settings.listen,
-            self._reports.answer,
+            self._answer_report,
             accepts=("GET", "POST"),
             tls=_tls(settings),
             option="daemon.reports.listen",
@@ -131,6 +138,10 @@ class Daemon(Service):
         finally:
             self._reports.close()
             server.close()
+
+    def _answer_report(self, request: HttpRequest) -> HttpResponse:
+        of_scanner = request.path.startswith(PREFIX)
+        return (self._leaks if of_scanner else self._reports).answer(request)
 
     def _observe(self, event: Event) -> None:
         super()._observe(event)

@@ -28,11 +28,16 @@ def read_report(file: Path) -> list[Candidate]:
         text = _text(file)
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}.") from error
+    return parse_report(text, str(file))
+
+
+def parse_report(text: str, name: str) -> list[Candidate]:
+    """Return the findings of the text of a report; `name`: how an error calls it. Raises `UsageError`."""
     try:
         return list(_findings(text))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(
-            f"{file} is no report of gitleaks, trufflehog, detect-secrets, GitHub or GitLab.",
+            f"{name} is no report of gitleaks, trufflehog, detect-secrets, GitHub or GitLab.",
             hint="Write one as JSON: gitleaks git --report-format json, trufflehog --json, detect-secrets scan.",
         ) from error
 
@@ -69,6 +74,8 @@ def _findings(text: str) -> Iterator[Candidate]:
 def _of_entry(entry: dict[str, Any]) -> Candidate:
     if "SourceMetadata" in entry:
         return _of_trufflehog(entry)
+    if "token" in entry and "type" in entry:
+        return _of_revocation(entry)
     alert = entry.get("alert", entry)
     return _of_github(alert) if "secret_type" in alert else _of_gitleaks(entry)
 
@@ -82,6 +89,18 @@ def _of_github(alert: dict[str, Any]) -> Candidate:
         commit=None,
         value=str(alert.get("secret") or ""),
         role=f"reported by GitHub: {alert['secret_type']}",
+    )
+
+
+def _of_revocation(entry: dict[str, Any]) -> Candidate:
+    """Return what GitLab sends to a service that revokes tokens."""
+    return _candidate(
+        file=str(entry.get("location") or entry.get("url") or "?"),
+        line=1,
+        column=1,
+        commit=None,
+        value=str(entry["token"]),
+        role=f"reported by GitLab: {entry['type']}",
     )
 
 
