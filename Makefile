@@ -11,7 +11,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications opens incidents find-noise reads-load bench idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema docs reference picture clean
+.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications opens incidents find-noise reads-load report-load bench idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema docs reference picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -79,6 +79,9 @@ opens: $(STAMP) ## readers of a file and a folder that the agent changes: OPENS=
 
 incidents: $(STAMP) ## 100 leaked passwords on four servers at once, and moves under applications: SECRETS=100 MOVES=10
 	$(PY) -m tests.load.incidents --secrets $(or $(SECRETS),100) --moves $(or $(MOVES),10) $(ARGS)
+
+report-load: $(STAMP) ## a report of a year, and a stranger who verifies a pack: SECRETS=100000
+	$(PY) -m tests.load.report --secrets $(or $(SECRETS),100000) $(ARGS)
 
 reads-load: $(STAMP) ## a million lines of an audit log: seconds and memory: LINES=1000000
 	$(PY) -m tests.load.reads --lines $(or $(LINES),1000000) $(ARGS)
