@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, Final, cast
+import functools
+from typing import TYPE_CHECKING, Any, Final
 
 from rotator.config.types import PLAIN_SCHEMES
 
@@ -104,12 +105,16 @@ def _fixed_login(admin: Data) -> Data:
 
 
 def _claimed(options: object) -> Iterator[tuple[str, str, str]]:
-    if not dataclasses.is_dataclass(options):
-        return
-    for one in dataclasses.fields(options):
-        kind = cast("str | None", one.metadata.get("claims", _CLAIMS.get(one.name)))
-        value: Any = getattr(options, one.name)
-        if kind:
-            for text in value if isinstance(value, (tuple, list)) else (value,):
-                if isinstance(text, str) and text:
-                    yield one.name, kind, text
+    for name, kind in _claims(type(options)):
+        value: Any = getattr(options, name)
+        for text in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(text, str) and text:
+                yield name, kind, text
+
+
+@functools.cache
+def _claims(options: type) -> tuple[tuple[str, str], ...]:
+    """Return the options that name something on the target, and what it is."""
+    fields = dataclasses.fields(options) if dataclasses.is_dataclass(options) else ()
+    kinds = ((one.name, one.metadata.get("claims", _CLAIMS.get(one.name))) for one in fields)
+    return tuple((name, str(kind)) for name, kind in kinds if kind)

@@ -374,6 +374,7 @@ class CopyDocument(Strict):
     )
 
 
+# Its lists are tuples: a default that can change would be copied for each secret.
 class SecretDocument(Strict):
     """One managed credential."""
 
@@ -403,22 +404,24 @@ class SecretDocument(Strict):
         description="Name of a policy, or single keys that override `default` (or the policy named by"
         " `base`).",
     )
-    copies: list[CopyDocument] = Field(
-        default=[],
+    copies: tuple[CopyDocument, ...] = Field(
+        default=(),
         description="Further locations for the credential: a list of `backend` and `path`. rotator writes"
         " and reads back each one before it revokes the old credential.",
     )
-    consumers: list[Annotated[str, known("consumers")]] = Field(
-        default=[],
+    consumers: tuple[Annotated[str, known("consumers")], ...] = Field(
+        default=(),
         description="Applications that use the credential: names under `consumers`. Their gates delay the"
         " revoke of the old credential.",
     )
-    readers: list[Identity] = Field(
-        default=[],
+    readers: tuple[Identity, ...] = Field(
+        default=(),
         description="Further identities that may read it from the backend. `rotator access show NAME` marks"
         " others. Consumers are readers without being listed.",
     )
-    tags: list[Name] = Field(default=[], description="Labels that commands can select secrets by.")
+    tags: tuple[Name, ...] = Field(
+        default=(), description="Labels that commands can select secrets by."
+    )
 
 
 class DefaultsDocument(Strict):

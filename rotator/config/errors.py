@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticSerializationError, to_json
 
 from rotator.plugins import near
 
@@ -69,11 +69,20 @@ def validated(
     becomes a text.
     """
     try:
-        return model.model_validate_json(json.dumps(data), strict=True, context=context)
+        return model.model_validate_json(_json(data), strict=True, context=context)
     except ValidationError as error:
         for one in error.errors(include_url=False):
             _report(source, keys, one, model)
     return None
+
+
+def _json(data: Data) -> bytes | str:
+    try:
+        # Three times as fast as the standard library, which counts for ten thousand secrets.
+        return to_json(data, inf_nan_mode="constants")
+    except (PydanticSerializationError, ValueError):
+        # A text that UTF-8 has no bytes for: the model reports its place.
+        return json.dumps(data)
 
 
 def name_fits(source: Positions, keys: Keys) -> bool:

@@ -59,6 +59,10 @@ class Flaw:
     remedy: str
 
 
+# Nodes and the ends of collections: all but the frame of a document.
+_CONTENT: Final = (yaml.NodeEvent, yaml.CollectionEndEvent)
+
+
 @dataclass(slots=True, kw_only=True)
 class Parsed:
     """The data of a text, and its flaws."""
@@ -101,15 +105,14 @@ def events(text: str) -> Iterator[Any]:
     reader = loader(text)
     try:
         documents = 0
-        while reader.check_event():
-            event = reader.get_event()
-            if isinstance(event, yaml.DocumentStartEvent):
+        while (event := reader.get_event()) is not None:
+            if isinstance(event, _CONTENT):
+                yield event
+            elif isinstance(event, yaml.DocumentStartEvent):
                 documents += 1
                 if documents > 1:
                     said = "the file contains more than one YAML document: the second begins here."
                     raise NotYamlError(_place(event.start_mark), said, "Remove the `---`.")
-            elif isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent):
-                yield event
     finally:
         reader.dispose()
 

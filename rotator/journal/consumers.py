@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from rotator.core.consumers import (
     REPORT_LASTS,
@@ -18,6 +17,7 @@ from rotator.core.consumers import (
 )
 from rotator.core.model import Kind, Step
 from rotator.journal import rows, tables
+from rotator.journal.dialects import insert
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -168,12 +168,11 @@ def _known(db: Connection, keys: list[tuple[str, str, str]]) -> dict[tuple[str, 
 
 
 def _write(db: Connection, reports: Iterable[Report], at: str) -> None:
-    dialect = sqlite if db.dialect.name == "sqlite" else postgresql
-    insert = dialect.insert(_consumers)
+    new = insert(_consumers, db.dialect.name)
     values = ("kind", "version", "level", "at")
-    statement = insert.on_conflict_do_update(
+    statement = new.on_conflict_do_update(
         index_elements=[column.name for column in _KEY],
-        set_={name: insert.excluded[name] for name in values},
+        set_={name: new.excluded[name] for name in values},
     )
     _ = db.execute(statement, [{**_row(report), "at": at} for report in reports])
 

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from rotator.core.observations import Observation, ObservationKind
 from rotator.journal import rows, tables
 from rotator.journal.chain import canonical
+from rotator.journal.dialects import insert
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,12 +79,9 @@ def _put(db: Connection, observation: Observation) -> bool:
         "until": None if observation.until is None else rows.stamp(observation.until),
         "data": canonical(observation.data),
     }
-    dialect = sqlite if db.dialect.name == "sqlite" else postgresql
+    new = insert(_observations, db.dialect.name)
     whole = {"kind": observation.kind.value, "subject": observation.subject, **values}
-    if (
-        db.execute(dialect.insert(_observations).values(whole).on_conflict_do_nothing()).rowcount
-        == 1
-    ):
+    if db.execute(new.values(whole).on_conflict_do_nothing()).rowcount == 1:
         return True
     key = (_is(observation.kind), _observations.c.subject == observation.subject)
     _ = db.execute(sa.update(_observations).where(*key).values(values))

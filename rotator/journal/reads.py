@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from rotator.core.reads import KEPT, CountedReads, Holder, Publication
 from rotator.journal import rows, tables
+from rotator.journal.dialects import insert
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -155,8 +155,11 @@ def _move(db: Connection, log: str, before: int, after: int, at: str) -> bool:
         return True
     if before:
         return False
-    dialect = sqlite if db.dialect.name == "sqlite" else postgresql
-    new = dialect.insert(_logs).values(log=log, position=after, at=at).on_conflict_do_nothing()
+    new = (
+        insert(_logs, db.dialect.name)
+        .values(log=log, position=after, at=at)
+        .on_conflict_do_nothing()
+    )
     return db.execute(new.returning(_logs.c.log)).first() is not None
 
 
@@ -164,11 +167,10 @@ def _add(db: Connection, reads: Collection[CountedReads]) -> None:
     if not reads:
         return
     is_sqlite = db.dialect.name == "sqlite"
-    dialect = sqlite if is_sqlite else postgresql
     least, greatest = (sa.func.min, sa.func.max) if is_sqlite else (sa.func.least, sa.func.greatest)
-    insert = dialect.insert(_reads)
-    new = insert.excluded
-    statement = insert.on_conflict_do_update(
+    adding = insert(_reads, db.dialect.name)
+    new = adding.excluded
+    statement = adding.on_conflict_do_update(
         index_elements=[column.name for column in _KEY],
         set_={
             "first": least(_reads.c.first, new["first"]),

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy import event as hooks
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -22,6 +21,7 @@ from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fo
 from rotator.core.model import LONGEST_LEASE, Event, Kind, Lease
 from rotator.journal import migrate, rows, tables
 from rotator.journal.chain import START, canonical, event_hash
+from rotator.journal.dialects import insert
 from rotator.journal.errors import is_without_room, translated
 from rotator.journal.event_key import KEYED, broken, introducing, require_chain
 from rotator.journal.statements import Statements, statements
@@ -107,8 +107,9 @@ class SqlJournal:
         self.url: URL = _url(url, password, base or Path())
         self.place: str = self.url.render_as_string(hide_password=True)
         self._sqlite: bool = self.url.get_backend_name() == "sqlite"
-        dialect = sqlite if self._sqlite else postgresql
-        self._add_secret: Any = dialect.insert(_secrets).on_conflict_do_nothing()
+        self._add_secret: Any = insert(
+            _secrets, self.url.get_backend_name()
+        ).on_conflict_do_nothing()
         self._introducing: Any = introducing()
         self._held: dict[str, tuple[Lease, _Held]] = {}
         self._guard: threading.Lock = threading.Lock()

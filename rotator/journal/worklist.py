@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
 
 from rotator.core.worklist import Counts, DueEntry, OpenRotation, WatchedSecret
 from rotator.journal import rows, tables
@@ -135,6 +134,8 @@ class SqlWorklist:
         if self._journal.database.dialect.name == "sqlite":
             moved: sa.ColumnElement[str] = sa.func.json_extract(details, "$.due_since")
         else:
+            from sqlalchemy.dialects import postgresql  # noqa: PLC0415 # as in `dialects`
+
             moved = sa.cast(details, postgresql.JSON)["due_since"].astext
         return sa.func.coalesce(moved, _secrets.c.next_due)
 

@@ -6,8 +6,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from rich.text import Text
 
 from rotator.core.observations import Observation, ObservationKind
+from rotator.faces.cli.render.console import Screen, table
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
@@ -346,3 +348,10 @@ def test_metrics_count_the_same_states(cli: Cli):
     assert 'rotator_secrets{state="refused"} 1.0' in told
     assert 'rotator_secrets{state="unknown"} 2.0' in told
     assert 'rotator_secrets{state="forgotten"} 0.0' in told
+
+
+def test_a_table_in_a_pipe_has_one_line_for_each_row(capsys: pytest.CaptureFixture[str]):
+    """Aligned by what a character takes on a screen, and what has several lines continues below itself."""
+    screen = Screen()
+    screen.out.print(table(screen, ("name", "last"), [("数据", "a\nb"), ("x", Text("c", "red"))]))
+    assert capsys.readouterr().out == "name  last\n数据  a\n      b\nx     c\n"

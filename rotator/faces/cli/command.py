@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 from enum import StrEnum
@@ -11,7 +12,7 @@ import typer
 
 from rotator.core.errors import UsageError
 from rotator.core.traceback_frames import forget_variables
-from rotator.faces.cli import exit_codes
+from rotator.faces.cli import SERVICE_THRESHOLD, exit_codes
 from rotator.faces.cli.invocation import Invocation, SharedOptions
 from rotator.faces.cli.options import LOG_LEVELS, LOG_VARIABLE
 from rotator.faces.cli.render.console import Screen
@@ -96,6 +97,8 @@ def carry_out(call: Invocation, work: Callable[[], object]) -> int:
     try:
         forbid_dumps()
         set_up_logs(call.shared, call.command)
+        if call.command in _SERVICES:
+            gc.set_threshold(SERVICE_THRESHOLD)
         work()
     except (KeyboardInterrupt, typer.Abort, EOFError):
         error = exit_codes.Interrupted(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
-    from rich.table import Table
+    from rich.console import RenderableType
 
     from rotator.bootstrap import App
     from rotator.bootstrap.discovery import DiscoveredLogin
@@ -208,7 +208,7 @@ def _data(login: DiscoveredLogin) -> answers.Data:
     }
 
 
-def _table(call: Invocation, logins: Sequence[DiscoveredLogin], now: datetime) -> Table:
+def _table(call: Invocation, logins: Sequence[DiscoveredLogin], now: datetime) -> RenderableType:
     columns = ("", "login", "state", "password", "last used", "sessions", "rights")
     rows = [
         (

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from itertools import zip_longest
 from typing import IO, TYPE_CHECKING, Final, cast
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.padding import Padding
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rich.console import ConsoleOptions, RenderableType
-    from rich.segment import Segment
 
 GOOD: Final = "green"
 BAD: Final = "bold red"
@@ -89,12 +91,43 @@ class Screen:
         return Text(pretty if fancy else plain, style=style)
 
 
-def table(screen: Screen, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> Table:
+class _PipedTable:
+    """A table that is not drawn on a terminal: aligned columns, without styles, in milliseconds for 10,000 rows."""
+
+    def __init__(self, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]) -> None:
+        texts = [
+            tuple(one.plain if isinstance(one, Text) else cell(one) for one in row) for row in rows
+        ]
+        self._rows: list[tuple[str, ...]] = [tuple(columns), *texts]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Segment]:
+        """Yield a line for each row; what has several lines continues below itself."""
+        lines = [line for row in self._rows for line in _lines_of(row)]
+        widths = [max(map(cell_len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            padded = (
+                f"{text}{' ' * (width - cell_len(text))}"
+                for text, width in zip(line, widths, strict=True)
+            )
+            yield Segment("  ".join(padded).rstrip())
+            yield Segment.line()
+
+
+def _lines_of(row: tuple[str, ...]) -> Iterable[tuple[str, ...]]:
+    if not any("\n" in text for text in row):
+        return [row]
+    return zip_longest(*(text.split("\n") for text in row), fillvalue="")
+
+
+def table(
+    screen: Screen, columns: Sequence[str], rows: Iterable[Sequence[str | Text]]
+) -> RenderableType:
     """Return a table: folded to the width of a terminal, one line per row when piped."""
-    piped = not screen.out.is_terminal
+    if not screen.out.is_terminal:
+        return _PipedTable(columns, rows)
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
-        grid.add_column(Text(column), overflow="fold", no_wrap=piped)
+        grid.add_column(Text(column), overflow="fold")
     for row in rows:
         grid.add_row(*(value if isinstance(value, Text) else Text(cell(value)) for value in row))
     return grid

@@ -71,8 +71,9 @@ class Chosen:
 def show(call: Invocation, app: App, chosen: Chosen) -> None:
     """Show the state once, and exit with 3 if there is trouble."""
     fleet = _read(app, chosen, _selected(app, chosen))
-    call.data |= answers.of_fleet(fleet)
-    if not call.as_json:
+    if call.as_json:
+        call.data |= answers.of_fleet(fleet)
+    else:
         call.print(*_shown(call.screen, fleet, chosen))
     if fleet.is_trouble:
         call.add_code(exit_codes.STUCK)
