@@ -10,10 +10,11 @@ from rotator.core.history import MAPPED, OPEN, PROVEN, moment, text, texts
 from rotator.core.model import Kind, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime, timedelta
 
     from rotator.core.model import Event
+    from rotator.core.ports import Journal
 
 CLOSED: Final = "closed"
 
@@ -76,6 +77,27 @@ def chain(
 def _continues(event: Event) -> bool:
     """Return whether the history of another name goes on with this event."""
     return event.kind is Kind.RENAMED and "from" in event.data
+
+
+def every_timeline(journal: Journal, reported: Iterable[str]) -> Iterator[Timeline]:
+    """Go through the incidents of secrets with a report, each once, under the present name of its secret."""
+    for name in present_names(journal, reported):
+        lines = timelines(chain(journal.events, name))
+        yield from (line for line in reversed(lines) if line.renamed_to is None)
+
+
+def present_names(journal: Journal, names: Iterable[str]) -> list[str]:
+    """Return the names under which the histories of secrets go on, each once."""
+    found = dict[str, None]()
+    for name in names:
+        seen: set[str] = set()
+        while name not in seen:
+            seen.add(name)
+            record = journal.secret(name)
+            if record is not None and record.renamed_to is not None:
+                name = record.renamed_to  # noqa: PLW2901 # followed to its end
+        found[name] = None
+    return list(found)
 
 
 def leaked_versions(events: Iterable[Event]) -> dict[str, Event]:

@@ -10,7 +10,7 @@ import pytest
 
 from rotator.core.errors import UsageError
 from rotator.core.history import MAPPED, OPEN, PROVEN, SecretRecord
-from rotator.core.incident_timeline import CLOSED, chain, timelines
+from rotator.core.incident_timeline import CLOSED, chain, every_timeline, timelines
 from rotator.core.model import Kind
 from rotator.engine import LeakReport, Mode, Retirement
 from rotator.testing.fake_target import FakeAddress
@@ -102,6 +102,18 @@ def test_the_timeline_of_a_renamed_secret_is_one():
     assert [one.secret for one in line.events if one.kind is Kind.PROVEN] == ["app", "web"]
     (old,) = timelines(made.journal.events("app"))
     assert (old.state, old.renamed_to) == (CLOSED, "web")
+
+
+def test_a_renamed_secret_is_listed_once_by_its_new_name():
+    """Where every incident is listed, as on the page of the console."""
+    made = sandbox(PROVEN)
+    made.engine.rename("app", made.named("web"))
+    made.clock.advance(HOUR)
+    made.engine.open_incident(
+        made.named("web"), replace(MAP, id="INC-2", version=made.journal.secret("web").version)
+    )  # type: ignore[union-attr]
+    found = every_timeline(made.journal, made.journal.leaked(10))
+    assert [(one.secret, one.incident) for one in found] == [("web", "INC-2"), ("web", "INC-1")]
 
 
 def test_the_chain_of_a_secret_that_got_its_old_name_back_has_each_event_once():

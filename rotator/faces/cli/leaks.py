@@ -14,7 +14,13 @@ from rotator.core.commands import leak_commands
 from rotator.core.errors import Busy, RotatorError, UsageError
 from rotator.core.history import MAPPED, PROVEN
 from rotator.core.identifiers import new_id
-from rotator.core.incident_timeline import Timeline, chain, timelines
+from rotator.core.incident_timeline import (
+    Timeline,
+    chain,
+    every_timeline,
+    present_names,
+    timelines,
+)
 from rotator.engine import Contained, Exposure, LeakReport, Mode
 from rotator.faces.cli import exit_codes
 from rotator.faces.cli.batch import sign_new_entries, warn_of_stop
@@ -26,7 +32,7 @@ from rotator.faces.cli.render.progress import Progress
 from rotator.faces.wording import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from pathlib import Path
 
     from rotator.bootstrap import App
@@ -417,7 +423,7 @@ def open_ones(opened: App, subjects: Sequence[str]) -> list[str]:
     """Return the secrets that are in an incident; all of them where no subject is given."""
     records = {
         one.name: one
-        for name in _reported(opened)
+        for name in present_names(opened.journal, opened.agenda.leaked(LISTED))
         if (one := opened.journal.secret(name)) is not None and one.incident is not None
     }
     if not subjects:
@@ -435,37 +441,18 @@ def open_ones(opened: App, subjects: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def every_timeline(opened: App) -> Iterator[Timeline]:
-    """Go through the incidents, the newest report first; each once, under the present name of its secret."""
-    for name in _reported(opened):
-        lines = timelines(chain(opened.journal.events, name))
-        yield from (line for line in reversed(lines) if line.renamed_to is None)
-
-
-def _reported(opened: App) -> list[str]:
-    """Return the secrets with a report, the newest first, each by its present name."""
-    names = (_present_name(opened, name) for name in opened.agenda.leaked(LISTED))
-    return list(dict.fromkeys(names))
-
-
-def _present_name(opened: App, name: str) -> str:
-    """Return the name under which the history of a secret goes on."""
-    seen: set[str] = set()
-    while name not in seen:
-        seen.add(name)
-        record = opened.journal.secret(name)
-        if record is not None and record.renamed_to is not None:
-            name = record.renamed_to
-    return name
+def incidents_of(opened: App) -> list[Timeline]:
+    """Return the incidents, the newest report first."""
+    return list(every_timeline(opened.journal, opened.agenda.leaked(LISTED)))
 
 
 def timelines_of(opened: App, subject: str) -> list[Timeline]:
     """Return the newest incident of a secret, or what happened to each secret in an incident."""
     if opened.journal.secret(subject) is not None:
-        name = _present_name(opened, subject)
+        (name,) = present_names(opened.journal, [subject])
         if own := timelines(chain(opened.journal.events, name)):
             return own[-1:]
-    found = [line for line in every_timeline(opened) if line.incident == subject]
+    found = [line for line in incidents_of(opened) if line.incident == subject]
     if not found:
         raise UsageError(
             f"{subject!r} is neither a secret that was in an incident nor the id of an incident.",

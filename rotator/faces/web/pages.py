@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from rotator.core.access import Permission
-from rotator.core.incident_timeline import CLOSED, timelines
+from rotator.core.incident_timeline import CLOSED, every_timeline
 from rotator.core.model import Kind
 from rotator.faces import histories
 from rotator.faces.web import presenting
@@ -258,9 +258,8 @@ def incidents_of(request: Request) -> list[Timeline]:
     names = console.agenda.leaked(_MOST_INCIDENTS)
     lines = [
         line
-        for name in names
-        if visible is None or name in visible
-        for line in timelines(console.journal.events(name))
+        for line in every_timeline(console.journal, names)
+        if visible is None or line.secret in visible
     ]
     oldest = datetime.min.replace(tzinfo=UTC)
     lines.sort(key=lambda line: line.reported_at or oldest, reverse=True)

@@ -25,7 +25,7 @@ from rotator.faces.cli.leaks import (
     Report,
     by_login,
     by_value_of,
-    every_timeline,
+    incidents_of,
     leaked_values,
     open_incident,
     open_ones,
@@ -291,7 +291,7 @@ def list_(
     """
     call: Invocation = ctx.obj
     with call.open_app() as opened:
-        found = [one for one in every_timeline(opened) if everything or one.state != CLOSED]
+        found = [one for one in incidents_of(opened) if everything or one.state != CLOSED]
         call.data["incidents"] = [answers.of_timeline(line, events=False) for line in found]
         if not found:
             call.print("No incident is open." if not everything else "There was no incident.")
