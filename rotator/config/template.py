@@ -62,7 +62,7 @@ _VAULT: Final = """\
 """
 _TARGETS: Final = """
 # The systems that accept credentials, by name. To list the other kinds: rotator plugins
-# To list the options of one: rotator plugins NAME (command, mysql, sql, valkey, ...)
+# To list the options of one: rotator plugins NAME (command, http, mysql, sql, ...)
 targets:
 """
 _POLICIES: Final = """\
