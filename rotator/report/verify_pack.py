@@ -50,6 +50,7 @@ TIMES: Final[dict[str, tuple[str, ...]]] = {
     "ended": ("ended_at",),
     "followed": ("started_at", "published_at", "ended_at"),
 }
+FORMAT: Final = "rotator report 1"
 LATE_SECONDS: Final = 86_400
 
 
@@ -258,23 +259,79 @@ class Verification:
         for entry in report["secrets"]:
             counted["secrets"] += 1
             counted[entry["word"].replace(" ", "_")] += 1
+            age = entry["age_max"]
+            counted["ages_unknown"] += age is not None and not age["exact"]
+            open_ended = entry["due"] is None and entry["managed_until"] is None
+            counted["without_due_date"] += open_ended
             for one in entry["rotations"]:
+                ended = one["ended_at"] is not None and since <= one["ended_at"] <= until
+                counted["undone"] += ended and one["outcome"] in ("undone", "rolled-back")
                 if one["published_at"] is None or not since <= one["published_at"] <= until:
                     continue
                 counted["rotations"] += 1
                 counted["old_rejected"] += one["old_refused"] is True
                 counted["old_accepted"] += one["old_refused"] is False
+                untried = one["outcome"] == "done" and one["old_login"] is not None
+                counted["old_not_tried"] += untried and one["old_refused"] is None
         for one in report["exceptions"]:
             counted["exceptions_open" if one["closed_at"] is None else "exceptions_closed"] += 1
             counted["late"] += one["kind"] == "overdue"
         counted["incidents"] = len(report["incidents"])
+        counted["incidents_open"] = sum(
+            one["proven_at"] is None or bool(one["unproven"]) for one in report["incidents"]
+        )
+        counted["events"] = sum(one["events"] for one in report["access"])
+        counted["damaged_places"] = len(report["journal"]["damage"])
         names = ("secrets", "operated", "exception", "not_covered", "rotations", "old_rejected")
         more = ("old_accepted", "exceptions_open", "exceptions_closed", "late", "incidents")
-        for name in (*names, *more):
+        rest = ("ages_unknown", "without_due_date", "undone", "old_not_tried", "incidents_open")
+        for name in (*names, *more, *rest, "events", "damaged_places"):
             if report["totals"][name] != counted[name]:
                 self.add(
                     f"report, totals, {name}", f"is not {counted[name]}, as its rows add up to"
                 )
+
+        self.check_head(report)
+
+    def check_head(self, report: dict[str, Any]) -> None:
+        """Compare what the head repeats, and draw the sample again."""
+        if report["format"] != FORMAT or report["late_after_seconds"] != LATE_SECONDS:
+            self.add("report, format", f"is not that of {FORMAT}")
+        if report["journal"]["intact"] is not (not report["journal"]["damage"]):
+            self.add("report, journal, intact", "does not follow from the damage")
+        for one in report["controls"]:
+            for name, count in one["figures"].items():
+                if report["totals"].get(name) != count:
+                    self.add(f"report, control {one['number']}, {name}", "is not the total")
+        ages = [(one["age_max"], one["secret"]) for one in report["secrets"] if one["age_max"]]
+        most = max((age["seconds"] for age, _ in ages), default=None)
+        oldest = report["oldest"]
+        if (oldest is None) is not (most is None) or (
+            oldest is not None
+            and ({"seconds": oldest["seconds"], "exact": oldest["exact"]}, oldest["secret"])
+            not in [one for one in ages if one[0]["seconds"] == most]
+        ):
+            self.add("report, oldest", "is not the secret with the maximum age")
+        self.check_sample(report)
+
+    def check_sample(self, report: dict[str, Any]) -> None:
+        """Draw the sample again: the rotations with the smallest SHA-256 of seed, secret and id."""
+        since, until = report["period"]["since"], report["period"]["until"]
+        seed, wanted = report["sample"]["seed"], report["sample"]["wanted"]
+        drawn: list[tuple[str, dict[str, Any]]] = []
+        for entry in report["secrets"] if wanted else ():
+            for one in entry["rotations"]:
+                if one["published_at"] is not None and since <= one["published_at"] <= until:
+                    text = f"{seed}\n{entry['secret']}\n{one['id']}"
+                    key = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
+                    row = {"id": one["id"], "event_numbers": one["event_numbers"]}
+                    drawn.append((key, {"secret": entry["secret"], **row}))
+        drawn.sort(key=lambda one: one[0])
+        expected = sorted(
+            (row for _, row in drawn[:wanted]), key=lambda row: (row["secret"], row["id"])
+        )
+        if report["sample"]["rotations"] != expected:
+            self.add("report, sample", "is not what its seed draws")
 
     def lines(self, name: str) -> Iterator[dict[str, Any]]:
         """Yield the rows of a file."""
