@@ -15,13 +15,17 @@ if TYPE_CHECKING:
     from rotator.testing.crash import Sandbox
     from tests.servers.mysql_like import MySqlLikeServer
 
+OTHERS = ("alternating-users", "single-user")
+
 
 class TestContract(RotationSuite):
-    """Both kinds of strategies pass, without a transaction around their statements."""
+    """All three strategies pass, without a transaction around their statements."""
 
     sample = 3
 
-    @pytest.fixture(params=["new-user", "single-user"])
+    @pytest.fixture(
+        params=["new-user", *(pytest.param(one, marks=pytest.mark.slow) for one in OTHERS)]
+    )
     def make_sandbox(
         self, request: pytest.FixtureRequest, server: MySqlLikeServer
     ) -> Iterator[Callable[[], Sandbox]]:

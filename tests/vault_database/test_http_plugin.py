@@ -62,9 +62,15 @@ def userpass(bao: ScratchOpenBao) -> ScratchOpenBao:
 class TestContract(RotationSuite):
     """All three strategies pass, with a table of marks in the key-value engine."""
 
-    sample = 4
+    sample = 2
 
-    @pytest.fixture(params=["new-user", "alternating-users", "single-user"])
+    @pytest.fixture(
+        params=[
+            "new-user",
+            "single-user",
+            pytest.param("alternating-users", marks=pytest.mark.slow),
+        ]
+    )
     def make_sandbox(
         self, request: pytest.FixtureRequest, userpass: ScratchOpenBao
     ) -> Callable[[], Sandbox]:
