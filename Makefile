@@ -5,13 +5,14 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DEMO := $(VENV)/.demo
 SITE := $(VENV)/.docs/.installed
+BROWSER := $(VENV)/.browser/.installed
 ARGS ?=
 # Tests start hundreds of processes. Each compiles every module again where an image's environment
 # forbids to store the bytecode; an empty value allows it.
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications opens incidents find-noise reads-load report-load bench idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema docs reference picture clean
+.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications opens incidents find-noise reads-load report-load bench web-load browser idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema docs reference picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -91,6 +92,20 @@ find-noise: $(STAMP) ## candidates in public code, and the time of a long histor
 
 bench: $(STAMP) ## the engine against a bare loop
 	$(PY) -m tests.load.bench $(ARGS)
+
+web-load: $(STAMP) ## the pages of the web console over 100,000 secrets: times and sizes
+	$(PY) -m tests.load.web $(ARGS)
+
+$(BROWSER): Makefile
+	@command -v chromium >/dev/null || { echo "Chromium is needed: apt-get install chromium"; exit 1; }
+	@command -v npm >/dev/null || { echo "npm is needed, for axe-core: apt-get install npm"; exit 1; }
+	@test -x $(VENV)/.browser/bin/python || $(PYTHON) -m venv $(VENV)/.browser
+	@$(VENV)/.browser/bin/python -m pip install --quiet --disable-pip-version-check 'playwright>=1.50' 'schemathesis>=4,<5'
+	@cd $(VENV)/.browser && npm pack --silent axe-core@4 >/dev/null && tar xzf axe-core-4*.tgz package/axe.min.js && rm axe-core-4*.tgz
+	@touch $(BROWSER)
+
+browser: $(STAMP) $(BROWSER) ## the web console in Chromium: axe, keyboard, widths, dark; its API by schemathesis
+	$(PY) -m tests.load.web_browser $(ARGS)
 
 idle: $(STAMP) ## what the daemon costs over 100,000 secrets, ten minutes long
 	$(PY) -m tests.load.idle $(ARGS)

@@ -52,6 +52,7 @@ from rotator.config.types import (
 from rotator.config.web_sections import (
     WebDocument,
     WebJournalDocument,
+    WebOidcDocument,
     WebProxyDocument,
 )
 from rotator.core.consumers import Consumer, Gate
@@ -74,6 +75,7 @@ __all__ = [
     "LimitsDocument",
     "ReportsDocument",
     "WebJournalDocument",
+    "WebOidcDocument",
     "WebProxyDocument",
 ]
 

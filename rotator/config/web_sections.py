@@ -14,7 +14,7 @@ from rotator.config.daemon_sections import Strict
 from rotator.config.errors import wrong
 from rotator.config.types import REFERENCE, Positive
 from rotator.core.net import is_local
-from rotator.core.web_settings import ProxySettings, WebSettings
+from rotator.core.web_settings import OidcSettings, ProxySettings, WebSettings
 from rotator.journal import address
 
 if TYPE_CHECKING:
@@ -48,6 +48,13 @@ def _check_origin(text: str) -> str:
     if not (parts.scheme == "https" or plain) or not parts.netloc or parts.path.strip("/"):
         raise wrong("expected an https URL without a path.", "Write `https://rotator.example.org`.")
     return f"{parts.scheme}://{parts.netloc}"
+
+
+def _check_issuer(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme != "https" and not (parts.scheme == "http" and is_local(parts.hostname or "")):
+        raise wrong("expected an https URL.", "Write `https://login.example.org/realm`.")
+    return text.rstrip("/")
 
 
 def _check_session(value: timedelta) -> timedelta:
@@ -91,6 +98,22 @@ class WebProxyDocument(Strict):
     )
 
 
+class WebOidcDocument(Strict):
+    """An OpenID Connect provider that signs users in."""
+
+    issuer: Annotated[str, AfterValidator(_check_issuer)] = Field(
+        description="URL of the provider; it serves `/.well-known/openid-configuration` below it."
+    )
+    client_id: _Text = Field(description="The console's id at the provider.")
+    client_secret: _PlainReference = Field(
+        description="Reference to the console's secret at the provider."
+    )
+    user_claim: _Text = Field(
+        default="email", description="Claim with the name of the user. An email must be verified."
+    )
+    groups_claim: _Text = Field(default="groups", description="Claim with the user's groups.")
+
+
 class WebDocument(Strict):
     """The web console, `rotator web`."""
 
@@ -124,6 +147,7 @@ class WebDocument(Strict):
         default=WebJournalDocument(), description="The console's own login to the journal."
     )
     proxy: WebProxyDocument | None = Field(default=None, description="Sign-in by a trusted proxy.")
+    oidc: WebOidcDocument | None = Field(default=None, description="Sign-in by OpenID Connect.")
 
 
 def web(source: Positions, document: Document, base: Path) -> WebSettings:
@@ -139,7 +163,7 @@ def web(source: Positions, document: Document, base: Path) -> WebSettings:
     if given.origin is not None and given.origin.startswith("http:") and not is_local(host):
         said = "sessions would cross the network unencrypted."
         source.problem(("web", "origin"), said, "Write an https URL.")
-    proxy = given.proxy
+    proxy, oidc = given.proxy, given.oidc
     url = given.journal.url
     return WebSettings(
         listen=given.listen,
@@ -158,4 +182,5 @@ def web(source: Positions, document: Document, base: Path) -> WebSettings:
             user_header=proxy.user_header,
             groups_header=proxy.groups_header,
         ),
+        oidc=None if oidc is None else OidcSettings(**oidc.model_dump()),
     )

@@ -19,7 +19,7 @@ from rotator.core.access import Permission
 from rotator.core.errors import JournalError, NotPermitted, RotatorError
 from rotator.core.secret import scrub
 from rotator.core.traceback_frames import forget_variables
-from rotator.faces.web import actions, api, pages, sign_in
+from rotator.faces.web import actions, api, oidc, pages, sign_in
 from rotator.faces.web.guard import Guard, Origin
 from rotator.faces.web.live import Streams
 from rotator.faces.web.rendering import page
@@ -58,6 +58,8 @@ def rules(streams: Streams) -> Sequence[Rule]:
     return (
         Rule(path="/sign-in", answer=sign_in.sign_in_page, needs=None),
         Rule(path="/sign-in", answer=sign_in.sign_in, needs=None, method="POST"),
+        Rule(path="/sign-in/oidc", answer=oidc.start, needs=None),
+        Rule(path="/sign-in/oidc/callback", answer=oidc.finish, needs=None),
         Rule(path="/healthz", answer=_health, needs=None),
         Rule(path="/sign-out", answer=sign_in.sign_out, method="POST"),
         Rule(path="/", answer=pages.now_page),
@@ -104,6 +106,7 @@ def build(console: Console) -> ASGIApp:
     )
     app.state.console, app.state.origin = console, origin
     app.state.on_secret = actions.on_secret
+    app.state.oidc = oidc.Oidc(console, origin)
     return Guard(app, console, origin)
 
 

@@ -9,6 +9,7 @@ from rotator import system
 from rotator.bootstrap.requests import requests_of
 from rotator.core.access import PERMISSIONS, Permission, Selector, Subject
 from rotator.faces.web.live_fleet import LiveFleet
+from rotator.faces.web.presenting import window_policies
 from rotator.faces.web.references import plain_resolver
 from rotator.faces.web.sessions import Sessions, Throttle
 from rotator.faces.web.users import LocalUsers
@@ -21,10 +22,11 @@ from rotator.logs import get_log
 from rotator.secret_state import Overview
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from rotator.config import Settings
     from rotator.core.access import Access, Actor
+    from rotator.core.model import Policy
     from rotator.core.ports import Clock, Log
     from rotator.core.secret import Secret
     from rotator.core.web_settings import WebSettings
@@ -83,6 +85,7 @@ class Console:
         self.consuming: frozenset[str] = frozenset(
             name for name, one in settings.secrets.items() if one.consumers
         )
+        self.window_policies: Sequence[Policy] = window_policies(settings.secrets)
         # Held while a report is written.
         self.reporting: threading.Lock = threading.Lock()
         self._visible: dict[tuple[int, Actor], frozenset[str] | None] = {}

@@ -6,10 +6,12 @@ have changed: by an event, because time has passed, or because a host is away.
 
 from __future__ import annotations
 
+import heapq
 import threading
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.errors import RotatorError
@@ -17,8 +19,8 @@ from rotator.core.traceback_frames import forget_variables
 from rotator.secret_state import ORPHAN, State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import date, datetime
 
     from rotator.core.history import SecretRecord
     from rotator.core.ports import Log
@@ -42,6 +44,55 @@ _HELD_UP: Final = frozenset({State.DUE, State.RETRYING, State.INTERRUPTED, State
 _PROCESSES_EVERY: Final = timedelta(seconds=2)
 
 
+class Index:
+    """The secrets of a view by what pages ask for: each part is made when it is first used, once."""
+
+    def __init__(self, names: Sequence[str], states: Mapping[str, SecretState]) -> None:
+        """`names` in their order."""
+        self._names: Sequence[str] = names
+        self._states: Mapping[str, SecretState] = states
+
+    @cached_property
+    def by_state(self) -> Mapping[str, Sequence[str]]:
+        """Names by state."""
+        return self._grouped(lambda one: (one.state.value,))
+
+    @cached_property
+    def by_tag(self) -> Mapping[str, Sequence[str]]:
+        """Names by tag."""
+        return self._grouped(lambda one: one.tags)
+
+    @cached_property
+    def by_target(self) -> Mapping[str, Sequence[str]]:
+        """Names by target."""
+        return self._grouped(lambda one: (one.target,) if one.target is not None else ())
+
+    @cached_property
+    def by_due_date(self) -> Mapping[date, Sequence[str]]:
+        """Names by the day on which they are, or were, due; not of parked secrets."""
+        found: dict[date, list[str]] = {}
+        for name in self._names:
+            one = self._states[name]
+            due = one.due_since or one.next_due
+            if due is not None and one.parked is None:
+                found.setdefault(due.date(), []).append(name)
+        return found
+
+    @cached_property
+    def soonest(self) -> str | None:
+        """The secret that is due next, of those that are well."""
+        well = (self._states[name] for name in self.by_state.get(State.OK.value, ()))
+        dated = ((one.next_due, one.name) for one in well if one.next_due is not None)
+        return min(dated, default=(None, None))[1]
+
+    def _grouped(self, keys: Callable[[SecretState], Iterable[str]]) -> Mapping[str, Sequence[str]]:
+        found: dict[str, list[str]] = {}
+        for name in self._names:
+            for key in keys(self._states[name]):
+                found.setdefault(key, []).append(name)
+        return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """The fleet at one moment. `number` is another one after each change.
@@ -55,6 +106,7 @@ class View:
     names: tuple[str, ...] = ()
     attention: tuple[SecretState, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict[str, int])
+    index: Index
 
 
 class LiveFleet:
@@ -71,6 +123,9 @@ class LiveFleet:
         self._mark: tuple[int, int] | None = None
         self._sequences: dict[str, int] = {}
         self._states: dict[str, SecretState] = {}
+        # When time alone may change which state, soonest first; those in open states.
+        self._turns: list[tuple[datetime, str]] = []
+        self._opened: set[str] = set()
         self._incidents: dict[str, SecretRecord] = {}
         self._faults: dict[str, Outage] = {}
         self._open_at: datetime | None = None
@@ -137,11 +192,9 @@ class LiveFleet:
 
     def _changed(self, now: datetime) -> set[str]:
         """Return the secrets whose state may be another one."""
-        changed = {
-            one.name
-            for one in self._states.values()
-            if any(at is not None and one.now < at <= now for at in (one.next_due, one.until))
-        }
+        changed = set[str]()
+        while self._turns and self._turns[0][0] <= now:
+            changed.add(heapq.heappop(self._turns)[1])
         mark = self._browser.mark()
         if mark != self._mark:
             sequences = self._browser.sequences()
@@ -149,11 +202,10 @@ class LiveFleet:
             if self._mark is None:
                 changed |= {*self._overview.secrets}
             self._sequences, self._mark = sequences, mark
-        opened = [one.name for one in self._states.values() if one.state in _OPEN]
         waited = self._open_at is None or now - self._open_at >= _OPEN_EVERY
-        if len(opened) <= _MOST_OPEN or waited:
+        if len(self._opened) <= _MOST_OPEN or waited:
             self._open_at = now
-            changed |= set(opened)
+            changed |= self._opened
         return changed
 
     def _read(self, names: set[str], now: datetime) -> bool:
@@ -166,17 +218,30 @@ class LiveFleet:
                 record is None or not self._overview.is_forgotten(record)
             ):
                 news |= self._states.pop(name, None) is not None
+                self._opened.discard(name)
                 _ = self._incidents.pop(name, None)
                 continue
             state = self._overview.state_of(name, record, self._faults, now)
             news |= _differs(self._states.get(name), state)
-            self._states[name] = state
+            self._keep_state(state, now)
             if record is not None and record.incident is not None:
                 news |= self._incidents.get(name) != record
                 self._incidents[name] = record
             else:
                 news |= self._incidents.pop(name, None) is not None
         return news
+
+    def _keep_state(self, state: SecretState, now: datetime) -> None:
+        before = self._states.get(state.name)
+        self._states[state.name] = state
+        if state.state in _OPEN:
+            self._opened.add(state.name)
+        else:
+            self._opened.discard(state.name)
+        known = (before.next_due, before.until) if before is not None else ()
+        for at in (state.next_due, state.until):
+            if at is not None and at > now and at not in known:
+                heapq.heappush(self._turns, (at, state.name))
 
     def _gather(self, now: datetime, *, news: bool) -> None:
         before = self._view
@@ -202,14 +267,16 @@ class LiveFleet:
         names = before.names if before is not None else ()
         if len(names) != len(self._states) or any(name not in self._states for name in names):
             names = tuple(sorted(self._states))
+        states = dict(self._states)
         attention = tuple(one for one in fleet.secrets if fleet.needs_words(one))
         self._view = View(
             number=before.number + 1 if before is not None else 1,
             fleet=fleet,
-            states=dict(self._states),
+            states=states,
             names=names,
             attention=attention,
             counts=counted,
+            index=Index(names, states),
         )
 
 

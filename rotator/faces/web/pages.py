@@ -74,13 +74,7 @@ def now_page(request: Request) -> Response:
     counts = counts_of(view, visible)
     left = attention[_SHOWN:]
     daemons = [one for one in fleet.processes if one.face == "daemon"]
-    names = view.names if visible is None else [one for one in view.names if one in visible]
-    upcoming = (
-        (one.next_due, one.name)
-        for name in names
-        if (one := view.states[name]).next_due is not None and one.state is State.OK
-    )
-    soonest = min(upcoming, default=None)
+    soonest = view.index.soonest
     incidents = [
         one
         for one in fleet.incidents
@@ -91,7 +85,7 @@ def now_page(request: Request) -> Response:
         "now",
         now=now,
         fleet=fleet,
-        total=len(names),
+        total=len(view.names if visible is None else visible),
         counts=[(state, count, _tone_of(state)) for state, count in counts.items()],
         rows=[presenting.row(one, now) for one in attention[:_SHOWN]],
         more=len(left),
@@ -101,7 +95,7 @@ def now_page(request: Request) -> Response:
         waiting=console.open_requests(visible),
         alive=[f"{one.face} {one.name}" for one in fleet.processes if one.alive][:3],
         last_daemon=daemons[0] if daemons else None,
-        next_due=view.states[soonest[1]] if soonest is not None else None,
+        next_due=view.states[soonest] if soonest is not None and visible is None else None,
     )
 
 
@@ -205,8 +199,8 @@ def calendar_page(request: Request) -> Response:
 def calendar_of(request: Request) -> Sequence[presenting.Day]:
     """Return the days of the calendar, for the secrets that the actor may see."""
     console = console_of(request)
-    names = presenting.chosen(console.view, console.visible(actor_of(request)), Filter())
-    return presenting.days(console, names, console.clock.now(), _DAYS)
+    visible = console.visible(actor_of(request))
+    return presenting.days(console, visible, console.clock.now(), _DAYS)
 
 
 def consumers_page(request: Request) -> Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from rotator.core.consumers import READ_NEXT, assess
@@ -15,7 +15,7 @@ from rotator.faces import histories
 from rotator.secret_state import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from rotator.config.model import SecretSettings
     from rotator.core.consumers import ReportedInstance, Verdict
@@ -83,6 +83,13 @@ class Filter:
         """Whether every secret is shown."""
         return self == Filter()
 
+    @property
+    def asked_for(self) -> int:
+        """How many of its parts leave secrets out; several states, or `behind`, count twice: no index has them."""
+        several = len(self.states) > 1
+        parts = (self.text, self.states, self.target, self.tag, self.due, self.behind)
+        return sum(map(bool, parts)) + several + self.behind
+
     def query(self) -> list[tuple[str, str]]:
         """Return it as the URL has it."""
         found = [("q", self.text), *(("state", one) for one in self.states)]
@@ -98,7 +105,10 @@ class Filter:
             and (not self.states or one.state.value in self.states)
             and (not self.target or one.target == self.target)
             and (not self.tag or self.tag in one.tags)
-            and (not self.due or (due is not None and due.date().isoformat() == self.due))
+            and (
+                not self.due
+                or (due is not None and due.date().isoformat() == self.due and not one.parked)
+            )
             and (not self.behind or bool(one.consumers_behind))
         )
 
@@ -107,10 +117,26 @@ def chosen(view: View, only: frozenset[str] | None, wanted: Filter) -> Sequence[
     """Return the names of the secrets that a list shows."""
     if wanted.is_empty and only is None:
         return view.names
-    states = view.states
-    return [
-        name for name in view.names if (only is None or name in only) and wanted.takes(states[name])
-    ]
+    states, index = view.states, view.index
+    # The rarest of what is asked for decides how many are looked at.
+    parts: list[Sequence[str]] = [view.names]
+    if len(wanted.states) == 1:
+        parts.append(index.by_state.get(wanted.states[0], ()))
+    if wanted.target:
+        parts.append(index.by_target.get(wanted.target, ()))
+    if wanted.tag:
+        parts.append(index.by_tag.get(wanted.tag, ()))
+    if wanted.due:
+        parts.append(index.by_due_date.get(date.fromisoformat(wanted.due), ()))
+    if only is not None and len(only) < len(view.names):
+        parts.append(sorted(only & states.keys()))
+    names = min(parts, key=len)
+    if wanted.text:
+        text = wanted.text.lower()
+        names = [name for name in names if text in name.lower()]
+    if wanted.asked_for <= 1 and only is None:
+        return names
+    return [name for name in names if (only is None or name in only) and wanted.takes(states[name])]
 
 
 # -- one secret -------------------------------------------------------------------------------------
@@ -255,18 +281,15 @@ class Day:
     is_today: bool
 
 
-def days(console: Console, names: Iterable[str], now: datetime, count: int) -> list[Day]:
+def days(console: Console, only: frozenset[str] | None, now: datetime, count: int) -> list[Day]:
     """Return the next days in UTC, today first. What is overdue counts for today."""
     today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    counts, states = [0] * count, console.view.states
-    for name in names:
-        one = states[name]
-        due = one.due_since or one.next_due
-        if due is not None and one.parked is None:
-            number = max(0, (due - today).days)
-            if number < count:
-                counts[number] += 1
-    policies = _window_policies(console.settings.secrets)
+    counts = [0] * count
+    for day, due in console.view.index.by_due_date.items():
+        number = max(0, (day - today.date()).days)
+        if number < count:
+            counts[number] += len(due) if only is None else sum(name in only for name in due)
+    policies = console.window_policies
     return [
         Day(
             date=today + timedelta(days=number),
@@ -278,7 +301,7 @@ def days(console: Console, names: Iterable[str], now: datetime, count: int) -> l
     ]
 
 
-def _window_policies(secrets: Mapping[str, SecretSettings]) -> list[Policy]:
+def window_policies(secrets: Mapping[str, SecretSettings]) -> list[Policy]:
     """Return a policy for each set of windows that is in use."""
     found: dict[Any, Policy] = {}
     for one in secrets.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
@@ -33,6 +34,10 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)  # pyright: ignore[reportArgumentType] # as above
         if self.started:
             self.told()
+
+
+def _ignore(_number: int, _frame: object) -> None:
+    """Do nothing more."""
 
 
 def serve(config: Path, begun: Callable[[str, Settings], None]) -> None:
@@ -67,6 +72,9 @@ def serve(config: Path, begun: Callable[[str, Settings], None]) -> None:
             begun(Origin(web).main, settings)
 
         server.told = told
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # Once it has stopped, uvicorn sends itself again what stopped it.
+            _ = signal.signal(number, _ignore)
         try:
             server.run()
         except SystemExit as error:

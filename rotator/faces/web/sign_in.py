@@ -29,7 +29,7 @@ def sign_in_page(request: Request) -> Response:
     """Show the form."""
     if request.scope["principal"] is not None:
         return RedirectResponse("/", status_code=303)
-    return _form(request)
+    return sign_in_form(request)
 
 
 async def sign_in(request: Request) -> Response:
@@ -40,14 +40,14 @@ async def sign_in(request: Request) -> Response:
     if wait is not None:
         headers = {"retry-after": str(int(wait.total_seconds()) + 1)}
         what = f"Too many failed attempts. Try again in {span(wait)}."
-        return _form(request, what, status=429, headers=headers)
+        return sign_in_form(request, what, status=429, headers=headers)
     password = Secret(str(form.get("password", "")))
     # Counted before it is checked, so that tries at the same time are counted too.
     console.throttle.failed(address, name)
     user = await run_in_threadpool(console.users.signed_in, name, password)
     if user is None:
         console.log.warning("sign-in failed", address=address)
-        return _form(request, "The user name or the password is wrong.", status=401)
+        return sign_in_form(request, "The user name or the password is wrong.", status=401)
     console.throttle.succeeded(address, name)
     actor = Actor(
         subject=user.name, method="password", face="web", host=address, groups=user.groups
@@ -93,9 +93,10 @@ def origin_of(request: Request) -> Origin:
     return request.app.state.origin
 
 
-def _form(
+def sign_in_form(
     request: Request, problem: str = "", *, status: int = 200, headers: dict[str, str] | None = None
 ) -> Response:
+    """Return the form, with what went wrong."""
     console = console_of(request)
     nonce = request.scope["cookies"].get(_NONCE) or secrets.token_urlsafe(24)
     response = page(
