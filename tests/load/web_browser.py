@@ -48,15 +48,18 @@ def main() -> None:
                 ],
                 check=False,
             )
-            tried = _schemathesis(url)
+            tried = _schemathesis(url, folder)
         finally:
             process.kill()
             _ = process.wait()
     sys.exit(1 if seen.returncode or tried else 0)
 
 
-def _schemathesis(url: str) -> int:
-    """Try the API with what its document permits and what it does not; return the exit code."""
+def _schemathesis(url: str, folder: Path) -> int:
+    """Try the API with what its document permits and what it does not; return the exit code.
+
+    It writes what it finds into `folder`.
+    """
     with httpx.Client(base_url=url, trust_env=False) as client:
         sign_in(client, url)
         token = client.get("/api/v1/session").json()["token"]
@@ -69,7 +72,7 @@ def _schemathesis(url: str) -> int:
         *("--checks", checks, "--max-examples", "30", "--seed", "1", "--no-color"),
         *("--request-timeout", "10", "--phases", "examples,coverage,fuzzing"),
     ]
-    return subprocess.run(command, check=False).returncode
+    return subprocess.run(command, check=False, cwd=folder).returncode
 
 
 def _make_varied(folder: Path, config: Path) -> None:
