@@ -151,16 +151,16 @@ class Requests:
 
     def state(self, request: Request) -> RequestState:
         """Return how far a request is."""
-        subject, now = self._subject(request.secret), self.clock.now()
+        subject, now = self._known(request.secret), self.clock.now()
         return request.state(self.access, subject, now, self.lasts)
 
     def missing(self, request: Request) -> int:
         """Return how many approvals a request still needs."""
-        return request.missing(self.access, self._subject(request.secret))
+        return request.missing(self.access, self._known(request.secret))
 
     def expires(self, request: Request) -> datetime:
         """Return when a request is not carried out any more."""
-        return request.expires(self.access, self._subject(request.secret), self.lasts)
+        return request.expires(self.access, self._known(request.secret), self.lasts)
 
     # -- for engines ---------------------------------------------------------------------------
 
@@ -208,6 +208,13 @@ class Requests:
 
     def _subject(self, secret: str) -> Subject:
         return self.subject(secret)
+
+    def _known(self, secret: str) -> Subject:
+        """Return what rules know of the secret of a request, also where nothing knows it today."""
+        try:
+            return self.subject(secret)
+        except UsageError:
+            return Subject(name=secret)
 
 
 def _require_reason(reason: str) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # A kind that never reaches an answer: every step error is of a kind below it, and open sessions are waited for.
-INTERNAL: Final = {"step", "in-use"}
+INTERNAL: Final = {"step", "in-use", "already-taken"}
 # What the command line itself reports, without a class in the core.
 OUTSIDE: Final = {
     "config": "One problem of the configuration, with its place.",

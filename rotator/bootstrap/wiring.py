@@ -132,6 +132,7 @@ class Wiring:
             observer=observer,
             should_stop=should_stop,
             registry=self.consumers,
+            by=self.actor.as_data(),
         )
 
     def __enter__(self) -> Self:
@@ -417,6 +418,8 @@ class Wiring:
             secret=self.secret,
             partners=self.settings.partners,
             tell=tell,
+            requests=self.requests,
+            actor=self.actor,
         )
 
     def dispatcher(
@@ -444,6 +447,7 @@ class Wiring:
             tell=tell,
             faults=Outages(observations=self.observations, log=log, tell=tell),
             forgotten=self.forgotten,
+            requests=self.requests.ready,
         )
 
 

@@ -68,6 +68,12 @@ class NeedsApproval(RotatorError):
     kind = "needs-approval"
 
 
+class AlreadyTaken(RotatorError):
+    """A request was carried out before."""
+
+    kind = "already-taken"
+
+
 class StepError(RotatorError):
     """A step of a rotation did not succeed."""
 

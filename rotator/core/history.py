@@ -380,6 +380,11 @@ def newest_step(history: Sequence[Event]) -> Event | None:
     return next((event for event in reversed(history) if event.step is not None), None)
 
 
+def taken_up(events: Sequence[Event], request: str) -> Event | None:
+    """Return the event with which an engine took a request up; None where none has."""
+    return next((one for one in events if one.data.get("request") == request), None)
+
+
 def text(data: Mapping[str, Json], key: str) -> str | None:
     """Return a text of an event's data, None when it is absent or null."""
     value = data.get(key)

@@ -156,6 +156,7 @@ class Kind(StrEnum):
     LEAKED = "leaked"
     PROVEN = "proven"
     INCIDENT_CLOSED = "incident-closed"
+    REVEALED = "revealed"
 
 
 class Outcome(StrEnum):

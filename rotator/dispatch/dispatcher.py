@@ -26,12 +26,13 @@ from rotator.dispatch.ready_queue import JOURNAL, Job, JobKind, ReadyQueue, host
 from rotator.dispatch.worker import JobResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from datetime import datetime
 
     from rotator.core.daemon_settings import DaemonSettings
     from rotator.core.model import Json, Policy
     from rotator.core.ports import Clock, Journal, Log
+    from rotator.core.requests import Request
     from rotator.core.worklist import DueEntry, OpenRotation, WatchedSecret, Worklist
     from rotator.dispatch.executor import Executor
     from rotator.dispatch.outages import Outages
@@ -90,11 +91,13 @@ class Dispatcher:
         tell: Callable[[Topic, str, Mapping[str, Json]], None],
         faults: Outages,
         forgotten: Callable[[str], Managed | None] = lambda _name: None,
+        requests: Callable[[], Sequence[Request]] = tuple,
     ) -> None:
-        """`forgotten` returns what the journal knows of a secret that the configuration no longer names:
+        """`requests` returns those that can be carried out now. `forgotten` returns what the journal knows of a secret that the configuration no longer names:
         its open rotation is completed all the same.
         """
         self._forgotten: Callable[[str], Managed | None] = forgotten
+        self._requests: Callable[[], Sequence[Request]] = requests
         self._faults: Outages = faults
         self._secrets: Mapping[str, Managed] = secrets
         self._secret: Callable[[str], ManagedSecret] = secret
@@ -115,6 +118,8 @@ class Dispatcher:
         self._seen_open: dict[str, int] = {}
         # The due time of a leak when its containment was begun last: later tries wait their own time.
         self._leaks: dict[str, datetime] = {}
+        # The request of a secret that was tried last: later tries wait their own time.
+        self._requested: dict[str, str] = {}
         self._to_look_into: deque[OpenRotation] = deque()
         self._to_schedule: deque[tuple[str, Callable[[ManagedSecret], None]]] = deque()
         self._scheduling: set[str] = set()
@@ -258,6 +263,7 @@ class Dispatcher:
         for one in self._agenda.due(now, _MOST_DUE, self._cursor):
             self._meet(one, now)
         self._cursor = now
+        self._find_requests()
         if now >= self._next_look:
             self._next_look = now + _LOOK_AT_OPEN
             self._find_open()
@@ -325,6 +331,28 @@ class Dispatcher:
         job = Job(secret=one.secret, task=JobKind.CONTAIN, due=one.at)
         if self._lanes.advance(job, lane):
             self._leaks[one.secret] = one.at
+
+    def _find_requests(self) -> None:
+        """Take up what was requested. What is under way on the secret comes first."""
+        requests = self._requests()
+        for one in requests:
+            name = one.secret
+            if name in self._lanes:
+                # What waits for a place or a host lets it go first.
+                lane = self._lane(name)
+                job = Job(secret=name, task=JobKind.REQUEST, due=one.at)
+                fresh = self._requested.get(name) != one.id
+                if fresh and lane is not None and self._lanes.advance(job, lane):
+                    self._requested[name] = one.id
+                continue
+            if name in self._not_before and self._requested.get(name) == one.id:
+                continue
+            # What it waited for before the request, such as its grace period, is no reason to wait.
+            _ = self._not_before.pop(name, None)
+            self._requested[name] = one.id
+            self._ready(name, JobKind.REQUEST, one.at)
+        asked = {one.secret for one in requests}
+        self._requested = {name: id_ for name, id_ in self._requested.items() if name in asked}
 
     def _look_into_open(self, now: datetime) -> None:
         """Find out when open rotations go on: by others begun, or before this process."""

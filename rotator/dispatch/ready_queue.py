@@ -27,6 +27,7 @@ class JobKind(StrEnum):
     RESUME = "resume"
     CHECK = "check"
     CONTAIN = "contain"
+    REQUEST = "request"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ class Job:
 
 @dataclass(slots=True)
 class _Queue:
-    """The jobs of one lane: leaks first, then what was begun, what is due, what is looked at."""
+    """The jobs of one lane: leaks first, then what is requested, was begun, what is due, what is looked at."""
 
     jobs: dict[JobKind, deque[Job]] = field(
         default_factory=lambda: {one: deque() for one in _ORDER}
@@ -63,7 +64,7 @@ class _Queue:
             self.jobs[task] = deque(one for one in jobs if one.secret != secret)
 
 
-_ORDER = (JobKind.CONTAIN, JobKind.RESUME, JobKind.ROTATE, JobKind.CHECK)
+_ORDER = (JobKind.CONTAIN, JobKind.REQUEST, JobKind.RESUME, JobKind.ROTATE, JobKind.CHECK)
 
 
 class ReadyQueue:

@@ -6,16 +6,19 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from rotator.core.access import Permission
 from rotator.core.backoff import backoff
 from rotator.core.consumers import Gate, gates_behind, is_of_next
 from rotator.core.daemon_settings import Topic
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.errors import (
     RETRIED,
+    AlreadyTaken,
     Busy,
     JournalError,
     LeaseLost,
     NotDue,
+    NotPermitted,
     Parked,
     Refused,
     RotatorError,
@@ -23,19 +26,24 @@ from rotator.core.errors import (
     Unavailable,
     UsageError,
 )
-from rotator.core.model import Kind, Outcome, Step
+from rotator.core.model import IncidentMode, Kind, Outcome, Step
+from rotator.core.requests import EntryKind
 from rotator.core.schedule import after_partners
 from rotator.dispatch.ready_queue import JOURNAL, JobKind
+from rotator.engine import LeakReport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
+    from rotator.core.access import Actor
     from rotator.core.daemon_settings import SpacingGroup
     from rotator.core.model import Event, Json
     from rotator.core.ports import Clock, Journal, Log
+    from rotator.core.requests import Request
     from rotator.dispatch.ready_queue import Job
     from rotator.engine import Contained, Engine, Health, ManagedSecret, Result
+    from rotator.requests import Requests
 
 # After which a secret that another process works on is looked at again.
 _LOCKED: Final = timedelta(seconds=10)
@@ -86,6 +94,8 @@ class Worker:
     tell: Callable[[Topic, str, Mapping[str, Json]], None]
     # When a rotation's held drain was reported last, by the rotation's id.
     held: dict[str, datetime] = field(default_factory=dict[str, "datetime"])
+    requests: Requests | None = None
+    actor: Actor | None = None
 
     def do(self, job: Job, tries: int) -> JobResult | None:
         """Do a job; None when the process leaves before the job is done. Raises nothing.
@@ -101,6 +111,8 @@ class Worker:
                     return self._rotated(
                         self.engine.resume(secret, at_once=job.at_once, away=job.away)
                     )
+                case JobKind.REQUEST:
+                    return self._carry_out(secret)
                 case JobKind.CONTAIN:
                     return self._contained(self.engine.contain(secret))
                 case JobKind.CHECK if self._is_retired(job.secret):
@@ -113,6 +125,68 @@ class Worker:
             facts = {"task": job.task.value, "error": type(bug).__name__}
             self.log.error("bug", secret=job.secret, **facts)  # noqa: TRY400 # its text may hold anything
             return JobResult(again=self._later(job.secret, tries))
+
+    # -- requests ------------------------------------------------------------------------------
+
+    def _carry_out(self, secret: ManagedSecret) -> JobResult | None:
+        """Carry out the oldest request for a secret, once: also after a crash before its end is recorded."""
+        requests, actor = self.requests, self.actor
+        if requests is None or actor is None:
+            return JobResult()
+        asked = next((one for one in requests.ready() if one.secret == secret.name), None)
+        if asked is None:
+            return JobResult()
+        taken = self.engine.taken_up(secret, asked.id)
+        if taken is not None:
+            facts: dict[str, Json] = {"rotation_id": taken.rotation_id}
+            requests.end(asked, EntryKind.TAKEN, actor, facts)
+            return JobResult()
+        try:
+            if not requests.permitted(asked):
+                raise NotPermitted(f"{asked.actor} has no role that allows it.")
+            result = self._act(secret, asked)
+        except (Busy, LeaseLost, JournalError):
+            raise
+        except AlreadyTaken:
+            # Another engine was first.
+            return JobResult(again=self.clock.now())
+        except RotatorError as error:
+            if error.kind in RETRIED:
+                raise
+            facts = {"kind": error.kind, "what": error.what, "hint": error.hint}
+            requests.end(asked, EntryKind.FAILED, actor, facts)
+            self.log.warning(
+                "request failed", secret=secret.name, request=asked.id, what=error.what
+            )
+            return JobResult()
+        facts = {}
+        if result is not None:
+            outcome = None if result.outcome is None else result.outcome.value
+            facts = {"rotation_id": result.rotation_id, "outcome": outcome}
+        requests.end(asked, EntryKind.TAKEN, actor, facts)
+        self.log.info("request", secret=secret.name, request=asked.id, action=asked.action.value)
+        return self._rotated(result)
+
+    def _act(self, secret: ManagedSecret, asked: Request) -> Result | None:
+        """Do what is requested, as a person's command line does it."""
+        engine, reason = self.engine.on_behalf(asked.as_data()), asked.reason
+        match asked.action:
+            case Permission.ROTATE:
+                return engine.rotate(secret, reason=reason, at_once=True)
+            case Permission.ROLLBACK:
+                return engine.rollback(secret, reason=reason)
+            case Permission.REVOKE:
+                ends = asked.options.get("end_sessions") is True
+                return engine.revoke(secret, reason=reason, end_sessions=ends)
+            case Permission.PARK:
+                engine.park(secret, reason=reason)
+            case Permission.UNPARK:
+                engine.unpark(secret, reason=reason)
+            case _:
+                kill = asked.action is Permission.KILL
+                mode = IncidentMode.KILL if kill else _mode(asked.options)
+                engine.open_incident(secret, LeakReport(id=asked.id, reason=reason, mode=mode))
+        return None
 
     # -- rotations -----------------------------------------------------------------------------
 
@@ -269,6 +343,12 @@ class Worker:
     def _later(self, name: str, tries: int) -> datetime:
         wait = backoff(tries + 1, first=_FIRST_WAIT, longest=_LONGEST_WAIT, key=f"{name}:{tries}")
         return self.clock.now() + wait
+
+
+def _mode(options: Mapping[str, Json]) -> IncidentMode:
+    """Return the mode of a requested incident: what is unknown, or needs another permission, is only recorded."""
+    move = options.get("mode", IncidentMode.MOVE.value) == IncidentMode.MOVE.value
+    return IncidentMode.MOVE if move else IncidentMode.MAP
 
 
 def _is_closed(job: Job, error: RotatorError) -> bool:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.commands import unpark_command
 from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
+from rotator.core.history import taken_up, text
 from rotator.core.model import NO_ROTATION, Kind, NewEvent, Outcome, Step
 from rotator.core.schedule import as_data, is_due, retry_data
 from rotator.core.state_machine import progress
 from rotator.engine import incident
 from rotator.engine.adoption import adopt, adopt_for_delegation
 from rotator.engine.checks import check, checked, require_rollback_possible
-from rotator.engine.context import EngineContext, SecretContext
+from rotator.engine.context import EngineContext, OnBehalf, SecretContext
 from rotator.engine.copies import Copy
 from rotator.engine.delegated import DelegatedRunner, is_delegated
 from rotator.engine.delegated_requests import pending
@@ -25,7 +28,7 @@ from rotator.engine.runner import Runner
 from rotator.engine.steps import ManagedSecret, Steps, wrap_plugin_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from rotator.core.consumers import ConsumerRegistry, Verdict
@@ -74,12 +77,14 @@ class Engine:
         should_stop: Callable[[], bool] | None = None,
         controlled: set[str] | None = None,
         registry: ConsumerRegistry | None = None,
+        by: Mapping[str, Json] | None = None,
     ) -> None:
         """`holder` names the holder of a lease; called once for each lease. `observer` gets each event
         after it is in the journal. `should_stop` is asked between steps and in waits; after True a
         call returns with `Result.stopped` and its rotation open. `controlled`: the targets that have
         refused a wrong password in this process; engines may share it. `registry`: what consumers have
-        reported of the versions that they use.
+        reported of the versions that they use. `by`: who decides what this engine is asked for, as
+        events record it.
         """
         self._journal: Journal = journal
         self._context: EngineContext = EngineContext(
@@ -92,7 +97,23 @@ class Engine:
             should_stop=should_stop or (lambda: False),
             controlled=controlled if controlled is not None else set(),
             registry=registry,
+            on_behalf=OnBehalf(data={"by": by} if by else {}),
         )
+
+    def on_behalf(self, data: Mapping[str, Json]) -> Engine:
+        """Return this engine, for one call: the events of its decision record `data`.
+
+        With a `request` among it, the call raises `AlreadyTaken` where an engine has carried that out.
+        """
+        other = copy(self)
+        request = text(data, "request")
+        behalf = OnBehalf(data={**self._context.on_behalf.data, **data}, request=request)
+        other._context = replace(self._context, on_behalf=behalf)  # noqa: SLF001 # our own copy
+        return other
+
+    def taken_up(self, secret: ManagedSecret, request: str) -> Event | None:
+        """Return the event with which an engine carried a request out; None where none has."""
+        return taken_up(SecretContext(self._context, secret).events(), request)
 
     # -- rotations -----------------------------------------------------------------------------
 
@@ -385,7 +406,7 @@ class Engine:
         """Stop automatic work on the secret until an operator unparks it."""
         with leased(self._context, secret) as lease:
             opened = self._journal.open_rotation(secret.name)
-            _ = lease.park(opened.id if opened else None, reason, hint=hint)
+            _ = lease.park(opened.id if opened else None, reason, hint=hint, decided=True)
 
     def unpark(self, secret: ManagedSecret, *, reason: str) -> None:
         """Resume automatic work; failures are counted from zero again."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rotator.core.incident_timeline import chain
@@ -11,14 +11,27 @@ from rotator.engine.error_origin import Contacts, tag_errors
 from rotator.engine.steps import Steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from rotator.core.consumers import ConsumerRegistry
     from rotator.core.contracts.backend import SecretBackend
     from rotator.core.history import RotationRecord, SecretRecord
-    from rotator.core.model import Event, Version
+    from rotator.core.model import Event, Json, Version
     from rotator.core.ports import Clock, Entropy, Journal, Log
     from rotator.engine.steps import ManagedSecret
+
+
+@dataclass(slots=True)
+class OnBehalf:
+    """For whom an engine acts: what the events of a decision record.
+
+    `request`: the id of the request that it carries out; it does so once. `begun`: the first of these
+    events is written.
+    """
+
+    data: Mapping[str, Json] = field(default_factory=dict[str, "Json"])
+    request: str | None = None
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +52,7 @@ class EngineContext:
     should_stop: Callable[[], bool]
     controlled: set[str]
     registry: ConsumerRegistry | None = None
+    on_behalf: OnBehalf = field(default_factory=OnBehalf)
 
 
 class SecretContext:

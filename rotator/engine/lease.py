@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.errors import RotatorError
+from rotator.core.errors import AlreadyTaken, RotatorError
+from rotator.core.history import taken_up
 from rotator.core.model import Kind, NewEvent
 from rotator.engine.context import SecretContext
 
@@ -20,6 +22,14 @@ if TYPE_CHECKING:
     from rotator.engine.context import EngineContext
     from rotator.engine.steps import ManagedSecret, Steps
 
+# What somebody decides: these events record who, with the request where there was one.
+_DECISIONS: Final = frozenset(
+    {
+        *(Kind.REQUESTED, Kind.DELEGATED, Kind.ROLLBACK_REQUESTED, Kind.REVOKE_REQUESTED),
+        *(Kind.UNPARKED, Kind.ADOPTED, Kind.RETIRE_REQUESTED, Kind.RENAMED),
+        *(Kind.LEAKED, Kind.INCIDENT_CLOSED, Kind.REVEALED),
+    }
+)
 # How long a lease outlives the deadline of the step that renewed it.
 _MARGIN: Final = timedelta(seconds=30)
 
@@ -50,6 +60,7 @@ class LeasedSecret(SecretContext):
         """Write events, all or none of them, and renew the lease. Nothing happens without events."""
         if not events:
             return []
+        events = [self._decided(one) if one.kind in _DECISIONS else one for one in events]
         self._renewed = self.clock.monotonic(), self.clock.now()
         written = self.journal.append(self._lease, events, self.ttl)
         for event in written:
@@ -83,12 +94,26 @@ class LeasedSecret(SecretContext):
         timeout = self.secret.policy.step_timeout.total_seconds()
         steps.allow(deadline=min(monotonic + timeout, self.ends), lease_ends=now + self.ttl)
 
-    def park(self, rotation_id: str | None, reason: str, *, hint: str = "") -> list[Event]:
-        """Record that an operator must look. `hint`: the remedy, where it is known."""
+    def _decided(self, event: NewEvent) -> NewEvent:
+        """Return the event with those who decided it. Raises `AlreadyTaken` for a request of before."""
+        behalf = self.engine.on_behalf
+        if behalf.request is not None and not behalf.begun:
+            if taken_up(self.events(), behalf.request) is not None:
+                raise AlreadyTaken("this request was carried out before.")
+            behalf.begun = True
+        return replace(event, data={**event.data, **behalf.data}) if behalf.data else event
+
+    def park(
+        self, rotation_id: str | None, reason: str, *, hint: str = "", decided: bool = False
+    ) -> list[Event]:
+        """Record that an operator must look. `hint`: the remedy, where it is known. `decided`: somebody
+        wanted it, and no failure caused it.
+        """
         self.log.error("parked", secret=self.name, rotation_id=rotation_id, reason=reason)
         data: dict[str, Json] = {"reason": reason, "what": reason}
         data |= {"hint": hint} if hint else {}
-        return self.append([NewEvent(kind=Kind.PARKED, rotation_id=rotation_id, data=data)])
+        event = NewEvent(kind=Kind.PARKED, rotation_id=rotation_id, data=data)
+        return self.append([self._decided(event) if decided else event])
 
     def unpark_if_parked(self, opened: RotationRecord, reason: str) -> None:
         """Unpark the secret: an operator's command on a parked rotation counts as a look at it."""

@@ -122,7 +122,7 @@ def test_every_kind_of_error_is_documented():
     documented = set(_KINDS)
     # A step error always comes as one of its kinds; open sessions are waited for, never an error.
     assert SinkError.kind in documented  # imported, so that the search below finds it
-    assert documented | {"step", "in-use"} == _kinds(errors.RotatorError) | {
+    assert documented | {"step", "in-use", "already-taken"} == _kinds(errors.RotatorError) | {
         "config",
         "system",
         "bug",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from rotator.core.access import Actor
 from rotator.core.daemon_settings import DaemonSettings, SpacingGroup, Topic
 from rotator.core.model import Policy
 from rotator.dispatch.dispatcher import Dispatcher
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from rotator.core.consumers import Consumer
     from rotator.core.contracts.rotation import Rotation
     from rotator.core.model import Event, Json
+    from rotator.requests import Requests
 
 _STEP = timedelta(seconds=60)
 
@@ -70,6 +72,7 @@ class Place:
     engine: Engine = field(init=False)
     registry: MemoryConsumers = field(init=False)
     pool: object = field(default_factory=Inline)
+    requests: Requests | None = None
 
     def __post_init__(self) -> None:
         self.journal = MemoryJournal(clock=self.clock, watchful=False)
@@ -119,6 +122,8 @@ class Place:
             secret=self.secret,
             partners=self.partners,
             tell=self.tell,
+            requests=self.requests,
+            actor=Actor(subject="rotator", method="os", face="daemon", host="vm"),
         )
         daemon = Dispatcher(
             secrets=self.entries,
@@ -133,6 +138,7 @@ class Place:
             tell=self.tell,
             faults=Outages(observations=self.observations, log=self.log, tell=self.tell),
             forgotten=self.left.get,
+            requests=self.requests.ready if self.requests is not None else tuple,
         )
         daemon.begin()
         return daemon
