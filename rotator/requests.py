@@ -112,6 +112,19 @@ class Requests:
         written = self.log.append(entry)
         return fold([written])[0]
 
+    def rotate_after_reveal(self, secret: str, *, actor: Actor) -> None:
+        """Request the rotation that a policy wants after somebody has read the value of a secret."""
+        _ = self.log.append(
+            Entry(
+                request=new_id(self.entropy),
+                kind=KINDS[Permission.ROTATE],
+                secret=secret,
+                actor=self.access.known_groups(actor),
+                reason="its value was revealed (after_reveal: now)",
+                action=Permission.ROTATE,
+            )
+        )
+
     def approve(self, request: str, *, actor: Actor, reason: str) -> Request:
         """Approve a request. Raises `NotPermitted`, or `UsageError` where that has no effect."""
         asked = self._decided(request, actor, reason, "approve")

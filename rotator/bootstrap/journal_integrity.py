@@ -22,6 +22,7 @@ from rotator.core.model import Event, Kind, NewEvent, Step
 from rotator.journal import audit
 from rotator.journal.checkpoints import checkpoint, require
 from rotator.journal.export import export
+from rotator.journal.requests import SqlRequests
 from rotator.logs import get_log
 
 if TYPE_CHECKING:
@@ -119,6 +120,9 @@ class JournalIntegrity:
             report.add("anchor", spoilt)
         for where, what in held.damaged:
             report.add(where, what)
+        log = self._parts.requests.log
+        if isinstance(log, SqlRequests):
+            log.verify(report)
         for name, why in held.unread.items():
             report.skip(f"secret {name}", why)
         return report

@@ -12,6 +12,7 @@ from rotator import plugins, system
 from rotator.bootstrap.requests import requests_of
 from rotator.bootstrap.signing_key import SigningKey
 from rotator.config import snapshot
+from rotator.core.access import ACTIONS, Permission
 from rotator.core.contracts.plugin import KeepsSecrets, UsesLinkedResources
 from rotator.core.contracts.rotation import StepContext
 from rotator.core.daemon_settings import Dispatch, Topic
@@ -88,6 +89,9 @@ class Wiring:
         self._closing: ExitStack = ExitStack()
         self._queue: Queue | None = None
         self.actor: Actor = system.actor(face)
+        self._permission: Permission | None = None
+        self._approved: bool = False
+        self.breaks_glass: bool = False
         self._overview: Overview | None = None
         self._resolver: Resolver = Resolver(self.backend, settings.base, os.environ)
         self.signing_key: SigningKey | None = None
@@ -152,6 +156,32 @@ class Wiring:
         """Give back every connection."""
         self._closing.close()
 
+    # -- who may what --------------------------------------------------------------------------
+
+    def guard(self, permission: Permission, *, approved: bool) -> None:
+        """From now on require a permission for each secret that is opened or named.
+
+        `approved`: also that no rule wants an approval first. Raises `NotPermitted` where the actor has the
+        permission over no secret at all.
+        """
+        self._permission, self._approved = permission, approved
+        if not self.breaks_glass:
+            self.requests.require(self.actor, permission)
+
+    def break_glass(self) -> None:
+        """Act without the approvals that rules want. Each decision records it."""
+        self.breaks_glass = True
+        self.engine = self.engine.on_behalf({"break_glass": True})
+
+    def require(self, permission: Permission, name: str, *, approved: bool = True) -> None:
+        """Raise `NotPermitted` or `NeedsApproval` unless the actor may do this to a secret now."""
+        if self.breaks_glass and permission in ACTIONS:
+            self.requests.require(self.actor, Permission.BREAK_GLASS, name)
+            return
+        self.requests.require(self.actor, permission, name)
+        if approved and permission in ACTIONS:
+            self.requests.require_no_approval(permission, name)
+
     # -- secrets -------------------------------------------------------------------------------
 
     @property
@@ -189,6 +219,9 @@ class Wiring:
             else self.settings.secret(name).name
             for name in only
         ]
+        if self._permission is not None:
+            for name in chosen:
+                self.require(self._permission, name, approved=False)
         if tags:
             chosen += [secret.name for secret in self.settings.tagged(tags)]
         if everything or due:
@@ -208,6 +241,8 @@ class Wiring:
 
     def secret(self, name: str) -> ManagedSecret:
         """Return one secret, ready to be rotated."""
+        if self._permission is not None:
+            self.require(self._permission, name, approved=self._approved)
         chosen = self.entry(name)
         target = self.settings.targets[chosen.target]
         return ManagedSecret(
@@ -305,6 +340,10 @@ class Wiring:
     def admin_of(self, target: str) -> Callable[[], Credential]:
         """Return what resolves the admin of a target, afresh at each call."""
         return lambda: self._admin_of(target)
+
+    def call_at_end(self, call: Callable[[], None]) -> None:
+        """Call this when the application is closed."""
+        _ = self._closing.callback(call)
 
     def close_at_end(self, target: Target) -> None:
         """Close a target that is none of the configuration's when the application is closed."""

@@ -56,7 +56,7 @@ from rotator.config.web_sections import (
     WebProxyDocument,
 )
 from rotator.core.consumers import Consumer, Gate
-from rotator.core.model import DrainThen, IncidentMode, Policy, Prepare, PrepareThen
+from rotator.core.model import AfterReveal, DrainThen, IncidentMode, Policy, Prepare, PrepareThen
 
 VERSION: Final = 1
 DEFAULT_POLICY: Final = "default"
@@ -290,6 +290,10 @@ class PolicyDocument(Strict):
         default=_DEFAULTS.on_leak,
         description="What happens when a scanner's report holds a password of this secret: `map` records the"
         " incident for an operator, `move` and `kill` replace the password.",
+    )
+    after_reveal: AfterReveal = Field(
+        default=_DEFAULTS.after_reveal,
+        description="After `get --reveal`: `off`, `due` at once, or rotate `now`.",
     )
     prepare: PrepareDocument | None = Field(
         default=None,

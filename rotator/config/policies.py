@@ -117,6 +117,7 @@ def _policy(source: Positions, document: PolicyDocument, keys: Keys) -> Policy |
         proposals=document.proposals,
         step_timeout=document.step_timeout,
         on_leak=document.on_leak,
+        after_reveal=document.after_reveal,
         password=password,
     )
 

@@ -28,6 +28,7 @@ class Topic(StrEnum):
     INCIDENT_PROVEN = "incident-proven"
     INCIDENT_UNPROVEN = "incident-unproven"
     LEAK_REPORTED = "leak-reported"
+    BREAK_GLASS = "break-glass"
     UNAVAILABLE = "unavailable"
     AVAILABLE = "available"
     JOURNAL_BROKEN = "journal-broken"

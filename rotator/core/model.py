@@ -249,6 +249,17 @@ class IncidentMode(StrEnum):
     KILL = "kill"
 
 
+class AfterReveal(StrEnum):
+    """What happens after somebody has read the value of a secret.
+
+    `due`: it is due at once. `now`: it is rotated at once, also outside its windows.
+    """
+
+    OFF = "off"
+    DUE = "due"
+    NOW = "now"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How a secret is rotated.
@@ -261,7 +272,8 @@ class Policy:
     make a cycle, `cycles` of them are made before the secret is parked. `backoff` doubles from
     one attempt to the next up to `backoff_cap`. `proposals`: how many candidates are tried when
     the target refuses one. `step_timeout`: the deadline of one step. `on_leak`: what happens when a
-    program, and no operator, reports that a password leaked.
+    program, and no operator, reports that a password leaked. `after_reveal`: what happens after
+    `rotator get --reveal`.
 
     `cron` takes the place of `every`. `jitter` delays each secret by a part of it that is its own.
     A rotation begins only while `windows` are open.
@@ -284,4 +296,5 @@ class Policy:
     proposals: int = 3
     step_timeout: timedelta = timedelta(seconds=30)
     on_leak: IncidentMode = IncidentMode.MAP
+    after_reveal: AfterReveal = AfterReveal.OFF
     password: PasswordPolicy = field(default_factory=PasswordPolicy)

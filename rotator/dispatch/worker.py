@@ -380,6 +380,8 @@ def _of_incident(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
 
 def topic_of(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
     """Return the notification that an event causes, if any."""
+    if data.get("break_glass") is True:
+        return Topic.BREAK_GLASS
     if kind in (Kind.WAITING, Kind.FINISHED):
         facts = data.get("consumers")
         gates = gates_behind(facts)
@@ -403,7 +405,7 @@ def topic_of(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
 
 _SHOWN: Final = (
     *("outcome", "what", "hint", "reason", "next_due", "login", "version"),
-    *("incident", "unproven"),
+    *("incident", "unproven", "by"),
 )
 
 

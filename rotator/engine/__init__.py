@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from rotator.core.commands import unpark_command
 from rotator.core.errors import Busy, NotDue, Parked, Refused, UsageError
 from rotator.core.history import taken_up, text
-from rotator.core.model import NO_ROTATION, Kind, NewEvent, Outcome, Step
+from rotator.core.model import NO_ROTATION, AfterReveal, Kind, NewEvent, Outcome, Step
 from rotator.core.schedule import as_data, is_due, retry_data
 from rotator.core.state_machine import progress
 from rotator.engine import incident
@@ -57,6 +57,8 @@ __all__ = [
 ]
 
 _NO_TIME: Final = timedelta(0)
+# Seconds until a lease that another process holds is asked for again.
+_LOOK_AGAIN: Final = 0.2
 _BY_BACKEND: Final = Second()
 # The lease of a call that only writes to the journal.
 _LET_GO: Final = timedelta(seconds=60)
@@ -415,6 +417,28 @@ class Engine:
             rotation_id = opened.id if opened else None
             data: dict[str, Json] = {"reason": reason}
             _ = lease.append([NewEvent(kind=Kind.UNPARKED, rotation_id=rotation_id, data=data)])
+
+    def record_reveal(
+        self, secret: ManagedSecret, *, reason: str, version: str, patience: timedelta = _NO_TIME
+    ) -> None:
+        """Record that somebody is about to read the value of the secret. `patience`: for its lease.
+
+        By its policy the secret is then due. Raises `Busy`, or `JournalError`: then nothing may be shown.
+        """
+        now = self._context.clock.now()
+        until = now + patience
+        data: dict[str, Json] = {"reason": reason, "version": version}
+        if secret.policy.after_reveal is not AfterReveal.OFF:
+            data |= as_data(secret.policy, now)
+        while True:
+            try:
+                with leased(self._context, secret) as lease:
+                    _ = lease.append([NewEvent(kind=Kind.REVEALED, data=data)])
+                    return
+            except Busy:
+                if self._context.clock.now() >= until:
+                    raise
+                self._context.clock.sleep(_LOOK_AGAIN)
 
     # -- leaked passwords ----------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,6 +14,7 @@ from rotator.core.errors import UsageError
 from rotator.core.traceback_frames import forget_variables
 from rotator.faces import answers
 from rotator.faces.cli import exit_codes
+from rotator.faces.cli.permissions import APPROVED, NEEDS
 from rotator.faces.cli.render import json_output, messages
 from rotator.faces.cli.render.console import QUIET, Screen, silence
 from rotator.plugins import missing_package
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from rotator.bootstrap import App
+    from rotator.core.access import Permission
     from rotator.core.model import Event
     from rotator.engine import ManagedSecret
 
@@ -72,6 +75,10 @@ class Invocation:
     revealed: bool = False
     # Whether a thread still works and cannot be waited for: the process then exits without cleanup.
     abandoned: bool = False
+    # Whether the operator skips the approvals that rules want.
+    breaks_glass: bool = False
+    # What this call needs, where that is less or more than the command's own.
+    permission: Permission | None = None
     _faults: list[json_output.Fault] = field(default_factory=list[json_output.Fault])
     _codes: list[int] = field(default_factory=list[int])
 
@@ -93,7 +100,35 @@ class Invocation:
         """Open what the configuration describes; both arguments are the engine's."""
         from rotator.bootstrap import open_app  # noqa: PLC0415 # imports every library
 
-        return open_app(self.config, face="cli", observer=observer, should_stop=should_stop)
+        alarm = None
+        if self.breaks_glass:
+            from rotator.faces.cli.break_glass import Alarm  # noqa: PLC0415 # imports the engine
+
+            alarm = Alarm(observer)
+            observer = alarm.observe
+        app = open_app(self.config, face="cli", observer=observer, should_stop=should_stop)
+        try:
+            if alarm is not None:
+                app.break_glass()
+                app.call_at_end(partial(alarm.send, app))
+            needs = self.permission or NEEDS.get(self.command)
+            if needs is not None:
+                approved = needs is NEEDS.get(self.command) and self.command in APPROVED
+                app.guard(needs, approved=approved)
+        except BaseException:
+            app.close()
+            raise
+        return app
+
+    def break_glass(self, reason: str) -> None:
+        """Skip the approvals that rules want. Raises `UsageError` without a reason."""
+        if not reason.strip():
+            raise UsageError(
+                "--break-glass needs --reason.",
+                hint="Add --reason 'WHY'. It is recorded and reported.",
+                safety="Nothing was changed.",
+            )
+        self.breaks_glass = True
 
     def print(self, *parts: RenderableType) -> None:
         """Print a part of the answer on standard output, unless it is JSON."""

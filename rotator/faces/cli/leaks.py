@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from rich.text import Text
 
+from rotator.core.access import Permission
 from rotator.core.commands import leak_commands
+from rotator.core.daemon_settings import Topic
 from rotator.core.errors import Busy, RotatorError, UsageError
 from rotator.core.history import MAPPED, PROVEN
 from rotator.core.identifiers import new_id
@@ -147,7 +149,9 @@ def opened_to_contain(
 
     def observe(event: Event) -> None:
         progress.observe(event)
-        if (notice := notice_of(event)) is not None:
+        notice = notice_of(event)
+        # That glass was broken is told by whoever opened the application so.
+        if notice is not None and notice[0] is not Topic.BREAK_GLASS:
             for one in notifiers:
                 one.tell(notice[0], event.secret, notice[1])
 
@@ -246,6 +250,7 @@ class Opening:
         busy: list[str] = []
         for name, report in reports.items():
             try:
+                require_mode(opened, name, report.mode)
                 engine.open_incident(opened.secret(name), report)
             except Busy:
                 free.tell(name)
@@ -265,6 +270,13 @@ class Opening:
         if pool.signal is not None:
             raise KeyboardInterrupt
         return [name for name in reports if name not in failed]
+
+
+def require_mode(opened: App, name: str, mode: Mode) -> None:
+    """Require what a mode of an incident needs: `kill` a role of its own, a replacement its approval."""
+    kill = mode is Mode.KILL
+    permission = Permission.KILL if kill else Permission.INCIDENT
+    opened.require(permission, name, approved=mode is not Mode.MAP)
 
 
 # -- work ----------------------------------------------------------------------------------------

@@ -195,6 +195,14 @@ Tags = Annotated[
 ]
 Due = Annotated[bool, typer.Option("--due", help="Only secrets that are due.")]
 Reason = Annotated[str, option("--reason", "TEXT", "Reason, recorded in the journal.")]
+BreakGlass = Annotated[
+    bool,
+    typer.Option(
+        "--break-glass",
+        help="Act without the approvals that rules want. Needs the role breaker and --reason; everybody is"
+        " notified.",
+    ),
+]
 Timeout = Annotated[
     timedelta,
     typer.Option(

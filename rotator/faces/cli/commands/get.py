@@ -10,15 +10,26 @@ import typer
 
 from rotator.agent.formats import FORMATS, FormatOptions, render
 from rotator.client import Login
+from rotator.core.access import Permission
 from rotator.core.errors import UsageError
+from rotator.core.model import AfterReveal
 from rotator.core.secret import MASK, Secret
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import Name, complete_fields, complete_formats, option
+from rotator.faces.cli.options import (
+    SHORT,
+    Name,
+    Reason,
+    complete_fields,
+    complete_formats,
+    option,
+)
 from rotator.plugins import near
 
 if TYPE_CHECKING:
+    from rotator.bootstrap import App
     from rotator.core.model import Version
+    from rotator.engine import ManagedSecret
 
 app = typer.Typer()
 
@@ -44,26 +55,34 @@ def get(
         str,
         option("--template", "TEXT", "Text with {field} or {field:url}, for --format template."),
     ] = "",
-    reveal: Annotated[bool, typer.Option("--reveal", help="Show secret values.")] = False,
+    reveal: Annotated[
+        bool, typer.Option("--reveal", help="Show secret values. The journal records it first.")
+    ] = False,
+    reason: Reason = "",
 ) -> None:
     """Show the credential that the backend serves. Secret values are hidden without --reveal.
 
     With --field only the value is printed. As with `vault kv get -field`, a line break follows on a
-    terminal only. With --format the text is what a file of that format contains: the same as a file
+    terminal only. --reveal is recorded in the journal with --reason, before anything is shown; if it cannot be
+    recorded, nothing is shown. `after_reveal` of the policy can make the secret due. With --format the text is what a file of that format contains: the same as a file
     that `rotator agent run` writes.
 
     Examples:
         rotator get app-db
         rotator get app-db --field username
         PGPASSWORD=$(rotator get app-db --field password --reveal) psql ...
-        rotator get app-db --format pgpass --reveal
+        rotator get app-db --format pgpass --reveal --reason "debugging the nightly job"
     """
     call: Invocation = ctx.obj
     if field is not None and format_ is not None:
         raise UsageError("--field cannot be combined with --format.")
+    if reveal:
+        call.permission = Permission.REVEAL
     with call.open_app() as app:
         secret = app.secret(name)
         found = secret.backend.current(secret.path)
+        if reveal and found is not None:
+            record_reveal(app, secret, reason, found.id)
     if found is None:
         raise UsageError(
             f"the backend holds nothing at {secret.path!r} yet.",
@@ -87,6 +106,14 @@ def get(
     }
     if not call.as_json:
         _print(call, name, found, shown)
+
+
+def record_reveal(app: App, secret: ManagedSecret, reason: str, version: str) -> None:
+    """Record that a value is about to be shown, signed where there is a key. Raises what prevents that."""
+    app.engine.record_reveal(secret, reason=reason, version=version, patience=SHORT)
+    if secret.policy.after_reveal is AfterReveal.NOW:
+        app.requests.rotate_after_reveal(secret.name, actor=app.actor)
+    _ = app.checkpoint()
 
 
 def _values(found: Version) -> dict[str, object]:

@@ -34,6 +34,7 @@ from rotator.faces.cli.leaks import (
 )
 from rotator.faces.cli.options import (
     SHORT,
+    BreakGlass,
     Everything,
     Names,
     Parallel,
@@ -147,6 +148,7 @@ def open_(
         ),
     ] = None,
     within: _Within = WITHIN,
+    break_glass: BreakGlass = False,
     incident: Annotated[
         str | None, option("--id", "ID", "Your own id of the incident, such as INC-42.")
     ] = None,
@@ -188,6 +190,8 @@ def open_(
         rotator incident open --from gitleaks.json --reason "weekly scan"
     """
     call: Invocation = ctx.obj
+    if break_glass:
+        call.break_glass(reason)
     by_value = value_from is not None or bool(reports)
     if not (names or tags or everything or by_value or login):
         raise UsageError(

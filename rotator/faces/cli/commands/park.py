@@ -11,7 +11,7 @@ from rotator.core.errors import UsageError
 from rotator.faces import answers
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation, for_each, select
-from rotator.faces.cli.options import Names, complete_tags, complete_targets, option
+from rotator.faces.cli.options import BreakGlass, Names, complete_tags, complete_targets, option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,13 +28,17 @@ Why = Annotated[str, option("--reason", "TEXT", "Reason, recorded in the journal
 
 
 @command(app, "park", Panel.INTERVENE)
-def park(ctx: typer.Context, names: Names = None, *, reason: Why) -> None:
+def park(
+    ctx: typer.Context, names: Names = None, *, reason: Why, break_glass: BreakGlass = False
+) -> None:
     """Stop automatic work on secrets until an operator unparks them.
 
     Examples:
         rotator park app-db --reason "migration until Friday"
     """
     call: Invocation = ctx.obj
+    if break_glass:
+        call.break_glass(reason)
     with call.open_app() as app:
         _set_parked(call, app, select(app, names or (), verb="park"), reason, parked=True)
 
@@ -59,6 +63,7 @@ def unpark(
         option("--target", "TARGET", "Only parked secrets of this target.", complete_targets),
     ] = None,
     reason: Why = _MENDED,
+    break_glass: BreakGlass = False,
 ) -> None:
     """Restart automatic work on parked secrets, and reset their failure counts.
 
@@ -68,6 +73,8 @@ def unpark(
         rotator unpark --all
     """
     call: Invocation = ctx.obj
+    if break_glass:
+        call.break_glass(reason)
     with call.open_app() as app:
         found = _parked(app, names or (), tags or (), targets or (), everything=everything)
         if not found:

@@ -9,7 +9,7 @@ import typer
 from rotator.faces.cli.batch import drive
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import ENDLESS, SHORT, Name, Reason, Timeout, Wait
+from rotator.faces.cli.options import ENDLESS, SHORT, BreakGlass, Name, Reason, Timeout, Wait
 
 app = typer.Typer()
 
@@ -23,6 +23,7 @@ def revoke(
     terminate: Annotated[
         bool, typer.Option("--terminate", help="End open sessions of the old login.")
     ] = False,
+    break_glass: BreakGlass = False,
     wait: Wait = False,
     timeout: Timeout = SHORT,
 ) -> None:
@@ -36,6 +37,8 @@ def revoke(
         rotator revoke app-db --terminate
     """
     call: Invocation = ctx.obj
+    if break_glass:
+        call.break_glass(reason)
     drive(
         call,
         lambda app: app.names(only=[name], forgotten=True),

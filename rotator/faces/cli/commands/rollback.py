@@ -7,7 +7,7 @@ import typer
 from rotator.faces.cli.batch import drive
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import ENDLESS, SHORT, Name, Reason, Timeout, Wait
+from rotator.faces.cli.options import ENDLESS, SHORT, BreakGlass, Name, Reason, Timeout, Wait
 
 app = typer.Typer()
 
@@ -18,6 +18,7 @@ def rollback(
     name: Name,
     *,
     reason: Reason = "",
+    break_glass: BreakGlass = False,
     wait: Wait = False,
     timeout: Timeout = SHORT,
 ) -> None:
@@ -30,6 +31,8 @@ def rollback(
         rotator rollback app-db --reason "the report job cannot log in"
     """
     call: Invocation = ctx.obj
+    if break_glass:
+        call.break_glass(reason)
     drive(
         call,
         lambda app: app.names(only=[name], forgotten=True),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rotator.core.access import Permission
 from rotator.core.errors import UsageError
 from rotator.faces.cli.batch import drive
 from rotator.faces.cli.command import Panel, command
@@ -15,6 +16,7 @@ from rotator.faces.cli.leaks import Report, open_incident
 from rotator.faces.cli.options import (
     ENDLESS,
     SHORT,
+    BreakGlass,
     Due,
     Everything,
     Names,
@@ -48,6 +50,7 @@ def rotate(
             help="The current password leaked: open an incident for it. Needs --reason.",
         ),
     ] = False,
+    break_glass: BreakGlass = False,
     wait: Wait = False,
     timeout: Timeout = SHORT,
     parallel: Parallel = 4,
@@ -70,6 +73,8 @@ def rotate(
         rotator rotate app-db --leaked --reason "pushed to a public repository"
     """
     call: Invocation = ctx.obj
+    if break_glass:
+        call.break_glass(reason)
 
     def pick(app: App) -> list[str]:
         return select(
@@ -92,6 +97,7 @@ def rotate(
         open_incident(call, pick_current, report, timeout=limit, parallel=parallel)
         return
     if dry_run:
+        call.permission = Permission.VIEW
         with call.open_app() as app:
             show_plans(call, app, pick(app))
         return
