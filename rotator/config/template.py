@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 _WIDTH: Final = 100
 _COMMENT: Final = 36
 # A text that YAML reads as that text without quotes.
-_PLAIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9_./:-]*(?<!:)")
+# Also for editors that read YAML 1.1, where some words are booleans.
+_PLAIN: Final = re.compile(r"(?!(?:on|off|yes|no)$)[A-Za-z][A-Za-z0-9_./:-]*(?<!:)")
 
 _HEAD: Final = """\
 # Which credentials rotator rotates, where it stores them, and how. This file contains no secrets,
