@@ -40,6 +40,9 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "rename": ("no", "app"),
     "find": (".", "--known"),
     "notify test": (),
+    "access show": ("no",),
+    "access login": ("no",),
+    "access ingest": ("no.log", "--from", "vault"),
 }
 
 

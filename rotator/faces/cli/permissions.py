@@ -26,13 +26,16 @@ NEEDS: Final[Mapping[str, Permission]] = {
         Permission.INCIDENT,
     ),
     **dict.fromkeys(
-        ("report", "audit verify", "audit export", "audit show"),
+        (
+            *("report", "audit verify", "audit export", "audit show"),
+            *("access show", "access login"),
+        ),
         Permission.AUDIT,
     ),
     **dict.fromkeys(
         (
             *("adopt", "import", "rename", "retire", "reseal", "discover", "find"),
-            *("notify test", "audit acknowledge"),
+            *("notify test", "audit acknowledge", "access ingest"),
         ),
         Permission.MANAGE,
     ),
