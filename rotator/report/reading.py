@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from rotator.core.access import Actor
 from rotator.core.incident_timeline import timelines
 from rotator.core.model import Kind
+from rotator.core.requests import EntryKind
 from rotator.journal import audit, chain, rows, tables
 from rotator.journal.report import AuditReport
 from rotator.journal.signed_heads import UNREADABLE
@@ -20,6 +23,8 @@ from rotator.report.chain_fold import ChainFold
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
     from datetime import datetime
+
+    from sqlalchemy import Connection
 
     from rotator.core.incident_timeline import Timeline
     from rotator.core.model import Event
@@ -33,18 +38,23 @@ _TELLING: Final = frozenset(
 )
 # Facts that make any event of a step change the record of its secret.
 _TELLING_FACTS: Final = ('"next_due"', '"next_try"', '"current_accepted"')
+# In the data of a decision: who made it, and that it skipped an approval.
+_BY: Final = '"by":{'
+_BROKE_GLASS: Final = '"break_glass":true'
 # What an operator, or a program for one, requests.
 _REQUESTS: Final = frozenset(
     {
         *("requested", "rollback-requested", "revoke-requested", "adopted", "parked", "unparked"),
-        *("retire-requested", "renamed", "acknowledged", "leaked", "incident-closed"),
+        *("retire-requested", "renamed", "acknowledged", "leaked", "incident-closed", "revealed"),
     }
 )
 
 
 @dataclass(slots=True, kw_only=True)
 class ActorAccess:
-    """What one actor did in the period: number of events, and of each kind of request."""
+    """What one actor did in the period: number of events, of each kind of request, and of attempts that
+    were denied.
+    """
 
     actor: str
     events: int = 0
@@ -91,6 +101,7 @@ class JournalReading:
                 )
                 if seq
             }
+            self._count_denied(db)
             for name, chained in groupby(audit.stream(db), key=itemgetter(0)):
                 found = list(chained)
                 self._check(name, found, ends.pop(name, None))
@@ -138,17 +149,36 @@ class JournalReading:
             at, kind = row[_AT], row[_KIND]
             if not isinstance(at, str) or not since <= at <= until:
                 continue
-            actor = str(row[_ACTOR])
-            one = self.access.get(actor)
-            if one is None:
-                one = self.access[actor] = ActorAccess(actor=actor, first=at, last=at)
+            data = str(row[_DATA])
+            one = self._actor(_decider(data) or str(row[_ACTOR]), at)
             one.events += 1
-            if at < one.first:
-                one.first = at
-            elif at > one.last:
-                one.last = at
             if kind in _REQUESTS:
                 one.requests[kind] += 1
+            if _BROKE_GLASS in data:
+                one.requests["break-glass"] += 1
+
+    def _actor(self, actor: str, at: str) -> ActorAccess:
+        one = self.access.get(actor)
+        if one is None:
+            one = self.access[actor] = ActorAccess(actor=actor, first=at, last=at)
+        if at < one.first:
+            one.first = at
+        elif at > one.last:
+            one.last = at
+        return one
+
+    def _count_denied(self, db: Connection) -> None:
+        """Count what actors were not permitted to do."""
+        columns = tables.requests.c
+        query = sa.select(columns.secret, columns.at, columns.actor).where(
+            columns.kind == EntryKind.DENIED.value,
+            columns.at >= self._since,
+            columns.at <= self._until,
+        )
+        for secret, at, actor in db.execute(query):
+            if self._only is None or secret in self._only:
+                name = _decider(f'{{"by":{actor}}}') or "unknown"
+                self._actor(name, at).requests["denied"] += 1
 
     def _fold(
         self, name: str, found: list[tuple[Any, ...]]
@@ -210,6 +240,18 @@ class JournalReading:
                 self.audit.add(f"secret {row[0]}, event {row[_SEQ]}", "is unreadable")
             else:
                 yield event
+
+
+def _decider(data: str) -> str | None:
+    """Return who made a decision, by the data of its event; None where it names nobody."""
+    if _BY not in data:
+        return None
+    try:
+        found = json.loads(data)
+    except ValueError:
+        return None
+    actor = Actor.from_data(found.get("by")) if isinstance(found, dict) else None
+    return None if actor is None else str(actor)
 
 
 def _tells(row: tuple[Any, ...]) -> bool:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rotator.core.access import Actor, Permission
 from rotator.core.model import Kind, Step
+from rotator.core.requests import Entry, EntryKind
+from rotator.journal.requests import SqlRequests
 from rotator.report.controls import Framework
 from rotator.report.model import Period
 from rotator.report.report import build
+from rotator.testing.fakes import ManualClock
 from tests.journal.attacker import drop_triggers
 from tests.report.chains import YEAR, Chain, day
 
@@ -143,6 +148,32 @@ def test_who_did_what(journal: SqlJournal, write: Write):
     [actor] = _read(journal)["access"]
     assert (actor["actor"], actor["events"]) == ("cli:ann", 5)
     assert actor["requests"] == {"parked": 1, "requested": 1}
+
+
+def test_access_counts_who_decided_with_reveals_broken_glass_and_denied_attempts(
+    journal: SqlJournal, write: Write
+):
+    """Who asked counts, not the process that wrote the event for them."""
+    alice = Actor(subject="alice", method="oidc", face="web", host="h")
+    by = alice.as_data()
+    write(
+        Chain()
+        .rotate(0, "1")
+        .add(3, Kind.REVEALED, reason="x", by=by)
+        .add(4, Kind.PARKED, reason="x", by=by, break_glass=True)
+    )
+    log = SqlRequests(journal, ManualClock(at=day(5)))
+    denied = Entry(
+        request="r",
+        kind=EntryKind.DENIED,
+        secret="app",
+        actor=replace(alice, subject="mallory"),
+        action=Permission.KILL,
+    )
+    _ = log.append(denied)
+    found = {one["actor"]: one["requests"] for one in _read(journal)["access"]}
+    assert found["web:alice@h"] == {"break-glass": 1, "parked": 1, "revealed": 1}
+    assert found["web:mallory@h"] == {"denied": 1}
 
 
 def test_an_incident_is_open_until_it_is_proven(journal: SqlJournal, write: Write):
