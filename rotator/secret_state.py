@@ -7,7 +7,7 @@ somebody must act, a hint: a command that can be pasted as it is printed.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol
@@ -108,6 +108,16 @@ class Managed(Protocol):
         ...
 
     @property
+    def owner(self) -> str:
+        """Who answers for it; empty where nobody is named."""
+        ...
+
+    @property
+    def basis(self) -> str:
+        """Why it is rotated so; empty where nothing is named."""
+        ...
+
+    @property
     def consumers(self) -> tuple[Consumer, ...]:
         """The applications that use it."""
         ...
@@ -159,6 +169,8 @@ class SecretState:
     # By their reports alone; only of a secret whose old credential is not revoked yet.
     consumers_behind: tuple[Standing, ...] = ()
     tags: tuple[str, ...] = ()
+    owner: str = ""
+    basis: str = ""
 
     @property
     def severity(self) -> Severity:
@@ -352,6 +364,18 @@ class Overview:
         now: datetime,
     ) -> SecretState:
         """Return how a secret with this record is, while these hosts are away."""
+        found, managed = self._examined(name, record, faults, now), self.secrets.get(name)
+        if managed is None or not (managed.owner or managed.basis):
+            return found
+        return replace(found, owner=managed.owner, basis=managed.basis)
+
+    def _examined(
+        self,
+        name: str,
+        record: SecretRecord | None,
+        faults: Mapping[str, Outage],
+        now: datetime,
+    ) -> SecretState:
         managed = self.secrets.get(name)
         target, backend = (managed.target, managed.backend) if managed else (None, None)
         tags = managed.tags if managed else ()

@@ -55,8 +55,7 @@ class LimitsDocument(Strict):
         default=_LIMITS.per_target,
         ge=1,
         le=1000,
-        description="Maximum concurrent rotations on one target. Keep it below `total`, so that a target"
-        " that hangs does not delay the others.",
+        description="Maximum on one target; below `total`, in case one hangs.",
     )
     per_backend: int = Field(
         default=_LIMITS.per_backend,
@@ -132,8 +131,7 @@ class DaemonDocument(Strict):
     )
     catch_up: Duration = Field(
         default=_DAEMON.catch_up,
-        description="If no daemon ran for longer than this, overdue rotations are spread over as long a"
-        " period.",
+        description="After a longer pause, overdue work is spread over this time.",
     )
     verify_every: Every = Field(
         default=_DAEMON.verify_every,

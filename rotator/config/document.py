@@ -65,6 +65,8 @@ _DEFAULTS: Final = Policy()
 _CONSUMER: Final = Consumer(name="default")
 _PREPARE: Final = Prepare()
 Identity: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
+# A name or a sentence on one line.
+Remark: TypeAlias = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 _PATH: Final = r"^[^\x00-\x1f\x7f#]+$"
 
 
@@ -256,6 +258,8 @@ class WindowsDocument(Strict):
 class PolicyDocument(Strict):
     """How secrets are rotated. What is left out has the default given here."""
 
+    owner: Remark = Field(default="", description="Who answers for these secrets.")
+    basis: Remark = Field(default="", description="Why they are rotated so, such as a rule.")
     every: Every = Field(
         default=_DEFAULTS.every,
         json_schema_extra={"default": "never"},
@@ -428,6 +432,12 @@ class SecretDocument(Strict):
     tags: tuple[Name, ...] = Field(
         default=(), description="Labels that commands can select secrets by."
     )
+    owner: Remark | None = Field(
+        default=None, description="Who answers for the secret. Default: that of its policy."
+    )
+    basis: Remark | None = Field(
+        default=None, description="Why it is rotated so. Default: that of its policy."
+    )
 
 
 class DefaultsDocument(Strict):
@@ -474,6 +484,12 @@ class DefaultsDocument(Strict):
     readers: list[Identity] | None = Field(
         default=None,
         description="Further identities that may read the credentials, unless the secret lists its own.",
+    )
+    owner: Remark | None = Field(
+        default=None, description="Who answers for the secrets, unless they set their own."
+    )
+    basis: Remark | None = Field(
+        default=None, description="Why they are rotated so, unless they set their own."
     )
     tags: list[Name] | None = Field(
         default=None, description="Labels that each secret has in addition to its own."

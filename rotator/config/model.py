@@ -119,6 +119,8 @@ class SecretSettings:
     consumers: tuple[Consumer, ...] = ()
     readers: tuple[str, ...] = ()
     kept_by_target: bool = False
+    owner: str = ""
+    basis: str = ""
 
     def paths(self, backend: str) -> list[str]:
         """Return the paths in a backend where this secret is kept, its copies' among them."""

@@ -118,6 +118,8 @@ def _policy(source: Positions, document: PolicyDocument, keys: Keys) -> Policy |
         step_timeout=document.step_timeout,
         on_leak=document.on_leak,
         after_reveal=document.after_reveal,
+        owner=document.owner,
+        basis=document.basis,
         password=password,
     )
 

@@ -165,6 +165,8 @@ class Reader:
                     options=chosen,
                     policy=policy,
                     tags=tuple(map(sys.intern, document.tags)),
+                    owner=sys.intern(_first(document.owner, policy.owner)),
+                    basis=sys.intern(_first(document.basis, policy.basis)),
                     consumers=tuple(
                         self._consumers[one].consumer
                         for one in dict.fromkeys(document.consumers)
@@ -293,6 +295,10 @@ class Reader:
         except UsageError as error:
             self._source.problem(keys, error.what, error.hint)
             return None
+
+
+def _first(own: str | None, policys: str) -> str:
+    return policys if own is None else own
 
 
 def _leave_out_places(entry: Entry, given: Data) -> None:

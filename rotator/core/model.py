@@ -273,7 +273,7 @@ class Policy:
     one attempt to the next up to `backoff_cap`. `proposals`: how many candidates are tried when
     the target refuses one. `step_timeout`: the deadline of one step. `on_leak`: what happens when a
     program, and no operator, reports that a password leaked. `after_reveal`: what happens after
-    `rotator get --reveal`.
+    `rotator get --reveal`. `owner`: who answers for the secret. `basis`: why it is rotated so.
 
     `cron` takes the place of `every`. `jitter` delays each secret by a part of it that is its own.
     A rotation begins only while `windows` are open.
@@ -297,4 +297,6 @@ class Policy:
     step_timeout: timedelta = timedelta(seconds=30)
     on_leak: IncidentMode = IncidentMode.MAP
     after_reveal: AfterReveal = AfterReveal.OFF
+    owner: str = ""
+    basis: str = ""
     password: PasswordPolicy = field(default_factory=PasswordPolicy)

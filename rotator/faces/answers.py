@@ -71,6 +71,8 @@ def of_state(one: SecretState) -> Data:
         ],
         "consumers_behind": [standing.consumer for standing in one.consumers_behind],
         "tags": list(one.tags),
+        "owner": one.owner or None,
+        "basis": one.basis or None,
     }
 
 

@@ -30,6 +30,7 @@ FORMAT: Final = "rotator report 1"
 # Until then the entries of secrets stay in memory.
 _IN_MEMORY: Final = 8 * 2**20
 # What no journal shows, in any period.
+_NAMED: Final = 10
 _NEVER_COVERED: Final = (
     "Logins on a target that rotator does not manage.",
     "Secrets of the configuration that rotator never worked on.",
@@ -90,11 +91,13 @@ def build(
     frameworks: Sequence[Framework] = (),
     sample: int = 0,
     seed: str = "0",
+    unowned: Collection[str] = (),
 ) -> Report:
     """Read the journal and return the report of a period. The caller closes it.
 
     `only`: these secrets. `sample`: so many rotations are drawn, by the SHA-256 of the seed and the id of
-    each, so that an outsider can draw them again. Reads neither a backend nor a target.
+    each, so that an outsider can draw them again. `unowned`: secrets for which the configuration names no
+    owner. Reads neither a backend nor a target.
     """
     spool = SpooledTemporaryFile(max_size=_IN_MEMORY, mode="w+", encoding="utf-8", newline="\n")  # noqa: SIM115 # the report closes it
     try:
@@ -104,6 +107,7 @@ def build(
             totals.add(secret, incidents)
             _ = spool.write(_dumps(_secret_data(secret)) + "\n")
         head = _head(reading, totals, period, frameworks, filtered=only is not None)
+        head["not_covered"] = [*_without_owner(unowned), *head["not_covered"]]
     except BaseException:
         spool.close()
         raise
@@ -117,6 +121,7 @@ class ReportOptions(TypedDict, total=False):
     frameworks: Sequence[Framework]
     sample: int
     seed: str
+    unowned: Collection[str]
 
 
 class _Totals:
@@ -240,6 +245,14 @@ def _head(
             for one in reading.acknowledged
         ],
     }
+
+
+def _without_owner(names: Collection[str]) -> list[str]:
+    if not names:
+        return []
+    shown = ", ".join(sorted(names)[:_NAMED])
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return [f"Who answers for {len(names)} secrets without `owner`: {shown}{more}."]
 
 
 def _not_covered(

@@ -355,3 +355,15 @@ def test_a_table_in_a_pipe_has_one_line_for_each_row(capsys: pytest.CaptureFixtu
     screen = Screen()
     screen.out.print(table(screen, ("name", "last"), [("数据", "a\nb"), ("x", Text("c", "red"))]))
     assert capsys.readouterr().out == "name  last\n数据  a\n      b\nx     c\n"
+
+
+def test_a_secret_has_the_owner_of_its_policy_unless_it_names_its_own(cli: Cli):
+    """And the basis; the report names those without an owner."""
+    cli.edit("every: 30d,", 'every: 30d, owner: "team data", basis: "PCI DSS 8.6.3",')
+    cli.edit("tags: [prod]}", 'tags: [prod], owner: "team web"}')
+    found = {one["secret"]: one for one in cli.json("status").data["secrets"]}
+    assert (found["app"]["owner"], found["app"]["basis"]) == ("team data", "PCI DSS 8.6.3")
+    assert found["web"]["owner"] == "team web"
+    cli.edit('owner: "team data", ', "")
+    gaps = cli.json("report", "--since", "1h").data["not_covered"]
+    assert any("2 secrets without `owner`: app, old." in one for one in gaps)
