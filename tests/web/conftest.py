@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import httpx2 as httpx
 import pytest
 
+from rotator import system
 from rotator.config import load
 from rotator.faces.web.app import build
 from rotator.faces.web.console import Console
@@ -36,6 +37,9 @@ roles:
   - {role: admin, subjects: ["password:admin"]}
   - {role: operator, subjects: ["password:narrow"], names: ["we*"]}
 """
+# What the tests do on a command line.
+ROLES += f'  - {{role: admin, subjects: ["os:{system.actor("cli").subject}"]}}\n'
+
 USERS = (
     *("viewer", "operator", "approver", "second", "breaker"),
     *("auditor", "admin", "narrow", "nobody"),
@@ -116,7 +120,7 @@ class Site:
 
     def rotate(self, *names: str) -> None:
         """Rotate secrets, and let the console see it."""
-        self.cli("rotate", *names, "--reason", "tests")
+        self.cli("rotate", *names, "--break-glass", "--reason", "tests")
         self.console.fleet.refresh()
 
 
