@@ -49,6 +49,7 @@ def main() -> None:
 def sign_in(page: object) -> None:
     """Sign in with the keyboard: the first field has the focus."""
     page.goto(f"{URL}/sign-in")
+    page.locator("#name:focus").wait_for()
     page.keyboard.type("load")
     page.keyboard.press("Tab")
     page.keyboard.type(PHRASE)
