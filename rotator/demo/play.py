@@ -20,6 +20,7 @@ from rotator.core.errors import RotatorError
 from rotator.core.history import newest_step
 from rotator.core.model import Outcome, Step
 from rotator.demo.client import Client, PostgresLine
+from rotator.demo.console import console
 from rotator.demo.library import BackendSource, LibraryLine, PooledLine, pool_of
 from rotator.demo.report import DemoReport, Scene
 from rotator.testing.postgres import ScratchPostgres
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from rotator.bootstrap import App
     from rotator.core.model import Credential as StoredCredential
     from rotator.core.model import Version
+    from rotator.demo.console import Visit
     from rotator.engine import Result
 
 _ROUNDS: Final = 3
@@ -103,8 +105,11 @@ _STANDING: Final = ("postgres", "shop_owner", "batch_owner", "batch_a", "batch_b
 SECRETS: Final = {"new-user": "web", "alternating-users": "batch", "single-user": "legacy"}
 
 
-def play(tell: Callable[[Scene], None]) -> DemoReport:
-    """Run the demo. `tell` hears of each scene as it ends. Leaves nothing behind."""
+def play(tell: Callable[[Scene], None], visit: Visit | None = None) -> DemoReport:
+    """Run the demo. `tell` hears of each scene as it ends; with `visit`, it can be seen in a browser.
+
+    Leaves nothing behind.
+    """
     report, begun = DemoReport(), time.monotonic()
     with leaving_when_told() as leave, ExitStack() as stack:
 
@@ -126,10 +131,15 @@ def play(tell: Callable[[Scene], None]) -> DemoReport:
             scene.said = (
                 f"{report.server} on {server.host}:{server.port}, pg_hba.conf: scram-sha-256"
             )
-        config = configure(folder, server, _CONFIG)
+        section = visit.section if visit is not None else ""
+        config = configure(folder, server, _CONFIG + section.replace("{", "{{").replace("}", "}}"))
         app = stack.enter_context(open_app(config, face="demo"))
+        if visit is not None:
+            stack.enter_context(console(config, visit))
         _play(app, config, server, report, tell_and_leave)
-    report.seconds = time.monotonic() - begun
+        report.seconds = time.monotonic() - begun
+        if visit is not None:
+            visit.ended(report)
     return report
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import urllib.parse
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +105,38 @@ def test_an_interrupted_demo_leaves_nothing(scratch: Path, signum: int, code: in
     assert process.returncode in (code, -signum), err
     assert "Traceback" not in err
     assert _left(scratch) == []
+
+
+def test_the_demo_can_be_seen_in_a_browser(scratch: Path):
+    """The printed user signs in and sees the demo's secrets; the console ends with the demo."""
+    process = _start(scratch, "--web")
+    assert process.stdout is not None
+    try:
+        said = next(line for line in process.stdout if "http://" in line)
+        found = re.search(
+            r"(?P<url>http://\S+), user (?P<name>\w+), password (?P<password>\w+)", said
+        )
+        assert found is not None
+        jar = urllib.request.HTTPCookieProcessor()
+        browser = urllib.request.build_opener(urllib.request.ProxyHandler({}), jar)
+        form = browser.open(f"{found['url']}/sign-in").read().decode()
+        token = re.search(r'name="token" value="([^"]+)"', form)
+        assert token is not None
+        given = {"token": token[1], "name": found["name"], "password": found["password"]}
+        request = urllib.request.Request(  # noqa: S310 # the address that the demo printed
+            f"{found['url']}/sign-in",
+            data=urllib.parse.urlencode(given).encode(),
+            headers={"Origin": found["url"]},
+        )
+        browser.open(request).close()
+        page = browser.open(f"{found['url']}/secrets").read().decode()
+        assert all(f"/secrets/{name}" in page for name in ("web", "batch", "legacy", "pool"))
+        os.killpg(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in err
+    assert _left(scratch) == []
+    with pytest.raises(OSError, match="refused"):
+        browser.open(f"{found['url']}/sign-in")

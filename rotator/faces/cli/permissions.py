@@ -44,8 +44,8 @@ NEEDS: Final[Mapping[str, Permission]] = {
 # Of these, a rule can want an approval first.
 APPROVED: Final = ("rotate", "rollback", "revoke", "park", "unpark")
 OWN: Final = ("request", "approve", "refuse")
-# No role limits these. They read no secret through rotator, or run as a service: whoever may read their
-# files and backends can do so without rotator. The pages say so.
+# No role limits these. They show nothing of a managed secret, or run as a service or an application with the
+# rights of whoever starts them. docs/how-to/roles.md says so.
 FREE: Final = (
     *("init", "add", "check", "demo", "docs", "deploy", "plugins", "policy", "keygen"),
     *("db upgrade", "db status", "daemon", "worker", "exec", "agent run", "agent init"),
