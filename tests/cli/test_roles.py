@@ -243,3 +243,13 @@ def test_a_policy_makes_a_revealed_secret_due(cli: Cli, after: str, due: int, re
         found = app.names(everything=True, due=True)
         assert len([one for one in found if one == "app"]) == due
         assert len(app.requests.ready()) == requested
+
+
+def test_status_counts_the_requests_that_wait(cli: Cli):
+    """Until they are carried out or refused."""
+    assert "rotator requests" not in cli("status", code=None).out
+    asked = cli.json("request", "rotate", "app", "--reason", "old").data["request"]
+    assert "1 request waits. List them: rotator requests" in cli("status", code=None).out
+    assert cli.json("status", code=None).answer["data"]["requests"] == 1
+    cli("refuse", asked["id"], "--reason", "mistake")
+    assert cli.json("status", code=None).answer["data"]["requests"] == 0

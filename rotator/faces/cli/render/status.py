@@ -71,10 +71,11 @@ class Chosen:
 def show(call: Invocation, app: App, chosen: Chosen) -> None:
     """Show the state once, and exit with 3 if there is trouble."""
     fleet = _read(app, chosen, _selected(app, chosen))
+    waiting = len(app.requests.open())
     if call.as_json:
-        call.data |= answers.of_fleet(fleet)
+        call.data |= {**answers.of_fleet(fleet), "requests": waiting}
     else:
-        call.print(*_shown(call.screen, fleet, chosen))
+        call.print(*_shown(call.screen, fleet, chosen, waiting))
     if fleet.is_trouble:
         call.add_code(exit_codes.STUCK)
 
@@ -97,7 +98,8 @@ def watch(call: Invocation, app: App, chosen: Chosen, seconds: float) -> None:
             fleet = _read(app, chosen, names)
             head = Text(f"{at(fleet.now, seconds=True)}, every {seconds:g} s. Ctrl-C ends it.")
             head.stylize(QUIET)
-            live.update(Group(head, *_shown(call.screen, fleet, chosen)), refresh=True)
+            waiting = len(app.requests.open())
+            live.update(Group(head, *_shown(call.screen, fleet, chosen, waiting)), refresh=True)
             app.clock.sleep(seconds)
 
 
@@ -151,9 +153,13 @@ def _read(app: App, chosen: Chosen, names: Sequence[str] | None) -> Fleet:
 # -- the first line ------------------------------------------------------------------------------
 
 
-def _shown(screen: Screen, fleet: Fleet, chosen: Chosen) -> Iterator[RenderableType]:
+def _shown(screen: Screen, fleet: Fleet, chosen: Chosen, waiting: int) -> Iterator[RenderableType]:
     yield _head(screen, fleet)
     yield from _outages(screen, fleet)
+    if waiting:
+        verb = "waits" if waiting == 1 else "wait"
+        text = f" {plural(waiting, 'request')} {verb}. List them: rotator requests"
+        yield Text.assemble(screen.sign("warn"), text)
     if not fleet.secrets:
         nothing = "No secrets are configured. Add one: rotator add NAME"
         yield "No secret matches." if chosen.is_filtered else nothing
