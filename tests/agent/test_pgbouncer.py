@@ -45,11 +45,11 @@ def pooler(host: Host, server: ScratchPostgres) -> Iterator[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    # Another user runs it: every folder down from one that is open to all must be open.
+    # Another user runs it and reads its files again: each folder down to them must be open.
     for folder in (host.folder, *host.folder.parents):
-        if folder.stat().st_mode & 0o001:
-            break
-        folder.chmod(0o755)
+        mode = folder.stat().st_mode
+        if not mode & 0o001:
+            folder.chmod(mode & 0o7777 | 0o055)
     users = host.folder / "userlist.txt"
     users.write_text('"shop" "first"\n')
     config = host.folder / "pgbouncer.ini"
