@@ -46,7 +46,7 @@ class Visit:
     @property
     def section(self) -> str:
         """What the configuration says of the console."""
-        return f'web: {{listen: "127.0.0.1:{self.port}"}}\n'
+        return f'web:\n  listen: "127.0.0.1:{self.port}"\n'
 
 
 @contextmanager

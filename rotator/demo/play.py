@@ -132,7 +132,7 @@ def play(tell: Callable[[Scene], None], visit: Visit | None = None) -> DemoRepor
                 f"{report.server} on {server.host}:{server.port}, pg_hba.conf: scram-sha-256"
             )
         section = visit.section if visit is not None else ""
-        config = configure(folder, server, _CONFIG + section.replace("{", "{{").replace("}", "}}"))
+        config = configure(folder, server, _CONFIG + section)
         app = stack.enter_context(open_app(config, face="demo"))
         if visit is not None:
             stack.enter_context(console(config, visit))

@@ -91,7 +91,7 @@ class LeakReports:
         self._log: Log = log
         self._places: threading.Semaphore = threading.Semaphore(_MOST_AT_ONCE)
         self._guard: threading.Lock = threading.Lock()
-        # Keyed anew in each process, so that it tells nothing of a body.
+        # Keyed anew in each process, so that it reveals nothing of a body.
         self._key: bytes = secrets.token_bytes(32)
         self._seen: OrderedDict[bytes, None] = OrderedDict()
 

@@ -35,7 +35,7 @@ _ASKING: Final = [kind.value for kind in dict.fromkeys(KINDS.values())]
 _ENDING: Final = [kind.value for kind in ENDS]
 # Only an engine knows what was done.
 _OF_ENGINES: Final = (EntryKind.TAKEN, EntryKind.FAILED)
-# Of one writer at once: whoever comes second takes the next place of the chain.
+# Of one writer at once: the second process takes the next place of the chain.
 _TRIES: Final = 20
 _COLUMNS: Final = tuple(column.name for column in _requests.columns)
 _HASHED: Final = _COLUMNS[: _COLUMNS.index("hash")]

@@ -293,7 +293,7 @@ def _lost(strategy: str = "new-user") -> EngineSandbox:
 
 
 def test_a_forgotten_version_that_was_never_proven_is_not_tried_for_ever():
-    """After a day the incident stays open, an operator is told how to end it, and nobody tries any more."""
+    """After a day the attempts end; the incident stays open, and its notice names the command that closes it."""
     made = _lost()
     tries, proof = 0, made.engine.contain(made.secret).proof
     while proof is not None and proof.next is not None and tries < 100:

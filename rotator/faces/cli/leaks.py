@@ -150,7 +150,7 @@ def opened_to_contain(
     def observe(event: Event) -> None:
         progress.observe(event)
         notice = notice_of(event)
-        # That glass was broken is told by whoever opened the application so.
+        # break_glass.py sends that notice.
         if notice is not None and notice[0] is not Topic.BREAK_GLASS:
             for one in notifiers:
                 one.tell(notice[0], event.secret, notice[1])

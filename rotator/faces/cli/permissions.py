@@ -45,7 +45,7 @@ NEEDS: Final[Mapping[str, Permission]] = {
 APPROVED: Final = ("rotate", "rollback", "revoke", "park", "unpark")
 OWN: Final = ("request", "approve", "refuse")
 # No role limits these. They show nothing of a managed secret, or run as a service or an application with the
-# rights of whoever starts them. docs/how-to/roles.md says so.
+# rights of the user who starts them. docs/how-to/roles.md says so.
 FREE: Final = (
     *("init", "add", "check", "demo", "docs", "deploy", "plugins", "policy", "keygen"),
     *("db upgrade", "db status", "daemon", "worker", "exec", "agent run", "agent init"),

@@ -84,7 +84,7 @@ def demo(
 
 
 def _visit(call: Invocation) -> Visit:
-    """Return what a person is told who looks at the demo in a browser."""
+    """Return what is printed for a person who looks at the demo in a browser."""
     from rotator.demo.console import Visit  # noqa: PLC0415 # needs an extra
     from rotator.demo.page import page  # noqa: PLC0415
     from rotator.system import SystemEntropy  # noqa: PLC0415
