@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rotator.core.history import RotationRecord
     from rotator.core.model import Event, Json
     from rotator.core.ports import Journal
+    from rotator.secret_state import Managed
 
 # Maximum number of rotations of one secret with `--since` and no `--limit`.
 _MANY: Final = 10_000
@@ -35,9 +36,14 @@ _BESIDE: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History:
-    """The history of one secret; `beside` holds its events outside of rotations."""
+    """The history of one secret; `beside` holds its events outside of rotations.
+
+    `owner` and `basis` as the configuration has them today.
+    """
 
     name: str
+    owner: str
+    basis: str
     rotations: Sequence[RotationRecord]
     events: Mapping[str, list[Event]]
     led: Sequence[Event]
@@ -51,10 +57,11 @@ def read(
     limit: int | None,
     since: datetime | None,
     until: datetime | None = None,
+    managed: Managed | None = None,
 ) -> History:
     """Read the newest rotations of a secret, including those under its former names.
 
-    Those that were open at some time from `since` to before `until`.
+    Those that were open at some time from `since` to before `until`. `managed`: its entry, where it has one.
     """
     record = journal.secret(name)
     names = [name, *reversed(record.former_names if record else ())]
@@ -85,6 +92,8 @@ def read(
     ]
     return History(
         name=name,
+        owner=managed.owner if managed is not None else "",
+        basis=managed.basis if managed is not None else "",
         rotations=rotations,
         events={one.id: journal.history(one.id) for one in rotations},
         led=led,
@@ -96,6 +105,8 @@ def data(history: History) -> Data:
     """Return a history as data."""
     return {
         "secret": history.name,
+        "owner": history.owner or None,
+        "basis": history.basis or None,
         "asked_for": [of_event(one) for one in history.led],
         "beside": [of_event(one) for one in history.beside],
         "rotations": [

@@ -39,6 +39,12 @@ def relative(moment: datetime | None, now: datetime) -> str:
     return f"in {span(moment - now)}" if moment > now else f"{span(now - moment)} ago"
 
 
+def answerable(owner: str, basis: str) -> str:
+    """Return who answers for a secret and why it is rotated so; empty where neither is named."""
+    named = (("owner", owner), ("basis", basis))
+    return ", ".join(f"{name} {text}" for name, text in named if text)
+
+
 def plural(count: int, noun: str) -> str:
     """Return `1 secret`, `2 secrets`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -74,6 +74,10 @@ def _recorded(figures: Mapping[str, int]) -> str:
     return OPERATED if figures["events"] else NOT_COVERED
 
 
+def _founded(figures: Mapping[str, int]) -> str:
+    return OPERATED if figures["secrets"] and not figures["without_basis"] else NOT_COVERED
+
+
 def _nowhere(_figures: Mapping[str, int]) -> str:
     return NOT_COVERED
 
@@ -94,9 +98,9 @@ _TOPICS: Final = (
     _Topic(
         "The period has a documented basis",
         {Framework.PCI: "12.3.1"},
-        (),
-        _nowhere,
-        "The journal has no basis of a policy: attach your risk analysis.",
+        ("secrets", "without_basis"),
+        _founded,
+        "Whether the basis is sound: attach your risk analysis.",
     ),
     _Topic(
         "A replaced credential is tried afterwards and rejected",

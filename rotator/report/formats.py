@@ -20,7 +20,8 @@ _DAY: Final = 86_400
 # So many exceptions are listed for an operator; the other formats have all of them.
 _MOST_LISTED: Final = 50
 _COLUMNS: Final = (
-    *("secret", "word", "managed_from", "managed_until", "ended", "target", "backend"),
+    *("secret", "word", "owner", "basis"),
+    *("managed_from", "managed_until", "ended", "target", "backend"),
     *("plugin", "strategy", "login", "version", "due"),
     *("age_start_seconds", "age_end_seconds", "age_max_seconds", "age_max_exact"),
     *("rotations", "late", "old_rejected", "old_accepted", "exceptions", "seq", "head"),
@@ -137,7 +138,7 @@ def _row(entry: dict[str, Any]) -> list[object]:
     ]
     exact = None if entry["age_max"] is None else entry["age_max"]["exact"]
     return [
-        *(entry[name] for name in _COLUMNS[:12]),
+        *(entry[name] for name in _COLUMNS[:14]),
         *seconds,
         exact,
         len(rotations),

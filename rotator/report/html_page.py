@@ -142,6 +142,8 @@ def _population(report: Report) -> Iterator[str]:
         (
             "secret",
             "word",
+            "owner",
+            "basis",
             "target",
             "login",
             "managed",
@@ -154,6 +156,8 @@ def _population(report: Report) -> Iterator[str]:
             (
                 one["secret"],
                 one["word"],
+                one["owner"],
+                one["basis"],
                 one["target"],
                 one["login"],
                 f"{minute(one['managed_from'])} to {one['ended'] or 'now'}",

@@ -93,11 +93,14 @@ class SecretReport:
     """One secret that was managed at some moment of the period.
 
     `managed_from` and `managed_until`: the last time that it was managed; `ended`: retired, or the name
-    that continues it. Ages are those of the credential that was served; None where none was.
+    that continues it. Ages are those of the credential that was served; None where none was. `owner` and
+    `basis`: of the configuration.
     """
 
     secret: str
     managed_from: datetime
+    owner: str = ""
+    basis: str = ""
     managed_until: datetime | None = None
     ended: str | None = None
     target: str | None = None

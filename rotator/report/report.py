@@ -16,7 +16,7 @@ from rotator.report.model import LATE_AFTER, NOT_COVERED
 from rotator.report.reading import JournalReading
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime, timedelta
     from types import TracebackType
     from typing import Self
@@ -25,17 +25,18 @@ if TYPE_CHECKING:
     from rotator.core.model import Json
     from rotator.journal.sql import SqlJournal
     from rotator.report.model import Age, Deviation, Period, RotationProof, SecretReport
+    from rotator.secret_state import Managed
 
 FORMAT: Final = "rotator report 1"
 # Until then the entries of secrets stay in memory.
 _IN_MEMORY: Final = 8 * 2**20
-# What no journal shows, in any period.
+# So many secrets are named in a sentence.
 _NAMED: Final = 10
+# What no journal shows, in any period.
 _NEVER_COVERED: Final = (
     "Logins on a target that rotator does not manage.",
-    "Secrets of the configuration that rotator never worked on.",
     "Values that were read in the backend, or shown by `rotator get NAME --reveal`.",
-    "The owner of a secret, and the basis of a policy.",
+    "Whether owners and bases are true: they are quoted from the configuration of today.",
     "Signatures and the writers' key: `rotator audit verify` checks them.",
 )
 
@@ -91,23 +92,28 @@ def build(
     frameworks: Sequence[Framework] = (),
     sample: int = 0,
     seed: str = "0",
-    unowned: Collection[str] = (),
+    managed: Mapping[str, Managed] | None = None,
 ) -> Report:
     """Read the journal and return the report of a period. The caller closes it.
 
     `only`: these secrets. `sample`: so many rotations are drawn, by the SHA-256 of the seed and the id of
-    each, so that an outsider can draw them again. `unowned`: secrets for which the configuration names no
-    owner. Reads neither a backend nor a target.
+    each, so that an outsider can draw them again. `managed`: the configuration's
+    secrets, whose owner and basis are quoted. Reads neither a backend nor a target.
     """
     spool = SpooledTemporaryFile(max_size=_IN_MEMORY, mode="w+", encoding="utf-8", newline="\n")  # noqa: SIM115 # the report closes it
     try:
         reading = JournalReading(journal, period, only)
         totals = _Totals(period, seed, sample)
+        never = {name for name in managed or () if only is None or name in only}
         for secret, incidents in reading.secrets():
+            never.discard(secret.secret)
+            entry = (managed or {}).get(secret.secret)
+            secret.owner, secret.basis = (entry.owner, entry.basis) if entry else ("", "")
             totals.add(secret, incidents)
             _ = spool.write(_dumps(_secret_data(secret)) + "\n")
         head = _head(reading, totals, period, frameworks, filtered=only is not None)
-        head["not_covered"] = [*_without_owner(unowned), *head["not_covered"]]
+        sentence = "Of the configuration, {} that the journal did not know in the period: {}."
+        head["not_covered"] = [*_named(sentence, sorted(never)), *head["not_covered"]]
     except BaseException:
         spool.close()
         raise
@@ -121,7 +127,7 @@ class ReportOptions(TypedDict, total=False):
     frameworks: Sequence[Framework]
     sample: int
     seed: str
-    unowned: Collection[str]
+    managed: Mapping[str, Managed] | None
 
 
 class _Totals:
@@ -135,6 +141,8 @@ class _Totals:
         self.exceptions: list[dict[str, Json]] = []
         self.incidents: list[dict[str, Json]] = []
         self.oldest: tuple[timedelta, str, bool] | None = None
+        self.unowned: list[str] = []
+        self.unfounded: list[str] = []
         self._drawn: list[tuple[int, str, str, dict[str, int]]] = []
 
     def add(self, secret: SecretReport, incidents: list[Timeline]) -> None:
@@ -147,6 +155,9 @@ class _Totals:
             figures["ages_unknown"] += not age.exact
             if self.oldest is None or age.age > self.oldest[0]:
                 self.oldest = (age.age, secret.secret, age.exact)
+        if secret.managed_until is None:
+            self.unowned += [secret.secret] * (not secret.owner)
+            self.unfounded += [secret.secret] * (not secret.basis)
         for rotation in secret.rotations:
             self._count(secret.secret, rotation)
         for deviation in secret.deviations:
@@ -205,6 +216,8 @@ def _head(
     figures |= {
         "events": sum(one.events for one in reading.access.values()),
         "damaged_places": len(audit.damage),
+        "without_owner": len(totals.unowned),
+        "without_basis": len(totals.unfounded),
     }
     oldest = totals.oldest
     return {
@@ -225,7 +238,11 @@ def _head(
         if oldest is None
         else {"secret": oldest[1], "seconds": _seconds(oldest[0]), "exact": oldest[2]},
         "late_after_seconds": _seconds(LATE_AFTER),
-        "not_covered": _not_covered(reading, figures, period, filtered=filtered),
+        "not_covered": [
+            *_named("Who answers for {} without `owner`: {}.", totals.unowned),
+            *_named("Why the period of {} without `basis` suffices: {}.", totals.unfounded),
+            *_not_covered(reading, figures, period, filtered=filtered),
+        ],
         "controls": controls(frameworks, figures),
         "sample": {"wanted": totals.wanted, "seed": totals.seed, "rotations": totals.sampled()},
         "exceptions": totals.exceptions,
@@ -247,12 +264,14 @@ def _head(
     }
 
 
-def _without_owner(names: Collection[str]) -> list[str]:
+def _named(sentence: str, names: Sequence[str]) -> list[str]:
+    """Return a sentence about some secrets, with their number and the first of them; none about none."""
     if not names:
         return []
     shown = ", ".join(sorted(names)[:_NAMED])
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return [f"Who answers for {len(names)} secrets without `owner`: {shown}{more}."]
+    count = "1 secret" if len(names) == 1 else f"{len(names)} secrets"
+    return [sentence.format(count, f"{shown}{more}")]
 
 
 def _not_covered(
@@ -281,6 +300,8 @@ def _secret_data(secret: SecretReport) -> dict[str, Json]:
     return {
         "secret": secret.secret,
         "word": secret.word,
+        "owner": secret.owner or None,
+        "basis": secret.basis or None,
         "managed_from": stamp(secret.managed_from),
         "managed_until": _stamped(secret.managed_until),
         "ended": secret.ended,

@@ -263,6 +263,8 @@ class Verification:
             counted["ages_unknown"] += age is not None and not age["exact"]
             open_ended = entry["due"] is None and entry["managed_until"] is None
             counted["without_due_date"] += open_ended
+            for name in ("owner", "basis"):
+                counted[f"without_{name}"] += entry["managed_until"] is None and not entry[name]
             for one in entry["rotations"]:
                 ended = one["ended_at"] is not None and since <= one["ended_at"] <= until
                 counted["undone"] += ended and one["outcome"] in ("undone", "rolled-back")
@@ -285,7 +287,8 @@ class Verification:
         names = ("secrets", "operated", "exception", "not_covered", "rotations", "old_rejected")
         more = ("old_accepted", "exceptions_open", "exceptions_closed", "late", "incidents")
         rest = ("ages_unknown", "without_due_date", "undone", "old_not_tried", "incidents_open")
-        for name in (*names, *more, *rest, "events", "damaged_places"):
+        named = ("without_owner", "without_basis")
+        for name in (*names, *more, *rest, *named, "events", "damaged_places"):
             if report["totals"][name] != counted[name]:
                 self.add(
                     f"report, totals, {name}", f"is not {counted[name]}, as its rows add up to"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -358,12 +359,29 @@ def test_a_table_in_a_pipe_has_one_line_for_each_row(capsys: pytest.CaptureFixtu
 
 
 def test_a_secret_has_the_owner_of_its_policy_unless_it_names_its_own(cli: Cli):
-    """And the basis; the report names those without an owner."""
+    """And the basis. `history` shows both, the report those that have none."""
     cli.edit("every: 30d,", 'every: 30d, owner: "team data", basis: "PCI DSS 8.6.3",')
     cli.edit("tags: [prod]}", 'tags: [prod], owner: "team web"}')
     found = {one["secret"]: one for one in cli.json("status").data["secrets"]}
     assert (found["app"]["owner"], found["app"]["basis"]) == ("team data", "PCI DSS 8.6.3")
     assert found["web"]["owner"] == "team web"
+    cli("rotate", "app", "web")
+    assert "web: owner team web, basis PCI DSS 8.6.3" in cli("history", "web").out
+    assert cli.json("history", "web").data["owner"] == "team web"
     cli.edit('owner: "team data", ', "")
-    gaps = cli.json("report", "--since", "1h").data["not_covered"]
-    assert any("2 secrets without `owner`: app, old." in one for one in gaps)
+    report = json.loads(cli("report", "--since", "1h", "--format", "json").out)
+    assert [one["owner"] for one in report["secrets"]] == [None, "team web"]
+    assert report["secrets"][0]["basis"] == "PCI DSS 8.6.3"
+    assert "Who answers for 1 secret without `owner`: app." in report["not_covered"]
+    never = "Of the configuration, 1 secret that the journal did not know in the period: old."
+    assert never in report["not_covered"]
+
+
+def test_status_names_the_owner_of_a_secret_in_trouble(cli: Cli):
+    """Of that one only: whoever is woken up knows whom to call."""
+    cli.edit("every: 30d,", 'every: 30d, owner: "team data, +49 30 1234",')
+    cli("rotate", "app", "web")
+    cli("park", "app", "--reason", "broken")
+    out = cli("status", code=3).out
+    assert out.count("Owner: team data, +49 30 1234") == 1
+    assert out.index("app, parked") < out.index("Owner:")

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cli.conftest import Cli
     from tests.web.conftest import Site
 
 PAGES = (
@@ -22,3 +25,13 @@ def test_each_page_answers(site: Site, path: str):
     answer = site.browser("viewer").get(path)
     assert answer.status_code == 200, answer.text
     assert "</html>" in answer.text
+
+
+def test_the_page_of_a_secret_names_who_answers_for_it(cli: Cli, open_site: Callable[..., Site]):
+    """And why it is rotated so; both are text of others."""
+    cli.edit("every: 30d,", 'every: 30d, owner: "team <data>", basis: "risk analysis 3",')
+    site = open_site()
+    site.rotate("app")
+    text = site.browser("viewer").get("/secrets/app").text
+    assert "<dt>Owner</dt><dd>team &lt;data&gt;</dd>" in text
+    assert "<dt>Basis</dt><dd>risk analysis 3</dd>" in text

@@ -385,7 +385,10 @@ def report_download(request: Request) -> Response:
         return _report_form(request, "Another report is being written. Try again in a minute.")
     try:
         with build(
-            console.journal, Period(since=since, until=until), frameworks=frameworks
+            console.journal,
+            Period(since=since, until=until),
+            frameworks=frameworks,
+            managed=console.settings.secrets,
         ) as made:
             content = "".join(write(made))
     finally:

@@ -65,7 +65,14 @@ def history(
         if not (names or tags):
             chosen += [one.name for one in app.journal.secrets() if one.name not in chosen]
         found = [
-            histories.read(app.journal, name, limit=limit, since=after, until=before)
+            histories.read(
+                app.journal,
+                name,
+                limit=limit,
+                since=after,
+                until=before,
+                managed=app.settings.secrets.get(name),
+            )
             for name in chosen
         ]
     call.data |= (

@@ -101,14 +101,13 @@ def report(
     with call.open_app() as opened:
         chosen_period = _period(since, until, opened.clock.now())
         only = _tagged(opened, tags) if tags else None
-        secrets = opened.settings.secrets
         made = opened.report(
             chosen_period,
             only=only,
             frameworks=chosen,
             sample=sample,
             seed=seed,
-            unowned=[one for one in only or secrets if one in secrets and not secrets[one].owner],
+            managed=opened.settings.secrets,
         )
         with made:
             call.data |= made.head

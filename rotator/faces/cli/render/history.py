@@ -9,7 +9,7 @@ from rich.text import Text
 from rotator.core.model import Kind
 from rotator.faces.cli.render.console import indented, table
 from rotator.faces.histories import remark
-from rotator.faces.wording import at
+from rotator.faces.wording import answerable, at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 def show(call: Invocation, history: History) -> None:
     """Print a history, newest last."""
+    if named := answerable(history.owner, history.basis):
+        call.print(f"{history.name}: {named}")
     if not history.rotations and not history.led:
         call.print(f"{history.name} has never been rotated.")
     if history.led:

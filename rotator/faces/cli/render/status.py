@@ -13,6 +13,7 @@ from rich.text import Text
 from rotator.core.consumers import READ_NEXT
 from rotator.core.errors import UsageError
 from rotator.core.history import PROVEN
+from rotator.core.model import Severity
 from rotator.faces import answers
 from rotator.faces.cli import exit_codes, name_patterns
 from rotator.faces.cli.render.console import BAD, QUIET, indented, table
@@ -284,6 +285,8 @@ def _in_words(screen: Screen, one: SecretState) -> Iterator[RenderableType]:
     name = (f"{one.name}, {one.state}: ", "bold")
     yield Text.assemble("\n", sign, " ", name, one.cause, tried)
     yield from _next(one.hint)
+    if one.owner and one.severity is not Severity.OK:
+        yield indented(Text.assemble(("Owner: ", "bold"), one.owner))
     for session in one.sessions:
         yield indented(session.line())
     for consumer in one.consumers_behind:
