@@ -68,6 +68,15 @@ from rotator.core.errors import (
 )
 from rotator.core.identifiers import POSTGRESQL_NAME_BYTES, fit, successor
 from rotator.core.json_text import TooLarge, json_object
+from rotator.core.login_strategies import (
+    AlternatingLogins,
+    EndStep,
+    LoginOptions,
+    LoginStrategy,
+    NewLogin,
+    PasswordInPlace,
+    SingleLogin,
+)
 from rotator.core.model import (
     UNEXPLAINED,
     Check,
@@ -105,6 +114,7 @@ __all__ = [
     "POSTGRESQL_NAME_BYTES",
     "UNEXPLAINED",
     "Access",
+    "AlternatingLogins",
     "BackendPlugin",
     "CallsServer",
     "Check",
@@ -118,6 +128,7 @@ __all__ = [
     "DelegatedRotation",
     "Denied",
     "DetectsRestores",
+    "EndStep",
     "Entrance",
     "Entropy",
     "Evidence",
@@ -137,9 +148,13 @@ __all__ = [
     "ListsMarked",
     "LocksAccounts",
     "Log",
+    "LoginOptions",
+    "LoginStrategy",
     "MarkedLogin",
+    "NewLogin",
     "NextVersion",
     "OffersNext",
+    "PasswordInPlace",
     "PasswordPolicy",
     "Planned",
     "Plugin",
@@ -159,6 +174,7 @@ __all__ = [
     "Session",
     "SetsPasswords",
     "Severity",
+    "SingleLogin",
     "Step",
     "StepContext",
     "StepError",

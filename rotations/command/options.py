@@ -6,10 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rotator.api import POSTGRESQL_NAME_BYTES, UsageError
-
-# A suffix of twelve characters makes each login name new.
-_SHORTEST_NAME = 16
+from rotator.api import LoginOptions, UsageError
 
 
 def _help(text: str, **more: Any) -> dict[str, Any]:
@@ -45,7 +42,7 @@ class TargetOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SecretOptions:
+class SecretOptions(LoginOptions):
     """One login that is rotated. Which options matter depends on the strategy."""
 
     username: str | None = field(
@@ -55,25 +52,7 @@ class SecretOptions:
             " published."
         ),
     )
-    users: tuple[str, ...] = field(
-        default=(), metadata=_help("alternating-users: the two logins that alternate.")
-    )
-    prefix: str | None = field(
-        default=None,
-        metadata=_help("new-user: prefix of the login names. Default: the secret's name."),
-    )
-    longest_name: int = field(
-        default=POSTGRESQL_NAME_BYTES,
-        metadata=_help("new-user: the most bytes that the target accepts in a login name."),
-    )
     settings: dict[str, str] = field(
         default_factory=dict[str, str],
         metadata=_help("Texts that the program receives as `options`, such as a role. No secrets."),
     )
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
-        if self.longest_name < _SHORTEST_NAME:
-            raise UsageError(f"longest_name must be {_SHORTEST_NAME} or more.")
-        if "" in (self.username, self.prefix, *self.users):
-            raise UsageError("a login name must not be empty.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 from rotations.http_api.client import Api
 from rotations.http_api.options import Request, SecretOptions, TargetOptions
@@ -39,7 +39,7 @@ def _examine(api: Api, ctx: StepContext) -> list[Finding]:
 PLUGIN: Final = Plugin(
     name="http",
     summary="An HTTP API that keeps logins, by requests of your own.",
-    strategies=cast("dict[str, type]", STRATEGIES),
+    strategies=STRATEGIES,
     target_options=TargetOptions,
     secret_options=SecretOptions,
     connect=Api,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from urllib.parse import quote, urlsplit
 
-from rotator.api import POSTGRESQL_NAME_BYTES, UsageError, is_local
+from rotator.api import LoginOptions, UsageError, is_local
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 LOGIN: Final = "login"
@@ -21,7 +21,6 @@ BUILT_IN: Final = frozenset({LOGIN, PASSWORD, MARK, ADMIN, ADMIN_PASSWORD})
 _SECRETS: Final = frozenset({PASSWORD, ADMIN_PASSWORD})
 _PLACEHOLDER: Final = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,100}")
-_SHORTEST_NAME: Final = 16
 _OK: Final = (200, 201, 202, 204)
 
 
@@ -166,24 +165,9 @@ class TargetOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SecretOptions:
+class SecretOptions(LoginOptions):
     """One login that is rotated. Which options matter depends on the strategy."""
 
-    username: str | None = field(
-        default=None,
-        metadata=_help("single-user: the login; required until the first credential is published."),
-    )
-    users: tuple[str, ...] = field(
-        default=(), metadata=_help("alternating-users: the two logins that alternate.")
-    )
-    prefix: str | None = field(
-        default=None,
-        metadata=_help("new-user: prefix of the login names. Default: the secret's name."),
-    )
-    longest_name: int = field(
-        default=POSTGRESQL_NAME_BYTES,
-        metadata=_help("new-user: the most bytes that the API accepts in a login name."),
-    )
     values: dict[str, str] = field(
         default_factory=dict[str, str],
         metadata=_help("Further placeholders of the requests, such as `role: reader`. No secrets."),
@@ -191,12 +175,9 @@ class SecretOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        if self.longest_name < _SHORTEST_NAME:
-            raise UsageError(f"longest_name must be {_SHORTEST_NAME} or more.")
+        LoginOptions.__post_init__(self)
         if taken := BUILT_IN & set(self.values):
             raise UsageError(f"`values` must not contain `{min(taken)}`.")
-        if "" in (self.username, self.prefix, *self.users):
-            raise UsageError("a login name must not be empty.")
 
 
 def _texts(body: object) -> Iterator[str]:

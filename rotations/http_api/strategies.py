@@ -16,48 +16,41 @@ from rotations.http_api.options import (
     SecretOptions,
 )
 from rotator.api import (
+    AlternatingLogins,
     Check,
     Credential,
     Denied,
     Evidence,
+    LoginStrategy,
+    NewLogin,
+    PasswordInPlace,
     Refused,
     Transient,
     UsageError,
-    candidate,
-    next_of_pair,
     not_ours,
     passed,
-    password_of_nobody,
     require_not_current,
-    require_pair,
-    same_login,
-    successor,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rotator.api import Secret, StepContext
+    from rotator.api import EndStep, Secret, StepContext
 
 _MARK: Final = "rotator:"
 
 
-class HttpLogin:
+class HttpLogin(LoginStrategy[SecretOptions]):
     """What all strategies have in common."""
 
-    overlaps: bool = True
-    name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]]
 
     def __init__(self, api: Api, options: SecretOptions) -> None:
+        super().__init__(options)
         self._api: Api = api
-        self._options: SecretOptions = options
         self._require_requests()
-        self._check(options)
 
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Create the login, or update one of ours that exists."""
-        self._set(new, new.password, ctx)
+        self._set(new, ctx)
 
     def verify(self, new: Credential, ctx: StepContext) -> Evidence:
         """Send the request `test` as the login."""
@@ -80,23 +73,13 @@ class HttpLogin:
             hint="Add the status to `ok` or `rejected` of the request `test`.",
         )
 
-    def revoke(self, old: Credential, ctx: StepContext) -> None:
-        """Send the requests of `revoke`."""
-        require_not_current(old.username, ctx)
-        self._end(old.username, "revoke", ctx)
-
-    def withdraw(self, new: Credential, ctx: StepContext) -> None:
-        """Send the requests of `withdraw`, or else those of `revoke`."""
-        require_not_current(new.username, ctx)
-        self._end(new.username, "withdraw", ctx)
-
-    def _set(self, new: Credential, password: Secret, ctx: StepContext) -> None:
-        name = new.username
+    def _set(self, login: Credential, ctx: StepContext) -> None:
+        name = login.username
         exists = self._exists(name, ctx)
         if exists and not self._requests("update"):
             # Half of a creation that was cut off: nobody has this login yet.
             require_not_current(name, ctx)
-            self._end(name, "withdraw", ctx)
+            self._end(login, "withdraw", ctx)
             exists = False
         key = "update" if exists else "create"
         if not self._requests(key):
@@ -104,13 +87,13 @@ class HttpLogin:
                 f"{self._api} has no login {name!r}, and there are no requests that create one.",
                 hint="Create it by hand, or add `create` to the target.",
             )
-        self._send(key, name, ctx, password)
+        self._send(key, name, ctx, login.password)
 
-    def _end(self, name: str, key: str, ctx: StepContext) -> None:
-        if self._exists(name, ctx):
-            self._send(key if self._requests(key) else "revoke", name, ctx, None)
+    def _end(self, login: Credential, step: EndStep, ctx: StepContext) -> None:
+        if self._exists(login.username, ctx):
+            self._send(step if self._requests(step) else "revoke", login.username, ctx)
 
-    def _send(self, key: str, name: str, ctx: StepContext, password: Secret | None) -> None:
+    def _send(self, key: str, name: str, ctx: StepContext, password: Secret | None = None) -> None:
         values = self._values(name, ctx)
         if password is not None:
             values[PASSWORD] = password.reveal()
@@ -159,66 +142,30 @@ class HttpLogin:
         _require_known(others, known - {PASSWORD})
         _require_known((options.test,), known - {ADMIN, ADMIN_PASSWORD})
 
-    def _check(self, options: SecretOptions) -> None:
-        """Raise `UsageError` for options that do not fit the strategy."""
 
-
-class NewUser(HttpLogin):
+class NewUser(NewLogin[SecretOptions], HttpLogin):
     """A fresh login per rotation."""
 
-    name = "new-user"
     needs = ("create", "revoke")
 
-    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
-        """Draw a login name."""
-        base = self._options.prefix or ctx.secret
-        name = successor(base, ctx.entropy, limit=self._options.longest_name)
-        return candidate(name, current, ctx)
 
-
-class AlternatingUsers(HttpLogin):
+class AlternatingUsers(AlternatingLogins[SecretOptions], HttpLogin):
     """Two fixed logins that take turns."""
 
-    name = "alternating-users"
     needs = ("update", "revoke")
 
-    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
-        """Return the other of the two."""
-        return candidate(next_of_pair(self._options.users, current), current, ctx)
 
-    def _check(self, options: SecretOptions) -> None:
-        require_pair(options.users)
-
-
-class SingleUser(HttpLogin):
+class SingleUser(HttpLogin, PasswordInPlace[SecretOptions]):
     """One login whose password changes in place (no overlap)."""
 
-    overlaps: bool = False
-    name = "single-user"
     needs = ("update",)
 
-    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
-        """Return the same login with another password."""
-        return candidate(same_login(current, self._options.username), current, ctx)
-
-    def revoke(self, old: Credential, ctx: StepContext) -> None:
-        """Do nothing for the same login: its old password became invalid when the new one was set."""
-        ctx.require_time()
-        if ctx.current is None or ctx.current.username != old.username:
-            super().revoke(old, ctx)
-
-    def withdraw(self, new: Credential, ctx: StepContext) -> None:
-        """Set the served password again; without one, drop or disable the login as the target does."""
-        ctx.require_time()
-        if ctx.current is not None and ctx.current.username == new.username and not ctx.fenced:
-            self._set(new, ctx.current.password, ctx)
-        elif ctx.current is None and self._requests("revoke"):
-            self._end(new.username, "withdraw", ctx)
-        elif self._exists(new.username, ctx):
-            self._set(new, password_of_nobody(ctx), ctx)
+    @property
+    def _can_end(self) -> bool:
+        return bool(self._requests("revoke"))
 
 
-STRATEGIES: Final[Mapping[str, type[HttpLogin]]] = {
+STRATEGIES: Final[dict[str, type[HttpLogin]]] = {
     one.name: one for one in (NewUser, AlternatingUsers, SingleUser)
 }
 

@@ -10,9 +10,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from rotations.sql.statements import LOGIN, MARK, PASSWORD, Statement, parse
-from rotator.api import POSTGRESQL_NAME_BYTES, UsageError
+from rotator.api import LoginOptions, UsageError
 
-_SHORTEST_NAME: Final = 16
 # Statements that set a password know it; nobody else does.
 _SETS: Final = frozenset({"create", "update"})
 # What a driver's error contains when the server rejects a login, by the dialect.
@@ -147,24 +146,9 @@ class TargetOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SecretOptions:
+class SecretOptions(LoginOptions):
     """One login that is rotated. Which options matter depends on the strategy."""
 
-    username: str | None = field(
-        default=None,
-        metadata=_help("single-user: the login; required until the first credential is published."),
-    )
-    users: tuple[str, ...] = field(
-        default=(), metadata=_help("alternating-users: the two logins that alternate.")
-    )
-    prefix: str | None = field(
-        default=None,
-        metadata=_help("new-user: prefix of the login names. Default: the secret's name."),
-    )
-    longest_name: int = field(
-        default=POSTGRESQL_NAME_BYTES,
-        metadata=_help("new-user: the most bytes that the server accepts in a login name."),
-    )
     identifiers: dict[str, str] = field(
         default_factory=dict[str, str],
         metadata=_help("Further placeholders of the statements, such as `group: shop_owner`."),
@@ -178,9 +162,6 @@ class SecretOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        if self.longest_name < _SHORTEST_NAME:
-            raise UsageError(f"longest_name must be {_SHORTEST_NAME} or more.")
+        LoginOptions.__post_init__(self)
         if taken := {LOGIN, PASSWORD, MARK} & set(self.identifiers):
             raise UsageError(f"`identifiers` must not contain `{min(taken)}`.")
-        if "" in (self.username, self.prefix, *self.users):
-            raise UsageError("a login name must not be empty.")

@@ -5,52 +5,45 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from rotations.sql import server as sql
+from rotations.sql.options import SecretOptions
 from rotations.sql.statements import LOGIN, MARK, PASSWORD
 from rotator.api import (
+    AlternatingLogins,
     Check,
     Credential,
     Denied,
     Evidence,
     InUse,
+    LoginStrategy,
+    NewLogin,
+    PasswordInPlace,
     Refused,
     Session,
     UsageError,
-    candidate,
-    next_of_pair,
     not_ours,
     passed,
-    password_of_nobody,
     require_not_current,
-    require_pair,
-    same_login,
-    successor,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from rotations.sql.options import SecretOptions
-    from rotator.api import Secret, StepContext
+    from rotator.api import EndStep, StepContext
 
 _MARK: Final = "rotator:"
 
 
-class SqlLogin:
+class SqlLogin(LoginStrategy[SecretOptions]):
     """What all strategies have in common."""
 
-    overlaps: bool = True
-    name: ClassVar[str]
     needs: ClassVar[tuple[str, ...]]
 
     def __init__(self, server: sql.Server, options: SecretOptions) -> None:
+        super().__init__(options)
         self._server: sql.Server = server
-        self._options: SecretOptions = options
         self._require_statements()
-        self._check(options)
 
     def create(self, new: Credential, ctx: StepContext) -> None:
         """Create the login, or update one of ours that exists."""
-        self._set(new, new.password, ctx)
+        self._set(new, ctx)
 
     def verify(self, new: Credential, ctx: StepContext) -> Evidence:
         """Log in and run the probes."""
@@ -66,51 +59,49 @@ class SqlLogin:
         """Log in once."""
         return self._server.log_in(credential, (), ctx) is None
 
-    def revoke(self, old: Credential, ctx: StepContext) -> None:
-        """Run the statements of `revoke`, once no session is open."""
-        require_not_current(old.username, ctx)
-        self._end(old.username, "revoke", ctx)
-
-    def withdraw(self, new: Credential, ctx: StepContext) -> None:
-        """Run the statements of `withdraw`, or else those of `revoke`."""
-        require_not_current(new.username, ctx)
-        self._end(new.username, "withdraw", ctx)
-
-    def _set(self, new: Credential, password: Secret, ctx: StepContext) -> None:
-        values = self._values(new.username, ctx) | {PASSWORD: password.reveal()}
+    def _set(self, login: Credential, ctx: StepContext) -> None:
+        name = login.username
+        values = self._values(name, ctx) | {PASSWORD: login.password.reveal()}
 
         def act(session: sql.Session) -> None:
-            exists = self._exists(session, new.username, ctx)
+            exists = self._is_ours(session, name, ctx)
             if exists and not self._statements("update"):
                 # Half of a creation that was cut off: nobody has this login yet.
-                require_not_current(new.username, ctx)
+                require_not_current(name, ctx)
                 session.run(self._statements("withdraw") or self._statements("revoke"), values)
                 exists = False
             if not exists and not self._statements("create"):
                 raise Denied(
-                    f"{self._server} has no login {new.username!r}, and there are no statements that"
+                    f"{self._server} has no login {name!r}, and there are no statements that"
                     " create one.",
                     hint="Create it by hand, or add `create` to the target.",
                 )
             session.run(self._statements("update" if exists else "create"), values)
 
-        self._server.act(act, ctx, changes=True, doing=f"setting login {new.username!r}")
+        self._server.act(act, ctx, changes=True, doing=f"setting login {name!r}")
 
-    def _end(self, name: str, key: str, ctx: StepContext) -> None:
+    def _end(self, login: Credential, step: EndStep, ctx: StepContext) -> None:
+        name = login.username
         values = self._values(name, ctx)
 
         def act(session: sql.Session) -> None:
-            if not self._exists(session, name, ctx):
+            if not self._is_ours(session, name, ctx):
                 return
-            if ctx.end_sessions or key == "withdraw":
+            if ctx.end_sessions or step == "withdraw":
                 session.run(self._statements("end_sessions"), values)
             elif found := self._sessions(session, name, ctx):
                 raise InUse(f"login {name!r} still has open sessions.", sessions=found)
-            session.run(self._statements(key) or self._statements("revoke"), values)
+            session.run(self._statements(step) or self._statements("revoke"), values)
 
         self._server.act(act, ctx, changes=True, doing=f"revoking login {name!r}")
 
-    def _exists(self, session: sql.Session, name: str, ctx: StepContext) -> bool:
+    def _exists(self, name: str, ctx: StepContext) -> bool:
+        def act(session: sql.Session) -> bool:
+            return self._is_ours(session, name, ctx)
+
+        return self._server.act(act, ctx, changes=False, doing=f"checking login {name!r}")
+
+    def _is_ours(self, session: sql.Session, name: str, ctx: StepContext) -> bool:
         """Return whether a login exists. Raises `Conflict` where it is somebody else's."""
         query = self._server.options.query("owner")
         assert query is not None  # noqa: S101 # the option has no default
@@ -163,69 +154,27 @@ class SqlLogin:
                     " secret's options.",
                 )
 
-    def _check(self, options: SecretOptions) -> None:
-        """Raise `UsageError` for options that do not fit the strategy."""
 
-
-class NewUser(SqlLogin):
+class NewUser(NewLogin[SecretOptions], SqlLogin):
     """A fresh login per rotation."""
 
-    name = "new-user"
     needs = ("create", "revoke")
 
-    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
-        """Draw a login name."""
-        base = self._options.prefix or ctx.secret
-        name = successor(base, ctx.entropy, limit=self._options.longest_name)
-        return candidate(name, current, ctx)
 
-
-class AlternatingUsers(SqlLogin):
+class AlternatingUsers(AlternatingLogins[SecretOptions], SqlLogin):
     """Two fixed logins that take turns."""
 
-    name = "alternating-users"
     needs = ("update", "revoke")
 
-    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
-        """Return the other of the two."""
-        return candidate(next_of_pair(self._options.users, current), current, ctx)
 
-    def _check(self, options: SecretOptions) -> None:
-        require_pair(options.users)
-
-
-class SingleUser(SqlLogin):
+class SingleUser(SqlLogin, PasswordInPlace[SecretOptions]):
     """One login whose password changes in place (no overlap)."""
 
-    overlaps: bool = False
-    name = "single-user"
     needs = ("update",)
 
-    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
-        """Return the same login with another password."""
-        return candidate(same_login(current, self._options.username), current, ctx)
-
-    def revoke(self, old: Credential, ctx: StepContext) -> None:
-        """Do nothing for the same login: its old password became invalid when the new one was set."""
-        ctx.require_time()
-        if ctx.current is None or ctx.current.username != old.username:
-            super().revoke(old, ctx)
-
-    def withdraw(self, new: Credential, ctx: StepContext) -> None:
-        """Set the served password again; without one, drop or disable the login as the target does."""
-        if ctx.current is not None and ctx.current.username == new.username and not ctx.fenced:
-            self._set(new, ctx.current.password, ctx)
-            return
-        if ctx.current is None and self._statements("revoke"):
-            self._end(new.username, "withdraw", ctx)
-            return
-
-        def act(session: sql.Session) -> bool:
-            return self._exists(session, new.username, ctx)
-
-        doing = f"checking login {new.username!r}"
-        if self._server.act(act, ctx, changes=False, doing=doing):
-            self._set(new, password_of_nobody(ctx), ctx)
+    @property
+    def _can_end(self) -> bool:
+        return bool(self._statements("revoke"))
 
 
 class _Counts:
@@ -243,23 +192,11 @@ class _Counts:
         return self._server.act(act, ctx, changes=False, doing=doing)
 
 
-class _CountingNewUser(_Counts, NewUser):
-    __doc__ = NewUser.__doc__
-
-
-class _CountingAlternatingUsers(_Counts, AlternatingUsers):
-    __doc__ = AlternatingUsers.__doc__
-
-
-class _CountingSingleUser(_Counts, SingleUser):
-    __doc__ = SingleUser.__doc__
-
-
-STRATEGIES: Final[Mapping[str, type[SqlLogin]]] = {
+STRATEGIES: Final[dict[str, type[SqlLogin]]] = {
     one.name: one for one in (NewUser, AlternatingUsers, SingleUser)
 }
-COUNTING: Final[Mapping[str, type[SqlLogin]]] = {
-    one.name: one for one in (_CountingNewUser, _CountingAlternatingUsers, _CountingSingleUser)
+COUNTING: Final[dict[str, type]] = {
+    name: type(f"Counting{one.__name__}", (_Counts, one), {}) for name, one in STRATEGIES.items()
 }
 
 

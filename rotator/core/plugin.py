@@ -26,6 +26,10 @@ class Plugin:
     summary; `overlaps`, and what it can do beyond the contract, are read off it. What is shared is
     what `connect(name, options, admin)` returns, such as a pool, whose `close` is called in the
     end if it has one. Without `connect` it is the target's options, and no admin is needed.
+    With `needs_admin=False` a target may leave its admin out: `admin()` then has an empty username.
+
+    `optional_strategies` are the same strategies with further abilities, for the targets of which
+    `has_optional(shared)` is true.
 
     `in_place` names the strategy by which any login can be tried and its password set, no matter what
     rotates it: the target is then a `TriesLogins` and a `SetsPasswords`. Its secret's options have
@@ -43,9 +47,12 @@ class Plugin:
         name: str,
         summary: str,
         strategies: Mapping[str, type],
+        optional_strategies: Mapping[str, type] | None = None,
+        has_optional: Callable[[Any], bool] | None = None,
         target_options: type = object,
         secret_options: type = object,
         connect: Callable[[str, Any, Callable[[], Credential]], Any] | None = None,
+        needs_admin: bool = True,
         engines: tuple[str, ...] = (),
         in_place: str | None = None,
         examine: Callable[[Any, StepContext], list[Finding]] | None = None,
@@ -55,28 +62,36 @@ class Plugin:
         self._examine: Callable[[Any, StepContext], list[Finding]] | None = examine
         self._grants: Callable[..., tuple[str, ...]] | None = grants
         self._logins: Callable[[Any, StepContext], list[FoundLogin]] | None = logins
+        optional = optional_strategies or strategies
         self._strategies: Mapping[str, type] = strategies
+        self._optional: Mapping[str, type] = optional
+        self._has_optional: Callable[[Any], bool] | None = has_optional
         self._connect: Callable[[str, Any, Callable[[], Credential]], Any] = connect or _options
         self._in_place: type | None = strategies[in_place] if in_place is not None else None
         self.info: PluginInfo = PluginInfo(
             name=name,
             summary=summary,
-            strategies=tuple(_described(key, one) for key, one in strategies.items()),
+            strategies=tuple(
+                _described(key, one, optional[key]) for key, one in strategies.items()
+            ),
             target_options=target_options,
             secret_options=secret_options,
             engines=engines,
-            needs_admin=connect is not None,
+            needs_admin=connect is not None and needs_admin,
+            may_have_admin=connect is not None and not needs_admin,
         )
 
     def target(self, name: str, options: object, admin: Callable[[], Credential]) -> _Target:
         """Return a target; whether it connects yet is up to `connect`, which should not."""
         shared = self._connect(name, options, admin)
+        has_more = self._has_optional is not None and self._has_optional(shared)
+        strategies = self._optional if has_more else self._strategies
         if self._in_place is None:
-            return _Target(self.info.name, self._strategies, shared, self._examine, self._logins)
+            return _Target(self.info.name, strategies, shared, self._examine, self._logins)
         one, chosen = self._in_place, self.info.secret_options
         return _InPlace(
             self.info.name,
-            self._strategies,
+            strategies,
             shared,
             self._examine,
             self._logins,
@@ -171,13 +186,17 @@ def _options(_name: str, options: Any, _admin: Callable[[], Credential]) -> Any:
     return options
 
 
-def _described(name: str, one: type) -> StrategyInfo:
+def _described(name: str, one: type, optional: type) -> StrategyInfo:
     overlaps = getattr(one, "overlaps", None)
     if not isinstance(overlaps, bool):
         raise TypeError(f"{one.__name__}.overlaps must be True or False, for all of the class.")
+    always = abilities_of_rotation(one)
     return StrategyInfo(
         name=name,
         summary=(inspect.getdoc(one) or "").partition("\n")[0].rstrip("."),
         overlaps=overlaps,
-        abilities=abilities_of_rotation(one),
+        abilities=always,
+        optional_abilities=tuple(
+            ability for ability in abilities_of_rotation(optional) if ability not in always
+        ),
     )

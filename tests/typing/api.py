@@ -105,6 +105,47 @@ rejections: api.ExplainsRejections = AbleRotation()
 repairs: api.Repairs = AbleRotation()
 
 
+class _ByAdmin(api.LoginStrategy[api.LoginOptions]):
+    def __init__(self, shared: str, options: api.LoginOptions) -> None:
+        super().__init__(options)
+        self._shared: str = shared
+
+    def create(self, new: Credential, ctx: StepContext) -> None: ...
+
+    def verify(self, new: Credential, ctx: StepContext) -> Evidence:
+        return Evidence()
+
+    def probe(self, credential: Credential, ctx: StepContext) -> bool:
+        return True
+
+    def _end(self, login: Credential, step: api.EndStep, ctx: StepContext) -> None: ...
+
+    def _set(self, login: Credential, ctx: StepContext) -> None: ...
+
+    def _exists(self, name: str, ctx: StepContext) -> bool:
+        return True
+
+
+class FreshLogin(api.NewLogin[api.LoginOptions], _ByAdmin): ...
+
+
+class Pair(api.AlternatingLogins[api.LoginOptions], _ByAdmin): ...
+
+
+class OneLogin(api.SingleLogin[api.LoginOptions], _ByAdmin): ...
+
+
+class InPlace(_ByAdmin, api.PasswordInPlace[api.LoginOptions]): ...
+
+
+_OPTIONS = api.LoginOptions(username="app", users=("a", "b"), prefix="app", longest_name=63)
+fresh: api.Rotation = FreshLogin("shared", _OPTIONS)
+pair: api.Rotation = Pair("shared", _OPTIONS)
+one_login: api.Rotation = OneLogin("shared", _OPTIONS)
+in_place: api.Rotation = InPlace("shared", _OPTIONS)
+Pair("shared", "options")  # pyright: ignore[reportArgumentType]
+
+
 class WithoutWithdraw:
     overlaps: bool = True
 
@@ -328,7 +369,12 @@ writes_grants: api.WritesGrants = RotationPlugin()
 backend_plugin: api.BackendPlugin = BackendPlugin()
 writes_policy: api.WritesPolicy = BackendPlugin()
 made_of_parts: api.RotationPlugin = api.Plugin(
-    name="mine", summary="mine", strategies={"new-user": Rotation}
+    name="mine",
+    summary="mine",
+    strategies={"new-user": Rotation},
+    optional_strategies={"new-user": AbleRotation},
+    has_optional=bool,
+    needs_admin=False,
 )
 wrong_kind: api.BackendPlugin = RotationPlugin()  # pyright: ignore[reportAssignmentType]
 
