@@ -81,6 +81,17 @@ def check_envelope(text: str) -> dict[str, Any]:
     return answer
 
 
+def check_lines(outcome: Outcome) -> None:
+    """Require that no line of a piped answer ends in blanks: a table was once padded to 10,000 columns.
+
+    The pages of help, which another package draws, and what is drawn on a terminal are padded.
+    """
+    if "\x1b" in outcome.out or " Usage: " in outcome.out:
+        return
+    for line in (outcome.out + outcome.err).splitlines():
+        assert line == line.rstrip(" "), line.rstrip(" ")
+
+
 class Cli:
     """Calls commands in this process."""
 
@@ -101,6 +112,8 @@ class Cli:
         assert "--debug" in arguments or "Traceback" not in outcome.err
         if "--json" in arguments:
             assert outcome.answer["ok"] is (outcome.code == 0)
+        else:
+            check_lines(outcome)
         return outcome
 
     def json(self, *arguments: str, code: int | None = 0) -> Outcome:

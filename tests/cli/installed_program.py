@@ -17,7 +17,7 @@ import pytest
 
 from rotator.bootstrap import open_app
 from rotator.faces.cli import program
-from tests.cli.conftest import Outcome
+from tests.cli.conftest import Outcome, check_lines
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -121,6 +121,7 @@ class Real:
     def _checked(outcome: Outcome, arguments: tuple[str, ...], code: int) -> Outcome:
         assert outcome.code == code, outcome
         assert "Traceback" not in outcome.err
+        check_lines(outcome)
         for secret in (ADMIN_PASSWORD, APP_PASSWORD):
             assert "--reveal" in arguments or secret not in outcome.out + outcome.err
         return outcome

@@ -7,6 +7,7 @@ import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Final, cast
 
 import typer
@@ -250,7 +251,8 @@ def _grants(settings: Settings, wanted: _Wanted) -> tuple[str, ...]:
 def _next(wanted: _Wanted) -> str:
     if wanted.secret is None:
         return f"rotator add NAME --target {wanted.name}"
-    adopt = f"rotator adopt {wanted.secret} --username {wanted.login} --password-from prompt"
+    login = quote(wanted.login or wanted.secret)
+    adopt = f"rotator adopt {wanted.secret} --username {login} --password-from prompt"
     return f"{adopt} && rotator rotate {wanted.secret}"
 
 

@@ -163,7 +163,7 @@ def _shown(
     *,
     whole: bool,
 ) -> Iterator[RenderableType]:
-    origin = f"  {_NOUNS[group]}, {one.distribution} {one.version}"
+    origin = f"  {_NOUNS[group]}, {one.distribution} {one.version}".rstrip()
     yield Text.assemble((one.name, "bold"), (origin, QUIET))
     if plugin is None:
         yield indented(Text(one.error or "", style=BAD))

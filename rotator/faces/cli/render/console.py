@@ -9,7 +9,6 @@ from typing import IO, TYPE_CHECKING, Final, cast
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.padding import Padding
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -151,9 +150,25 @@ def further(text: str) -> str:
     return scrub(text).replace("\n", "\n    ")
 
 
-def indented(what: RenderableType, by: int = 2) -> Padding:
+class _Indented:
+    """A renderable moved to the right; unlike rich's `Padding`, nothing follows its lines."""
+
+    def __init__(self, what: RenderableType, by: int) -> None:
+        self._what: RenderableType = what
+        self._by: int = by
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Segment]:
+        """Yield the lines of the renderable, each after its margin."""
+        inner = options.update_width(max(1, options.max_width - self._by))
+        for one in console.render_lines(self._what, inner, pad=False):
+            yield Segment(" " * self._by)
+            yield from one
+            yield Segment.line()
+
+
+def indented(what: RenderableType, by: int = 2) -> RenderableType:
     """Return the renderable moved to the right."""
-    return Padding(what, (0, 0, 0, by), expand=False)
+    return _Indented(what, by)
 
 
 def silence(stream: IO[str]) -> None:
