@@ -328,6 +328,8 @@ def _management(event: Event) -> dict[str, Any]:
                 "former_names": texts(data, "former_names"),
                 "rotated_at": moment(data, "rotated_at"),
                 "since": moment(data, "since") or event.at,
+                "parked": text(data, "parked"),
+                "parked_hint": text(data, "hint"),
             }
         case _:
             return {}

@@ -162,6 +162,7 @@ def renamed(record: SecretRecord, to: str, reason: str) -> tuple[NewEvent, NewEv
         "since": record.since.isoformat() if record.since else None,
         "next_due": record.next_due.isoformat() if record.next_due else None,
         "timing": record.timing,
+        **({} if record.parked is None else {"parked": record.parked, "hint": record.parked_hint}),
         **incident.carried(record),
     }
     begins = NewEvent(kind=Kind.RENAMED, data=data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rotator.core.errors import UsageError
+from rotator.core.errors import Parked, UsageError
 from rotator.core.model import Kind, Outcome
 from tests.engine.sandboxes import DAY, EngineSandbox, Killed, fail_next
 
@@ -22,6 +22,20 @@ def test_a_renamed_secret_keeps_its_login_version_and_due_date(rotated: EngineSa
     )
     assert rotated.record.renamed_to == "web"
     assert rotated.target.state() == state
+
+
+def test_a_renamed_secret_stays_parked(rotated: EngineSandbox):
+    """Somebody stopped it; another name starts nothing."""
+    rotated.engine.park(rotated.named("app"), reason="the vendor works on it")
+    rotated.engine.rename("app", rotated.named("web"))
+    record = rotated.journal.secret("web")
+    assert record is not None
+    assert record.parked == "the vendor works on it"
+    assert rotated.record.parked is None
+    with pytest.raises(Parked):
+        rotated.engine.rotate(rotated.named("web"))
+    rotated.engine.unpark(rotated.named("web"), reason="done")
+    assert rotated.engine.rotate(rotated.named("web"), patience=DAY).outcome is Outcome.DONE
 
 
 def test_both_chains_of_a_renamed_secret_name_each_other(rotated: EngineSandbox):
