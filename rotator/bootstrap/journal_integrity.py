@@ -107,6 +107,7 @@ class JournalIntegrity:
             except JournalBroken as error:
                 spoilt = error.what
         held = self._held_by_backends(without)
+        log = self._parts.requests.log
         report = audit.verify(
             self._parts.journal,
             public_key=public_key,
@@ -115,14 +116,12 @@ class JournalIntegrity:
             key=key,
             witnessed=seen_by_witness,
             put_back=held.put_back,
+            trusts=log.trusts if isinstance(log, SqlRequests) else None,
         )
         if spoilt is not None:
             report.add("anchor", spoilt)
         for where, what in held.damaged:
             report.add(where, what)
-        log = self._parts.requests.log
-        if isinstance(log, SqlRequests):
-            log.verify(report)
         for name, why in held.unread.items():
             report.skip(f"secret {name}", why)
         return report

@@ -26,13 +26,13 @@ from rotator.core.history import (
     texts,
 )
 from rotator.core.model import Kind
-from rotator.journal import chain, definitions, rows, tables
+from rotator.journal import chain, definitions, requests, rows, tables
 from rotator.journal.event_key import KEYED
 from rotator.journal.report import AuditReport
-from rotator.journal.signed_heads import UNREADABLE, SignedHeads, span
+from rotator.journal.signed_heads import UNREADABLE, SignedHeads, place
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection, Table
@@ -90,6 +90,7 @@ def verify(
     key: EventKey | None = None,
     witnessed: Sequence[Anchor] = (),
     put_back: Sequence[PutBack] = (),
+    trusts: Callable[[rows.Read], bool] | None = None,
 ) -> AuditReport:
     """Check the whole journal.
 
@@ -98,7 +99,8 @@ def verify(
     ids that its backend holds; one that the journal does not know shows that the database was put
     back to an older state. `key` authenticates events and records; without it, what no checkpoint
     covers may have been written by anybody who can write to the database. `witnessed`: checkpoints
-    that somebody else saw.
+    that somebody else saw. `trusts` returns whether the writer of a request has signed it; without it
+    only the chains of requests are checked.
     """
     report = AuditReport(signatures=public_key is not None)
     with journal.snapshot() as db, lenient(db):
@@ -125,8 +127,9 @@ def verify(
         folded = _events(db, report, heads, seals.key)
         _secrets(db, report, folded, journal.lease_horizon(), seals)
         _rotations(db, report, folded.rotations, seals)
+        asked = requests.check(db, report, heads, trusts)
         definitions.check(db, report)
-    heads.check_missing({name for name, record in folded.secrets.items() if record.seq})
+    heads.check_missing(asked | {name for name, record in folded.secrets.items() if record.seq})
     for secret, ids in (seen or {}).items():
         for unknown in sorted(ids - folded.ids):
             report.add(
@@ -303,7 +306,7 @@ def _events(
             report.events += 1
             record = folds.add(row, record)
         last = link.next - 1
-        heads.check_end(secret, last)
+        report.unsigned_events += heads.check_end(secret, last)
         folds.secrets[secret] = replace(record, seq=last, head=link.head)
         folds.fences[secret] = link.fence
     for secret, (before, seq, hashed) in folds.follows.items():
@@ -338,7 +341,7 @@ class _Link:
         if chain.event_hash(*row[:_HASH]) != hashed:
             report.add(_where(row), "was changed: its hash does not match")
         if seq != self.next:
-            report.add(f"secret {secret}, {span(self.next, seq - 1)}", "missing")
+            report.add(place(secret, self.next, seq - 1), "missing")
         if prev != self.head:
             report.add(_where(row), "does not follow the event before it")
         if fence < self.fence:
@@ -350,7 +353,7 @@ class _Link:
                 )
         elif (mac is None) == (self._is_keyed and seq > self._before):
             report.add(_where(row), "its code is missing, or precedes the introduction of any key")
-        heads.check_event(secret, seq, hashed)
+        heads.check_entry(secret, seq, hashed)
         self.next, self.head, self.fence = seq + 1, hashed, fence
 
 

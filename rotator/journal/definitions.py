@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _REFUSAL: Final = "the audit journal is append-only"
 _UNIQUE: Final = "one_open_rotation_a_secret"
-_NAMES: Final = tuple(table.name for table in tables.DEFINED)
+_NAMES: Final = tuple(table.name for table in tables.AUDITED)
 _SQLITE_TRIGGERS: Final = {
     f"{table}_no_{verb.lower()}": f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
     f"BEGIN SELECT RAISE(ABORT, '{_REFUSAL}'); END"
@@ -64,7 +64,7 @@ def _check_sqlite(db: Connection, report: AuditReport) -> None:
     for name in found.keys() - _SQLITE_TRIGGERS.keys():
         if of[name] in _NAMES:
             report.add(f"trigger {name}", f"rotator does not define such a trigger on {of[name]}")
-    for table in tables.DEFINED:
+    for table in tables.AUDITED:
         columns = db.exec_driver_sql(f"PRAGMA table_xinfo({table.name})").fetchall()
         actual = {name: (kind, bool(required)) for _, name, kind, required, *_ in columns}
         keys = [name for _, name, _, _, _, key, _ in sorted(columns, key=_key_order) if key]
@@ -79,7 +79,7 @@ def _key_order(column: Iterable[object]) -> int:
 
 
 def _check_postgresql(db: Connection, report: AuditReport) -> None:
-    for table in tables.DEFINED:
+    for table in tables.AUDITED:
         columns = db.exec_driver_sql(_COLUMNS, (table.name,)).fetchall()
         actual = {name: (_TYPES.get(kind, kind), required) for name, kind, required in columns}
         keys = [name for (name,) in db.exec_driver_sql(_KEYS, (table.name,))]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
@@ -14,17 +16,19 @@ from rotator.core.errors import JournalError
 from rotator.core.requests import ENDS, KINDS, LONGEST, Entry, EntryKind
 from rotator.journal import rows, tables
 from rotator.journal.chain import START, canonical, digest, sign, signed
+from rotator.journal.signed_heads import UNREADABLE, of_requests, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from sqlalchemy import Select
+    from sqlalchemy import Connection, Select
 
     from rotator.core.ports import Clock
     from rotator.core.secret import Secret
     from rotator.journal.event_key import EventKey
     from rotator.journal.report import AuditReport
+    from rotator.journal.signed_heads import SignedHeads
     from rotator.journal.sql import SqlJournal
 
 _requests: Final = tables.requests
@@ -119,24 +123,19 @@ class SqlRequests:
         inside = sa.and_(_requests.c.at >= rows.stamp(start), _requests.c.at < rows.stamp(end))
         return self._entries(_ordered(sa.select(_requests).where(inside)))
 
-    def verify(self, report: AuditReport) -> None:
-        """Report each entry that was changed, is missing, or that its writer did not sign."""
-        query = sa.select(_requests).order_by(_requests.c.writer, _requests.c.seq)
-        with self._journal.reading() as db:
-            writer, seq, prev = "", 0, START
-            for row in db.execute(query).mappings():
-                if row["writer"] != writer:
-                    writer, seq, prev = str(row["writer"]), 0, START
-                where = f"request of writer {writer}, entry {row['seq']}"
-                seq += 1
-                if row["seq"] != seq or row["prev_hash"] != prev:
-                    report.add(where, "an entry before it is missing or was replaced")
-                    seq = row["seq"]
-                if _hash(row) != row["hash"]:
-                    report.add(where, "was changed")
-                elif not self._trusts(row):
-                    report.add(where, "its writer did not sign it, or is not trusted")
-                prev = row["hash"]
+    def trusts(self, row: rows.Read) -> bool:
+        """Return whether the writer of a row is one of ours and has signed it.
+
+        Without the key of engines an entry of theirs cannot be checked, and is only shown.
+        """
+        writer, signature = row["writer"], row["signature"]
+        if writer == ENGINE:
+            key = self._key_of_engines()
+            return key is None or key.made(row["hash"], signature)
+        public = self._writers.get(writer)
+        if public is None or not isinstance(signature, str):
+            return False
+        return row["kind"] not in _OF_ENGINES and signed(public, row["hash"], signature)
 
     def _append(self, entry: Entry) -> Entry:
         own = self._own()
@@ -186,7 +185,7 @@ class SqlRequests:
         with self._journal.reading() as db:
             found = [dict(row) for row in db.execute(query).mappings()]
         return [
-            _entry(row, trusted=_hash(row) == row["hash"] and self._trusts(row)) for row in found
+            _entry(row, trusted=_hash(row) == row["hash"] and self.trusts(row)) for row in found
         ]
 
     def _key_of_engines(self) -> EventKey | None:
@@ -195,19 +194,55 @@ class SqlRequests:
             return None
         return self._event_key()
 
-    def _trusts(self, row: rows.Read) -> bool:
-        """Return whether the writer of a row is one of ours and has signed it.
 
-        Without the key of engines an entry of theirs cannot be checked, and is only shown.
-        """
-        writer, signature = row["writer"], row["signature"]
-        if writer == ENGINE:
-            key = self._key_of_engines()
-            return key is None or key.made(row["hash"], signature)
-        public = self._writers.get(writer)
-        if public is None or not isinstance(signature, str):
-            return False
-        return row["kind"] not in _OF_ENGINES and signed(public, row["hash"], signature)
+def check(
+    db: Connection,
+    report: AuditReport,
+    heads: SignedHeads,
+    trusts: Callable[[rows.Read], bool] | None = None,
+) -> set[str]:
+    """Report each entry that was changed, is missing, or that its writer did not sign.
+
+    `trusts` returns the latter of an unchanged row. Returns the chains that there are, by their names
+    among `heads`.
+    """
+    found = set[str]()
+    query = sa.select(_requests).order_by(_requests.c.writer, _requests.c.seq)
+    rows_ = db.execute(query).mappings()
+    for writer, chained in groupby(rows_, key=itemgetter("writer")):
+        name, next_, prev = of_requests(writer), 1, START
+        found.add(name)
+        for row in chained:
+            seq, where = row["seq"], place(name, row["seq"])
+            try:
+                if seq != next_:
+                    report.add(place(name, next_, seq - 1), "missing")
+                if row["prev_hash"] != prev:
+                    report.add(where, "does not follow the entry before it")
+                if _hash(row) != row["hash"]:
+                    report.add(where, "was changed: its hash does not match")
+                elif trusts is not None and not trusts(row):
+                    report.add(where, "its writer did not sign it, or is not trusted")
+                heads.check_entry(name, seq, row["hash"])
+                next_, prev = seq + 1, row["hash"]
+            except UNREADABLE:
+                report.add(where, "is unreadable")
+                next_ += 1
+        _ = heads.check_end(name, next_ - 1)
+    return found
+
+
+def ends(db: Connection) -> dict[str, tuple[int, str]]:
+    """Return the number and the hash of the newest entry of each writer, as checkpoints name them."""
+    newest = (
+        sa.select(_requests.c.writer, sa.func.max(_requests.c.seq).label("seq"))
+        .group_by(_requests.c.writer)
+        .subquery()
+    )
+    query = sa.select(_requests.c.writer, _requests.c.seq, _requests.c.hash).join(
+        newest, sa.and_(_requests.c.writer == newest.c.writer, _requests.c.seq == newest.c.seq)
+    )
+    return {of_requests(writer): (seq, hashed) for writer, seq, hashed in db.execute(query)}
 
 
 def _ordered(query: Select[tuple[object, ...]]) -> Select[tuple[object, ...]]:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 # Among the heads of a checkpoint: that from then on a key authenticates events. No secret can be
 # called so. Its value is the checkpoint's number and the id of the key.
 KEY: Final = "(key)"
+# And before the name of a writer: that the head is that of the chain of their requests.
+_REQUESTS: Final = "(requests) "
 # What a value that somebody has tampered with may do to code that reads it.
 UNREADABLE: Final = (
     ValueError,
@@ -27,7 +29,7 @@ class SignedHeads:
 
     def __init__(self, report: AuditReport) -> None:
         self._report: AuditReport = report
-        # (secret, seq) -> (hash, checkpoint), and for each secret the greatest seq of them.
+        # (chain, seq) -> (hash, checkpoint), and for each chain the greatest seq of them.
         self._at: dict[tuple[str, int], tuple[object, int]] = {}
         self._last: dict[str, tuple[int, int]] = {}
         # The id of the key that authenticates events, and up to which event of each secret there was none.
@@ -50,54 +52,66 @@ class SignedHeads:
             if seq < last:
                 self._report.add(
                     where,
-                    f"ends secret {name} at event {seq}, but checkpoint {before} ended it at"
-                    f" {last}",
+                    f"ends with {place(name, seq)}, but checkpoint {before} ended it at {last}",
                 )
             else:
                 self._last[name] = (seq, number)
             if self._at.setdefault((name, seq), (head, number))[0] != head:
-                self._report.add(
-                    where, f"contradicts an earlier checkpoint on secret {name}, event {seq}"
-                )
+                self._report.add(where, f"contradicts an earlier checkpoint on {place(name, seq)}")
         if introduced:
             if self.key is not None:
                 self._report.add(where, "introduces a key, although an earlier checkpoint did so")
             self.key = str(introduced[0])
             self.before = {name: seq for name, (seq, _) in self._last.items()}
 
-    def check_event(self, secret: str, seq: int, hashed: str) -> None:
-        """Hold an event against the checkpoint that speaks for it, if there is one."""
-        signed = self._at.get((secret, seq))
+    def check_entry(self, name: str, seq: int, hashed: str) -> None:
+        """Hold an entry of a chain against the checkpoint that speaks for it, if there is one."""
+        signed = self._at.get((name, seq))
         if signed is not None and signed[0] != hashed:
             self._report.add(
-                f"secret {secret}, event {seq}",
-                f"differs from the one that checkpoint {signed[1]} signed",
+                place(name, seq), f"differs from the one that checkpoint {signed[1]} signed"
             )
 
-    def check_end(self, secret: str, last: int) -> None:
-        """Hold the end of a chain against the newest checkpoint that speaks for it."""
-        signed, number = self._last.get(secret, (0, 0))
+    def check_end(self, name: str, last: int) -> int:
+        """Hold the end of a chain against the newest checkpoint; return how many entries no one covers."""
+        signed, number = self._last.get(name, (0, 0))
         if last < signed:
             self._report.add(
-                f"secret {secret}, {span(last + 1, signed)}",
-                f"missing: checkpoint {number} covers them",
+                place(name, last + 1, signed), f"missing: checkpoint {number} covers them"
             )
-        self._report.unsigned_events += max(0, last - signed)
+        return max(0, last - signed)
 
     def signed(self, secret: str) -> int:
         """Return up to which event of a secret the checkpoints speak."""
         return self._last.get(secret, (0, 0))[0]
 
     def check_missing(self, present: set[str]) -> None:
-        """Name the secrets that checkpoints speak for, and that are gone."""
+        """Name the chains that checkpoints speak for, and that are gone. `present`: the others."""
         for name, (seq, number) in self._last.items():
             if name not in present:
-                self._report.add(
-                    f"secret {name}",
-                    f"was deleted: checkpoint {number} covers {seq} events of it, and none is left",
-                )
+                covers = f"checkpoint {number} covers {place(name, 1, seq)}, and none is left"
+                self._report.add(whole(name), f"was deleted: {covers}")
 
 
-def span(first: int, last: int) -> str:
-    """Return events from one number to another in words."""
-    return f"event {first}" if first >= last else f"events {first} to {last}"
+def of_requests(writer: str) -> str:
+    """Return the name of the chain of a writer's requests among the heads of checkpoints."""
+    return f"{_REQUESTS}{writer}"
+
+
+def writer_of(name: str) -> str | None:
+    """Return whose requests a chain among the heads of checkpoints holds; None for a secret's chain."""
+    return name.removeprefix(_REQUESTS) if name.startswith(_REQUESTS) else None
+
+
+def place(name: str, first: int, last: int | None = None) -> str:
+    """Return an entry of a chain, or several in a row, as a report names them."""
+    entry, entries = ("event", "events") if writer_of(name) is None else ("entry", "entries")
+    is_one = last is None or first >= last
+    which = f"{entry} {first}" if is_one else f"{entries} {first} to {last}"
+    return f"{whole(name)}, {which}"
+
+
+def whole(name: str) -> str:
+    """Return a chain as a report names it."""
+    writer = writer_of(name)
+    return f"secret {name}" if writer is None else f"requests of writer {writer}"

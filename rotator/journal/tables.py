@@ -111,8 +111,8 @@ rotations: Final = Table(
     ),
 )
 
-# Append-only, by trigger. `heads` holds {secret: [seq, hash]} of the chains that grew since the
-# checkpoint before.
+# Append-only, by trigger. `heads` holds {chain: [seq, hash]} of the chains that grew since the
+# checkpoint before: those of secrets, and of the requests of each writer.
 checkpoints: Final = Table(
     "checkpoints",
     metadata,
@@ -192,7 +192,5 @@ requests: Final = Table(
 )
 
 APPEND_ONLY: Final = ("events", "checkpoints", "requests")
-# What `audit verify` answers for: these by their seals, codes and signatures.
-AUDITED: Final = (checkpoints, events, rotations, secrets)
-# And these by their definition.
-DEFINED: Final = (*AUDITED, requests)
+# What `audit verify` answers for.
+AUDITED: Final = (checkpoints, events, requests, rotations, secrets)

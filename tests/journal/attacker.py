@@ -10,7 +10,10 @@ from rotator.core.history import SecretRecord, fold_rotation, fold_secret
 from rotator.core.secret import Secret
 from rotator.journal import audit, chain, rows, tables
 from rotator.journal.checkpoints import Anchor
+from rotator.journal.event_key import EventKey
+from rotator.journal.requests import SqlRequests, Writer
 from rotator.journal.sql import SqlJournal
+from rotator.testing.fakes import ManualClock
 
 KEYS = {table.name: [c.name for c in table.primary_key] for table in tables.AUDITED}
 
@@ -29,9 +32,22 @@ def drop_triggers(journal: SqlJournal) -> None:
 
 def places(journal: SqlJournal, key: Secret, anchor: Anchor | None = None) -> list[str]:
     """Return what is found, but for the triggers: the journals that are attacked have none."""
-    report = audit.verify(journal, public_key=chain.public_key(key), anchor=anchor)
+    trusts = request_log(journal, key).trusts
+    report = audit.verify(journal, public_key=chain.public_key(key), anchor=anchor, trusts=trusts)
     found = [one for one in report.damage if not one.where.startswith("trigger ")]
     return [f"{one.where}: {one.what}" for one in found]
+
+
+def request_log(journal: SqlJournal, key: Secret, *, own: bool = False) -> SqlRequests:
+    """Return the requests of engines; with `own`, of a console, whose own key is the same here."""
+    event_key = EventKey.derive(key)
+    return SqlRequests(
+        journal,
+        ManualClock(),
+        own=lambda: Writer(name="console", key=key) if own else None,
+        writers={"console": chain.public_key(key)},
+        event_key=lambda: event_key,
+    )
 
 
 def newest_checkpoint(journal: SqlJournal) -> Anchor:
@@ -84,6 +100,8 @@ def place_of(table: sa.Table, row: dict) -> str:
     """Return how a finding names this row."""
     if table is tables.events:
         return f"secret {row['secret']}, event {row['seq']}"
+    if table is tables.requests:
+        return f"requests of writer {row['writer']}, entry {row['seq']}"
     if table is tables.checkpoints:
         return f"checkpoint {row['number']}"
     return f"{table.name}, row {row[KEYS[table.name][0]]}"

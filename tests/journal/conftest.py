@@ -9,14 +9,16 @@ from pathlib import Path
 
 import pytest
 
+from rotator.core.access import Actor, Permission
 from rotator.core.model import Kind, NewEvent, Outcome, Step
+from rotator.core.requests import Entry, EntryKind
 from rotator.core.secret import Secret
 from rotator.journal import chain
 from rotator.journal.checkpoints import checkpoint
 from rotator.journal.sql import SqlJournal
 from rotator.testing.fakes import ManualClock
 from rotator.testing.postgres import ScratchPostgres
-from tests.journal.attacker import drop_triggers
+from tests.journal.attacker import drop_triggers, request_log
 
 TTL = timedelta(minutes=1)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -79,15 +81,33 @@ def signing_key() -> Secret:
 
 @pytest.fixture
 def audited(journal: SqlJournal, signing_key: Secret) -> SqlJournal:
-    """A journal of two secrets and three rotations, with two checkpoints and without triggers."""
+    """Two secrets, three rotations and requests of two writers; two checkpoints, no triggers."""
     rotate(journal, "web", 2)
+    ask(journal, signing_key, "first")
     rotate(journal, "batch", 2)
     checkpoint(journal, signing_key, NOW)
     rotate(journal, "web", 3)
     journal.append(journal.acquire("batch", "somebody", TTL), [], TTL)
+    ask(journal, signing_key, "second")
     checkpoint(journal, signing_key, NOW)
     drop_triggers(journal)
     return journal
+
+
+def ask(journal: SqlJournal, key: Secret, request: str) -> None:
+    """Write a request of the console, and that an engine has taken it up."""
+    actor = Actor(subject="alice", method="password", face="web", host="10.0.0.7")
+    asked = Entry(
+        request=request,
+        kind=EntryKind.ROTATE,
+        secret="web",
+        actor=actor,
+        reason="räson",
+        action=Permission.ROTATE,
+    )
+    request_log(journal, key, own=True).append(asked)
+    taken = Entry(request=request, kind=EntryKind.TAKEN, secret="web", actor=actor)
+    request_log(journal, key).append(taken)
 
 
 def rotate(journal: SqlJournal, secret: str, number: int) -> None:

@@ -62,7 +62,7 @@ def test_a_cut_chain_is_not_signed_over(audited: SqlJournal, signing_key: Secret
     with audited.writing() as db:
         rewrite(db, "web", keep)
     rotate(audited, "other", 9)
-    with pytest.raises(JournalBroken, match="event 28 of secret web was deleted or changed"):
+    with pytest.raises(JournalBroken, match="secret web, event 28 was deleted or changed"):
         checkpoint(audited, signing_key, NOW)
     assert newest_checkpoint(audited).number == 2
 
@@ -75,7 +75,7 @@ def test_a_cut_chain_that_has_grown_again_is_not_signed_over(
         rewrite(db, "web", 14)
     rotate(audited, "web", 7)
     rotate(audited, "web", 8)
-    with pytest.raises(JournalBroken, match="event 28 of secret web was deleted or changed"):
+    with pytest.raises(JournalBroken, match="secret web, event 28 was deleted or changed"):
         checkpoint(audited, signing_key, NOW)
 
 
@@ -110,7 +110,7 @@ def test_a_checkpoint_that_goes_back_is_found(audited: SqlJournal, signing_key: 
             )
         )
     assert places(audited, signing_key) == [
-        "checkpoint 3: ends secret web at event 14, but checkpoint 2 ended it at 28",
+        "checkpoint 3: ends with secret web, event 14, but checkpoint 2 ended it at 28",
         "secret web, events 15 to 28: missing: checkpoint 2 covers them",
     ]
 

@@ -20,9 +20,8 @@ from rotator.core.access import (
 from rotator.core.errors import JournalError, NeedsApproval, NotPermitted, UsageError
 from rotator.core.requests import EntryKind, RequestState
 from rotator.core.secret import Secret
-from rotator.journal import chain, tables
+from rotator.journal import audit, chain, tables
 from rotator.journal.event_key import EventKey
-from rotator.journal.report import AuditReport
 from rotator.journal.requests import SqlRequests, Writer
 from rotator.journal.sql import SqlJournal
 from rotator.requests import Requests
@@ -80,9 +79,9 @@ class Installation:
         )
 
     def damage(self) -> list[str]:
-        report = AuditReport()
-        self.engine_log.verify(report)
-        return [f"{one.where}: {one.what}" for one in report.damage]
+        report = audit.verify(self.journal, trusts=self.engine_log.trusts)
+        found = [one for one in report.damage if not one.where.startswith("trigger ")]
+        return [f"{one.where}: {one.what}" for one in found]
 
 
 @pytest.fixture
@@ -183,7 +182,7 @@ def test_a_changed_or_removed_entry_is_found_and_not_carried_out(place: Installa
     assert [one.secret for one in place.engine.ready()] == ["mail"]
     damage = " ".join(place.damage())
     assert "entry 1: was changed" in damage
-    assert "entry 3: an entry before it is missing" in damage
+    assert "entry 2: missing" in damage
 
 
 @pytest.mark.parametrize("statement", ["UPDATE requests SET secret = 'x'", "DELETE FROM requests"])

@@ -109,6 +109,39 @@ def test_a_cut_tail_is_found_by_the_checkpoint_though_all_rows_agree(
     )
 
 
+@pytest.mark.parametrize("writer", ["console", "rotator"])
+def test_cut_requests_are_found_by_the_checkpoint(
+    audited: SqlJournal, signing_key: Secret, writer: str
+):
+    """The newest entry, or all of a writer: the others agree, and a checkpoint speaks for them."""
+    asked = tables.requests.c
+    for cut, place in ((1, f"requests of writer {writer}, entry 2"), (0, "requests of writer ")):
+        found = undone(
+            audited,
+            lambda db, cut=cut: db.execute(
+                sa.delete(tables.requests).where(asked.writer == writer, asked.seq > cut)
+            ),
+            lambda: places(audited, signing_key),
+        )
+        assert len(found) == 1
+        assert found[0].startswith(place)
+        assert "checkpoint 2 covers" in found[0]
+
+
+def test_swapped_requests_are_found(audited: SqlJournal, signing_key: Secret):
+    """Two entries of a writer that change places are both named."""
+    one, other = [row for row in rows_of(audited, tables.requests) if row["writer"] == "console"]
+
+    def swap(db: sa.Connection) -> None:
+        db.execute(sa.delete(tables.requests).where(tables.requests.c.writer == "console"))
+        rows_ = [one | {"seq": other["seq"]}, other | {"seq": one["seq"]}]
+        db.execute(sa.insert(tables.requests), rows_)
+
+    found = undone(audited, swap, lambda: places(audited, signing_key))
+    for row in (one, other):
+        assert named(place_of(tables.requests, row), found)
+
+
 def test_a_dropped_secret_is_found(audited: SqlJournal, signing_key: Secret):
     """Every row of a secret is removed; the checkpoints still speak for it."""
 

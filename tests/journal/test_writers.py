@@ -20,8 +20,8 @@ from rotator.journal import audit, chain, rows, tables
 from rotator.journal.checkpoints import Anchor, checkpoint, introduce
 from rotator.journal.event_key import EventKey
 from rotator.journal.sql import SqlJournal
-from tests.journal.attacker import at, changed, drop_triggers, named, place_of, rows_of
-from tests.journal.conftest import NOW, TTL, MakeJournal, rotate
+from tests.journal.attacker import at, changed, drop_triggers, named, place_of, request_log, rows_of
+from tests.journal.conftest import NOW, TTL, MakeJournal, ask, rotate
 
 _SAMPLE = 60
 
@@ -46,7 +46,11 @@ class Sandbox:
     def places(self, journal: Any = None) -> list[str]:
         key = EventKey.derive(self.signing_key)
         report = audit.verify(
-            journal or self.journal, public_key=key.public, anchor=self.anchor, key=key
+            journal or self.journal,
+            public_key=key.public,
+            anchor=self.anchor,
+            key=key,
+            trusts=request_log(self.journal, self.signing_key).trusts,
         )
         found = [one for one in report.damage if not one.where.startswith("trigger ")]
         return [f"{one.where}: {one.what}" for one in found]
@@ -80,6 +84,7 @@ def keyed(make_journal: MakeJournal, signing_key: Secret) -> Sandbox:
     journal = make_journal(key=_provider(signing_key))
     rotate(journal, "web", 1)
     rotate(journal, "batch", 1)
+    ask(journal, signing_key, "first")
     checkpoint(journal, signing_key, NOW)
     earlier = {table.name: rows_of(journal, table) for table in tables.AUDITED}
     rotate(journal, "web", 2)
