@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 from urllib.parse import quote
+from xml.sax.saxutils import escape
 
 from rotator.core.errors import UsageError
 from rotator.core.secret import Secret
@@ -86,7 +87,7 @@ class FormatOptions:
     template: str = field(
         default="",
         metadata=_help(
-            "Text with `{field}`, `{field:url}`, `{field:json}` or `{field:base64}` (template)."
+            "Text with `{field}`, `{field:url}`, `{field:json}`, `{field:xml}` or `{field:base64}` (template)."
         ),
     )
     scheme: str = field(
@@ -417,11 +418,12 @@ def _conversion(name: str | None) -> Callable[[str], str]:
         None: str,
         "url": lambda text: quote(text, safe=""),
         "json": json.dumps,
+        "xml": lambda text: escape(text, {'"': "&quot;", "'": "&apos;"}),
         "base64": lambda text: base64.b64encode(text.encode()).decode(),
     }
     if name not in conversions:
         raise UsageError(
-            f"unknown conversion `{name}` in a template.", hint="Use url, json or base64."
+            f"unknown conversion `{name}` in a template.", hint="Use url, json, xml or base64."
         )
     return conversions[name]
 

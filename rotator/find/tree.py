@@ -59,6 +59,21 @@ Node: TypeAlias = Scalar | Mapping | Sequence
 Nested: TypeAlias = "Callable[[str, Scalar], None]"
 
 
+def scalar_at(roots: list[Node], start: int, end: int) -> tuple[Scalar | None, list[str]]:
+    """Return the scalar that contains a place of the text, and the keys that lead to it."""
+    stack: list[tuple[Node, list[str]]] = [(one, [""]) for one in roots]
+    while stack:
+        node, keys = stack.pop()
+        if isinstance(node, Scalar):
+            if node.start <= start and end <= node.end:
+                return node, keys
+        elif isinstance(node, Mapping):
+            stack += [(value, [*keys, key.value]) for key, value in node.items]
+        else:
+            stack += [(one, keys) for one in node.items]
+    return None, [""]
+
+
 def groups(root: Node, nested: Nested) -> list[Group]:
     """Return the named values of a tree by the mapping that they are in."""
     found: list[Group] = []

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree as ET
 
 import psycopg.pq
 import pytest
@@ -304,6 +305,13 @@ def test_a_verifier_stands_for_the_password():
     assert kind == "SCRAM-SHA-256"
     assert hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest() == stored
     assert hmac.digest(salted, b"Server Key", "sha256") == server
+
+
+def test_a_template_escapes_for_xml():
+    """An attribute in either kind of quotation marks reads back to the password."""
+    password = "a<b>&\"'c"
+    text = fill("""<d x="{password:xml}" y='{password:xml}'/>""", _login(password)).reveal()
+    assert ET.fromstring(text).attrib == {"x": password, "y": password}
 
 
 def test_a_template_runs_nothing_and_names_what_is_missing():

@@ -40,8 +40,8 @@ _YAML: Final = [
     ("compose.yaml", "services:\n  web:\n    environment:\n      DATABASE_URL: postgres://shop:@@@db/shop\n", "postgres://shop:${SHOP_DB_PASSWORD_URL}@db/shop"),
     ("application.yml", "spring:\n  datasource:\n    username: shop\n    password: @@\n", "${SHOP_DB_PASSWORD}"),
     (".github/workflows/ci.yml", "jobs:\n  test:\n    env:\n      PGPASSWORD: '@@'\n", "${{ secrets.PGPASSWORD }}"),
-    (".gitlab-ci.yml", "variables:\n  MYSQL_PASSWORD: @@\n", "$MYSQL_PASSWORD"),
-    ("config/database.yml", "production:\n  adapter: postgresql\n  password: @@\n", '<%= ENV["SHOP_DB_PASSWORD"] %>'),
+    (".gitlab-ci.yml", "variables:\n  MYSQL_PASSWORD: @@\n", "${MYSQL_PASSWORD}"),
+    ("config/database.yml", "production:\n  adapter: postgresql\n  password: @@\n", "<%= ENV['SHOP_DB_PASSWORD'] %>"),
     ("group_vars/all.yml", "mysql_user: shop\nmysql_password: '@@'\n", "{{ lookup('env', 'SHOP_DB_PASSWORD') }}"),
 ]  # fmt: skip
 
@@ -91,6 +91,8 @@ _PYTHON: Final = [
     ("e = create_engine('postgresql://shop:@@@db/shop')\n",
      "e = create_engine('postgresql://shop:' + urllib.parse.quote(os.environ['SHOP_DB_PASSWORD'], safe='') + '@db/shop')\n", "os urllib.parse"),
     ("c = connect('host=db user=shop password=@@')\n", "c = connect('host=db user=shop password=' + os.environ['SHOP_DB_PASSWORD'])\n", "os"),
+    ("u = f'postgresql://shop:@@@{host}/shop'\n",
+     "u = f'postgresql://shop:{urllib.parse.quote(os.environ[\"SHOP_DB_PASSWORD\"], safe=\"\")}@{host}/shop'\n", "os urllib.parse"),
     ("D = {'USER': 'shop', 'PASSWORD': '@@', 'HOST': 'd\u00e4'}\n", "D = {'USER': 'shop', 'PASSWORD': os.environ['SHOP_DB_PASSWORD'], 'HOST': 'd\u00e4'}\n", "os"),
 ]  # fmt: skip
 
@@ -99,7 +101,7 @@ _PYTHON: Final = [
 def test_python(text: str, expected: str, modules: str):
     """By its syntax tree; the imports that it needs are added."""
     after = _rewritten("app.py", text)
-    lead = "".join(f"import {one}\n" for one in reversed(modules.split()))
+    lead = "".join(f"import {one}\n" for one in modules.split())
     assert ast.dump(ast.parse(after)) == ast.dump(ast.parse(lead + expected))
     assert after.count("#") == text.count("#")
 
@@ -154,7 +156,8 @@ def test_shell(text: str):
         ("config.json", '{"db": {"password": "@@"}}'),
         ("secret.yaml", "apiVersion: v1\nkind: Secret\nstringData:\n  password: @@\n"),
         ("Dockerfile", "FROM x\nENV DB_PASSWORD=@@\n"),
-        ("app.py", "x = f'postgresql://shop:@@@{host}/shop'\n"),
+        ("db.go", 'const password = "@@"\n'),
+        ("Db.java", '@Bean(password = "@@")\nclass Db {}\n'),
         ("values.yaml", "db:\n  password: @@\n"),
     ],
 )

@@ -186,6 +186,7 @@ def _report(call: Invocation, fixes: _Fixes) -> None:
             "line": one.line,
             "secret": one.secret,
             "reference": one.reference,
+            "sink": one.sink or None,
         }
         for file, one in fixes.changes
     ]
@@ -199,16 +200,17 @@ def _report(call: Invocation, fixes: _Fixes) -> None:
     if not fixes.changes:
         call.print("Nothing was replaced.")
         return
-    templates: dict[str, set[str]] = {}
-    for _, one in fixes.changes:
-        templates.setdefault(one.secret, set())
-        if one.template:
-            templates[one.secret].add(one.template)
-    for secret, names in sorted(templates.items()):
-        options = " ".join(f"--env {quote(one)}" for one in sorted(names))
-        if options:
+    for secret in sorted({one.secret for _, one in fixes.changes}):
+        changes = [one for _, one in fixes.changes if one.secret == secret]
+        templates = sorted({one.template for one in changes if one.template})
+        if templates:
+            options = " ".join(f"--env {quote(one)}" for one in templates)
             call.print(
                 f"Start the application with its password: rotator exec {secret} {options} -- COMMAND"
+            )
+        for sink in sorted({one.sink for one in changes if one.sink}):
+            call.print(
+                f"Let an agent write what the file refers to, by this sink of {secret}: {sink}"
             )
         call.print(f"Then replace the password that was written down: rotator rotate {secret}")
     call.print(_HISTORY)

@@ -19,6 +19,8 @@ from rotator.find.reading import NestedReader, Reading, connections, moved, of_g
 from rotator.find.tree import Mapping, Scalar, Sequence, groups
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rotator.find.tree import Node
 
 _LITERAL_TAGS: Final = ("!unsafe", "!", "!str")
@@ -52,14 +54,9 @@ _XML_VALUES: Final = ("value", "val")
 
 def yaml_file(text: str, nested: NestedReader) -> Reading:
     """Read YAML of any kind: Compose, Kubernetes, Helm, CI files. Templates in it are references."""
-    masked = text
-    if "{{" in text or "{%" in text:
-        masked = _TEMPLATE_LINE.sub(lambda found: "#" * len(found[0]), masked)
-        masked = _TEMPLATE.sub(_mask, masked)
     reading = Reading()
-    try:
-        roots = _yaml_roots(text, masked)
-    except (yaml.YAMLError, RecursionError, ValueError, IndexError):
+    roots = parse_yaml(text)
+    if roots is None:
         return _broken_yaml(text)
     for root in roots:
         found = _of_tree(text, root, nested)
@@ -81,12 +78,8 @@ def notebook(text: str, nested: NestedReader) -> Reading:
     """Read a Jupyter notebook: the code of its cells, and the text of their outputs."""
     root, is_broken = parse_json(text)
     reading = Reading(is_broken=is_broken)
-    cells = next((node for key, node in _pairs(root) if key.value == "cells"), None)
-    for cell in cells.items if isinstance(cells, Sequence) else ():
-        named = {key.value: node for key, node in _pairs(cell)}
-        kind = named.get("cell_type")
-        lines = _lines(named.get("source"))
-        if isinstance(kind, Scalar) and kind.value == "code":
+    for named, lines, is_code in cells(root):
+        if is_code:
             reading.matches += _of_cell(text, lines, nested)
         else:
             for line in lines:
@@ -96,6 +89,16 @@ def notebook(text: str, nested: NestedReader) -> Reading:
             for line in _scalars(output):
                 reading.matches += moved(text, _field(line), connection.scan(line.value))
     return reading
+
+
+def cells(root: Node) -> Iterator[tuple[dict[str, Node], list[Scalar], bool]]:
+    """Yield the cells of a notebook: their values, the lines of their source, and whether they are code."""
+    listed = next((node for key, node in _pairs(root) if key.value == "cells"), None)
+    for cell in listed.items if isinstance(listed, Sequence) else ():
+        named = {key.value: node for key, node in _pairs(cell)}
+        kind = named.get("cell_type")
+        is_code = isinstance(kind, Scalar) and kind.value == "code"
+        yield named, _lines(named.get("source")), is_code
 
 
 def xml_file(text: str, nested: NestedReader) -> Reading:
@@ -231,6 +234,21 @@ def _of_tree(text: str, root: Node, nested: NestedReader) -> Reading:
     return reading
 
 
+def parse_yaml(text: str, *, masks: bool = True) -> list[Node] | None:
+    """Return the documents of a YAML text; None for one that is broken.
+
+    `masks`: templates are references, also where they are no YAML.
+    """
+    masked = text
+    if masks and ("{{" in text or "{%" in text):
+        masked = _TEMPLATE_LINE.sub(lambda found: "#" * len(found[0]), masked)
+        masked = _TEMPLATE.sub(_mask, masked)
+    try:
+        return _yaml_roots(text, masked)
+    except (yaml.YAMLError, RecursionError, ValueError, IndexError):
+        return None
+
+
 def _yaml_roots(text: str, masked: str) -> list[Node]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     roots: list[Node] = []
@@ -316,21 +334,28 @@ def _attributes(tag: re.Match[str], group: Group, parent: Group) -> str:
     return key
 
 
+def cell_text(lines: list[Scalar]) -> str:
+    """Return the Python text of a cell. Commands of the notebook are comments in it."""
+    return "".join(
+        line.value.replace(line.value.lstrip()[0], "#", 1) if _is_magic(line.value) else line.value
+        for line in lines
+    )
+
+
+def _is_magic(line: str) -> bool:
+    return line.lstrip()[:1] in ("!", "%")
+
+
 def _of_cell(text: str, lines: list[Scalar], nested: NestedReader) -> list[Match]:
-    pieces, starts, size = list[str](), list[int](), 0
-    shell: list[Match] = []
+    starts, size = list[int](), 0
+    found: list[Match] = []
     for line in lines:
         starts.append(size)
         size += len(line.value)
-        stripped = line.value.lstrip()
-        if stripped[:1] in ("!", "%"):
-            command = stripped.lstrip("!%")
-            shell += moved(text, _field(line), _shifted_shell(line.value, command, nested))
-            pieces.append(line.value.replace(stripped[0], "#", 1))
-        else:
-            pieces.append(line.value)
-    found: list[Match] = list(shell)
-    for match in nested("cell.py", "".join(pieces)):
+        if _is_magic(line.value):
+            command = line.value.lstrip().lstrip("!%")
+            found += moved(text, _field(line), _shifted_shell(line.value, command, nested))
+    for match in nested("cell.py", cell_text(lines)):
         at = bisect_right(starts, match.start) - 1
         line = lines[at]
         inner = match.start - starts[at]

@@ -67,6 +67,7 @@ _PLAIN: Final = re.compile(
     r"(?P<prefix>[rRuU]?)(?P<quote>\"{3}|'{3}|[\"'])(?:(?!(?P=quote))(?:\\.|[^\\]))*+(?P=quote)",
     re.DOTALL,
 )
+_FORMAT: Final = re.compile(r"(?P<prefix>[fFrR]{1,2})(?P<quote>\"{3}|'{3}|[\"'])")
 _LOOKS_UP: Final = re.compile(r"(?:^|\.)(?:getenv|environ\.get)$")
 # Nodes without any below them.
 _EMPTY: Final = (ast.expr_context, ast.operator, ast.boolop, ast.unaryop, ast.cmpop)
@@ -86,7 +87,10 @@ def python(text: str, nested: NestedReader) -> Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlainString:
-    """A string of one token. `asked_for`: the variable whose default it is; the place is then that call's."""
+    """A string of one token. `asked_for`: the variable whose default it is; the place is then that call's.
+
+    `is_format`: an f-string, whose `value` is that of the text around its variable parts.
+    """
 
     start: int
     end: int
@@ -94,10 +98,11 @@ class PlainString:
     prefix: str
     quote: str
     asked_for: str = ""
+    is_format: bool = False
 
 
 def string_at(text: str, start: int, end: int) -> PlainString | None:
-    """Return the plain string that contains a place; None for an f-string, bytes or joined strings."""
+    """Return the string that contains a place; None for bytes and for strings that are joined."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -106,6 +111,11 @@ def string_at(text: str, start: int, end: int) -> PlainString | None:
         return None
     module = _Module(text, lambda _name, _text: [])
     for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            first, last = module.place(node)
+            if first <= start and end <= last:
+                return _format_string(text, first, last, node)
+            continue
         for child in ast.iter_child_nodes(node):
             if not isinstance(child, ast.Constant) or not isinstance(child.value, str):
                 continue
@@ -113,7 +123,7 @@ def string_at(text: str, start: int, end: int) -> PlainString | None:
             if not (first <= start and end <= last):
                 continue
             token = _PLAIN.fullmatch(text[first:last])
-            if token is None or isinstance(node, ast.JoinedStr):
+            if token is None:
                 return None
             name = ""
             if (
@@ -137,6 +147,23 @@ def string_at(text: str, start: int, end: int) -> PlainString | None:
                 asked_for=name,
             )
     return None
+
+
+def _format_string(text: str, start: int, end: int, node: ast.JoinedStr) -> PlainString | None:
+    opening = _FORMAT.match(text, start, end)
+    if opening is None or not text.endswith(opening["quote"], start, end):
+        return None
+    # Strings that are joined without a sign: their quotation marks are in the middle.
+    if opening["quote"] in text[opening.end() : end - len(opening["quote"])]:
+        return None
+    return PlainString(
+        start=start,
+        end=end,
+        value=_text_of(node) or "",
+        prefix=opening["prefix"],
+        quote=opening["quote"],
+        is_format=True,
+    )
 
 
 class _Module:
