@@ -1,5 +1,6 @@
 """The one door for authors of plugins and backends: types, protocols, errors. SemVer holds here."""
 
+from rotator.core.admin import admin_logins
 from rotator.core.capabilities import abilities_of_backend, abilities_of_rotation
 from rotator.core.contracts.backend import (
     Access,
@@ -196,6 +197,7 @@ __all__ = [
     "WritesPolicy",
     "abilities_of_backend",
     "abilities_of_rotation",
+    "admin_logins",
     "agree_within",
     "candidate",
     "counted_rights",

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from rotator.core.contracts.backend import SecretBackend
 
+# The scheme of a managed secret, by its name: `secret:NAME`. Only a target's admin may be one.
+OF_SECRET: Final = "secret"  # noqa: S105 # a scheme
 FORMS: Final = "env:NAME, file:PATH or BACKEND:PATH#FIELD (such as local:admin/main#password)"
 _REFERENCE: Final = re.compile(
     r"(?P<scheme>[a-z][a-z0-9_-]{0,62}):(?P<path>[^#\s][^#\n]{0,1023}?)(?:#(?P<field>[\w.-]{1,255}))?"
@@ -37,6 +39,12 @@ class Reference:
         if self.scheme in ("env", "file"):
             return f"{self.scheme}:{self.path}"
         return f"{self.scheme}:{self.path}#{self.field}"
+
+
+def secret_name(text: str) -> str | None:
+    """Return the name in `secret:NAME`; None for a reference to another place."""
+    scheme, _, name = text.partition(":")
+    return name if scheme == OF_SECRET and name else None
 
 
 def parse(text: str) -> Reference:

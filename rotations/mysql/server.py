@@ -26,7 +26,7 @@ from rotations.mysql.errors import (
 )
 from rotations.mysql.mariadb import MariaDbAccounts
 from rotations.mysql.mysql8 import MySqlAccounts
-from rotator.api import Denied, Transient, Unknown, split_address
+from rotator.api import Denied, Transient, Unknown, admin_logins, split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -307,17 +307,13 @@ class Server:
     def _connect_admin(
         self, ctx: StepContext | None, who: Callable[[], Credential] | None = None
     ) -> Accounts:
-        ask = who or self.admin_credential
-        admin = ask()
-        found = self.login(admin, ctx)
+        found, name = None, ""
+        for admin in admin_logins(who or self.admin_credential):
+            name, found = admin.username, self.login(admin, ctx)
+            if found is not None:
+                break
         if found is None:
-            # The admin's own password may just have been rotated: look once more.
-            again = ask()
-            if (again.username, again.password) != (admin.username, admin.password):
-                found = self.login(again, ctx)
-            if found is None:
-                code = self.rejected_with(again.username)
-                raise rejected_admin(self.where, self.name, again.username, code)
+            raise rejected_admin(self.where, self.name, name, self.rejected_with(name))
         with translated(self.where, "beginning"):
             said = str(found.run("SELECT VERSION()")[0][0])
             # The server's default may be otherwise.

@@ -6,7 +6,7 @@ import hashlib
 import stat
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,7 +16,7 @@ from psycopg.pq import TransactionStatus
 from rotations.postgresql import connection
 from rotations.postgresql.connection import BoundedConnection, NotConnected
 from rotations.postgresql.errors import translated
-from rotator.api import Transient, Unavailable, Unknown, split_address
+from rotator.api import Transient, Unavailable, Unknown, admin_logins, split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -96,11 +96,11 @@ _END: Final = """
 SELECT pid, pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity
 WHERE pid = ANY(%s) AND application_name = %s AND usename = current_user AND pid <> pg_catalog.pg_backend_pid()
 """
-# Refusals for which the admin's credential, looked up once more, may be another one by now.
 NO_STANDBY: Final = (
     "Check that the standbys named in synchronous_standby_names are connected: SELECT"
     " application_name, state, sync_state FROM pg_stat_replication"
 )
+# Rejections after which another credential of the admin may be valid.
 _MAYBE_ROTATED: Final = ("28P01", "28000")
 _UNSUPPORTED: Final = "08P01"
 _MAY_NOT_SET: Final = ("42501", "42704")
@@ -419,16 +419,24 @@ class Server:
             _ = link.execute("SELECT pg_catalog.pg_sleep(%s)", [_POLL_SECONDS])
 
     def _connect_admin(self, dbname: str | None, limits: Limits) -> BoundedConnection:
-        admin = self.admin_credential()
-        try:
+        def connect(admin: Credential) -> BoundedConnection:
             return self._hermetic(self._connect_as(admin, dbname, limits), limits)
-        except NotConnected as failed:
-            # The admin's own password may just have been rotated: look once more.
-            again = self.admin_credential() if failed.state in _MAYBE_ROTATED else admin
-            if again.password != admin.password or again.username != admin.username:
-                with suppress(NotConnected):
-                    return self._hermetic(self._connect_as(again, dbname, limits), limits)
-            raise self._admin_rejected(again.username, failed, limits) from None
+
+        return self._as_admin(connect, limits)
+
+    def _as_admin(
+        self, connect: Callable[[Credential], BoundedConnection], limits: Limits
+    ) -> BoundedConnection:
+        """Connect with the first credential of the admin that the server accepts."""
+        rejected = Unavailable(f"target {self.name!r} has no admin.")
+        for admin in admin_logins(self.admin_credential):
+            try:
+                return connect(admin)
+            except NotConnected as failed:
+                rejected = self._admin_rejected(admin.username, failed, limits)
+                if failed.state not in _MAYBE_ROTATED:
+                    break
+        raise rejected from None
 
     def _connect_as(
         self, admin: Credential, dbname: str | None, limits: Limits
@@ -470,10 +478,7 @@ class Server:
         """
         ctx: StepContext | None = getattr(self._at_work, "ctx", None)
         limits = Limits.of(ctx)
-        try:
-            link = self._connect(self.admin_credential(), database, limits)
-        except NotConnected as failed:
-            raise self._admin_rejected(self.admin_credential().username, failed, limits) from None
+        link = self._as_admin(lambda admin: self._connect(admin, database, limits), limits)
         link.limit(limits.call, limits.grace)
         try:
             with translated(self.where, "reading the default search_path", reading=True):

@@ -16,7 +16,7 @@ from sqlalchemy import exc
 from sqlalchemy.pool import NullPool
 
 from rotations.sql.options import REJECTIONS, TargetOptions
-from rotator.api import Denied, StepError, Transient, Unavailable, Unknown
+from rotator.api import Denied, StepError, Transient, Unavailable, Unknown, admin_logins
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,19 +67,23 @@ class Server:
         Ends at the step's time. Raises our errors only: for a change whose answer is lost, `Unknown`.
         """
         ctx.require_time()
-        admin = self._admin()
-        work = _Work()
+        failed: StepError | None = None
+        for admin in admin_logins(self._admin):
+            work = _Work()
 
-        def run() -> T:
-            with self._admin_engine(admin).connect() as connection, connection.begin():
-                return act(Session(connection, work))
+            def run(admin: Credential = admin, work: _Work = work) -> T:
+                with self._admin_engine(admin).connect() as connection, connection.begin():
+                    return act(Session(connection, work))
 
-        try:
-            return _within(ctx.seconds_left(), run, work)
-        except StepError:
-            raise
-        except Exception as error:  # noqa: BLE001 # drivers raise what they like; none may leave
-            failed = self._translated(error, work, changes=changes, doing=doing)
+            try:
+                return _within(ctx.seconds_left(), run, work)
+            except StepError:
+                raise
+            except Exception as error:  # noqa: BLE001 # drivers raise what they like; none may leave
+                failed = self._translated(error, work, changes=changes, doing=doing)
+                if not self._is_rejected(error, work):
+                    break
+        assert failed is not None  # noqa: S101 # an admin has one credential at least
         raise failed
 
     def log_in(self, credential: Credential, probes: Sequence[str], ctx: StepContext) -> str | None:
@@ -108,8 +112,7 @@ class Server:
         except StepError:
             raise
         except Exception as error:  # noqa: BLE001 # as above
-            text = str(error)
-            if any(one in text for one in self._rejections) and not work.sent:
+            if self._is_rejected(error, work):
                 return ""
             failed = Transient(
                 f"{self}: whether login {credential.username!r} is accepted is unknown"
@@ -138,6 +141,10 @@ class Server:
             hide_parameters=True,
         )
 
+    def _is_rejected(self, error: Exception, work: _Work) -> bool:
+        """Return whether the server rejected a login."""
+        return not work.sent and any(one in str(error) for one in self._rejections)
+
     def _translated(self, error: Exception, work: _Work, *, changes: bool, doing: str) -> StepError:
         """Return our error for a driver's. `work.sent` is 0 while nobody was logged in."""
         name, code = _name(error), _code(error)
@@ -152,7 +159,7 @@ class Server:
                 return Unknown(f"{what}: no answer within the step's time.")
             return Transient(f"{what}: no answer within the step's time.")
         if not work.sent:
-            if any(one in str(error) for one in self._rejections):
+            if self._is_rejected(error, work):
                 return Unavailable(
                     f"{self}: the admin is rejected ({name}).",
                     hint=f"Correct `admin` of target {self._name!r}.",

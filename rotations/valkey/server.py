@@ -12,7 +12,7 @@ from rotations.valkey.errors import brief, is_refusal, translated, unreachable
 from rotations.valkey.nodes import Node, place_of
 from rotations.valkey.options import Endpoint
 from rotations.valkey.wire import ErrorReply, Limit, NoTlsError, NotRespError, WireConnection, pairs
-from rotator.api import Transient, Unavailable
+from rotator.api import Transient, Unavailable, admin_logins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -255,20 +255,21 @@ class Server:
     def _log_in_admin(
         self, place: Endpoint, also: Credential | None, limit: Limit
     ) -> WireConnection:
-        admin = self._admin()
-        link = self._log_in(place, admin, limit)
+        tried, link = [], None
+        for admin in admin_logins(self._admin):
+            tried.append(admin)
+            link = self._log_in(place, admin, limit)
+            if link is not None:
+                break
+        if link is None and also is not None and any(_is_another(also, one) for one in tried):
+            link = self._log_in(place, also, limit)
         if link is None:
-            # The admin's own password may just have been rotated: look once more.
-            again = self._admin()
-            for other in (again, also):
-                if link is None and other is not None and _is_another(other, admin):
-                    link = self._log_in(place, other, limit)
-        if link is None:
+            name = tried[0].username
             raise Unavailable(
-                f"Valkey or Redis at {place} rejects the admin login {admin.username!r}:"
+                f"Valkey or Redis at {place} rejects the admin login {name!r}:"
                 " unknown user, disabled user, or wrong password.",
                 hint=f"Store the valid password where `admin` of target {self.name!r} points; or,"
-                f" on each node, as nodes do not share users: ACL SETUSER {admin.username} on"
+                f" on each node, as nodes do not share users: ACL SETUSER {name} on"
                 " >PASSWORD, then ACL SAVE.",
             )
         try:

@@ -9,7 +9,7 @@ from rotator.config import load
 from rotator.core.contracts.backend import Access, WritesPolicy
 from rotator.core.contracts.plugin import WorksThrough
 from rotator.core.errors import UsageError
-from rotator.references import parse
+from rotator.references import parse, secret_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -67,7 +67,7 @@ def policy(
         access = Access(rotated=tuple(rotated), called=called, next=following_of)
         return plugin.policy(chosen.options, access, of=of)
     entries = [target.admin for target in settings.targets.values() if target.admin is not None]
-    admins = [admin.reference for admin in entries]
+    admins = [_of_secret(settings, admin.reference) for admin in entries]
     read = [settings.journal.password, *admins, *(admin.password for admin in entries)]
     access = Access(
         rotated=tuple(rotated),
@@ -78,6 +78,15 @@ def policy(
         admins=tuple(path for path in _paths_in(backend, admins) if path not in rotated),
     )
     return plugin.policy(chosen.options, access, of=of)
+
+
+def _of_secret(settings: Settings, reference: str | None) -> str | None:
+    """Return a reference to the place of a secret that is named; any other as it is."""
+    name = secret_name(reference or "")
+    if name is None:
+        return reference
+    secret = settings.secret(name)
+    return f"{secret.backend}:{secret.path}"
 
 
 def _rights(

@@ -9,10 +9,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Self, cast
 
 from rotator import plugins, system
+from rotator.bootstrap.admins import Admins
 from rotator.bootstrap.requests import requests_of
 from rotator.bootstrap.signing_key import SigningKey
 from rotator.config import snapshot
 from rotator.core.access import ACTIONS, Permission
+from rotator.core.admin import Admin
 from rotator.core.contracts.plugin import KeepsSecrets, UsesLinkedResources
 from rotator.core.contracts.rotation import StepContext
 from rotator.core.daemon_settings import Dispatch, Topic
@@ -39,7 +41,7 @@ from rotator.journal.sql import SqlJournal
 from rotator.journal.worklist import SqlWorklist
 from rotator.linked_resources import TargetLinks
 from rotator.logs import get_log
-from rotator.references import Resolver
+from rotator.references import Resolver, secret_name
 from rotator.secret_state import Overview
 
 if TYPE_CHECKING:
@@ -80,7 +82,8 @@ class Wiring:
         nothing yet.
         """
         self.settings: Settings = settings
-        self._admins: Mapping[str, Credential] = admins or {}
+        self._admins: dict[str, Credential] = dict(admins or {})
+        self.admins_of: Admins = Admins(settings)
         self.clock: system.SystemClock = system.SystemClock()
         self.entropy: system.SystemEntropy = system.SystemEntropy()
         self._guard: threading.RLock = threading.RLock()
@@ -327,10 +330,11 @@ class Wiring:
             if name not in self._targets:
                 chosen = self.settings.targets[name]
                 plugin = plugins.rotation_plugin(chosen.plugin)
-                # A missing admin fails here, before any rotation begins.
-                if chosen.admin is not None:
+                # A missing admin fails here, before any rotation begins; one that is managed may not be
+                # adopted yet.
+                if chosen.admin is not None and name not in self.admins_of.secrets:
                     _ = self._admin_of(name)
-                target = plugin.target(name, chosen.options, lambda: self._admin_of(name))
+                target = plugin.target(name, chosen.options, self.admin_of(name))
                 if isinstance(target, UsesLinkedResources):
                     target.use(TargetLinks(self, name))
                 self._targets[name] = target
@@ -339,7 +343,11 @@ class Wiring:
 
     def admin_of(self, target: str) -> Callable[[], Credential]:
         """Return what resolves the admin of a target, afresh at each call."""
-        return lambda: self._admin_of(target)
+        return Admin(lambda: self._admin_of(target), lambda: self._staged_admin(target))
+
+    def begin_with(self, secret: str, first: Credential) -> None:
+        """Log in with a credential that is to be adopted, where it is the admin's of a target."""
+        self._admins |= dict.fromkeys(self.admins_of.targets(secret), first)
 
     def call_at_end(self, call: Callable[[], None]) -> None:
         """Call this when the application is closed."""
@@ -408,10 +416,33 @@ class Wiring:
             away.origin = f"target {target}"
             raise away from error
 
+    def _staged_admin(self, target: str) -> Credential | None:
+        """Return what an open rotation of the admin itself has staged, in the backend's own words."""
+        name = self.admins_of.secrets.get(target)
+        opened = self.journal.open_rotation(name) if name is not None else None
+        if name is None or opened is None:
+            return None
+        secret = self.settings.secrets[name]
+        return self.keeper(secret).staged(secret.path, opened.id)
+
+    def _served(self, name: str) -> Credential:
+        """Return the credential of a secret."""
+        secret = self.settings.secret(name)
+        current = self.keeper(secret).current(secret.path)
+        if current is None:
+            raise UsageError(
+                f"secret {name} has no credential yet.",
+                hint=f"Take over the login: rotator adopt {name} --username LOGIN --password-from prompt",
+            )
+        return current.credential
+
     def _admin(self, admin: AdminSettings | None) -> Credential:
         if admin is None:
             raise UsageError("this target has no admin.", hint="Its plugin needs none.")
         if admin.reference is not None:
+            name = secret_name(admin.reference)
+            if name is not None:
+                return self._served(name)
             return self._resolver.credential(admin.reference)
         if admin.username is None or admin.password is None:
             raise UsageError(

@@ -87,8 +87,8 @@ class Collisions:
                     keys,
                     f"this login is the admin of target `{target}`, and its password would"
                     " still be read from its present source: rotator would lock itself out.",
-                    "Store the admin's credential in a backend and reference it under `admin`,"
-                    " or rotate another login.",
+                    f"Write `admin: secret:{name}` at the target, so that it reads the password from"
+                    " this secret, or rotate another login.",
                 )
 
 

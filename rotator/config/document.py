@@ -38,6 +38,7 @@ from rotator.config.daemon_sections import (
 )
 from rotator.config.errors import wrong
 from rotator.config.types import (
+    AdminReference,
     BackendName,
     Duration,
     Every,
@@ -124,7 +125,7 @@ def _admin_form(value: object) -> str:
 
 
 Admin: TypeAlias = Annotated[
-    Annotated[Reference, Tag("<reference>")] | Annotated[AdminDocument, Tag("<mapping>")],
+    Annotated[AdminReference, Tag("<reference>")] | Annotated[AdminDocument, Tag("<mapping>")],
     Discriminator(_admin_form),
 ]
 
@@ -138,8 +139,8 @@ class TargetDocument(BaseModel):
     admin: Admin | None = Field(
         default=None,
         description="Admin credential: a reference to a whole credential in a backend"
-        " (`local:admin/main`), or a mapping of `username` and `password`. Required, unless the"
-        " plugin uses no admin.",
+        " (`local:admin/main`), `secret:NAME` for one of `secrets`, or a mapping of `username` and"
+        " `password`. Required, unless the plugin uses no admin.",
     )
 
 

@@ -29,11 +29,12 @@ from rotator.config.model import (
     SecretSettings,
     TargetSettings,
 )
-from rotator.config.types import NAME, Names
+from rotator.config.types import NAME, SCHEMES, Names
 from rotator.core.consumers import Gate
 from rotator.core.contracts.backend import OffersNext
 from rotator.core.errors import UsageError
 from rotator.plugins import near
+from rotator.references import secret_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -85,6 +86,9 @@ class Reader:
             keys = ("backends", name)
             # A backend is opened before any backend is: its own secrets come from elsewhere.
             right = name_fits(self._source, keys)
+            if name in SCHEMES:
+                said = f"`{name}:` begins references of another kind."
+                self._source.problem(keys, said, "Choose another name.", at_key=True)
             document = validated(self._source, keys, entry, BackendDocument, Names())
             kind, rest = _split(entry, "type")
             info = self._ask(find, kind, (*keys, "type"))
@@ -127,6 +131,7 @@ class Reader:
 
         Ten thousand secrets are thus never held in two forms.
         """
+        self._check_admins(section, targets)
         found: dict[str, SecretSettings] = {}
         collisions = Collisions(self._source)
         for name in list(section):
@@ -180,6 +185,16 @@ class Reader:
                     kept_by_target=keeps,
                 )
         return found
+
+    def _check_admins(self, section: Section, targets: Section) -> None:
+        """Note targets whose admin is a secret that nobody defines."""
+        for target, entry in targets.items():
+            admin = entry.get("admin") if isinstance(entry, dict) else None
+            name = secret_name(admin) if isinstance(admin, str) else None
+            if name is not None and name not in section:
+                said = f"unknown secret `{name}`." if _is_name(name) else "unknown secret."
+                listed = near(name, section) or "Define it under `secrets`."
+                self._source.problem(("targets", target, "admin"), said, listed)
 
     def _check_prepare(
         self, keys: Keys, document: SecretDocument, entry: Entry, kind: TargetKind | None

@@ -25,6 +25,8 @@ from rotator.plugins import near
 
 # The scheme of a reference is a backend's name or one of these two.
 PLAIN_SCHEMES: Final = ("env", "file")
+# No backend may be called so.
+SCHEMES: Final = (*PLAIN_SCHEMES, references.OF_SECRET)
 
 _DEFAULTS: Final = Policy()
 REFERENCE: Final = r"^[a-z][a-z0-9_-]{0,62}:[^#\s][^#\n]*(#[\w.-]+)?$"
@@ -63,6 +65,12 @@ def check_reference(text: str, backends: tuple[str, ...]) -> str:
 
 def _check_reference(text: str, info: ValidationInfo) -> str:
     return check_reference(text, _names(info).backends)
+
+
+def _check_admin(text: str, info: ValidationInfo) -> str:
+    if references.secret_name(text) is not None:
+        return text  # whether there is such a secret is known once all are read
+    return _check_reference(text, info)
 
 
 def _check_signing_key(text: str, info: ValidationInfo) -> str:
@@ -168,6 +176,11 @@ Every: TypeAlias = Annotated[
 Reference: TypeAlias = Annotated[
     str,
     AfterValidator(_check_reference),
+    WithJsonSchema({"type": "string", "pattern": REFERENCE}),
+]
+AdminReference: TypeAlias = Annotated[
+    str,
+    AfterValidator(_check_admin),
     WithJsonSchema({"type": "string", "pattern": REFERENCE}),
 ]
 SigningKey: TypeAlias = Annotated[

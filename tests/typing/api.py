@@ -341,6 +341,8 @@ class RotationPlugin:
     )
 
     def target(self, name: str, options: object, admin: Callable[[], Credential]) -> api.Target:
+        for login in api.admin_logins(admin):
+            assert_type(login, Credential)
         return Target()
 
     def grants(

@@ -240,6 +240,8 @@ def _asked(
     app: App, secret: ManagedSecret, first: Credential | None, second: Second, given: _Given
 ) -> Health:
     """Adopt. With --pair, ask for the second login's password if it is not known otherwise."""
+    if first is not None:
+        app.begin_with(secret.name, first)
     try:
         return app.engine.adopt(secret, first=first, second=second, reason=given.reason)
     except UnprovenSecond as error:
