@@ -26,7 +26,6 @@ def require_none(where: str, obstacles: Sequence[Obstacle]) -> None:
         causes = "; ".join(f"{one.kind}: {one.cause}" for one in obstacles)
         remedies = dict.fromkeys(one.remedy for one in obstacles)
         raise Denied(
-            f"{where}: the next login would differ from the current one, so rotator sent"
-            f" nothing: {causes}.",
+            f"{where}: this rotation could not be completed, so rotator sent nothing: {causes}.",
             hint=" ".join(remedies),
         )

@@ -488,14 +488,25 @@ def _memberships_refused(case: LoginPair) -> list[tuple[str, str]]:
     ]
     # What cannot be altered could not be revoked later.
     found += [
-        (
-            f"the admin {case.admin.name!r} lacks the right to alter {one.name!r}",
-            _with_admin(case, one.name),
-        )
+        _unalterable(case, one)
         for one in (case.old, case.new)
-        if one is not None and not one.grantable and case.overlaps and not one.is_admin
+        if one is not None and not one.is_admin and not _may_alter(case, one)
     ]
     return found
+
+
+def _may_alter(case: LoginPair, one: Profile) -> bool:
+    return case.superuser or (one.grantable and "SUPERUSER" not in one.attributes)
+
+
+def _unalterable(case: LoginPair, one: Profile) -> tuple[str, str]:
+    admin = case.admin.name
+    if "SUPERUSER" in one.attributes:
+        return (
+            f"login {one.name!r} is a superuser, which the admin {admin!r} may not alter",
+            f"Run as a superuser: ALTER ROLE {_name(one.name)} NOSUPERUSER;",
+        )
+    return f"the admin {admin!r} lacks the right to alter {one.name!r}", _with_admin(case, one.name)
 
 
 def _members(case: LoginPair) -> list[Change]:

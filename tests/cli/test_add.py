@@ -64,7 +64,7 @@ def test_add_supports_every_form_of_the_section(secrets: str, expected: str, cli
         (("shop", "--strategy", "none"), "unknown strategy"),
         (("shop", "--policy", "slow"), "unknown policy"),
         (("b d",), "invalid name"),
-        (("shop", "search", "--login", "x"), "to one secret only"),
+        (("shop", "search", "--username", "x"), "to one secret only"),
     ],
 )
 def test_an_invalid_entry_is_not_written(arguments: tuple[str, ...], says: str, cli: Cli):

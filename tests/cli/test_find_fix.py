@@ -100,7 +100,7 @@ def test_fix_leaves_what_no_secret_is_configured_for(cli: Cli, tree: Path):
     cli.server.target.accounts["shop"] = Account(passwords=[_CANARY])
     (tree / ".env").write_text(_TEXT.replace("old", "shop"))
     outcome = cli("find", "tree", "--try", "--fix", "--patch", "fix.patch", code=1)
-    assert "rotator add NAME --target main --login shop" in outcome.out
+    assert "rotator add NAME --target main --username shop" in outcome.out
     assert "Nothing was replaced." in outcome.out
     assert not (cli.folder / "fix.patch").exists()
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rotator.api import Credential, PasswordPolicy, Secret
+from rotator.api import Credential, Denied, PasswordPolicy, Secret
 from rotator.core.errors import UsageError
 from rotator.core.model import DrainThen, Outcome
 from rotator.journal import audit
@@ -288,6 +288,56 @@ def test_an_admin_without_the_right_is_told_which_one(harness: Harness):
         for one in secret.rotation.examine(None, harness.engine.steps(secret).context(None))
     ]  # pyright: ignore[reportAttributeAccessIssue]
     assert any("WITH ADMIN OPTION" in remedy for remedy in remedies)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_login_that_the_admin_may_not_alter_is_refused_before_the_first_statement(
+    harness: Harness, strategy: str
+):
+    """By plan, doctor and create alike, with the GRANT that is missing."""
+    login = adopted(harness, f"{harness.group}_app")
+    given = options(harness, strategy) | {
+        "alternating-users": {"users": (login.username, f"{login.username}_b")},
+        "single-user": {"username": login.username},
+    }.get(strategy, {})
+    admin = weak_admin(harness, "GRANT {group} TO {admin} WITH ADMIN OPTION")
+    secret = harness.secret(strategy, admin=admin, **given)
+    harness.engine.adopt(secret, first=login)
+    missing = f'GRANT "{login.username}" TO "{admin.username}" WITH ADMIN OPTION'
+    ctx = harness.engine.steps(secret).context(login)
+    with pytest.raises(Denied, match="lacks the right to alter") as caught:
+        _ = secret.rotation.explain(login, ctx)  # pyright: ignore[reportAttributeAccessIssue]
+    assert missing in caught.value.hint
+    found = secret.rotation.examine(login, ctx)  # pyright: ignore[reportAttributeAccessIssue]
+    assert any(missing in one.remedy for one in found)
+    result = harness.engine.rotate(secret)
+    assert (result.outcome, result.parked) == (Outcome.UNDONE, True)
+    assert result.error is not None
+    assert missing in str(result.error)
+    assert harness.logs_in(login)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_superuser_is_refused_to_an_admin_who_is_none(harness: Harness, strategy: str):
+    """ADMIN OPTION on it does not help: the server wants a superuser for that."""
+    login = adopted(harness, f"{harness.group}_app")
+    given = options(harness, strategy) | {
+        "alternating-users": {"users": (login.username, f"{login.username}_b")},
+        "single-user": {"username": login.username},
+    }.get(strategy, {})
+    both = (
+        "GRANT {group} TO {admin} WITH ADMIN OPTION",
+        "GRANT {group}_app TO {admin} WITH ADMIN OPTION",
+    )
+    secret = harness.secret(strategy, admin=weak_admin(harness, *both), **given)
+    harness.engine.adopt(secret, first=login)
+    harness.sql(f"ALTER ROLE {login.username} SUPERUSER")
+    with pytest.raises(Denied) as caught:
+        ctx = harness.engine.steps(secret).context(login)
+        _ = secret.rotation.explain(login, ctx)  # pyright: ignore[reportAttributeAccessIssue]
+    assert f'ALTER ROLE "{login.username}" NOSUPERUSER' in caught.value.hint
+    assert harness.engine.rotate(secret).outcome is Outcome.UNDONE
+    assert harness.logs_in(login)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,7 @@ def _adopted(
             name = _unadopted(app, target, login)
             if name is None:
                 shown = one.without_value(login)
-                add = f"rotator add NAME --target {quote(target)} --login {quote(shown)}"
+                add = f"rotator add NAME --target {quote(target)} --username {quote(shown)}"
                 reason = f"no secret without a value is configured for login {shown} on target {target}: {add}"
                 fixes.left.append((one.place, reason))
                 continue

@@ -33,9 +33,9 @@ def add(
     ] = None,
     path: Annotated[str | None, option("--path", "PATH", "Path in the backend.")] = None,
     strategy: Annotated[str | None, option("--strategy", "STRATEGY", "Rotation strategy.")] = None,
-    login: Annotated[
+    username: Annotated[
         str | None,
-        option("--login", "LOGIN", "Login that is in use now. Default: the name of the secret."),
+        option("--username", "LOGIN", "Login that is in use now. Default: the name of the secret."),
     ] = None,
     policy: Annotated[
         str | None, option("--policy", "POLICY", "Name of one of the `policies`.")
@@ -50,7 +50,7 @@ def add(
     Examples:
         rotator add billing
         rotator add billing shop search
-        rotator add legacy --target main --strategy single-user --login legacy
+        rotator add legacy --target main --strategy single-user --username legacy
     """
     call: Invocation = ctx.obj
     given: Entry = {
@@ -65,14 +65,14 @@ def add(
         }.items()
         if value is not None
     }
-    if (login is not None or path is not None) and len(names) > 1:
+    if (username is not None or path is not None) and len(names) > 1:
         raise UsageError(
-            "--login and --path apply to one secret only.",
+            "--username and --path apply to one secret only.",
             hint="Add the secrets one by one.",
             safety="Nothing was changed.",
         )
     settings = load(call.config)
-    entries = {name: completed(settings, name, dict(given), login) for name in names}
+    entries = {name: completed(settings, name, dict(given), username) for name in names}
     write(call, call.config, {"secrets": entries})
     listed = " ".join(names)
     call.print(f"Next: rotator doctor {listed} && rotator adopt {listed}")
