@@ -219,6 +219,17 @@ def test_a_reveal_is_recorded_with_its_reason_and_its_reader(cli: Cli):
     assert (data["reason"], data["by"]["subject"]) == ("debugging", _ME)
 
 
+@pytest.mark.parametrize(
+    "given", [("--field", "nosuch"), ("--format", "nosuch"), ("--format", "url")]
+)
+def test_what_shows_nothing_is_no_reveal(cli: Cli, given: tuple[str, str]):
+    """A field or format that cannot be printed records nothing, and makes no secret due."""
+    cli("rotate", "app")
+    before = cli.json("audit", "show").data
+    _ = cli("get", "app", *given, "--reveal", code=2)
+    assert cli.json("audit", "show").data == before
+
+
 def test_a_reveal_that_cannot_be_recorded_shows_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch):
     cli("rotate", "app")
     word = cli("get", "app", "--field", "password", "--reveal").out.strip()

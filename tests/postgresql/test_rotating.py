@@ -332,8 +332,8 @@ def test_a_superuser_is_refused_to_an_admin_who_is_none(harness: Harness, strate
     secret = harness.secret(strategy, admin=weak_admin(harness, *both), **given)
     harness.engine.adopt(secret, first=login)
     harness.sql(f"ALTER ROLE {login.username} SUPERUSER")
+    ctx = harness.engine.steps(secret).context(login)
     with pytest.raises(Denied) as caught:
-        ctx = harness.engine.steps(secret).context(login)
         _ = secret.rotation.explain(login, ctx)  # pyright: ignore[reportAttributeAccessIssue]
     assert f'ALTER ROLE "{login.username}" NOSUPERUSER' in caught.value.hint
     assert harness.engine.rotate(secret).outcome is Outcome.UNDONE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -81,31 +81,28 @@ def get(
     with call.open_app() as app:
         secret = app.secret(name)
         found = secret.backend.current(secret.path)
-        if reveal and found is not None:
+        if found is None:
+            raise UsageError(
+                f"the backend holds nothing at {secret.path!r} yet.",
+                hint=f"Create a first credential: rotator rotate {name}",
+            )
+        if field is not None:
+            data, text = _one(name, _values(found), field, reveal=reveal)
+        elif format_ is not None:
+            data, text = _formatted(name, found, format_, template, reveal=reveal)
+        else:
+            data, text = _all(name, secret.path, found, reveal=reveal)
+        if reveal:
+            # After all that may fail: what was not shown is no reveal.
             record_reveal(app, secret, reason, found.id)
-    if found is None:
-        raise UsageError(
-            f"the backend holds nothing at {secret.path!r} yet.",
-            hint=f"Create a first credential: rotator rotate {name}",
-        )
-    values = _values(found)
     call.revealed = reveal
-    if field is not None:
-        _one(call, name, values, field, reveal=reveal)
+    call.data |= data
+    if call.as_json:
         return
-    if format_ is not None:
-        _formatted(call, name, found, format_, template, reveal=reveal)
-        return
-    shown = {key: _shown(value, key, reveal=reveal) for key, value in values.items()}
-    call.data |= {
-        "secret": name,
-        "path": secret.path,
-        "version": found.id,
-        "revealed": reveal,
-        "fields": shown,
-    }
-    if not call.as_json:
-        _print(call, name, found, shown)
+    # To standard output directly, since a screen would mask revealed values.
+    call.write(text)
+    if MASK in data.get("fields", {}).values():
+        call.warn("Show hidden values with --reveal.")
 
 
 def record_reveal(app: App, secret: ManagedSecret, reason: str, version: str) -> None:
@@ -123,8 +120,9 @@ def _values(found: Version) -> dict[str, object]:
 
 
 def _one(
-    call: Invocation, name: str, values: dict[str, object], field: str, *, reveal: bool
-) -> None:
+    name: str, values: dict[str, object], field: str, *, reveal: bool
+) -> tuple[dict[str, Any], str]:
+    """Return one field as data and as text."""
     if field not in values:
         raise UsageError(
             f"{name} has no field {field!r}.",
@@ -139,15 +137,14 @@ def _one(
             f"the field {field!r} of {name} cannot be shown.",
             hint="Only the system that rotates it knows its value. Test it: rotator verify",
         )
-    call.data |= {"secret": name, "field": field, "value": shown, "revealed": reveal}
-    if not call.as_json:
-        call.write(shown + ("\n" if sys.stdout.isatty() else ""))
+    data = {"secret": name, "field": field, "value": shown, "revealed": reveal}
+    return data, shown + ("\n" if sys.stdout.isatty() else "")
 
 
 def _formatted(
-    call: Invocation, name: str, version: Version, format_: str, template: str, *, reveal: bool
-) -> None:
-    """Print the credential as text in a format."""
+    name: str, version: Version, format_: str, template: str, *, reveal: bool
+) -> tuple[dict[str, Any], str]:
+    """Return the credential in a format, as data and as text."""
     if format_ not in FORMATS:
         raise UsageError(
             f"there is no format {format_!r}.",
@@ -170,9 +167,7 @@ def _formatted(
         fields=credential.fields,
     )
     text = render(login, format_, FormatOptions(template=template)).reveal()
-    call.data |= {"secret": name, "format": format_, "text": text, "revealed": True}
-    if not call.as_json:
-        call.write(text)
+    return {"secret": name, "format": format_, "text": text, "revealed": True}, text
 
 
 def _shown(value: object, key: str, *, reveal: bool) -> str:
@@ -184,15 +179,19 @@ def _shown(value: object, key: str, *, reveal: bool) -> str:
         return MASK
     if isinstance(value, str):
         return value
-
     return json.dumps(value)
 
 
-def _print(call: Invocation, name: str, found: Version, shown: dict[str, str]) -> None:
-    """Write to standard output directly, since a screen would mask revealed values."""
+def _all(name: str, path: str, found: Version, *, reveal: bool) -> tuple[dict[str, Any], str]:
+    """Return every field as data and as text."""
+    shown = {key: _shown(value, key, reveal=reveal) for key, value in _values(found).items()}
     width = max(len(key) for key in shown)
-    call.write(f"{name}, version {found.id}\n")
-    for key, value in shown.items():
-        call.write(f"  {key:<{width}}  {value}\n")
-    if MASK in shown.values():
-        call.warn("Show hidden values with --reveal.")
+    lines = [f"  {key:<{width}}  {value}\n" for key, value in shown.items()]
+    data = {
+        "secret": name,
+        "path": path,
+        "version": found.id,
+        "revealed": reveal,
+        "fields": shown,
+    }
+    return data, "".join([f"{name}, version {found.id}\n", *lines])
