@@ -9,6 +9,7 @@ from rotator.core.contracts.backend import (
     ExaminesBackend,
     KeepsPrevious,
     KeepsValues,
+    ListsRights,
     NextVersion,
     OffersNext,
     Reseals,
@@ -95,6 +96,7 @@ from rotator.core.passwords import PasswordPolicy
 from rotator.core.plugin import Plugin
 from rotator.core.ports import Clock, Entropy, Log
 from rotator.core.replicas import agree_within, split_address
+from rotator.core.rights import HeldRight, Rights, Unseen, Verb, WideRight, login_name
 from rotator.core.secret import MASK, Secret, scrub
 from rotator.core.session import Session
 from rotator.core.strategies import (
@@ -140,6 +142,7 @@ __all__ = [
     "ExplainsRejections",
     "Finding",
     "FoundLogin",
+    "HeldRight",
     "InUse",
     "KeepsPrevious",
     "KeepsSecrets",
@@ -147,6 +150,7 @@ __all__ = [
     "LinkedResources",
     "ListsLogins",
     "ListsMarked",
+    "ListsRights",
     "LocksAccounts",
     "Log",
     "LoginOptions",
@@ -165,6 +169,7 @@ __all__ = [
     "Repairs",
     "Reseals",
     "Right",
+    "Rights",
     "RotatesOnRequest",
     "Rotation",
     "RotationPlugin",
@@ -189,9 +194,12 @@ __all__ = [
     "Unavailable",
     "Unknown",
     "Unprovable",
+    "Unseen",
     "UsageError",
     "UsesLinkedResources",
+    "Verb",
     "Version",
+    "WideRight",
     "WorksThrough",
     "WritesGrants",
     "WritesPolicy",
@@ -204,6 +212,7 @@ __all__ = [
     "fit",
     "is_local",
     "json_object",
+    "login_name",
     "next_of_pair",
     "not_ours",
     "on_each_node",

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, cast
 
 from rotator.access import places
 from rotator.core.reads import LogKind, Read, text
+from rotator.core.rights import login_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -120,7 +121,7 @@ def _vault_identity(auth: _Object) -> str:
     name = text(auth.get("display_name")) or _UNKNOWN
     metadata = _at(auth, "metadata")
     role = text(metadata.get("role_name")) or text(metadata.get("role"))
-    return text(f"{name}/{role}") if role else name
+    return text(login_name(name, role))
 
 
 def _is_raw(value: object, depth: int = 0) -> bool:

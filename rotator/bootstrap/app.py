@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, Unpack
 
 from rotator.bootstrap.wiring import Wiring
 from rotator.config import load
+from rotator.core.contracts.backend import ListsRights
 from rotator.core.reads import readers
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rotator.core.errors import RotatorError
     from rotator.core.model import Event, Finding
     from rotator.core.reads import LogKind, Reader
+    from rotator.core.rights import Rights
     from rotator.find.known import KeptVersion
     from rotator.find.login_attempts import Outcome
     from rotator.find.model import Candidate
@@ -105,6 +107,14 @@ class App(Wiring):
             names_of=self.names_of,
             clock=self.clock,
         )
+
+    def rights(self, backend: str, names: Collection[str]) -> Rights | None:
+        """Return who may do what to secrets in a backend; None where it cannot show that."""
+        opened = self.backend(backend)
+        if not isinstance(opened, ListsRights):
+            return None
+        secrets = self.settings.secrets
+        return opened.rights([path for name in names for path in secrets[name].paths(backend)])
 
     def names_of(self, name: str) -> list[str]:
         """Return the name of a secret, then those that it had before."""

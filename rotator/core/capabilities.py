@@ -10,6 +10,7 @@ from rotator.core.contracts.backend import (
     ExaminesBackend,
     KeepsPrevious,
     KeepsValues,
+    ListsRights,
     OffersNext,
     RemovesSecrets,
     Reseals,
@@ -47,6 +48,7 @@ OF_BACKENDS: Final[tuple[type, ...]] = (
     TellsRotations,
     DetectsRestores,
     ExaminesBackend,
+    ListsRights,
 )
 
 

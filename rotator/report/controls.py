@@ -173,7 +173,7 @@ _TOPICS: Final = (
         },
         (),
         _nowhere,
-        "The journal does not record rights.",
+        "Attach the answer of `rotator access check --json`.",
     ),
 )
 

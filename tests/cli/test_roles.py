@@ -42,6 +42,7 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "notify test": (),
     "access show": ("no",),
     "access login": ("no",),
+    "access check": ("no",),
     "access ingest": ("no.log", "--from", "vault"),
 }
 

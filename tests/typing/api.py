@@ -9,7 +9,7 @@ the comment itself is an error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -235,6 +235,15 @@ class AbleBackend(Backend):
     def examine(self, paths: Mapping[str, timedelta | None]) -> list[api.Finding]:
         return []
 
+    def rights(self, paths: Sequence[str]) -> api.Rights:
+        name = api.login_name("approle", "web")
+        held = api.HeldRight(
+            identity=name, place="", path="app", verb=api.Verb.READ, policy="web", rule="app"
+        )
+        wide = api.WideRight(identity=name, place="", policy="web", rule="*", why="", remedy="")
+        unseen = api.Unseen(what="tokens", remedy="look")
+        return api.Rights(held=(held,), wide=(wide,), unseen=(unseen,), identities=(name,))
+
 
 backend: api.SecretBackend = Backend()
 values: api.KeepsValues = AbleBackend()
@@ -242,6 +251,7 @@ previous: api.KeepsPrevious = AbleBackend()
 on_request: api.RotatesOnRequest = AbleBackend()
 server: api.CallsServer = AbleBackend()
 reseals: api.Reseals = AbleBackend()
+rights: api.ListsRights = AbleBackend()
 tells: api.TellsRotations = AbleBackend()
 restores: api.DetectsRestores = AbleBackend()
 offers: api.OffersNext = AbleBackend()

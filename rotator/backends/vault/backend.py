@@ -45,11 +45,11 @@ from rotator.backends.vault.options import VaultOptions
 from rotator.backends.vault.session import VaultClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from rotator.api import Access, ServerResponse
+    from rotator.api import Access, Rights, ServerResponse
 
 # Beside the login and the password, for whoever looks: which rotation wrote this version.
 _MARK: Final = "rotator_rotation_id"
@@ -294,6 +294,14 @@ class VaultBackend:
             message = f"KV version 2 at {self._mount}/ is usable"
             found.append(Finding(severity=Severity.OK, subject=subject, message=message))
         return found
+
+    def rights(self, paths: Sequence[str]) -> Rights:
+        """Return who may do what, by the policies of everybody who can log in."""
+        from rotator.backends.vault.rights import RightsReading  # noqa: PLC0415 # only here
+
+        options = self._options
+        pending, namespace = options.pending.strip("/"), options.namespace or ""
+        return RightsReading(self._session, self._mount, pending, namespace.strip("/")).read(paths)
 
     # -- for targets that work through this login ----------------------------------------------
 

@@ -93,4 +93,30 @@ def _quoted(path: str) -> str:
     return path.replace("\\", "\\\\").replace('"', '\\"')
 
 
-MAKERS: Final = {"rotator": for_rotator, "consumer": for_consumer}
+# What `rotator access check` reads. Auth methods below a folder need lines of their own.
+_FOLDERS: Final = ("role", "users", "groups", "certs")
+_CHECKED: Final = (
+    ("auth/token/lookup-self", ("read",), "which login is rotator's"),
+    ("sys/auth", ("read",), "auth methods"),
+    ("sys/policies/acl/+", ("read",), "policies"),
+    # LIST has a slash at its end, and then `+` below would match it too.
+    *((f"auth/+/{one}{end}", ("list",), "who can log in") for one in _FOLDERS for end in ("", "/")),
+    *((f"auth/+/{one}/+", ("read",), "their policies") for one in _FOLDERS),
+    ("auth/+/role/+/role-id", ("read",), "which identity a role is"),
+    *((f"identity/{one}/id", ("list",), "identities") for one in ("entity", "group")),
+    *((f"identity/{one}/id/+", ("read",), "their policies") for one in ("entity", "group")),
+    ("auth/token/accessors", ("list", "sudo"), "tokens"),
+    ("auth/token/lookup-accessor", ("update",), "their policies"),
+)
+
+
+def for_access_check(_mount: str, _pending: str, _access: Access) -> str:
+    """Return the policy that shows who may do what."""
+    return "".join(f"{_line(*one)}\n" for one in _CHECKED)
+
+
+MAKERS: Final = {
+    "rotator": for_rotator,
+    "consumer": for_consumer,
+    "access-check": for_access_check,
+}

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
     from rotator.core.model import Credential, Finding, Version
+    from rotator.core.rights import Rights
     from rotator.core.secret import Secret
 
 
@@ -223,6 +224,19 @@ class Access:
     called: tuple[Right, ...] = ()
     admins: tuple[str, ...] = ()
     next: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class ListsRights(Protocol):
+    """Optional: a backend that shows who may do what to what it keeps."""
+
+    def rights(self, paths: Sequence[str]) -> Rights:
+        """Return who may read, write and delete what is kept at these paths. Changes nothing.
+
+        What our access does not show is in `unseen` and raises nothing. Raises `Transient` and
+        `Unavailable` where nothing could be read.
+        """
+        ...
 
 
 @runtime_checkable

@@ -28,7 +28,7 @@ NEEDS: Final[Mapping[str, Permission]] = {
     **dict.fromkeys(
         (
             *("report", "audit verify", "audit export", "audit show"),
-            *("access show", "access login"),
+            *("access show", "access login", "access check"),
         ),
         Permission.AUDIT,
     ),

@@ -1,23 +1,35 @@
-"""access: who reads a secret, by the audit logs of its backend."""
+"""access: who reads a secret, by the audit logs of its backend, and who may read it, by its policies."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
+from rich.text import Text
 
 from rotator.core.errors import RotatorError
 from rotator.core.reads import LogKind, is_declared, is_of
+from rotator.core.rights import Rights, Unseen
 from rotator.faces.cli import exit_codes
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import Name, Since, argument, complete_backends, option, period
-from rotator.faces.cli.render.console import table
+from rotator.faces.cli.options import (
+    Name,
+    Names,
+    Since,
+    Tags,
+    argument,
+    complete_backends,
+    option,
+    period,
+)
+from rotator.faces.cli.render.console import QUIET, indented, table
 from rotator.faces.cli.render.help import PlainGroup
 from rotator.faces.signals import Signals
 from rotator.faces.wording import at, plural
 
 if TYPE_CHECKING:
+    from rotator.access.declared_rights import Problem
     from rotator.access.ingest import Ingest, Taken
     from rotator.config.model import SecretSettings
     from rotator.core.reads import Holder, Reader
@@ -27,10 +39,12 @@ _access = typer.Typer(cls=PlainGroup, no_args_is_help=True, rich_markup_mode="ri
 app.add_typer(
     _access,
     name="access",
-    help="Show who reads a secret, by the audit logs of its backend.",
+    help="Show who reads a secret, and check who may.",
     rich_help_panel=Panel.INSPECT,
 )
 
+# So many secrets of one problem are named.
+_NAMED: Final = 5
 _LEAKING: Final = "the log itself leaks"
 
 
@@ -212,6 +226,99 @@ def login(
     call.print(table(call.screen, head, rows))
 
 
+@command(_access, "check")
+def check(
+    ctx: typer.Context,
+    names: Names = None,
+    *,
+    tags: Tags = None,
+    excepted: Annotated[
+        list[str] | None,
+        option(
+            "--except",
+            "IDENTITY",
+            "Leave this identity out, such as an administrator's: its name, the last part of it, or a"
+            " pattern with `*`. May be repeated.",
+        ),
+    ] = None,
+) -> None:
+    """Compare the rights that backends really give with the declared readers.
+
+    Reads the policies of everybody who can log in, and changes nothing. It lists who may read, write or
+    delete a secret without being declared, who is declared and may not read it, and rights that reach
+    beyond secrets or never expire. `rotator policy BACKEND --for access-check` prints the rights that this
+    needs.
+
+    Exit codes: 0 rights are as declared, 1 something differs, 3 something could not be checked.
+
+    Examples:
+        rotator access check
+        rotator access check app-db
+        rotator access check --tag prod --except 'ldap-*' --json
+    """
+    call: Invocation = ctx.obj
+    from rotator.access.declared_rights import problems  # noqa: PLC0415 # only here
+
+    found: dict[str, Rights] = {}
+    unseen: list[Unseen] = []
+    with call.open_app() as opened:
+        chosen = opened.names(only=names or (), tags=tags or (), everything=not (names or tags))
+        secrets = [opened.settings.secrets[name] for name in chosen]
+        for backend in opened.settings.backends:
+            kept = [one.name for one in secrets if one.paths(backend)]
+            if not kept:
+                continue
+            try:
+                rights = opened.rights(backend, kept)
+            except RotatorError as error:
+                call.fail(error)
+                continue
+            if rights is None:
+                what = f"backend {backend}: it shows no rights"
+                rights = Rights(
+                    unseen=(Unseen(what=what, remedy="Look at it with its own tools."),)
+                )
+            found[backend] = rights
+            unseen += rights.unseen
+        for one in secrets:
+            if one.kept_by_target:
+                what = f"{one.name}: its target keeps it"
+                unseen.append(Unseen(what=what, remedy="Look at the rights on the target."))
+    differing = problems(secrets, found, excepted or ())
+    call.data |= {
+        "secrets": len(secrets),
+        "backends": {name: len(one.identities) for name, one in found.items()},
+        "problems": [_problem(one) for one in differing],
+        "not_checked": [{"what": one.what, "remedy": one.remedy} for one in unseen],
+        "notes": sorted({note for one in found.values() for note in one.notes}),
+    }
+    _show_rights(call, differing, unseen)
+    if differing:
+        call.add_code(exit_codes.FAILED)
+    elif unseen:
+        call.add_code(exit_codes.STUCK)
+
+
+def _show_rights(call: Invocation, differing: list[Problem], unseen: list[Unseen]) -> None:
+    for one in differing:
+        named = ", ".join(one.secrets[:_NAMED])
+        if len(one.secrets) > _NAMED:
+            named += f" and {len(one.secrets) - _NAMED} more"
+        what = one.what.replace("{secrets}", named)
+        place = f" ({one.place})" if one.place else ""
+        call.print(Text.assemble(call.screen.sign("bad"), f" {one.identity} {what}{place}."))
+        call.print(indented(Text.assemble(("Next: ", "bold"), one.remedy)))
+    for one in unseen:
+        call.print(Text.assemble(call.screen.sign("warn"), f" Not checked: {one.what}."))
+        call.print(indented(Text.assemble(("Next: ", "bold"), one.remedy)))
+    for note in cast("list[str]", call.data["notes"]):
+        call.print(Text(note, style=QUIET))
+    if not differing:
+        call.print(
+            "What could be checked is as declared." if unseen else "The rights are as declared."
+        )
+
+
 def _listen(work: Ingest, name: str) -> Taken:
     with Signals() as signals:
         return work.socket(name, should_stop=lambda: signals.is_leaving)
@@ -252,6 +359,21 @@ def _taken(taken: Taken) -> dict[str, Any]:
         "torn": taken.is_torn,
         "leaks": taken.leaks,
         "first_leak": taken.first_leak or None,
+    }
+
+
+def _problem(one: Problem) -> dict[str, Any]:
+    return {
+        "kind": one.kind.value,
+        "backend": one.backend,
+        "identity": one.identity,
+        "secrets": list(one.secrets),
+        "what": one.what.replace("{secrets}", ", ".join(one.secrets)),
+        "remedy": one.remedy,
+        "place": one.place or None,
+        "policy": one.policy or None,
+        "rule": one.rule or None,
+        "may": list(one.verbs),
     }
 
 
