@@ -453,10 +453,13 @@ class Engine:
         """Return the newest kept version with one of these passwords, compared in memory; None for none."""
         return incident.find_version(SecretContext(self._context, secret), values)
 
-    def open_incident(self, secret: ManagedSecret, report: LeakReport) -> None:
-        """Record that a password has leaked. `contain` does the rest, also after an interruption."""
+    def open_incident(self, secret: ManagedSecret, report: LeakReport) -> tuple[str, Mode]:
+        """Record that a password has leaked. `contain` does the rest, also after an interruption.
+
+        Returns the incident and its mode: of another report of the same leak where that one was faster.
+        """
         with leased(self._context, secret) as lease:
-            incident.begin(lease, report)
+            return incident.begin(lease, report)
 
     def contain(self, secret: ManagedSecret, *, patience: timedelta = _NO_TIME) -> Contained:
         """Replace or revoke what has leaked, and prove that it is dead: as far as it gets now.

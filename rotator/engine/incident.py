@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, cast
@@ -51,6 +51,7 @@ _EARLIER: Final = 10
 # How far back the report of an incident is looked for.
 _EVENTS: Final = 10_000
 _ID: Final = "incident"
+_STRICTNESS: Final = {Mode.MAP: 0, Mode.MOVE: 1, Mode.KILL: 2}
 _OWN_HOST: Final = ("local", "localhost", "127.0.0.1", "::1")
 
 
@@ -64,7 +65,11 @@ class Leaked(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeakReport:
-    """What an operator reports. `version`: the one that leaked; None for the one that is served."""
+    """What an operator reports. `version`: the one that leaked; None for the one that is served.
+
+    `served` and `known`: the version that was served, and the incident that was known, when the operator
+    began. An incident of that version that another one opened since then is joined.
+    """
 
     id: str
     reason: str
@@ -72,6 +77,8 @@ class LeakReport:
     within: timedelta = WITHIN
     version: str | None = None
     approved_by: str = ""
+    served: str | None = None
+    known: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,10 +167,20 @@ def classify(record: SecretRecord, opened: RotationRecord | None, version: str |
     return Leaked.OLDER
 
 
-def begin(lease: LeasedSecret, report: LeakReport) -> None:
-    """Record that a password has leaked. From then on every engine works on it until it is dead."""
+def begin(lease: LeasedSecret, report: LeakReport) -> tuple[str, Mode]:
+    """Record that a password has leaked. From then on every engine works on it until it is dead.
+
+    Returns the incident and its mode: those of another report of the same leak that came first, unless
+    this one is stricter.
+    """
     record = _managed(lease.record(), lease.name)
     _require_own_rotation(lease)
+    first = _joined(record, report)
+    if first is not None:
+        mode = Mode(record.incident_mode or Mode.MOVE)
+        if _STRICTNESS[report.mode] <= _STRICTNESS[mode]:
+            return first, mode
+        report = replace(report, id=first, version=record.leaked_version)
     if report.mode is Mode.KILL and not isinstance(lease.secret.rotation, Contains):
         raise UsageError(
             f"the plugin `{lease.secret.plugin}` cannot make a password invalid before it is replaced.",
@@ -200,6 +217,14 @@ def begin(lease: LeasedSecret, report: LeakReport) -> None:
         rotation_id = opened.id if opened else None
         events.append(NewEvent(kind=Kind.UNPARKED, rotation_id=rotation_id, data=taken))
     _ = lease.append(events)
+    return report.id, report.mode
+
+
+def _joined(record: SecretRecord, report: LeakReport) -> str | None:
+    """Return the incident that another report of the same leak opened since this one began."""
+    if record.incident in (None, report.known, report.id) or report.served is None:
+        return None
+    return record.incident if record.leaked_version == report.served else None
 
 
 def contain(lease: LeasedSecret, runner: Runner) -> Contained:

@@ -72,7 +72,9 @@ class Report:
     most: int = MOST
     dry_run: bool = False
 
-    def of(self, id_: str, one: Exposure, version: str | None, policy: Policy) -> LeakReport:
+    def of(
+        self, id_: str, one: Exposure, version: str | None, policy: Policy, known: str | None
+    ) -> LeakReport:
         """Return it for one secret. Where a policy asks for `kill` and that is not possible: `move`."""
         mode = self.mode or policy.on_leak
         if self.mode is None and mode is Mode.KILL and not one.fences:
@@ -84,6 +86,8 @@ class Report:
             within=self.within,
             version=version,
             approved_by=self.approved_by,
+            served=one.version,
+            known=known,
         )
 
 
@@ -98,6 +102,8 @@ def open_incident(
     """Show what the leaked passwords open, then contain them. `pick` returns secrets and versions."""
     with opened_to_contain(call, parallel) as (opened, contain):
         versions = pick(opened)
+        records = {name: opened.journal.secret(name) for name in versions}
+        known = {name: one.incident for name, one in records.items() if one is not None}
         mapped = _mapped(call, opened, versions, parallel)
         for one in mapped:
             call.print(*shown.of_exposure(call.screen, one, opened.clock.now(), report.within))
@@ -111,24 +117,32 @@ def open_incident(
                 safety="Nothing was changed.",
             )
         id_ = report.id or f"inc-{opened.clock.now():%Y%m%d}-{new_id(opened.entropy)[-6:]}"
-        call.data["incident"] = id_
         leaks = {
-            one.secret: report.of(id_, one, versions[one.secret], opened.secret(one.secret).policy)
+            one.secret: report.of(
+                id_,
+                one,
+                versions[one.secret],
+                opened.secret(one.secret).policy,
+                known.get(one.secret),
+            )
             for one in mapped
         }
-        opening = Opening(call, opened, parallel)
-        begun = {name: leaks[name].mode for name in opening.open(leaks)}
-        recorded = [name for name, mode in begun.items() if mode is Mode.MAP]
-        if recorded:
-            names = ", ".join(recorded)
-            call.print(
-                Text(f"Incident {id_} is recorded for {names}; nothing was replaced."),
-                Text(leak_commands(id_)),
-            )
-        replaced = [name for name in begun if name not in recorded]
+        begun = Opening(call, opened, parallel).open(leaks)
+        ids = sorted({incident for incident, _ in begun.values()})
+        call.data["incident"] = ids[0] if len(ids) == 1 else id_
+        for incident in ids:
+            recorded = [name for name, one in begun.items() if one == (incident, Mode.MAP)]
+            if recorded:
+                call.print(
+                    Text(
+                        f"Incident {incident} is recorded for {', '.join(recorded)}; nothing was replaced."
+                    ),
+                    Text(leak_commands(incident)),
+                )
+        replaced = {name: mode for name, (_, mode) in begun.items() if mode is not Mode.MAP}
         if replaced:
-            is_kill = all(begun[name] is Mode.KILL for name in replaced)
-            contain(replaced, timeout or (SHORT if is_kill else report.within + SHORT))
+            is_kill = all(mode is Mode.KILL for mode in replaced.values())
+            contain([*replaced], timeout or (SHORT if is_kill else report.within + SHORT))
 
 
 @contextmanager
@@ -241,35 +255,39 @@ class Opening:
         self._opened: App = opened
         self._parallel: int = parallel
 
-    def open(self, reports: Mapping[str, LeakReport]) -> list[str]:
-        """Record each report; return the secrets whose incident is open. One failure stops no other."""
+    def open(self, reports: Mapping[str, LeakReport]) -> dict[str, tuple[str, Mode]]:
+        """Record each report; return the incident and the mode of each secret. One failure stops no other."""
         engine, opened = self._opened.engine, self._opened
         stop = threading.Event()
         free = WhenFree(opened, stop, self._call.warn)
-        failed: set[str] = set()
+        begun: dict[str, tuple[str, Mode]] = {}
         busy: list[str] = []
         for name, report in reports.items():
             try:
                 require_mode(opened, name, report.mode)
-                engine.open_incident(opened.secret(name), report)
+                begun[name] = engine.open_incident(opened.secret(name), report)
             except Busy:
                 free.tell(name)
                 busy.append(name)
             except RotatorError as error:
                 _ = self._call.fail(error, secret=name)
-                failed.add(name)
 
-        def record(name: str) -> None:
-            free.do(name, lambda secret: engine.open_incident(secret, reports[name]))
+        def record(name: str) -> tuple[str, Mode]:
+            return free.do(name, lambda secret: engine.open_incident(secret, reports[name]))
 
-        pool: Pool[None] = Pool(busy, record, self._parallel, stop)
+        pool: Pool[tuple[str, Mode]] = Pool(busy, record, self._parallel, stop)
         for done in pool.run(lambda: None) if busy else ():
-            if done.error is not None:
+            if done.answer is not None:
+                begun[done.name] = done.answer
+            elif done.error is not None:
                 _ = self._call.fail(done.error, secret=done.name)
-                failed.add(done.name)
         if pool.signal is not None:
             raise KeyboardInterrupt
-        return [name for name in reports if name not in failed]
+        for name, (incident, _) in begun.items():
+            if incident != reports[name].id:
+                text = f"another process reported the same leak; this command joins incident {incident}."
+                self._call.warn(Text(f"{name}: {text}"))
+        return {name: begun[name] for name in reports if name in begun}
 
 
 def require_mode(opened: App, name: str, mode: Mode) -> None:

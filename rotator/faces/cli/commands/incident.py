@@ -277,7 +277,7 @@ def resume(
                 if (record := opened.journal.secret(name)) is not None
                 and record.incident is not None
             }
-            names = Opening(call, opened, parallel).open(reports)
+            names = [*Opening(call, opened, parallel).open(reports)]
         contain(names, timeout or within + SHORT)
 
 
