@@ -455,6 +455,9 @@ class Dispatcher:
             lane = self._lanes.back(job.secret)
             self._seen_open.pop(job.secret, None)
             self._told_overdue.discard(job.secret)
+            if job.task is JobKind.REQUEST:
+                # It may have opened an incident.
+                self._next_look = self._clock.now()
             if done.answered or done.worked:
                 self._tries.pop(job.secret, None)
             elif done.again is not None:

@@ -130,6 +130,19 @@ def test_an_incident_that_is_requested_without_the_right_to_kill_never_kills():
     assert event.data["mode"] == "map"
 
 
+def test_a_requested_incident_is_contained_at_the_next_tick():
+    """The leaked password does not stay valid until the daemon looks at everything again."""
+    place, requests = _place()
+    daemon = place.daemon()
+    daemon.tick()
+    leaked = place.backend.current("shop")
+    _ = _ask(requests, Permission.INCIDENT, mode="move")
+    place.clock.advance(timedelta(seconds=1))
+    daemon.tick()
+    daemon.tick()
+    assert place.backend.current("shop") != leaked
+
+
 def test_a_request_waits_while_somebody_else_works_on_the_secret():
     place, requests = _place()
     daemon = place.daemon()
