@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Final
 from rotator.core.access import REQUEST_LASTS, Actor, Permission, Subject
 from rotator.core.errors import NeedsApproval, NotPermitted, UsageError
 from rotator.core.identifiers import new_id
-from rotator.core.requests import KINDS, OPEN_STATES, Entry, EntryKind, Request, RequestState, fold
+from rotator.core.requests import (
+    GLASS,
+    KINDS,
+    OPEN_STATES,
+    Entry,
+    EntryKind,
+    Request,
+    RequestState,
+    fold,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -91,15 +100,19 @@ class Requests:
         actor: Actor,
         reason: str,
         options: Mapping[str, Json] | None = None,
+        break_glass: bool = False,
     ) -> Request:
         """Append a request; an engine acts on it. Raises `NotPermitted` or `UsageError`.
 
         `options`: `end_sessions` (bool) of `revoke-now`, `mode` (`move`, `kill`, `map`) of an incident.
+        `break_glass`: without the approvals that rules want; everybody is notified.
         """
         if action not in KINDS:
             raise UsageError(f"`{action}` cannot be requested.", safety=_UNCHANGED)
         _require_reason(reason)
         self.require(actor, action, secret)
+        if break_glass:
+            self.require(actor, Permission.BREAK_GLASS, secret)
         entry = Entry(
             request=new_id(self.entropy),
             kind=KINDS[action],
@@ -107,7 +120,7 @@ class Requests:
             actor=self.access.known_groups(actor),
             reason=reason,
             action=action,
-            data=options or {},
+            data={**(options or {}), **({GLASS: True} if break_glass else {})},
         )
         written = self.log.append(entry)
         return fold([written])[0]

@@ -50,6 +50,8 @@ KINDS: Final[Mapping[Permission, EntryKind]] = {
     Permission.INCIDENT: EntryKind.INCIDENT,
     Permission.KILL: EntryKind.INCIDENT,
 }
+# The option of a request, and the fact of an event, that no approval was waited for.
+GLASS: Final = "break_glass"
 # No request waits longer, whatever the configuration says.
 LONGEST: Final = timedelta(days=30)
 # What ends a request: an engine, or an approver.
@@ -113,8 +115,15 @@ class Request:
         """Return the rules by which it needs approvals."""
         return access.rules_for(self.action, subject)
 
+    @property
+    def breaks_glass(self) -> bool:
+        """Whether it wants no approval."""
+        return self.options.get(GLASS) is True
+
     def missing(self, access: Access, subject: Subject) -> int:
         """Return how many approvals are missing, of actors who may approve."""
+        if self.breaks_glass and access.may(self.actor, Permission.BREAK_GLASS, subject):
+            return 0
         approvers = [
             one.actor
             for one in self.approvals
@@ -144,6 +153,7 @@ class Request:
         """Return what the event of the engine that acts on it records: who asked, and who approved."""
         approved = [one.actor.as_data() for one in self.approvals]
         data: dict[str, Json] = {"request": self.id, "by": self.actor.as_data()}
+        data |= {GLASS: True} if self.breaks_glass else {}
         return data | ({"approved_by": approved} if approved else {})
 
 

@@ -29,12 +29,14 @@ from rotator.testing.fakes import ManualClock, SeededEntropy
 from tests.journal.attacker import drop_triggers
 
 ALICE = Actor(subject="alice", method="os", face="cli", host="vm")
+BEN = Actor(subject="ben", method="oidc", face="web", host="10.0.0.8")
 CAROL = Actor(subject="carol", method="oidc", face="web", host="10.0.0.7", groups=("leads",))
 MALLORY = Actor(subject="mallory", method="oidc", face="web", host="10.0.0.9")
 ACCESS = Access(
     grants=(
         Grant(role=Role.OPERATOR, subjects=("alice",)),
         Grant(role=Role.APPROVER, groups=("leads",)),
+        Grant(role=Role.BREAKER, subjects=("ben",)),
     ),
     rules=(
         ApprovalRule(
@@ -109,6 +111,19 @@ def test_a_request_waits_for_its_approval_and_not_for_the_requesters_own(place: 
     [found] = place.engine.ready()
     assert [one.actor.subject for one in found.approvals] == ["carol"]
     assert found.as_data()["approved_by"] == [CAROL.as_data()]
+
+
+def test_glass_is_broken_by_its_role_alone(place: Installation):
+    """The engine asks its own configuration: an option that a console wrote is not enough."""
+    with pytest.raises(NotPermitted, match="break glass"):
+        place.console.ask(Permission.REVOKE, "shop", actor=ALICE, reason="leaked", break_glass=True)
+    _ = place.console.ask(
+        Permission.REVOKE, "shop", actor=ALICE, reason="leaked", options={"break_glass": True}
+    )
+    assert place.engine.ready() == []
+    _ = place.console.ask(Permission.REVOKE, "shop", actor=BEN, reason="leaked", break_glass=True)
+    [found] = place.engine.ready()
+    assert (found.actor, found.as_data()["break_glass"]) == (BEN, True)
 
 
 def test_a_request_expires_and_then_nobody_can_approve_it(place: Installation):

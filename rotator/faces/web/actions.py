@@ -11,7 +11,7 @@ from starlette.responses import RedirectResponse
 
 from rotator.core.access import Permission
 from rotator.core.errors import JournalError, UsageError
-from rotator.core.requests import OPEN_STATES
+from rotator.core.requests import GLASS, OPEN_STATES
 from rotator.faces import histories
 from rotator.faces.web import presenting
 from rotator.faces.web.pages import actor_of, console_of, require_visible
@@ -109,7 +109,7 @@ ACTIONS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestView:
-    """A request as a page shows it. `by_self`: the actor's own."""
+    """A request as a page shows it."""
 
     id: str
     secret: str
@@ -120,6 +120,7 @@ class RequestView:
     state: str
     is_open: bool
     missing: int
+    breaks_glass: bool
     expires: datetime
     approvals: Sequence[tuple[str, str]]
     can_approve: bool
@@ -179,7 +180,7 @@ def submit(request: HttpRequest) -> Response:
     if problem is not None:
         return problem
     try:
-        _ = _ask(request, name, action, given.get("reason", ""))
+        _ = _ask(request, name, action, given.get("reason", ""), break_glass=GLASS in given)
     except UsageError as error:
         return _form(request, name, action, problem=error.what, reason=given.get("reason", ""))
     return RedirectResponse("/requests", status_code=303)
@@ -195,19 +196,22 @@ def _why_not(
     reason = given.get("reason", "")
     if not reason.strip():
         return _form(request, name, action, status=400, problem="A reason is required.")
-    if action.is_dangerous and given.get("name", "") != name:
+    if (action.is_dangerous or GLASS in given) and given.get("name", "") != name:
         problem = "Type the name of the secret exactly as it is shown."
         return _form(request, name, action, status=400, problem=problem, reason=reason)
     return None
 
 
-def _ask(request: HttpRequest, name: str, action: Action, reason: str) -> Request:
+def _ask(
+    request: HttpRequest, name: str, action: Action, reason: str, *, break_glass: bool
+) -> Request:
     return console_of(request).requests.ask(
         action.permission,
         name,
         actor=actor_of(request),
         reason=reason.strip(),
         options=action.options,
+        break_glass=break_glass,
     )
 
 
@@ -271,6 +275,8 @@ def _form(
         sessions=[one.line() for one in state.sessions[:_MOST_SESSIONS]],
         behind=[one.line() for one in state.consumers_behind[:_MOST_SESSIONS]],
         approvals=max((rule.by for rule in rules), default=0),
+        may_break_glass=bool(rules)
+        and console.may(actor_of(request), Permission.BREAK_GLASS, name),
         seq=record.seq if record is not None else 0,
         problem=problem,
         reason=reason,
@@ -372,6 +378,7 @@ def _view(request: HttpRequest, one: Request) -> RequestView:
         state=state.value,
         is_open=is_open,
         missing=missing,
+        breaks_glass=one.breaks_glass,
         expires=console.requests.expires(one),
         approvals=[(str(entry.actor), entry.reason) for entry in one.approvals],
         can_approve=approves and missing > 0 and not is_own and actor.subject not in approved,
@@ -395,9 +402,11 @@ def api_request(request: HttpRequest) -> dict[str, Any]:
     _require(request, action, name)
     if _changes(console, name, str(given.get("seq", ""))) is not None:
         raise HTTPException(409)
-    if action.is_dangerous and given.get("confirm") != name:
+    glass = given.get(GLASS) is True
+    if (action.is_dangerous or glass) and given.get("confirm") != name:
         raise UsageError("`confirm` must be the name of the secret.", safety=_UNCHANGED)
-    return data(request, _ask(request, name, action, str(given.get("reason", ""))))
+    asked = _ask(request, name, action, str(given.get("reason", "")), break_glass=glass)
+    return data(request, asked)
 
 
 def api_decide(request: HttpRequest) -> dict[str, Any]:
@@ -427,6 +436,7 @@ def data(request: HttpRequest, one: Request) -> dict[str, Any]:
         "at": one.at,
         "state": requests.state(one),
         "missing_approvals": requests.missing(one),
+        GLASS: one.breaks_glass,
         "expires": requests.expires(one),
     }
 

@@ -110,7 +110,11 @@ def endpoints() -> Sequence[Endpoint]:
                     "seq": {"type": "integer", "minimum": 0},
                     "confirm": {
                         "type": "string",
-                        "description": "The secret's name, for `revoke-now` and `kill`.",
+                        "description": "The secret's name, for `revoke-now`, `kill` and `break_glass`.",
+                    },
+                    "break_glass": {
+                        "type": "boolean",
+                        "description": "Without the approvals that rules want. Needs the role breaker.",
                     },
                 },
             },

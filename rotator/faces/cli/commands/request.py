@@ -13,7 +13,7 @@ from rotator.core.requests import OPEN_STATES, RequestState
 from rotator.faces.cli import exit_codes
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
-from rotator.faces.cli.options import Name, argument, option
+from rotator.faces.cli.options import BreakGlass, Name, argument, option
 from rotator.faces.cli.render import requests as render
 from rotator.plugins import near
 
@@ -48,6 +48,7 @@ def request(
     mode: Annotated[
         str, option("--mode", "MODE", "incident: `map` or `move`. Default: move.")
     ] = IncidentMode.MOVE.value,
+    break_glass: BreakGlass = False,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until the request is carried out, or has ended.")
     ] = False,
@@ -62,6 +63,7 @@ def request(
         rotator request rotate app-db --reason "left the team"
         rotator request rotate app-db --reason "left the team" --wait
         rotator request revoke app-db --terminate --reason "the old password was leaked"
+        rotator request kill app-db --break-glass --reason "it is on a public page"
     """
     call: Invocation = ctx.obj
     chosen = _ACTIONS.get(action)
@@ -72,7 +74,12 @@ def request(
         )
     with call.open_app() as app:
         asked = app.requests.ask(
-            chosen, name, actor=app.actor, reason=reason, options=_options(chosen, terminate, mode)
+            chosen,
+            name,
+            actor=app.actor,
+            reason=reason,
+            options=_options(chosen, terminate, mode),
+            break_glass=break_glass,
         )
         if wait:
             asked = _follow(app.requests, asked)

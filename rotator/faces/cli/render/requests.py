@@ -30,6 +30,7 @@ def data(requests: Requests, one: Request) -> Data:
         "at": one.at.isoformat(),
         "expires": requests.expires(one).isoformat(),
         "missing_approvals": requests.missing(one),
+        "break_glass": one.breaks_glass,
         "approvals": [
             {"by": each.actor.as_data(), "reason": each.reason} for each in one.approvals
         ],
