@@ -52,7 +52,7 @@ from rotator.core.contracts.rotation import (
     StepContext,
     TakesTurns,
 )
-from rotator.core.deadline import seconds_left, time_limit
+from rotator.core.deadline import call_within, seconds_left, time_limit
 from rotator.core.delegated import DelegatedBackend, DelegatedRotation
 from rotator.core.entrances import on_each_node, own_login, password_of_nobody, try_entrances
 from rotator.core.errors import (
@@ -73,6 +73,7 @@ from rotator.core.json_text import TooLarge, json_object
 from rotator.core.login_strategies import (
     AlternatingLogins,
     EndStep,
+    LoginNames,
     LoginOptions,
     LoginStrategy,
     NewLogin,
@@ -153,6 +154,7 @@ __all__ = [
     "ListsRights",
     "LocksAccounts",
     "Log",
+    "LoginNames",
     "LoginOptions",
     "LoginStrategy",
     "MarkedLogin",
@@ -207,6 +209,7 @@ __all__ = [
     "abilities_of_rotation",
     "admin_logins",
     "agree_within",
+    "call_within",
     "candidate",
     "counted_rights",
     "fit",

@@ -8,8 +8,8 @@ import re
 import socket
 import ssl
 import threading
-from contextlib import suppress
-from dataclasses import dataclass, field
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -19,11 +19,11 @@ from rotator.api import (
     Conflict,
     Denied,
     Refused,
-    StepError,
     Transient,
     Unavailable,
     Unknown,
     UsageError,
+    call_within,
     json_object,
 )
 
@@ -64,16 +64,6 @@ class Answer:
             else:
                 return None
         return found
-
-
-@dataclass(slots=True)
-class _Call:
-    """One request in its thread. `sent`: its bytes may have reached the server."""
-
-    connection: HTTPConnection
-    sent: bool = False
-    answers: list[Answer] = field(default_factory=list[Answer])
-    failed: list[Exception] = field(default_factory=list[Exception])
 
 
 class Api:
@@ -155,45 +145,36 @@ class Api:
         changes: bool,
     ) -> Answer:
         seconds = ctx.seconds_left()
-        call = _Call(self._connection(seconds))
+        connection = self._connection(seconds)
+        sent = threading.Event()
 
-        def run() -> None:
-            try:
-                call.connection.connect()
-                call.sent = True
-                call.connection.request(method, path, body, headers)
-                with call.connection.getresponse() as response:
-                    call.answers.append(Answer(status=response.status, body=_read(response)))
-            except Exception as error:  # noqa: BLE001 # turned into ours by the thread that waits
-                call.failed.append(error)
-            finally:
-                call.connection.close()
+        def run() -> Answer:
+            with closing(connection):
+                connection.connect()
+                sent.set()
+                connection.request(method, path, body, headers)
+                with connection.getresponse() as response:
+                    return Answer(status=response.status, body=_read(response))
 
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        # The library's timeout is that of one read: a server that drips passes it for ever.
-        thread.join(seconds)
-        if call.answers:
-            return call.answers[0]
-        raise self._failure(call, doing, changes=changes)
+        try:
+            return call_within(seconds, run)
+        except Exception as error:  # noqa: BLE001 # whatever it is, it becomes ours
+            # Its bytes may have reached the server.
+            kind = Unknown if changes and sent.is_set() else Transient
+            why, hint = self._reason(error)
+        _end(connection)
+        raise kind(f"{self}: {doing}: {why}.", hint=hint)
 
-    def _failure(self, call: _Call, doing: str, *, changes: bool) -> StepError:
-        """Return our error for a request without an answer, and end it."""
-        sock: socket.socket | None = call.connection.sock
-        if sock is not None:
-            with suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        error = call.failed[0] if call.failed else TimeoutError()
-        hint = ""
+    def _reason(self, error: Exception) -> tuple[str, str]:
+        """Return why there is no answer, as a clause, and the remedy."""
         if isinstance(error, ssl.SSLCertVerificationError):
-            why = f"its certificate is invalid ({error.verify_message})"
-            hint = f"Set `ca` of target {self._name!r} to the authority that signed it."
-        elif isinstance(error, TimeoutError):
-            why = "no answer within the step's time"
-        else:
-            why = f"no valid answer ({type(error).__name__})"
-        kind = Unknown if changes and call.sent else Transient
-        return kind(f"{self}: {doing}: {why}.", hint=hint)
+            return (
+                f"its certificate is invalid ({error.verify_message})",
+                f"Set `ca` of target {self._name!r} to the authority that signed it.",
+            )
+        if isinstance(error, TimeoutError):
+            return "no answer within the step's time", ""
+        return f"no valid answer ({type(error).__name__})", ""
 
     def _connection(self, seconds: float) -> HTTPConnection:
         host, port = str(self._url.hostname), self._url.port
@@ -215,6 +196,14 @@ def unknown_placeholder(name: str, known: frozenset[str]) -> UsageError:
         f"a request has the unknown placeholder {{{name}}}.",
         hint=f"Known: {', '.join(sorted(known))}. Add others to `values` of the secret's options.",
     )
+
+
+def _end(connection: HTTPConnection) -> None:
+    """Wake the thread that still reads."""
+    sock: socket.socket | None = connection.sock
+    if sock is not None:
+        with suppress(OSError):
+            sock.shutdown(socket.SHUT_RDWR)
 
 
 def _read(response: Any) -> bytes:

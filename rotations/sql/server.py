@@ -16,7 +16,15 @@ from sqlalchemy import exc
 from sqlalchemy.pool import NullPool
 
 from rotations.sql.options import REJECTIONS, TargetOptions
-from rotator.api import Denied, StepError, Transient, Unavailable, Unknown, admin_logins
+from rotator.api import (
+    Denied,
+    StepError,
+    Transient,
+    Unavailable,
+    Unknown,
+    admin_logins,
+    call_within,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -76,10 +84,11 @@ class Server:
                     return act(Session(connection, work))
 
             try:
-                return _within(ctx.seconds_left(), run, work)
+                return call_within(ctx.seconds_left(), run)
             except StepError:
                 raise
             except Exception as error:  # noqa: BLE001 # drivers raise what they like; none may leave
+                work.is_over.set()
                 failed = self._translated(error, work, changes=changes, doing=doing)
                 if not self._is_rejected(error, work):
                     break
@@ -108,7 +117,7 @@ class Server:
                 connection.close()
 
         try:
-            return _within(ctx.seconds_left(), run, work)
+            return call_within(ctx.seconds_left(), run)
         except StepError:
             raise
         except Exception as error:  # noqa: BLE001 # as above
@@ -243,28 +252,6 @@ def _probed(connection: Any, probes: Sequence[str]) -> str | None:
             cursor.close()
     connection.rollback()
     return None
-
-
-def _within(seconds: float, run: Callable[[], T], work: _Work) -> T:
-    """Return what `run` returns. Raises `TimeoutError` at the end of the time: drivers' own limits vary."""
-    done: list[T] = []
-    failed: list[Exception] = []
-
-    def caught() -> None:
-        try:
-            done.append(run())
-        except Exception as error:  # noqa: BLE001 # raised below, in the thread that waits
-            failed.append(error)
-
-    thread = threading.Thread(target=caught, daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        work.is_over.set()
-        raise TimeoutError
-    if failed:
-        raise failed[0]
-    return done[0]
 
 
 def _code(error: Exception) -> str:

@@ -27,10 +27,11 @@ _SHORTEST_NAME: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoginOptions:
-    """One login that is rotated. Which options matter depends on the strategy.
+class LoginNames:
+    """One login that is rotated, by a fixed name. Which options matter depends on the strategy.
 
-    A subclass adds its own options; a `__post_init__` of its own calls `LoginOptions.__post_init__(self)`.
+    A subclass adds its own options; a `__post_init__` of its own calls that of its base by name, as
+    `super()` does not work in a dataclass with slots.
     """
 
     username: str | None = field(
@@ -42,6 +43,17 @@ class LoginOptions:
     users: tuple[str, ...] = field(
         default=(), metadata={"help": "alternating-users: the two logins that alternate."}
     )
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be meant."""
+        if "" in (self.username, *self.users):
+            raise UsageError("a login name must not be empty.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginOptions(LoginNames):
+    """One login that is rotated, also by a fresh name each time."""
+
     prefix: str | None = field(
         default=None,
         metadata={"help": "new-user: prefix of the login names. Default: the secret's name."},
@@ -53,13 +65,15 @@ class LoginOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
+        LoginNames.__post_init__(self)
         if self.longest_name < _SHORTEST_NAME:
             raise UsageError(f"longest_name must be {_SHORTEST_NAME} or more.")
-        if "" in (self.username, self.prefix, *self.users):
+        if self.prefix == "":
             raise UsageError("a login name must not be empty.")
 
 
-Options = TypeVar("Options", bound=LoginOptions)
+Options = TypeVar("Options", bound=LoginNames)
+FreshOptions = TypeVar("FreshOptions", bound=LoginOptions)
 
 
 class LoginStrategy(ABC, Generic[Options]):
@@ -75,6 +89,10 @@ class LoginStrategy(ABC, Generic[Options]):
     def __init__(self, options: Options) -> None:
         self._options: Options = options
         self._check()
+
+    @abstractmethod
+    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
+        """Return the next credential."""
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """End the old login; never the one that consumers use."""
@@ -94,7 +112,7 @@ class LoginStrategy(ABC, Generic[Options]):
         """Raise `UsageError` for options that do not fit the strategy."""
 
 
-class NewLogin(LoginStrategy[Options]):
+class NewLogin(LoginStrategy[FreshOptions]):
     """A fresh login per rotation."""
 
     name = "new-user"

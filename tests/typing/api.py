@@ -132,6 +132,9 @@ class FreshLogin(api.NewLogin[api.LoginOptions], _ByAdmin): ...
 class Pair(api.AlternatingLogins[api.LoginOptions], _ByAdmin): ...
 
 
+_NAMES: api.LoginNames = api.LoginOptions()
+
+
 class OneLogin(api.SingleLogin[api.LoginOptions], _ByAdmin): ...
 
 
@@ -439,6 +442,7 @@ def of_helpers(ctx: StepContext) -> None:
 def of_a_limit() -> None:
     with api.time_limit(1.0):
         assert_type(api.seconds_left(5.0), float)
+    assert_type(api.call_within(1.0, lambda: "answer"), str)
 
 
 def of_a_mark() -> None:
