@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rotator.core.consumers import Consumer, ConsumerRegistry, Standing
-    from rotator.core.history import RotationRecord, SecretRecord
+    from rotator.core.history import SecretRecord
     from rotator.core.model import Event, Json, Policy
     from rotator.core.observations import Observation, Observations
     from rotator.core.ports import Journal
@@ -659,11 +659,6 @@ def _cure(record: SecretRecord, look: _Look) -> str:
     if record.parked is not None:
         return f"rotator unpark {name} --reason WHY && {command}"
     return command
-
-
-def proven_dead(record: RotationRecord) -> str | None:
-    """Return the login that a rotation has proven to be rejected; None for none."""
-    return record.old_login if record.old_refused else None
 
 
 def _users(events: list[Event]) -> tuple[OpenSession, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,24 @@ def test_every_command_has_its_section():
         group = getattr(app.get_command(None, name), "commands", None)
         commands |= {name} if group is None else {f"{name} {one}" for one in group}
     assert set(_sections()) == commands
+
+
+def test_no_default_is_shown_as_python_writes_it():
+    """A duration is shown as the option takes it: `5s`, not `0:00:05`."""
+    odd = [
+        f"{command.name} {option.opts[0]}"
+        for command in _commands(program.build())
+        for option in command.params
+        if isinstance(option.default, timedelta) and option.show_default is True
+    ]
+    assert odd == []
+
+
+def _commands(command: Any) -> Iterator[Any]:
+    yield command
+    if hasattr(command, "commands"):
+        for below in command.list_commands(None):
+            yield from _commands(command.get_command(None, below))
 
 
 def test_every_key_of_every_answer_is_documented(cli: Cli):

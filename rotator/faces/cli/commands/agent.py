@@ -53,7 +53,12 @@ def run(
     ] = False,
     timeout: Annotated[
         timedelta,
-        typer.Option(parser=duration, metavar="DURATION", help="With --once: maximum total wait."),
+        typer.Option(
+            parser=duration,
+            metavar="DURATION",
+            show_default="60s",
+            help="With --once: maximum total wait.",
+        ),
     ] = timedelta(seconds=60),
 ) -> None:
     """Write the files of agent.yaml, keep them up to date and serve its socket, until SIGTERM.

@@ -73,13 +73,19 @@ def exec_(
     splay: Annotated[
         timedelta,
         typer.Option(
-            parser=duration, metavar="DURATION", help="Maximum random delay of a restart."
+            parser=duration,
+            metavar="DURATION",
+            show_default="5s",
+            help="Maximum random delay of a restart.",
         ),
     ] = timedelta(seconds=5),
     kill_after: Annotated[
         timedelta,
         typer.Option(
-            parser=duration, metavar="DURATION", help="Time from SIGTERM to SIGKILL in a restart."
+            parser=duration,
+            metavar="DURATION",
+            show_default="30s",
+            help="Time from SIGTERM to SIGKILL in a restart.",
         ),
     ] = timedelta(seconds=30),
 ) -> None:

@@ -19,6 +19,7 @@ from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.options import argument, option
 from rotator.faces.cli.render.console import line
+from rotator.faces.wording import plural
 from rotator.find import foreign, sarif
 from rotator.find.files import LARGEST, Tree
 from rotator.find.history import Repository
@@ -384,21 +385,21 @@ def _show(call: Invocation, finding: _Finding) -> None:
 def _summary(
     call: Invocation, report: Report, listed: list[_Finding], in_baseline: int, *, weak: bool
 ) -> None:
-    searched = f"{report.files} files"
+    searched = plural(report.files, "file")
     if report.commits:
-        searched += f", {report.commits} commits"
+        searched += f", {plural(report.commits, 'commit')}"
     hidden = [
         f"{report.weak} well-known example values not listed (--weak)"
         if report.weak and not weak
         else "",
         f"{len(report.allowed)} allowed by comments" if report.allowed else "",
         f"{in_baseline} in the baseline" if in_baseline else "",
-        f"{len(report.skipped)} folders of packages not searched (--all-folders)"
+        f"{plural(len(report.skipped), 'folder')} of packages not searched (--all-folders)"
         if report.skipped
         else "",
     ]
     unread = f" {len(report.unread)} not read:" if report.unread else ""
-    call.print(f"{len(listed)} candidates in {searched}.{unread}")
+    call.print(f"{plural(len(listed), 'candidate')} in {searched}.{unread}")
     by_cause: dict[Cause, list[Unread]] = {}
     for one in report.unread:
         by_cause.setdefault(one.cause, []).append(one)

@@ -85,5 +85,7 @@ def show(call: Invocation, report: AuditReport) -> None:
         )
     elif report.unsigned_events:
         call.print(
-            indented(f"The newest {plural(report.unsigned_events, 'event')} are not signed yet.")
+            indented(
+                f"{plural(report.unsigned_events, 'event')} after the last checkpoint: not signed yet."
+            )
         )
