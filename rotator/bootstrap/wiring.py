@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from rotator.core.model import Json
     from rotator.dispatch.executor import Executor, Pool
     from rotator.dispatch.job_queue import Queue
+    from rotator.engine.admin_proof import AdminProof
     from rotator.requests import Requests
 
 # The lease of a call that only writes to the journal.
@@ -260,12 +261,21 @@ class Wiring:
             policy=chosen.policy,
             tags=chosen.tags,
             consumers=chosen.consumers,
+            admin_proof=self._admin_proof(name),
             copies=tuple(
                 Copy(backend_name=copy.backend, backend=self.backend(copy.backend), path=copy.path)
                 for copy in chosen.copies
             ),
             entry=snapshot.entry(chosen),
         )
+
+    def _admin_proof(self, name: str) -> AdminProof | None:
+        targets = self.admins_of.targets(name)
+        if not targets:
+            return None
+        from rotator.bootstrap.admin_proof import ScratchRound  # noqa: PLC0415 # few need it
+
+        return ScratchRound(parts=self, secret=name, targets=targets)
 
     def entry(self, name: str) -> SecretSettings:
         """Return the entry of a secret.

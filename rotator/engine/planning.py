@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # What a plan shows in the place of the rotation's id.
 _NOT_BEGUN: Final = "(its id)"
+# What an admin proves.
+_ROUND: Final = "create a scratch login, log in as it, drop it"
 
 
 def plan(access: SecretContext) -> Plan:
@@ -95,6 +97,10 @@ def _with_engine_steps(
         listed = ", ".join(map(str, secret.copies))
         own[Step.COPY] = f"write it to {listed} too, and read it back"
     after = {Step.REVOKE: "log in with the old credential and require that it is refused"}
+    if secret.admin_proof is not None:
+        if has_old:
+            own[Step.CREATE] = f"first, as the present admin: {_ROUND}"
+        after[Step.VERIFY] = f"as the new admin: {_ROUND}"
     planned: list[Planned] = []
     of_old = (Step.DRAIN, Step.REVOKE)
     for step in (one for one in FORWARD if has_old or one not in of_old):

@@ -11,6 +11,7 @@ from rotator.core.contracts.backend import OffersNext
 from rotator.core.contracts.rotation import (
     Contains,
     CountsSessions,
+    Examines,
     ExplainsRejections,
     LocksAccounts,
     StepContext,
@@ -35,7 +36,14 @@ from rotator.core.errors import (
 )
 from rotator.core.history import text
 from rotator.core.identifiers import successor
-from rotator.core.model import UNEXPLAINED, Credential, Kind, Policy, Step
+from rotator.core.model import (
+    UNEXPLAINED,
+    Credential,
+    Evidence,
+    Kind,
+    Policy,
+    Step,
+)
 from rotator.core.schedule import as_data, next_due
 from rotator.core.secret import Secret
 from rotator.core.state_machine import (
@@ -45,6 +53,7 @@ from rotator.core.state_machine import (
     prepare_is_over,
     progress,
 )
+from rotator.engine.admin_proof import require_no_errors
 from rotator.engine.copies import Copies, Copy, same
 from rotator.engine.error_origin import Contacts, tag_errors
 from rotator.engine.safety import NOT_SAFE
@@ -60,6 +69,7 @@ if TYPE_CHECKING:
     from rotator.core.model import Event, Json, Rejection, Version
     from rotator.core.ports import Clock, Entropy, Log
     from rotator.core.session import Session
+    from rotator.engine.admin_proof import AdminProof
 
 _ERRORS: Final[Mapping[str, type[RotatorError]]] = {
     one.kind: one
@@ -76,6 +86,7 @@ _ERRORS: Final[Mapping[str, type[RotatorError]]] = {
 }
 # After publish, what is current is known to log in for this long.
 _A_WHILE: Final = timedelta(minutes=1)
+_UNCHANGED: Final = "Nothing was changed: the admin logs in as before."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +105,8 @@ class ManagedSecret:
     tags: tuple[str, ...] = ()
     copies: tuple[Copy, ...] = ()
     consumers: tuple[Consumer, ...] = ()
+    # Where it is the admin of a target.
+    admin_proof: AdminProof | None = None
     # What the journal keeps of its entry, so that a rotation can be completed without the entry.
     entry: Mapping[str, Json] = field(default_factory=dict[str, "Json"])
 
@@ -328,11 +341,33 @@ class Steps:
             self.control(current.username)
         new, leak = self._staged(), progress(history).leak
         ctx = self.context(current, fenced=_is_fenced(history))
+        if current is not None and not ctx.fenced:
+            self._require_second_way(current, history, ctx)
         self._rotation.create(new, ctx)
         if leak is None or current is None or current.username != new.username:
             return {}
         # In place: what began before now began with the leaked password.
         return {"moment": self._contains.moment(ctx)} if self.contains else {}
+
+    def _require_second_way(
+        self, current: Credential, history: list[Event], ctx: StepContext
+    ) -> None:
+        """Where an admin is rotated: see that whoever rotates it, and it itself, have what that needs.
+
+        Not once a create in place was begun: what is served may be invalid by then.
+        """
+        proof, rotation = self._secret.admin_proof, self._secret.rotation
+        if proof is None or (not rotation.overlaps and _again(history, Step.CREATE)):
+            return
+        try:
+            if isinstance(rotation, Examines):
+                require_no_errors(cast("Examines", self._rotation).examine(current, ctx))
+            # An admin that is rejected may be why somebody rotates it.
+            if self.accepts(current, ctx) is not False:
+                _ = proof.prove(current, ctx)
+        except StepError as error:
+            error.safety = error.safety or _UNCHANGED
+            raise
 
     def _fence(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
         """Make the leaked password invalid, and end what began with it. The backend need not answer."""
@@ -367,7 +402,10 @@ class Steps:
     def _verify(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
         new, current = self._staged(), self._old(history)
         self.control(new.username)
-        evidence = self._rotation.verify(new, self.context(current, fenced=_is_fenced(history)))
+        ctx = self.context(current, fenced=_is_fenced(history))
+        evidence = self._rotation.verify(new, ctx)
+        if evidence.ok and (proof := self._secret.admin_proof) is not None:
+            evidence = Evidence(checks=(*evidence.checks, *proof.prove(new, ctx, over=current)))
         if not evidence.ok:
             missing = ", ".join(one.name for one in evidence.checks if not one.ok)
             raise Refused(f"the new credential failed its checks: {missing}.")
@@ -400,6 +438,8 @@ class Steps:
                 hint="Look at it in the backend; both the old and the new login are still valid.",
             )
         self._current = back
+        if secret.admin_proof is not None and secret.rotation.overlaps:
+            secret.admin_proof.renew()
         due = next_due(secret.policy, self._clock.now(), secret.name)
         return {
             "version": version,
@@ -589,11 +629,17 @@ class Steps:
         if credential is not None and self._wrote_nothing(history):
             # In place: where the served password is still valid, no other one was set.
             if self.accepts(credential, ctx):
+                self._clear_proof(ctx)
                 return {"login": new.username, "current_accepted": True}
             ctx = self.context(credential)
         self._rotation.withdraw(new, ctx)
+        self._clear_proof(ctx)
         accepted = None if credential is None else self.accepts(credential, ctx)
         return {"login": new.username, "current_accepted": accepted}
+
+    def _clear_proof(self, ctx: StepContext) -> None:
+        if self._secret.admin_proof is not None:
+            self._secret.admin_proof.clear(ctx)
 
     def _wrote_nothing(self, history: list[Event]) -> bool:
         """Return whether a create in place is known to have failed before it changed anything."""

@@ -40,6 +40,15 @@ def test_the_admin_rotates_itself_and_other_secrets_follow(
     assert own.rotate("shop").outcome is Outcome.DONE
 
 
+def test_a_plan_shows_what_the_admin_proves(own: OwnAdmin, postgres: ScratchPostgres):
+    """Before the change as the present admin, after it as the new one."""
+    _configure(own, postgres)
+    with own.app() as app:
+        planned = app.engine.plan(app.secret("main-admin")).steps
+    proofs = [one.step for one in planned if "create a scratch login" in one.text]
+    assert proofs == [Step.CREATE, Step.VERIFY]
+
+
 def test_another_process_keeps_rotating_in_the_gap_of_the_admins_rotation(
     own: OwnAdmin, postgres: ScratchPostgres
 ):
@@ -95,12 +104,13 @@ def test_a_killed_rotation_of_the_admin_goes_on_by_itself(own: OwnAdmin, postgre
     _configure(own, postgres)
     points = own.count()
     assert points >= 40
-    for point in range(3, points, 8):
+    for point in range(points // 5, points, points // 5):
         own.kill_at(point)
         assert any(map(own.logs_in, own.held())), f"locked out at point {point} of {points}"
         finished = own.finish()
         assert finished is not None
         assert finished.outcome is Outcome.DONE
+    assert _scratch_logins(postgres) == []
 
 
 @pytest.mark.slow
@@ -115,3 +125,114 @@ def test_a_rotation_of_the_admin_may_be_killed_at_any_point(
         assert any(map(own.logs_in, own.held())), f"locked out at point {point}"
         finished = own.finish()
         assert finished is None or finished.outcome is Outcome.DONE
+    assert _scratch_logins(postgres) == []
+
+
+# -- a second way in -----------------------------------------------------------------------------
+
+
+def _scratch_logins(server: ScratchPostgres) -> list[str]:
+    with server.connect() as link:
+        found = link.execute("SELECT rolname FROM pg_roles WHERE rolname ~ '^rotator_proof'")
+        return [name for (name,) in found.fetchall()]
+
+
+def _configure_pair(own: OwnAdmin, server: ScratchPostgres) -> None:
+    target = (
+        f"  main: {{plugin: postgresql, host: 127.0.0.1, port: {server.port},"
+        " admin: secret:main-admin}\n"
+    )
+    name = own.first.username
+    own.configure(
+        target,
+        "  main-admin: {target: main, backend: local, strategy: alternating-users,"
+        f" options: {{users: [{name}, {name}_b]}}}}\n" + _APP.format(name.replace("admin", "apps")),
+    )
+
+
+def test_two_admins_take_turns(own: OwnAdmin, postgres: ScratchPostgres):
+    """The new one proves all its rights before the old one is revoked; each creates the other's rights."""
+    with postgres.connect() as link:
+        link.execute(f"ALTER ROLE {own.first.username} SUPERUSER".encode())
+    _configure_pair(own, postgres)
+    for _ in range(3):
+        assert own.rotate("shop").error is None
+        result = own.rotate()
+        assert (result.outcome, result.old_refused) == (Outcome.DONE, True)
+    checks = _checks(own)
+    assert "created a scratch login" in checks["admin of main"]
+    assert _scratch_logins(postgres) == []
+
+
+def _checks(own: OwnAdmin) -> dict[str, str]:
+    """Return the details of the newest verification by name."""
+    with own.app() as app:
+        verified = [
+            event.data["checks"]
+            for event in app.journal.events(own.name)
+            if event.step is Step.VERIFY and "checks" in event.data
+        ]
+    return {one["name"]: one["detail"] for one in verified[-1]}  # pyright: ignore[reportGeneralTypeIssues, reportArgumentType, reportIndexIssue, reportCallIssue, reportOptionalIterable]
+
+
+def test_a_second_admin_that_could_not_revoke_the_first_is_withdrawn(
+    own: OwnAdmin, postgres: ScratchPostgres
+):
+    """PostgreSQL 16 and newer: who creates a role administers it, and never the other way round."""
+    _configure_pair(own, postgres)
+    result = own.rotate()
+    assert result.outcome is Outcome.UNDONE
+    assert "could not revoke the old one" in str(result.error)
+    assert own.logs_in(own.first)
+    with postgres.connect() as link:
+        found = link.execute("SELECT FROM pg_roles WHERE rolname = %s", [f"{own.first.username}_b"])
+        assert found.fetchone() is None
+
+
+def _configure_other(own: OwnAdmin, server: ScratchPostgres, monkeypatch, password: str) -> None:
+    monkeypatch.setenv("RECOVERY_PASSWORD", password)
+    place = f"plugin: postgresql, host: 127.0.0.1, port: {server.port}"
+    own.configure(
+        f"  main: {{{place}, admin: secret:main-admin}}\n"
+        f'  recovery: {{{place}, admin: {{username: postgres, password: "env:RECOVERY_PASSWORD"}}}}\n',
+        "  main-admin: {target: recovery, backend: local, strategy: single-user,"
+        f" options: {{username: {own.first.username}}}}}\n",
+    )
+
+
+def test_another_admin_sets_the_password(own: OwnAdmin, postgres: ScratchPostgres, monkeypatch):
+    """Also where the admin itself does not log in any more."""
+    _configure_other(own, postgres, monkeypatch, postgres.superuser_password)
+    assert own.rotate().outcome is Outcome.DONE
+    assert "created a scratch login" in _checks(own)["admin of main"]
+    with postgres.connect() as link:
+        link.execute(f"ALTER ROLE {own.first.username} PASSWORD 'by-somebody-else-1'".encode())
+    assert own.rotate().outcome is Outcome.DONE
+
+
+def test_a_wrong_second_way_in_is_refused_before_anything_is_done(
+    own: OwnAdmin, postgres: ScratchPostgres, monkeypatch
+):
+    """The password of the recovery login is wrong."""
+    _configure_other(own, postgres, monkeypatch, postgres.superuser_password)
+    monkeypatch.setenv("RECOVERY_PASSWORD", "not-the-password-1")
+    result = own.rotate()
+    assert result.outcome is Outcome.UNDONE
+    assert "rejects the admin login 'postgres'" in str(result.error)
+    assert own.held() == [own.first]
+    assert own.logs_in(own.first)
+
+
+def test_an_admin_without_its_rights_is_refused_before_anything_is_done(
+    own: OwnAdmin, postgres: ScratchPostgres
+):
+    """What could not be proven afterwards is not begun."""
+    _configure(own, postgres)
+    with postgres.connect() as link:
+        link.execute(f"ALTER ROLE {own.first.username} NOCREATEROLE".encode())
+    result = own.rotate()
+    assert result.outcome is Outcome.UNDONE
+    assert result.error is not None
+    assert result.error.hint == f'As a superuser: ALTER ROLE "{own.first.username}" CREATEROLE'
+    assert own.held() == [own.first]
+    assert own.logs_in(own.first)
