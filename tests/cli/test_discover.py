@@ -123,6 +123,35 @@ def test_discover_writes_entries_and_a_list_for_adopt(cli: Cli):
     assert "exists already" in again.err
 
 
+def test_discover_fills_in_where_the_passwords_are(cli: Cli):
+    """By the name of each login. One whose name fits into no path stays empty, and is counted."""
+    _add(cli, "billing", "web-shop", "odd name")
+    pattern = ("--password-from", "env:{login}_PASSWORD")
+    shown = cli("discover", "main", "--csv", "logins.csv", *pattern)
+    assert "1 without a password: fill in the column password_from." in shown.out
+    rows = csv.DictReader((cli.folder / "logins.csv").read_text().splitlines())
+    assert {row["username"]: row["password_from"] for row in rows} == {
+        "billing": "env:BILLING_PASSWORD",
+        "web-shop": "env:WEB_SHOP_PASSWORD",
+        "odd name": "",
+    }
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--password-from", "file:{login}"),
+        ("--csv", "logins.csv", "--password-from", "file:all"),
+        ("--csv", "logins.csv", "--password-from", "{login}"),
+    ],
+    ids=["no file", "one for all", "no reference"],
+)
+def test_discover_refuses_a_pattern_that_names_no_password(cli: Cli, arguments: tuple[str, ...]):
+    """Nothing is written."""
+    cli("discover", "main", *arguments, code=2)
+    assert not (cli.folder / "logins.csv").exists()
+
+
 def test_adopt_all_from_a_file_takes_the_rest_from_the_backend(
     cli: Cli, monkeypatch: pytest.MonkeyPatch
 ):

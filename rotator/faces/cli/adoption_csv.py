@@ -23,7 +23,7 @@ _PLAIN: Final = "password"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One secret of the file. Without a login the credential in the backend is adopted."""
+    """One secret of the file. Without a password the credential in the backend is adopted."""
 
     username: str | None = None
     password_from: str | None = None
@@ -93,8 +93,8 @@ def _row(file: Path, number: int, values: Mapping[str, str]) -> tuple[str, Row]:
         )
     if source is not None and plain is not None:
         raise _wrong(file, number, "the password is given twice.", "Leave one of the two empty.")
-    if (username is None) is not (source is None and plain is None):
-        what = "a login and its password must be given together."
+    if username is None and (source or plain) is not None:
+        what = "a password needs its login."
         raise _wrong(file, number, what, "Give both, or neither if the backend holds them.")
     return name, Row(
         username=username,

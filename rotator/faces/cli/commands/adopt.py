@@ -225,7 +225,22 @@ def _first(
             return None
     if row is not None and row.password is not None:
         return Credential(username=username, password=row.password)
+    if row is not None and source is None:
+        _require_stored(secret, username)
+        return None
     return Credential(username=username, password=ask_password(source or PROMPT, app.resolve))
+
+
+def _require_stored(secret: ManagedSecret, username: str) -> None:
+    """Require that the backend holds the login of a row without a password."""
+    current = secret.backend.current(secret.path)
+    if current is None or current.credential.username != username:
+        raise UsageError(
+            f"the file has no password for login {username}, and the backend holds none.",
+            hint="Fill in its password_from. If nobody knows the password, set a new one on the target, and give it"
+            " to the application; or remove the line.",
+            safety="Nothing was changed.",
+        )
 
 
 def _second(app: App, secret: ManagedSecret, row: Row | None, given: _Given) -> Second:

@@ -20,6 +20,7 @@ from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.options import argument, complete_backends, complete_targets, option
 from rotator.faces.cli.render.console import table
 from rotator.faces.wording import plural, relative
+from rotator.references import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 _STATES: Final = {"managed": "good", "orphan": "bad", "configured": "warn", "unmanaged": "warn"}
+# In a pattern for references, and the logins that may take its place.
+_LOGIN: Final = "{login}"
+_PLAIN: Final = re.compile(r"[\w@-][\w.@-]*")
 _PROPOSED: Final = "unmanaged"
 _ORPHAN: Final = "orphan"
 
@@ -59,7 +63,15 @@ def discover(
         option(
             "--csv",
             "FILE",
-            "Write a new CSV file of the proposed secrets for `adopt --all --from`.",
+            "Write a new CSV file of the proposed secrets for `adopt --from`.",
+        ),
+    ] = None,
+    password_from: Annotated[
+        str | None,
+        option(
+            "--password-from",
+            "REFERENCE",
+            "With --csv: where the passwords are, with {login} for the login. env:{login} is in upper case.",
         ),
     ] = None,
 ) -> None:
@@ -72,10 +84,12 @@ def discover(
     Examples:
         rotator discover main
         rotator discover main --strategy single-user --write
-        rotator discover main --write --csv logins.csv
-        rotator adopt --all --from logins.csv
+        rotator discover main --write --csv logins.csv --password-from file:/run/secrets/{login}
+        rotator adopt --from logins.csv
     """
     call: Invocation = ctx.obj
+    if password_from is not None:
+        _require_pattern(password_from, csv_file)
     if csv_file is not None and csv_file.exists():
         raise UsageError(
             f"{csv_file} exists already.",
@@ -104,7 +118,13 @@ def discover(
         if login.hint:
             call.print("", f"orphan {_shown(login)}: {login.hint}")
     if entries:
-        _propose(call, target, proposals, entries, write=write, csv_file=csv_file)
+        _propose(call, target, entries, write=write, is_next=csv_file is None)
+        if csv_file is not None:
+            empty = _write_csv(csv_file, proposals, password_from)
+            fill = (
+                f"{empty} without a password: fill in the column password_from. " if empty else ""
+            )
+            call.print(f"written: {csv_file}. {fill}Next: rotator adopt --from {csv_file}")
     else:
         call.print("", "No login is left to propose an entry for.")
 
@@ -112,11 +132,10 @@ def discover(
 def _propose(
     call: Invocation,
     target: str,
-    proposals: Mapping[str, tuple[str, Entry]],
     entries: dict[str, Entry],
     *,
     write: bool,
-    csv_file: Path | None,
+    is_next: bool,
 ) -> None:
     """Print the proposed entries, or write them where the operator asks for it."""
     from rotator.config.parsing import dumped  # noqa: PLC0415 # only with proposals
@@ -130,13 +149,7 @@ def _propose(
             f"# {count} of {target} without an entry. Add to {call.config}, or use --write:\n"
             f"{dumped({'secrets': entries})}"
         )
-    if csv_file is not None:
-        _write_csv(csv_file, proposals)
-        call.print(
-            f"written: {csv_file}. Fill in the column password_from, then:"
-            f" rotator adopt --from {csv_file}"
-        )
-    else:
+    if is_next:
         names = " ".join(entries)
         call.print(f"Next: rotator doctor {names} && rotator adopt {names}")
 
@@ -177,11 +190,34 @@ def _name(login: str, target: str, taken: set[str]) -> str:
     return next(name for name in names if name not in taken)
 
 
-def _write_csv(file: Path, proposals: Mapping[str, tuple[str, Entry]]) -> None:
+def _require_pattern(pattern: str, csv_file: Path | None) -> None:
+    if csv_file is None:
+        raise UsageError("--password-from applies to --csv.", hint="Add --csv FILE.")
+    if _LOGIN not in pattern:
+        raise UsageError(
+            f"--password-from needs {_LOGIN}: each login has its own password.",
+            hint=f"Example: --password-from file:/run/secrets/{_LOGIN}",
+        )
+    _ = parse(pattern.replace(_LOGIN, "login"))
+
+
+def _write_csv(file: Path, proposals: Mapping[str, tuple[str, Entry]], pattern: str | None) -> int:
+    """Write one row for each secret; return how many have no reference to a password."""
+    rows = [(name, login, _reference(pattern, login)) for name, (login, _) in proposals.items()]
     with file.open("x", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(TO_FILL_IN)
-        writer.writerows((name, login, "") for name, (login, _) in proposals.items())
+        writer.writerows(rows)
+    return sum(not reference for *_, reference in rows)
+
+
+def _reference(pattern: str | None, login: str) -> str:
+    """Return where the password of a login is; empty where its name fits into no path."""
+    if pattern is None or not _PLAIN.fullmatch(login):
+        return ""
+    if pattern.startswith("env:"):
+        login = re.sub(r"\W", "_", login).upper()
+    return pattern.replace(_LOGIN, login)
 
 
 # -- output --------------------------------------------------------------------------------------
