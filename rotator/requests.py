@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from rotator.core.access import REQUEST_LASTS, Actor, Permission, Subject
 from rotator.core.errors import NeedsApproval, NotPermitted, UsageError
@@ -21,7 +22,7 @@ from rotator.core.requests import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from rotator.core.access import Access
     from rotator.core.model import Json
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from rotator.core.requests import RequestLog
 
 _UNCHANGED: Final = "Nothing was changed."
+# An attempt that is repeated within this time is recorded once.
+_SAME_ATTEMPT: Final = timedelta(hours=1)
 # No reason is a document.
 _LONGEST_REASON: Final = 1000
 
@@ -56,25 +59,42 @@ class Requests:
 
     def require(self, actor: Actor, permission: Permission, secret: str | None = None) -> None:
         """Raise `NotPermitted` unless an actor may do this; the attempt is then recorded."""
-        if self.may(actor, permission, secret):
-            return
-        _ = self.log.append(
-            Entry(
-                request=new_id(self.entropy),
-                kind=EntryKind.DENIED,
-                secret=secret or "",
-                actor=self.access.known_groups(actor),
-                action=permission,
-            )
+        if not self.may(actor, permission, secret):
+            self.deny(actor, permission, secret or "", secret=secret)
+
+    def deny(
+        self, actor: Actor, permission: Permission, what: str, *, secret: str | None = None
+    ) -> NoReturn:
+        """Raise `NotPermitted`, and record the attempt: one of each kind in an hour.
+
+        `what`: what the actor may not do it to, in words.
+        """
+        entry = Entry(
+            request=new_id(self.entropy),
+            kind=EntryKind.DENIED,
+            secret=secret or "",
+            actor=self.access.known_groups(actor),
+            action=permission,
         )
+        if not self._is_recorded(entry):
+            _ = self.log.append(entry)
         error = NotPermitted(
-            f"{actor} may not {_VERBS[permission]}{f' {secret}' if secret else ''}.",
+            f"{actor} may not {_VERBS[permission]}{f' {what}' if what else ''}.",
             safety=_UNCHANGED,
             hint=f"The attempt was recorded. Roles that allow it: {self.access.allowed_to(permission)}"
             " (section `roles` of the configuration).",
         )
         error.secret = secret
         raise error
+
+    def _is_recorded(self, entry: Entry) -> bool:
+        """Return whether the last hour has an attempt of the same actor to do the same."""
+        return any(
+            one.trusted
+            and (one.actor.subject, one.actor.method) == (entry.actor.subject, entry.actor.method)
+            and (one.secret, one.action) == (entry.secret, entry.action)
+            for one in self.log.denied(self.clock.now() - _SAME_ATTEMPT)
+        )
 
     def require_no_approval(self, permission: Permission, secret: str, *, kept: str = "") -> None:
         """Raise `NeedsApproval` where a rule wants an approval before this is done to a secret."""

@@ -13,7 +13,7 @@ from rotator.bootstrap.admins import Admins
 from rotator.bootstrap.requests import requests_of
 from rotator.bootstrap.signing_key import SigningKey
 from rotator.config import snapshot
-from rotator.core.access import ACTIONS, Permission
+from rotator.core.access import ACTIONS, LOOKS, Permission
 from rotator.core.admin import Admin
 from rotator.core.contracts.plugin import KeepsSecrets, UsesLinkedResources
 from rotator.core.contracts.rotation import StepContext
@@ -172,6 +172,24 @@ class Wiring:
         if not self.breaks_glass:
             self.requests.require(self.actor, permission)
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether the permission of this call covers every secret."""
+        permission = self._permission
+        return permission is None or self.requests.access.covers_all(self.actor, permission)
+
+    def sees(self, name: str) -> bool:
+        """Return whether the permission of this call covers a secret, which nobody has named."""
+        permission = self._permission
+        return (
+            self.sees_all or permission is None or self.requests.may(self.actor, permission, name)
+        )
+
+    def require_all(self) -> None:
+        """Raise `NotPermitted` unless the permission of this call covers every secret."""
+        if not self.sees_all and self._permission is not None:
+            self.requests.deny(self.actor, self._permission, "every secret")
+
     def break_glass(self) -> None:
         """Act without the approvals that rules want. Each decision records it."""
         self.breaks_glass = True
@@ -230,6 +248,9 @@ class Wiring:
             chosen += [secret.name for secret in self.settings.tagged(tags)]
         if everything or due:
             chosen += list(self.settings.secrets)
+        if self._permission in LOOKS:
+            # What a list leaves out is no denied attempt.
+            chosen = [name for name in chosen if self.sees(name)]
         if due:
             # A forged date must not keep a secret from being rotated.
             _ = self.journal.authenticate()

@@ -109,6 +109,8 @@ ACTIONS: Final = (
     Permission.INCIDENT,
     Permission.KILL,
 )
+# What only shows something.
+LOOKS: Final = (Permission.VIEW, Permission.AUDIT)
 _OPERATES: Final = frozenset(ACTIONS) - {Permission.KILL}
 PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.VIEWER: frozenset({Permission.VIEW}),
@@ -191,6 +193,15 @@ class Access:
             permission in PERMISSIONS[one.role]
             and one.is_for(actor)
             and (secret is None or one.where.takes(secret))
+            for one in self.grants
+        )
+
+    def covers_all(self, actor: Actor, permission: Permission) -> bool:
+        """Return whether an actor may do this to every secret, whatever its name and tags."""
+        if self.grants is None:
+            return self.may(actor, permission)
+        return any(
+            permission in PERMISSIONS[one.role] and one.is_for(actor) and one.where == Selector()
             for one in self.grants
         )
 

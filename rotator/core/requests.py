@@ -204,6 +204,10 @@ class RequestLog(Protocol):
         """Return the entries of one request."""
         ...
 
+    def denied(self, since: datetime) -> list[Entry]:
+        """Return the attempts since a moment that were not permitted, oldest first."""
+        ...
+
     def recent(self, limit: int, secret: str | None = None) -> Sequence[Entry]:
         """Return the entries of the newest requests, and the newest denied attempts."""
         ...

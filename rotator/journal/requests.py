@@ -118,6 +118,13 @@ class SqlRequests:
         chosen = _requests.c.request.in_(sa.select(newest.c.request))
         return self._entries(_ordered(sa.select(_requests).where(chosen)))
 
+    def denied(self, since: datetime) -> list[Entry]:
+        """Return the attempts since a moment that were not permitted, oldest first."""
+        recent = sa.and_(
+            _requests.c.at >= rows.stamp(since), _requests.c.kind == EntryKind.DENIED.value
+        )
+        return self._entries(_ordered(sa.select(_requests).where(recent)))
+
     def between(self, start: datetime, end: datetime) -> list[Entry]:
         """Return the entries of a period, oldest first."""
         inside = sa.and_(_requests.c.at >= rows.stamp(start), _requests.c.at < rows.stamp(end))

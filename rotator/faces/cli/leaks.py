@@ -454,7 +454,9 @@ def open_ones(opened: App, subjects: Sequence[str]) -> list[str]:
     records = {
         one.name: one
         for name in present_names(opened.journal, opened.agenda.leaked(LISTED))
-        if (one := opened.journal.secret(name)) is not None and one.incident is not None
+        if opened.sees(name)
+        and (one := opened.journal.secret(name)) is not None
+        and one.incident is not None
     }
     if not subjects:
         return [name for name, one in records.items() if one.incident_state not in (PROVEN, MAPPED)]
@@ -472,13 +474,15 @@ def open_ones(opened: App, subjects: Sequence[str]) -> list[str]:
 
 
 def incidents_of(opened: App) -> list[Timeline]:
-    """Return the incidents, the newest report first."""
-    return list(every_timeline(opened.journal, opened.agenda.leaked(LISTED)))
+    """Return the incidents of the secrets that the actor may see, the newest report first."""
+    lines = every_timeline(opened.journal, opened.agenda.leaked(LISTED))
+    return [line for line in lines if opened.sees(line.secret)]
 
 
 def timelines_of(opened: App, subject: str) -> list[Timeline]:
     """Return the newest incident of a secret, or what happened to each secret in an incident."""
     if opened.journal.secret(subject) is not None:
+        _ = opened.names(only=[subject], forgotten=True)
         (name,) = present_names(opened.journal, [subject])
         if own := timelines(chain(opened.journal.events, name)):
             return own[-1:]

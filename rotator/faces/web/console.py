@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from rotator import system
 from rotator.bootstrap.requests import requests_of
-from rotator.core.access import PERMISSIONS, Permission, Selector, Subject
+from rotator.core.access import Permission, Subject
 from rotator.faces.web.live_fleet import LiveFleet
 from rotator.faces.web.presenting import window_policies
 from rotator.faces.web.references import plain_resolver
@@ -128,12 +128,6 @@ class Console:
         return self._visible[key]
 
     def _looked_up(self, actor: Actor) -> frozenset[str] | None:
-        grants = self.access.grants
-        if grants is None or any(
-            Permission.VIEW in PERMISSIONS[one.role]
-            and one.is_for(actor)
-            and one.where == Selector()
-            for one in grants
-        ):
+        if self.access.covers_all(actor, Permission.VIEW):
             return None
         return frozenset(name for name in self.view.names if self.may(actor, Permission.VIEW, name))

@@ -205,7 +205,9 @@ def login(
     with call.open_app() as opened:
         now = opened.clock.now()
         _, until = period(None, moment, now)
-        found = opened.reads.holders(login, until or now)
+        found = [
+            one for one in opened.reads.holders(login, until or now) if opened.sees(one.secret)
+        ]
     call.data |= {"login": login, "holders": [_holder(one) for one in found]}
     if not found:
         call.print(f"{login}: no read of its versions is counted by then.")

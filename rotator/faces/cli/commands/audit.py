@@ -118,6 +118,7 @@ def verify(
     if ends:
         raise UsageError("--end belongs to --from-log.")
     with call.open_app() as app:
+        app.require_all()
         report = app.verify_journal(_key(public_key), seen_by_witness=_seen(witness))
     audit_report.show(call, report)
 
@@ -139,6 +140,7 @@ def acknowledge(
     """
     call: Invocation = ctx.obj
     with call.open_app() as app:
+        app.require_all()
         report = app.acknowledge(reason)
     places = [{"where": one.where, "what": one.what} for one in report.damage]
     call.data |= {"reason": reason, "acknowledged": places}
@@ -166,6 +168,7 @@ def export(
     """
     call: Invocation = ctx.obj
     with call.open_app() as app:
+        app.require_all()
         files = [str(one) for one in app.export_journal(out, form.value)]
         public_key = app.public_key()
     call.data |= {"folder": str(out), "files": files, "public_key": public_key}
@@ -207,10 +210,11 @@ def show(
         bounded = after is not None or before is not None
         most = limit if limit is not None or bounded else _NEWEST
         # A secret that is no longer configured still has its events.
-        known = [one.name for one in app.journal.secrets()]
-        if name is not None and name not in known:
-            known = app.names(only=[name])
-        names = known if name is None else [name]
+        names = (
+            [one.name for one in app.journal.secrets() if app.sees(one.name)]
+            if name is None
+            else app.names(only=[name], forgotten=True)
+        )
         # The newest ones may all lie after the period.
         enough = most if before is None else None
         found = [

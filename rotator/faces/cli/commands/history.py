@@ -58,12 +58,15 @@ def history(
             forgotten=True,
         )
 
+        def recorded() -> list[str]:
+            return [one.name for one in app.journal.secrets() if app.sees(one.name)]
+
         def known() -> list[str]:
-            return [*app.settings.secrets, *(one.name for one in app.journal.secrets())]
+            return [*filter(app.sees, app.settings.secrets), *recorded()]
 
         chosen = list(dict.fromkeys([*chosen, *name_patterns.matches(patterns, known)]))
         if not (names or tags):
-            chosen += [one.name for one in app.journal.secrets() if one.name not in chosen]
+            chosen += [name for name in recorded() if name not in chosen]
         found = [
             histories.read(
                 app.journal,

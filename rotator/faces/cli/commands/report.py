@@ -100,7 +100,7 @@ def report(
     chosen = _frameworks(frameworks)
     with call.open_app() as opened:
         chosen_period = _period(since, until, opened.clock.now())
-        only = _tagged(opened, tags) if tags else None
+        only = _only(opened, tags or ())
         made = opened.report(
             chosen_period,
             only=only,
@@ -194,9 +194,16 @@ def _frameworks(names: str | None) -> list[Framework]:
     return chosen
 
 
-def _tagged(opened: App, tags: Sequence[str]) -> set[str]:
-    """Return the names of the tagged secrets, with their former ones."""
-    chosen = set(opened.names(tags=tags))
+def _only(opened: App, tags: Sequence[str]) -> set[str] | None:
+    """Return the names of the tagged secrets, or of those that the actor may audit, with their former ones.
+
+    None for all.
+    """
+    if not tags and opened.sees_all:
+        return None
+    chosen = set(opened.names(tags=tags, everything=not tags))
+    if not tags:
+        chosen |= {one.name for one in opened.journal.secrets() if opened.sees(one.name)}
     for name in sorted(chosen):
         record = opened.journal.secret(name)
         chosen |= set(record.former_names if record is not None else ())

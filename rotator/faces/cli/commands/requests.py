@@ -33,5 +33,5 @@ def requests(
     with call.open_app() as app:
         chosen = set(app.names(only=names or (), forgotten=True))
         found = app.requests.recent() if everything else app.requests.open()
-        found = [one for one in found if not chosen or one.secret in chosen]
+        found = [one for one in found if (one.secret in chosen if chosen else app.sees(one.secret))]
         render.show(call, app.requests, found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from rich.console import Group
@@ -72,7 +73,7 @@ class Chosen:
 def show(call: Invocation, app: App, chosen: Chosen) -> None:
     """Show the state once, and exit with 3 if there is trouble."""
     fleet = _read(app, chosen, _selected(app, chosen))
-    waiting = len(app.requests.open())
+    waiting = _waiting(app)
     if call.as_json:
         call.data |= {**answers.of_fleet(fleet), "requests": waiting}
     else:
@@ -99,7 +100,7 @@ def watch(call: Invocation, app: App, chosen: Chosen, seconds: float) -> None:
             fleet = _read(app, chosen, names)
             head = Text(f"{at(fleet.now, seconds=True)}, every {seconds:g} s. Ctrl-C ends it.")
             head.stylize(QUIET)
-            waiting = len(app.requests.open())
+            waiting = _waiting(app)
             live.update(Group(head, *_shown(call.screen, fleet, chosen, waiting)), refresh=True)
             app.clock.sleep(seconds)
 
@@ -111,14 +112,14 @@ def _selected(app: App, chosen: Chosen) -> list[str] | None:
     """Return the names that are asked for; None for all. Raises `UsageError` for what is unknown."""
     _require("target", chosen.targets, app.settings.targets, app)
     _require("backend", chosen.backends, app.settings.backends, app)
-    if chosen.everything or not (chosen.names or chosen.tags):
-        return None
 
     def known() -> Iterator[str]:
-        yield from app.settings.secrets
         forgotten = app.overview.is_forgotten
-        yield from (one.name for one in app.journal.secrets() if forgotten(one))
+        left = (one.name for one in app.journal.secrets() if forgotten(one))
+        return filter(app.sees, chain(app.settings.secrets, left))
 
+    if chosen.everything or not (chosen.names or chosen.tags):
+        return None if app.sees_all else list(known())
     plain, patterns = name_patterns.split(chosen.names)
     names = app.names(only=plain, tags=chosen.tags, forgotten=True)
     return list(dict.fromkeys([*names, *name_patterns.matches(patterns, known)]))
@@ -148,7 +149,15 @@ def _read(app: App, chosen: Chosen, names: Sequence[str] | None) -> Fleet:
         and not chosen.backends
         and (not chosen.targets or one.target in chosen.targets)
     ]
-    return replace(fleet, secrets=tuple(secrets), orphans=tuple(orphans))
+    incidents = [one for one in fleet.incidents if any(map(app.sees, one.secrets))]
+    return replace(
+        fleet, secrets=tuple(secrets), orphans=tuple(orphans), incidents=tuple(incidents)
+    )
+
+
+def _waiting(app: App) -> int:
+    """Return how many requests wait."""
+    return sum(app.sees(one.secret) for one in app.requests.open())
 
 
 # -- the first line ------------------------------------------------------------------------------
