@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +27,24 @@ hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
 _upgrade = migrate.upgrade
+_MEMORY = Path("/dev/shm")  # noqa: S108 # each test makes a folder of its own in it
+_ROOM = 6 * 2**30
+
+
+def _work_in_memory() -> None:
+    """Let temporary files be in memory where there is room: on a disk, tests mostly wait for its flushes.
+
+    Every program that a test starts inherits it. A TMPDIR that is set is kept.
+    """
+    if "TMPDIR" in os.environ or not os.access(_MEMORY, os.W_OK | os.X_OK):
+        return
+    if os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC or shutil.disk_usage(_MEMORY).free < _ROOM:
+        return
+    os.environ["TMPDIR"] = str(_MEMORY)
+    tempfile.tempdir = None
+
+
+_work_in_memory()
 
 
 @pytest.fixture(scope="session")
