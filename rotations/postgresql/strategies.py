@@ -110,7 +110,7 @@ class _Login:
         old = ctx.current.username if ctx.current else None
         try:
             with self._server.admin("comparing the new login with the old one", ctx) as admin:
-                case = self._case(admin, new.username, old)
+                case = self._case(admin, new.username, old, lent=ctx.lasts is not None)
                 kind = passwords.wanted(self._options, case.old)
                 names = [one for one in (new.username, old, self._options.group) if one]
                 rights = effective_rights.proof(
@@ -259,13 +259,15 @@ class _Login:
         doing = f"creating login {new.username!r}"
         with self._server.step(doing, ctx) as admin:
             self._require_ready(admin, new)
-            case = self._case(admin, new.username, old)
+            case = self._case(admin, new.username, old, lent=ctx.lasts is not None)
             self._require_ours(case.new, ctx)
             # A writer of the backend could name any role there, and get its rights.
             self._require_ours(case.source, ctx)
             require_none(self._server.where, self._obstacles(case))
             kind = passwords.wanted(self._options, case.old)
             statements = self._statements(case, passwords.verifier(admin, new, kind), ctx)
+            if ctx.lasts is not None:
+                statements.append(_expires(admin, new.username, ctx.lasts))
             ctx.require_time()
             self._change(admin, statements, case, new, ctx)
             inside = [one for one in profile_transfer.changes(case) if one.database is not None]
@@ -287,7 +289,9 @@ class _Login:
         in_place = None if self.overlaps else new.username
         preflight.require_ready(self._server, admin, in_place, dbname=self._options.login_dbname)
 
-    def _case(self, admin: Connection, new: str, old: str | None) -> LoginPair:
+    def _case(
+        self, admin: Connection, new: str, old: str | None, *, lent: bool = False
+    ) -> LoginPair:
         return login_pair.read(
             self._server,
             admin,
@@ -296,7 +300,7 @@ class _Login:
             group=self._options.group,
             stays=self.stays,
             overlaps=self.overlaps,
-            new_expiry=self._options.valid_days is not None,
+            new_expiry=lent or self._options.valid_days is not None,
         )
 
     def _obstacles(self, case: LoginPair) -> list[Obstacle]:
@@ -364,6 +368,17 @@ class NewUser(_Login):
     def close_login(self, login: Credential, ctx: StepContext) -> None:
         """End it as a revoke would: the group inherits what it owns."""
         self.revoke(login, ctx)
+
+    def expire(self, login: Credential, ctx: StepContext) -> None:
+        """Let the server reject the login from then on, by its own clock."""
+        with self._server.step(f"moving the end of login {login.username!r}", ctx) as admin:
+            role = look(admin, [login.username]).get(login.username)
+            if role is None:
+                raise Conflict(f"{self._server.where} no longer has login {login.username!r}.")
+            self._require_ours(role, ctx)
+            if ctx.lasts is not None:
+                ctx.require_time()
+                _ = admin.execute(_expires(admin, role.name, ctx.lasts))
 
     def revoke(self, old: Credential, ctx: StepContext) -> None:
         """Refuse new logins, wait for the sessions, hand over what it owns, drop it."""
@@ -671,6 +686,16 @@ def _set_password(
         sql.SQL("" if may_log_in else "LOGIN "),
         sql.Literal(verifier.reveal()),
         expiry or sql.SQL(""),
+    )
+
+
+def _expires(admin: Connection, name: str, lasts: timedelta) -> sql.Composed:
+    """Return the statement that ends a login after a time, by the server's clock."""
+    row = admin.execute("SELECT pg_catalog.clock_timestamp() + %s", [lasts]).fetchone()
+    assert row is not None  # noqa: S101 # a query without FROM returns one row
+    until: datetime = row[0]
+    return sql.SQL("ALTER ROLE {} VALID UNTIL {}").format(
+        sql.Identifier(name), sql.Literal(until.isoformat())
     )
 
 

@@ -22,6 +22,7 @@ from rotator.core.contracts.rotation import (
     Contains,
     CountsSessions,
     Examines,
+    ExpiresLogins,
     Explains,
     ExplainsRejections,
     LocksAccounts,
@@ -35,6 +36,7 @@ OF_ROTATIONS: Final[tuple[type, ...]] = (
     Explains,
     ExplainsRejections,
     Examines,
+    ExpiresLogins,
     LocksAccounts,
     TakesTurns,
 )

@@ -119,7 +119,7 @@ class NewLogin(LoginStrategy[FreshOptions]):
 
     def propose(self, current: Credential | None, ctx: StepContext) -> Credential:
         """Draw a login name."""
-        base = self._options.prefix or ctx.secret
+        base = self._options.prefix or ctx.login_base
         name = successor(base, ctx.entropy, limit=self._options.longest_name)
         return candidate(name, current, ctx)
 

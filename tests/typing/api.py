@@ -92,6 +92,10 @@ class AbleRotation(Rotation):
 
     def repair(self, current: Credential, ctx: StepContext) -> None: ...
 
+    def expire(self, login: Credential, ctx: StepContext) -> None:
+        assert_type(ctx.lasts, timedelta | None)
+        assert_type(ctx.login_base, str)
+
 
 rotation: api.Rotation = Rotation()
 counts: api.CountsSessions = AbleRotation()
@@ -101,6 +105,7 @@ explains: api.Explains = AbleRotation()
 examines: api.Examines = AbleRotation()
 turns: api.TakesTurns = AbleRotation()
 locks: api.LocksAccounts = AbleRotation()
+expires: api.ExpiresLogins = AbleRotation()
 rejections: api.ExplainsRejections = AbleRotation()
 repairs: api.Repairs = AbleRotation()
 

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from rotator.core.errors import Transient
+from rotator.core.lease_chain import secret_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
     from rotator.core.model import Credential, Evidence, Finding, Planned, Rejection
     from rotator.core.ports import Clock, Entropy, Log
@@ -25,7 +27,8 @@ class StepContext:
     rather than pass it. `adopted` names the logins that an operator has adopted; they carry no mark
     of ours on the target. `end_sessions`: by policy or command, open sessions of the old login are
     ended. `new_password` draws one that fits the secret's password policy. `fenced`: the password of
-    `current` leaked and was replaced by `fence`: no step makes it valid again.
+    `current` leaked and was replaced by `fence`: no step makes it valid again. `lasts`: the login is
+    that of a lease, which ends after this time: where the target can, it rejects the login from then on.
     """
 
     secret: str
@@ -41,6 +44,12 @@ class StepContext:
     path: str = ""
     former_names: frozenset[str] = frozenset()
     fenced: bool = False
+    lasts: timedelta | None = None
+
+    @property
+    def login_base(self) -> str:
+        """What new login names start with, where no option sets it: the name of the secret."""
+        return secret_of(self.secret) or self.secret
 
     @property
     def names(self) -> frozenset[str]:
@@ -151,6 +160,21 @@ class ClosesLogins(Protocol):
 
         What it owns goes where a revoke would take it. Raises `InUse` while sessions of it are open
         and `ctx.end_sessions` is false, and `Conflict` for a login that is not ours.
+        """
+        ...
+
+
+@runtime_checkable
+class ExpiresLogins(Protocol):
+    """Optional: a rotation on a target that can end a login by its own clock.
+
+    Its `create` lets the target reject the new login after `ctx.lasts`, where that is set.
+    """
+
+    def expire(self, login: Credential, ctx: StepContext) -> None:
+        """Afterwards the target rejects `login` after `ctx.lasts`, and not before. An ensure.
+
+        Raises `Conflict` for a login that is not ours.
         """
         ...
 
