@@ -6,9 +6,10 @@
 --
 -- The login is called `rotator_console`: CREATE ROLE rotator_console LOGIN; \password rotator_console
 
-REVOKE ALL ON events, checkpoints, requests, secrets, rotations, observations, consumers,
+REVOKE ALL ON events, checkpoints, requests, secrets, rotations, leases, observations, consumers,
     alembic_version
     FROM rotator_console;
-GRANT SELECT ON events, checkpoints, secrets, rotations, observations, consumers, alembic_version
+GRANT SELECT ON events, checkpoints, secrets, rotations, leases, observations, consumers,
+    alembic_version
     TO rotator_console;
 GRANT SELECT, INSERT ON requests TO rotator_console;

@@ -11,8 +11,8 @@ REVOKE ALL ON events, checkpoints, requests, secrets, rotations, observations, c
     alembic_version
     FROM PUBLIC, rotator;
 GRANT SELECT, INSERT ON events, checkpoints, requests TO rotator;
-GRANT SELECT, INSERT, UPDATE ON secrets, rotations TO rotator;
-GRANT SELECT, INSERT, UPDATE, DELETE ON observations, consumers TO rotator;
+GRANT SELECT, INSERT, UPDATE ON secrets, rotations, leases TO rotator;
+GRANT SELECT, INSERT, UPDATE, DELETE ON observations, consumers, reads, read_logs TO rotator;
 GRANT SELECT ON alembic_version TO rotator;
 
 -- The queue of `dispatch: procrastinate`, where there is one. It proves nothing and may be thrown away.

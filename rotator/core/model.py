@@ -157,6 +157,15 @@ class Kind(StrEnum):
     PROVEN = "proven"
     INCIDENT_CLOSED = "incident-closed"
     REVEALED = "revealed"
+    LEASE_REQUESTED = "lease-requested"
+    LEASE_ISSUED = "lease-issued"
+    LEASE_JOINED = "lease-joined"
+    LEASE_RENEWING = "lease-renewing"
+    LEASE_RENEWED = "lease-renewed"
+    LEASE_RELEASED = "lease-released"
+    LEASE_ENDING = "lease-ending"
+    LEASE_FAILED = "lease-failed"
+    LEASE_ENDED = "lease-ended"
 
 
 class Outcome(StrEnum):

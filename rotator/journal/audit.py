@@ -25,6 +25,8 @@ from rotator.core.history import (
     text,
     texts,
 )
+from rotator.core.leases import KINDS as LEASE_KINDS
+from rotator.core.leases import LeaseRecord, fold_lease
 from rotator.core.model import Kind
 from rotator.journal import chain, definitions, requests, rows, tables
 from rotator.journal.event_key import KEYED
@@ -126,7 +128,10 @@ def verify(
             report.add("checkpoints", f"they introduce another writers' key ({heads.key})")
         folded = _events(db, report, heads, seals.key)
         _secrets(db, report, folded, journal.lease_horizon(), seals)
-        _rotations(db, report, folded.rotations, seals)
+        rotations = {name: rows.rotation_row(one) for name, one in folded.rotations.items()}
+        _folded(db, report, tables.rotations, rotations, seals)
+        leases = {name: rows.lease_row(one) for name, one in folded.leases.items()}
+        _folded(db, report, tables.leases, leases, seals)
         asked = requests.check(db, report, heads, trusts)
         definitions.check(db, report)
     heads.check_missing(asked | {name for name, record in folded.secrets.items() if record.seq})
@@ -154,10 +159,10 @@ def verify_records(journal: SqlJournal, key: EventKey | None) -> AuditReport:
     seals = _Seals(key, is_keyed=False)
     horizon = journal.lease_horizon()
     with journal.snapshot() as db, lenient(db):
-        for table in (tables.secrets, tables.rotations):
+        for table in (tables.secrets, tables.rotations, tables.leases):
             # What has ended is decided on by nobody.
             query = sa.select(table)
-            if table is tables.rotations:
+            if table is not tables.secrets:
                 query = query.where(table.c.ended_at.is_(None))
             for row in db.execute(query).mappings():
                 where = f"{table.name}, row {row[next(iter(table.primary_key)).name]}"
@@ -236,6 +241,7 @@ class _Folds:
     def __init__(self, report: AuditReport) -> None:
         self.secrets: dict[str, SecretRecord] = {}
         self.rotations: dict[str, RotationRecord] = {}
+        self.leases: dict[str, LeaseRecord] = {}
         self.ids: set[str] = set()
         # For each secret the fence of its last event.
         self.fences: dict[str, int] = {}
@@ -261,7 +267,11 @@ class _Folds:
                     return record
             event = rows.event_from(dict(zip(rows.EVENT_COLUMNS, row, strict=True)))
             self._note(event)
-            if rotation_id is not None and of_rotation:
+            if rotation_id is not None and event.kind in LEASE_KINDS:
+                lease = fold_lease(self.leases.get(rotation_id), event)
+                if lease is not None:
+                    self.leases[rotation_id] = lease
+            elif rotation_id is not None and of_rotation:
                 rotation = fold_rotation(self.rotations.get(rotation_id), event)
                 if rotation is not None:
                     self.rotations[rotation_id] = rotation
@@ -449,23 +459,30 @@ def _check_lease(
             report.add(f"{where}, column lease_expires", "longer than any lease of rotator")
 
 
-def _rotations(
-    db: Connection, report: AuditReport, folded: Mapping[str, RotationRecord], seals: _Seals
+def _folded(
+    db: Connection,
+    report: AuditReport,
+    table: Table,
+    folded: Mapping[str, rows.Row],
+    seals: _Seals,
 ) -> None:
-    held: set[str] = set()
-    for row in db.execute(sa.select(tables.rotations)).mappings():
+    """Check the rows of rotations or leases against what their events add up to."""
+    noun, held = table.name.removesuffix("s"), set[str]()
+    for row in db.execute(sa.select(table)).mappings():
         name = row["id"]
         held.add(name)
-        where = f"rotations, row {name}"
-        seals.check(report, where, tables.rotations, row)
-        record = folded.get(name)
-        if record is None:
-            report.add(where, "the journal has no events of this rotation")
+        where = f"{table.name}, row {name}"
+        seals.check(report, where, table, row)
+        expected = folded.get(name)
+        if expected is None:
+            report.add(where, f"the journal has no events of this {noun}")
         else:
-            _compare(report, where, rows.rotation_row(record), row)
+            _compare(report, where, expected, row)
     for name in folded:
         if name not in held:
-            report.add(f"rotations, row {name}", "missing, although the journal has events of it")
+            report.add(
+                f"{table.name}, row {name}", "missing, although the journal has events of it"
+            )
 
 
 def _compare(report: AuditReport, where: str, expected: rows.Row, row: rows.Read) -> None:

@@ -147,14 +147,16 @@ def introduce(
     def write() -> Anchor | None:
         with journal.writing() as db:
             if db.dialect.name != "sqlite":
-                _ = db.exec_driver_sql("LOCK TABLE secrets, rotations IN SHARE ROW EXCLUSIVE MODE")
+                _ = db.exec_driver_sql(
+                    "LOCK TABLE secrets, rotations, leases IN SHARE ROW EXCLUSIVE MODE"
+                )
             known.follow(db)
             if known.key is not None:
                 _require_key(known, key)
                 return None
             grown = _grown(db, known) | {KEY: (known.number + 1, key.id)}
             made = _write(db, signing_key, key, rows.stamp(now), known, grown)
-            for table in (tables.secrets, tables.rotations):
+            for table in (tables.secrets, tables.rotations, tables.leases):
                 _reseal(db, table, key)
             return made
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from rotator.core.errors import Busy, JournalError, LeaseLost
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
+from rotator.core.lease_chain import chain_of, secret_of
+from rotator.core.leases import KINDS, LeaseRecord, fold_lease
 from rotator.core.model import Event, Kind, Lease
 from rotator.core.worklist import Counts, DueEntry, OpenRotation, WatchedSecret
 from rotator.journal.chain import canonical, event_hash, stamp
@@ -32,6 +34,48 @@ class Book:
     lease: Lease | None = None
 
 
+class MemoryLeases:
+    """The leases of a journal in memory."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, LeaseRecord] = {}
+
+    def fold(self, written: list[Event]) -> None:
+        """Take in events; what is not of a lease is left out."""
+        for event in written:
+            if event.kind in KINDS and event.rotation_id is not None:
+                folded = fold_lease(self._records.get(event.rotation_id), event)
+                if folded is not None:
+                    self._records[folded.id] = folded
+
+    def get(self, lease: str) -> LeaseRecord | None:
+        """Return one lease by its id."""
+        return self._records.get(lease)
+
+    def open(self, secret: str | None = None) -> list[LeaseRecord]:
+        """Return the leases that have not ended, by their end."""
+        found = [
+            one
+            for one in self._records.values()
+            if one.next_at is not None and secret in (None, one.secret)
+        ]
+        return sorted(found, key=lambda one: one.ends_at)
+
+    def count(self, secret: str) -> int:
+        """Return how many leases of a secret have not ended."""
+        return len(self.open(secret))
+
+    def due(self, now: datetime, limit: int) -> list[LeaseRecord]:
+        """Return the leases about which there is something to do now, longest first."""
+        found = [(one.next_at, one.id) for one in self.open() if one.next_at is not None]
+        return [self._records[name] for at, name in sorted(found)[:limit] if at <= now]
+
+    def recent(self, limit: int, secret: str | None = None) -> list[LeaseRecord]:
+        """Return the newest leases, ended or not, newest first."""
+        found = [one for one in self._records.values() if secret in (None, one.secret)]
+        return sorted(found, key=lambda one: one.requested_at, reverse=True)[:limit]
+
+
 class MemoryJournal:
     """The journal port in memory. It is gone with its process."""
 
@@ -48,6 +92,7 @@ class MemoryJournal:
         self._is_dead: Callable[[str], bool] = is_dead
         self.books: dict[str, Book] = {}
         self._rotations: dict[str, RotationRecord] = {}
+        self.leases: MemoryLeases = MemoryLeases()
         self._guard: threading.RLock = threading.RLock()
 
     def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
@@ -94,6 +139,7 @@ class MemoryJournal:
             book.record = record
             book.rotations += [name for name in rotations if name not in self._rotations]
             self._rotations |= rotations
+            self.leases.fold(written)
             book.lease = replace(lease, expires=self._clock.now() + ttl)
             return written
 
@@ -106,7 +152,8 @@ class MemoryJournal:
     def secrets(self) -> list[SecretRecord]:
         """Return every secret that has events, by name."""
         with self._guard:
-            return [book.record for _, book in sorted(self.books.items()) if book.events]
+            known = sorted(self.books.items())
+            return [one.record for name, one in known if one.events and secret_of(name) is None]
 
     def open_rotation(self, secret: str) -> RotationRecord | None:
         """Return the rotation that has not ended."""
@@ -124,7 +171,10 @@ class MemoryJournal:
     def history(self, rotation_id: str) -> list[Event]:
         """Return the events of one rotation."""
         with self._guard:
-            record = self._rotations.get(rotation_id)
+            record, lease = self._rotations.get(rotation_id), self.leases.get(rotation_id)
+            if lease is not None:
+                events = self.books[chain_of(lease.secret)].events
+                return [one for one in events if one.rotation_id == rotation_id]
             if record is None:
                 return []
             found, events = list[Event](), self.books[record.secret].events

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from rotator.core.history import RotationRecord, SecretRecord
+from rotator.core.leases import LeaseOutcome, LeaseRecord, LeaseState
 from rotator.core.model import Event, Kind, Outcome, Step
 from rotator.journal import tables
 from rotator.journal.chain import canonical, seal, stamp
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from sqlalchemy import Table
 
 EVENT_COLUMNS: Final = tuple(column.name for column in tables.events.columns)
@@ -25,6 +25,15 @@ SECRET_COLUMNS: Final = tuple(
 ROTATION_COLUMNS: Final = tuple(
     column.name for column in tables.rotations.columns if column.name != "seal"
 )
+LEASE_COLUMNS: Final = tuple(
+    column.name for column in tables.leases.columns if column.name != "seal"
+)
+# Of each table whose rows are sealed, the columns that the seal covers.
+_SEALED: Final[Mapping[str, tuple[str, ...]]] = {
+    "secrets": SECRET_COLUMNS,
+    "rotations": ROTATION_COLUMNS,
+    "leases": LEASE_COLUMNS,
+}
 
 # The facts of a `SecretRecord` that share the column `details`: texts, times and lists of texts.
 _TEXTS: Final = (
@@ -148,6 +157,54 @@ def rotation_from(row: Read) -> RotationRecord:
     )
 
 
+def lease_row(record: LeaseRecord) -> Row:
+    """Return the fold of a lease as columns, without seal."""
+    return {
+        "id": record.id,
+        "secret": record.secret,
+        "target": record.target,
+        "state": record.state.value,
+        "holder": record.holder,
+        "purpose": record.purpose,
+        "login": record.login,
+        "requested_at": stamp(record.requested_at),
+        "begun_at": stamp(record.begun_at),
+        "ends_at": stamp(record.ends_at),
+        "latest": stamp(record.latest),
+        "instances": json.dumps(record.instances, ensure_ascii=False),
+        "next_at": _stamped(record.next_at),
+        "failures": record.failures,
+        "problem": record.problem,
+        "hint": record.hint,
+        "outcome": record.outcome and record.outcome.value,
+        "ended_at": _stamped(record.ended_at),
+    }
+
+
+def lease_from(row: Read) -> LeaseRecord:
+    """Return the fold that a row holds."""
+    return LeaseRecord(
+        id=row["id"],
+        secret=row["secret"],
+        target=row["target"],
+        state=LeaseState(row["state"]),
+        holder=row["holder"],
+        purpose=row["purpose"],
+        login=row["login"],
+        requested_at=datetime.fromisoformat(row["requested_at"]),
+        begun_at=datetime.fromisoformat(row["begun_at"]),
+        ends_at=datetime.fromisoformat(row["ends_at"]),
+        latest=datetime.fromisoformat(row["latest"]),
+        instances=tuple(json.loads(row["instances"])),
+        next_at=moment(row["next_at"]),
+        failures=row["failures"],
+        problem=row["problem"],
+        hint=row["hint"],
+        outcome=None if row["outcome"] is None else LeaseOutcome(row["outcome"]),
+        ended_at=moment(row["ended_at"]),
+    )
+
+
 def lease_end(row: Read) -> datetime | None:
     """Return when the lease in a row ends; None where that is not a time."""
     try:
@@ -164,8 +221,7 @@ def sealed(table: Table, row: Row) -> Row:
 
 def plain_seal(table: Table, row: Row) -> str:
     """Return the digest of the columns of a row, which needs no key."""
-    names = SECRET_COLUMNS if table is tables.secrets else ROTATION_COLUMNS
-    return seal(table.name, [row[name] for name in names])
+    return seal(table.name, [row[name] for name in _SEALED[table.name]])
 
 
 def _details(record: SecretRecord) -> str | None:

@@ -18,12 +18,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from rotator import trusted_files
 from rotator.core.errors import Busy, JournalError, LeaseLost, UsageError
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
+from rotator.core.lease_chain import secret_of
+from rotator.core.leases import fold_lease
 from rotator.core.model import LONGEST_LEASE, Event, Kind, Lease
 from rotator.journal import migrate, rows, tables
 from rotator.journal.chain import START, canonical, event_hash
 from rotator.journal.dialects import insert
 from rotator.journal.errors import is_without_room, translated
 from rotator.journal.event_key import KEYED, broken, introducing, require_chain
+from rotator.journal.leases import SqlLeases
 from rotator.journal.statements import Statements, statements
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
     from sqlalchemy.engine import Engine as Database
 
+    from rotator.core.leases import LeaseRecord
     from rotator.core.model import NewEvent
     from rotator.core.ports import Clock
     from rotator.core.secret import Secret
@@ -52,6 +56,9 @@ _CONNECTING: Final[Mapping[str, Any]] = {
     "keepalives_interval": 5,
     "keepalives_count": 2,
 }
+
+# What the history of a rotation or a lease begins with.
+_FIRST: Final = (Kind.REQUESTED.value, Kind.LEASE_REQUESTED.value)
 
 _events, _secrets, _rotations = tables.events, tables.secrets, tables.rotations
 
@@ -121,6 +128,7 @@ class SqlJournal:
         fresh = _create_private(self.url) if self._sqlite else False
         self.database: Database = _database(self.url, alone=alone)
         self._say: Statements = statements(self.database.dialect)
+        self.leases: SqlLeases = SqlLeases(self, self._say.lease)
         self.upgraded_from: str | None = migrate.HEAD
         try:
             with translated(self.place):
@@ -184,7 +192,7 @@ class SqlJournal:
             if row is None:
                 raise JournalError(f"the journal {self.place} does not store what rotator writes.")
             last_fence = row.pop("last_fence")
-            self._require(_secrets, row)
+            self.require(_secrets, row)
             taken = row["lease_holder"]
             if taken is not None:
                 until = rows.lease_end(row)
@@ -221,7 +229,7 @@ class SqlJournal:
                 row = self._say.secret_locked.first(db, {"name_": lease.secret})
                 if row is None or not _holds(row, lease):
                     return
-                self._require(_secrets, row)
+                self.require(_secrets, row)
                 held = _Held(record=rows.secret_from(row))
             _ = self._save(db, lease, held.record.seq, held.record, holder=None, expires=None)
 
@@ -235,7 +243,7 @@ class SqlJournal:
                 row = self._say.secret_locked.first(db, {"name_": lease.secret})
                 if row is None or not _holds(row, lease):
                     raise _lease_lost()
-                self._require(_secrets, row)
+                self.require(_secrets, row)
                 held = _Held(record=rows.secret_from(row))
             written, new = self._next(lease, events, held.record, now)
             record = held.record
@@ -247,6 +255,8 @@ class SqlJournal:
             if new:
                 self._say.add_events.run_many(db, new)
             rotations = self._fold_rotations(db, written, held.rotations)
+            if secret_of(lease.secret) is not None:
+                self._fold_leases(db, written)
         with self._guard:
             self._held[lease.secret] = (lease, _Held(record=record, rotations=rotations))
             self._lengths[lease.secret] = record.seq
@@ -262,7 +272,8 @@ class SqlJournal:
         """Return every secret that has events, by name."""
         query = sa.select(_secrets).where(_secrets.c.seq > 0).order_by(_secrets.c.name)
         with self.reading() as db:
-            return [rows.secret_from(row) for row in db.execute(query).mappings()]
+            found = db.execute(query).mappings()
+            return [rows.secret_from(row) for row in found if secret_of(row["name"]) is None]
 
     def open_rotation(self, secret: str) -> RotationRecord | None:
         """Return the rotation that has not ended."""
@@ -277,7 +288,7 @@ class SqlJournal:
         with self.reading() as db:
             row = self._say.rotation.first(db, {"id_": rotation_id})
         if row is not None:
-            self._require(_rotations, row)
+            self.require(_rotations, row)
         return None if row is None else rows.rotation_from(row)
 
     def rotations(self, secret: str, limit: int = 50) -> list[RotationRecord]:
@@ -373,7 +384,7 @@ class SqlJournal:
                 begins = event.kind is Kind.REQUESTED
                 row = None if begins else self._say.rotation.first(db, {"id_": name})
                 if row is not None:
-                    self._require(_rotations, row)
+                    self.require(_rotations, row)
                     stored.add(name)
                 touched[name] = None if row is None else rows.rotation_from(row)
             before = touched[name]
@@ -391,6 +402,24 @@ class SqlJournal:
             for name, record in touched.items()
             if record is not None and record.ended_at is None
         }
+
+    def _fold_leases(self, db: Connection, written: list[Event]) -> None:
+        """Save what the leases add up to now."""
+        touched: dict[str, tuple[bool, LeaseRecord | None]] = {}
+        for event in written:
+            if event.rotation_id is None:
+                continue
+            if event.rotation_id not in touched:
+                begins = event.kind is Kind.LEASE_REQUESTED
+                known = None if begins else self.leases.within(db, event.rotation_id)
+                touched[event.rotation_id] = (known is not None, known)
+            stored, record = touched[event.rotation_id]
+            touched[event.rotation_id] = (stored, fold_lease(record, event))
+        for stored, record in touched.values():
+            if record is not None:
+                row = self._sealed(tables.leases, rows.lease_row(record))
+                save = self._say.save_lease if stored else self._say.add_lease
+                _ = save.run(db, row | {"id_": record.id})
 
     def _save(
         self,
@@ -421,7 +450,7 @@ class SqlJournal:
         self._trust(new)
         return new
 
-    def _require(self, table: Table, row: rows.Row) -> None:
+    def require(self, table: Table, row: rows.Row) -> None:
         """Raise `JournalBroken` where there is a key and its holder did not write the row."""
         if self._key is not None and self._authentic.get(row["seal"]) != row:
             self._key.require(table, row)
@@ -455,7 +484,7 @@ class SqlJournal:
         if self._key is None:
             return row
         if row is not None:
-            self._require(_secrets, row)
+            self.require(_secrets, row)
         if (0 if row is None else row["seq"]) < known:
             raise broken(f"it was restored to a state before event {known}", secret)
         return row
@@ -463,7 +492,7 @@ class SqlJournal:
     def _require_open(self, db: Connection, secret: str, row: rows.Row | None) -> None:
         """Raise `JournalBroken` unless this is the rotation that the secret's events leave open."""
         if row is not None:
-            self._require(_rotations, row)
+            self.require(_rotations, row)
         found = None if row is None else row["id"]
         with self._guard:
             held = self._held.get(secret)
@@ -484,7 +513,7 @@ class SqlJournal:
         """Return the events of a rotation, after making sure that they are ours and complete."""
         secret, first = str(found[0]["secret"]), found[0]["seq"]
         record = self._secret_row(db, secret)
-        if record is None or found[0]["kind"] != Kind.REQUESTED.value:
+        if record is None or found[0]["kind"] not in _FIRST:
             raise broken(f"the history of rotation {rotation_id} has no beginning", secret)
         is_open = record["open_rotation"] == rotation_id
         last = record["seq"] if is_open else found[-1]["seq"]

@@ -23,6 +23,8 @@ _LAST_FENCE: Final = (
     .scalar_subquery()
     .label("last_fence")
 )
+_leases = tables.leases
+_LEASE: Final = _leases.c.id == sa.bindparam("id_")
 _WITH_ID: Final = _rotations.c.id == sa.bindparam("id_")
 _TAKE: Final = (
     sa.update(_secrets)
@@ -110,6 +112,13 @@ class Statements:
             sa.update(_rotations)
             .where(_WITH_ID)
             .values({name: sa.bindparam(name) for name in (*rows.ROTATION_COLUMNS, "seal")})
+        )
+        self.lease: Prepared = prepared(sa.select(_leases).where(_LEASE))
+        self.add_lease: Prepared = prepared(sa.insert(_leases))
+        self.save_lease: Prepared = prepared(
+            sa.update(_leases)
+            .where(_LEASE)
+            .values({name: sa.bindparam(name) for name in (*rows.LEASE_COLUMNS, "seal")})
         )
         self.add_events: Prepared = prepared(sa.insert(_events))
         self.history: Prepared = prepared(

@@ -111,6 +111,35 @@ rotations: Final = Table(
     ),
 )
 
+# A fold over the events of leases.
+leases: Final = Table(
+    "leases",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("secret", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("holder", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("login", Text),
+    Column("requested_at", Text, nullable=False),
+    Column("begun_at", Text, nullable=False),
+    Column("ends_at", Text, nullable=False),
+    Column("latest", Text, nullable=False),
+    Column("instances", Text, nullable=False),
+    Column("next_at", Text),
+    Column("failures", Integer, nullable=False),
+    Column("problem", Text),
+    Column("hint", Text),
+    Column("outcome", Text),
+    Column("ended_at", Text),
+    Column("seal", Text, nullable=False),
+    # A look costs by what is to be done, and a limit by what is open.
+    Index("leases_to_do", "next_at", sqlite_where=text("next_at IS NOT NULL")),
+    Index("leases_open", "secret", sqlite_where=text("next_at IS NOT NULL")),
+    Index("leases_by_time", "requested_at"),
+)
+
 # Append-only, by trigger. `heads` holds {chain: [seq, hash]} of the chains that grew since the
 # checkpoint before: those of secrets, and of the requests of each writer.
 checkpoints: Final = Table(
@@ -193,4 +222,4 @@ requests: Final = Table(
 
 APPEND_ONLY: Final = ("events", "checkpoints", "requests")
 # What `audit verify` answers for.
-AUDITED: Final = (checkpoints, events, requests, rotations, secrets)
+AUDITED: Final = (checkpoints, events, leases, requests, rotations, secrets)

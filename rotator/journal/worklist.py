@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rotator.journal.sql import SqlJournal
 
 _secrets, _rotations = tables.secrets, tables.rotations
+# What is no secret has a chain too: the journal as a whole, and leases.
+_SECRET = _secrets.c.name.not_like("(%")
 _IDLE = sa.and_(_secrets.c.parked.is_(None), _secrets.c.open_rotation.is_(None))
 _PAGE = 1_000
 
@@ -91,7 +93,7 @@ class SqlWorklist:
         while True:
             query = (
                 sa.select(_secrets)
-                .where(_secrets.c.name > after, _secrets.c.seq > 0)
+                .where(_secrets.c.name > after, _secrets.c.seq > 0, _SECRET)
                 .order_by(_secrets.c.name)
                 .limit(_PAGE)
             )
@@ -104,7 +106,7 @@ class SqlWorklist:
 
     def counts(self, now: datetime, overdue: datetime) -> Counts:
         """Return how many secrets are in which state. `overdue`: due since before that."""
-        count, known = sa.func.count(), _secrets.c.seq > 0
+        count, known = sa.func.count(), sa.and_(_secrets.c.seq > 0, _SECRET)
         # Also while a rotation is open that has published nothing yet, as of a host that is away.
         due, unparked = self._due_since(), _secrets.c.parked.is_(None)
         query = sa.select(

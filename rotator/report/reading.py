@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from rotator.core.access import Actor
 from rotator.core.incident_timeline import timelines
+from rotator.core.lease_chain import secret_of
 from rotator.core.model import Kind
 from rotator.core.requests import EntryKind
 from rotator.journal import audit, chain, rows, tables
@@ -111,6 +112,8 @@ class JournalReading:
                     self._journal_events(found)
                     continue
                 self._count(found)
+                if secret_of(name) is not None:
+                    continue
                 read = self._fold(name, found)
                 if read is not None:
                     yield read
@@ -136,7 +139,7 @@ class JournalReading:
             prev = row[_HASH]
             expected = row[_SEQ] + 1 if isinstance(row[_SEQ], int) else expected + 1
         report.events += len(found)
-        report.secrets += name != audit.JOURNAL
+        report.secrets += name != audit.JOURNAL and secret_of(name) is None
         if end != (expected - 1, prev):
             report.add(f"secret {name}", "its chain does not end where its record states")
 

@@ -6,15 +6,18 @@ import itertools
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rotator.core.access import Actor, Permission
+from rotator.core.lease_chain import chain_of
 from rotator.core.model import Kind, NewEvent, Outcome, Step
 from rotator.core.requests import Entry, EntryKind
 from rotator.core.secret import Secret
 from rotator.journal import chain
 from rotator.journal.checkpoints import checkpoint
+from rotator.journal.memory import MemoryJournal
 from rotator.journal.sql import SqlJournal
 from rotator.testing.fakes import ManualClock
 from rotator.testing.postgres import ScratchPostgres
@@ -81,8 +84,9 @@ def signing_key() -> Secret:
 
 @pytest.fixture
 def audited(journal: SqlJournal, signing_key: Secret) -> SqlJournal:
-    """Two secrets, three rotations and requests of two writers; two checkpoints, no triggers."""
+    """Two secrets, three rotations, a lease and requests of two writers; two checkpoints, no triggers."""
     rotate(journal, "web", 2)
+    lend(journal, "web", "a lease", NOW)
     ask(journal, signing_key, "first")
     rotate(journal, "batch", 2)
     checkpoint(journal, signing_key, NOW)
@@ -108,6 +112,30 @@ def ask(journal: SqlJournal, key: Secret, request: str) -> None:
     request_log(journal, key, own=True).append(asked)
     taken = Entry(request=request, kind=EntryKind.TAKEN, secret="web", actor=actor)
     request_log(journal, key).append(taken)
+
+
+def lend(journal: SqlJournal | MemoryJournal, secret: str, name: str, ends: datetime) -> None:
+    """Write the events of a lease up to its issue."""
+    at = ends.isoformat()
+    requested: dict[str, Any] = {
+        "holder": "web",
+        "target": "db",
+        "ends": at,
+        "latest": at,
+        "instances": ["a"],
+    }
+    requested["reason"] = "räson"
+    write_lease(journal, secret, Kind.LEASE_REQUESTED, name, requested)
+    write_lease(journal, secret, Kind.LEASE_ISSUED, name, {"login": f"login_{name}"})
+
+
+def write_lease(
+    journal: SqlJournal | MemoryJournal, secret: str, kind: Kind, name: str, data: dict[str, Any]
+) -> None:
+    """Write one event of a lease."""
+    held = journal.acquire(chain_of(secret), "test", TTL)
+    journal.append(held, [NewEvent(kind=kind, rotation_id=name, data=data)], TTL)
+    journal.release(held)
 
 
 def rotate(journal: SqlJournal, secret: str, number: int) -> None:

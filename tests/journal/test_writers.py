@@ -322,7 +322,8 @@ def test_a_chain_that_was_put_back_is_not_gone_on_with(keyed: Sandbox):
     with keyed.journal.writing() as db:
         for table in tables.AUDITED:
             db.execute(sa.delete(table))
-            db.execute(sa.insert(table), keyed.earlier[table.name])
+            if keyed.earlier[table.name]:
+                db.execute(sa.insert(table), keyed.earlier[table.name])
     assert named("checkpoint 3", keyed.places())
     with pytest.raises(JournalBroken, match="restored to a state before event 28"):
         keyed.journal.secret("web")
