@@ -285,5 +285,7 @@ _VERBS: Final[Mapping[Permission, str]] = {
     Permission.BREAK_GLASS: "break glass for",
     Permission.AUDIT: "audit",
     Permission.REVEAL: "read the values of",
+    Permission.LEASE: "take leases of",
+    Permission.END_LEASE: "end leases of",
     Permission.MANAGE: "manage",
 }

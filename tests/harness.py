@@ -95,7 +95,14 @@ def parts(folder: Path) -> dict[str, Any]:
     clock, entropy, log = system.SystemClock(), system.SystemEntropy(), ListLog()
     journal = SqlJournal(f"sqlite:///{folder}/j.db", clock=clock, actor="test")
     backend = LocalBackend("local", folder / "s.db", Keys([new_key()]))
-    engine = Engine(journal=journal, clock=clock, entropy=entropy, log=log, holder=system.holder)
+    engine = Engine(
+        journal=journal,
+        clock=clock,
+        entropy=entropy,
+        log=log,
+        holder=system.holder,
+        leases=journal.leases,
+    )
     return {
         "engine": engine,
         "journal": journal,

@@ -30,6 +30,7 @@ REMEDIES: Final = {
     "config": "Correct the line that the error names; `rotator check` shows all problems at once.",
     "not-permitted": "Ask somebody with a role that allows it ([roles](../how-to/roles.md)). The attempt is recorded.",
     "needs-approval": "Request it: `rotator request ACTION NAME --reason WHY`. In an emergency, with the role breaker: `--break-glass`.",
+    "ended": "Take a new lease: `rotator lease issue NAME --for WHO`.",
     "transient": "Run `rotator resume NAME` later. The daemon retries automatically.",
     "unavailable": "Fix the host, login or right that the error names; `rotator doctor` checks it. All its secrets then resume.",
     "unknown": "Run `rotator resume NAME`: rotator finds out what happened before it acts.",

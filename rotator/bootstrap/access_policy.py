@@ -9,6 +9,7 @@ from rotator.config import load
 from rotator.core.contracts.backend import Access, WritesPolicy
 from rotator.core.contracts.plugin import WorksThrough
 from rotator.core.errors import UsageError
+from rotator.core.leases import kept_at
 from rotator.references import parse, secret_name
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def policy(
         following_of = tuple(rotated) if following else ()
         access = Access(rotated=tuple(rotated), called=called, next=following_of)
         return plugin.policy(chosen.options, access, of=of)
+    rotated += [kept_at(one.path) for one in wanted if one.leases and one.backend == backend]
     entries = [target.admin for target in settings.targets.values() if target.admin is not None]
     admins = [_of_secret(settings, admin.reference) for admin in entries]
     read = [settings.journal.password, *admins, *(admin.password for admin in entries)]

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from rotator.core.access import Actor
     from rotator.core.contracts.backend import SecretBackend
     from rotator.core.contracts.plugin import Target
+    from rotator.core.leases import LeaseRecord
     from rotator.core.model import Json
     from rotator.dispatch.executor import Executor, Pool
     from rotator.dispatch.job_queue import Queue
@@ -141,6 +142,7 @@ class Wiring:
             should_stop=should_stop,
             registry=self.consumers,
             by=self.actor.as_data(),
+            leases=self.journal.leases,
         )
 
     def __enter__(self) -> Self:
@@ -268,7 +270,22 @@ class Wiring:
         """Return one secret, ready to be rotated."""
         if self._permission is not None:
             self.require(self._permission, name, approved=self._approved)
-        chosen = self.entry(name)
+        return self._managed(self.entry(name))
+
+    def lender(self, lease: LeaseRecord) -> ManagedSecret:
+        """Return the secret of a lease as it was when its login was made, if it has changed since.
+
+        Its entry may be gone, or name another target. Raises `UsageError` when the target is gone.
+        """
+        if self._permission is not None:
+            self.require(self._permission, lease.secret)
+        chosen = self.settings.secrets.get(lease.secret)
+        if chosen is None or chosen.target != lease.target:
+            requested = self.journal.history(lease.id)[0].data
+            chosen = snapshot.remembered(lease.secret, requested, self.settings)
+        return self._managed(chosen)
+
+    def _managed(self, chosen: SecretSettings) -> ManagedSecret:
         target = self.settings.targets[chosen.target]
         return ManagedSecret(
             name=chosen.name,
@@ -282,11 +299,12 @@ class Wiring:
             policy=chosen.policy,
             tags=chosen.tags,
             consumers=chosen.consumers,
-            admin_proof=self._admin_proof(name),
+            admin_proof=self._admin_proof(chosen.name),
             copies=tuple(
                 Copy(backend_name=copy.backend, backend=self.backend(copy.backend), path=copy.path)
                 for copy in chosen.copies
             ),
+            leases=chosen.leases,
             entry=snapshot.entry(chosen),
         )
 

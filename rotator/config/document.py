@@ -57,6 +57,7 @@ from rotator.config.web_sections import (
     WebProxyDocument,
 )
 from rotator.core.consumers import Consumer, Gate
+from rotator.core.leases import AtEnd, LeaseTerms, Share
 from rotator.core.model import AfterReveal, DrainThen, IncidentMode, Policy, Prepare, PrepareThen
 
 VERSION: Final = 1
@@ -65,6 +66,7 @@ DEFAULT_POLICY: Final = "default"
 _DEFAULTS: Final = Policy()
 _CONSUMER: Final = Consumer(name="default")
 _PREPARE: Final = Prepare()
+_TERMS: Final = LeaseTerms()
 Identity: TypeAlias = Annotated[str, Field(min_length=1, max_length=200)]
 # A name or a sentence on one line.
 Remark: TypeAlias = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
@@ -385,6 +387,34 @@ class CopyDocument(Strict):
     )
 
 
+class LeasesDocument(Strict):
+    """Short-lived logins, each for one holder. Requires the strategy `new-user`."""
+
+    ttl: Positive = Field(
+        default=_TERMS.ttl, description="How long a lease lasts, unless its holder renews it."
+    )
+    max: Positive = Field(
+        default=_TERMS.longest, description="How long a lease lasts at most, with all its renewals."
+    )
+    overlap: Duration = Field(
+        default=_TERMS.overlap,
+        description="For how long a holder should have the next login beside the old one.",
+    )
+    share: Share = Field(
+        default=_TERMS.share,
+        description="`none`: each lease has a login of its own. `consumer`: instances of one consumer share a"
+        " login while more than a third of its time is left; the backend keeps its value until it ends.",
+    )
+    at_end: AtEnd = Field(
+        default=_TERMS.at_end,
+        description="Open sessions at the end of a lease: `terminate` ends them, `drain` waits for them. New"
+        " ones are rejected at once.",
+    )
+    limit: int = Field(
+        default=_TERMS.limit, ge=1, le=100_000, description="Maximum number of leases at once."
+    )
+
+
 # Its lists are tuples: a default that can change would be copied for each secret.
 class SecretDocument(Strict):
     """One managed credential."""
@@ -429,6 +459,11 @@ class SecretDocument(Strict):
         default=(),
         description="Further identities that may read it from the backend. `rotator access show NAME` marks"
         " others. Consumers are readers without being listed.",
+    )
+    leases: LeasesDocument | None = Field(
+        default=None,
+        description="Lends short-lived logins with the rights of the current one. Requires the strategy"
+        " `new-user`.",
     )
     tags: tuple[Name, ...] = Field(
         default=(), description="Labels that commands can select secrets by."

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rotator.core.consumers import Consumer
+    from rotator.core.leases import LeaseTerms
 
 # Of one configuration: a key that is wrong in every entry of a long file is understood by then.
 _MOST_PROBLEMS: Final = 100
@@ -119,6 +120,7 @@ class SecretSettings:
     consumers: tuple[Consumer, ...] = ()
     readers: tuple[str, ...] = ()
     kept_by_target: bool = False
+    leases: LeaseTerms | None = None
     owner: str = ""
     basis: str = ""
 

@@ -17,6 +17,7 @@ from rotator.config.document import (
     DEFAULT_POLICY,
     AdminDocument,
     BackendDocument,
+    LeasesDocument,
     SecretDocument,
     TargetDocument,
 )
@@ -30,9 +31,11 @@ from rotator.config.model import (
     TargetSettings,
 )
 from rotator.config.types import NAME, SCHEMES, Names
+from rotator.core import durations
 from rotator.core.consumers import Gate
 from rotator.core.contracts.backend import OffersNext
 from rotator.core.errors import UsageError
+from rotator.core.leases import SHORTEST, STRATEGY, LeaseTerms
 from rotator.plugins import near
 from rotator.references import secret_name
 
@@ -159,6 +162,8 @@ class Reader:
                 self._check_acknowledged(keys, document)
             if policy is not None and policy.prepare is not None and document:
                 self._check_prepare(keys, document, entry, kind)
+            if document and document.leases is not None:
+                self._check_leases((*keys, "leases"), document, document.leases, kind)
             if right and document and chosen is not None and policy is not None:
                 # Interned, because thousands of secrets name the same few.
                 found[name] = SecretSettings(
@@ -183,6 +188,7 @@ class Reader:
                         for one in document.copies
                     ),
                     kept_by_target=keeps,
+                    leases=_lease_terms(document.leases),
                 )
         return found
 
@@ -221,6 +227,26 @@ class Reader:
             said = "`prepare` requires consumers, and none counts for this secret."
             remedy = "List them under `consumers`, with the gate `warn` or `hold`."
             self._source.problem(keys, said, remedy, at_key=True)
+
+    def _check_leases(
+        self, keys: Keys, document: SecretDocument, given: LeasesDocument, kind: TargetKind | None
+    ) -> None:
+        """Note where no login can be lent, or the times do not agree."""
+        if document.strategy != STRATEGY or (kind is not None and kind.info.keeps_secrets):
+            said = f"leases require the strategy `{STRATEGY}`, which makes a login for each."
+            self._source.problem(
+                keys, said, "Change the strategy, or remove `leases`.", at_key=True
+            )
+        if given.ttl < SHORTEST:
+            said = f"`ttl` is shorter than {durations.write(SHORTEST)}."
+            self._source.problem((*keys, "ttl"), said, "Raise it.")
+        elif given.ttl > given.max:
+            ttl, longest = durations.write(given.ttl), durations.write(given.max)
+            said = f"`ttl` ({ttl}) is longer than `max` ({longest})."
+            self._source.problem(keys, said, "Raise `max` or lower `ttl`.", at_key=True)
+        if given.overlap >= given.ttl:
+            said = "`overlap` is not shorter than `ttl`: a lease would be replaced at once."
+            self._source.problem(keys, said, "Raise `ttl` or lower `overlap`.", at_key=True)
 
     def _counts(self, document: SecretDocument) -> bool:
         """Return whether a declared consumer counts for this secret."""
@@ -310,6 +336,19 @@ class Reader:
         except UsageError as error:
             self._source.problem(keys, error.what, error.hint)
             return None
+
+
+def _lease_terms(given: LeasesDocument | None) -> LeaseTerms | None:
+    if given is None:
+        return None
+    return LeaseTerms(
+        ttl=given.ttl,
+        longest=given.max,
+        overlap=given.overlap,
+        share=given.share,
+        at_end=given.at_end,
+        limit=given.limit,
+    )
 
 
 def _first(own: str | None, policys: str) -> str:

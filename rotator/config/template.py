@@ -94,6 +94,7 @@ secrets:
   #   strategy: new-user
   #   options: {group: billing_owner}
   #   copies: [{backend: local, path: team/billing}]  # written before the old one is revoked
+  #   leases: {ttl: 1h, max: 24h, overlap: 5m, share: none, at_end: terminate, limit: 100}
   #   tags: [prod, payments]         # `rotator rotate --tag prod`
   #   readers: ["approle/dba-*"]     # who else may read it
   # shop:                            # two logins that alternate
@@ -103,10 +104,7 @@ secrets:
   #   options: {users: [shop_a, shop_b]}
   #   policy: {grace: 1h}            # single keys that override `default`, or a policy's name
   # legacy:                          # the password changes in place, without overlap
-  #   target: main
-  #   backend: local
-  #   strategy: single-user
-  #   options: {username: legacy}
+  #   {target: main, backend: local, strategy: single-user, options: {username: legacy}}
 """
 
 

@@ -78,6 +78,7 @@ class Role(StrEnum):
     APPROVER = "approver"
     BREAKER = "breaker"
     AUDITOR = "auditor"
+    LEASEHOLDER = "leaseholder"
     ADMIN = "admin"
 
 
@@ -96,6 +97,8 @@ class Permission(StrEnum):
     BREAK_GLASS = "break-glass"
     AUDIT = "audit"
     REVEAL = "reveal"
+    LEASE = "lease"
+    END_LEASE = "end-lease"
     MANAGE = "manage"
 
 
@@ -114,7 +117,7 @@ LOOKS: Final = (Permission.VIEW, Permission.AUDIT)
 _OPERATES: Final = frozenset(ACTIONS) - {Permission.KILL}
 PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
     Role.VIEWER: frozenset({Permission.VIEW}),
-    Role.OPERATOR: _OPERATES | {Permission.VIEW},
+    Role.OPERATOR: _OPERATES | {Permission.VIEW, Permission.END_LEASE},
     Role.APPROVER: frozenset({Permission.VIEW, Permission.APPROVE}),
     Role.BREAKER: frozenset(
         {
@@ -123,6 +126,7 @@ PERMISSIONS: Final[Mapping[Role, frozenset[Permission]]] = {
         }
     ),
     Role.AUDITOR: frozenset({Permission.VIEW, Permission.AUDIT}),
+    Role.LEASEHOLDER: frozenset({Permission.VIEW, Permission.LEASE, Permission.END_LEASE}),
     Role.ADMIN: frozenset(Permission),
 }
 

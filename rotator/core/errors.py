@@ -56,6 +56,12 @@ class UsageError(RotatorError):
     kind = "usage"
 
 
+class LeaseEnded(UsageError):
+    """The lease has ended: its login is no longer valid, and it cannot be renewed."""
+
+    kind = "ended"
+
+
 class NotPermitted(RotatorError):
     """No role allows this actor to do it: nothing was done, and the attempt is recorded."""
 

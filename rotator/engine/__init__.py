@@ -21,7 +21,8 @@ from rotator.engine.copies import Copy
 from rotator.engine.delegated import DelegatedRunner, is_delegated
 from rotator.engine.delegated_requests import pending
 from rotator.engine.incident import Contained, Exposure, Leaked, LeakReport, Mode, Proof
-from rotator.engine.lease import leased
+from rotator.engine.lease import leased, leased_in_time
+from rotator.engine.leases import IssuedLease, LeaseRequest, Leases, RenewedLease
 from rotator.engine.results import Health, Plan, Result, Second, UnprovenSecond
 from rotator.engine.retirement import Retired, Retirement, let_go, renamed, retire
 from rotator.engine.runner import Runner
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from rotator.core.consumers import ConsumerRegistry, Verdict
     from rotator.core.history import RotationRecord, SecretRecord
+    from rotator.core.leases import LeaseBook
     from rotator.core.model import Credential, Event, Json, Version
     from rotator.core.ports import Clock, Entropy, Journal, Log
     from rotator.core.secret import Secret
@@ -43,12 +45,15 @@ __all__ = [
     "Engine",
     "Exposure",
     "Health",
+    "IssuedLease",
     "LeakReport",
     "Leaked",
+    "LeaseRequest",
     "ManagedSecret",
     "Mode",
     "Plan",
     "Proof",
+    "RenewedLease",
     "Result",
     "Retired",
     "Retirement",
@@ -57,8 +62,6 @@ __all__ = [
 ]
 
 _NO_TIME: Final = timedelta(0)
-# Seconds until a lease that another process holds is asked for again.
-_LOOK_AGAIN: Final = 0.2
 _BY_BACKEND: Final = Second()
 # The lease of a call that only writes to the journal.
 _LET_GO: Final = timedelta(seconds=60)
@@ -80,13 +83,14 @@ class Engine:
         controlled: set[str] | None = None,
         registry: ConsumerRegistry | None = None,
         by: Mapping[str, Json] | None = None,
+        leases: LeaseBook | None = None,
     ) -> None:
         """`holder` names the holder of a lease; called once for each lease. `observer` gets each event
         after it is in the journal. `should_stop` is asked between steps and in waits; after True a
         call returns with `Result.stopped` and its rotation open. `controlled`: the targets that have
         refused a wrong password in this process; engines may share it. `registry`: what consumers have
         reported of the versions that they use. `by`: who decides what this engine is asked for, as
-        events record it.
+        events record it. `leases`: those that the journal knows.
         """
         self._journal: Journal = journal
         self._context: EngineContext = EngineContext(
@@ -101,6 +105,7 @@ class Engine:
             registry=registry,
             on_behalf=OnBehalf(data={"by": by} if by else {}),
         )
+        self._leases: LeaseBook | None = leases
 
     def on_behalf(self, data: Mapping[str, Json]) -> Engine:
         """Return this engine, for one call: the events of its decision record `data`.
@@ -426,19 +431,18 @@ class Engine:
         By its policy the secret is then due. Raises `Busy`, or `JournalError`: then nothing may be shown.
         """
         now = self._context.clock.now()
-        until = now + patience
         data: dict[str, Json] = {"reason": reason, "version": version}
         if secret.policy.after_reveal is not AfterReveal.OFF:
             data |= as_data(secret.policy, now)
-        while True:
-            try:
-                with leased(self._context, secret) as lease:
-                    _ = lease.append([NewEvent(kind=Kind.REVEALED, data=data)])
-                    return
-            except Busy:
-                if self._context.clock.now() >= until:
-                    raise
-                self._context.clock.sleep(_LOOK_AGAIN)
+        with leased_in_time(self._context, secret, patience) as lease:
+            _ = lease.append([NewEvent(kind=Kind.REVEALED, data=data)])
+
+    @property
+    def leases(self) -> Leases:
+        """What issues, renews and ends leases. Raises `UsageError` where the journal keeps none."""
+        if self._leases is None:
+            raise UsageError("this journal keeps no leases.", safety="Nothing was changed.")
+        return Leases(self._context, self._leases)
 
     # -- leaked passwords ----------------------------------------------------------------------
 

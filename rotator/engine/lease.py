@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.errors import AlreadyTaken, RotatorError
+from rotator.core.errors import AlreadyTaken, Busy, RotatorError
 from rotator.core.history import taken_up
 from rotator.core.model import Kind, NewEvent
 from rotator.engine.context import SecretContext
@@ -28,8 +28,12 @@ _DECISIONS: Final = frozenset(
         *(Kind.REQUESTED, Kind.DELEGATED, Kind.ROLLBACK_REQUESTED, Kind.REVOKE_REQUESTED),
         *(Kind.UNPARKED, Kind.ADOPTED, Kind.RETIRE_REQUESTED, Kind.RENAMED),
         *(Kind.LEAKED, Kind.INCIDENT_CLOSED, Kind.REVEALED),
+        *(Kind.LEASE_REQUESTED, Kind.LEASE_JOINED, Kind.LEASE_RENEWED, Kind.LEASE_RELEASED),
+        Kind.LEASE_ENDING,
     }
 )
+# Seconds until a lease that another process holds is asked for again.
+_LOOK_AGAIN: Final = 0.2
 # How long a lease outlives the deadline of the step that renewed it.
 _MARGIN: Final = timedelta(seconds=30)
 
@@ -143,6 +147,24 @@ def leased(
     except RotatorError as error:
         error.secret = error.secret or secret.name
         raise
+
+
+@contextmanager
+def leased_in_time(
+    engine: EngineContext, secret: ManagedSecret, patience: timedelta
+) -> Generator[LeasedSecret]:
+    """Take the lease of a secret as `leased` does, but wait for it while another process holds it."""
+    until = engine.clock.now() + patience
+    with ExitStack() as stack:
+        while True:
+            try:
+                lease = stack.enter_context(leased(engine, secret))
+                break
+            except Busy:
+                if engine.clock.now() >= until:
+                    raise
+                engine.clock.sleep(_LOOK_AGAIN)
+        yield lease
 
 
 def _ttl(secret: ManagedSecret) -> timedelta:

@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from rotator.core.contracts.backend import SecretBackend
     from rotator.core.contracts.plugin import TriesLogins
     from rotator.core.contracts.rotation import Rotation
+    from rotator.core.leases import LeaseTerms
     from rotator.core.model import Event, Json, Rejection, Version
     from rotator.core.ports import Clock, Entropy, Log
     from rotator.core.session import Session
@@ -107,6 +108,8 @@ class ManagedSecret:
     consumers: tuple[Consumer, ...] = ()
     # Where it is the admin of a target.
     admin_proof: AdminProof | None = None
+    # On which terms its logins are lent; None where they are not.
+    leases: LeaseTerms | None = None
     # What the journal keeps of its entry, so that a rotation can be completed without the entry.
     entry: Mapping[str, Json] = field(default_factory=dict[str, "Json"])
 
@@ -406,14 +409,7 @@ class Steps:
         evidence = self._rotation.verify(new, ctx)
         if evidence.ok and (proof := self._secret.admin_proof) is not None:
             evidence = Evidence(checks=(*evidence.checks, *proof.prove(new, ctx, over=current)))
-        if not evidence.ok:
-            missing = ", ".join(one.name for one in evidence.checks if not one.ok)
-            raise Refused(f"the new credential failed its checks: {missing}.")
-        return {
-            "checks": [
-                {"name": one.name, "ok": one.ok, "detail": one.detail} for one in evidence.checks
-            ]
-        }
+        return checked_data(evidence)
 
     def _publish(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
         path, secret = self._secret.path, self._secret
@@ -764,6 +760,17 @@ def wrap_plugin_errors(log: Log, secret: str, rotation_id: str, step: str) -> Ge
             f"an unexpected {name} came out of the plugin or backend.",
             hint="This is a bug in it: please report it.",
         ) from bug
+
+
+def checked_data(evidence: Evidence) -> dict[str, Json]:
+    """Return the checks of a verification as the journal keeps them. Raises `Refused` if one failed."""
+    if not evidence.ok:
+        missing = ", ".join(one.name for one in evidence.checks if not one.ok)
+        raise Refused(f"the new credential failed its checks: {missing}.")
+    checks: list[Json] = [
+        {"name": one.name, "ok": one.ok, "detail": one.detail} for one in evidence.checks
+    ]
+    return {"checks": checks}
 
 
 def failure(event: Event) -> RotatorError:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from rotator.core.consumers import Consumer
     from rotator.core.history import RotationRecord, SecretRecord
+    from rotator.core.leases import LeaseTerms
 
 HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
@@ -57,6 +58,7 @@ class EngineSandbox:
         self.journal = MemoryJournal(clock=self.clock)
         self.registry: MemoryConsumers | None = MemoryConsumers(self.clock)
         self.consumers: tuple[Consumer, ...] = ()
+        self.leases: LeaseTerms | None = None
         self.rotation: Any = fake_rotation(strategy, self.target)
         self.engine = self.process()
 
@@ -69,6 +71,7 @@ class EngineSandbox:
             log=self.log,
             holder=lambda: "test",
             registry=self.registry,
+            leases=self.journal.leases,
         )
 
     @property
@@ -89,6 +92,7 @@ class EngineSandbox:
             policy=self.policy,
             copies=self.copies,
             consumers=self.consumers,
+            leases=self.leases,
         )
 
     # -- what is there -------------------------------------------------------------------------

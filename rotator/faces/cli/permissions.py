@@ -12,11 +12,13 @@ NEEDS: Final[Mapping[str, Permission]] = {
     **dict.fromkeys(
         (
             *("status", "history", "plan", "doctor", "consumers", "requests", "get"),
-            *("incident list", "incident show"),
+            *("incident list", "incident show", "lease list"),
         ),
         Permission.VIEW,
     ),
     **dict.fromkeys(("rotate", "resume", "verify"), Permission.ROTATE),
+    **dict.fromkeys(("lease issue", "lease renew"), Permission.LEASE),
+    "lease revoke": Permission.END_LEASE,
     "rollback": Permission.ROLLBACK,
     "revoke": Permission.REVOKE,
     "park": Permission.PARK,

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rotator.agent.formats import FORMATS, FormatOptions, render
-from rotator.client import Login
+from rotator.agent.formats import FORMATS
 from rotator.core.access import Permission
 from rotator.core.errors import UsageError
 from rotator.core.model import AfterReveal
-from rotator.core.secret import MASK, Secret
+from rotator.core.secret import MASK
 from rotator.faces.cli.command import Panel, command
+from rotator.faces.cli.credentials import (
+    UNSHOWN,
+    check_format,
+    formatted,
+    lines_of,
+    shown_value,
+    values_of,
+)
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.options import (
     SHORT,
@@ -32,8 +38,6 @@ if TYPE_CHECKING:
     from rotator.engine import ManagedSecret
 
 app = typer.Typer()
-
-_UNSHOWN: Final = "(known only to the system that rotates it)"
 
 
 @command(app, "get", Panel.CREDENTIALS)
@@ -87,7 +91,7 @@ def get(
                 hint=f"Create a first credential: rotator rotate {name}",
             )
         if field is not None:
-            data, text = _one(name, _values(found), field, reveal=reveal)
+            data, text = _one(name, values_of(found.credential), field, reveal=reveal)
         elif format_ is not None:
             data, text = _formatted(name, found, format_, template, reveal=reveal)
         else:
@@ -113,12 +117,6 @@ def record_reveal(app: App, secret: ManagedSecret, reason: str, version: str) ->
     _ = app.checkpoint()
 
 
-def _values(found: Version) -> dict[str, object]:
-    """Return every field of a credential. All but the login name are secret."""
-    credential = found.credential
-    return {**credential.fields, "username": credential.username, "password": credential.password}
-
-
 def _one(
     name: str, values: dict[str, object], field: str, *, reveal: bool
 ) -> tuple[dict[str, Any], str]:
@@ -131,8 +129,8 @@ def _one(
     if field != "username" and not reveal:
         # A script would use a mask on standard output as the password.
         raise UsageError(f"the field {field!r} is secret.", hint="Add --reveal to print it.")
-    shown = _shown(values[field], field, reveal=reveal)
-    if shown == _UNSHOWN:
+    shown = shown_value(values[field], field, reveal=reveal)
+    if shown == UNSHOWN:
         raise UsageError(
             f"the field {field!r} of {name} cannot be shown.",
             hint="Only the system that rotates it knows its value. Test it: rotator verify",
@@ -145,48 +143,19 @@ def _formatted(
     name: str, version: Version, format_: str, template: str, *, reveal: bool
 ) -> tuple[dict[str, Any], str]:
     """Return the credential in a format, as data and as text."""
-    if format_ not in FORMATS:
-        raise UsageError(
-            f"there is no format {format_!r}.",
-            hint=near(format_, FORMATS) or f"One of: {', '.join(FORMATS)}.",
-        )
+    check_format(format_)
     if not reveal:
         raise UsageError(
             f"the format {format_} contains the password.", hint="Add --reveal to print it."
         )
-    credential = version.credential
-    if not credential.password.reveal():
-        raise UsageError(
-            f"the password of {name} cannot be shown.",
-            hint="Only the system that rotates it knows its value. Test it: rotator verify",
-        )
-    login = Login(
-        username=credential.username,
-        password=credential.password,
-        version=version.id,
-        fields=credential.fields,
-    )
-    text = render(login, format_, FormatOptions(template=template)).reveal()
+    text = formatted(name, version.credential, version.id, format_, template)
     return {"secret": name, "format": format_, "text": text, "revealed": True}, text
-
-
-def _shown(value: object, key: str, *, reveal: bool) -> str:
-    if isinstance(value, Secret):
-        if not value.reveal():
-            return _UNSHOWN
-        return value.reveal() if reveal else MASK
-    if key != "username" and not reveal:
-        return MASK
-    if isinstance(value, str):
-        return value
-    return json.dumps(value)
 
 
 def _all(name: str, path: str, found: Version, *, reveal: bool) -> tuple[dict[str, Any], str]:
     """Return every field as data and as text."""
-    shown = {key: _shown(value, key, reveal=reveal) for key, value in _values(found).items()}
-    width = max(len(key) for key in shown)
-    lines = [f"  {key:<{width}}  {value}\n" for key, value in shown.items()]
+    values = values_of(found.credential).items()
+    shown = {key: shown_value(value, key, reveal=reveal) for key, value in values}
     data = {
         "secret": name,
         "path": path,
@@ -194,4 +163,4 @@ def _all(name: str, path: str, found: Version, *, reveal: bool) -> tuple[dict[st
         "revealed": reveal,
         "fields": shown,
     }
-    return data, "".join([f"{name}, version {found.id}\n", *lines])
+    return data, f"{name}, version {found.id}\n{lines_of(shown)}"

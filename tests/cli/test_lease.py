@@ -1,0 +1,157 @@
+"""rotator lease: logins for one holder, printed once."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+
+from rotator.core.lease_chain import chain_of
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Cli
+
+
+@pytest.fixture
+def lending(cli: Cli) -> Cli:
+    """The secret `app` lends its logins."""
+    cli("rotate", "app")
+    cli.edit("tags: [prod, billing]}", "tags: [prod], leases: {ttl: 1h, max: 2h, limit: 2}}")
+    return cli
+
+
+def test_issue_prints_a_login_that_works(lending: Cli):
+    lease = lending.json("lease", "issue", "app", "--for", "web", "--reason", "job").data
+    fields = lease["fields"]
+    assert lending.server.target.accepts(fields["username"], fields["password"])
+    assert lease["holder"] == "web"
+    assert lease["purpose"] == "job"
+    ends, now = datetime.fromisoformat(lease["ends_at"]), lending.app().clock.now()
+    assert timedelta(minutes=59) < ends - now <= timedelta(hours=1)
+    # On the screen, and nowhere else.
+    said = lending("lease", "list", "app", "--holder", "web").out
+    assert fields["username"] in said
+    assert fields["password"] not in said
+    with lending.app() as app:
+        events = app.journal.events(chain_of("app"))
+        assert fields["password"] not in json.dumps([dict(one.data) for one in events])
+        assert events[0].data["by"]
+
+
+def test_issue_prints_the_formats_of_get(lending: Cli):
+    out = lending("lease", "issue", "app", "--for", "web", "--format", "env", "--ttl", "30m")
+    assert out.out.splitlines()[0].startswith("DB_")
+    assert "ends" in out.err
+    refused = lending("lease", "issue", "app", "--for", "web", "--format", "nothing", code=2)
+    assert "there is no format" in refused.err
+    assert len(lending.json("lease", "list").data["leases"]) == 1
+
+
+def test_credential_that_a_format_cannot_hold_is_not_left_behind(lending: Cli):
+    before = set(lending.server.target.accounts)
+    template = ("--format", "template", "--template", "{nothing}")
+    lending("lease", "issue", "app", "--for", "web", *template, code=2)
+    assert set(lending.server.target.accounts) == before
+    assert lending.json("lease", "list").data["leases"] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("app", "--for", "web", "--ttl", "10s"), "from 30s to 2h"),
+        (("app", "--for", "web", "--ttl", "3h"), "from 30s to 2h"),
+        (("app", "--for", " "), "--for is empty"),
+        (("web", "--for", "web"), "no `leases`"),
+        (("nobody", "--for", "web"), "nobody"),
+    ],
+)
+def test_wrong_use_ends_with_2_and_makes_nothing(lending: Cli, words: tuple[str, ...], told: str):
+    before = lending.server.target.state()
+    assert told in lending("lease", "issue", *words, code=2).err
+    assert lending.server.target.state() == before
+
+
+def test_limit_is_a_usage_error(lending: Cli):
+    for _ in range(2):
+        lending("lease", "issue", "app", "--for", "web")
+    assert "all 2 leases are taken" in lending("lease", "issue", "app", "--for", "x", code=2).err
+
+
+def test_renewal_says_when_it_is_the_last(lending: Cli):
+    lease = lending.json("lease", "issue", "app", "--for", "web").data
+    renewed = lending.json("lease", "renew", lease["lease"], "--ttl", "90m").data
+    assert renewed["final"] is False
+    last = lending.json("lease", "renew", lease["lease"], "--ttl", "2h").data
+    assert last["final"] is True
+    assert last["ends_at"] == last["latest"] == lease["latest"]
+    assert "any further" in lending("lease", "renew", lease["lease"], "--ttl", "2h").out
+
+
+def test_revoke_ends_leases_by_id_holder_and_login(lending: Cli):
+    first, second = (
+        lending.json("lease", "issue", "app", "--for", who).data for who in ("web", "batch")
+    )
+    (ended,) = lending.json("lease", "revoke", first["lease"]).data["leases"]
+    assert ended["state"] == "ended"
+    assert first["login"] not in lending.server.target.accounts
+    assert lending.json("lease", "revoke", "--for", "nobody").data["leases"] == []
+    (ended,) = lending.json("lease", "revoke", "--login", second["login"]).data["leases"]
+    assert ended["lease"] == second["lease"]
+    assert "No lease is open." in lending("lease", "list").out
+    assert len(lending.json("lease", "list", "--all").data["leases"]) == 2
+    refused = lending.json("lease", "renew", first["lease"], code=2)
+    assert refused.errors[0]["kind"] == "ended"
+    assert "rotator lease issue app --for web" in refused.errors[0]["hint"]
+    assert "no leases selected" in lending("lease", "revoke", code=2).err
+    assert "there is no lease" in lending("lease", "revoke", "x", code=2).err
+
+
+def test_lease_ends_although_its_entry_is_gone(lending: Cli):
+    lease = lending.json("lease", "issue", "app", "--for", "web").data
+    lending.edit("  app: {", "  other: {")
+    (ended,) = lending.json("lease", "revoke", "--all").data["leases"]
+    assert ended["state"] == "ended"
+    assert lease["login"] not in lending.server.target.accounts
+
+
+def test_journal_with_leases_is_sound_and_its_chain_is_no_secret(lending: Cli):
+    lease = lending.json("lease", "issue", "app", "--for", "web").data
+    lending("lease", "revoke", lease["lease"])
+    lending("audit", "verify")
+    for words in (("status",), ("doctor",), ("history",), ("report", "--since", "1h")):
+        assert "(leases)" not in lending(*words, code=None).out
+
+
+@pytest.mark.parametrize(
+    ("terms", "told"),
+    [
+        ("{ttl: 29s}", "`ttl` is shorter than 30s"),
+        ("{ttl: 2h, max: 1h}", "`ttl` (2h) is longer than `max` (1h)"),
+        ("{ttl: 5m}", "`overlap` is not shorter than `ttl`"),
+        ("{limit: 0}", "limit"),
+        ("{share: all}", "share"),
+    ],
+)
+def test_terms_that_do_not_agree_are_refused(cli: Cli, terms: str, told: str):
+    cli.edit("tags: [prod, billing]}", f"leases: {terms}}}")
+    assert told in cli("check", code=2).err
+
+
+def test_strategy_without_logins_of_its_own_lends_none(cli: Cli):
+    cli.edit("options: {base: old}}", "options: {base: old}, leases: {}}")
+    assert "leases require the strategy `new-user`" in cli("check", code=2).err
+
+
+def test_policy_of_a_backend_covers_where_leases_are_staged(cli: Cli):
+    cli.edit(
+        "backends:\n",
+        "backends:\n  vault: {type: vault, address: 'http://127.0.0.1:1', auth: {method: token,"
+        " token: 'env:T'}}\n",
+    )
+    cli.edit(
+        "app: {target: main, backend: local,", "app: {target: main, backend: vault, leases: {},"
+    )
+    assert "rotator-pending/leases/app/+" in cli("policy", "vault").out
+    assert "leases/" not in cli("policy", "vault", "--for", "consumer").out
