@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import time
 import urllib.error
@@ -17,6 +18,8 @@ from rotator.agent.settings import PgBouncerOptions, ReloadOptions, signal_of
 if TYPE_CHECKING:
     import signal
 
+    from rotator.client.login import Login
+
 _TIMEOUT: Final = 60.0
 # What a program inherits of the agent's environment. References such as env:NAME stay here.
 _INHERITED: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "XDG_RUNTIME_DIR")
@@ -24,11 +27,11 @@ _POLL: Final = 0.2
 
 
 def reload(
-    options: ReloadOptions, about: Mapping[str, str], resolve: Callable[[str], str]
+    options: ReloadOptions, about: Mapping[str, str], resolve: Callable[[str], str], login: Login
 ) -> str | None:
     """Let the service read the file; return the level that this proves, None where it proves none.
 
-    `about` becomes the environment of a program. Raises `SinkError`.
+    `about` becomes the environment of a program. `login`: what the file holds. Raises `SinkError`.
     """
     if options.signal is not None:
         _send_signal(options, signal_of(options.signal))
@@ -39,7 +42,7 @@ def reload(
     elif options.http is not None:
         _post(options.http)
     elif options.pgbouncer is not None:
-        return _reload_pgbouncer(options.pgbouncer, resolve)
+        return _reload_pgbouncer(options.pgbouncer, resolve, login)
     return None
 
 
@@ -133,8 +136,12 @@ def _post(url: str) -> None:
 # -- PgBouncer -----------------------------------------------------------------------------------
 
 
-def _reload_pgbouncer(options: PgBouncerOptions, resolve: Callable[[str], str]) -> str:
+def _reload_pgbouncer(
+    options: PgBouncerOptions, resolve: Callable[[str], str], login: Login
+) -> str:
     """RELOAD the users, RECONNECT the servers, and wait until no connection of before is left.
+
+    RELOAD succeeds even if PgBouncer cannot read its file of users, so the login is then tried.
 
     https://www.pgbouncer.org/usage.html#admin-console
     """
@@ -161,8 +168,14 @@ def _reload_pgbouncer(options: PgBouncerOptions, resolve: Callable[[str], str]) 
                         hint="They end with their transactions, or with their clients' sessions where `pool_mode` is session.",
                     )
                 time.sleep(_POLL)
+            database = options.database or str(login.fields.get("dbname") or "")
+            if database not in [row["name"] for row in _rows(console, "SHOW DATABASES")]:
+                return "read"
+            if not _accepts(options, login, database):
+                return "read"
             is_used = any(
-                row["state"] in ("active", "used", "idle", "tested") for row in _servers(console)
+                row["state"] in ("active", "used", "idle", "tested")
+                for row in _rows(console, "SHOW SERVERS")
             )
     except psycopg.Error as error:
         raise SinkError(
@@ -172,11 +185,41 @@ def _reload_pgbouncer(options: PgBouncerOptions, resolve: Callable[[str], str]) 
     return "used" if is_used else "loaded"
 
 
-def _servers(console: Any) -> list[dict[str, Any]]:
-    cursor = console.execute("SHOW SERVERS")
+def _accepts(options: PgBouncerOptions, login: Login, database: str) -> bool:
+    """Return whether PgBouncer accepts the login for its password. Raises `SinkError` where it does not.
+
+    False where it accepts a wrong password too: then it proves nothing.
+    """
+    import psycopg  # noqa: PLC0415 # as above
+
+    def connects(password: str) -> bool:
+        try:
+            psycopg.connect(
+                host=options.host,
+                port=options.port,
+                user=login.username,
+                password=password,
+                dbname=database,
+                connect_timeout=10,
+            ).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    if not connects(login.password.reveal()):
+        raise SinkError(
+            f"PgBouncer does not accept login {login.username!r} after its reload.",
+            hint="It may be unable to read its `auth_file`: see its log, and the mode of the file and of each"
+            " folder above.",
+        )
+    return not connects(secrets.token_hex(16))
+
+
+def _rows(console: Any, statement: str) -> list[dict[str, Any]]:
+    cursor = console.execute(statement)
     names = [column.name for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def _old_servers(console: Any) -> int:
-    return sum(1 for row in _servers(console) if int(row["close_needed"] or 0))
+    return sum(1 for row in _rows(console, "SHOW SERVERS") if int(row["close_needed"] or 0))

@@ -62,6 +62,12 @@ class PgBouncerOptions:
     host: str = field(default="127.0.0.1", metadata=_help("Host, or folder of its Unix socket."))
     port: int = field(default=6432, metadata=_help("Port."))
     user: str = field(default="pgbouncer", metadata=_help("One of its `admin_users`."))
+    database: str | None = field(
+        default=None,
+        metadata=_help(
+            "Database through which the new login is tried. Default: the secret's `dbname`."
+        ),
+    )
     password: str | None = field(default=None, metadata=_help("Reference to that password."))
     wait: timedelta = field(
         default=timedelta(seconds=60),

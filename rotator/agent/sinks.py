@@ -97,7 +97,7 @@ class Sink:
             return self._settled[1]
         self._settled = None
         if self._options.reload is not None and self._mark.exists():
-            proven = reload(self._options.reload, about, self._resolve)
+            proven = reload(self._options.reload, about, self._resolve, login)
         if self._options.folder is not None:
             files.remove_old_folders(self._options.folder)
         if self._options.check:

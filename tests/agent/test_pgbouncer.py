@@ -52,6 +52,11 @@ def pooler(host: Host, server: ScratchPostgres) -> Iterator[int]:
             folder.chmod(mode & 0o7777 | 0o055)
     users = host.folder / "userlist.txt"
     users.write_text('"shop" "first"\n')
+    rules = host.folder / "hba.conf"
+    # Its console has no password, as with `peer`.
+    rules.write_text(
+        "host pgbouncer all 127.0.0.1/32 trust\nhost all all 127.0.0.1/32 scram-sha-256\n"
+    )
     config = host.folder / "pgbouncer.ini"
     config.write_text(f"""[databases]
 postgres = host={server.host} port={server.port} dbname=postgres
@@ -59,7 +64,8 @@ postgres = host={server.host} port={server.port} dbname=postgres
 listen_addr = 127.0.0.1
 listen_port = {port}
 unix_socket_dir =
-auth_type = trust
+auth_type = hba
+auth_hba_file = {rules}
 auth_file = {users}
 admin_users = shop
 pool_mode = transaction
@@ -88,19 +94,31 @@ server_tls_sslmode = disable
 
 def _through(port: int) -> psycopg.Connection:
     return psycopg.connect(
-        host="127.0.0.1", port=port, dbname="postgres", user="shop", autocommit=True
+        host="127.0.0.1",
+        port=port,
+        dbname="postgres",
+        user="shop",
+        password="first",
+        autocommit=True,
     )
 
 
-def _sink(host: Host, port: int, wait: str = "10s") -> Sink:
+def _sink(
+    host: Host,
+    port: int,
+    wait: str = "10s",
+    *,
+    file: str = "userlist.txt",
+    database: str = "postgres",
+) -> Sink:
     consumer = host.consumer(f"""
         secrets:
           shop:
             sinks:
-              - file: userlist.txt
+              - file: {file}
                 format: userlist
                 owner: {"nobody" if os.geteuid() == 0 else str(os.geteuid())}
-                reload: {{pgbouncer: {{port: {port}, user: shop, wait: {wait}}}}}
+                reload: {{pgbouncer: {{port: {port}, user: shop, wait: {wait}, database: {database}}}}}
     """)
     return Sink("shop", consumer.options.secrets["shop"].sinks[0], consumer.resolve)
 
@@ -123,7 +141,7 @@ def test_a_new_password_is_used_once_no_old_server_connection_is_left(host, serv
         level = _sink(host, pooler).apply(_login(host))
         (after,) = client.execute("SELECT pg_backend_pid()").fetchone()
         assert after != before
-        assert level in ("loaded", "used")
+        assert level == "used"
         rows = admin.execute("SELECT pid FROM pg_stat_activity WHERE usename = 'shop'").fetchall()
         assert rows == [(after,)]
 
@@ -135,3 +153,26 @@ def test_a_console_that_is_unreachable_is_named_without_the_password(host):
         with pytest.raises(SinkError, match="admin console") as raised:
             _sink(host, free.getsockname()[1]).apply(_login(host))
     assert "s3cret" not in str(raised.value)
+
+
+def test_a_pooler_that_did_not_read_the_file_has_not_loaded_it(host, server, pooler):
+    """RELOAD succeeds all the same. Here PgBouncer reads another file than the one that is written."""
+    host.publish("shop", "second")
+    with server.connect() as admin:
+        admin.autocommit = True
+        admin.execute("ALTER ROLE shop PASSWORD 'second'")
+    sink = _sink(host, pooler, file="other.txt")
+    with pytest.raises(SinkError, match="does not accept login 'shop'") as raised:
+        sink.apply(_login(host))
+    assert "auth_file" in raised.value.hint
+    assert "second" not in str(raised.value)
+    (host.folder / "userlist.txt").write_text('"shop" "second"\n')
+    assert sink.apply(_login(host)) == "used"
+
+
+def test_a_pooler_that_takes_any_password_proves_nothing(host, server, pooler):
+    """Nor does one without the database: the file is read as far as anybody knows, no more."""
+    host.publish("shop", "first")
+    assert _sink(host, pooler, database="absent").apply(_login(host)) == "read"
+    (host.folder / "hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
+    assert _sink(host, pooler, file="other.txt").apply(_login(host)) == "read"
