@@ -12,16 +12,21 @@ from rotator.core.errors import UsageError
 DEPLOYMENTS: Final[dict[str, dict[str, str]]] = {
     "systemd": {
         "deploy/systemd/rotator.service": "rotator.service",
+        "deploy/systemd/rotator-agent.service": "rotator-agent.service",
+        "deploy/systemd/rotator-console.service": "rotator-console.service",
         "deploy/prometheus/alerts.yaml": "alerts.yaml",
         "deploy/grafana/rotator.json": "dashboard.json",
         "deploy/postgresql/journal-role.sql": "journal-role.sql",
+        "deploy/postgresql/console-role.sql": "console-role.sql",
     },
     "kubernetes": {
         "deploy/kubernetes/rotator.yaml": "rotator.yaml",
         "deploy/kubernetes/agent.yaml": "agent.yaml",
+        "deploy/kubernetes/console.yaml": "console.yaml",
         "deploy/prometheus/alerts.yaml": "alerts.yaml",
         "deploy/grafana/rotator.json": "dashboard.json",
         "deploy/postgresql/journal-role.sql": "journal-role.sql",
+        "deploy/postgresql/console-role.sql": "console-role.sql",
     },
     # Their places matter: docker-compose.yml names them.
     "compose": {

@@ -19,6 +19,7 @@ from rotator.backends.aws.backend import PLUGIN
 from rotator.backends.aws.options import AwsOptions
 from rotator.config import load
 from rotator.core.model import Severity
+from rotator.faces.web.guard import Origin
 from rotator.metrics import Metrics, StateCollector
 from rotator.secret_state import ORPHAN, SEVERITY
 from rotator.testing.fake_journal import MemoryJournal
@@ -27,6 +28,7 @@ from rotator.testing.fakes import START, ManualClock
 DEPLOY = Path(__file__).parents[2] / "deploy"
 _MANIFESTS = DEPLOY / "kubernetes" / "rotator.yaml"
 _AGENT = DEPLOY / "kubernetes" / "agent.yaml"
+_CONSOLE = DEPLOY / "kubernetes" / "console.yaml"
 _ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
 _DASHBOARD = DEPLOY / "grafana" / "rotator.json"
 
@@ -274,7 +276,9 @@ def test_the_alerts_are_rules_of_prometheus():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("file", [_MANIFESTS, _AGENT], ids=["rotator", "agent"])
+@pytest.mark.parametrize(
+    "file", [_MANIFESTS, _AGENT, _CONSOLE], ids=["rotator", "agent", "console"]
+)
 def test_kubernetes_accepts_the_manifests(file: Path):
     """By its own schemas, strictly."""
     program = Path(sys.executable).with_name("kubernetes-validate")
@@ -295,6 +299,20 @@ def test_the_manifests_configuration_loads(tmp_path: Path):
     config = tmp_path / "rotator.yaml"
     config.write_text(text)
     assert load(config).daemon.listen == "0.0.0.0:9464"  # within a pod
+
+
+def test_the_consoles_manifest_probes_it_by_its_own_name(tmp_path: Path):
+    """Its configuration loads, and probes name the host that it answers to."""
+    parts = {one["kind"]: one for one in yaml.safe_load_all(_CONSOLE.read_text())}
+    config = tmp_path / "console.yaml"
+    config.write_text(parts["ConfigMap"]["data"]["console.yaml"])
+    origin = Origin(load(config).web)
+    (container,) = parts["Deployment"]["spec"]["template"]["spec"]["containers"]
+    for probe in (container["livenessProbe"], container["readinessProbe"]):
+        (header,) = probe["httpGet"]["httpHeaders"]
+        assert {header["value"]} == origin.hosts
+    assert [one["host"] for one in parts["Ingress"]["spec"]["rules"]] == [header["value"]]
+    assert origin.is_secure
 
 
 def _agent_parts() -> dict[str, Any]:
@@ -332,10 +350,11 @@ def test_the_agents_role_has_no_right_too_many():
 
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed here")
-def test_systemd_accepts_the_unit(tmp_path: Path):
+@pytest.mark.parametrize("name", ["rotator", "rotator-agent", "rotator-console"])
+def test_systemd_accepts_the_unit(tmp_path: Path, name: str):
     """By its own tool; only the program is not where an installation has it."""
-    text = (DEPLOY / "systemd" / "rotator.service").read_text()
-    unit = tmp_path / "rotator.service"
+    text = (DEPLOY / "systemd" / f"{name}.service").read_text()
+    unit = tmp_path / f"{name}.service"
     unit.write_text(text.replace("/opt/rotator/bin/rotator", "/bin/true"))
     command = ["systemd-analyze", "verify", "--man=no", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -345,10 +364,11 @@ def test_systemd_accepts_the_unit(tmp_path: Path):
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed here")
 @pytest.mark.parametrize("narrowed", [False, True], ids=["as delivered", "addresses filled in"])
-def test_the_unit_exposes_little(tmp_path: Path, *, narrowed: bool):
+@pytest.mark.parametrize("name", ["rotator", "rotator-console"])
+def test_the_unit_exposes_little(tmp_path: Path, name: str, *, narrowed: bool):
     """The measure of systemd itself, from 0 (nothing) to 10; 1.0 with the addresses that it may reach."""
-    text = (DEPLOY / "systemd" / "rotator.service").read_text()
-    unit = tmp_path / "rotator.service"
+    text = (DEPLOY / "systemd" / f"{name}.service").read_text()
+    unit = tmp_path / f"{name}.service"
     unit.write_text(re.sub(r"(?m)^# (?=IPAddress)", "", text) if narrowed else text)
     command = ["systemd-analyze", "security", "--offline=true", "--no-pager", str(unit)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
