@@ -126,7 +126,7 @@ _LAST: Final = """\
 # notifications:                     # recipients of the daemon's notifications
 #   - {type: webhook, url: "https://hooks.example.org/rotator", secret: "file:webhook-key"}
 #   - {type: apprise, secret: "file:slack-url", events: [parked, refused, unavailable]}
-# web: {origin: "https://HOST", users: FILE, session: 8h, journal: {}}  # rotator docs web-console
+# web: {origin: URL, users: FILE, sessions: FILE, session: 8h}  # rotator docs web-console
 #   proxy: {secret: "file:proxy", addresses: [10.0.0.1], user_header: X-U, groups_header: X-G}
 #   oidc: {issuer: URL, client_id: ID, client_secret: "file:c", user_claim: email, groups_claim: g}
 """

@@ -140,6 +140,12 @@ class WebDocument(Strict):
         min_length=1,
         description="File of local users; `rotator web add-user NAME` writes it.",
     )
+    sessions: str = Field(
+        default="web-sessions.db",
+        min_length=1,
+        description="File of the sessions and failed sign-ins; the console makes it. No cookie can be made"
+        " from it.",
+    )
     session: Annotated[Positive, AfterValidator(_check_session)] = Field(
         default=_WEB.session, description="How long a sign-in lasts."
     )
@@ -171,6 +177,7 @@ def web(source: Positions, document: Document, base: Path) -> WebSettings:
         certificate=base / given.certificate if given.certificate else None,
         key=base / given.key if given.key else None,
         users=base / given.users,
+        sessions=base / given.sessions,
         session=given.session,
         journal_url=address.absolute(url, base) if url else None,
         journal_password=given.journal.password,

@@ -40,6 +40,7 @@ class WebSettings:
     certificate: Path | None = None
     key: Path | None = None
     users: Path = Path("web-users.json")
+    sessions: Path = Path("web-sessions.db")
     session: timedelta = timedelta(hours=8)
     journal_url: str | None = None
     journal_password: str | None = None

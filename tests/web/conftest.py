@@ -109,6 +109,7 @@ class Site:
     console: Console
     app: ASGIApp
     cli: Cli
+    signed_in: dict[str, Browser] = field(default_factory=dict[str, Browser])
 
     def browser(self, user: str | None = None) -> Browser:
         """Return a browser, with a user signed in."""
@@ -116,6 +117,7 @@ class Site:
         if user is not None:
             answer = found.sign_in(user)
             assert answer.status_code == 303, answer.text
+            self.signed_in[user] = found
         return found
 
     def rotate(self, *names: str) -> None:

@@ -49,7 +49,7 @@ def served(site: Site) -> Generator[tuple[subprocess.Popen[bytes], httpx.Client]
 
 
 def test_a_step_is_told_within_two_seconds_and_a_kill_loses_only_the_page(site: Site):
-    """Server-sent events after a commit; then SIGKILL in the middle of the stream, and all is intact."""
+    """Server-sent events after a commit; then SIGKILL in the middle of the stream, and all is intact, sessions too."""
     site.rotate("app")
     with served(site) as (process, client):
         form = client.get("/sign-in")
@@ -67,8 +67,11 @@ def test_a_step_is_told_within_two_seconds_and_a_kill_loses_only_the_page(site: 
             assert "vendor works on it" in client.get("/journal").text
             process.send_signal(signal.SIGKILL)
             _ = process.wait(timeout=10)
+        cookies = dict(client.cookies)
     site.cli("audit", "verify")
     with served(site) as (process, client):
         assert client.get("/healthz").text == "ok\n"
+        client.cookies.update(cookies)
+        assert client.get("/").status_code == 200
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0

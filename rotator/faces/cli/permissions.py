@@ -51,5 +51,5 @@ OWN: Final = ("request", "approve", "refuse")
 FREE: Final = (
     *("init", "add", "check", "demo", "docs", "deploy", "plugins", "policy", "keygen"),
     *("db upgrade", "db status", "daemon", "worker", "exec", "agent run", "agent init"),
-    *("web run", "web users", "web add-user", "web remove-user"),
+    *("web run", "web users", "web add-user", "web remove-user", "web sign-out"),
 )

@@ -11,7 +11,7 @@ from rotator.core.access import Permission, Subject
 from rotator.faces.web.live_fleet import LiveFleet
 from rotator.faces.web.presenting import window_policies
 from rotator.faces.web.references import plain_resolver
-from rotator.faces.web.sessions import Sessions, Throttle
+from rotator.faces.web.sessions import SessionFile, Sessions, Throttle
 from rotator.faces.web.users import LocalUsers
 from rotator.journal.browsing import Browser
 from rotator.journal.consumers import SqlConsumers
@@ -46,6 +46,9 @@ class Console:
         self.clock: Clock = clock or system.SystemClock()
         self.log: Log = get_log()
         self.resolve: Callable[[str], Secret] = plain_resolver(settings.base)
+        self._session_file: SessionFile = SessionFile(self.web.sessions)
+        self.sessions: Sessions = Sessions(self._session_file, self.clock, self.web.session)
+        self.throttle: Throttle = Throttle(self._session_file, self.clock)
         url, password = settings.journal.url, settings.journal.password
         if self.web.journal_url is not None:
             url, password = self.web.journal_url, self.web.journal_password
@@ -69,8 +72,6 @@ class Console:
         )
         self.access: Access = settings.access
         self.requests: Requests = requests_of(settings, self.journal)
-        self.sessions: Sessions = Sessions(self.clock, self.web.session)
-        self.throttle: Throttle = Throttle(self.clock)
         self.users: LocalUsers = LocalUsers(self.web.users)
         try:
             self.fleet: LiveFleet = LiveFleet(self.overview, self.browser, self.log)
@@ -94,6 +95,7 @@ class Console:
         """Give back every connection."""
         self.fleet.close()
         self.journal.close()
+        self._session_file.close()
 
     def has_local_users(self) -> bool:
         """Return whether somebody can sign in with a password."""

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 
 from rotator.core.access import Actor
+from rotator.core.errors import UsageError
 from rotator.faces.web.sessions import Principal
 
 if TYPE_CHECKING:
@@ -111,7 +112,11 @@ class Guard:
         if found is not None:
             return found
         id_ = cookies.get(self._origin.cookie)
-        return self._console.sessions.find(id_) if id_ else None
+        try:
+            return self._console.sessions.find(id_) if id_ else None
+        except UsageError as error:
+            self._console.log.error("sessions", what=error.what)  # noqa: TRY400 # no bug of ours
+            return None
 
     def _of_proxy(self, scope: Scope, headers: Headers) -> Principal | None:
         """Return the user whom the proxy names; None where it is not the proxy that asks."""

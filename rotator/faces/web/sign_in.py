@@ -78,10 +78,12 @@ def begin_session(request: Request, actor: Actor) -> Response:
 
 
 def sign_out(request: Request) -> Response:
-    """End the session."""
+    """End the session, or with `everywhere` every session of this user."""
     console, origin = console_of(request), origin_of(request)
     id_ = request.scope["cookies"].get(origin.cookie)
-    if id_:
+    if "everywhere" in request.scope.get("form", {}) and request.scope["principal"] is not None:
+        console.sessions.end_all(request.scope["principal"].actor)
+    elif id_:
         console.sessions.end(id_)
     response = RedirectResponse("/sign-in", status_code=303)
     response.delete_cookie(origin.cookie, secure=origin.is_secure, httponly=True, samesite="strict")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rotator.core.errors import UsageError
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.options import argument, option
@@ -13,6 +14,7 @@ from rotator.faces.cli.passwords import PROMPT, ask_password
 from rotator.faces.cli.render.console import table
 from rotator.faces.cli.render.help import PlainGroup
 from rotator.faces.cli.services import require_packages
+from rotator.faces.wording import plural
 
 if TYPE_CHECKING:
     from rotator.config import Settings
@@ -72,8 +74,8 @@ def add(
 ) -> None:
     """Add a local user of the web console, or set another password.
 
-    The file `web.users` holds an argon2id hash. A running console uses it at the next sign-in. A change of
-    the password does not end sessions.
+    The file `web.users` holds an argon2id hash. A running console uses it at the next sign-in. Another
+    password ends the sessions of that user.
 
     Examples:
         rotator web add-user alice
@@ -86,21 +88,52 @@ def add(
     users = _users(settings)
     password = ask_password(password_from, plain_resolver(settings.base))
     is_new = users.add(name, password, groups or ())
+    if not is_new:
+        _ = _end_sessions(settings, f"password:{name}")
     call.data |= {"user": name, "new": is_new}
     call.print(f"{name}: {'added' if is_new else 'password and groups replaced'}.")
 
 
 @command(_web, "remove-user")
 def remove(ctx: typer.Context, name: Name) -> None:
-    """Remove a local user of the web console. Sessions of that user end when they expire.
+    """Remove a local user of the web console, and end the sessions of that user.
 
     Examples:
         rotator web remove-user alice
     """
     call: Invocation = ctx.obj
-    _users(_settings(call)).remove(name)
-    call.data |= {"user": name}
-    call.print(f"{name}: removed. To end an open session now, restart the console.")
+    settings = _settings(call)
+    _users(settings).remove(name)
+    count = _end_sessions(settings, f"password:{name}")
+    call.data |= {"user": name, "sessions": count}
+    call.print(f"{name}: removed, {plural(count, 'session')} ended.")
+
+
+@command(_web, "sign-out")
+def sign_out(
+    ctx: typer.Context,
+    name: Annotated[
+        str | None, argument("NAME", "Whose sessions: NAME, or METHOD:NAME as in `roles`.")
+    ] = None,
+    *,
+    everybody: Annotated[
+        bool, typer.Option("--all", help="End the sessions of everybody.")
+    ] = False,
+) -> None:
+    """End sessions of the web console at once, however somebody signed in.
+
+    Users whom a proxy signs in have no session here.
+
+    Examples:
+        rotator web sign-out oidc:dana@example.org
+        rotator web sign-out --all
+    """
+    if (name is None) is not everybody:
+        raise UsageError("expected a name or --all.", safety="No session was ended.")
+    call: Invocation = ctx.obj
+    count = _end_sessions(_settings(call), name)
+    call.data |= {"sessions": count}
+    call.print(f"{plural(count, 'session')} ended.")
 
 
 @command(_web, "users")
@@ -124,6 +157,16 @@ def _users(settings: Settings) -> LocalUsers:
     with require_packages("web"):
         from rotator.faces.web.users import LocalUsers  # noqa: PLC0415 # needs an extra
     return LocalUsers(settings.web.users)
+
+
+def _end_sessions(settings: Settings, name: str | None) -> int:
+    with require_packages("web"):
+        from rotator.faces.web.sessions import SessionFile  # noqa: PLC0415 # imports sqlite3
+    file = SessionFile(settings.web.sessions)
+    try:
+        return file.end_sessions(name)
+    finally:
+        file.close()
 
 
 def _settings(call: Invocation) -> Settings:
