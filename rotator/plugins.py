@@ -155,10 +155,10 @@ def _chosen(group: str, name: str, points: Iterable[EntryPoint]) -> object:
     found = [point for point in points if point.name == name]
     if not found:
         names = sorted({point.name for point in points})
+        meant = _of_engine(name) if group == ROTATIONS else None
+        guess = near(name, names) if meant is None else f"For {name} write `{meant}`."
         listed = f"Installed: {', '.join(names) or 'none at all'}."
-        raise UsageError(
-            f"there is no {_NOUN[group]} `{name}`.", hint=f"{near(name, names)} {listed}".strip()
-        )
+        raise UsageError(f"there is no {_NOUN[group]} `{name}`.", hint=f"{guess} {listed}".strip())
     if len({point.value for point in found}) > 1:
         brought = ", ".join(sorted(_distribution(point)[0] for point in found))
         raise UsageError(
@@ -166,6 +166,14 @@ def _chosen(group: str, name: str, points: Iterable[EntryPoint]) -> object:
             hint="Uninstall all but one of these packages.",
         )
     return _load(group, found[0])
+
+
+def _of_engine(engine: str) -> str | None:
+    """Return the name of the plugin for a server that is called otherwise, such as `mariadb`."""
+    try:
+        return _for_engine(engine).info.name
+    except (LookupError, UsageError):
+        return None
 
 
 def _resemble(name: str, engine: str) -> bool:

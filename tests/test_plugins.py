@@ -102,6 +102,17 @@ def test_a_missing_driver_names_the_extra_to_install(lay: Callable[..., None]):
     assert caught.value.hint == "Install what it needs: pip install 'acme-plugins-sybase[sybase]'"
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"), [("mariadb", "mysql"), ("redis", "valkey"), ("postgres", "postgresql")]
+)
+def test_the_name_of_a_server_leads_to_its_plugin(lay: Callable[..., None], name: str, meant: str):
+    """Also where nothing of it looks like the plugin's name."""
+    lay("sybase")
+    with pytest.raises(UsageError) as caught:
+        plugins.rotation_plugin(name)
+    assert caught.value.hint.startswith(f"For {name} write `{meant}`. Installed: ")
+
+
 def test_no_extra_is_named_that_the_package_does_not_have(lay: Callable[..., None]):
     """Only extras that the distribution declares are recommended."""
     lay("sybase", "import a_driver_that_is_not_there", extras=("other",))

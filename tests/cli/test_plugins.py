@@ -56,7 +56,7 @@ def test_plugins_shows_the_strategies_of_a_plugin(bare: Cli):
     assert (
         "closes logins, contains, counts sessions, explains, explains rejections, examines" in told
     )
-    assert "Other names: postgres, aurora-postgresql" in told
+    assert "Also for: postgres, aurora-postgresql" in told
 
 
 @pytest.mark.parametrize(
@@ -80,6 +80,7 @@ def test_plugins_shows_the_strategies_of_a_plugin(bare: Cli):
             {
                 "KeepsPrevious",
                 "KeepsValues",
+                "ListsRights",
                 "OffersNext",
                 "RemovesSecrets",
                 "TellsRotations",

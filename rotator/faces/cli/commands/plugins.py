@@ -171,7 +171,7 @@ def _shown(
     info = plugin.info
     yield indented(Text(info.summary))
     if whole and info.engines:
-        yield indented(Text(f"Other names: {', '.join(info.engines)}"))
+        yield indented(Text(f"Also for: {', '.join(info.engines)}"))
     if info.strategies:
         yield from _ways(call, info, whole=whole)
     if can := _words(_abilities(plugin)):
