@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import hashlib
 import json
@@ -10,6 +11,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from html.parser import HTMLParser
@@ -446,3 +450,74 @@ def test_a_change_of_any_cell_of_the_manifest_breaks_the_signature(pack: Path):
         text = json.dumps(data, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
         with pytest.raises(InvalidSignature):
             key.verify(signature, text.encode())  # pyright: ignore[reportCallIssue,reportAttributeAccessIssue,reportUnknownMemberType]
+
+
+# -- PDF and spreadsheet ---------------------------------------------------------------------------
+
+
+def _sheets(file: Path) -> dict[str, str]:
+    """Return the parts of a workbook, which is a ZIP file of XML."""
+    with zipfile.ZipFile(file) as book:
+        return {name: book.read(name).decode() for name in book.namelist()}
+
+
+@pytest.mark.parametrize("form", ["pdf", "xlsx"])
+def test_the_same_report_is_the_same_file(rotated: Cli, form: str, monkeypatch: pytest.MonkeyPatch):
+    """Also at another time of the day."""
+    until = rotated.json("report", "--since", "1h").data["period"]["until"]
+    call = ("report", "--since", "2020-01-01", "--until", until, "--framework", "pci")
+    rotated(*call, "--format", form, "--out", "one")
+    later = time.time() + 100_000
+    monkeypatch.setattr(time, "time", lambda: later)
+    rotated(*call, "--format", form, "--out", "two")
+    one, two = ((rotated.folder / name).read_bytes() for name in ("one", "two"))
+    assert one == two
+    assert one.startswith({"pdf": b"%PDF-", "xlsx": b"PK"}[form])
+    assert (rotated.folder / "one").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_workbook_holds_what_the_page_holds_and_no_formula(rotated: Cli):
+    """A name that a spreadsheet would take for a formula stays a text, also in a CSV made of it."""
+    with rotated.app() as app:
+        lease = app.journal.acquire("=cmd()", "holder", _TTL)
+        event = NewEvent(
+            kind=Kind.ADOPTED, data={"login": "@\u202ex", "version": "1", "reason": ""}
+        )
+        app.journal.append(lease, [event], _TTL)
+        app.journal.release(lease)
+    rotated(*_until_now(), "--framework", "soc2", "--format", "xlsx", "--out", "report.xlsx")
+    parts = _sheets(rotated.folder / "report.xlsx")
+    whole = "".join(parts.values())
+    assert "\\=cmd()" in whole
+    assert "\\@\\u202ex" in whole
+    assert "<f>" not in whole
+    for title in ("Figures", "Controls", "Population", "Rotations", "Not covered"):
+        assert f'name="{title}"' in parts["xl/workbook.xml"]
+    # A number stays one.
+    assert "<v>3</v>" in whole
+
+
+def test_a_file_that_is_no_text_needs_a_name(rotated: Cli):
+    assert "--out report.pdf" in rotated("report", "--format", "pdf", code=2).err
+
+
+def test_a_pdf_of_a_damaged_journal_says_so(rotated: Cli):
+    """And names of any language are shown, in escapes where the font has no letters for them."""
+    with rotated.app() as app:
+        drop_triggers(app.journal)
+        with app.journal.writing() as db:
+            db.exec_driver_sql("UPDATE events SET actor = '数' WHERE secret = 'web' AND seq = 2")
+    rotated(*_until_now(), "--format", "pdf", "--out", "report.pdf", code=1)
+    text = _text_of((rotated.folder / "report.pdf").read_bytes())
+    assert "The journal is DAMAGED" in text
+    assert "u6570" in text
+
+
+def _text_of(pdf: bytes) -> str:
+    """Return the texts of the pages, as far as our own files have them."""
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL)
+    found: list[str] = []
+    for one in streams:
+        with contextlib.suppress(zlib.error):
+            found.append(zlib.decompress(one).decode("latin-1"))
+    return "\n".join(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +34,12 @@ class Form(StrEnum):
     JSON = "json"
     CSV = "csv"
     HTML = "html"
+    PDF = "pdf"
+    XLSX = "xlsx"
+
+
+# These are no text, so they go into a file.
+_BINARY = (Form.PDF, Form.XLSX)
 
 
 @command(app, "report", Panel.JOURNAL)
@@ -60,7 +67,8 @@ def report(
         ),
     ] = None,
     form: Annotated[
-        Form, typer.Option("--format", help="CSV has one row for each secret.")
+        Form,
+        typer.Option("--format", help="CSV has one row for each secret. PDF and XLSX need --out."),
     ] = Form.TEXT,
     out: Annotated[
         Path | None, option("--out", "FILE", "New file for the report. Default: standard output.")
@@ -92,11 +100,16 @@ def report(
     Examples:
         rotator report --since 30d
         rotator report --since 2026-01-01 --until 2026-04-01 --framework pci,soc2 --format html --out q1.html
+        rotator report --since 90d --format xlsx --out q1.xlsx
         rotator report --since 90d --sample 25 --seed 2026-q1 --pack evidence-2026-q1
     """
     call: Invocation = ctx.obj
     if pack is not None and out is not None:
         raise UsageError("--pack cannot be combined with --out.", hint="Give one or the other.")
+    if form in _BINARY and out is None:
+        raise UsageError(
+            f"--format {form.value} needs a file.", hint=f"Add --out report.{form.value}"
+        )
     chosen = _frameworks(frameworks)
     with call.open_app() as opened:
         chosen_period = _period(since, until, opened.clock.now())
@@ -116,7 +129,7 @@ def report(
                 _written(call, files)
                 call.print(f"Verify it: python3 {pack / 'verify.py'}")
             elif out is not None:
-                _write(out, _parts(made, form))
+                _write(out, made, form)
                 _written(call, [out])
             elif not call.as_json:
                 for part in _parts(made, form):
@@ -145,16 +158,25 @@ def _parts(made: Report, form: Form) -> Iterator[str]:
             return formats.json_text(made)
         case Form.CSV:
             return formats.csv_text(made)
-        case Form.HTML:
+        case _:
             return html_page.page(made)
 
 
-def _write(out: Path, parts: Iterator[str]) -> None:
+def _write(out: Path, made: Report, form: Form) -> None:
     from rotator.journal.export import private_file  # noqa: PLC0415
 
     try:
+        if form not in _BINARY:
+            with private_file(out) as file:
+                file.writelines(_parts(made, form))
+            return
+        from rotator.report import pdf, spreadsheet  # noqa: PLC0415
+
+        # It is in memory first, so that a missing package leaves no empty file.
+        content = BytesIO()
+        (pdf if form is Form.PDF else spreadsheet).write(made, content)
         with private_file(out) as file:
-            file.writelines(parts)
+            _ = file.buffer.write(content.getvalue())
     except OSError as error:
         raise UsageError(
             f"{out} cannot be written ({error.strerror}).", hint="Give a file that does not exist."
