@@ -6,6 +6,7 @@ import itertools
 import os
 import secrets
 import signal
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from rotator import logs
 from rotator.api import Credential, Secret
 from rotator.backends.local import LocalBackend
 from rotator.bootstrap import App, initialise, open_app
+from rotator.core.model import Outcome
 from rotator.journal.sql import SqlJournal
 
 if TYPE_CHECKING:
@@ -57,6 +59,7 @@ class OwnAdmin:
     name: str = "main-admin"
     statements: tuple[type, str] = (psycopg.Connection, "execute")
     logs_in: Callable[[Credential], bool] = field(default=lambda _credential: False)
+    scratch_logins: Callable[[], list[str]] = field(default=list)
 
     @property
     def config(self) -> Path:
@@ -73,8 +76,10 @@ class OwnAdmin:
     def app(self) -> App:
         return open_app(self.config, face="test")
 
-    def rotate(self, name: str | None = None) -> Result:
-        with self.app() as app:
+    def rotate(self, name: str | None = None, app: App | None = None) -> Result:
+        """Rotate the admin, or another secret, in a process of its own or in that of `app`."""
+        with ExitStack() as stack:
+            app = app or stack.enter_context(self.app())
             return app.engine.rotate(app.secret(name or self.name), patience=PATIENCE)
 
     def held(self) -> list[Credential]:
@@ -90,7 +95,9 @@ class OwnAdmin:
             return [one for one in found if one is not None]
 
     def count(self) -> int:
-        """Rotate once, and return before and after how many calls a process could have died."""
+        """Rotate, and return before and after how many calls a process could have died."""
+        # The first rotation of a pair creates its second login, the others do not.
+        assert self.rotate().error is None
         return self._in_child(0, (*_PORTS, self.statements))
 
     def kill_at(self, point: int) -> None:
@@ -100,6 +107,15 @@ class OwnAdmin:
     def kill_after(self, owner: type, name: str) -> None:
         """Rotate in a process that is killed by SIGKILL once this method has done its work."""
         assert self._in_child(2, ((owner, name),)) == 2
+
+    def expect_survival(self, points: Iterable[int]) -> None:
+        """Kill a rotation at each point: the admin still logs in, and the rotation goes on by itself."""
+        for point in points:
+            self.kill_at(point)
+            assert any(map(self.logs_in, self.held())), f"locked out at point {point}"
+            finished = self.finish()
+            assert finished is None or finished.outcome is Outcome.DONE, f"{point}: {finished}"
+        assert self.scratch_logins() == []
 
     def finish(self) -> Result | None:
         """Go on as a daemon does after a restart: nobody helps."""
@@ -172,7 +188,12 @@ def own(postgres: ScratchPostgres, tmp_path: Path) -> Iterator[OwnAdmin]:
             return False
         return True
 
-    yield OwnAdmin(folder=tmp_path, first=first, logs_in=logs_in)
+    def scratch_logins() -> list[str]:
+        with postgres.connect() as link:
+            found = link.execute("SELECT rolname FROM pg_roles WHERE rolname ~ '^rotator_proof'")
+            return [name for (name,) in found.fetchall()]
+
+    yield OwnAdmin(folder=tmp_path, first=first, logs_in=logs_in, scratch_logins=scratch_logins)
     with postgres.connect() as link:
         names = link.execute(
             "SELECT rolname FROM pg_roles WHERE rolname ~ %s ORDER BY rolname DESC",

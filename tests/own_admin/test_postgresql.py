@@ -104,13 +104,7 @@ def test_a_killed_rotation_of_the_admin_goes_on_by_itself(own: OwnAdmin, postgre
     _configure(own, postgres)
     points = own.count()
     assert points >= 40
-    for point in range(points // 5, points, points // 5):
-        own.kill_at(point)
-        assert any(map(own.logs_in, own.held())), f"locked out at point {point} of {points}"
-        finished = own.finish()
-        assert finished is not None
-        assert finished.outcome is Outcome.DONE
-    assert _scratch_logins(postgres) == []
+    own.expect_survival(range(points // 5, points, points // 5))
 
 
 @pytest.mark.slow
@@ -120,21 +114,10 @@ def test_a_rotation_of_the_admin_may_be_killed_at_any_point(
 ):
     """The same at each of them."""
     _configure(own, postgres)
-    for point in range(1, own.count() + 1):
-        own.kill_at(point)
-        assert any(map(own.logs_in, own.held())), f"locked out at point {point}"
-        finished = own.finish()
-        assert finished is None or finished.outcome is Outcome.DONE
-    assert _scratch_logins(postgres) == []
+    own.expect_survival(range(1, own.count() + 1))
 
 
 # -- a second way in -----------------------------------------------------------------------------
-
-
-def _scratch_logins(server: ScratchPostgres) -> list[str]:
-    with server.connect() as link:
-        found = link.execute("SELECT rolname FROM pg_roles WHERE rolname ~ '^rotator_proof'")
-        return [name for (name,) in found.fetchall()]
 
 
 def _configure_pair(own: OwnAdmin, server: ScratchPostgres) -> None:
@@ -161,7 +144,7 @@ def test_two_admins_take_turns(own: OwnAdmin, postgres: ScratchPostgres):
         assert (result.outcome, result.old_refused) == (Outcome.DONE, True)
     checks = _checks(own)
     assert "created a scratch login" in checks["admin of main"]
-    assert _scratch_logins(postgres) == []
+    assert own.scratch_logins() == []
 
 
 def _checks(own: OwnAdmin) -> dict[str, str]:
