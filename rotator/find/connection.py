@@ -57,7 +57,7 @@ _PAIR_NAMES: Final = frozenset(
     }
 )
 _GO: Final = re.compile(
-    r"(?<![\w:/])(?P<login>[\w.\-]{1,64}):(?P<password>[^\s@\"'`/]{1,200})@(?:tcp|unix)\((?P<host>[^()\s]{1,200})\)(?:/(?P<database>[\w\-]{0,64}))?"
+    r"(?<![\w:/])(?P<login>[\w.\-]{1,64}):(?P<password>[^\s@\"'`/]{1,200})@(?:(?:tcp|unix)\(|\((?=[\w.\-]{1,200}:\d))(?P<host>[^()\s]{1,200})\)(?:/(?P<database>[\w\-]{0,64}))?"
 )
 _SQL: Final = re.compile(
     r"""(?:identified\s{1,8}(?:with\s{1,8}[\w'"]{1,60}\s{1,8})?by(?:\s{1,8}password)?
@@ -83,7 +83,7 @@ _SQL_WORDS: Final = frozenset(
     {"if", "mapping", "current_user", "public", "with", "password", "server"}
 )
 _TRIGGER: Final = re.compile(
-    r"://|:@|password|pwd|identified|@tcp\(|@unix\(|requirepass|passwd|PASS=", re.IGNORECASE
+    r"://|:@|password|pwd|identified|@tcp\(|@unix\(|@\(|requirepass|passwd|PASS=", re.IGNORECASE
 )
 _ENGINES: Final = {"pgsql": "postgresql", "psql": "postgresql", "postgis": "postgresql"}
 
@@ -101,7 +101,7 @@ def is_url(text: str) -> bool:
 def scan(text: str) -> list[Match]:
     """Return the passwords of all connection strings in a text."""
     found = list(_of_urls(text))
-    if "@tcp(" in text or "@unix(" in text:
+    if "@tcp(" in text or "@unix(" in text or "@(" in text:
         found += _of_go(text)
     lower = text.lower()
     if "password" in lower or "pwd" in lower:

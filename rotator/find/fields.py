@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _MOST_LEVELS: Final = 4
 _TYPED_TWICE: Final = re.compile(r"(?:new_)?password_?[12]", re.IGNORECASE)
 _ENGINE_NAMES: Final = ("engine", "adapter", "driver", "dialect", "type", "scheme")
+_LONGEST_FIRST: Final = len(max(_ENGINE_NAMES, key=len))
 
 
 @dataclass(slots=True, eq=False)
@@ -99,7 +100,7 @@ class _Index:
         # The longest stem that begins with these words.
         self._longer: dict[Meaning, dict[str, str]] = {}
         for one in fields:
-            if len(one.name) <= len(max(_ENGINE_NAMES, key=len)):
+            if len(one.name) <= _LONGEST_FIRST:
                 _ = self.first.setdefault(one.name.lower(), one.value)
             kind, stem = meaning(one.name)
             if kind in (Meaning.OTHER, Meaning.PASSWORD) or not (value := _plain(one.value)):
@@ -236,6 +237,9 @@ def account_of(group: Group, stem: str, known: Account) -> Account:
         hosts = (f"{host}:{port}" if separate else host,)
     if login is None and "root" in stem.split():
         login = "root"
+    if login is None and group.label.endswith("_user"):
+        # A task of Ansible: `postgresql_user: {name: LOGIN, password: VALUE}`.
+        login = group.index().first.get("name")
     if engine is None:
         labels = (part.label for part in group.around())
         first = group.index().first

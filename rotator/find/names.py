@@ -7,7 +7,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-_WORDS: Final = re.compile(r"[A-Z]++(?=[A-Z][a-z])|[A-Z]?[a-z]++|[A-Z]++|[0-9]++")
+_WORDS: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]++|[A-Z]++|[0-9]++")
 _LONGEST: Final = 120
 
 _PASSWORD: Final = frozenset(

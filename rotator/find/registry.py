@@ -166,6 +166,7 @@ _AROUND: Final = tuple(
             r"kind:\s{0,8}[\"']?secret|(?:db|database|postgres|mysql|redis|pg)[_.\-]?secret",
         ),
         ("-a", r"-a\s"),
+        ("@(", r"@\([\w.\-]{1,200}:\d"),
         ("://", rf"(?:{connection.SCHEMES})[\w+:.\-]{{0,30}}://"),
         (":@", rf"(?:{connection.SCHEMES})[\w+:.\-]{{0,30}}:@"),
     )

@@ -6,7 +6,7 @@ The rules, in this order:
   `<%= x %>`, `{x}`), a placeholder in angle brackets, a masked value (`***`, `xxxx`), a reference into
   a store (`vault:`, `env:`, `arn:aws:`, `op://`, `ENC[...]`), a hash (SCRAM, md5, bcrypt, crypt),
   a word such as `null`, and prose;
-- the default within a variable (`${X:-VALUE}`, `${X:VALUE}`) is a value of its own;
+- the default within a variable (`${X:-VALUE}`, `<%= ENV.fetch('X', 'VALUE') %>`) is a value of its own;
 - weak: a word of `_EXAMPLES`, a phrase such as `your-password` or `change me`, the name of a field,
   or the login or the key repeated;
 - literal: everything else.
@@ -54,7 +54,7 @@ _PHRASE: Final = re.compile(
 _REFERENCE: Final = re.compile(
     r"""
       \$\{[^}]*\} | \$\([^)]*\) | \$[A-Za-z_]\w* | \$\{\{.*\}\}
-    | %\([^)]*\)s | %s | %[A-Za-z_]\w*% | %[A-Z_]+
+    | %\([^)]*\)s | %env\([^)]*\)% | %s | %[A-Za-z_]\w*% | %[A-Z_]+
     | \{\{.*\}\} | \{[^{}]*\} | <%.*%> | <[^<>]*> | \[[^\[\]]*\] | \#\{.*\} | @[A-Za-z_.\-]+@ | __[A-Z_]+__
     | `[^`]*` | :[a-z_]+ | \?
     | [*xX._\-•#?\s]+ | (.)\1{2,}
@@ -74,6 +74,7 @@ _DEFAULT: Final = re.compile(
     r"\$\{[\w.\-]+(?::-|:=|-|=|:)(?P<shell>[^${}][^{}]*)\}"
     r"""|\{\{.{0,200}?default\(?\s*['"](?P<quoted>[^'"{}]+)['"].{0,200}\}\}"""
     r"""|\$\{\{\s*[^{}]{0,200}\|\|\s*'(?P<actions>[^'{}]+)'\s*\}\}"""
+    r"""|<%=[^%]{0,200}?(?:,|\|\|)\s*(?:'(?P<erb>[^'\n]+)'|"(?P<erb2>[^"\n]+)")[^%]{0,100}%>"""
 )
 _FIELD_NAME: Final = re.compile(
     r"(?:(?:my|db|database|user|root|admin|postgres|pg|mysql|redis|app|the|test|some|secret|a)[-_ ]?){1,3}"
@@ -116,7 +117,7 @@ def kind(value: str, login: str | None = None, name: str | None = None) -> Kind:
 
 def default_of(value: str) -> tuple[int, str] | None:
     """Return the default within a variable or a template, and its offset: `${X:-VALUE}`."""
-    found = _DEFAULT.search(value) if "{" in value else None
+    found = _DEFAULT.search(value) if "{" in value or "<%" in value else None
     if found is None:
         return None
     group = found.lastgroup or ""

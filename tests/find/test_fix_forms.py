@@ -67,6 +67,15 @@ _LEFT: Final = {
     "sql in python": "give the password to the driver as a parameter",
     "log": "remove the line",
     "comment": "it is in a comment",
+    "rails ERB": "remove the default",
+    "rails ERB URL": "remove the default",
+    "ansible inventory": "{password} in place",
+    "kubernetes args": "Kubernetes expands $(SHOP_DB_PASSWORD) in commands",
+    "kubernetes secret dotenv": "{kubernetes: {secret: shop-db, files: {app.env: {format: template}}}}",
+    "prisma": 'env("DATABASE_URL")',
+    "cloudformation default": "{password} in place",
+    "logstash": "{password} in place",
+    "gitea": "{password} in place",
 }
 _SINK: Final = re.compile(r"\{(?:file|kubernetes): .*?\}(?=\. |$)")
 

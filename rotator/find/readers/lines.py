@@ -23,7 +23,7 @@ _DOTENV: Final = re.compile(
 )
 _SECTION: Final = re.compile(r"[ \t]{0,40}\[(?P<name>[^\]\n]{1,200})\]")
 _ENTRY: Final = re.compile(
-    r"[ \t]{0,80}(?P<name>[A-Za-z_@$%][\w.\-/$@%]*+(?:\[\w{1,40}\])?(?: [A-Za-z]\w{0,40})?)[ \t]{0,20}(?P<sign>[=:])[ \t]{0,20}(?P<value>[^\n]*+)"
+    r"[ \t]{0,80}(?P<name>[A-Za-z_@$%][\w.\-/$@%]*+(?:\[\w{1,40}\])?(?: [A-Za-z]\w{0,40})?)[ \t]{0,20}(?P<sign>=>|[=:])[ \t]{0,20}(?P<value>[^\n]*+)"
 )
 _SPACED: Final = re.compile(
     r"[ \t]{0,40}(?P<name>requirepass|masterauth|primaryauth|masteruser|sentinel[ ]+auth-pass[ ]+\S+)[ \t]+[\"']?(?P<value>[^\s\"']+)"
@@ -137,6 +137,10 @@ def _entries(text: str, nested: NestedReader, *, properties: bool) -> Reading:
         if entry is None:
             extra += [_shifted(one, start) for one in connection.urls(line)]
             continue
+        if " " in entry["name"].strip():
+            # A host of an inventory with its variables: `db1 ansible_host=db postgres_password=VALUE`.
+            groups.append(Group(parent=group))
+            _environment(line, start, groups[-1])
         _entry(entry, start, group, properties=properties)
         if entry["name"].strip().lower() in _ENVIRONMENT:
             _environment(entry["value"], start + entry.start("value"), group)
@@ -149,7 +153,7 @@ def _entries(text: str, nested: NestedReader, *, properties: bool) -> Reading:
 def _entry(entry: re.Match[str], start: int, group: Group, *, properties: bool) -> None:
     value, begin = entry["value"].rstrip(), start + entry.start("value")
     end = begin + len(value)
-    if value[:1] in ("'", '"') and value.find(value[0], 1) > 0:
+    if value[:1] in ("'", '"', "`") and value.find(value[0], 1) > 0:
         value = value[1 : value.find(value[0], 1)]
     elif properties:
         value = _ESCAPE.sub(r"\1", value)
@@ -160,7 +164,7 @@ def _entry(entry: re.Match[str], start: int, group: Group, *, properties: bool) 
 
 
 def _environment(value: str, start: int, group: Group) -> None:
-    """Read the variables of a systemd unit or of supervisord: `Environment="A=b" "C=d"`."""
+    """Read several variables of one line: `Environment="A=b" "C=d"` of systemd, and supervisord's."""
     for words in words_of(value.replace(",", " "), 0, len(value)):
         placed = [command_line.Word(one.value, one.start + start, one.end + start) for one in words]
         command_line.read(placed, group)

@@ -226,7 +226,9 @@ def _of_tree(text: str, root: Node, nested: NestedReader) -> Reading:
     def read_nested(name: str, scalar: Scalar) -> None:
         file = name if "." in name.strip(".") or name.startswith(".") else ""
         if not file:
-            file = "script.sh" if name.lower() in _SCRIPTS else "text.txt"
+            # `mysql_user: name=LOGIN password=VALUE` is a task of Ansible.
+            is_script = name.lower() in _SCRIPTS or name.endswith("_user")
+            file = "script.sh" if is_script else "text.txt"
         extra.extend(moved(text, _field(scalar), nested(file, scalar.value)))
 
     reading = of_groups(text, groups(root, read_nested))

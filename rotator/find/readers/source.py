@@ -70,6 +70,9 @@ _BY_POSITION: Final = {
     "mysql_real_connect": ("", "host", "user", "password", "database"),
     "connect": ("url", "user", "password"),
 }
+_FORMATTING: Final = frozenset({"sprintf", "format"})
+_PLACE: Final = re.compile(r"%[sdvq]")
+_NAMED: Final = re.compile(r"(?P<name>[A-Za-z_]{1,40})='?$")
 _STORES: Final = re.compile(r"redis|valkey|client|conn|cache|jedis", re.IGNORECASE)
 _TYPED: Final = re.compile(r"[A-Za-z_]\w*")
 _CLIENT: Final = re.compile(
@@ -179,6 +182,8 @@ class _Source:
 
     def _close(self, scope: _Scope) -> None:
         callee = re.split(r"\.|->|::", scope.callee)[-1].lower().lstrip("\\")
+        if callee in _FORMATTING and 0 in scope.arguments:
+            self._formatted(scope)
         order = _BY_POSITION.get(callee)
         if order is None or "password" not in order:
             return
@@ -191,6 +196,21 @@ class _Source:
             if name and token is not None:
                 role = f"argument {place + 1} of {scope.callee}()" if name == "password" else ""
                 scope.group.add(name, _value(token.text), token.start, token.end, role=role)
+
+    def _formatted(self, scope: _Scope) -> None:
+        """Add the values of `Sprintf("%s:%s@tcp(db)/", "LOGIN", "VALUE")`."""
+        template = _value(scope.arguments[0].text)
+        for number, place in enumerate(_PLACE.finditer(template), start=1):
+            before, token = template[: place.start()], scope.arguments.get(number)
+            in_url = before.endswith(":") and template.startswith("@", place.end())
+            named = _NAMED.search(before)
+            if token is None or not (in_url or (named and is_password(named["name"]))):
+                continue
+            login = scope.arguments.get(number - 1) if in_url else None
+            if login is not None and number > 1:
+                scope.group.add("user", _value(login.text), login.start, login.end)
+            role = f"argument {number + 1} of {scope.callee}()"
+            scope.group.add("password", _value(token.text), token.start, token.end, role=role)
 
     def _string(self, i: int, token: Token) -> None:
         scope = self._scopes[-1]

@@ -34,6 +34,7 @@ _BUILD: Final = (
     " RUN --mount=type=secret,id={secret}"
 )
 _DOTNET: Final = "JSON has no variables: remove the value, .NET then reads it from the environment variable {name}"
+_PRISMA: Final = 'Prisma reads whole URLs from the environment: write env("DATABASE_URL") instead, and set that variable'
 _ECS: Final = "JSON has no variables: move it from `environment` to `secrets`, with `valueFrom` as its place in the backend"
 _INSTRUCTION: Final = re.compile(r"^[ \t]*(?P<name>[A-Za-z]+)[ \t]", re.MULTILINE)
 _SENTENCES: Final[Mapping[str, str]] = {
@@ -47,6 +48,8 @@ def refused(place: Place) -> NoReturn:
     """Raise `Impossible` with what to do instead."""
     if place.form == "dockerfile":
         _of_image(place)
+    if place.suffix == "prisma":
+        raise Impossible(_PRISMA)
     if place.form in _SENTENCES:
         raise Impossible(_SENTENCES[place.form])
     if place.form == "json" and place.file.lower().startswith("appsettings"):

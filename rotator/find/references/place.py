@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from rotator.find.names import is_password
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rotator.find.model import Match
 
 _VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{1,80}")
-# Names that say nothing about whose password it is.
+# Names that do not tell whose password it is.
 _GENERIC: Final = frozenset({"PASSWORD", "PASSWD", "PASS", "PWD"})
 _DEFAULT_START: Final = re.compile(r"\$\{(?P<name>[A-Za-z_][\w.\-]*)(?::-|:=|-|=|:)$")
 _LONGEST_DEFAULT: Final = 120
@@ -115,7 +117,7 @@ class Place:
         if self.in_url:
             return f"{self.base}_PASSWORD_URL"
         name = self.match.name
-        is_telling = _VARIABLE.fullmatch(name) and name not in _GENERIC
+        is_telling = _VARIABLE.fullmatch(name) and is_password(name) and name not in _GENERIC
         return name if is_telling else f"{self.base}_PASSWORD"
 
     def provides(self, name: str) -> str:

@@ -124,7 +124,7 @@ def _prefix(word: str, value: str) -> int:
 
 def unit(place: Place) -> list[Edit]:
     """Replace a variable of a unit of systemd by a file that the agent writes."""
-    if place.suffix not in ("service", "timer", "socket"):
+    if "[Service]" not in place.text:
         refused(place)
     text, (start, stop) = place.text, place.span
     line = text.rfind("\n", 0, start) + 1
@@ -138,11 +138,13 @@ def unit(place: Place) -> list[Edit]:
     words = [word for part in words_of(text, line + len(key), end) for word in part]
     word = next((one for one in words if one.start <= start and stop <= one.end), None)
     name, _, value = word.value.partition("=") if word is not None else ("", "", "")
-    if word is None or value != place.value:
+    if word is None or value.count(text[start:stop]) != 1 or "{" in value:
         raise Impossible(PART)
+    field = "{password:url}" if place.in_url else "{password}"
+    variable = value.replace(text[start:stop], field).replace("'", "''")
     file = f"{place.file}.env"
     new = f"EnvironmentFile={run_file(place, file)}"
-    options = f"variables: {{{name}: '{{password}}'}}"
+    options = f"variables: {{{name}: '{variable}'}}"
     before = text[line : word.start].rstrip(" \t")
     after = text[word.end : end].strip(" \t")
     kept = f"{before}{' ' if after and before != key else ''}{after}"

@@ -32,6 +32,8 @@ _BY_PATH: Final[collections.abc.Mapping[str, re.Pattern[str]]] = {
     ),
     "<%= ENV['NAME'] %>": re.compile(r"(?:^|/)(?:database|mongoid|cable|redis|sidekiq)\.ya?ml$"),
     "${env:NAME}": re.compile(r"(?:^|/)serverless[\w.\-]*\.ya?ml$"),
+    "%env(NAME)%": re.compile(r"(?:^|/)config/(?:packages|services)\b"),
+    "{{ env_var('NAME') }}": re.compile(r"(?:^|/)profiles\.ya?ml$"),
     "$(NAME)": re.compile(r"(?:^|/)azure-pipelines[\w.\-]*\.ya?ml$"),
     "{{ lookup('env', 'NAME') }}": re.compile(
         r"(?:^|/)(?:group_vars|host_vars|playbooks?|roles)(?:/|\.)|(?:^|/)(?:playbook|site)[\w.\-]*\.ya?ml$"
@@ -51,6 +53,7 @@ _OBJECT: Final = re.compile(
     re.MULTILINE,
 )
 _VALUES: Final = re.compile(r"(?:^|/)values[\w.\-]*\.ya?ml$")
+_TEMPLATES: Final = (("<%", "%>"), ("{{", "}}"))
 _ENTRY: Final = re.compile(r"(?P<key>value):[ \t]+$")
 _SCRIPTS: Final = frozenset({"script", "before_script", "after_script"})
 _STEP: Final = "run"
@@ -59,6 +62,10 @@ _CHART: Final = (
     " the agent write that: {sink}"
 )
 _OBJECT_SINK: Final = "a Kubernetes object has no variables: remove it from the file, and let the agent write it: {sink}"
+_CONTAINER: Final = (
+    "Kubernetes expands $({name}) in commands and other variables: take {name} from a Secret object by secretKeyRef,"
+    " use it here, and let the agent write that object: {sink}"
+)
 _ACTION: Final = (
     "GitHub inserts a secret into a script as it is: give the step `env: {{{name}: ${{{{ secrets.{name} }}}}}}`, and"
     " use ${name} in the script"
@@ -73,7 +80,8 @@ def yaml_file(place: Place) -> list[Edit]:
     scalar, keys = scalar_at(roots or [], *place.span)
     if roots is None or scalar is None:
         raise Impossible("this YAML is not valid, so it is not changed")
-    if place.is_other_default:
+    before = scalar.value.partition(place.text[slice(*place.span)])[0]
+    if place.is_other_default or any(before.count(a) > before.count(b) for a, b in _TEMPLATES):
         raise Impossible(OTHER_DEFAULT)
     form = chosen(_BY_PATH, place.path)
     if form is None and _KUBERNETES.search(place.text):
@@ -148,6 +156,9 @@ def _kubernetes(place: Place, scalar: Scalar, keys: list[str]) -> Edit:
     text = place.text
     line = text.rfind("\n", 0, scalar.start) + 1
     entry = _ENTRY.search(text, line, scalar.start)
+    if _KIND.search(text) is None and (entry is None or scalar.value != place.value):
+        sink = f"{{kubernetes: {{secret: {_name_of(place.secret)}, keys: {{password: '{{password}}'}}}}}}"
+        raise Impossible(_CONTAINER.format(name=place.variable, sink=sink))
     if entry is None or scalar.value != place.value or _KIND.search(text):
         raise Impossible(_OBJECT_SINK.format(sink=_object(place, scalar, keys[-1])))
     name = _name_of(place.secret)
