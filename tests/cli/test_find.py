@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Cli
 
 _CANARY = "Kanarie7-vogel"
+_GIT = shutil.which("git") or "git"
 
 
 @pytest.fixture
@@ -69,6 +72,55 @@ def test_find_exits_with_3_for_an_unread_file(bare: Cli, name: str, content: byt
     assert [(one["file"], one["cause"]) for one in outcome.data["unread"]] == [(name, cause)]
     assert cause in bare("find", ".", "--max-size", "1", code=3).out
     bare("find", ".", "--max-size", "1", "--lenient")
+
+
+def test_find_names_and_counts_everything_that_it_did_not_read(bare: Cli):
+    """A file of 1 GB is not opened. Each cause is printed with its places, and a binary file is no gap."""
+    tree = bare.folder / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "sub" / ".git").write_text("gitdir: elsewhere")
+    with (tree / "dump.sql").open("wb") as large:
+        large.truncate(1_000_000_001)
+    (tree / "image").write_bytes(b"\0\1\2")
+    (tree / "broken.yaml").write_text("password: [x\n  y: : :\n")
+    (tree / "link").symlink_to("/etc/passwd")
+    expected = {
+        "tree/dump.sql": "too large",
+        "tree/image": "binary",
+        "tree/broken.yaml": "invalid syntax, searched as text",
+        "tree/link": "symbolic link out of the tree",
+        "tree/sub": "submodule",
+    }
+    data = bare.json("find", "tree", "--max-size", "1000", code=3).data
+    assert {one["file"]: one["cause"] for one in data["unread"]} == expected
+    shown = bare("find", "tree", "--max-size", "1000", code=3).out
+    assert "5 not read:" in shown
+    for file, cause in expected.items():
+        assert f"1 {cause}: {file}" in shown
+    for name in ("dump.sql", "broken.yaml", "link", "sub/.git"):
+        (tree / name).unlink()
+    assert len(bare.json("find", "tree").data["unread"]) == 1
+
+
+def test_find_names_the_gap_of_a_shallow_clone(bare: Cli):
+    """Its older commits may hold a password, so the search is not complete."""
+
+    def git(folder: Path, *arguments: str) -> None:
+        author = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run([_GIT, "-C", str(folder), *author, *arguments], check=True)
+
+    origin = bare.folder / "origin"
+    origin.mkdir()
+    git(origin, "init", "-q")
+    for number in range(2):
+        (origin / "file").write_text(f"{number}\n")
+        git(origin, "add", ".")
+        git(origin, "commit", "-qm", "x")
+    git(bare.folder, "clone", "-q", "--depth=1", origin.as_uri(), "clone")
+    data = bare.json("find", "clone", "--git", code=3).data
+    assert [one["cause"] for one in data["unread"]] == ["shallow clone: older commits are missing"]
+    assert data["commits"] == 1
+    assert bare.json("find", "origin", "--git").data["commits"] == 2
 
 
 @pytest.mark.parametrize(
