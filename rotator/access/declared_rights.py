@@ -67,7 +67,7 @@ def problems(
                 backend=backend,
                 identity=one.identity,
                 secrets=(),
-                what=f"{one.why}{_by(one.policy, one.rule)}",
+                what=f"{one.why}{_by(rights.cited, one.policy, one.rule)}",
                 remedy=one.remedy,
                 place=one.place,
                 policy=one.policy,
@@ -108,7 +108,7 @@ def _undeclared(
             backend=backend,
             identity=identity,
             secrets=tuple(names),
-            what=f"may {_joined([one.value for one in verbs])} {{secrets}}{_by(policy, rule)}",
+            what=f"may {_joined([one.value for one in verbs])} {{secrets}}{_by(rights.cited, policy, rule)}",
             remedy="Take the path out of the policy, or declare it under `readers`."
             if only_reads
             else "Take it out of the policy: only rotator needs more than to read.",
@@ -159,17 +159,17 @@ def _missing(secrets: Iterable[SecretSettings], found: Mapping[str, Rights]) -> 
 
 
 def _declares(secret: SecretSettings, right: HeldRight) -> bool:
+    """Return whether a reader is declared. One that stands for many needs a name that means them all."""
     patterns = [
         *(pattern for one in secret.consumers for pattern in one.identities or (one.name,)),
         *secret.readers,
     ]
-    return any(means(pattern, right.identity) for pattern in patterns)
+    return any(is_of(pattern, right.identity) for pattern in patterns)
 
 
-def _by(policy: str, rule: str) -> str:
-    if not policy:
-        return ""
-    return f": policy {policy}" + (f', path "{rule}"' if rule else "")
+def _by(cited: tuple[str, str], policy: str, rule: str) -> str:
+    parts = [text.format(one) for text, one in zip(cited, (policy, rule), strict=True) if one]
+    return f": {', '.join(parts)}" if parts else ""
 
 
 def _joined(words: list[str]) -> str:

@@ -40,8 +40,10 @@ if find_spec("cryptography") is None:
     raise ModuleNotFoundError("No module named 'cryptography'", name="cryptography")
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
     from datetime import timedelta
+
+    from rotator.api import Rights
 
 _WAIT_FOR_LOCK: Final = 30.0
 # By the beginning of SQLite's error names. All values of the file wait for these.
@@ -111,13 +113,25 @@ class LocalOptions:
 class LocalBackend:
     """Secrets in one SQLite file. Safe between threads and between processes."""
 
-    def __init__(self, name: str, file: Path, keys: Keys, *, keep: int = 10) -> None:
-        """Open the file, or make it with mode 0600. Raises `UsageError` or `Denied`."""
+    def __init__(
+        self,
+        name: str,
+        file: Path,
+        keys: Keys,
+        *,
+        keep: int = 10,
+        key_files: Mapping[str, Path | None] | None = None,
+    ) -> None:
+        """Open the file, or make it with mode 0600. Raises `UsageError` or `Denied`.
+
+        `key_files`: where the keys are, by their references; None for one that is in no file.
+        """
         self._name: str = name
         self._where: str = f"backend {name!r} ({file})"
         self._file: Path = file
         self._keys: Keys = keys
         self._keep: int = keep
+        self._key_files: Mapping[str, Path | None] = key_files or {}
         self._local: threading.local = threading.local()
         self._open: list[sqlite3.Connection] = []
         self._guard: threading.Lock = threading.Lock()
@@ -319,6 +333,12 @@ class LocalBackend:
                     f" {self._name}",
                 )
         return count
+
+    def rights(self, paths: Sequence[str]) -> Rights:
+        """Return who may do what, by the owners and modes of the file and its keys."""
+        from rotator.backends import local_rights  # noqa: PLC0415 # only here
+
+        return local_rights.read(self._file, self._key_files, paths)
 
     def examine(self, paths: Mapping[str, timedelta | None]) -> list[Finding]:
         """Write and read a value, and look for pending values that were left behind."""
@@ -549,8 +569,14 @@ class _LocalPlugin:
     ) -> LocalBackend:
         """Open it; relative paths start at `base`."""
         chosen = cast("LocalOptions", options)
-        keys = Keys([resolve(one) for one in (chosen.key, *chosen.old_keys)])
-        return LocalBackend(name, base / chosen.path, keys, keep=chosen.keep)
+        references = (chosen.key, *chosen.old_keys)
+        keys = Keys([resolve(one) for one in references])
+        key_files = {
+            one: base / one.removeprefix("file:") if one.startswith("file:") else None
+            for one in references
+        }
+        file = base / chosen.path
+        return LocalBackend(name, file, keys, keep=chosen.keep, key_files=key_files)
 
 
 PLUGIN: Final = _LocalPlugin()

@@ -55,7 +55,8 @@ class Unseen:
 class Rights:
     """The rights of everybody who can log in. `own`: the names of rotator's own login.
 
-    `identities`: everybody, also those without a right. `notes`: what this server never shows.
+    `identities`: everybody, also those without a right; empty where they are not known. `notes`: what this
+    server never shows. `cited`: how a message names a policy and a rule of it.
     """
 
     held: tuple[HeldRight, ...] = ()
@@ -64,6 +65,7 @@ class Rights:
     own: tuple[str, ...] = ()
     identities: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    cited: tuple[str, str] = ("policy {}", 'path "{}"')
 
 
 def login_name(display_name: str, role: str | None) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from rotator.backends import local_rights
+from rotator.core.rights import Verb
 from tests.servers.openbao import ScratchOpenBao
 
 if TYPE_CHECKING:
@@ -117,6 +121,11 @@ class Bao:
         accessor = made["auth"]["accessor"]
         path = "auth/token/revoke-accessor"
         self._undo.append(lambda: self.server.call("POST", path, accessor=accessor))
+
+
+def _allow(who: str, *actions: str, **more: str) -> dict[str, Any]:
+    principal: Any = who if who == "*" else {"AWS": who}
+    return {"Effect": "Allow", "Principal": principal, "Action": [*actions], **more}
 
 
 def _check(cli: Cli, *more: str, code: int) -> Outcome:
@@ -257,6 +266,72 @@ def test_a_value_that_widens_a_template_gives_no_right(cli: Cli, bao: Bao):
         found = cli.json("access", "check", "--except", "root", code=None).data["problems"]
         assert bool([one for one in found if one["identity"] == "userpass-eve"]) is may, value
         bao.server.call("POST", "auth/token/revoke", token=token)
+
+
+_RESOURCE_POLICY = {
+    "Statement": [
+        _allow("arn:aws:iam::1:role/web", "secretsmanager:GetSecretValue"),
+        _allow("arn:aws:iam::1:role/batch", "secretsmanager:Get*", "secretsmanager:PutSecretValue"),
+        _allow("arn:aws:iam::1:role/ops", "secretsmanager:*", Sid="Ops"),
+        _allow("*", "secretsmanager:GetSecretValue"),
+        {**_allow("arn:aws:iam::1:role/no", "secretsmanager:*"), "Effect": "Deny"},
+    ]
+}
+
+
+def test_resource_policies_of_aws_are_compared(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    """Against moto. What IAM allows beside them is named as not checked."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-for-the-tests")
+    service = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    service.start()
+    try:
+        host, port = service.get_host_and_port()
+        address = f"http://{host}:{port}"
+        client = boto3.client("secretsmanager", "eu-central-1", endpoint_url=address)
+        client.create_secret(Name="app", SecretString="{}")
+        client.put_resource_policy(SecretId="app", ResourcePolicy=json.dumps(_RESOURCE_POLICY))
+        cli.edit(
+            "backends:\n",
+            f'backends:\n  aws: {{type: aws, region: eu-central-1, endpoint: "{address}"}}\n',
+        )
+        cli.edit(
+            "app: {target: main, backend: local",
+            'app: {target: main, backend: aws, readers: ["web"]',
+        )
+        found = _check(cli, "app", code=1).data
+    finally:
+        service.stop()
+    may = {(one["identity"].rpartition("/")[2], *one["may"]) for one in found["problems"]}
+    assert may == {
+        ("batch", "read", "write"),
+        ("ops", "read", "write", "delete"),
+        ("ops",),
+        ("*", "read"),
+        ("*",),
+    }
+    assert "resource policy of app, Ops" in str(found["problems"])
+    assert "IAM" in found["not_checked"][0]["what"]
+    policy = json.loads(cli("policy", "aws", "--for", "access-check").out)
+    assert policy["Statement"][0]["Action"] == ["secretsmanager:GetResourcePolicy"]
+
+
+def test_files_of_the_embedded_backend_are_compared(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    """A group that may read the key may read every value."""
+    assert _check(cli, code=0).data["problems"] == []
+    key = cli.folder / "rotator.key"
+    found = local_rights.read(cli.folder / "secrets.db", {"file:rotator.key": key}, ["app"])
+    assert {one.identity for one in found.held} <= set(found.own)
+    member = SimpleNamespace(pw_name="eve", pw_gid=key.stat().st_gid)
+    monkeypatch.setattr(local_rights.pwd, "getpwall", lambda: [member])
+    key.chmod(0o640)
+    found = local_rights.read(cli.folder / "secrets.db", {"file:rotator.key": key}, ["app"])
+    assert ("os:eve", Verb.READ, "0640") in {
+        (one.identity, one.verb, one.rule) for one in found.held
+    }
 
 
 def test_what_may_not_be_looked_at_is_named(cli: Cli, bao: Bao):

@@ -39,12 +39,12 @@ from rotator.backends.responses import Malformed, part, table, texts
 from rotator.backends.timeouts import within_timeout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from datetime import timedelta
     from pathlib import Path
 
-    from rotator.api import Access
+    from rotator.api import Access, Rights
 
 CURRENT: Final = "AWSCURRENT"
 PENDING: Final = "AWSPENDING"
@@ -446,6 +446,12 @@ class AwsBackend:
         except Malformed as error:
             raise self._client.malformed(error) from error
         return found
+
+    def rights(self, paths: Sequence[str]) -> Rights:
+        """Return who may do what, by the resource policies of these secrets."""
+        from rotator.backends.aws import rights  # noqa: PLC0415 # only here
+
+        return rights.read(self._client, paths)
 
     def _described_lately(self, path: str) -> dict[str, Any] | None:
         """Return what was found a moment ago, before the rotation began: one call less for each."""

@@ -69,6 +69,12 @@ def for_consumer(options: AwsOptions, access: Access) -> str:
     return _text(options, [("Read", _READ, access.rotated, ("Decrypt",))])
 
 
+def for_access_check(options: AwsOptions, access: Access) -> str:
+    """Return the policy that shows what the resource policies of these secrets allow."""
+    arns = [_arn(options, path) for path in access.rotated]
+    return _json([_statement("Check", ["secretsmanager:GetResourcePolicy"], arns)])
+
+
 def for_lambda(options: AwsOptions, access: Access) -> str:
     """Return the policy of a rotation function's role, for exactly these secrets."""
     uses = ("Decrypt", "GenerateDataKey")
@@ -191,6 +197,7 @@ def _partition(options: AwsOptions) -> str:
 MAKERS: Final = {
     "rotator": for_rotator,
     "consumer": for_consumer,
+    "access-check": for_access_check,
     "lambda": for_lambda,
     "lambda-sweep": for_sweep,
     "lambda-invoke": for_invoking,

@@ -24,8 +24,8 @@ def policy(
         typer.Option(
             "--for",
             metavar="WHOM",
-            help="rotator, or consumer (an application that reads secrets). For Vault also: access-check"
-            " (what `rotator access check` reads). For AWS also: lambda and"
+            help="rotator, or consumer (an application that reads secrets). access-check: what"
+            " `rotator access check` reads. For AWS also: lambda and"
             " lambda-sweep (the roles of the rotation function and of its sweep), and lambda-invoke"
             " (the permission to call that function).",
         ),
