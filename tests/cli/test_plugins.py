@@ -67,6 +67,7 @@ def test_plugins_shows_the_strategies_of_a_plugin(bare: Cli):
             {
                 "KeepsPrevious",
                 "KeepsValues",
+                "ListsRights",
                 "OffersNext",
                 "RemovesSecrets",
                 "Reseals",
@@ -80,6 +81,7 @@ def test_plugins_shows_the_strategies_of_a_plugin(bare: Cli):
             {
                 "KeepsPrevious",
                 "KeepsValues",
+               "ListsRights",
                 "ListsRights",
                 "OffersNext",
                 "RemovesSecrets",
@@ -93,6 +95,7 @@ def test_plugins_shows_the_strategies_of_a_plugin(bare: Cli):
             {
                 "KeepsPrevious",
                 "KeepsValues",
+                "ListsRights",
                 "OffersNext",
                 "RotatesOnRequest",
                 "TellsRotations",
