@@ -81,7 +81,6 @@ def test_plugins_shows_the_strategies_of_a_plugin(bare: Cli):
             {
                 "KeepsPrevious",
                 "KeepsValues",
-               "ListsRights",
                 "ListsRights",
                 "OffersNext",
                 "RemovesSecrets",
