@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rotator.bootstrap import findings, fleet_findings, journal_findings
+from rotator.bootstrap.admin_findings import of_admin
 from rotator.bootstrap.journal_integrity import JournalIntegrity
 from rotator.bootstrap.orphans import Orphans
 from rotator.core import durations
@@ -61,6 +62,8 @@ class Doctor:
                 # The backend's findings are reported once; the target can be examined nevertheless.
                 check = self._target_of
             found += findings.guarded(f"secret {name}", partial(check, name))
+        for name in dict.fromkeys(secret.target for secret in chosen):
+            found += of_admin(self._parts, name)
         orphans = Orphans(self._parts)
         for name in dict.fromkeys(secret.target for secret in chosen):
             found += findings.guarded(f"target {name}", partial(orphans.examine, name))

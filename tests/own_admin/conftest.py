@@ -65,10 +65,14 @@ class OwnAdmin:
     def config(self) -> Path:
         return self.folder / "rotator.yaml"
 
-    def configure(self, targets: str, secrets: str) -> None:
-        """Write the configuration, and adopt the admin."""
+    def write(self, targets: str, secrets: str) -> None:
+        """Write the configuration."""
         logs.set_up(level="off")
         initialise(self.config, _CONFIG.format(targets=targets, secrets=secrets))
+
+    def configure(self, targets: str, secrets: str) -> None:
+        """Write the configuration, and adopt the admin."""
+        self.write(targets, secrets)
         with self.app() as app:
             app.begin_with(self.name, self.first)
             app.engine.adopt(app.secret(self.name), first=self.first)
