@@ -32,7 +32,7 @@ _MARK: Final = "the password"
 _LEFT: Final = {
     "kubernetes stringData": "{kubernetes: {secret: shop-db, keys: {password: '{password}'}}}",
     "kubernetes data": "{kubernetes: {secret: shop-db, keys: {password: '{password}'}}}",
-    "config map file": "{kubernetes: {secret: shop-db, files: {application.properties: {format: template}}}}",
+    "config map file": "{kubernetes: {secret: shop-db, files: {application.properties: {format: template, options: {template: '...'}}}}}",
     "helm values": "{kubernetes: {secret: shop-db, keys: {password: '{password}'}}}",
     "helm template": "{kubernetes: {secret: shop-db, keys: {password: '{password}'}}}",
     "json": "{password:json} in place of the password and of its quotation marks",
@@ -71,7 +71,7 @@ _LEFT: Final = {
     "rails ERB URL": "remove the default",
     "ansible inventory": "{password} in place",
     "kubernetes args": "Kubernetes expands $(SHOP_DB_PASSWORD) in commands",
-    "kubernetes secret dotenv": "{kubernetes: {secret: shop-db, files: {app.env: {format: template}}}}",
+    "kubernetes secret dotenv": "{kubernetes: {secret: shop-db, files: {app.env: {format: template, options: {template: '...'}}}}}",
     "prisma": 'env("DATABASE_URL")',
     "cloudformation default": "{password} in place",
     "logstash": "{password} in place",

@@ -73,6 +73,19 @@ def test_kubernetes_variable():
     ]  # fmt: skip
 
 
+def test_a_variable_beside_a_secret_object_in_the_same_file():
+    """Only what the object itself holds is left, with the sink that writes it under its own name."""
+    text = (
+        "apiVersion: v1\nkind: Secret\nmetadata:\n  name: of-shop\nstringData:\n  password: @@\n---\n"
+        "kind: Deployment\nspec:\n  containers:\n    - env:\n        - name: DB_PASSWORD\n          value: @@\n"
+    ).replace("@@", _PASSWORD)
+    result = rewrite("all.yaml", text, _SECRETS)
+    assert [one.line for one in result.changes] == [13]
+    ((line, reason),) = result.left
+    assert line == 6
+    assert "{kubernetes: {secret: of-shop, keys: {password: '{password}'}}}" in reason
+
+
 def _replaced(node: Any, change: Callable[[str], str]) -> Any:
     if isinstance(node, dict):
         return {key: _replaced(value, change) for key, value in node.items()}
@@ -157,6 +170,7 @@ def test_shell(text: str):
         ("secret.yaml", "apiVersion: v1\nkind: Secret\nstringData:\n  password: @@\n"),
         ("Dockerfile", "FROM x\nENV DB_PASSWORD=@@\n"),
         ("db.go", 'const password = "@@"\n'),
+        ("db.js", "client.query(\"ALTER ROLE shop PASSWORD '@@'\");\n"),
         ("Db.java", '@Bean(password = "@@")\nclass Db {}\n'),
         ("values.yaml", "db:\n  password: @@\n"),
     ],

@@ -78,6 +78,11 @@ class Place:
         """Whether it is a part of a URL, and therefore escaped for one."""
         return "URL" in self.match.role.split()
 
+    @property
+    def in_statement(self) -> bool:
+        """Whether it is a part of an SQL statement, where quotation marks in a password would end it."""
+        return self.match.role == "password of an SQL statement"
+
     @cached_property
     def span(self) -> tuple[int, int]:
         """Where the password is, without a prefix such as `-p` that its word begins with."""

@@ -101,6 +101,8 @@ def expression(place: Place) -> list[Edit]:
     )
     if token is None:
         raise Impossible(COMMENT)
+    if place.in_statement:
+        raise Impossible(_STATEMENT)
     if dialect is None:
         raise Impossible(_UNKNOWN.format(name=place.variable))
     lookup = dialect.lookup.format(place.variable)
@@ -185,7 +187,7 @@ def python(place: Place) -> list[Edit]:
             start=found.start, end=found.end, new=lookup, reference=lookup, template=template
         )
         return [edit, *_imports(text, modules)]
-    if found.asked_for or place.match.role == "password of an SQL statement":
+    if found.asked_for or place.in_statement:
         raise Impossible(PART if found.asked_for else _STATEMENT)
     if place.in_url:
         modules.append("urllib.parse")

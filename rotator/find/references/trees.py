@@ -153,35 +153,44 @@ def _values(roots: list[Node]) -> list[str]:
 
 def _kubernetes(place: Place, scalar: Scalar, keys: list[str]) -> Edit:
     """Replace `value: VALUE` of a container's variable by a reference to a Secret object."""
-    text = place.text
-    line = text.rfind("\n", 0, scalar.start) + 1
-    entry = _ENTRY.search(text, line, scalar.start)
-    if _KIND.search(text) is None and (entry is None or scalar.value != place.value):
-        sink = f"{{kubernetes: {{secret: {_name_of(place.secret)}, keys: {{password: '{{password}}'}}}}}}"
-        raise Impossible(_CONTAINER.format(name=place.variable, sink=sink))
-    if entry is None or scalar.value != place.value or _KIND.search(text):
+    line = place.text.rfind("\n", 0, scalar.start) + 1
+    entry = _ENTRY.search(place.text, line, scalar.start)
+    if _KIND.search(_document(place)):
         raise Impossible(_OBJECT_SINK.format(sink=_object(place, scalar, keys[-1])))
     name = _name_of(place.secret)
+    sink = _keys(name, "password")
+    if entry is None or scalar.value != place.value:
+        raise Impossible(_CONTAINER.format(name=place.variable, sink=sink))
     column = " " * (entry.start() - line)
     new = (
         f"valueFrom:\n{column}  secretKeyRef:\n{column}    name: {name}\n{column}    key: password"
     )
-    return Edit(
-        start=entry.start(),
-        end=scalar.end,
-        new=new,
-        reference=f"secretKeyRef {name}/password",
-        sink=f"{{kubernetes: {{secret: {name}, keys: {{password: '{{password}}'}}}}}}",
-    )
+    reference = f"secretKeyRef {name}/password"
+    return Edit(start=entry.start(), end=scalar.end, new=new, reference=reference, sink=sink)
+
+
+def _document(place: Place) -> str:
+    """Return the YAML document around the password: a file may have many objects."""
+    text, at = place.text, place.span[0]
+    start = max(text.rfind("\n---", 0, at), 0)
+    end = text.find("\n---", at)
+    return text[start : end if end >= 0 else len(text)]
 
 
 def _object(place: Place, scalar: Scalar, key: str) -> str:
     """Return the sink that writes a Secret object with this key."""
-    found = _OBJECT.search(place.text) if (kind := _KIND.search(place.text)) else None
-    name = found["name"] if found and kind and kind["kind"] == "Secret" else _name_of(place.secret)
+    document = _document(place)
+    kind, found = _KIND.search(document), _OBJECT.search(document)
+    is_named = kind is not None and kind["kind"] == "Secret" and found is not None
+    name = found["name"] if found is not None and is_named else _name_of(place.secret)
     key = re.sub(r"[^A-Za-z0-9_.\-]", "-", key) or "password"
-    if scalar.value not in (place.value, b64encode(place.value.encode()).decode()):
-        return f"{{kubernetes: {{secret: {name}, files: {{{key}: {{format: template}}}}}}}}"
+    if scalar.value in (place.value, b64encode(place.value.encode()).decode()):
+        return _keys(name, key)
+    file = "{format: template, options: {template: '...'}}"
+    return f"{{kubernetes: {{secret: {name}, files: {{{key}: {file}}}}}}}"
+
+
+def _keys(name: str, key: str) -> str:
     return f"{{kubernetes: {{secret: {name}, keys: {{{key}: '{{password}}'}}}}}}"
 
 
