@@ -37,6 +37,8 @@ class Provider:
     claims: dict[str, Any] = field(default_factory=dict)
     asked: list[dict[str, str]] = field(default_factory=list)
     challenge: str = ""
+    # Sent instead of one that is signed.
+    token: str = ""
 
     def answer(self, path: str, body: str) -> dict[str, Any]:
         """Answer a request."""
@@ -54,7 +56,9 @@ class Provider:
         self.asked.append(form)
         digest = hashlib.sha256(form["code_verifier"].encode()).digest()
         assert base64.urlsafe_b64encode(digest).rstrip(b"=").decode() == self.challenge
-        signed = jwt.encode({"alg": "RS256", "kid": "one"}, self.claims, self.signer or self.key)
+        signed = self.token or jwt.encode(
+            {"alg": "RS256", "kid": "one"}, self.claims, self.signer or self.key
+        )
         return {"access_token": "unused", "token_type": "Bearer", "id_token": signed}
 
 
@@ -95,7 +99,7 @@ def site(open_site: Callable[..., Site], provider: Provider, cli: Any) -> Site:
     file = cli.folder / "oidc-client"
     file.touch(mode=0o600)
     file.write_text(CLIENT_PHRASE)
-    provider.signer, provider.asked = None, []
+    provider.signer, provider.asked, provider.token = None, [], ""
     oidc = f'web: {{oidc: {{issuer: "{provider.url}", client_id: console, client_secret: "file:oidc-client"}}}}\n'
     return open_site(ROLES.rstrip() + GROUPS + oidc)
 
@@ -110,20 +114,24 @@ def begin(site: Site, provider: Provider) -> tuple[Browser, str, dict[str, Any]]
     }
     assert query["redirect_uri"] == "http://127.0.0.1:9466/sign-in/oidc/callback"
     provider.challenge = query["code_challenge"]
+    provider.claims = claims = honest_claims(provider, query["nonce"])
+    return browser, query["state"], claims
+
+
+def honest_claims(provider: Provider, nonce: str) -> dict[str, Any]:
+    """Return what an honest provider states of somebody."""
     now = int(time.time())
-    claims = {
+    return {
         "iss": provider.url,
         "aud": "console",
         "sub": "17",
-        "nonce": query["nonce"],
+        "nonce": nonce,
         "iat": now,
         "exp": now + 60,
         "email": "dana@example.org",
         "email_verified": True,
         "groups": ["dba"],
     }
-    provider.claims = claims
-    return browser, query["state"], claims
 
 
 def finish(browser: Browser, state: str) -> Any:
@@ -181,6 +189,18 @@ def test_a_token_of_another_key_signs_nobody_in(site: Site, provider: Provider):
     browser, state, _ = begin(site, provider)
     provider.signer = RSAKey.generate_key(2048, {"kid": "one"})
     assert finish(browser, state).status_code == 401
+
+
+def test_a_token_without_a_signature_signs_nobody_in(site: Site, provider: Provider):
+    """`alg: none`: whoever could reach the console in the provider's place could name anybody."""
+    browser, state, claims = begin(site, provider)
+    parts = [json.dumps(one).encode() for one in ({"alg": "none"}, claims)]
+    coded = [base64.urlsafe_b64encode(one).rstrip(b"=").decode() for one in parts]
+    provider.token = ".".join([*coded, ""])
+    answer = finish(browser, state)
+    assert answer.status_code == 401
+    assert "The sign-in at the provider did not succeed." in answer.text
+    assert "rotator" not in browser.cookies
 
 
 def test_another_state_signs_nobody_in(site: Site, provider: Provider):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import ssl
 from typing import TYPE_CHECKING, Final
 
 import uvicorn
 
+from rotator import trusted_files
 from rotator.config import load
 from rotator.core.errors import UsageError
 from rotator.faces.web.app import build
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from rotator.config import Settings
+    from rotator.core.web_settings import WebSettings
 
 _MOST_CONNECTIONS: Final = 1_000
 _LAST_WORDS: Final = 3
@@ -40,11 +43,29 @@ def _ignore(_number: int, _frame: object) -> None:
     """Do nothing more."""
 
 
+def _require_certificate(web: WebSettings) -> None:
+    """Raise `UsageError` where the files of TLS cannot be used."""
+    if web.certificate is None or web.key is None:
+        return
+    try:
+        _ = trusted_files.read(web.key, "the key of the console's certificate", secret=True)
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            web.certificate, web.key
+        )
+    except OSError as error:  # also what OpenSSL says
+        why = error.reason if isinstance(error, ssl.SSLError) else error.strerror
+        raise UsageError(
+            f"cannot use the console's certificate {web.certificate} with the key {web.key} ({why}).",
+            hint="Set `web.certificate` and `web.key` to PEM files that belong together.",
+        ) from error
+
+
 def serve(config: Path, begun: Callable[[str, Settings], None]) -> None:
     """Serve until SIGTERM or SIGINT. `begun` is called once it listens, with its URL."""
     settings = load(config)
-    console = Console(settings)
     web = settings.web
+    _require_certificate(web)
+    console = Console(settings)
     try:
         host, _, port = web.listen.rpartition(":")
         server = _Server(
