@@ -428,6 +428,25 @@ def test_approle_logs_in(logins: ScratchOpenBao):
     assert _works(_session(logins, {"env:ID": secret_id}, method="approle", **given))
 
 
+def test_a_new_secret_id_takes_over_without_a_restart(logins: ScratchOpenBao, tmp_path: Path):
+    """As the guide says: issue, prove by a login, replace the file, destroy the old one."""
+    role_id, old = _approle(logins)
+    _, new = _approle(logins)
+    file = tmp_path / "secret-id"
+    file.write_text(old)
+    auth = AuthOptions(method="approle", role_id=role_id, secret_id="file:secret-id")
+    options = VaultOptions(address=logins.address, auth=auth)
+    session = VaultClient(options, lambda _reference: Secret(file.read_text()))
+    before = session.lookup()["id"]
+    logins.call("POST", "auth/approle/login", role_id=role_id, secret_id=new)
+    file.write_text(new)
+    logins.call("POST", "auth/approle/role/app/secret-id/destroy", secret_id=old)
+    assert session.lookup()["id"] == before
+    logins.call("POST", "auth/token/revoke", token=before)
+    assert session.lookup()["id"] != before
+    session.close()
+
+
 def test_a_wrapped_secret_id_is_unwrapped_once(logins: ScratchOpenBao):
     """The wrapping token is used up by it; a later login uses what was in it."""
     role_id, _ = _approle(logins)
