@@ -62,7 +62,9 @@ def rewrite(path: str, text: str, secrets: Mapping[str, str]) -> Rewritten:
             edits = edits_for(place)
             result.text = _applied(place, edits)
         except Impossible as error:
-            result.left.insert(0, (line, str(error)))
+            # A key of the file may repeat the password.
+            reason = str(error).replace(place.value, "(redacted)")
+            result.left.insert(0, (line, reason))
             continue
         first = edits[0]
         change = Change(

@@ -183,6 +183,20 @@ def test_a_form_without_a_reference_is_left(path: str, text: str):
     assert result.left
 
 
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        (".env", "KANARIE7VOGEL_PASSWORD=KANARIE7VOGEL\n"),
+        ("secret.yaml", "kind: Secret\nstringData:\n  KANARIE7VOGEL_PASSWORD: KANARIE7VOGEL\n"),
+    ],
+)
+def test_a_name_that_repeats_the_password_is_not_printed(path: str, text: str):
+    """Neither as the reference nor in the sentence that says what to do instead."""
+    result = rewrite(path, text, {"KANARIE7VOGEL": "shop-db"})
+    assert result.changes or result.left
+    assert "KANARIE7VOGEL" not in str((result.changes, result.left))
+
+
 # -- patch and branch ---------------------------------------------------------------------------------
 
 

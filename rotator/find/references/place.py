@@ -123,6 +123,8 @@ class Place:
             return f"{self.base}_PASSWORD_URL"
         name = self.match.name
         is_telling = _VARIABLE.fullmatch(name) and is_password(name) and name not in _GENERIC
+        # A name that repeats the password would be printed.
+        is_telling = is_telling and self.value.upper() not in name
         return name if is_telling else f"{self.base}_PASSWORD"
 
     def provides(self, name: str) -> str:
