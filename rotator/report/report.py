@@ -34,7 +34,7 @@ _IN_MEMORY: Final = 8 * 2**20
 _NAMED: Final = 10
 # What no journal shows, in any period.
 _NEVER_COVERED: Final = (
-    "Logins on a target that rotator does not manage.",
+    "Logins on a target that rotator does not manage: attach `rotator discover TARGET --json`.",
     "Values that were read in the backend, or shown by `rotator get NAME --reveal`.",
     "Whether owners and bases are true: they are quoted from the configuration of today.",
     "Signatures and the writers' key: `rotator audit verify` checks them.",

@@ -184,6 +184,14 @@ def _plant(bao: Bao) -> dict[str, tuple[str, str, str, str]]:  # noqa: PLR0915 #
     bao.put("identity/group/name/dba", policies=["of-group"], member_entity_ids=[bob])
     wanted["by group"] = ("undeclared", "userpass-bob", "of-group", "secret/data/old")
 
+    bao.allow("of-external", "secret/data/web", "read")
+    bao.put("identity/group/name/oncall", type="external", policies=["of-external"])
+    group = bao.server.call("GET", "identity/group/name/oncall")["data"]["id"]
+    jwt = bao.server.call("GET", "sys/auth")["data"]["jwt/"]["accessor"]
+    alias = {"name": "oncall", "mount_accessor": jwt, "canonical_id": group}
+    bao.server.call("POST", "identity/group-alias", **alias)
+    wanted["by external group"] = ("undeclared", "jwt-*", "of-external", "secret/data/web")
+
     bao.allow("templated", "secret/data/{{identity.entity.name}}", "read")
     bao.user("eve", "templated")
     bao.entity("app", "eve")

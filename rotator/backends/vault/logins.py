@@ -187,7 +187,7 @@ class Logins:
         return found
 
     def _of_tokens(self) -> list[Login]:
-        found: dict[tuple[str, frozenset[str], bool], Login] = {}
+        found: dict[tuple[object, ...], Login] = {}
         accessors = self.listed("auth/token/accessors", "tokens", "list,sudo")
         if len(accessors) > _MOST_TOKENS:
             what = f"{len(accessors) - _MOST_TOKENS} of {len(accessors)} tokens"
@@ -209,8 +209,8 @@ class Logins:
                 accessor=accessor,
             )
             # A login has many tokens alike; each root token counts.
-            key = (f"{one.name} {accessor if ROOT in policies else ''}", policies, endless)
-            _ = found.setdefault(key, one)
+            its_own = accessor if ROOT in policies else ""
+            _ = found.setdefault((one.name, policies, one.entity, endless, its_own), one)
         return list(found.values())
 
     def _of_external_groups(self) -> list[Login]:
