@@ -12,6 +12,7 @@ from tests.web.conftest import PASSPHRASE, ROLES, Browser
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import pytest
 
@@ -67,6 +68,33 @@ def test_it_opens_no_backend_and_no_target(site: Site, monkeypatch: pytest.Monke
     assert browser.sign_in("admin").status_code == 303
     for path in PATHS:
         assert browser.get(path).status_code < 500, path
+
+
+def test_what_a_console_has_reads_no_value(site: Site, tmp_path: Path):
+    """Its configuration, its keys and the journal, on another machine, give nobody a value."""
+    site.rotate("app")
+    with open_app(site.cli.config) as app:
+        value = app.backend("local").current("app").credential.password.reveal()
+    machine = tmp_path / "console"
+    machine.mkdir()
+
+    def copy(*, secret: bool) -> None:
+        for file in site.cli.folder.iterdir():
+            if file.is_file() and file.name.startswith(("rotator.key", "secrets.db")) is secret:
+                (machine / file.name).touch(mode=0o600)
+                (machine / file.name).write_bytes(file.read_bytes())
+
+    copy(secret=False)
+    held = [one.read_bytes() for one in machine.iterdir()]
+    assert not any(value.encode() in one for one in held)
+    read = ("get", "app", "--reveal", "--reason", "tests", "-c", str(machine / "rotator.yaml"))
+    outcome = site.cli(*read, code=None)
+    assert outcome.code == 2
+    assert "rotator.key" in outcome.err
+    assert value not in outcome.out + outcome.err
+    # Nothing else was missing.
+    copy(secret=True)
+    assert value in site.cli(*read).out
 
 
 def test_text_of_others_is_shown_as_text(site: Site):
