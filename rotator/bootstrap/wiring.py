@@ -15,7 +15,7 @@ from rotator.bootstrap.signing_key import SigningKey
 from rotator.config import snapshot
 from rotator.core.access import ACTIONS, LOOKS, Permission
 from rotator.core.admin import Admin
-from rotator.core.contracts.plugin import KeepsSecrets, UsesLinkedResources
+from rotator.core.contracts.plugin import KeepsSecrets, ListsMarked, UsesLinkedResources
 from rotator.core.contracts.rotation import StepContext
 from rotator.core.daemon_settings import Dispatch, Topic
 from rotator.core.errors import (
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from rotator.config.model import AdminSettings, SecretSettings
     from rotator.core.access import Actor
     from rotator.core.contracts.backend import SecretBackend
-    from rotator.core.contracts.plugin import Target
+    from rotator.core.contracts.plugin import MarkedLogin, Target
     from rotator.core.leases import LeaseRecord
     from rotator.core.model import Json
     from rotator.dispatch.executor import Executor, Pool
@@ -539,7 +539,17 @@ class Wiring:
             tell=tell,
             requests=self.requests,
             actor=self.actor,
+            leases=self.journal.leases,
+            lender=self.lender,
+            marked=self.marked,
         )
+
+    def marked(
+        self, secret: ManagedSecret
+    ) -> Callable[[StepContext], Sequence[MarkedLogin]] | None:
+        """Return what lists the marked logins of a secret's target; None where it lists none."""
+        target = self.target(secret.target_name)
+        return target.marked if isinstance(target, ListsMarked) else None
 
     def dispatcher(
         self, *, pool: Pool, tell: Callable[[Topic, str, Mapping[str, Json]], None]
@@ -562,6 +572,7 @@ class Wiring:
             agenda=self.agenda,
             duty=settings.daemon,
             clock=self.clock,
+            leases=self.journal.leases,
             log=log,
             tell=tell,
             faults=Outages(observations=self.observations, log=log, tell=tell),

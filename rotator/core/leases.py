@@ -79,6 +79,10 @@ class LeaseState(StrEnum):
     ENDED = "ended"
 
 
+# As counted: those that have not ended, and among them those whose end fails.
+OPEN_STATES: Final[tuple[str, ...]] = ("requested", "live", "ending", "stranded")
+
+
 class LeaseOutcome(StrEnum):
     """How a lease ended. `undone`: it was never handed out. `lost`: its login was gone already."""
 
@@ -115,6 +119,11 @@ class LeaseRecord:
     hint: str | None = None
     outcome: LeaseOutcome | None = None
     ended_at: datetime | None = None
+
+    @property
+    def shown_state(self) -> str:
+        """Its state in one word: also how it ended, and whether its end fails."""
+        return "stranded" if self.is_stranded else (self.outcome or self.state).value
 
     @property
     def is_stranded(self) -> bool:
@@ -227,8 +236,12 @@ class LeaseBook(Protocol):
         """Return how many leases of a secret have not ended."""
         ...
 
-    def due(self, now: datetime, limit: int) -> Sequence[LeaseRecord]:
-        """Return the leases about which there is something to do now, longest first."""
+    def due(self, now: datetime, limit: int, secret: str | None = None) -> Sequence[LeaseRecord]:
+        """Return the leases, of one secret or of all, about which there is something to do, longest first."""
+        ...
+
+    def counts(self) -> Mapping[str, int]:
+        """Return how many leases are in which state: those that have not ended, and `stranded` among them."""
         ...
 
     def recent(self, limit: int, secret: str | None = None) -> Sequence[LeaseRecord]:

@@ -18,6 +18,7 @@ from rotator.core.backoff import stable_part
 from rotator.core.daemon_settings import Topic
 from rotator.core.errors import JournalError, RotatorError, Unavailable
 from rotator.core.history import text
+from rotator.core.lease_chain import chain_of, secret_of
 from rotator.core.model import Kind
 from rotator.core.schedule import caught_up, next_due, timing
 from rotator.core.state_machine import WaitUntil, decide
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rotator.core.daemon_settings import DaemonSettings
+    from rotator.core.leases import LeaseBook, LeaseTerms
     from rotator.core.model import Json, Policy
     from rotator.core.ports import Clock, Journal, Log
     from rotator.core.requests import Request
@@ -48,6 +50,8 @@ _MOST_DUE: Final = 100_000
 # In one tick: so much of what takes a write or a read each.
 _MOST_SCHEDULED: Final = 100
 _MOST_LOOKED_INTO: Final = 200
+_MOST_LEASES: Final = 1_000
+_RECONCILE: Final = timedelta(hours=1)
 _OVERDUE: Final = timedelta(days=1)
 _NO_QUEUE: Final = timedelta(seconds=15)
 # How often is looked whether a command line could use a host that is left alone here.
@@ -72,6 +76,11 @@ class Managed(Protocol):
         """How it is rotated."""
         ...
 
+    @property
+    def leases(self) -> LeaseTerms | None:
+        """On which terms its logins are lent; None where they are not."""
+        ...
+
 
 class Dispatcher:
     """One process's. `tick` is called again and again, by one thread; work ends in others."""
@@ -92,11 +101,16 @@ class Dispatcher:
         faults: Outages,
         forgotten: Callable[[str], Managed | None] = lambda _name: None,
         requests: Callable[[], Sequence[Request]] = tuple,
+        leases: LeaseBook | None = None,
     ) -> None:
-        """`requests` returns those that can be carried out now. `forgotten` returns what the journal knows of a secret that the configuration no longer names:
+        """`leases`: those that the journal knows. `requests` returns those that can be carried out now. `forgotten` returns what the journal knows of a secret that the configuration no longer names:
         its open rotation is completed all the same.
         """
         self._forgotten: Callable[[str], Managed | None] = forgotten
+        self._leases: LeaseBook | None = leases
+        # The target of leases whose secret's entry is gone.
+        self._lent_on: dict[str, str] = {}
+        self._next_reconcile: datetime = clock.now()
         self._requests: Callable[[], Sequence[Request]] = requests
         self._faults: Outages = faults
         self._secrets: Mapping[str, Managed] = secrets
@@ -264,6 +278,7 @@ class Dispatcher:
             self._meet(one, now)
         self._cursor = now
         self._find_requests()
+        self._find_leases(now)
         if now >= self._next_look:
             self._next_look = now + _LOOK_AT_OPEN
             self._find_open()
@@ -331,6 +346,23 @@ class Dispatcher:
         job = Job(secret=one.secret, task=JobKind.CONTAIN, due=one.at)
         if self._lanes.advance(job, lane):
             self._leaks[one.secret] = one.at
+
+    def _find_leases(self, now: datetime) -> None:
+        """End leases in time; compare them with their targets at the start and then each hour."""
+        if self._leases is None:
+            return
+        for one in self._leases.due(now, _MOST_LEASES):
+            chain = chain_of(one.secret)
+            if chain not in self._lanes and chain not in self._not_before:
+                self._lent_on[chain] = one.target
+                self._ready(chain, JobKind.END_LEASES, one.next_at or now)
+        if now >= self._next_reconcile:
+            self._next_reconcile = now + _RECONCILE
+            lending = {name for name, one in self._secrets.items() if one.leases is not None}
+            for name in sorted(lending | {one.secret for one in self._leases.open()}):
+                chain = chain_of(name)
+                if name in self._secrets and chain not in self._not_before:
+                    self._ready(chain, JobKind.RECONCILE_LEASES, now)
 
     def _find_requests(self) -> None:
         """Take up what was requested. What is under way on the secret comes first."""
@@ -412,8 +444,10 @@ class Dispatcher:
             self._lanes.add(Job(secret=name, task=task, due=due, at_once=at_once), lane)
 
     def _lane(self, name: str) -> Lane | None:
-        managed = self._managed(name)
-        return (managed.target, managed.backend) if managed is not None else None
+        managed = self._managed(secret_of(name) or name)
+        if managed is None:
+            return (self._lent_on[name], "") if name in self._lent_on else None
+        return managed.target, managed.backend
 
     def _managed(self, name: str) -> Managed | None:
         """Return what is known of a secret, also of one whose entry is gone; None for not enough."""

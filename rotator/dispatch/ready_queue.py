@@ -28,11 +28,13 @@ class JobKind(StrEnum):
     CHECK = "check"
     CONTAIN = "contain"
     REQUEST = "request"
+    END_LEASES = "end-leases"
+    RECONCILE_LEASES = "reconcile-leases"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One thing to do, `due` since then.
+    """One thing to do, `due` since then. Work on leases has the name of their chain as its `secret`.
 
     `at_once`: what failed before is tried now, not after its own wait. `away`: the host that was
     away when this was let out, so that it is the one try.
@@ -47,7 +49,7 @@ class Job:
 
 @dataclass(slots=True)
 class _Queue:
-    """The jobs of one lane: leaks first, then what is requested, was begun, what is due, what is looked at."""
+    """The jobs of one lane: leaks first, then leases, what is requested, was begun, is due, is looked at."""
 
     jobs: dict[JobKind, deque[Job]] = field(
         default_factory=lambda: {one: deque() for one in _ORDER}
@@ -64,7 +66,10 @@ class _Queue:
             self.jobs[task] = deque(one for one in jobs if one.secret != secret)
 
 
-_ORDER = (JobKind.CONTAIN, JobKind.REQUEST, JobKind.RESUME, JobKind.ROTATE, JobKind.CHECK)
+_ORDER = (
+    *(JobKind.CONTAIN, JobKind.END_LEASES, JobKind.REQUEST, JobKind.RESUME, JobKind.ROTATE),
+    *(JobKind.RECONCILE_LEASES, JobKind.CHECK),
+)
 
 
 class ReadyQueue:

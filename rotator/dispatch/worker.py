@@ -26,6 +26,7 @@ from rotator.core.errors import (
     Unavailable,
     UsageError,
 )
+from rotator.core.lease_chain import secret_of
 from rotator.core.model import IncidentMode, Kind, Outcome, Step
 from rotator.core.requests import EntryKind
 from rotator.core.schedule import after_partners
@@ -33,17 +34,22 @@ from rotator.dispatch.ready_queue import JOURNAL, JobKind
 from rotator.engine import LeakReport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from rotator.core.access import Actor
+    from rotator.core.contracts.plugin import MarkedLogin
+    from rotator.core.contracts.rotation import StepContext
     from rotator.core.daemon_settings import SpacingGroup
+    from rotator.core.leases import LeaseBook, LeaseRecord
     from rotator.core.model import Event, Json
     from rotator.core.ports import Clock, Journal, Log
     from rotator.core.requests import Request
     from rotator.dispatch.ready_queue import Job
     from rotator.engine import Contained, Engine, Health, ManagedSecret, Result
     from rotator.requests import Requests
+
+    _Marked = Callable[[StepContext], Sequence[MarkedLogin]]
 
 # After which a secret that another process works on is looked at again.
 _LOCKED: Final = timedelta(seconds=10)
@@ -54,6 +60,13 @@ _LONGEST_WAIT: Final = timedelta(minutes=30)
 # After which it is reported once more that a drain is still held.
 _REPEATED: Final = timedelta(days=1)
 _REASON: Final = "due"
+# How long leases of one secret are ended in one go, in seconds.
+_LEASES_AT_ONCE: Final = 1.0
+# What fails here says nothing about the next rotation.
+_NEVER_PARKED: Final = (
+    *(JobKind.CHECK, JobKind.CONTAIN),
+    *(JobKind.END_LEASES, JobKind.RECONCILE_LEASES),
+)
 # Of a rotation that another was asked for: it is looked at, or asked for, again.
 RETRIED_OR_ASKED: Final = RETRIED | {Refused.kind}
 
@@ -80,6 +93,10 @@ class JobResult:
         return self.kind in (Unavailable.kind, JournalError.kind)
 
 
+def _no_lender(lease: LeaseRecord) -> ManagedSecret:
+    raise UsageError(f"the secret of lease {lease.id} is not known.")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Worker:
     """Runs jobs. `tell` sends notifications."""
@@ -96,6 +113,11 @@ class Worker:
     held: dict[str, datetime] = field(default_factory=dict[str, "datetime"])
     requests: Requests | None = None
     actor: Actor | None = None
+    leases: LeaseBook | None = None
+    # The secret of a lease, as it was when its login was made.
+    lender: Callable[[LeaseRecord], ManagedSecret] = _no_lender
+    # What lists the marked logins of a secret's target; None where nothing does.
+    marked: Callable[[ManagedSecret], _Marked | None] = lambda _secret: None
 
     def do(self, job: Job, tries: int) -> JobResult | None:
         """Do a job; None when the process leaves before the job is done. Raises nothing.
@@ -103,28 +125,74 @@ class Worker:
         `tries`: how often in a row it could not even be begun.
         """
         try:
-            secret = self.secret(job.secret)
-            match job.task:
-                case JobKind.ROTATE:
-                    return self._rotated(self._rotate(secret, job))
-                case JobKind.RESUME:
-                    return self._rotated(
-                        self.engine.resume(secret, at_once=job.at_once, away=job.away)
-                    )
-                case JobKind.REQUEST:
-                    return self._carry_out(secret)
-                case JobKind.CONTAIN:
-                    return self._contained(self.engine.contain(secret))
-                case JobKind.CHECK if self._is_retired(job.secret):
-                    return JobResult()
-                case JobKind.CHECK:
-                    return self._checked(secret, self.engine.check(secret))
+            if job.task is JobKind.END_LEASES:
+                # Also of a secret whose entry is gone.
+                return self._end_leases(job)
+            return self._work_on(self.secret(secret_of(job.secret) or job.secret), job)
         except RotatorError as error:
             return self._failed(job, error, tries)
         except Exception as bug:  # noqa: BLE001 # whatever it is, the daemon goes on with the others
             facts = {"task": job.task.value, "error": type(bug).__name__}
             self.log.error("bug", secret=job.secret, **facts)  # noqa: TRY400 # its text may hold anything
             return JobResult(again=self._later(job.secret, tries))
+
+    def _work_on(self, secret: ManagedSecret, job: Job) -> JobResult | None:
+        match job.task:
+            case JobKind.ROTATE:
+                return self._rotated(self._rotate(secret, job))
+            case JobKind.RESUME:
+                return self._rotated(self.engine.resume(secret, at_once=job.at_once, away=job.away))
+            case JobKind.REQUEST:
+                return self._carry_out(secret)
+            case JobKind.CONTAIN:
+                return self._contained(self.engine.contain(secret))
+            case JobKind.RECONCILE_LEASES:
+                return self._reconcile_leases(secret)
+            case JobKind.CHECK if not self._is_retired(job.secret):
+                return self._checked(secret, self.engine.check(secret))
+            case _:
+                return JobResult()
+
+    # -- leases --------------------------------------------------------------------------------
+
+    def _end_leases(self, job: Job) -> JobResult:
+        """End the leases of a secret whose time is over, for a while: others may want to take some."""
+        name = secret_of(job.secret) or job.secret
+        until = self.clock.monotonic() + _LEASES_AT_ONCE
+        worked: set[str] = {JOURNAL}
+        while self.leases is not None and self.clock.monotonic() < until:
+            due = next(iter(self.leases.due(self.clock.now(), 1, name)), None)
+            if due is None:
+                break
+            try:
+                secret = self.lender(due)
+            except UsageError as error:
+                self.engine.leases.strand(due.id, error)
+                continue
+            try:
+                _ = self.engine.leases.end(secret, due.id, reason="its time was over")
+            except Unavailable:
+                raise
+            except StepError as error:
+                # It is recorded, with the time of the next try.
+                self.log.warning("lease not ended", secret=name, lease=due.id, what=error.what)
+                if error.kind in RETRIED:
+                    # The host may be away: the others would fail too.
+                    return JobResult(again=self.clock.now() + _LOCKED, **_fault(error))
+            else:
+                worked |= {f"target {secret.target_name}", f"backend {secret.backend_name}"}
+                self.log.info("lease ended", secret=name, lease=due.id, holder=due.holder)
+        return JobResult(worked=frozenset(worked))
+
+    def _reconcile_leases(self, secret: ManagedSecret) -> JobResult:
+        """Compare the leases of a secret with the logins of its target."""
+        marked = self.marked(secret)
+        if marked is None:
+            return JobResult()
+        ended = self.engine.leases.reconcile(secret, marked)
+        if ended:
+            self.log.warning("leases reconciled", secret=secret.name, ended=ended)
+        return JobResult(answered=frozenset({f"target {secret.target_name}"}))
 
     # -- requests ------------------------------------------------------------------------------
 
@@ -324,7 +392,7 @@ class Worker:
             case _ if error.kind in RETRIED:
                 self.log.warning("unreachable", **facts, what=error.what, origin=error.origin)
                 return JobResult(again=self._later(job.secret, tries), **_fault(error))
-            case UsageError() | StepError() if job.task not in (JobKind.CHECK, JobKind.CONTAIN):
+            case UsageError() | StepError() if job.task not in _NEVER_PARKED:
                 return self._park(job, error)
             case _:
                 self.log.warning("refused", **facts, what=error.what)

@@ -50,10 +50,11 @@ from rotator.engine.lease import leased_in_time
 from rotator.engine.steps import Steps, checked_data, wrap_plugin_errors
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from datetime import datetime
 
     from rotator.core.contracts.backend import SecretBackend
+    from rotator.core.contracts.plugin import MarkedLogin
     from rotator.core.contracts.rotation import Rotation, StepContext
     from rotator.core.leases import LeaseBook
     from rotator.core.model import Json
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# The lock of a call that only writes to the journal.
+_WRITING: Final = timedelta(seconds=60)
 _UNCHANGED: Final = "Nothing was changed."
 _NOT_ISSUED: Final = "No lease was issued."
 
@@ -205,6 +208,50 @@ class Leases:
         with self._locked(secret, patience) as lease:
             return self._end(lease, secret, self._get(id_), reason)
 
+    def strand(self, id_: str, error: RotatorError) -> None:
+        """Record that a lease cannot be ended, because what it was made on cannot be opened."""
+        record, engine = self._get(id_), self._engine
+        held = engine.journal.acquire(chain_of(record.secret), engine.holder(), _WRITING)
+        try:
+            failed = NewEvent(
+                kind=Kind.LEASE_FAILED, rotation_id=id_, data=self._failure(record, error)
+            )
+            for event in engine.journal.append(held, [failed], _WRITING):
+                engine.observer(event)
+        finally:
+            engine.journal.release(held)
+
+    def reconcile(
+        self,
+        secret: ManagedSecret,
+        marked: Callable[[StepContext], Sequence[MarkedLogin]],
+        *,
+        patience: timedelta = timedelta(0),
+    ) -> int:
+        """Compare the target's marked logins with the journal; return how many differences were ended.
+
+        A login that bears the mark of the secret's leases and belongs to no open lease is dropped. A live
+        lease whose login is gone is closed as `lost`.
+        """
+        ended = 0
+        with self._locked(secret, patience) as lease:
+            work = self._work(lease, secret, new_id(self._engine.entropy))
+            found = {one.login for one in work.list(marked) if one.is_of(lease.name)}
+            for record in self._book.open(secret.name):
+                # While the lock is held, nobody else is making one.
+                if record.state is LeaseState.REQUESTED:
+                    _ = self._end(lease, secret, record, "")
+                elif record.state is LeaseState.LIVE and record.login not in found:
+                    lost = LeaseOutcome.LOST
+                    _ = self._end(lease, secret, record, "its login is gone", lost)
+                    ended += 1
+                found.discard(record.login or "")
+            for login in sorted(found):
+                work = self._work(lease, secret, new_id(self._engine.entropy))
+                work.end_stray(login)
+                ended += 1
+        return ended
+
     # -- issuing -------------------------------------------------------------------------------
 
     def _issue(
@@ -279,7 +326,12 @@ class Leases:
     # -- ending --------------------------------------------------------------------------------
 
     def _end(
-        self, lease: LeasedSecret, secret: ManagedSecret, record: LeaseRecord, reason: str
+        self,
+        lease: LeasedSecret,
+        secret: ManagedSecret,
+        record: LeaseRecord,
+        reason: str,
+        outcome: LeaseOutcome = LeaseOutcome.ENDED,
     ) -> LeaseRecord:
         work = self._work(lease, secret, record.id)
         if record.state is LeaseState.REQUESTED:
@@ -291,7 +343,7 @@ class Leases:
             at_end = secret.leases.at_end if secret.leases is not None else AtEnd.TERMINATE
             with self._recorded(lease, record):
                 ended = work.close(record.login or "", end_sessions=at_end is AtEnd.TERMINATE)
-            ended = {"outcome": LeaseOutcome.ENDED.value, "reason": reason, **ended}
+            ended = {"outcome": outcome.value, "reason": reason, **ended}
             self._append(lease, Kind.LEASE_ENDED, record.id, ended)
         return self._get(record.id)
 
@@ -314,18 +366,21 @@ class Leases:
         except Unavailable:
             raise
         except StepError as error:
-            now = self._engine.clock.now()
-            waits = isinstance(error, InUse)
-            again = now + LONGEST_RETRY if waits else next_try(record, now)
-            error.hint = error.hint or "rotator tries again for as long as it takes."
-            failed: dict[str, Json] = {
-                "kind": error.kind,
-                "what": error.what,
-                "hint": error.hint,
-                "next_try": again.isoformat(),
-            }
-            self._append(lease, Kind.LEASE_FAILED, record.id, failed)
+            self._append(lease, Kind.LEASE_FAILED, record.id, self._failure(record, error))
             raise
+
+    def _failure(self, record: LeaseRecord, error: RotatorError) -> dict[str, Json]:
+        """Return what the journal should know of a failed end."""
+        now = self._engine.clock.now()
+        again = now + LONGEST_RETRY if isinstance(error, InUse) else next_try(record, now)
+        return {
+            "kind": error.kind,
+            "what": error.what,
+            "hint": error.hint or "rotator tries again for as long as it takes.",
+            "login": record.login,
+            "failures": record.failures + 1,
+            "next_try": again.isoformat(),
+        }
 
     # -- what they have in common --------------------------------------------------------------
 
@@ -431,6 +486,19 @@ class _Work:
             proof = self._proof(login, kept, ctx)
             self._backend.discard(self._path, self._id)
             return {"login": login, **proof}
+
+    def list(self, marked: Callable[[StepContext], Sequence[MarkedLogin]]) -> Sequence[MarkedLogin]:
+        """Return the logins of the target that bear marks."""
+        with self._acting("list"):
+            return marked(self._steps.context(None))
+
+    def end_stray(self, login: str) -> None:
+        """Drop a login that bears the mark of leases, and that no lease accounts for."""
+        data: dict[str, Json] = {"login": login, "reason": "no lease accounts for this login"}
+        intent = NewEvent(kind=Kind.LEASE_ENDING, rotation_id=self._id, data=data)
+        _ = self._lease.append([intent])
+        data |= {"outcome": LeaseOutcome.ENDED.value, **self.close(login, end_sessions=True)}
+        _ = self._lease.append([replace(intent, kind=Kind.LEASE_ENDED, data=data)])
 
     def withdraw(self) -> str | None:
         """Leave target and backend as if the lease had never been requested; return its login."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from rotator.core.leases import OPEN_STATES
 from rotator.journal import rows, tables
 
 if TYPE_CHECKING:
@@ -51,10 +52,22 @@ class SqlLeases:
         with self._journal.reading() as db:
             return db.execute(query).scalar_one()
 
-    def due(self, now: datetime, limit: int) -> list[LeaseRecord]:
-        """Return the leases about which there is something to do now, longest first."""
+    def due(self, now: datetime, limit: int, secret: str | None = None) -> list[LeaseRecord]:
+        """Return the leases about which there is something to do, longest first."""
         due = sa.select(_leases).where(_leases.c.next_at <= rows.stamp(now))
-        return self._found(due.order_by(_leases.c.next_at).limit(limit))
+        due = due.order_by(_leases.c.next_at).limit(limit)
+        return self._found(due if secret is None else due.where(_leases.c.secret == secret))
+
+    def counts(self) -> dict[str, int]:
+        """Return how many leases are in which state: those that have not ended."""
+        count, stranded = sa.func.count(), sa.func.count().filter(_leases.c.failures > 0)
+        query = sa.select(_leases.c.state, count, stranded).where(_OPEN).group_by(_leases.c.state)
+        found: dict[str, int] = dict.fromkeys(OPEN_STATES, 0)
+        with self._journal.reading() as db:
+            for state, number, failing in db.execute(query):
+                found[state] = number
+                found["stranded"] += failing
+        return found
 
     def recent(self, limit: int, secret: str | None = None) -> list[LeaseRecord]:
         """Return the newest leases, ended or not, newest first."""

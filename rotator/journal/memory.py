@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rotator.core.errors import Busy, JournalError, LeaseLost
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
 from rotator.core.lease_chain import chain_of, secret_of
-from rotator.core.leases import KINDS, LeaseRecord, fold_lease
+from rotator.core.leases import KINDS, OPEN_STATES, LeaseRecord, fold_lease
 from rotator.core.model import Event, Kind, Lease
 from rotator.core.worklist import Counts, DueEntry, OpenRotation, WatchedSecret
 from rotator.journal.chain import canonical, event_hash, stamp
@@ -65,10 +65,18 @@ class MemoryLeases:
         """Return how many leases of a secret have not ended."""
         return len(self.open(secret))
 
-    def due(self, now: datetime, limit: int) -> list[LeaseRecord]:
-        """Return the leases about which there is something to do now, longest first."""
-        found = [(one.next_at, one.id) for one in self.open() if one.next_at is not None]
+    def due(self, now: datetime, limit: int, secret: str | None = None) -> list[LeaseRecord]:
+        """Return the leases about which there is something to do, longest first."""
+        found = [(one.next_at, one.id) for one in self.open(secret) if one.next_at is not None]
         return [self._records[name] for at, name in sorted(found)[:limit] if at <= now]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many leases are in which state: those that have not ended."""
+        found: dict[str, int] = dict.fromkeys(OPEN_STATES, 0)
+        for one in self.open():
+            found[one.state.value] += 1
+            found["stranded"] += one.is_stranded
+        return found
 
     def recent(self, limit: int, secret: str | None = None) -> list[LeaseRecord]:
         """Return the newest leases, ended or not, newest first."""

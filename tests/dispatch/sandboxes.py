@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from rotator.core.access import Actor
+from rotator.core.contracts.plugin import MarkedLogin
 from rotator.core.daemon_settings import DaemonSettings, SpacingGroup, Topic
 from rotator.core.model import Policy
 from rotator.dispatch.dispatcher import Dispatcher
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from rotator.core.consumers import Consumer
-    from rotator.core.contracts.rotation import Rotation
+    from rotator.core.contracts.rotation import Rotation, StepContext
+    from rotator.core.leases import LeaseTerms
     from rotator.core.model import Event, Json
     from rotator.requests import Requests
 
@@ -40,6 +42,7 @@ class Entry:
     backend: str = "vault"
     strategy: str = "new-user"
     consumers: tuple[Consumer, ...] = ()
+    leases: LeaseTerms | None = None
 
 
 class Inline:
@@ -85,6 +88,7 @@ class Place:
             holder=lambda: "daemon",
             observer=self.written.append,
             registry=self.registry,
+            leases=self.journal.leases,
         )
 
     def entry(self, name: str) -> Entry:
@@ -106,7 +110,20 @@ class Place:
             strategy=entry.strategy,
             policy=entry.policy,
             consumers=entry.consumers,
+            leases=entry.leases,
         )
+
+    def marked(self, secret: ManagedSecret) -> Callable[[StepContext], list[MarkedLogin]]:
+        """Return what lists the logins of a target, all of which bear a mark."""
+        target = self.targets[secret.name]
+
+        def marked(_ctx: StepContext) -> list[MarkedLogin]:
+            return [
+                MarkedLogin(login=name, can_login=one.can_login, is_of=one.owner.__eq__)
+                for name, one in target.accounts.items()
+            ]
+
+        return marked
 
     def tell(self, topic: Topic, secret: str, data: Mapping[str, Json]) -> None:
         self.told.append((topic, secret, data))
@@ -124,6 +141,9 @@ class Place:
             tell=self.tell,
             requests=self.requests,
             actor=Actor(subject="rotator", method="os", face="daemon", host="vm"),
+            leases=self.journal.leases,
+            lender=lambda lease: self.secret(lease.secret),
+            marked=self.marked,
         )
         daemon = Dispatcher(
             secrets=self.entries,
@@ -139,6 +159,7 @@ class Place:
             faults=Outages(observations=self.observations, log=self.log, tell=self.tell),
             forgotten=self.left.get,
             requests=self.requests.ready if self.requests is not None else tuple,
+            leases=self.journal.leases,
         )
         daemon.begin()
         return daemon

@@ -251,12 +251,14 @@ def list_(
     """
     call: Invocation = ctx.obj
     with call.open_app() as app:
+        names = app.names(only=names or (), forgotten=True)
         book, now = app.journal.leases, app.clock.now()
         found: Sequence[LeaseRecord] = book.recent(_MOST) if everything else book.open()
         found = [
             one
             for one in found
-            if (not names or one.secret in names) and holder in (None, one.holder)
+            if (one.secret in names if names else app.sees(one.secret))
+            and holder in (None, one.holder)
         ]
     call.data["leases"] = [_data(one) for one in found]
     if not found:
@@ -267,7 +269,7 @@ def list_(
             one.secret,
             one.holder,
             one.login or "-",
-            _state(one),
+            one.shown_state,
             relative(one.ended_at or one.ends_at, now),
             one.id,
         )
@@ -290,10 +292,6 @@ def _of(app: App, id_: str) -> LeaseRecord:
     return record
 
 
-def _state(record: LeaseRecord) -> str:
-    return "stranded" if record.is_stranded else (record.outcome or record.state).value
-
-
 def _ends(record: LeaseRecord, now: datetime) -> str:
     return f"{at(record.ends_at, seconds=True)} ({relative(record.ends_at, now)})"
 
@@ -310,7 +308,7 @@ def _data(record: LeaseRecord) -> dict[str, Any]:
         "lease": record.id,
         "secret": record.secret,
         "target": record.target,
-        "state": _state(record),
+        "state": record.shown_state,
         "holder": record.holder,
         "instances": list(record.instances),
         "purpose": record.purpose,
