@@ -119,10 +119,13 @@ class StateCollector:
         away: Callable[[], Mapping[str, datetime]],
         states: Callable[[], Mapping[str, int]] = dict,
         consumers: Callable[[], Mapping[tuple[str, str], tuple[int, int]]] = dict,
+        leases: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         """`states`: how many secrets are in which state, as `rotator status` shows them. `consumers`: by
         secret and consumer, how many instances use the current version, and how many an older one.
+        `leases`: how many are in which state.
         """
+        self._leases: Callable[[], Mapping[str, int]] = leases
         self._consumers: Callable[[], Mapping[tuple[str, str], tuple[int, int]]] = consumers
         self._states: Callable[[], Mapping[str, int]] = states
         self._agenda: Callable[[], Worklist] = agenda
@@ -150,7 +153,7 @@ class StateCollector:
             now = self._now()
             counts = self._agenda().counts(now, now - self._overdue_after)
             states = self._states()
-            secrets = [*self._secrets(), self._instances()]
+            secrets = [*self._secrets(), self._instances(), self._lent()]
         except JournalError:
             up.add_metric([], 0)
             yield up
@@ -169,6 +172,14 @@ class StateCollector:
         for (secret, consumer), (current, older) in self._consumers().items():
             found.add_metric([secret, consumer, "current"], current)
             found.add_metric([secret, consumer, "older"], older)
+        return found
+
+    def _lent(self) -> GaugeMetricFamily:
+        found = GaugeMetricFamily(
+            "rotator_leases", "Leases that have not ended, by state.", labels=["state"]
+        )
+        for state, count in self._leases().items():
+            found.add_metric([state], count)
         return found
 
     def _secrets(self) -> Iterator[GaugeMetricFamily]:

@@ -49,6 +49,7 @@ _SAYS: Final[Mapping[Topic, str]] = {
     Topic.GATE_HELD: "waits for a consumer that has not confirmed the new version",
     Topic.CONSUMER_BEHIND: "has a consumer that has not confirmed the new version",
     Topic.BREAK_GLASS: "was changed without the approval that a rule wants (--break-glass)",
+    Topic.LEASE_STRANDED: "has a lease whose login could not be dropped at its end",
     Topic.DRIFT: "was changed by another writer",
     Topic.INCIDENT_OPENED: "has a leaked password; it is being replaced",
     Topic.INCIDENT_PROVEN: "had a leaked password, which every address now rejects",

@@ -70,6 +70,7 @@ class Doctor:
         found += findings.guarded(
             "journal", lambda: fleet_findings.states(self._parts, names, found)
         )
+        found += findings.guarded("journal", lambda: fleet_findings.leases(self._parts, names))
         found += findings.guarded("journal", lambda: journal_findings.journal(self._parts, away))
         found += fleet_findings.crowded(self._parts)
         found += fleet_findings.notifications(self._parts)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rotator.bootstrap import findings
 from rotator.core import durations
+from rotator.core.contracts.rotation import ExpiresLogins
 from rotator.core.model import Finding, Severity
 from rotator.core.schedule import ROTATION_TAKES, room, timing
 from rotator.logs import get_log
@@ -39,6 +40,24 @@ def crowded(parts: Wiring) -> list[Finding]:
             )
             remedy = "Open the windows for longer, raise `every`, or raise daemon.limits."
             found.append(findings.warning("schedule", message, remedy))
+    return found
+
+
+def leases(parts: Wiring, names: Sequence[str]) -> list[Finding]:
+    """Return the leases whose end fails, and the targets on which only the daemon ends one."""
+    found: list[Finding] = []
+    for one in parts.journal.leases.open():
+        if one.is_stranded and one.secret in names:
+            message = f"lease {one.id} of {one.holder} is stranded: {one.problem}"
+            remedy = one.hint or f"rotator lease revoke {one.id}"
+            found.append(findings.error(f"secret {one.secret}", message, remedy))
+    for name in names:
+        if parts.settings.secrets[name].leases is None:
+            continue
+        if not isinstance(parts.secret(name).rotation, ExpiresLogins):
+            message = "this target cannot end a login by its own clock: only the daemon ends leases"
+            remedy = "Keep `rotator daemon` running, and watch `rotator_leases`."
+            found.append(findings.warning(f"secret {name}", message, remedy))
     return found
 
 

@@ -8,6 +8,7 @@ from rotator.bootstrap import findings
 from rotator.core.contracts.plugin import ListsMarked
 from rotator.core.errors import StepError
 from rotator.core.history import text, texts
+from rotator.core.lease_chain import chain_of
 from rotator.core.model import Kind
 from rotator.core.observations import Observation, ObservationKind
 
@@ -37,11 +38,15 @@ class Orphans:
         records = {record.name: record for record in self._parts.journal.secrets()}
         served = {record.login for record in records.values()}
         names = list(dict.fromkeys([*configured, *records]))
+        # The daemon itself ends those of leases that no lease accounts for.
+        lent = [chain_of(one) for one in names]
         # None where the backend cannot be read: it may serve any login.
         known: dict[str, set[str] | None] = {}
         orphans: list[Observation] = []
         for account in target.marked(ctx):
             if not account.can_login or account.login in served:
+                continue
+            if any(map(account.is_of, lent)):
                 continue
             owner = next((secret for secret in names if account.is_of(secret)), None)
             if owner is None:

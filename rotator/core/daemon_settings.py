@@ -29,6 +29,7 @@ class Topic(StrEnum):
     INCIDENT_UNPROVEN = "incident-unproven"
     LEAK_REPORTED = "leak-reported"
     BREAK_GLASS = "break-glass"
+    LEASE_STRANDED = "lease-stranded"
     UNAVAILABLE = "unavailable"
     AVAILABLE = "available"
     JOURNAL_BROKEN = "journal-broken"

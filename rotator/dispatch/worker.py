@@ -435,10 +435,14 @@ def _fault(error: RotatorError) -> dict[str, Any]:
     return {"away": error.origin, "kind": error.kind, "what": error.what, "hint": error.hint}
 
 
+_STRANDED_AFTER: Final = 3
 _ALWAYS: Final[Mapping[Kind, Topic]] = {Kind.PARKED: Topic.PARKED, Kind.FOLLOWED: Topic.ROTATED}
 
 
-def _of_incident(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
+def _of_trouble(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
+    if kind is Kind.LEASE_FAILED:
+        # A fault that passes is none; it is told once.
+        return Topic.LEASE_STRANDED if data.get("failures") == _STRANDED_AFTER else None
     if kind is Kind.LEAKED:
         return Topic.INCIDENT_OPENED if "reason" in data else None
     if not data.get("news"):
@@ -460,8 +464,8 @@ def topic_of(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
         return Topic.GATE_HELD if held else Topic.CONSUMER_BEHIND if gates else None
     if kind in _ALWAYS:
         return _ALWAYS[kind]
-    if kind in (Kind.LEAKED, Kind.PROVEN):
-        return _of_incident(kind, data)
+    if kind in (Kind.LEAKED, Kind.PROVEN, Kind.LEASE_FAILED):
+        return _of_trouble(kind, data)
     if kind is Kind.FAILED and "request" in data and data.get("kind") not in RETRIED_OR_ASKED:
         return Topic.FAILED
     if kind is Kind.ENDED and data.get("outcome") == Outcome.UNDONE.value:

@@ -90,6 +90,7 @@ class Daemon(Service):
                 self._away,
                 lambda: self._generation.app.overview.fleet().counts(),
                 self._instances,
+                lambda: self._generation.app.journal.leases.counts(),  # noqa: PLW0108 # of the configuration in force
             )
         )
 

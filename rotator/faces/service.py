@@ -22,6 +22,7 @@ from rotator.bootstrap import App, load_settings
 from rotator.config.model import ConfigError
 from rotator.core.daemon_settings import Topic
 from rotator.core.errors import JournalError, RotatorError
+from rotator.core.lease_chain import secret_of
 from rotator.core.observations import Observation, ObservationKind
 from rotator.core.traceback_frames import forget_variables
 from rotator.dispatch.worker import notice_of
@@ -283,7 +284,8 @@ class Service(ABC):
         notice = notice_of(event)
         if notice is not None:
             topic, data = notice
-            self._made.notifier.tell(topic, event.secret, data)
+            secret = secret_of(event.secret) or event.secret
+            self._made.notifier.tell(topic, secret, data)
 
     def _plugin_of(self, secret: str) -> str:
         settings = self._made.settings

@@ -155,3 +155,22 @@ def test_policy_of_a_backend_covers_where_leases_are_staged(cli: Cli):
     )
     assert "rotator-pending/leases/app/+" in cli("policy", "vault").out
     assert "leases/" not in cli("policy", "vault", "--for", "consumer").out
+
+
+def test_stranded_lease_is_shown_by_status_and_doctor(lending: Cli):
+    lease = lending.json("lease", "issue", "app", "--for", "web").data
+    assert lending.json("status").data["leases"]["live"] == 1
+    doctor = lending("doctor", code=None)
+    assert "only the daemon ends leases" in doctor.out
+    assert "orphan" not in doctor.out
+    lending.server.open_door = True
+    refused = lending.json("lease", "revoke", lease["lease"], code=3)
+    assert refused.errors[0]["kind"] == "unprovable"
+    lending.server.open_door = False
+    status = lending("status", code=3)
+    assert "1 lease stranded. List the causes: rotator lease list" in status.out
+    assert "stranded" in lending("lease", "list").out
+    assert "is still accepted" in lending("lease", "list").out
+    assert "is stranded" in lending("doctor", code=None).out
+    lending("lease", "revoke", lease["lease"])
+    assert lending.json("status").data["leases"]["stranded"] == 0

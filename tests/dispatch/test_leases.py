@@ -10,8 +10,9 @@ from rotator.core.daemon_settings import BreakerSettings, DaemonSettings, Topic
 from rotator.core.errors import Denied, Transient, Unavailable
 from rotator.core.lease_chain import chain_of
 from rotator.core.leases import LeaseOutcome, LeaseTerms
-from rotator.core.model import Policy
+from rotator.core.model import Kind, Policy
 from rotator.dispatch.dispatcher import Dispatcher
+from rotator.dispatch.worker import notice_of
 from rotator.engine import IssuedLease, LeaseRequest
 from rotator.testing.fake_target import Account
 from tests.dispatch.sandboxes import Entry, Place
@@ -135,8 +136,8 @@ def test_lease_that_cannot_be_ended_does_not_hold_up_the_others(place: Place):
     assert place.journal.leases.counts()["stranded"] == 1
     assert place.journal.secret("app") is not None
     # It is told once, after a few tries; the secret itself is not parked.
-    told = [one for one in place.written if one.data.get("failures") == 3]
-    assert len(told) == 1
+    told = [notice_of(one) for one in place.written if one.kind is Kind.LEASE_FAILED]
+    assert [one[0] for one in told if one is not None] == [Topic.LEASE_STRANDED]
     assert not [one for one in place.told if one[0] is Topic.PARKED]
     place.wrap = works
     run(place, daemon, 7 * MINUTE)

@@ -73,12 +73,12 @@ class Chosen:
 def show(call: Invocation, app: App, chosen: Chosen) -> None:
     """Show the state once, and exit with 3 if there is trouble."""
     fleet = _read(app, chosen, _selected(app, chosen))
-    waiting = _waiting(app)
+    waiting, leases = _waiting(app), app.journal.leases.counts()
     if call.as_json:
-        call.data |= {**answers.of_fleet(fleet), "requests": waiting}
+        call.data |= {**answers.of_fleet(fleet), "requests": waiting, "leases": leases}
     else:
-        call.print(*_shown(call.screen, fleet, chosen, waiting))
-    if fleet.is_trouble:
+        call.print(*_shown(call.screen, fleet, chosen, waiting, leases))
+    if fleet.is_trouble or leases["stranded"]:
         call.add_code(exit_codes.STUCK)
 
 
@@ -100,8 +100,9 @@ def watch(call: Invocation, app: App, chosen: Chosen, seconds: float) -> None:
             fleet = _read(app, chosen, names)
             head = Text(f"{at(fleet.now, seconds=True)}, every {seconds:g} s. Ctrl-C ends it.")
             head.stylize(QUIET)
-            waiting = _waiting(app)
-            live.update(Group(head, *_shown(call.screen, fleet, chosen, waiting)), refresh=True)
+            waiting, leases = _waiting(app), app.journal.leases.counts()
+            shown = _shown(call.screen, fleet, chosen, waiting, leases)
+            live.update(Group(head, *shown), refresh=True)
             app.clock.sleep(seconds)
 
 
@@ -163,13 +164,19 @@ def _waiting(app: App) -> int:
 # -- the first line ------------------------------------------------------------------------------
 
 
-def _shown(screen: Screen, fleet: Fleet, chosen: Chosen, waiting: int) -> Iterator[RenderableType]:
+def _shown(
+    screen: Screen, fleet: Fleet, chosen: Chosen, waiting: int, leases: Mapping[str, int]
+) -> Iterator[RenderableType]:
     yield _head(screen, fleet)
     yield from _outages(screen, fleet)
     if waiting:
         verb = "waits" if waiting == 1 else "wait"
         text = f" {plural(waiting, 'request')} {verb}. List them: rotator requests"
         yield Text.assemble(screen.sign("warn"), text)
+    if stranded := leases["stranded"]:
+        # Their logins may still be valid.
+        text = f" {plural(stranded, 'lease')} stranded. List the causes: rotator lease list"
+        yield Text.assemble(screen.sign("bad"), text)
     if not fleet.secrets:
         nothing = "No secrets are configured. Add one: rotator add NAME"
         yield "No secret matches." if chosen.is_filtered else nothing
