@@ -54,6 +54,23 @@ def postgres(copied_clusters: None) -> Iterator[ScratchPostgres]:
         yield server
 
 
+@pytest.fixture(autouse=True)
+def no_database_stays(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Require that a test leaves no database behind: each rotation after it would look into that too."""
+    if "postgres" not in request.fixturenames:
+        yield
+        return
+    server = request.getfixturevalue("postgres")
+    before = _databases(server)
+    yield
+    assert _databases(server) - before == set()
+
+
+def _databases(server: ScratchPostgres) -> set[str]:
+    with server.connect() as admin:
+        return {row[0] for row in admin.execute("SELECT datname FROM pg_database")}
+
+
 @pytest.fixture(scope="session", autouse=True)
 def copied_clusters() -> Iterator[None]:
     """Make the clusters of PostgreSQL servers as copies of the first one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from rotator.api import Denied, StepError, Transient, Unavailable
+from rotator.api import StepError, Transient, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,11 +23,7 @@ SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_r
        pg_catalog.current_setting('credcheck.encrypted_password_allowed', true) = 'off',
        (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
        (SELECT rolcreaterole FROM pg_catalog.pg_roles WHERE rolname = current_user),
-       current_user,
-       (SELECT CASE WHEN rolsuper THEN 'superuser'
-                    WHEN pg_catalog.current_setting('server_version_num')::int >= 160000
-                     AND NOT pg_catalog.pg_has_role(current_user, oid, 'USAGE WITH ADMIN OPTION') THEN 'admin option' END
-        FROM pg_catalog.pg_roles WHERE rolname = %(login)s)
+       current_user
 """
 # Each kind of limit: how many there may be, and how many there are. Whoever is no superuser finds the
 # last slots of the server reserved.
@@ -72,11 +68,10 @@ def hindrances(
 def _of_server(
     server: Server, admin: BoundedConnection, in_place: str | None
 ) -> Iterator[StepError]:
-    row = admin.execute(_SERVER, {"login": in_place}).fetchone()
+    row = admin.execute(_SERVER).fetchone()
     if row is None:
         return
-    standby, read_only, names, no_wait, confirming, hidden, no_hashes = row[:7]
-    superuser, creates, who, lacks = row[7:]
+    standby, read_only, names, no_wait, confirming, hidden, no_hashes, superuser, creates, who = row
     if standby:
         yield Unavailable(
             f"{server.where} is a standby, which is read-only.",
@@ -108,13 +103,6 @@ def _of_server(
         yield Unavailable(
             f"{server.where}: the admin login {who!r} lacks the right to create and alter roles.",
             hint=f'As a superuser: ALTER ROLE "{who}" CREATEROLE',
-        )
-    elif lacks and not superuser and who != in_place:
-        yield Denied(
-            f"{server.where}: the admin login {who!r} lacks the right to change the password of {in_place!r}.",
-            hint="Only a superuser may change a superuser: use one as the `admin`."
-            if lacks == "superuser"
-            else f'Run as a superuser: GRANT "{in_place}" TO "{who}" WITH ADMIN OPTION',
         )
 
 

@@ -504,7 +504,7 @@ def _unalterable(case: LoginPair, one: Profile) -> tuple[str, str]:
     if "SUPERUSER" in one.attributes:
         return (
             f"login {one.name!r} is a superuser, which the admin {admin!r} may not alter",
-            f"Run as a superuser: ALTER ROLE {_name(one.name)} NOSUPERUSER;",
+            f"Make the `admin` a superuser, or run as one: ALTER ROLE {_name(one.name)} NOSUPERUSER;",
         )
     return f"the admin {admin!r} lacks the right to alter {one.name!r}", _with_admin(case, one.name)
 

@@ -47,6 +47,8 @@ def sandbox(postgres: ScratchPostgres, monkeypatch: pytest.MonkeyPatch) -> Itera
         with postgres.connect() as admin:
             admin.execute(ROLES.encode())
         yield Sandbox(server=postgres, aws=aws, dbname="postgres")
+    with postgres.connect() as admin:
+        admin.execute(b"DROP DATABASE IF EXISTS journal WITH (FORCE)")
 
 
 def empty(server: ScratchPostgres) -> None:
@@ -54,7 +56,6 @@ def empty(server: ScratchPostgres) -> None:
     with server.connect() as admin:
         admin.execute(b"ALTER SYSTEM RESET ALL")
         admin.execute(b"SELECT pg_reload_conf()")
-        admin.execute(b"DROP DATABASE IF EXISTS journal WITH (FORCE)")
         admin.execute(
             b"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             b" WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"

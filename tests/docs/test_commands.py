@@ -79,3 +79,6 @@ def test_the_first_rotation_runs_as_the_tutorial_shows(postgres: ScratchPostgres
     assert outputs["get shop --field username"] == "shop"
     assert "login attempt with it was rejected" in outputs["revoke shop"]
     assert real.json("audit", "verify").data["ok"] is True
+    with postgres.connect() as admin:
+        admin.autocommit = True
+        admin.execute("DROP DATABASE shop")

@@ -131,6 +131,7 @@ def test_what_an_old_login_owns_in_several_databases_goes_to_the_group(harness: 
             "SELECT tableowner FROM pg_tables WHERE tablename = 'own'", dbname=dbname
         )
         assert owner == [(harness.group,)]
+    harness.sql(f"DROP DATABASE {other}")
 
 
 def adopted(harness: Harness, name: str, **more) -> Credential:
