@@ -220,8 +220,9 @@ def test_any_compose_file(others: dict[str, str], password: str):
     """Whatever the neighbours and the password are, and however they are written."""
     environment = {"DB_PASSWORD": password, **others}
     for style in (None, "'", '"', "|"):
-        text = yaml.dump({"services": {"db": {"environment": environment}}}, default_style=style, sort_keys=False)  # fmt: skip
-        _expect_it_alone("compose.yaml", text, password)
+        for flow in (False, True):
+            text = yaml.dump({"services": {"db": {"environment": environment}}}, default_style=style, default_flow_style=flow, sort_keys=False)  # fmt: skip
+            _expect_it_alone("compose.yaml", text, password)
 
 
 @given(others=st.dictionaries(_NAMES, _VALUES, max_size=5), password=_PASSWORDS)

@@ -22,6 +22,7 @@ _FORMATS: Final[Mapping[str, str]] = {
 }
 # JSON's strings are valid in TOML too.
 _QUOTED: Final = frozenset({"json", "toml"})
+_MARKS: Final = ("'", '"')
 _SQL: Final = (
     "SQL has no variables: remove the password from the script. rotator sets it on the target, and a script that runs"
     " again would set the old one"
@@ -59,36 +60,34 @@ def refused(place: Place) -> NoReturn:
         raise Impossible(_ECS)
     if place.file == ".pg_service.conf":
         to = "a service has no variables: remove the line, libpq then reads the password from ~/.pgpass. "
-        raise Impossible(to + written(place, "pgpass", file=".pgpass"))
+        raise Impossible(to + _written(place, "pgpass", file=".pgpass"))
     if place.form == "ini" and place.suffix == "ini" and "[databases]" in place.text:
         to = "pgbouncer.ini has no variables: remove the password, PgBouncer then takes it from auth_file. "
-        raise Impossible(to + written(place, "userlist", file="userlist.txt"))
-    raise Impossible("this form has no variables. " + written_as(place))
+        raise Impossible(to + _written(place, "userlist", file="userlist.txt"))
+    raise Impossible("this form has no variables. " + _written_as(place))
 
 
-def written_as(place: Place) -> str:
+def _written_as(place: Place) -> str:
     """Return the sink that writes the file of this place."""
     format_ = _FORMATS.get(place.form) or _FORMATS.get(place.suffix)
     if format_ is not None:
-        return written(place, format_)
+        return _written(place, format_)
     (start, end), more = place.span, ""
-    is_whole = place.text[start - 1 : start] in ("'", '"') and place.text[end : end + 1] in (
-        "'",
-        '"',
-    )
+    around = place.text[start - 1 : start], place.text[end : end + 1]
+    is_whole = place.text[start] in _MARKS or all(mark in _MARKS for mark in around)
     if place.in_url:
         field = "{password:url}"
-    elif place.form in _QUOTED and (is_whole or place.text[start] in ("'", '"')):
+    elif place.form in _QUOTED and is_whole:
         field, more = "{password:json}", " and of its quotation marks"
     else:
         field = "{password:xml}" if place.form == "xml" else "{password}"
-    text = written(place, "template", options="template: '...'")
+    text = _written(place, "template", options="template: '...'")
     return (
         f"{text}. Its template is the text of the file, with {field} in place of the password{more}"
     )
 
 
-def written(place: Place, format_: str, *, file: str | None = None, options: str = "") -> str:
+def _written(place: Place, format_: str, *, file: str | None = None, options: str = "") -> str:
     """Return a sentence that names a sink of `agent.yaml`."""
     return f"Let the agent write the file: {sink(place, format_, file=file, options=options)}"
 
