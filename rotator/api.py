@@ -112,6 +112,7 @@ from rotator.core.strategies import (
     same_login,
 )
 from rotator.core.version_mark import version_mark
+from rotator.http_call import HttpAnswer, HttpServer, basic_auth, require_http_url
 from rotator.trusted_files import require_program
 
 __all__ = [
@@ -146,6 +147,8 @@ __all__ = [
     "Finding",
     "FoundLogin",
     "HeldRight",
+    "HttpAnswer",
+    "HttpServer",
     "InUse",
     "KeepsPrevious",
     "KeepsSecrets",
@@ -211,6 +214,7 @@ __all__ = [
     "abilities_of_rotation",
     "admin_logins",
     "agree_within",
+    "basic_auth",
     "call_within",
     "candidate",
     "counted_rights",
@@ -224,6 +228,7 @@ __all__ = [
     "own_login",
     "passed",
     "password_of_nobody",
+    "require_http_url",
     "require_not_current",
     "require_pair",
     "require_program",

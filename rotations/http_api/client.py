@@ -1,29 +1,23 @@
-"""Sends one request: within the step's time and size limits, over verified TLS, without a redirect."""
+"""Sends one request of an operator's, and says what its status means."""
 
 from __future__ import annotations
 
-import base64
 import json
 import re
-import socket
-import ssl
-import threading
-from contextlib import closing, suppress
-from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 from rotations.http_api.options import ADMIN, ADMIN_PASSWORD, Request, TargetOptions
 from rotator.api import (
     Conflict,
     Denied,
+    HttpAnswer,
+    HttpServer,
     Refused,
     Transient,
     Unavailable,
     Unknown,
     UsageError,
-    call_within,
+    basic_auth,
     json_object,
 )
 
@@ -32,7 +26,6 @@ if TYPE_CHECKING:
 
     from rotator.api import Credential, StepContext
 
-MOST_BYTES: Final = 2**20
 _MOVED: Final = range(300, 400)
 _FAILED: Final = range(500, 600)
 _UNAUTHORIZED: Final = 401
@@ -43,29 +36,6 @@ _INVALID: Final = frozenset({400, 422})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]|[^\x00-\xff]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What an API answered."""
-
-    status: int
-    body: bytes
-
-    def at(self, path: str) -> object:
-        """Return the value at a path such as `data.0.name`; None where there is none."""
-        try:
-            found: Any = json_object(self.body)
-        except ValueError:
-            return None
-        for key in path.split("."):
-            if isinstance(found, dict):
-                found = found.get(key)
-            elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
-                found = found[int(key)]
-            else:
-                return None
-        return found
-
-
 class Api:
     """What all rotations on one target share."""
 
@@ -74,10 +44,10 @@ class Api:
         self.options: TargetOptions = options
         self._name: str = name
         self._admin: Callable[[], Credential] = admin
-        self._url: Any = urlsplit(options.url)
+        self._server: HttpServer = HttpServer(url=options.url, ca=options.ca, target=name)
 
     def __str__(self) -> str:
-        return f"{self._url.scheme}://{self._url.netloc}"
+        return str(self._server)
 
     def ask(
         self,
@@ -88,7 +58,7 @@ class Api:
         doing: str,
         changes: bool = False,
         login: Credential | None = None,
-    ) -> Answer:
+    ) -> HttpAnswer:
         """Send a request with the admin's values, or as `login`. Raises only where there is no answer."""
         ctx.require_time()
         admin = None if login is not None else self._admin()
@@ -97,18 +67,24 @@ class Api:
         headers = {"Accept": "application/json"} | request.filled_headers(values)
         who = login or admin
         if request.basic and who is not None:
-            pair = f"{who.username}:{who.password.reveal()}".encode()
-            headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"
+            headers["Authorization"] = basic_auth(who)
         if any(_CONTROL.search(value) for value in headers.values()):
             raise Denied(f"{self}: {doing}: a value has characters that no header may contain.")
         body = None
         if request.body is not None:
             body = json.dumps(request.filled_body(values)).encode()
             headers["Content-Type"] = "application/json"
-        path = self._url.path.rstrip("/") + request.filled_path(values)
-        return self._send(request.method, path, headers, body, ctx, doing=doing, changes=changes)
+        return self._server.send(
+            request.method,
+            request.filled_path(values),
+            headers,
+            body,
+            seconds=ctx.seconds_left(),
+            doing=doing,
+            changes=changes,
+        )
 
-    def require_ok(self, request: Request, answer: Answer, *, doing: str) -> None:
+    def require_ok(self, request: Request, answer: HttpAnswer, *, doing: str) -> None:
         """Raise our error for a status that is not among those of success."""
         status = answer.status
         if status in request.ok:
@@ -133,62 +109,6 @@ class Api:
             raise Refused(what, hint="Compare the request of the target with the API's manual.")
         raise Denied(what, hint="If this status means success, add it to `ok` of the request.")
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        headers: dict[str, str],
-        body: bytes | None,
-        ctx: StepContext,
-        *,
-        doing: str,
-        changes: bool,
-    ) -> Answer:
-        seconds = ctx.seconds_left()
-        connection = self._connection(seconds)
-        sent = threading.Event()
-
-        def run() -> Answer:
-            with closing(connection):
-                connection.connect()
-                sent.set()
-                connection.request(method, path, body, headers)
-                with connection.getresponse() as response:
-                    return Answer(status=response.status, body=_read(response))
-
-        try:
-            return call_within(seconds, run)
-        except Exception as error:  # noqa: BLE001 # whatever it is, it becomes ours
-            # Its bytes may have reached the server.
-            kind = Unknown if changes and sent.is_set() else Transient
-            why, hint = self._reason(error)
-        _end(connection)
-        raise kind(f"{self}: {doing}: {why}.", hint=hint)
-
-    def _reason(self, error: Exception) -> tuple[str, str]:
-        """Return why there is no answer, as a clause, and the remedy."""
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return (
-                f"its certificate is invalid ({error.verify_message})",
-                f"Set `ca` of target {self._name!r} to the authority that signed it.",
-            )
-        if isinstance(error, TimeoutError):
-            return "no answer within the step's time", ""
-        return f"no valid answer ({type(error).__name__})", ""
-
-    def _connection(self, seconds: float) -> HTTPConnection:
-        host, port = str(self._url.hostname), self._url.port
-        if self._url.scheme == "http":
-            return HTTPConnection(host, port, timeout=seconds)
-        try:
-            context = ssl.create_default_context(cafile=self.options.ca)
-        except OSError as error:
-            raise Unavailable(
-                f"the certificate authority file {self.options.ca} cannot be read.",
-                hint=f"Correct `ca` of target {self._name!r}.",
-            ) from error
-        return HTTPSConnection(host, port, timeout=seconds, context=context)
-
 
 def unknown_placeholder(name: str, known: frozenset[str]) -> UsageError:
     """Return the error for a placeholder that neither rotator nor the secret has."""
@@ -198,16 +118,17 @@ def unknown_placeholder(name: str, known: frozenset[str]) -> UsageError:
     )
 
 
-def _end(connection: HTTPConnection) -> None:
-    """Wake the thread that still reads."""
-    sock: socket.socket | None = connection.sock
-    if sock is not None:
-        with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-
-
-def _read(response: Any) -> bytes:
-    body = response.read(MOST_BYTES + 1)
-    if len(body) > MOST_BYTES:
-        raise HTTPException
-    return body
+def value_at(answer: HttpAnswer, path: str) -> object:
+    """Return the value at a path such as `data.0.name`; None where there is none."""
+    try:
+        found: Any = json_object(answer.body)
+    except ValueError:
+        return None
+    for key in path.split("."):
+        if isinstance(found, dict):
+            found = found.get(key)
+        elif isinstance(found, list) and key.isdecimal() and int(key) < len(found):
+            found = found[int(key)]
+        else:
+            return None
+    return found

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from rotator.api import LoginOptions, UsageError, is_local
+from rotator.api import LoginOptions, UsageError, require_http_url
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 LOGIN: Final = "login"
@@ -137,20 +137,7 @@ class TargetOptions:
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
-        parts = urlsplit(self.url)
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or parts.query
-            or parts.fragment
-        ):
-            raise UsageError("`url` must be an http or https URL without parameters.")
-        if parts.username is not None or parts.password is not None:
-            raise UsageError(
-                "`url` contains a login (redacted).", hint="Set it as `admin` of the target."
-            )
-        if parts.scheme == "http" and not is_local(parts.hostname):
-            raise UsageError("`url` must be https: passwords would be sent in plain text.")
+        require_http_url(self.url)
         if (self.mark or self.exists).take is None:
             raise UsageError(
                 "neither `mark` nor `exists` has `take`, so rotator could not know its logins.",

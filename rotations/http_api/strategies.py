@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from rotations.http_api.client import Api, unknown_placeholder
+from rotations.http_api.client import Api, unknown_placeholder, value_at
 from rotations.http_api.options import (
     ADMIN,
     ADMIN_PASSWORD,
@@ -114,7 +114,7 @@ class HttpLogin(LoginStrategy[SecretOptions]):
             answer = self._api.ask(options.mark, values, ctx, doing=doing)
             if answer.status not in options.mark.absent:
                 self._api.require_ok(options.mark, answer, doing=doing)
-        mark = answer.at((options.mark or options.exists).take or "")
+        mark = value_at(answer, (options.mark or options.exists).take or "")
         if mark not in {f"{_MARK}{one}" for one in ctx.names} and name not in ctx.adopted:
             raise not_ours(f"login {name!r} of {self._api}", name, ctx, pair=self._options.users)
         return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import time
 from contextlib import contextmanager
@@ -25,11 +26,13 @@ from rotator.api import (
     Unknown,
     UsageError,
 )
+from rotator.testing.certificates import make_certificates
 from rotator.testing.fakes import step_context
 from rotator.testing.hostile import HTTP, HostileServer, http_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from rotator.api import Rotation, StepContext
 
@@ -167,9 +170,13 @@ class _Server(HTTPServer):
 
 
 @contextmanager
-def _answering(status: int) -> Iterator[_Server]:
+def _answering(status: int, certificates: Path | None = None) -> Iterator[_Server]:
     with _Server(("127.0.0.1", 0), _Recorder) as server:
         server.status, server.requests = status, []
+        if certificates is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificates / "server.crt", certificates / "server.key")
+            server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -191,6 +198,33 @@ def test_values_are_sent_as_json_and_never_in_the_url():
         "tags": ["rotator:app", 1, {"role": "reader"}],
     }
     assert [sent["X-Api-Key"] for _, sent, _ in server.requests] == [_ADMIN.password.reveal()] * 2
+
+
+@pytest.mark.parametrize("slip", ["", "authority", "name", "file"])
+def test_a_request_goes_to_a_verified_server_only(tmp_path: Path, slip: str):
+    """Not by another authority, and not by a name that its certificate lacks."""
+    for folder in ("ours", "theirs"):
+        (tmp_path / folder).mkdir()
+        make_certificates(tmp_path / folder)
+    authority = tmp_path / ("theirs" if slip == "authority" else "ours") / "ca.crt"
+    authority = tmp_path / "none.crt" if slip == "file" else authority
+    # The same address, by another name.
+    host = "127.1" if slip == "name" else "127.0.0.1"
+    with _answering(201, tmp_path / "ours") as server:
+        rotation = _rotation(url=f"https://{host}:{server.port}/api", ca=authority)
+        if slip == "":
+            rotation.create(_NEW, _ctx())
+            assert len(server.requests) == 2
+            return
+        kind, shown = (
+            (Unavailable, "cannot be read")
+            if slip == "file"
+            else (Transient, "certificate is invalid")
+        )
+        with pytest.raises(kind, match=shown) as caught:
+            rotation.create(_NEW, _ctx())
+    assert "`ca` of target 'main'" in caught.value.hint
+    assert server.requests == []
 
 
 @pytest.mark.parametrize(

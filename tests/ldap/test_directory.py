@@ -162,7 +162,7 @@ def test_no_password_is_sent_to_a_server_that_is_not_verified(
     with pytest.raises(Transient, match="certificate is invalid") as caught:
         _rotation(options).create(_new("app"), _ctx())
     assert "sslrootcert" in caught.value.hint
-    assert "BIND" not in server.log_text()[logged:]
+    assert "BIND dn" not in server.log_text()[logged:]
 
 
 def test_a_missing_authority_makes_all_secrets_wait(server: ScratchOpenLdap, tmp_path: Path):

@@ -450,6 +450,15 @@ def of_a_limit() -> None:
     assert_type(api.call_within(1.0, lambda: "answer"), str)
 
 
+def of_http() -> None:
+    api.require_http_url("https://web.example.org")
+    server = api.HttpServer(url="https://web.example.org", ca=None, target="main")
+    headers = {"Authorization": api.basic_auth(_LOGIN)}
+    answer = server.send("GET", "/", headers, None, seconds=5.0, doing="asking", changes=False)
+    assert_type(answer, api.HttpAnswer)
+    assert_type(answer.status, int)
+
+
 def of_a_mark() -> None:
     assert_type(api.version_mark("7"), str)
 
