@@ -12,7 +12,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications opens incidents find-noise reads-load report-load bench web-load browser idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema docs reference picture clean
+.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications opens incidents leases find-noise reads-load report-load bench web-load browser idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema docs reference picture clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -89,6 +89,9 @@ reads-load: $(STAMP) ## a million lines of an audit log: seconds and memory: LIN
 
 find-noise: $(STAMP) ## candidates in public code, and the time of a long history: COMMITS=10000
 	$(PY) -m tests.load.find_noise --commits $(or $(COMMITS),10000) $(ARGS)
+
+leases: $(STAMP) ## leases issued and ended on a real PostgreSQL, and a look over 10,000: CYCLES=10000
+	$(PY) -m tests.load.leases --cycles $(or $(CYCLES),10000) $(ARGS)
 
 bench: $(STAMP) ## the engine against a bare loop
 	$(PY) -m tests.load.bench $(ARGS)
