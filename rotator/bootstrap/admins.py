@@ -59,4 +59,6 @@ def _place(admin: AdminSettings) -> tuple[str, str] | None:
     if name is not None:
         return OF_SECRET, name
     reference = parse(named)
+    if admin.reference is None and reference.field != "password":
+        return None  # something else that is kept there
     return reference.scheme, reference.path.strip("/")

@@ -41,7 +41,7 @@ from rotator.journal.sql import SqlJournal
 from rotator.journal.worklist import SqlWorklist
 from rotator.linked_resources import TargetLinks
 from rotator.logs import get_log
-from rotator.references import Resolver, secret_name
+from rotator.references import Resolver
 from rotator.secret_state import Overview
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from rotator.config import Settings
-    from rotator.config.model import AdminSettings, SecretSettings
+    from rotator.config.model import SecretSettings
     from rotator.core.access import Actor
     from rotator.core.contracts.backend import SecretBackend
     from rotator.core.contracts.plugin import MarkedLogin, Target
@@ -428,10 +428,13 @@ class Wiring:
 
     def admins(self, target: str) -> frozenset[str]:
         """Return the admin logins of a target, and of others at the same host and port."""
-        admins = [self.settings.targets[name].admin for name in self.same_server(target)]
-        return frozenset(
-            admin.username or self._admin(admin).username for admin in admins if admin is not None
-        )
+        found: set[str] = set()
+        for name in self.same_server(target):
+            admin = self.settings.targets[name].admin
+            if admin is not None:
+                fixed = None if name in self.admins_of.secrets else admin.username
+                found.add(fixed or self._admin(name).username)
+        return frozenset(found)
 
     def same_server(self, target: str) -> frozenset[str]:
         """Return this target and the others at the same host and port."""
@@ -456,7 +459,7 @@ class Wiring:
         if chosen.admin is None and plugins.rotation_plugin(chosen.plugin).info.may_have_admin:
             return Credential(username="", password=Secret(""))
         try:
-            return self._admin(chosen.admin)
+            return self._admin(target)
         except (UsageError, StepError) as error:
             kind = Transient if error.kind in RETRIED else Unavailable
             away = kind(
@@ -485,13 +488,15 @@ class Wiring:
             )
         return current.credential
 
-    def _admin(self, admin: AdminSettings | None) -> Credential:
+    def _admin(self, target: str) -> Credential:
+        """Return what a target logs in with. Of a managed secret, the login is read too: it may change."""
+        managed = self.admins_of.secrets.get(target)
+        if managed is not None:
+            return self._served(managed)
+        admin = self.settings.targets[target].admin
         if admin is None:
             raise UsageError("this target has no admin.", hint="Its plugin needs none.")
         if admin.reference is not None:
-            name = secret_name(admin.reference)
-            if name is not None:
-                return self._served(name)
             return self._resolver.credential(admin.reference)
         if admin.username is None or admin.password is None:
             raise UsageError(

@@ -120,10 +120,11 @@ def test_a_rotation_of_the_admin_may_be_killed_at_any_point(
 # -- a second way in -----------------------------------------------------------------------------
 
 
-def _configure_pair(own: OwnAdmin, server: ScratchPostgres) -> None:
+def _configure_pair(
+    own: OwnAdmin, server: ScratchPostgres, admin: str = "secret:main-admin"
+) -> None:
     target = (
-        f"  main: {{plugin: postgresql, host: 127.0.0.1, port: {server.port},"
-        " admin: secret:main-admin}\n"
+        f"  main: {{plugin: postgresql, host: 127.0.0.1, port: {server.port}, admin: {admin}}}\n"
     )
     name = own.first.username
     own.configure(
@@ -133,11 +134,13 @@ def _configure_pair(own: OwnAdmin, server: ScratchPostgres) -> None:
     )
 
 
-def test_two_admins_take_turns(own: OwnAdmin, postgres: ScratchPostgres):
+@pytest.mark.parametrize("by_place", [False, True])
+def test_two_admins_take_turns(own: OwnAdmin, postgres: ScratchPostgres, *, by_place: bool):
     """The new one proves all its rights before the old one is revoked; each creates the other's rights."""
     with postgres.connect() as link:
         link.execute(f"ALTER ROLE {own.first.username} SUPERUSER".encode())
-    _configure_pair(own, postgres)
+    place = f'{{username: {own.first.username}, password: "local:main-admin#password"}}'
+    _configure_pair(own, postgres, place if by_place else "secret:main-admin")
     for _ in range(3):
         assert own.rotate("shop").error is None
         result = own.rotate()
