@@ -326,7 +326,7 @@ _Moves = st.lists(
 def test_no_path_prolongs_a_lease_beyond_its_longest_time(moves: list[tuple[str, int]]):
     sandbox = EngineSandbox()
     sandbox.engine.rotate(sandbox.secret)
-    sandbox.leases = replace(TERMS, share=Share.CONSUMER)
+    sandbox.leases = replace(TERMS, share=Share.CONSUMER, limit=100)
     first, start = issue(sandbox, instance="a").record, sandbox.clock.now()
     longest: datetime = start + TERMS.longest
     for move, seconds in moves:
