@@ -108,7 +108,7 @@ def test_a_killed_rotation_of_the_admin_goes_on_by_itself(own: OwnAdmin, postgre
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_a_rotation_of_the_admin_may_be_killed_at_any_point(
     own: OwnAdmin, postgres: ScratchPostgres
 ):
