@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rotator.config.parsing import Data, Keys
     from rotator.config.positions import Positions
 
+    _Server = tuple[str, ...]
+
 _FIXED: Final = tuple(f"{scheme}:" for scheme in PLAIN_SCHEMES)
 # What an option names on the target, where the plugin's metadata does not say so by `claims`.
 _CLAIMS: Final = {"username": "login", "users": "login"}
@@ -22,11 +24,20 @@ _CLAIMS: Final = {"username": "login", "users": "login"}
 class Collisions:
     """What the secrets seen so far have taken."""
 
-    def __init__(self, source: Positions) -> None:
-        """Problems go to `source`."""
+    def __init__(self, source: Positions, targets: dict[str, Data]) -> None:
+        """Problems go to `source`. `targets`: that section, as it is written."""
         self._source: Positions = source
         self._places: dict[tuple[str, ...], tuple[str, Keys]] = {}
-        self._claims: dict[tuple[str, str, str], str] = {}
+        self._claims: dict[tuple[_Server, str, str], tuple[str, str]] = {}
+        self._servers: dict[str, _Server] = {
+            name: _server(name, one) for name, one in targets.items()
+        }
+        # The targets whose admin is a login that no rotation may change, by server and login.
+        self._fixed: dict[tuple[_Server, str], str] = {
+            (self._servers[name], login): name
+            for name, one in targets.items()
+            if isinstance(one, dict) and (login := _fixed_login(one.get("admin"))) is not None
+        }
 
     def place(self, name: str, entry: dict[str, Data], keeper: str | None = None) -> None:
         """Note when a secret, or a copy of one, is already kept at the same path of a backend.
@@ -69,39 +80,53 @@ class Collisions:
                 at_key=True,
             )
 
-    def claim(self, name: str, target: str, options: object, admin: Data) -> None:
-        """Note when another secret, or the target's `admin`, has a login of this secret."""
+    def claim(self, name: str, target: str, options: object) -> None:
+        """Note when another secret, or the `admin` of a target, has a login of this secret.
+
+        Targets with one host and port are one server.
+        """
+        server = self._servers.get(target, (target,))
         for option, kind, value in _claimed(options):
             keys = ("secrets", name, "options", option)
-            first = self._claims.setdefault((target, kind, value), name)
+            first, there = self._claims.setdefault((server, kind, value), (name, target))
             if first != name:
                 self._source.problem(
                     keys,
-                    f"secret `{first}` has the same {kind} on target `{target}`: rotating one"
+                    f"secret `{first}` has the same {kind} on target `{there}`"
+                    f"{'' if there == target else ', which is the same server'}: rotating one"
                     " would break the other.",
                     f"Give each secret its own {kind}.",
                     at_key=True,
                 )
-            if kind == "login" and value == _fixed_login(admin):
+            fixed = self._fixed.get((server, value)) if kind == "login" else None
+            if fixed is not None:
                 self._source.problem(
                     keys,
-                    f"this login is the admin of target `{target}`, and its password would"
+                    f"this login is the admin of target `{fixed}`, and its password would"
                     " still be read from its present source: rotator would lock itself out.",
-                    f"Write `admin: secret:{name}` at the target, so that it reads the password from"
+                    f"Write `admin: secret:{name}` at that target, so that it reads the password from"
                     " this secret, or rotate another login.",
                 )
 
 
-def _fixed_login(admin: Data) -> Data:
+def _server(target: str, entry: Data) -> _Server:
+    """Return what two targets on one server have in common; of a target without a host its name."""
+    host = entry.get("host") if isinstance(entry, dict) else None
+    if not isinstance(entry, dict) or not isinstance(host, str):
+        return (target,)
+    return (str(entry.get("plugin")), host.lower(), str(entry.get("port")))
+
+
+def _fixed_login(admin: Data) -> str | None:
     """Return the admin's login if its password comes from where no rotation can change it.
 
     An admin whose password is taken from a backend may be rotated: the next look finds the new one.
     """
     if not isinstance(admin, dict):
         return None
-    password = admin.get("password")
+    login, password = admin.get("username"), admin.get("password")
     fixed = isinstance(password, str) and password.startswith(_FIXED)
-    return admin.get("username") if fixed else None
+    return login if fixed and isinstance(login, str) else None
 
 
 def _claimed(options: object) -> Iterator[tuple[str, str, str]]:

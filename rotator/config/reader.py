@@ -136,7 +136,7 @@ class Reader:
         """
         self._check_admins(section, targets)
         found: dict[str, SecretSettings] = {}
-        collisions = Collisions(self._source)
+        collisions = Collisions(self._source, targets)
         for name in list(section):
             keys = ("secrets", name)
             given = section.pop(name)
@@ -154,10 +154,7 @@ class Reader:
             chosen = kind and self._secret_options(keys, entry, kind)
             policy = policies.chosen(entry.get("policy", DEFAULT_POLICY), (*keys, "policy"))
             if chosen is not None:
-                admin = targets.get(target)
-                collisions.claim(
-                    name, target, chosen, admin.get("admin") if isinstance(admin, dict) else None
-                )
+                collisions.claim(name, target, chosen)
             if policy is not None and policy.until_acknowledged and document:
                 self._check_acknowledged(keys, document)
             if policy is not None and policy.prepare is not None and document:

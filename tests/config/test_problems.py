@@ -14,7 +14,7 @@ from rotator.config import ConfigError, load
 from rotator.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from tests.config.conftest import Problems
+    from tests.config.conftest import Load, Problems
 
 # A good file; each bad one below replaces one line of it.
 GOOD = """\
@@ -163,3 +163,35 @@ def test_a_folder_is_no_file(tmp_path: Path):
     """A path that leads to a folder is refused in the system's words."""
     with pytest.raises(ConfigError, match="Is a directory"):
         load(tmp_path)
+
+
+_TWO_ENTRIES = """\
+version: 1
+backends: {{b: {{type: drawer}}}}
+targets:
+  t: {{plugin: paper, host: DB.example.org, admin: {{username: root, password: "env:PW"}}}}
+  u: {{plugin: paper, host: {host}, admin: {{username: other, password: "env:PW"}}}}
+secrets:
+  web: {{target: t, backend: b, strategy: single-user, options: {{username: web}}}}
+  shop: {{target: u, backend: b, strategy: single-user, options: {{username: {login}}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("login", "says"),
+    [
+        ("web", "secret `web` has the same login on target `t`, which is the same server"),
+        ("root", "this login is the admin of target `t`"),
+    ],
+)
+def test_two_targets_on_one_server_have_one_set_of_logins(
+    problems: Problems, settings: Load, login: str, says: str
+):
+    """A login that another entry rotates, or logs in with, is refused there; not on another host."""
+    [problem] = problems(_TWO_ENTRIES.format(host="db.example.org", login=login))
+    assert problem.key == "secrets.shop.options.username"
+    assert says in problem.message
+    assert set(settings(_TWO_ENTRIES.format(host="elsewhere", login=login)).secrets) == {
+        "web",
+        "shop",
+    }
