@@ -19,6 +19,11 @@ def leak_commands(subject: str) -> str:
     )
 
 
+def end_leases_command(name: str) -> str:
+    """Return the command that ends all leases of a secret."""
+    return f"rotator lease revoke --secret {quote(name)} --reason 'WHY'"
+
+
 def close_command(name: str) -> str:
     """Return the command that ends the watch over a leaked password."""
     return f"rotator incident close {quote(name)} --reason 'WHY'"

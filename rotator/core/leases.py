@@ -84,11 +84,16 @@ OPEN_STATES: Final[tuple[str, ...]] = ("requested", "live", "ending", "stranded"
 
 
 class LeaseOutcome(StrEnum):
-    """How a lease ended. `undone`: it was never handed out. `lost`: its login was gone already."""
+    """How a lease ended.
+
+    `undone`: it was never handed out. `lost`: its login was gone already. `abandoned`: nobody could drop
+    its login, because its target is gone.
+    """
 
     ENDED = "ended"
     UNDONE = "undone"
     LOST = "lost"
+    ABANDONED = "abandoned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -492,13 +492,13 @@ class Engine:
         Without `drop_login` its login stays as it is, and the journal says so.
         """
         with leased(self._context, secret) as lease:
-            return retire(lease, asked)
+            return retire(lease, asked, self.leases if self._leases is not None else None)
 
-    def let_go(self, name: str, *, reason: str, abandoned: bool = False) -> None:
+    def let_go(self, name: str, *, reason: str, abandoned: bool = False) -> list[str]:
         """End the management of a secret that nobody can work on: its target or entry is gone.
 
         Nothing is tried or changed; what is open ends as it is, and the journal names its logins.
-        `abandoned`: also an incident that is not proven.
+        `abandoned`: also an incident that is not proven, and open leases. Returns the logins of those.
         """
         lease = self._journal.acquire(name, self._context.holder(), _LET_GO)
         try:
@@ -509,8 +509,12 @@ class Engine:
             if not abandoned:
                 way_out = f"If its target is gone: rotator retire {name} --abandon --reason 'WHY'"
                 incident.require_ended(record, way_out)
-            events = let_go(record, self._journal.open_rotation(name), reason)
+                if self._leases is not None:
+                    self.leases.require_none(name, f"rotator retire {name}", way_out)
+            lent = self.leases.abandon(name, reason) if self._leases is not None else []
+            events = let_go(record, self._journal.open_rotation(name), reason, lent)
             self._observe(self._journal.append(lease, events, _LET_GO))
+            return lent
         finally:
             self._journal.release(lease)
 
@@ -531,6 +535,8 @@ class Engine:
                 self._require_renamable(record, known, secret)
             begins, ends = renamed(record, secret.name, reason)
             if not begun:
+                if self._leases is not None:
+                    self.leases.require_none(old, f"rotator rename {old} {secret.name}")
                 with leased(self._context, secret) as lease_of_new:
                     _ = lease_of_new.append([begins])
             if record.renamed_to is None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, timedelta
+from shlex import quote
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from rotator.core import durations
+from rotator.core.commands import end_leases_command
 from rotator.core.contracts.rotation import ExpiresLogins
 from rotator.core.deadline import time_limit
 from rotator.core.errors import (
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
     from rotator.core.contracts.plugin import MarkedLogin
     from rotator.core.contracts.rotation import Rotation, StepContext
     from rotator.core.leases import LeaseBook
-    from rotator.core.model import Json
+    from rotator.core.model import Json, Lease
     from rotator.engine.context import EngineContext
     from rotator.engine.lease import LeasedSecret
     from rotator.engine.steps import ManagedSecret
@@ -66,6 +68,8 @@ T = TypeVar("T")
 
 # The lock of a call that only writes to the journal.
 _WRITING: Final = timedelta(seconds=60)
+# So many holders an error names.
+_NAMED: Final = 5
 _UNCHANGED: Final = "Nothing was changed."
 _NOT_ISSUED: Final = "No lease was issued."
 
@@ -121,6 +125,7 @@ class Leases:
         terms = _terms(secret)
         ttl = _checked_ttl(asked.ttl or terms.ttl, terms)
         with self._locked(secret, patience) as lease:
+            self._require_managed(secret.name)
             if terms.share is Share.CONSUMER:
                 shared = self._join(lease, secret, asked)
                 if shared is not None:
@@ -152,16 +157,15 @@ class Leases:
 
         Raises `LeaseEnded` for one that has ended. After a lost answer, doing it again is harmless.
         """
-        terms = _terms(secret)
-        ttl = _checked_ttl(ttl or terms.ttl, terms)
         with self._locked(secret, patience) as lease:
             record, now = self._get(id_), self._engine.clock.now()
-            if record.state is not LeaseState.LIVE or now >= record.ends_at:
-                raise LeaseEnded(
-                    f"lease {id_} has ended.",
-                    hint=f"Take a new one: rotator lease issue {secret.name} --for {record.holder}",
-                    safety="Its login is no longer valid.",
-                )
+            self._require_live(record, now)
+            try:
+                terms = _terms(secret)
+                ttl = _checked_ttl(ttl or terms.ttl, terms)
+            except UsageError as error:
+                error.safety = f"The lease still ends at {_moment(record.ends_at)}, as before."
+                raise
             ends, final = renewed_end(record, ttl, now)
             work = self._work(lease, secret, id_)
             data: dict[str, Json] = {"ends": ends.isoformat(), "final": final}
@@ -170,7 +174,7 @@ class Leases:
                 try:
                     work.expire(record, ends - now + BACKSTOP)
                 except StepError as error:
-                    error.safety = f"The lease ends at {record.ends_at:%H:%M:%S} UTC, as before."
+                    error.safety = f"The lease still ends at {_moment(record.ends_at)}, as before."
                     failed: dict[str, Json] = {"kind": error.kind, "what": error.what}
                     self._append(lease, Kind.LEASE_RENEWED, id_, failed)
                     raise
@@ -210,16 +214,56 @@ class Leases:
 
     def strand(self, id_: str, error: RotatorError) -> None:
         """Record that a lease cannot be ended, because what it was made on cannot be opened."""
-        record, engine = self._get(id_), self._engine
-        held = engine.journal.acquire(chain_of(record.secret), engine.holder(), _WRITING)
-        try:
-            failed = NewEvent(
-                kind=Kind.LEASE_FAILED, rotation_id=id_, data=self._failure(record, error)
+        record = self._get(id_)
+        failure = self._failure(record, error)
+        failed = NewEvent(kind=Kind.LEASE_FAILED, rotation_id=id_, data=failure)
+        with _writing(self._engine, record.secret) as held:
+            self._write(held, [failed])
+
+    def abandon(self, secret: str, reason: str) -> list[str]:
+        """Close the leases of a secret whose target is gone; return the logins that may be valid."""
+        with _writing(self._engine, secret) as held:
+            left = self._book.open(secret)
+            outcome = LeaseOutcome.ABANDONED.value
+            self._write(
+                held,
+                [
+                    NewEvent(
+                        kind=Kind.LEASE_ENDED,
+                        rotation_id=one.id,
+                        data={"outcome": outcome, "login": one.login, "reason": reason},
+                    )
+                    for one in left
+                ],
             )
-            for event in engine.journal.append(held, [failed], _WRITING):
-                engine.observer(event)
-        finally:
-            engine.journal.release(held)
+        return [one.login for one in left if one.login is not None]
+
+    @contextmanager
+    def kept_closed(self, secret: str, then: str) -> Generator[None]:
+        """Require that no lease of a secret is open, and let none be issued meanwhile.
+
+        `then`: the command that goes on afterwards. Raises `UsageError` or `Busy`.
+        """
+        with _writing(self._engine, secret):
+            self.require_none(secret, then)
+            yield
+
+    def require_none(self, secret: str, then: str, or_else: str = "") -> None:
+        """Raise `UsageError` while leases of a secret are open. `or_else`: one more way out."""
+        found = self._book.open(secret)
+        if not found:
+            return
+        number = "1 lease is" if len(found) == 1 else f"{len(found)} leases are"
+        holders = sorted({one.holder for one in found})
+        some = ", ".join(holders[:_NAMED]) + (" and others" if len(holders) > _NAMED else "")
+        error = UsageError(
+            f"{number} open, held by {some}.",
+            hint=f"End them: {end_leases_command(secret)}\n"
+            f"Or wait for their end: rotator lease list {secret}\nThen: {then}\n{or_else}".rstrip(),
+            safety=_UNCHANGED,
+        )
+        error.secret = secret
+        raise error
 
     def reconcile(
         self,
@@ -409,6 +453,48 @@ class Leases:
         return record
 
     @staticmethod
+    def _require_live(record: LeaseRecord, now: datetime) -> None:
+        if record.state is LeaseState.LIVE and now < record.ends_at:
+            return
+        login = record.login or "-"
+        if record.state is LeaseState.REQUESTED:
+            what, safety = "is not issued yet.", "Nobody has its login."
+        elif record.is_stranded:
+            what = "has ended, but its end fails."
+            safety = f"Its login {login!r} may still be valid. The daemon tries again."
+        elif record.state is LeaseState.ENDED:
+            what, safety = "has ended.", "Its login is no longer valid."
+        else:
+            what, safety = "has ended.", f"The daemon is about to drop its login {login!r}."
+        raise LeaseEnded(
+            f"lease {record.id} {what}",
+            hint=f"Take a new one: rotator lease issue {record.secret} --for {quote(record.holder)}",
+            safety=safety,
+        )
+
+    def _require_managed(self, name: str) -> None:
+        """Refuse a secret whose management has ended, or is just being ended."""
+        record = self._engine.journal.secret(name)
+        if record is None:
+            return
+        if record.retired is not None or record.retiring is not None:
+            raise UsageError(
+                "it is retired, so its logins are not lent.",
+                hint=f"If it is in use again: rotator adopt {name}",
+                safety=_NOT_ISSUED,
+            )
+        if record.renamed_to is not None:
+            raise UsageError(
+                f"it is named {record.renamed_to} now.",
+                hint=f"See it: rotator status {record.renamed_to}",
+                safety=_NOT_ISSUED,
+            )
+
+    def _write(self, held: Lease, events: list[NewEvent]) -> None:
+        for event in self._engine.journal.append(held, events, _WRITING):
+            self._engine.observer(event)
+
+    @staticmethod
     def _append(lease: LeasedSecret, kind: Kind, id_: str, data: Mapping[str, Json]) -> None:
         _ = lease.append([NewEvent(kind=kind, rotation_id=id_, data=data)])
 
@@ -567,6 +653,20 @@ class _Work:
         name, limit = self._secret.name, self._secret.policy.step_timeout.total_seconds()
         with wrap_plugin_errors(self._lease.log, name, self._id, step), time_limit(limit):
             yield
+
+
+@contextmanager
+def _writing(engine: EngineContext, secret: str) -> Generator[Lease]:
+    """Lock the leases of a secret for what touches no target."""
+    held = engine.journal.acquire(chain_of(secret), engine.holder(), _WRITING)
+    try:
+        yield held
+    finally:
+        engine.journal.release(held)
+
+
+def _moment(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _terms(secret: ManagedSecret) -> LeaseTerms:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
@@ -16,9 +17,12 @@ from rotator.engine.runner import Runner
 from rotator.engine.steps import wrap_plugin_errors
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Json, Version
     from rotator.engine.lease import LeasedSecret
+    from rotator.engine.leases import Leases
     from rotator.engine.results import Result
     from rotator.engine.steps import ManagedSecret
 
@@ -56,8 +60,11 @@ class Retired:
     still_open: Result | None = None
 
 
-def retire(lease: LeasedSecret, asked: Retirement) -> Retired:
-    """End the management of a secret: complete or undo its open rotation, then do what `asked` wants."""
+def retire(lease: LeasedSecret, asked: Retirement, leases: Leases | None = None) -> Retired:
+    """End the management of a secret: complete or undo its open rotation, then do what `asked` wants.
+
+    Refuses while one of its `leases` is open.
+    """
     secret, record = lease.secret, lease.record()
     if record is None or (record.retired is not None and record.retiring is None):
         raise UsageError(
@@ -66,6 +73,9 @@ def retire(lease: LeasedSecret, asked: Retirement) -> Retired:
         )
     _require_abilities(secret, asked)
     _require_no_leak(record, asked)
+    then = f"rotator retire {secret.name}"
+    if leases is not None:
+        leases.require_none(secret.name, then)
     opened = lease.journal.open_rotation(secret.name)
     if opened is not None:
         result = _end_open(lease, opened, asked)
@@ -82,7 +92,9 @@ def retire(lease: LeasedSecret, asked: Retirement) -> Retired:
         "drop_login": asked.drop_login,
         "remove_value": asked.remove_value,
     }
-    _ = lease.append([NewEvent(kind=Kind.RETIRE_REQUESTED, data=intent)])
+    # From here on, none is issued.
+    with leases.kept_closed(secret.name, then) if leases is not None else nullcontext():
+        _ = lease.append([NewEvent(kind=Kind.RETIRE_REQUESTED, data=intent)])
     refused = None
     if current is not None and asked.drop_login:
         refused = _drop(lease, current, end_sessions=asked.end_sessions)
@@ -113,10 +125,12 @@ def retire(lease: LeasedSecret, asked: Retirement) -> Retired:
     )
 
 
-def let_go(record: SecretRecord, opened: RotationRecord | None, reason: str) -> list[NewEvent]:
+def let_go(
+    record: SecretRecord, opened: RotationRecord | None, reason: str, lent: Sequence[str] = ()
+) -> list[NewEvent]:
     """Return the events that end the management of a secret whose target or entry is gone.
 
-    What is open is left as it is, and the journal says which logins may be valid.
+    What is open is left as it is, and the journal says which logins may be valid. `lent`: those of leases.
     """
     left = [login for login in (opened.old_login, opened.new_login) if login] if opened else []
     events: list[NewEvent] = []
@@ -138,7 +152,7 @@ def let_go(record: SecretRecord, opened: RotationRecord | None, reason: str) -> 
         "dropped": False,
         "refused": None,
         "removed": False,
-        **({"logins_left": list(left)} if left else {}),
+        **({"logins_left": [*left, *lent]} if left or lent else {}),
     }
     events += incident.ended(record, reason)
     return [*events, NewEvent(kind=Kind.RETIRED, data=data)]

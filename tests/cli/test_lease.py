@@ -174,3 +174,98 @@ def test_stranded_lease_is_shown_by_status_and_doctor(lending: Cli):
     assert "is stranded" in lending("doctor", code=None).out
     lending("lease", "revoke", lease["lease"])
     assert lending.json("status").data["leases"]["stranded"] == 0
+
+
+# -- what becomes of leases when their secret goes ---------------------------------------------------
+
+
+def test_retire_refuses_while_leases_are_open(lending: Cli):
+    lease = lending.json("lease", "issue", "app", "--for", "web").data
+    before = lending.server.target.state()
+    for more in ((), ("--drop-login", "--remove-value", "--terminate")):
+        refused = lending.json("retire", "app", *more, code=2).errors[0]
+        assert "1 lease is open, held by web" in refused["what"]
+        assert "rotator lease revoke --secret app --reason 'WHY'" in refused["hint"]
+        assert refused["safety"] == "Nothing was changed."
+    assert lending.server.target.state() == before
+    lending("lease", "revoke", "--secret", "app", "--reason", "it is shut down")
+    lending("retire", "app", "--drop-login")
+    assert lease["login"] not in lending.server.target.accounts
+    assert lending.server.target.usable() == set()
+
+
+def test_retired_secret_lends_nothing(lending: Cli):
+    lending("retire", "app")
+    before = lending.server.target.state()
+    refused = lending.json("lease", "issue", "app", "--for", "web", code=2).errors[0]
+    assert "it is retired" in refused["what"]
+    assert "rotator adopt app" in refused["hint"]
+    assert lending.server.target.state() == before
+
+
+def test_abandoned_secret_names_the_leased_logins_that_may_be_valid(lending: Cli):
+    lease = lending.json("lease", "issue", "app", "--for", "web").data
+    lending.edit("  main: {plugin: paper", "  other: {plugin: paper")
+    lending.write(lending.config.read_text().split("secrets:\n")[0] + "secrets: {}\n")
+    refused = lending.json("retire", "app", code=2).errors[0]
+    assert "rotator retire app --abandon --reason 'WHY'" in refused["hint"]
+    told = lending("retire", "app", "--abandon", "--reason", "the server was scrapped")
+    assert f"may be valid: {lease['login']}" in told.out
+    (left,) = lending.json("lease", "list", "--all").data["leases"]
+    assert left["state"] == "abandoned"
+    # Nothing is tried again for ever.
+    assert lending.json("status", code=0).data["leases"]["live"] == 0
+    events = lending.json("audit", "show", "app").data["events"]
+    assert events[-1]["data"]["logins_left"] == [lease["login"]]
+    assert lending.json("audit", "verify").data["ok"]
+
+
+def test_rename_refuses_while_leases_are_open(lending: Cli):
+    lending("lease", "issue", "app", "--for", "web")
+    lending.edit("  app: {target: main", "  shop: {path: app, options: {base: app}, target: main")
+    refused = lending.json("rename", "app", "shop", code=2).errors[0]
+    assert "1 lease is open, held by web" in refused["what"]
+    assert "rotator lease revoke --secret app" in refused["hint"]
+    # The entry has its new name already: its leases end all the same.
+    lending("lease", "revoke", "--secret", "app")
+    lending("rename", "app", "shop")
+    login = lending.json("lease", "issue", "shop", "--for", "web").data["login"]
+    lending("lease", "revoke", "--login", login)
+    assert lending.json("audit", "verify").data["ok"]
+
+
+def test_secret_whose_leases_were_removed_ends_them_and_renews_none(lending: Cli):
+    lease = lending.json("lease", "issue", "app", "--for", "web").data
+    lending.edit(", leases: {ttl: 1h, max: 2h, limit: 2}", "")
+    refused = lending.json("lease", "renew", lease["lease"], code=2).errors[0]
+    assert "no `leases`" in refused["what"]
+    assert "The lease still ends at" in refused["safety"]
+    assert lending.json("status").data["leases"]["live"] == 1
+    lending("lease", "revoke", lease["lease"])
+    assert lease["login"] not in lending.server.target.accounts
+
+
+def test_incident_says_that_leased_logins_are_others_than_the_leaked_one(lending: Cli):
+    lease = lending.json("lease", "issue", "app", "--for", "web").data
+    dry = lending.json("incident", "open", "app", "--reason", "leak", "--dry-run").data
+    assert dry["exposures"][0]["open_leases"] == 1
+    told = lending("incident", "open", "app", "--mode", "kill", "--reason", "leak")
+    assert "1 lease is open" in told.out
+    assert "rotator lease revoke --secret app --reason 'WHY'" in told.out
+    assert lease["login"] in lending.server.target.usable()
+    lending("lease", "revoke", "--secret", "app")
+    assert lease["login"] not in lending.server.target.accounts
+
+
+def test_incident_with_the_login_of_a_lease_names_what_ends_it(lending: Cli):
+    login = lending.json("lease", "issue", "app", "--for", "web").data["login"]
+    refused = lending.json("incident", "open", "--login", login, "--reason", "leak", code=2)
+    assert "login of a lease" in refused.errors[0]["what"]
+    assert f"rotator lease revoke --login {login}" in refused.errors[0]["hint"]
+
+
+def test_leases_of_a_parked_secret_are_issued_and_ended(lending: Cli):
+    lending("park", "app", "--reason", "freeze")
+    lease = lending.json("lease", "issue", "app", "--for", "web").data
+    lending("lease", "revoke", lease["lease"])
+    assert lease["login"] not in lending.server.target.accounts

@@ -6,6 +6,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from shlex import quote
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from rich.text import Text
@@ -107,7 +108,11 @@ def open_incident(
         mapped = _mapped(call, opened, versions, parallel)
         for one in mapped:
             call.print(*shown.of_exposure(call.screen, one, opened.clock.now(), report.within))
-        call.data["exposures"] = [shown.exposure_data(one) for one in mapped]
+        lent = {one.secret: opened.journal.leases.count(one.secret) for one in mapped}
+        call.print(*(shown.of_leases(name, count) for name, count in lent.items() if count))
+        call.data["exposures"] = [
+            {**shown.exposure_data(one), "open_leases": lent[one.secret]} for one in mapped
+        ]
         if report.dry_run or not mapped:
             return
         if len(mapped) > report.most:
@@ -440,6 +445,13 @@ def by_login(
                 found[name] = version
                 break
     if not found:
+        lent = [one for one in opened.journal.leases.open() if opened.sees(one.secret)]
+        if any(one.login == login for one in lent):
+            raise UsageError(
+                f"{login!r} is the login of a lease. It is not replaced, but ended.",
+                hint=f"End it, with its sessions: rotator lease revoke --login {quote(login)} --reason 'WHY'",
+                safety="Nothing was changed.",
+            )
         where = f" on target {target}" if target else ""
         raise UsageError(
             f"no managed secret has or had the login {login!r}{where}.",

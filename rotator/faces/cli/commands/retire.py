@@ -14,6 +14,8 @@ from rotator.faces.cli.invocation import Invocation
 from rotator.faces.cli.options import Name, Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rotator.bootstrap import App
     from rotator.engine import ManagedSecret, Retired
 
@@ -49,7 +51,7 @@ def retire(
     """Stop managing a secret, even one that is no longer configured.
 
     An open rotation is completed, or undone if it is not published yet. The current login stays valid
-    unless --drop-login is given; the journal records which. Afterwards remove the entry from the
+    unless --drop-login is given; the journal records which. It refuses while leases are open. Afterwards remove the entry from the
     configuration.
 
     Examples:
@@ -71,10 +73,13 @@ def retire(
         secret = None if abandon else _secret(app, name, asked)
         if secret is None:
             record = app.journal.secret(name)
-            app.engine.let_go(name, reason=reason, abandoned=abandon)
+            lent = app.engine.let_go(name, reason=reason, abandoned=abandon)
             watched = record.incident if record else None
-            call.data |= _data(name, record.login if record else None, incident=watched)
+            login = record.login if record else None
+            call.data |= _data(name, login, incident=watched, left=lent)
             call.print(f"{name}: retired; nothing was changed on its target or in its backend.")
+            if lent:
+                call.print(f"  These logins of leases may be valid: {', '.join(lent)}")
             _tell_of_watch(call, watched)
         else:
             _tell(call, app.engine.retire(secret, asked))
@@ -138,6 +143,7 @@ def _data(
     refused: bool | None = None,
     removed: bool = False,
     incident: str | None = None,
+    left: Sequence[str] = (),
 ) -> dict[str, object]:
     return {
         "secret": name,
@@ -147,4 +153,5 @@ def _data(
         "refused": refused,
         "removed": removed,
         "incident": incident,
+        "logins_left": list(left),
     }

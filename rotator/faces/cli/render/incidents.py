@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from rich.text import Text
 
-from rotator.core.commands import close_command
+from rotator.core.commands import close_command, end_leases_command
 from rotator.core.history import MAPPED, PROVEN
 from rotator.core.incident_timeline import CLOSED
 from rotator.core.model import Kind
@@ -103,6 +103,15 @@ def _prices(one: Exposure, within: timedelta) -> Iterator[str]:
         yield f"--mode kill: the leaked password is invalid first; {sessions} end, and applications fail until they read the new one."
     else:
         yield "--mode kill: not possible here, because the plugin cannot replace the password before the new one is published."
+
+
+def of_leases(name: str, count: int) -> Text:
+    """Return what an incident means for the open leases of a secret."""
+    are, logins = ("is", "Its login is") if count == 1 else ("are", "Their logins are")
+    return Text(
+        f"{name}: {plural(count, 'lease')} {are} open. {logins} not the leaked one, and the incident does"
+        f" not end them.\n  If they leaked too: {end_leases_command(name)}"
+    )
 
 
 def exposure_data(one: Exposure) -> answers.Data:
