@@ -12,7 +12,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications opens incidents leases find-noise reads-load report-load bench web-load browser idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema docs reference picture clean
+.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications opens incidents leases find-noise reads-load report-load bench web-load browser idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema docs reference picture screenshots clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -148,6 +148,9 @@ reference: $(STAMP) ## write the generated parts of the documentation again
 
 picture: $(STAMP) ## draw the README's picture of the demo again, from a real run
 	$(PY) -m deploy.pages.terminal
+
+screenshots: $(STAMP) $(BROWSER) ## take the documentation's pictures of the web console again, of a real run
+	$(PY) -m deploy.pages.screenshots
 
 $(SITE): pyproject.toml constraints.txt
 	@test -x $(VENV)/.docs/bin/python || $(PYTHON) -m venv $(VENV)/.docs

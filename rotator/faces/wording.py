@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+# A command of rotator, or SQL: no sentence follows it.
+_PASTED: Final = re.compile(r"(?:rotator [a-z-]+|[A-Z]{4,} )(?:(?!\. [A-Z]).)*(?<!\.)")
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
 
 
@@ -48,3 +51,19 @@ def answerable(owner: str, basis: str) -> str:
 def plural(count: int, noun: str) -> str:
     """Return `1 secret`, `2 secrets`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def hint_parts(hint: str) -> list[tuple[str, str]]:
+    """Return the lines of a hint, each as prose and the command or statement at its end; one may be empty."""
+    return [_hint_line(line) for line in hint.splitlines()]
+
+
+def _hint_line(line: str) -> tuple[str, str]:
+    whole = _PASTED.fullmatch(line)
+    if whole is not None:
+        return "", line
+    # The last one: a sentence before it may name a command too.
+    for colon in reversed([one.end() for one in re.finditer(": ", line)]):
+        if _PASTED.fullmatch(line[colon:]):
+            return line[:colon].rstrip(), line[colon:]
+    return line, ""

@@ -41,6 +41,10 @@ def _harmless(value: object) -> object:
     return printable(value, lines=True) if isinstance(value, str) else value
 
 
+def _in_path(text: object) -> str:
+    return quote(str(text), safe="")
+
+
 def _environment() -> Environment:
     made = Environment(
         loader=PackageLoader("rotator.faces.web"),
@@ -51,12 +55,15 @@ def _environment() -> Environment:
         finalize=_harmless,
         auto_reload=False,
     )
-    made.filters |= {
-        "at": wording.at,
-        "span": wording.span,
-        "path": lambda text: quote(str(text), safe=""),
-        "query": urlencode,
-    }
+    cast("dict[str, Any]", made.filters).update(
+        {
+            "at": wording.at,
+            "hint_parts": wording.hint_parts,
+            "span": wording.span,
+            "path": _in_path,
+            "query": urlencode,
+        }
+    )
     cast("dict[str, Any]", made.globals).update(
         {
             "relative": wording.relative,
