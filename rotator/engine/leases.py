@@ -114,20 +114,28 @@ class Leases:
         self._book: LeaseBook = book
 
     def issue(
-        self, secret: ManagedSecret, asked: LeaseRequest, *, patience: timedelta = timedelta(0)
+        self,
+        secret: ManagedSecret,
+        asked: LeaseRequest,
+        *,
+        patience: timedelta = timedelta(0),
+        check: Callable[[Credential], object] | None = None,
     ) -> IssuedLease:
         """Make a login for a holder, verify it by a login, and hand it out.
+
+        `check` may refuse a credential by `UsageError`: first it gets one of the same fields, before
+        anything is made or shared.
 
         Where instances of one consumer share a login, another one gets the same while more than a third
         of its time is left. Raises `UsageError` for terms that are not met, `Busy`, `JournalError`,
         or a `StepError`; then the login is undone, by the daemon if not at once.
         """
         terms = _terms(secret)
-        ttl = _checked_ttl(asked.ttl or terms.ttl, terms)
+        ttl = _checked_ttl(terms.ttl if asked.ttl is None else asked.ttl, terms)
         with self._locked(secret, patience) as lease:
             self._require_managed(secret.name)
             if terms.share is Share.CONSUMER:
-                shared = self._join(lease, secret, asked)
+                shared = self._join(lease, secret, asked, check)
                 if shared is not None:
                     return shared
             if self._book.count(secret.name) >= terms.limit:
@@ -136,6 +144,8 @@ class Leases:
                     hint=f"See who holds them: rotator lease list {secret.name}",
                     safety=_NOT_ISSUED,
                 )
+            if check is not None:
+                _ = check(self._example(lease, secret))
             left = secret.policy.proposals
             while True:
                 left -= 1
@@ -162,7 +172,7 @@ class Leases:
             self._require_live(record, now)
             try:
                 terms = _terms(secret)
-                ttl = _checked_ttl(ttl or terms.ttl, terms)
+                ttl = _checked_ttl(terms.ttl if ttl is None else ttl, terms)
             except UsageError as error:
                 error.safety = f"The lease still ends at {_moment(record.ends_at)}, as before."
                 raise
@@ -189,11 +199,14 @@ class Leases:
         with self._locked(secret, patience) as lease:
             record = self._get(id_)
             if record.state is not LeaseState.LIVE:
+                # Its end was begun before, and may have been interrupted.
+                return self._end(lease, secret, record, "")
+            if instance not in record.instances:
                 return record
             if record.instances != (instance,):
                 self._append(lease, Kind.LEASE_RELEASED, id_, {"instance": instance})
                 record = self._get(id_)
-            if instance in record.instances or not record.instances:
+            if instance in record.instances:
                 return self._end(lease, secret, record, "released by its holder")
             return record
 
@@ -349,7 +362,11 @@ class Leases:
             )
 
     def _join(
-        self, lease: LeasedSecret, secret: ManagedSecret, asked: LeaseRequest
+        self,
+        lease: LeasedSecret,
+        secret: ManagedSecret,
+        asked: LeaseRequest,
+        check: Callable[[Credential], object] | None,
     ) -> IssuedLease | None:
         """Hand out the login that another instance of the holder has; None where there is none."""
         now = self._engine.clock.now()
@@ -358,6 +375,8 @@ class Leases:
                 continue
             credential = self._work(lease, secret, record.id).kept()
             if credential is not None:
+                if check is not None:
+                    _ = check(credential)
                 self._append(lease, Kind.LEASE_JOINED, record.id, {"instance": asked.instance})
                 joined = self._get(record.id)
                 return IssuedLease(
@@ -366,6 +385,13 @@ class Leases:
                     take_next_at=joined.take_next_at(_terms(secret)),
                 )
         return None
+
+    def _example(self, lease: LeasedSecret, secret: ManagedSecret) -> Credential:
+        try:
+            return self._work(lease, secret, new_id(self._engine.entropy)).example()
+        except StepError as error:
+            error.safety = _NOT_ISSUED
+            raise
 
     # -- ending --------------------------------------------------------------------------------
 
@@ -407,9 +433,11 @@ class Leases:
         """
         try:
             yield
-        except Unavailable:
+        except Unavailable as error:
+            error.safety = error.safety or _left(record)
             raise
         except StepError as error:
+            error.safety = error.safety or _left(record)
             self._append(lease, Kind.LEASE_FAILED, record.id, self._failure(record, error))
             raise
 
@@ -544,6 +572,12 @@ class _Work:
             raise Transient("the login was ready only after the end of the lease.")
         return new, {"login": new.username, **checks}
 
+    def example(self) -> Credential:
+        """Return a credential with the fields of the next one. It is on no target."""
+        with self._acting("stage"):
+            current = self._current()
+            return self._rotation.propose(current, self._context(current))
+
     def kept(self) -> Credential | None:
         """Return the credential, where the backend still holds it."""
         return self._tried("stage", lambda: self._backend.staged(self._path, self._id))
@@ -663,6 +697,12 @@ def _writing(engine: EngineContext, secret: str) -> Generator[Lease]:
         yield held
     finally:
         engine.journal.release(held)
+
+
+def _left(record: LeaseRecord) -> str:
+    """Return what a failed end means."""
+    login = f"Login {record.login!r} may still be valid. " if record.login else ""
+    return f"{login}The daemon tries again."
 
 
 def _moment(at: datetime) -> str:

@@ -61,6 +61,12 @@ def test_credential_that_a_format_cannot_hold_is_not_left_behind(lending: Cli):
     ("words", "told"),
     [
         (("app", "--for", "web", "--ttl", "10s"), "from 30s to 2h"),
+        (("app", "--for", "web", "--ttl", "0s"), "from 30s to 2h"),
+        (("app", "--for", "web", "--ttl", "soon"), "a duration is a number with a unit"),
+        (("app", "--for", "web", "--ttl", "-5m"), "a duration is a number with a unit"),
+        (("app", "--for", "web", "--format", "url"), "needs a host"),
+        (("app", "--for", "web", "--format", "template"), "needs a template"),
+        (("app", "--for", "web", "--template", "{username}"), "--format template"),
         (("app", "--for", "web", "--ttl", "3h"), "from 30s to 2h"),
         (("app", "--for", " "), "--for is empty"),
         (("web", "--for", "web"), "no `leases`"),
@@ -69,8 +75,11 @@ def test_credential_that_a_format_cannot_hold_is_not_left_behind(lending: Cli):
 )
 def test_wrong_use_ends_with_2_and_makes_nothing(lending: Cli, words: tuple[str, ...], told: str):
     before = lending.server.target.state()
-    assert told in lending("lease", "issue", *words, code=2).err
+    refused = lending.json("lease", "issue", *words, code=2).errors[0]
+    assert told in refused["what"]
     assert lending.server.target.state() == before
+    # Not even for a moment.
+    assert lending.json("lease", "list", "--all").data["leases"] == []
 
 
 def test_limit_is_a_usage_error(lending: Cli):
@@ -269,3 +278,65 @@ def test_leases_of_a_parked_secret_are_issued_and_ended(lending: Cli):
     lease = lending.json("lease", "issue", "app", "--for", "web").data
     lending("lease", "revoke", lease["lease"])
     assert lease["login"] not in lending.server.target.accounts
+
+
+# -- wrong use -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("{id}", "--for", "bob"), "ids of leases cannot be combined"),
+        (("{id}", "--all"), "ids of leases cannot be combined"),
+        (("--secret", "apq"), "unknown secret `apq`"),
+        (("{id}", "nothing"), "there is no lease 'nothing'"),
+    ],
+)
+def test_revoke_that_names_no_lease_or_two_selections_ends_nothing(
+    lending: Cli, words: tuple[str, ...], told: str
+):
+    lease = lending.json("lease", "issue", "app", "--for", "web").data
+    chosen = [one.format(id=lease["lease"]) for one in words]
+    assert told in lending.json("lease", "revoke", *chosen, code=2).errors[0]["what"]
+    assert lease["login"] in lending.server.target.usable()
+
+
+def test_format_that_cannot_hold_a_shared_login_does_not_end_it_for_the_others(lending: Cli):
+    lending.edit("limit: 2}", "limit: 2, share: consumer}")
+    lease = lending.json("lease", "issue", "app", "--for", "web", "--instance", "a").data
+    share = ("lease", "issue", "app", "--for", "web", "--instance", "b")
+    lending(*share, "--format", "url", code=2)
+    assert lease["login"] in lending.server.target.usable()
+    (left,) = lending.json("lease", "list").data["leases"]
+    assert left["instances"] == ["a"]
+
+
+def test_process_that_holds_no_lease_releases_none(lending: Cli):
+    lease = lending.json("lease", "issue", "app", "--for", "web", "--instance", "a").data
+    told = lending("lease", "revoke", lease["lease"], "--instance", "b").out
+    assert "is not held by 'b'" in told
+    assert "a" in told
+    assert lease["login"] in lending.server.target.usable()
+
+
+def test_end_that_fails_says_that_the_login_may_be_valid(lending: Cli):
+    lease = lending.json("lease", "issue", "app", "--for", "web").data
+    lending.server.away = True
+    failed = lending.json("lease", "revoke", lease["lease"], code=1).errors[0]
+    assert f"Login {lease['login']!r} may still be valid" in failed["safety"]
+    for more in ((), ("--format", "env")):
+        refused = lending.json("lease", "issue", "app", "--for", "batch", *more, code=1).errors[0]
+        assert "No lease was issued." in refused["safety"]
+    ended = lending.json("lease", "renew", lease["lease"], code=2).errors[0]
+    assert ended["kind"] == "ended"
+    assert f"{lease['login']!r} may still be valid" in ended["safety"]
+    lending.server.away = False
+    lending("lease", "revoke", "--all")
+    assert lending.json("status").data["leases"]["stranded"] == 0
+
+
+def test_holder_with_control_characters_is_shown_without_them(lending: Cli):
+    lending("lease", "issue", "app", "--for", "web\x1b[31m\nfoo")
+    assert "\x1b" not in lending("lease", "list").out
+    refused = lending("retire", "app", code=2).err
+    assert "\x1b" not in refused

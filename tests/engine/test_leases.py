@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rotator.core.errors import (
+    Busy,
     Denied,
     InUse,
     LeaseEnded,
@@ -356,3 +357,29 @@ def test_refused_means_that_nothing_is_left_when_every_candidate_is(lending: Eng
         issue(lending)
     assert lending.target.state() == before
     assert lending.journal.leases.open("app") == []
+
+
+def test_lease_is_not_issued_while_another_process_issues_one(lending: EngineSandbox):
+    """Else both would count the leases before either has made one."""
+    lending.leases = replace(TERMS, limit=1)
+    before = lending.target.state()
+    held = lending.journal.acquire(chain_of("app"), "somebody else", HOUR)
+    with pytest.raises(Busy):
+        issue(lending)
+    assert lending.target.state() == before
+    lending.journal.release(held)
+    issue(lending)
+    with pytest.raises(UsageError, match="all 1 leases are taken"):
+        issue(lending)
+
+
+def test_credential_that_its_holder_cannot_take_is_never_made(lending: EngineSandbox):
+    def refuse(example: Credential) -> None:
+        assert example.fields == lending.served.fields
+        raise UsageError("it cannot be written.")
+
+    before = lending.target.state()
+    with pytest.raises(UsageError, match="cannot be written"):
+        lending.engine.leases.issue(lending.secret, LeaseRequest(holder="web"), check=refuse)
+    assert lending.target.state() == before
+    assert kinds(lending) == []

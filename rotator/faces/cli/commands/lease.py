@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from rotator.bootstrap import App
     from rotator.core.leases import LeaseRecord
+    from rotator.core.model import Credential
 
 app = typer.Typer()
 _lease = typer.Typer(cls=PlainGroup, no_args_is_help=True, rich_markup_mode="rich")
@@ -109,20 +110,33 @@ def issue(
     call: Invocation = ctx.obj
     if not holder.strip():
         raise UsageError("--for is empty.", safety="Nothing was changed.")
+    if template and format_ != "template":
+        raise UsageError("--template needs --format template.", safety="Nothing was changed.")
     if format_ is not None:
         check_format(format_)
     asked = LeaseRequest(
         holder=holder, instance=instance or socket.gethostname(), purpose=reason, ttl=ttl
     )
+
+    def written(credential: Credential, version: str = "") -> str | None:
+        if format_ is None:
+            return None
+        try:
+            return formatted(name, credential, version, format_, template)
+        except UsageError as error:
+            error.safety = "No lease was issued."
+            raise
+
     with call.open_app() as app:
         secret = app.secret(name)
-        issued = app.engine.leases.issue(secret, asked, patience=SHORT)
+        leases = app.engine.leases
+        issued = leases.issue(secret, asked, patience=SHORT, check=written if format_ else None)
         record, credential, now = issued.record, issued.credential, app.clock.now()
         try:
-            text = format_ and formatted(name, credential, record.id, format_, template)
+            text = written(credential, record.id)
         except UsageError:
             # Nobody can receive it.
-            _ = app.engine.leases.end(secret, record.id, reason="not printable", patience=SHORT)
+            _ = leases.release(secret, record.id, asked.instance, patience=SHORT)
             raise
         finally:
             _ = app.checkpoint()
@@ -201,8 +215,15 @@ def revoke(
             hint="Name their ids, or select them with --for, --login, --secret or --all.",
             safety="Nothing was changed.",
         )
+    if ids and (holder or login or secret or everything):
+        raise UsageError(
+            "ids of leases cannot be combined with --for, --login, --secret or --all.",
+            safety="Nothing was changed.",
+        )
     ended: list[dict[str, Any]] = []
     with call.open_app() as app:
+        if secret is not None:
+            (secret,) = app.names(only=[secret], forgotten=True)
         if ids:
             chosen = [_of(app, one) for one in ids]
         else:
@@ -222,7 +243,9 @@ def revoke(
                 call.fail(error, secret=one.secret)
                 continue
             ended.append(_data(record))
-            call.print(_told(record))
+            is_other = instance is not None and instance not in one.instances
+            kept = is_other and record.outcome is None
+            call.print(_not_held(record, instance) if kept else _told(record))
         _ = app.checkpoint()
     call.data["leases"] = ended
     if not chosen:
@@ -294,6 +317,11 @@ def _of(app: App, id_: str) -> LeaseRecord:
 
 def _ends(record: LeaseRecord, now: datetime) -> str:
     return f"{at(record.ends_at, seconds=True)} ({relative(record.ends_at, now)})"
+
+
+def _not_held(record: LeaseRecord, instance: str | None) -> str:
+    holders = ", ".join(record.instances)
+    return f"lease {record.id}: is not held by {instance!r}, so nothing was changed. Held by: {holders}."
 
 
 def _told(record: LeaseRecord) -> str:
