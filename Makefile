@@ -12,7 +12,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications opens incidents leases find-noise reads-load report-load bench web-load browser idle growth release lock lambda lambda-bench lambda-chaos mysql aws-cli profiles schema docs reference picture screenshots clean
+.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications opens incidents leases find-noise reads-load report-load bench web-load browser idle growth release lock lambda lambda-bench lambda-chaos mysql rabbitmq aws-cli profiles schema docs reference picture screenshots clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,9 @@ gaps: $(STAMP) ## how long single-user leaves an application outside, beside a t
 
 vault-chaos: $(STAMP) ## SIGKILL at random while a real OpenBao rotates, and of that OpenBao, 100 times
 	$(PY) -m tests.load.vault_chaos $(ARGS)
+
+rabbitmq: $(STAMP) ## the contract on a real RabbitMQ, which takes 15 s to start: apt-get install rabbitmq-server
+	ROTATOR_RABBITMQ=1 $(PY) -m pytest -m "not slow" tests/rabbitmq $(ARGS)
 
 profiles: $(STAMP) ## logins drawn at random, rotated and compared: ENGINE=postgresql COUNT=2000
 	$(PY) -m tests.load.profiles --engine $(or $(ENGINE),postgresql) --count $(or $(COUNT),2000) $(ARGS)

@@ -1,4 +1,4 @@
-"""The configurations on the pages of `sql`, `http`, `ldap` and `command` are valid, and a slip in one is found."""
+"""The configurations on the pages of `sql`, `http`, `ldap`, `rabbitmq` and `command` are valid, and a slip in one is found."""
 
 from __future__ import annotations
 
@@ -41,7 +41,11 @@ def _whole(block: str, plugin: str) -> str:
 
 @pytest.mark.parametrize(
     ("plugin", "block"),
-    [(page, block) for page in ("sql", "http", "ldap", "command") for block in _blocks(page)],
+    [
+        (page, block)
+        for page in ("sql", "http", "ldap", "rabbitmq", "command")
+        for block in _blocks(page)
+    ],
 )
 def test_each_configuration_of_a_page_is_valid(bare: Cli, plugin: str, block: str):
     """Also those for databases that are not here: their statements parse, with known placeholders."""
