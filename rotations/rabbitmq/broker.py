@@ -91,15 +91,22 @@ class Broker:
         if answer.status != _NOT_FOUND:
             self._require_success(answer, doing, changes=True)
 
-    def sessions(self, user: str, ctx: StepContext) -> list[Session]:
-        """Return the open connections of a user."""
+    def connections(self, user: str, ctx: StepContext) -> list[str]:
+        """Return the names of the connections that are listed of a user: `CLIENT -> SERVER`."""
 
-        def take(found: Any) -> list[Session]:
-            # Its name is `CLIENT -> SERVER`.
-            clients = [str(one.get("name", "")).partition(" -> ")[0] for one in found]
-            return [Session(login=user, client=client) for client in clients]
+        def take(found: Any) -> list[str]:
+            return [str(one["name"]) for one in found]
 
         return self.get(ctx, "connections", "username", user, take=take) or []
+
+    def has_statistics(self, connection: str, ctx: StepContext) -> bool:
+        """Return whether the server has statistics of a connection: from some seconds after its start."""
+        return self.get(ctx, "connections", connection, take=bool) is not None
+
+    def sessions(self, user: str, ctx: StepContext) -> list[Session]:
+        """Return the open connections of a user."""
+        clients = [one.partition(" -> ")[0] for one in self.connections(user, ctx)]
+        return [Session(login=user, client=client) for client in clients]
 
     def log_in(self, credential: Credential, vhost: str, ctx: StepContext) -> bool | None:
         """Log in once by AMQP: True when the virtual host opened, None when only the login was accepted.

@@ -11,7 +11,7 @@ from amqp import Connection
 
 from rotations.rabbitmq import PLUGIN, SecretOptions, TargetOptions
 from rotations.rabbitmq.broker import Broker
-from rotator.api import Conflict, Credential, Denied, Refused, Secret, Transient, Unavailable
+from rotator.api import Conflict, Credential, Denied, InUse, Refused, Secret, Transient, Unavailable
 from rotator.testing.crash import Effects, Sandbox
 from rotator.testing.fakes import step_context
 from rotator.testing.rotation_suite import RotationSuite
@@ -235,6 +235,22 @@ def test_a_revoke_ends_connections_where_it_may(rabbit: ScratchRabbitMq, served:
         session.close()
     assert rabbit.call("GET", "connections", "username", "old") == []
     assert not rotation.probe(served, _ctx(_NEW))
+
+
+def test_a_connection_that_is_only_listed_does_not_hold_up_a_revoke_for_ever(
+    rabbit: ScratchRabbitMq, served: Credential, monkeypatch: pytest.MonkeyPatch
+):
+    """It waits as for any other; where connections may be ended, it counts as ended after a while."""
+    listed = Broker.connections
+    ghost = "127.0.0.1:1 -> 127.0.0.1:5672"
+    monkeypatch.setattr(Broker, "connections", lambda *given: [*listed(*given), ghost])
+    with pytest.raises(InUse):
+        _rotation(rabbit).revoke(served, _ctx(_NEW))
+    ctx = _ctx(_NEW, end_sessions=True)
+    began = ctx.clock.monotonic()
+    _rotation(rabbit).revoke(served, ctx)
+    assert ctx.clock.monotonic() - began >= 10 - 1e-6
+    assert rabbit.call("GET", "users", "old") is None
 
 
 def test_a_login_of_rotator_is_no_session_of_the_user(
