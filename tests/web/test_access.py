@@ -156,7 +156,7 @@ def test_a_narrow_role_sees_and_requests_only_its_secrets(site: Site):
     """What a role is not over is absent from every page, and 404 by its name, as if it did not exist."""
     site.rotate("app", "web")
     browser = site.browser("narrow")
-    for path in ("/", "/secrets", "/journal", "/consumers", "/incidents", "/calendar"):
+    for path in ("/", "/secrets", "/journal", "/consumers", "/leases", "/incidents", "/calendar"):
         assert ">app<" not in browser.get(path).text, path
     assert ">web<" in browser.get("/secrets").text
     assert browser.get("/journal?secret=app").text.count("rotation-requested") == 0

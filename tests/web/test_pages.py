@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tests.web.conftest import Site
 
 PAGES = (
-    *("/", "/secrets", "/secrets/app", "/calendar", "/consumers", "/incidents"),
+    *("/", "/secrets", "/secrets/app", "/calendar", "/consumers", "/leases", "/incidents"),
     *("/journal", "/journal?secret=app", "/report"),
 )
 
@@ -35,3 +35,25 @@ def test_the_page_of_a_secret_names_who_answers_for_it(cli: Cli, open_site: Call
     text = site.browser("viewer").get("/secrets/app").text
     assert "<dt>Owner</dt><dd>team &lt;data&gt;</dd>" in text
     assert "<dt>Basis</dt><dd>risk analysis 3</dd>" in text
+
+
+def test_leases_show_who_holds_which_login_and_no_value(cli: Cli, open_site: Callable[..., Site]):
+    """Those of the secrets that the role is over; one whose end fails comes first, with the cause."""
+    cli.edit("tags: [prod, billing]}", "tags: [prod], leases: {ttl: 1h, max: 2h}}")
+    site = open_site()
+    site.rotate("app")
+    issue = ("lease", "issue", "app", "--reason", "<b>nightly</b>", "--for")
+    web, batch = (cli.json(*issue, who).data for who in ("web", "batch"))
+    cli.server.open_door = True
+    cli("lease", "revoke", batch["lease"], code=3)
+    text = site.browser("viewer").get("/leases").text
+    for one in (web, batch):
+        assert one["login"] in text
+        assert one["lease"] in text
+        assert one["fields"]["password"] not in text
+    assert text.index(batch["login"]) < text.index(web["login"])
+    assert "is still accepted" in text
+    assert "&lt;b&gt;nightly" in text
+    hidden = site.browser("narrow").get("/leases").text
+    assert web["login"] not in hidden
+    assert "0 leases open" in hidden

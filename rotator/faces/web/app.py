@@ -67,6 +67,7 @@ def rules(streams: Streams) -> Sequence[Rule]:
         Rule(path="/secrets/{name}", answer=pages.secret_page),
         Rule(path="/calendar", answer=pages.calendar_page),
         Rule(path="/consumers", answer=pages.consumers_page),
+        Rule(path="/leases", answer=pages.leases_page),
         Rule(path="/incidents", answer=pages.incidents_page),
         Rule(path="/secrets/{name}/request/{action}", answer=actions.form_page),
         Rule(path="/secrets/{name}/request/{action}", answer=actions.submit, method="POST"),

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rotator.core.access import Actor
     from rotator.core.consumers import Standing
     from rotator.core.incident_timeline import Timeline
+    from rotator.core.leases import LeaseRecord
     from rotator.core.model import Event
     from rotator.faces.web.console import Console
     from rotator.faces.web.live_fleet import View
@@ -232,6 +233,29 @@ def standings_of(request: Request, names: Sequence[str]) -> Iterator[tuple[str, 
             )
             for standing in matrix.verdict.standings if matrix.verdict is not None else ():
                 yield name, standing
+
+
+# -- leases ----------------------------------------------------------------------------------------
+
+
+def leases_page(request: Request) -> Response:
+    """Show who holds which short-lived login, until when; never its value."""
+    found = leases_of(request)
+    last = max(1, -(-len(found) // PER_PAGE))
+    number = number_of(request.query_params, "page", 1, last)
+    rows = found[(number - 1) * PER_PAGE : number * PER_PAGE]
+    now = console_of(request).clock.now()
+    return page(request, "leases", rows=rows, count=len(found), number=number, last=last, now=now)
+
+
+def leases_of(request: Request) -> list[LeaseRecord]:
+    """Return the open leases of the secrets that the actor may see: those whose end fails first."""
+    console = console_of(request)
+    visible = console.visible(actor_of(request))
+    found = [
+        one for one in console.journal.leases.open() if visible is None or one.secret in visible
+    ]
+    return sorted(found, key=lambda one: not one.is_stranded)
 
 
 # -- incidents -------------------------------------------------------------------------------------

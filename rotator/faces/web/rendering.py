@@ -27,6 +27,7 @@ _PAGES: Final = (
     ("Secrets", "/secrets", "secrets"),
     ("Calendar", "/calendar", "calendar"),
     ("Consumers", "/consumers", "consumers"),
+    ("Leases", "/leases", "leases"),
     ("Incidents", "/incidents", "incidents"),
     ("Requests", "/requests", "requests"),
     ("Journal", "/journal", "journal"),
