@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import pytest
 
@@ -13,10 +13,13 @@ from rotator.core.contracts.plugin import MarkedLogin
 from rotator.core.errors import LeaseEnded
 from rotator.core.leases import BACKSTOP, LeaseState, LeaseTerms, Share
 from rotator.engine import IssuedLease, LeaseRequest
+from rotator.journal import audit
+from rotator.journal.sql import SqlJournal
 from tests.engine.sandboxes import HOUR, PATH, EngineSandbox, Killed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from rotator.core.contracts.rotation import StepContext
 
@@ -159,6 +162,32 @@ def test_crash_at_any_call_leaves_no_login_beyond_its_end(work: str, share: Shar
                 break
         else:
             pytest.fail(f"{work} makes more than {_MOST_CALLS} calls")
+
+
+@pytest.mark.parametrize("work", list(_WORK))
+def test_journal_in_a_database_verifies_after_a_crash(work: str, tmp_path: Path):
+    """A sample: every fifth call, and the end of the work."""
+    for nth in range(1, _MOST_CALLS, 5):
+        sandbox = EngineSandbox()
+        journal = SqlJournal(
+            f"sqlite:///{tmp_path}/{nth}.db", clock=sandbox.clock, actor="test", upgrade=True
+        )
+        sandbox.journal = cast("Any", journal)
+        sandbox.engine = sandbox.process()
+        sandbox.engine.rotate(sandbox.secret)
+        sandbox.leases, before = TERMS, sandbox.target.state()
+        lease = _issue(sandbox)
+        dying = _Dying(sandbox, nth, done=True)
+        with suppress(Killed):
+            _WORK[work](sandbox, lease.record.id)
+        dying.end()
+        _restarted(sandbox, lists=False)
+        assert sandbox.target.state() == before, f"{work}: call {nth}"
+        assert journal.leases.open() == []
+        assert audit.verify(journal).damage == []
+        journal.close()
+        if dying.calls < nth:
+            break
 
 
 @pytest.mark.parametrize("work", ["renew", "release", "end"])
