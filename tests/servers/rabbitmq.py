@@ -14,7 +14,7 @@ import time
 from contextlib import closing, suppress
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from rotator.api import Credential, Secret, UsageError, basic_auth
@@ -139,19 +139,10 @@ class ScratchRabbitMq(Scratch):
         )
         with (self.folder / "output").open("wb") as output:
             # Without one it starts a daemon, which would outlive it.
-            self._name_server, self._process = (
-                subprocess.Popen(
-                    [program],
-                    env=self._environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=output,
-                    cwd=self.folder,
-                    start_new_session=True,
-                )
-                for program in (_EPMD, self._program)
-            )
-        self._guard.watch(self._process.pid)
+            self._name_server = self._start(_EPMD, 0, output)
+            self._process = self._start(self._program, self._name_server.pid, output)
+        # Both, and what the server's script has started: one group.
+        self._guard.watch(-self._name_server.pid)
         end = time.monotonic() + _PATIENCE
         while True:
             with suppress(OSError):
@@ -161,6 +152,17 @@ class ScratchRabbitMq(Scratch):
                 text = (self.folder / "output").read_text(errors="replace")
                 raise UsageError(f"RabbitMQ did not start: {text[-800:]}")
             time.sleep(0.1)
+
+    def _start(self, program: str | Path, group: int, output: IO[bytes]) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [program],
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=self.folder,
+            process_group=group,
+        )
 
     def _environment(self) -> dict[str, str]:
         folder = self.folder
@@ -180,10 +182,11 @@ class ScratchRabbitMq(Scratch):
         }
 
     def _remove(self) -> None:
+        if self._name_server is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._name_server.pid, signal.SIGKILL)
         for process in (self._process, self._name_server):
             if process is not None:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
                 _ = process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._guard is not None:
