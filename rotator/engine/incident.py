@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from rotator.core.contracts.rotation import Rotation
+    from rotator.core.contracts.rotation import Rotation, StepContext
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Event, Json, Version
     from rotator.core.session import Session
@@ -44,6 +44,8 @@ WATCHED: Final = timedelta(days=30)
 # Between two proofs while the leaked password is not proven dead.
 _FIRST_WAIT: Final = timedelta(seconds=10)
 _LONGEST_WAIT: Final = timedelta(hours=1)
+# So many seconds a session may stay listed after its end.
+_ENDING: Final = 1.0
 # So long a leaked version is looked for that the backend no longer holds, and that was never proven.
 FORGOTTEN: Final = timedelta(days=1)
 # So many of the kept versions are tried beside the leaked one.
@@ -688,7 +690,7 @@ def _old_sessions(
     if login not in _logins_in_use(lease, record):
         if not isinstance(rotation, CountsSessions):
             return None
-        left = len(cast("CountsSessions", target).sessions(login, ctx))
+        left = _still_listed(cast("CountsSessions", target), login, ctx)
     elif isinstance(rotation, Contains) and record.leaked_moment is not None:
         left = 0
         try:
@@ -699,6 +701,14 @@ def _old_sessions(
         return None
     if left:
         unproven.append(f"{left} session(s) of login {login!r} began before the change.")
+    return left
+
+
+def _still_listed(target: CountsSessions, login: str, ctx: StepContext) -> int:
+    """Return how many sessions a login has. A server lists one for a moment after its end."""
+    ends = ctx.clock.monotonic() + _ENDING
+    while (left := len(target.sessions(login, ctx))) and ctx.clock.monotonic() < ends:
+        ctx.clock.sleep(_ENDING / 10)
     return left
 
 

@@ -15,6 +15,7 @@ from rotator.core.history import PROVEN
 from rotator.core.incident_timeline import timelines
 from rotator.core.model import Kind, Outcome, Step
 from rotator.core.secret import Secret
+from rotator.core.session import Session
 from rotator.dispatch.worker import topic_of
 from rotator.engine import Leaked, LeakReport, Mode
 from rotator.engine.incident import WATCHED
@@ -151,6 +152,27 @@ def test_move_goes_on_as_soon_as_its_consumers_have_moved():
     done = made.engine.contain(made.secret)
     assert done.proof is not None
     assert done.proof.ok
+
+
+@pytest.mark.parametrize(("listed", "proven"), [(3, True), (1_000, False)])
+def test_a_session_may_stay_listed_for_a_moment_after_its_end(
+    listed: int,
+    proven: bool,  # noqa: FBT001 # pytest passes it
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """A proof waits a second for it, and no longer."""
+    made = sandbox()
+    leaked = made.served
+    made.engine.open_incident(made.secret, KILL)
+    made.engine.contain(made.secret)
+    left = iter([[Session(login=leaked.username, client="gone")]] * listed)
+    monkeypatch.setattr(made.rotation, "sessions", lambda _login, _ctx: next(left, []))
+    made.clock.advance(timedelta(minutes=3))
+    before = made.clock.now()
+    done = made.engine.contain(made.secret)
+    assert done.proof is not None
+    assert done.proof.ok is proven, done.proof.unproven
+    assert made.clock.now() - before <= timedelta(seconds=2)
 
 
 def test_move_ends_sessions_that_stay_too_long():
