@@ -32,11 +32,12 @@ $(STAMP): $(DEMO)
 demo: $(DEMO) ## the main job on a real PostgreSQL, in front of your eyes
 	$(VENV)/bin/rotator demo $(ARGS)
 
+# Half of the time a test waits for a server, so three processes keep two processors busy.
 test: $(STAMP) ## the tests
-	$(PY) -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+	$(PY) -m pytest -n 3 --dist worksteal -m "not slow" $(ARGS)
 
 test-all: $(STAMP) ## every test, also those that take minutes: some hours
-	$(PY) -m pytest -n 2 --dist worksteal -m "slow or not slow" $(ARGS)
+	$(PY) -m pytest -n 3 --dist worksteal -m "slow or not slow" $(ARGS)
 
 lint: $(STAMP) ## style, types, walls, plain English
 	$(VENV)/bin/ruff check .

@@ -276,3 +276,10 @@ def test_a_newer_journal_is_rejected_and_not_changed(cli: Cli):
         assert error["kind"] == "journal"
         assert "newer" in error["what"]
     assert cli.server.target.usable() == set()
+
+
+def test_a_template_without_its_format_is_refused(cli: Cli):
+    """It would be ignored."""
+    cli("rotate", "app")
+    told = cli("get", "app", "--template", "{username}", code=2)
+    assert "--template needs --format template" in told.err

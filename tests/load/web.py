@@ -42,7 +42,7 @@ _POLICY = Policy(every=timedelta(days=30))
 _FREE = {"lease_holder": None, "lease_fence": 0, "lease_expires": None}
 _PAGES = (
     *("/", "/secrets", "/secrets?page=1500", "/secrets?q=99", "/secrets?state=parked"),
-    *("/secrets?tag=prod&page=2", "/secrets/secret-000007", "/calendar", "/consumers"),
+    *("/secrets?tag=prod&page=2", "/secrets/secret-000007", "/calendar", "/consumers", "/leases"),
     *("/incidents", "/requests", "/journal", "/journal?secret=secret-000007", "/journal?q=revoked"),
     *("/api/v1/fleet", "/api/v1/secrets?limit=100", "/api/v1/journal"),
 )

@@ -26,7 +26,7 @@ PAGES = (
         "/calendar",
         "/consumers",
     ),
-    *("/incidents", "/requests", "/journal", "/journal?secret=secret-000003", "/report"),
+    *("/leases", "/incidents", "/requests", "/journal", "/journal?secret=secret-000003", "/report"),
     *("/secrets/secret-000003/request/rotate", "/secrets/secret-000003/request/kill", "/absent"),
 )
 

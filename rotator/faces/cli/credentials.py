@@ -41,9 +41,11 @@ def lines_of(shown: Mapping[str, str]) -> str:
     return "".join(f"  {key:<{width}}  {value}\n" for key, value in shown.items())
 
 
-def check_format(format_: str) -> None:
-    """Raise `UsageError` for a format that there is not."""
-    if format_ not in FORMATS:
+def check_format(format_: str | None, template: str) -> None:
+    """Raise `UsageError` for a format that there is not, and for a template that it would ignore."""
+    if template and format_ != "template":
+        raise UsageError("--template needs --format template.", safety="Nothing was changed.")
+    if format_ is not None and format_ not in FORMATS:
         raise UsageError(
             f"there is no format {format_!r}.",
             hint=near(format_, FORMATS) or f"One of: {', '.join(FORMATS)}.",

@@ -80,6 +80,7 @@ def get(
     call: Invocation = ctx.obj
     if field is not None and format_ is not None:
         raise UsageError("--field cannot be combined with --format.")
+    check_format(format_, template)
     if reveal:
         call.permission = Permission.REVEAL
     with call.open_app() as app:
@@ -143,7 +144,6 @@ def _formatted(
     name: str, version: Version, format_: str, template: str, *, reveal: bool
 ) -> tuple[dict[str, Any], str]:
     """Return the credential in a format, as data and as text."""
-    check_format(format_)
     if not reveal:
         raise UsageError(
             f"the format {format_} contains the password.", hint="Add --reveal to print it."

@@ -110,10 +110,7 @@ def issue(
     call: Invocation = ctx.obj
     if not holder.strip():
         raise UsageError("--for is empty.", safety="Nothing was changed.")
-    if template and format_ != "template":
-        raise UsageError("--template needs --format template.", safety="Nothing was changed.")
-    if format_ is not None:
-        check_format(format_)
+    check_format(format_, template)
     asked = LeaseRequest(
         holder=holder, instance=instance or socket.gethostname(), purpose=reason, ttl=ttl
     )
