@@ -466,13 +466,23 @@ class Credential:
     def _accepted(self, login: Login) -> None:
         with self._changed:
             self._refusals.accepted(_key(login))
-            is_next = login is self._next
-            self._ahead = login if is_next else self._ahead
-            is_next = is_next or login is self._ahead
+            if login is self._next or self._replaces_served(login):
+                self._ahead = login
+            is_next = login is self._ahead
             # The daemon does not know the next version until it is published.
             is_news = login.version != self._earlier and not is_next
         if is_news and self._link is not None:
             self._link.acknowledge(login.version, "used")
+
+    def _replaces_served(self, login: Login) -> bool:
+        """Whether the server takes a login in place of what is served, which it has refused.
+
+        It may be the next version no longer: another one was announced while the login was under way.
+        """
+        served = self._login
+        if served is None or _is_same(served, login):
+            return False
+        return self._refusals.first_refused(_key(served)) is not None
 
 
 def _key(login: Login) -> str:

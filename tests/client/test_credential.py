@@ -147,6 +147,25 @@ def test_the_rotation_after_it_may_begin_before_the_source_serves_the_version_th
     assert world.tried == ["1", "2", "2"]
 
 
+@pytest.mark.parametrize("following", ["3", None])
+def test_the_version_after_it_may_be_announced_while_a_login_with_the_next_one_is_under_way(
+    following: str | None,
+):
+    """What the server then accepts is used on: the version that is still served is not sent again."""
+    world = Ahead(accepted={"2"}, pending="2")
+    credential = world.credential()
+
+    def slow(login: Login) -> str:
+        if login.version == "2":
+            world.pending = following
+            _ = credential.read_next()
+        return world.connect(login)
+
+    assert credential.connect(slow, refusal_of=unclear) == "connected with 2"
+    assert credential.connect(world.connect, refusal_of=unclear) == "connected with 2"
+    assert world.tried == ["1", "2", "2"]
+
+
 def test_a_connection_with_the_accepted_next_version_is_not_outdated():
     """Nor is one with the current version; both are what a pool may hand out."""
     world = Ahead(accepted={"2"}, pending="2")
