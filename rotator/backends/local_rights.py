@@ -1,4 +1,4 @@
-"""Who may read and write the embedded backend: whoever can open its file, and a key of it."""
+"""Who may read and write the embedded backend: users who can open its file and one of its keys."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ class ScratchRound:
 
 
 def _scratch(ctx: StepContext) -> tuple[Credential, StepContext]:
-    """Return a login that only this rotation knows, and what a plugin is told of it."""
+    """Return a login that only this rotation knows, and the context of the plugin calls for it."""
     digest = hashlib.sha256(ctx.rotation_id.encode()).hexdigest()[:_DIGITS]
     scratch = Credential(username=f"{SCRATCH}{digest}", password=ctx.new_password())
     return scratch, replace(ctx, current=None, adopted=frozenset(), end_sessions=True)

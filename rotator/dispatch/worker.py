@@ -60,7 +60,7 @@ _LONGEST_WAIT: Final = timedelta(minutes=30)
 # After which it is reported once more that a drain is still held.
 _REPEATED: Final = timedelta(days=1)
 _REASON: Final = "due"
-# How long leases of one secret are ended in one go, in seconds.
+# How long one job spends on ending leases of a secret, in seconds.
 _LEASES_AT_ONCE: Final = 1.0
 # What fails here says nothing about the next rotation.
 _NEVER_PARKED: Final = (
@@ -441,7 +441,7 @@ _ALWAYS: Final[Mapping[Kind, Topic]] = {Kind.PARKED: Topic.PARKED, Kind.FOLLOWED
 
 def _of_trouble(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
     if kind is Kind.LEASE_FAILED:
-        # A fault that passes is none; it is told once.
+        # A transient fault is not reported; any other one is reported once.
         return Topic.LEASE_STRANDED if data.get("failures") == _STRANDED_AFTER else None
     if kind is Kind.LEAKED:
         return Topic.INCIDENT_OPENED if "reason" in data else None

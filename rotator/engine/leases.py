@@ -218,7 +218,7 @@ class Leases:
         reason: str = "",
         patience: timedelta = timedelta(0),
     ) -> LeaseRecord:
-        """End a lease now, whoever holds it: drop its login, and prove that it is rejected.
+        """End a lease now, regardless of its holder: drop its login, and prove that it is rejected.
 
         Raises a `StepError` where that fails. It is then tried again for as long as it takes.
         """

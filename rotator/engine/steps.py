@@ -355,7 +355,7 @@ class Steps:
     def _require_second_way(
         self, current: Credential, history: list[Event], ctx: StepContext
     ) -> None:
-        """Where an admin is rotated: see that whoever rotates it, and it itself, have what that needs.
+        """Where an admin is rotated: check that it, and the admin that rotates it, have the rights they need.
 
         Not once a create in place was begun: what is served may be invalid by then.
         """

@@ -378,7 +378,7 @@ def test_a_secret_has_the_owner_of_its_policy_unless_it_names_its_own(cli: Cli):
 
 
 def test_status_names_the_owner_of_a_secret_in_trouble(cli: Cli):
-    """Of that one only: whoever is woken up knows whom to call."""
+    """Of that one only: the engineer on call sees whom to contact."""
     cli.edit("every: 30d,", 'every: 30d, owner: "team data, +49 30 1234",')
     cli("rotate", "app", "web")
     cli("park", "app", "--reason", "broken")

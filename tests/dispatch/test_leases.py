@@ -135,7 +135,7 @@ def test_lease_that_cannot_be_ended_does_not_hold_up_the_others(place: Place):
     assert other.credential.username not in place.targets["app"].accounts
     assert place.journal.leases.counts()["stranded"] == 1
     assert place.journal.secret("app") is not None
-    # It is told once, after a few tries; the secret itself is not parked.
+    # One notice is sent, after a few attempts; the secret itself is not parked.
     told = [notice_of(one) for one in place.written if one.kind is Kind.LEASE_FAILED]
     assert [one[0] for one in told if one is not None] == [Topic.LEASE_STRANDED]
     assert not [one for one in place.told if one[0] is Topic.PARKED]

@@ -264,7 +264,7 @@ def test_open_sessions_end_with_the_lease_or_keep_it_ending(lending: EngineSandb
     lending.target.open_session(lease.credential.username)
     with pytest.raises(InUse):
         lending.engine.leases.end(lending.secret, lease.record.id)
-    # Nobody new gets in, and that is no failure.
+    # New logins are rejected, and that is not a failure.
     assert not lending.accepts(lease.credential)
     (left,) = lending.journal.leases.open("app")
     assert not left.is_stranded

@@ -121,6 +121,16 @@ class OwnAdmin:
             assert finished is None or finished.outcome is Outcome.DONE, f"{point}: {finished}"
         assert self.scratch_logins() == []
 
+    def expect_others_to_follow(self) -> None:
+        """Rotate the admin twice, and the secret `shop` by another process before and after each time."""
+        with self.app() as other:
+            for _ in range(2):
+                assert self.rotate("shop", other).error is None
+                result = self.rotate()
+                assert (result.outcome, result.old_refused) == (Outcome.DONE, True), result.error
+            assert self.rotate("shop", other).error is None
+        assert self.scratch_logins() == []
+
     def finish(self) -> Result | None:
         """Go on as a daemon does after a restart: nobody helps."""
         with self.app() as app:

@@ -11,7 +11,6 @@ import pytest
 
 from rotations.mysql.server import Connection
 from rotator.api import Credential, Secret
-from rotator.core.model import Outcome
 from tests.mysql.dialects import DIALECTS
 from tests.own_admin.conftest import OwnAdmin
 
@@ -95,13 +94,7 @@ def test_the_admin_rotates_itself_and_other_secrets_follow(
 ):
     """Its idle sessions, of this process and of others, do not keep the old one from its revoke."""
     _configure(own, server, strategy)
-    with own.app() as other:
-        for _ in range(2):
-            assert own.rotate("shop", other).error is None
-            result = own.rotate()
-            assert (result.outcome, result.old_refused) == (Outcome.DONE, True), result.error
-        assert own.rotate("shop", other).error is None
-    assert own.scratch_logins() == []
+    own.expect_others_to_follow()
 
 
 @pytest.mark.parametrize("strategy", ["single-user", "alternating-users"])

@@ -10,7 +10,6 @@ import pytest
 
 from rotations.valkey.wire import WireConnection
 from rotator.api import Credential, Secret
-from rotator.core.model import Outcome
 from tests.own_admin.conftest import OwnAdmin
 from tests.servers.valkey import PACKAGES, ScratchValkey, is_installed
 
@@ -71,13 +70,7 @@ def test_the_admin_rotates_itself_and_other_secrets_follow(
 ):
     """Also in a process whose idle sessions are those of the former admin."""
     _configure(own, server, strategy)
-    with own.app() as other:
-        for _ in range(2):
-            assert own.rotate("shop", other).error is None
-            result = own.rotate()
-            assert (result.outcome, result.old_refused) == (Outcome.DONE, True), result.error
-        assert own.rotate("shop", other).error is None
-    assert own.scratch_logins() == []
+    own.expect_others_to_follow()
 
 
 @pytest.mark.parametrize("strategy", ["single-user", "alternating-users"])

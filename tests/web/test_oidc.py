@@ -192,7 +192,7 @@ def test_a_token_of_another_key_signs_nobody_in(site: Site, provider: Provider):
 
 
 def test_a_token_without_a_signature_signs_nobody_in(site: Site, provider: Provider):
-    """`alg: none`: whoever could reach the console in the provider's place could name anybody."""
+    """`alg: none`: anyone who can answer in the provider's place could sign in as any user."""
     browser, state, claims = begin(site, provider)
     parts = [json.dumps(one).encode() for one in ({"alg": "none"}, claims)]
     coded = [base64.urlsafe_b64encode(one).rstrip(b"=").decode() for one in parts]

@@ -195,6 +195,9 @@ Tags = Annotated[
 ]
 Due = Annotated[bool, typer.Option("--due", help="Only secrets that are due.")]
 Reason = Annotated[str, option("--reason", "TEXT", "Reason, recorded in the journal.")]
+Template = Annotated[
+    str, option("--template", "TEXT", "Text with {field} or {field:url}, for --format template.")
+]
 BreakGlass = Annotated[
     bool,
     typer.Option(

@@ -26,6 +26,7 @@ from rotator.faces.cli.options import (
     SHORT,
     Name,
     Reason,
+    Template,
     complete_fields,
     complete_formats,
     option,
@@ -55,10 +56,7 @@ def get(
             "--format", "FORMAT", f"Print all fields as: {', '.join(FORMATS)}.", complete_formats
         ),
     ] = None,
-    template: Annotated[
-        str,
-        option("--template", "TEXT", "Text with {field} or {field:url}, for --format template."),
-    ] = "",
+    template: Template = "",
     reveal: Annotated[
         bool, typer.Option("--reveal", help="Show secret values. The journal records it first.")
     ] = False,

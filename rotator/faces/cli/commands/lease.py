@@ -26,6 +26,7 @@ from rotator.faces.cli.options import (
     Everything,
     Name,
     Reason,
+    Template,
     argument,
     complete_formats,
     complete_names,
@@ -92,10 +93,7 @@ def issue(
             "--format", "FORMAT", f"Print it as one of: {', '.join(FORMATS)}.", complete_formats
         ),
     ] = None,
-    template: Annotated[
-        str,
-        option("--template", "TEXT", "Text with {field} or {field:url}, for --format template."),
-    ] = "",
+    template: Template = "",
 ) -> None:
     """Make a login for one holder, with the rights of the secret's current login, and print it once.
 
