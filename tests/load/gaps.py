@@ -17,6 +17,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,9 +32,12 @@ from tests.load.troubles import postgres_troubles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+    from multiprocessing.process import BaseProcess
+    from multiprocessing.sharedctypes import Synchronized
+    from multiprocessing.synchronize import Event
 
     from rotator.api import Credential
-    from tests.load.chaos_targets import ChaosTarget
+    from tests.load.chaos_targets import ChaosTarget, Line
     from tests.load.troubles import Trouble
 
 _CONFIG: Final = """\
@@ -77,46 +81,62 @@ class GapReport:
 
 
 class Applicant:
-    """A client that logs in without a pause, and knows how long it was refused."""
+    """A client that logs in without a pause, and knows how long it was refused.
 
-    def __init__(self, login: Callable[[Credential], None], read: Callable[[], Credential]) -> None:
-        """`login` raises the driver's error where it is refused."""
-        self._login: Callable[[Credential], None] = login
-        self._read: Callable[[], Credential] = read
-        self._stop: threading.Event = threading.Event()
-        self._thread: threading.Thread = threading.Thread(target=self._work, daemon=True)
-        self._longest: float = 0.0
-        self.logins: int = 0
+    It is a process of its own: as a thread it would take the interpreter from the engine, and the
+    gap would be its own doing.
+    """
+
+    def __init__(self, connect: Callable[[Credential], Line], config: Path) -> None:
+        """`connect` raises the driver's error where it is refused."""
+        context = get_context("fork")
+        self._stop: Event = context.Event()
+        self._longest: Synchronized[float] = context.Value("d", 0.0)
+        self._logins: Synchronized[int] = context.Value("L", 0)
+        self._process: BaseProcess = context.Process(
+            target=self._work, args=(connect, config), daemon=True
+        )
 
     def __enter__(self) -> Applicant:
-        self._thread.start()
+        self._process.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._process.join()
+
+    @property
+    def logins(self) -> int:
+        """How often it got in."""
+        return self._logins.value
 
     def take(self) -> float:
         """Return the longest gap in seconds since the last call."""
-        longest, self._longest = self._longest, 0.0
+        with self._longest.get_lock():
+            longest, self._longest.value = self._longest.value, 0.0
         return longest
 
-    def _work(self) -> None:
-        since: float | None = None
-        while not self._stop.is_set():
-            begun = time.monotonic()
-            try:
-                self._login(self._read())
-            except Exception as error:  # noqa: BLE001 # told apart by its text, as a test may
-                if any(one in str(error) for one in _WRONG_PASSWORD):
-                    since = since or begun
-                    self._longest = max(self._longest, time.monotonic() - since)
-                    continue
-            else:
-                self.logins += 1
-            if since is not None:
-                self._longest = max(self._longest, time.monotonic() - since)
-                since = None
+    def _work(self, connect: Callable[[Credential], Line], config: Path) -> None:
+        with open_app(config, face="gaps-client") as app:
+            since: float | None = None
+            while not self._stop.is_set():
+                begun = time.monotonic()
+                try:
+                    connect(serves(app, "single")).close()
+                except Exception as error:  # noqa: BLE001 # told apart by its text, as a test may
+                    if any(one in str(error) for one in _WRONG_PASSWORD):
+                        since = since or begun
+                        self._note(since)
+                        continue
+                else:
+                    self._logins.value += 1
+                if since is not None:
+                    self._note(since)
+                    since = None
+
+    def _note(self, since: float) -> None:
+        with self._longest.get_lock():
+            self._longest.value = max(self._longest.value, time.monotonic() - since)
 
 
 def run(plugin: str, rotations: int, seed: int, target: str | None = None) -> GapReport:
@@ -143,10 +163,9 @@ def run(plugin: str, rotations: int, seed: int, target: str | None = None) -> Ga
         def served() -> Credential:
             return serves(app, "single")
 
-        def login(credential: Credential) -> None:
-            chaos_target.connect(credential).close()
-
-        client = stack.enter_context(Applicant(login, served))
+        client = stack.enter_context(Applicant(chaos_target.connect, config))
+        while not client.logins:
+            time.sleep(0.01)
         for turn in range(rotations):
             name = chance.choice(sorted(troubles)) if turn % 3 else _QUIET
             with troubles[name](served()) if name in troubles else nullcontext():
