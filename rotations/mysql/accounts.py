@@ -49,6 +49,14 @@ _GRANTEE: Final = re.compile(rf" TO (?:{_ROLE.pattern}|PUBLIC)(?= WITH | IDENTIF
 NOT_OWNER: Final = 1095
 _NO_SESSION: Final = 1094
 _NO_RIGHT: Final = 1227
+# A table that the admin may not read, or that the server was built without.
+_UNREADABLE: Final = frozenset({1044, 1049, 1142, _NO_TABLE})
+_PROGRAMS: Final = "performance_schema.session_connect_attrs"
+_ASKS_PROGRAMS: Final = "SELECT 1 FROM performance_schema.session_connect_attrs LIMIT 1"
+_SESSIONS: Final = """
+SELECT p.ID, p.HOST, coalesce(p.DB, ''), {program} FROM information_schema.PROCESSLIST p {attributes}
+WHERE p.USER = %s AND p.ID <> CONNECTION_ID() AND p.COMMAND <> 'Killed' ORDER BY p.ID
+"""
 # https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/mysql-stored-proc-ending.html
 _RDS: Final = """
 SELECT count(*) FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = 'mysql' AND ROUTINE_NAME = 'rds_kill'
@@ -227,24 +235,58 @@ class Accounts(ABC):
         return next((str(host) for _, host, *_ in rows), None)
 
     def sessions(self, name: str) -> list[tuple[int, Session]]:
-        """Return the open sessions of a login with their numbers, ours excepted."""
-        rows = self.admin.run(
-            "SELECT p.ID, p.HOST, coalesce(p.DB, '') FROM information_schema.PROCESSLIST p"
-            " WHERE p.USER = %s AND p.ID <> CONNECTION_ID() AND p.COMMAND <> 'Killed' ORDER BY p.ID",
-            [name],
-        )
-        return [
-            (
-                int(number),
-                Session(
-                    login=name,
-                    client=str(host).rpartition(":")[0] or str(host) or "?",
-                    application=f"database {database}" if database else "?",
-                    since=None,
-                ),
+        """Return the open sessions of a login with their numbers, ours excepted.
+
+        A session has the name that its program gave itself, where the server keeps that and the admin may
+        read it; else the name of its database.
+        """
+        # By number: what a program says of itself twice is one session.
+        found = {
+            int(number): Session(
+                login=name,
+                client=str(host).rpartition(":")[0] or str(host) or "?",
+                application=str(program or "") or (f"database {database}" if database else "?"),
+                since=None,
             )
-            for number, host, database in rows
-        ]
+            for number, host, database, program in self._with_programs(name)
+        }
+        return list(found.items())
+
+    def _with_programs(self, name: str) -> list[tuple[Any, ...]]:
+        attributes = (
+            f"LEFT JOIN {_PROGRAMS} a ON a.PROCESSLIST_ID = p.ID AND a.ATTR_NAME = 'program_name'"
+        )
+        try:
+            return self.admin.run(
+                _SESSIONS.format(program="a.ATTR_VALUE", attributes=attributes), [name]
+            )
+        except pymysql.MySQLError as error:
+            if error.args[0] not in _UNREADABLE:
+                raise
+            return self.admin.run(_SESSIONS.format(program="NULL", attributes=""), [name])
+
+    def hides_programs(self) -> str:
+        """Return why the names of programs are missing from the sessions; empty where they are not.
+
+        https://mariadb.com/kb/en/performance-schema-session_connect_attrs-table/
+        https://dev.mysql.com/doc/refman/8.4/en/performance-schema-connection-attribute-tables.html
+        """
+        rows = self.admin.run(
+            "SHOW GLOBAL VARIABLES WHERE Variable_name IN"
+            " ('performance_schema', 'performance_schema_session_connect_attrs_size')"
+        )
+        values = {str(key): str(value) for key, value in rows}
+        if values.get("performance_schema") != "ON":
+            return "performance_schema is off"
+        if values.get("performance_schema_session_connect_attrs_size") == "0":
+            return "performance_schema_session_connect_attrs_size is 0"
+        try:
+            _ = self.admin.run(_ASKS_PROGRAMS)
+        except pymysql.MySQLError as error:
+            if error.args[0] not in _UNREADABLE:
+                raise
+            return f"the admin {self.admin.user!r} lacks SELECT on {_PROGRAMS}"
+        return ""
 
     def newest_connection(self) -> int:
         """Return the number of the newest connection that is open; no later one has a lower number."""

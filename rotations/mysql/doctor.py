@@ -46,6 +46,7 @@ def findings(
             found.append(_finding(Severity.OK, subject, message))
             found += _rights(accounts, subject)
             found += _state(accounts, subject)
+            found.append(_marks(accounts, subject))
             found += _accounts(accounts, subject, login)
             found += [
                 _finding(Severity.ERROR, subject, one.cause, one.remedy)
@@ -106,6 +107,18 @@ def _visibility(accounts: Accounts, subject: str) -> list[Finding]:
     )
     remedy = f"As root: GRANT {', '.join(one.partition(' or ')[0] for one in unseen)} ON *.* TO {accounts.whoami()};"
     return [_finding(Severity.WARNING, subject, message, remedy)]
+
+
+def _marks(accounts: Accounts, subject: str) -> Finding:
+    """Say whether sessions show which version of a secret they use. Without it, applications report."""
+    why = accounts.hides_programs()
+    message = (
+        f"its sessions show no version marks ({why}): only reports show which version an"
+        " application uses"
+        if why
+        else "its sessions show the version marks of applications"
+    )
+    return _finding(Severity.OK, subject, message)
 
 
 def _state(accounts: Accounts, subject: str) -> list[Finding]:

@@ -23,6 +23,8 @@ def statements(
         f"CREATE USER {account} IDENTIFIED BY '…'{tls};",
         f"GRANT {', '.join(product.needs)} ON *.* TO {account};",
         f"GRANT SELECT ON mysql.* TO {account};",
+        "-- consumers: which version of a secret a session uses, where performance_schema is on",
+        f"GRANT SELECT ON performance_schema.session_connect_attrs TO {account};",
         "-- new-user, to drop logins: see which objects a login defines, in every database",
         f"GRANT {sees} ON *.* TO {account};",
         (

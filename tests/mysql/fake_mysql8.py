@@ -228,7 +228,9 @@ class MySql:
 
     def processes(self, found: re.Match[str], _user: str) -> list[tuple[Any, ...]]:
         name = _value(found["name"])
-        return [(n, "127.0.0.1:5", "shop") for n, user in self.sessions.items() if user == name]
+        return [
+            (n, "127.0.0.1:5", "shop", None) for n, user in self.sessions.items() if user == name
+        ]
 
     def defined(self, found: re.Match[str], _user: str) -> list[tuple[Any, ...]]:
         return [("views", 1)] if _value(found["name"]) in self.definers else []
@@ -367,6 +369,7 @@ _FORMS: Final[dict[str, Callable[[MySql, re.Match[str], str], Any]]] = {
     r"SELECT GET_LOCK\('rotator:\w+', 0\)": lambda _, __, ___: [(1,)],
     r"DO RELEASE_LOCK\('rotator:\w+'\)": lambda _, __, ___: [],
     r"SELECT .* FROM mysql\.columns_priv WHERE .*": lambda _, __, ___: [],
+    r"SHOW GLOBAL VARIABLES WHERE Variable_name IN \('performance_schema.*": lambda _, __, ___: [],
     r"SHOW GLOBAL VARIABLES LIKE 'require_secure_transport'": lambda _, __, ___: [],
     r"SET SESSION TRANSACTION READ WRITE": lambda _, __, ___: [],
     r"SELECT USER\(\)": lambda _, __, user: [(f"{user}@127.0.0.1",)],
@@ -381,7 +384,7 @@ _FORMS: Final[dict[str, Callable[[MySql, re.Match[str], str], Any]]] = {
     r"SELECT Host FROM mysql\.user WHERE User = ''": MySql.anonymous,
     rf"SELECT .* FROM mysql\.role_edges WHERE TO_USER = (?P<name>{_TEXT}) AND TO_HOST = (?P<host>{_TEXT}) .*": MySql.role_edges,
     rf"SELECT .* FROM mysql\.default_roles WHERE USER = (?P<name>{_TEXT}) AND HOST = (?P<host>{_TEXT}) .*": MySql.default_roles,
-    rf"SELECT .* FROM information_schema\.PROCESSLIST p WHERE p\.USER = (?P<name>{_TEXT}) .*": MySql.processes,
+    rf"SELECT .* FROM information_schema\.PROCESSLIST p .*WHERE p\.USER = (?P<name>{_TEXT}) .*": MySql.processes,
     rf"SELECT kind, count\(\*\) FROM \(.*\) AS defined WHERE DEFINER = (?P<name>{_TEXT}) .*": MySql.defined,
     r"SELECT count\(\*\) FROM mysql\.(proxies_priv|role_edges) WHERE .*": lambda _, __, ___: [(0,)],
     rf"SHOW GRANTS FOR (?P<name>{_NAME})": MySql.show_grants,
