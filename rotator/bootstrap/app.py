@@ -59,10 +59,19 @@ class App(Wiring):
     # -- discover ------------------------------------------------------------------------------
 
     def discover(self, target: str) -> list[DiscoveredLogin]:
-        """Return the logins of a target, and whose they are."""
+        """Return the logins of a target, and whose they are; the journal records them for the report."""
         from rotator.bootstrap.discovery import Discovery  # noqa: PLC0415
 
-        return Discovery(self).logins(target)
+        discovery = Discovery(self)
+        logins = discovery.logins(target)
+        discovery.record(target, logins)
+        return logins
+
+    def looked_at(self, target: str) -> datetime | None:
+        """Return when the logins of a target were recorded last; None where they never were."""
+        from rotator.bootstrap.discovery import Discovery  # noqa: PLC0415
+
+        return Discovery(self).recorded_at(target)
 
     # -- find ----------------------------------------------------------------------------------
 

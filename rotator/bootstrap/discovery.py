@@ -1,18 +1,22 @@
-"""Compares the logins of a target with the configuration and the journal, for `rotator discover`."""
+"""Compares the logins of a target with the configuration and the journal, for `rotator discover` and the report."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from rotator import system
 from rotator.bootstrap.orphans import Orphans
 from rotator.core.contracts.plugin import ListsLogins
-from rotator.core.errors import RotatorError, UsageError
+from rotator.core.errors import Busy, RotatorError, UsageError
+from rotator.core.lease_chain import chain_of as lent_by
+from rotator.core.target_logins import RECENT, LoginState, TargetLogins, chain_of
 from rotator.plugins import near
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from rotator.bootstrap.wiring import Wiring
@@ -21,22 +25,8 @@ if TYPE_CHECKING:
 
 # Options of secrets that name an existing login, beside `users`.
 _NAMING: Final = ("username", "group", "like")
-
-
-class LoginState(StrEnum):
-    """What rotator knows of a login.
-
-    `managed`: it belongs to a secret that rotator manages. `configured`: an entry names it, and nobody has
-    adopted it yet. `orphan`: it bears a mark of rotator's, and the journal does not know it. `admin`:
-    rotator itself uses it. `internal`: the server uses it. `unmanaged`: any other.
-    """
-
-    MANAGED = "managed"
-    CONFIGURED = "configured"
-    ORPHAN = "orphan"
-    ADMIN = "admin"
-    INTERNAL = "internal"
-    UNMANAGED = "unmanaged"
+# How long a record may take to be written.
+_WRITING: Final = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +72,32 @@ class Discovery:
             for login in found
         ]
 
+    def record(self, target: str, logins: Sequence[DiscoveredLogin]) -> None:
+        """Record what a look at a target found, where it changed or the last record is a day old.
+
+        While another process records the same target, nothing is written.
+        """
+        journal = self._parts.journal
+        seen = TargetLogins.of((_name(one.found), one.state, one.found.can_login) for one in logins)
+        with suppress(Busy):
+            lease = journal.acquire(chain_of(target), system.holder(), _WRITING)
+            try:
+                if self._is_news(target, seen):
+                    _ = journal.append(lease, [seen.event()], _WRITING)
+            finally:
+                journal.release(lease)
+
+    def recorded_at(self, target: str) -> datetime | None:
+        """Return when a look at a target was recorded last; None where none was."""
+        newest = self._parts.journal.events(chain_of(target), 1)
+        return newest[-1].at if newest else None
+
+    def _is_news(self, target: str, seen: TargetLogins) -> bool:
+        newest = self._parts.journal.events(chain_of(target), 1)
+        if not newest or newest[-1].at <= self._parts.clock.now() - RECENT:
+            return True
+        return seen.differs(TargetLogins.from_event(newest[-1]))
+
     def _discovered(
         self,
         target: str,
@@ -103,6 +119,15 @@ class Discovery:
                 password_set=login.password_set or (record.rotated_at if is_current else None),
             )
         owners = dict.fromkeys([*self._parts.settings.secrets, *records])
+        lent = next((name for name in owners if login.is_of(lent_by(name))), None)
+        if lent is not None:
+            # The daemon drops those that no lease accounts for.
+            return DiscoveredLogin(
+                found=login,
+                state=LoginState.MANAGED,
+                secret=lent,
+                password_set=login.password_set,
+            )
         owner = next((name for name in owners if login.is_of(name)), None)
         if owner is not None:
             return self._marked(target, login, owner, records, accounted)
@@ -182,3 +207,7 @@ class Discovery:
             return self._parts.entry(name).target in here
         except RotatorError:
             return False
+
+
+def _name(found: FoundLogin) -> str:
+    return f"{found.login}@{found.host}" if found.host else found.login

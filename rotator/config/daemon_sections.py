@@ -135,7 +135,7 @@ class DaemonDocument(Strict):
     )
     verify_every: Every = Field(
         default=_DAEMON.verify_every,
-        description="How often to try each current credential; `never` disables it.",
+        description="How often to try each current credential; `never` disables it, and the daily list of logins.",
     )
     checkpoint_every: Positive = Field(
         default=_DAEMON.checkpoint_every, description="How often to sign the journal."

@@ -16,6 +16,11 @@ def chain_of(secret: str) -> str:
     return _PREFIX + secret
 
 
+def is_secret(chain: str) -> bool:
+    """Return whether a chain is that of a secret itself: leases, targets and the journal have others."""
+    return not chain.startswith("(")
+
+
 def secret_of(chain: str) -> str | None:
     """Return the secret whose leases a chain records; None for any other chain."""
     return chain.removeprefix(_PREFIX) if chain.startswith(_PREFIX) else None

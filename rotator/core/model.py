@@ -166,6 +166,7 @@ class Kind(StrEnum):
     LEASE_ENDING = "lease-ending"
     LEASE_FAILED = "lease-failed"
     LEASE_ENDED = "lease-ended"
+    LOGINS_LISTED = "logins-listed"
 
 
 class Outcome(StrEnum):

@@ -20,6 +20,7 @@ from rotator.core.model import Kind
 from rotator.faces.consumer_reports import ConsumerReports, ReportingConsumers
 from rotator.faces.http_server import Server
 from rotator.faces.leak_reports import PREFIX, LeakReports
+from rotator.faces.login_looks import LoginLooks
 from rotator.faces.service import SILENT, Generation, Service
 from rotator.metrics import StateCollector
 from rotator.notify import Notifier
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _TICK: Final = 1.0
 _COLLECT: Final = 0.25
 _COUNT_WORKERS: Final = 10.0
+_LOOK_AT_LOGINS: Final = 60.0
 _OVERDUE: Final = timedelta(days=1)
 
 
@@ -81,6 +83,7 @@ class Daemon(Service):
             tell=lambda topic, secret, data: self._generation.notifier.tell(topic, secret, data),  # noqa: PLW0108 # of the configuration in force
             log=self._log,
         )
+        self._logins: LoginLooks = LoginLooks(self._log, self._leaving.is_set)
         self._metrics.registry.register(
             StateCollector(
                 lambda: self._generation.app.agenda,
@@ -158,6 +161,7 @@ class Daemon(Service):
     def _timed(self) -> Mapping[Callable[[], None], float]:
         duty = self._generation.settings.daemon
         found = {self._tick: _TICK, self._sign: duty.checkpoint_every.total_seconds()}
+        found[self._look_at_logins] = _LOOK_AT_LOGINS
         if duty.dispatch is Dispatch.PROCRASTINATE:
             found |= {self._collect: _COLLECT, self._count_workers: _COUNT_WORKERS}
         return found
@@ -191,6 +195,12 @@ class Daemon(Service):
         self._metrics.workers.set(count)
         if not count and self._generation.dispatcher.running:
             self._log.warning("no worker", hint="Start one: rotator worker")
+
+    def _look_at_logins(self) -> None:
+        """List the logins of targets for the report, unless checks are disabled."""
+        made = self._generation
+        if made.settings.daemon.verify_every is not None:
+            self._logins.look(made.app, made.settings.targets, made.dispatcher.hosts_away())
 
     def _sign(self) -> None:
         app = self._generation.app

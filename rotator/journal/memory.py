@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rotator.core.errors import Busy, JournalError, LeaseLost
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
-from rotator.core.lease_chain import chain_of, secret_of
+from rotator.core.lease_chain import chain_of, is_secret
 from rotator.core.leases import KINDS, OPEN_STATES, LeaseRecord, fold_lease
 from rotator.core.model import Event, Kind, Lease
 from rotator.core.worklist import Counts, DueEntry, OpenRotation, WatchedSecret
@@ -161,7 +161,7 @@ class MemoryJournal:
         """Return every secret that has events, by name."""
         with self._guard:
             known = sorted(self.books.items())
-            return [one.record for name, one in known if one.events and secret_of(name) is None]
+            return [one.record for name, one in known if one.events and is_secret(name)]
 
     def open_rotation(self, secret: str) -> RotationRecord | None:
         """Return the rotation that has not ended."""

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from rotator import trusted_files
 from rotator.core.errors import Busy, JournalError, LeaseLost, UsageError
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
-from rotator.core.lease_chain import secret_of
+from rotator.core.lease_chain import is_secret, secret_of
 from rotator.core.leases import fold_lease
 from rotator.core.model import LONGEST_LEASE, Event, Kind, Lease
 from rotator.journal import migrate, rows, tables
@@ -273,7 +273,7 @@ class SqlJournal:
         query = sa.select(_secrets).where(_secrets.c.seq > 0).order_by(_secrets.c.name)
         with self.reading() as db:
             found = db.execute(query).mappings()
-            return [rows.secret_from(row) for row in found if secret_of(row["name"]) is None]
+            return [rows.secret_from(row) for row in found if is_secret(row["name"])]
 
     def open_rotation(self, secret: str) -> RotationRecord | None:
         """Return the rotation that has not ended."""

@@ -78,6 +78,12 @@ def _founded(figures: Mapping[str, int]) -> str:
     return OPERATED if figures["secrets"] and not figures["without_basis"] else NOT_COVERED
 
 
+def _known(figures: Mapping[str, int]) -> str:
+    if figures["logins_not_managed"]:
+        return EXCEPTION
+    return OPERATED if figures["targets"] and not figures["targets_not_covered"] else NOT_COVERED
+
+
 def _nowhere(_figures: Mapping[str, int]) -> str:
     return NOT_COVERED
 
@@ -112,6 +118,17 @@ _TOPICS: Final = (
         ("old_rejected", "old_accepted", "old_not_tried"),
         _rejected,
         "Logins that rotator does not manage.",
+    ),
+    _Topic(
+        "Each login on a target is managed, or belongs to the server or to rotator itself",
+        {
+            Framework.SOC2: "CC6.1",
+            Framework.ISO27001: "A.5.16",
+            Framework.NIST: "AC-2",
+        },
+        ("targets", "targets_not_covered", "logins_managed", "logins_not_managed"),
+        _known,
+        "Targets that no configuration names.",
     ),
     _Topic(
         "A leaked credential is replaced, and every address rejects it",

@@ -8,8 +8,10 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from rotator.core.printable import printable
+from rotator.core.target_logins import NOT_MANAGED, target_of
 from rotator.journal.export import cell
 from rotator.report.controls import EXCEPTION
+from rotator.report.model import NOT_COVERED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -39,10 +41,17 @@ def json_text(report: Report) -> Iterator[str]:
 
 
 def csv_text(report: Report) -> Iterator[str]:
-    """Yield the population as CSV, guarded against formulas like the export of the journal."""
+    """Yield the population as CSV, guarded against formulas like the export of the journal.
+
+    After the secrets, a row without a name for each login that nobody manages.
+    """
     yield _line(_COLUMNS)
     for entry in report.secrets():
         yield _line([cell(value) for value in _row(entry)])
+    for target in report.head["coverage"]:
+        if target["word"] != NOT_COVERED:
+            for login in _unmanaged(target):
+                yield _line([cell(value) for value in _row_of_login(target, login)])
 
 
 def text(report: Report) -> Iterator[str]:
@@ -76,6 +85,8 @@ def text(report: Report) -> Iterator[str]:
         yield f"  and {len(head['exceptions']) - _MOST_LISTED} more: use --format json for all."
     for one in head["incidents"][:_MOST_LISTED]:
         yield f"  {printable(one['secret'])}: incident {printable(one['incident'])}, {one['state']}"
+    for one in head["coverage"][:_MOST_LISTED]:
+        yield f"  {coverage_line(one)}"
     yield from _controls_text(head)
     yield from _sample_text(head)
     yield "Not covered:"
@@ -83,11 +94,33 @@ def text(report: Report) -> Iterator[str]:
         yield f"  {line}"
 
 
+def coverage_line(one: dict[str, Any]) -> str:
+    """Return what is known of the logins of a target as one line."""
+    target = printable(one["target"])
+    if not one["seq"]:
+        return f"target {target}: {one['word']}: never listed"
+    counts = ", ".join(f"{name} {count}" for name, count in one["counts"].items() if count)
+    return f"target {target}: {one['word']}: listed {minute(one['listed_at'])}: {counts or 'no logins'}"
+
+
+def names_text(one: dict[str, Any]) -> str:
+    """Return the names of the logins of a target that nobody manages, and how many are not named."""
+    names = _unmanaged(one)
+    more = one["not_managed"] - len(names)
+    return ", ".join(names) + (f" and {more} more" if more else "")
+
+
+def subject(name: str) -> str:
+    """Return what an exception is about: a secret by its name, or a target."""
+    target = target_of(name)
+    return name if target is None else f"target {target}"
+
+
 def exception_line(one: dict[str, Any]) -> str:
     """Return an exception as one line."""
     closed = "open" if one["closed_at"] is None else f"until {minute(one['closed_at'])}"
     what = printable(one["what"])
-    return f"{printable(one['secret'])}: {one['kind']} since {minute(one['opened_at'])}, {closed}: {what}"
+    return f"{printable(subject(one['secret']))}: {one['kind']} since {minute(one['opened_at'])}, {closed}: {what}"
 
 
 def age(one: dict[str, Any]) -> str:
@@ -128,6 +161,21 @@ def _sample_text(head: dict[str, Any]) -> Iterator[str]:
     for one in sample["rotations"]:
         numbers = ", ".join(f"{name} {number}" for name, number in one["event_numbers"].items())
         yield f"  {printable(one['secret'])}: {printable(one['id'])}: events {numbers}"
+
+
+def _unmanaged(target: dict[str, Any]) -> list[str]:
+    return sorted(name for state in NOT_MANAGED for name in target["names"][state.value])
+
+
+def _row_of_login(target: dict[str, Any], login: str) -> list[object]:
+    known = {
+        "word": target["word"],
+        "target": target["target"],
+        "login": login,
+        "seq": target["seq"],
+        "head": target["head"],
+    }
+    return [known.get(name) for name in _COLUMNS]
 
 
 def _row(entry: dict[str, Any]) -> list[object]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from rotator.core.target_logins import chain_of
 from rotator.journal.audit import JOURNAL
 from rotator.report import formats, html_page
 
@@ -26,4 +27,6 @@ def contents(report: Report) -> Mapping[str, str | Iterable[str]]:
 
 def names(report: Report) -> list[str]:
     """Return the chains that the pack holds."""
-    return [*report.names(), *([JOURNAL] if report.head["acknowledged"] else [])]
+    listed_at = [chain_of(one["target"]) for one in report.head["coverage"] if one["seq"]]
+    journal = [JOURNAL] if report.head["acknowledged"] else []
+    return [*report.names(), *listed_at, *journal]

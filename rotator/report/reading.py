@@ -13,13 +13,15 @@ import sqlalchemy as sa
 
 from rotator.core.access import Actor
 from rotator.core.incident_timeline import timelines
-from rotator.core.lease_chain import secret_of
+from rotator.core.lease_chain import is_secret
 from rotator.core.model import Kind
 from rotator.core.requests import EntryKind
+from rotator.core.target_logins import target_of
 from rotator.journal import audit, chain, rows, tables
 from rotator.journal.report import AuditReport
 from rotator.journal.signed_heads import UNREADABLE
 from rotator.report.chain_fold import ChainFold
+from rotator.report.coverage import coverage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from rotator.core.incident_timeline import Timeline
     from rotator.core.model import Event
     from rotator.journal.sql import SqlJournal
+    from rotator.report.coverage import Coverage
     from rotator.report.model import Period, SecretReport
 
 _SEQ, _AT, _ACTOR, _KIND, _STEP, _DATA, _PREV, _HASH = 1, 2, 3, 5, 7, 8, 9, 10
@@ -89,6 +92,8 @@ class JournalReading:
         self.audit: AuditReport = AuditReport()
         self.access: dict[str, ActorAccess] = {}
         self.acknowledged: list[Acknowledged] = []
+        # What the looks at targets found, by target; empty where only some secrets are in the report.
+        self.coverage: dict[str, Coverage] = {}
         # The time of the earliest event.
         self.known_from: str | None = None
 
@@ -112,7 +117,10 @@ class JournalReading:
                     self._journal_events(found)
                     continue
                 self._count(found)
-                if secret_of(name) is not None:
+                target = target_of(name)
+                if target is not None:
+                    self.coverage[target] = coverage(target, self._events(found), self._period)
+                if not is_secret(name):
                     continue
                 read = self._fold(name, found)
                 if read is not None:
@@ -139,7 +147,7 @@ class JournalReading:
             prev = row[_HASH]
             expected = row[_SEQ] + 1 if isinstance(row[_SEQ], int) else expected + 1
         report.events += len(found)
-        report.secrets += name != audit.JOURNAL and secret_of(name) is None
+        report.secrets += is_secret(name)
         if end != (expected - 1, prev):
             report.add(f"secret {name}", "its chain does not end where its record states")
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import IO, TYPE_CHECKING, Any, Final, TypedDict
 
+from rotator.core.target_logins import LoginState
 from rotator.journal.chain import stamp
 from rotator.report.controls import Framework, controls
+from rotator.report.coverage import Coverage
 from rotator.report.model import LATE_AFTER, NOT_COVERED
 from rotator.report.reading import JournalReading
 
@@ -34,7 +36,6 @@ _IN_MEMORY: Final = 8 * 2**20
 _NAMED: Final = 10
 # What no journal shows, in any period.
 _NEVER_COVERED: Final = (
-    "Logins on a target that rotator does not manage: attach `rotator discover TARGET --json`.",
     "Values that were read in the backend, or shown by `rotator get NAME --reveal`.",
     "Whether owners and bases are true: they are quoted from the configuration of today.",
     "Signatures and the writers' key: `rotator audit verify` checks them.",
@@ -93,25 +94,31 @@ def build(
     sample: int = 0,
     seed: str = "0",
     managed: Mapping[str, Managed] | None = None,
+    targets: Collection[str] = (),
 ) -> Report:
     """Read the journal and return the report of a period. The caller closes it.
 
     `only`: these secrets. `sample`: so many rotations are drawn, by the SHA-256 of the seed and the id of
     each, so that an outsider can draw them again. `managed`: the configuration's
-    secrets, whose owner and basis are quoted. Reads neither a backend nor a target.
+    secrets, whose owner and basis are quoted. `targets`: its targets. Reads neither a backend nor a target.
     """
     spool = SpooledTemporaryFile(max_size=_IN_MEMORY, mode="w+", encoding="utf-8", newline="\n")  # noqa: SIM115 # the report closes it
     try:
         reading = JournalReading(journal, period, only)
         totals = _Totals(period, seed, sample)
+        used = {*targets}
         never = {name for name in managed or () if only is None or name in only}
         for secret, incidents in reading.secrets():
             never.discard(secret.secret)
             entry = (managed or {}).get(secret.secret)
             secret.owner, secret.basis = (entry.owner, entry.basis) if entry else ("", "")
             totals.add(secret, incidents)
+            used.add(secret.target or "")
             _ = spool.write(_dumps(_secret_data(secret)) + "\n")
-        head = _head(reading, totals, period, frameworks, filtered=only is not None)
+        used.discard("")
+        covered = _covered(reading, used) if only is None else []
+        totals.add_coverage(covered)
+        head = _head(reading, totals, period, frameworks, covered, filtered=only is not None)
         sentence = "Of the configuration, {} that the journal did not know in the period: {}."
         head["not_covered"] = [*_named(sentence, sorted(never)), *head["not_covered"]]
     except BaseException:
@@ -128,6 +135,7 @@ class ReportOptions(TypedDict, total=False):
     sample: int
     seed: str
     managed: Mapping[str, Managed] | None
+    targets: Collection[str]
 
 
 class _Totals:
@@ -160,14 +168,29 @@ class _Totals:
             self.unfounded += [secret.secret] * (not secret.basis)
         for rotation in secret.rotations:
             self._count(secret.secret, rotation)
-        for deviation in secret.deviations:
-            figures["exceptions_open" if deviation.closed_at is None else "exceptions_closed"] += 1
-            figures["late"] += deviation.kind == "overdue"
-        self.exceptions += [_deviation_data(one) for one in secret.deviations]
+        self._deviate(secret.deviations)
         for line in incidents:
             figures["incidents"] += 1
             figures["incidents_open"] += line.proven_at is None or bool(line.unproven)
             self.incidents.append(_incident_data(line))
+
+    def add_coverage(self, covered: Sequence[Coverage]) -> None:
+        """Count the logins of targets."""
+        figures = self.figures
+        for one in covered:
+            figures["targets"] += 1
+            figures["targets_not_covered"] += not one.is_recent
+            if one.is_recent:
+                figures["logins_managed"] += one.logins.counts[LoginState.MANAGED.value]
+                figures["logins_not_managed"] += one.logins.not_managed
+            self._deviate(one.deviations)
+
+    def _deviate(self, deviations: Sequence[Deviation]) -> None:
+        figures = self.figures
+        for deviation in deviations:
+            figures["exceptions_open" if deviation.closed_at is None else "exceptions_closed"] += 1
+            figures["late"] += deviation.kind == "overdue"
+        self.exceptions += [_deviation_data(one) for one in deviations]
 
     def sampled(self) -> list[dict[str, Json]]:
         """Return the rotations that were drawn, by secret."""
@@ -200,6 +223,7 @@ _FIGURES: Final = (
     *("secrets", "operated", "exception", NOT_COVERED, "rotations", "late", "undone"),
     *("old_rejected", "old_accepted", "old_not_tried", "without_due_date", "ages_unknown"),
     *("exceptions_open", "exceptions_closed", "incidents", "incidents_open"),
+    *("targets", "targets_not_covered", "logins_managed", "logins_not_managed"),
 )
 
 
@@ -208,6 +232,7 @@ def _head(
     totals: _Totals,
     period: Period,
     frameworks: Sequence[Framework],
+    covered: Sequence[Coverage],
     *,
     filtered: bool,
 ) -> dict[str, Any]:
@@ -241,12 +266,14 @@ def _head(
         "not_covered": [
             *_named("Who answers for {} without `owner`: {}.", totals.unowned),
             *_named("Why the period of {} without `basis` suffices: {}.", totals.unfounded),
+            *_unseen(covered),
             *_not_covered(reading, figures, period, filtered=filtered),
         ],
         "controls": controls(frameworks, figures),
         "sample": {"wanted": totals.wanted, "seed": totals.seed, "rotations": totals.sampled()},
         "exceptions": totals.exceptions,
         "incidents": totals.incidents,
+        "coverage": [_coverage_data(one) for one in covered],
         "access": [
             {
                 "actor": one.actor,
@@ -293,7 +320,36 @@ def _not_covered(
         found.append(f"Lateness of {figures['without_due_date']} secrets that have no due date.")
     if filtered:
         found.append("Secrets that the filter left out.")
+        found.append("Logins on targets: a report of some secrets has no list of them.")
     return [*found, *_NEVER_COVERED]
+
+
+def _covered(reading: JournalReading, used: Collection[str]) -> list[Coverage]:
+    """Return what is known of each target that is, or was in the period, in use."""
+    seen = reading.coverage
+    names = {*used, *(name for name, one in seen.items() if one.is_recent)}
+    return [seen.get(name) or Coverage(target=name) for name in sorted(names)]
+
+
+def _unseen(covered: Sequence[Coverage]) -> list[str]:
+    """Return what is to be said of targets at which nobody looked in the period."""
+    found: list[str] = []
+    for one in covered:
+        if one.is_recent:
+            continue
+        last = (
+            "never listed"
+            if one.listed_at is None
+            else f"last listed at {stamp(one.listed_at)[:16].replace('T', ' ')} UTC, before the period"
+        )
+        found.append(f"Logins on target {one.target}: {last}.")
+    if len(found) > _NAMED:
+        found = [*found[:_NAMED], f"Logins on {len(found) - _NAMED} more targets: not listed."]
+    if found:
+        found.append(
+            "A daemon lists them once a day; `rotator discover TARGET` lists them at once."
+        )
+    return found
 
 
 def _secret_data(secret: SecretReport) -> dict[str, Json]:
@@ -356,6 +412,20 @@ def _deviation_data(one: Deviation) -> dict[str, Json]:
         "opened_event": one.opened_event,
         "closed_at": _stamped(one.closed_at),
         "closed_event": one.closed_event,
+    }
+
+
+def _coverage_data(one: Coverage) -> dict[str, Json]:
+    return {
+        "target": one.target,
+        "word": one.word,
+        "listed_at": _stamped(one.listed_at),
+        "not_managed": one.logins.not_managed,
+        "counts": dict(one.logins.counts),
+        "names": {state: list(names) for state, names in one.logins.names.items()},
+        "exceptions": len(one.deviations),
+        "seq": one.seq,
+        "head": one.head,
     }
 
 

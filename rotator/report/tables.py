@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from rotator.report.formats import age, figures_text, minute
+from rotator.core.target_logins import STATES
+from rotator.report.formats import age, figures_text, minute, names_text, subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -42,6 +43,7 @@ def tables(report: Report) -> Iterator[Table]:
     yield _controls(head["controls"])
     yield _exceptions(head["exceptions"])
     yield _incidents(head["incidents"])
+    yield _coverage(head["coverage"])
     sampled = ((one["secret"], one["id"], _events(one)) for one in head["sample"]["rotations"])
     yield Table(f"Sample, seed {head['sample']['seed']}", ("secret", "rotation", "events"), sampled)
     yield _access(head["access"])
@@ -74,13 +76,31 @@ def _controls(controls: list[dict[str, Any]]) -> Table:
     )
 
 
+def _coverage(targets: list[dict[str, Any]]) -> Table:
+    return Table(
+        "Logins on targets",
+        ("target", "word", "listed", *STATES, "names that nobody manages", "event"),
+        (
+            (
+                one["target"],
+                one["word"],
+                minute(one["listed_at"] or "never"),
+                *(one["counts"][state] if one["seq"] else "" for state in STATES),
+                names_text(one),
+                one["seq"],
+            )
+            for one in targets
+        ),
+    )
+
+
 def _exceptions(exceptions: list[dict[str, Any]]) -> Table:
     return Table(
         "Exceptions",
         ("secret", "kind", "since", "until", "events", "what"),
         (
             (
-                one["secret"],
+                subject(one["secret"]),
                 one["kind"],
                 minute(one["opened_at"]),
                 "open" if one["closed_at"] is None else minute(one["closed_at"]),

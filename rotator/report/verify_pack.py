@@ -50,6 +50,11 @@ TIMES: Final[dict[str, tuple[str, ...]]] = {
     "ended": ("ended_at",),
     "followed": ("started_at", "published_at", "ended_at"),
 }
+# The chain of what looks at a target found, and the states of logins that nobody manages.
+LOGINS: Final = "(logins) "
+NOT_MANAGED: Final = ("unmanaged", "configured", "orphan")
+# So many of them are named in an exception.
+NAMED: Final = 10
 FORMAT: Final = "rotator report 1"
 LATE_SECONDS: Final = 86_400
 
@@ -62,6 +67,8 @@ class Verification:
         self.places: list[tuple[str, str]] = []
         self.events: int = 0
         self.rotations: int = 0
+        # The start of the period.
+        self.since: str = ""
         # The hashes that checkpoints have signed: by secret, of the event with a number.
         self.signed: dict[str, dict[int, str]] = {}
 
@@ -132,6 +139,7 @@ class Verification:
     def check_events(self, files: dict[str, Any], heads: dict[str, Any]) -> None:
         """Check each chain, and the rows of the report that name its events."""
         report = json.loads((self.folder / "report.json").read_text(encoding="utf-8"))
+        self.since = report["period"]["since"]
         expected = {entry["secret"]: entry for entry in report["secrets"]}
         noted: dict[str, list[dict[str, Any]]] = {}
         for one in report["exceptions"]:
@@ -139,6 +147,7 @@ class Verification:
         incidents: dict[str, list[dict[str, Any]]] = {}
         for one in report["incidents"]:
             incidents.setdefault(one["secret"], []).append(one)
+        looked = {LOGINS + one["target"]: one for one in report["coverage"]}
         seen: set[str] = set()
         rows = self.lines("events.jsonl")
         for secret, chained in groupby(rows, key=lambda row: row["secret"]):
@@ -147,11 +156,15 @@ class Verification:
             entry = expected.get(secret)
             if entry is not None:
                 self.check_secret(entry, events, noted.pop(secret, []))
+            if secret in looked:
+                self.check_coverage(looked.pop(secret), events, noted.pop(secret, []))
             for one in incidents.pop(secret, []):
                 if not all(number in events for number in one["event_numbers"]):
                     self.add(
                         f"incident {one['incident']} of {secret}", "names events that do not exist"
                     )
+        for one in looked.values():
+            self.check_coverage(one, {}, [])
         for secret in sorted({*heads, *expected} - seen):
             self.add(f"secret {secret}", "its events are missing")
         for secret in sorted({*noted, *incidents}):
@@ -196,8 +209,18 @@ class Verification:
             self.add(f"report, secret {name}, head", "is not the hash of the event that it names")
         for rotation in entry["rotations"]:
             self.check_rotation(name, rotation, events)
+        self.check_exceptions(f"report, secret {name}", entry, events, exceptions)
+
+    def check_exceptions(
+        self,
+        place: str,
+        entry: dict[str, Any],
+        events: dict[int, dict[str, Any]],
+        exceptions: list[dict[str, Any]],
+    ) -> None:
+        """Compare the exceptions of a secret, or of a target, with the events that they name."""
         for one in exceptions:
-            where = f"report, secret {name}, exception {one['kind']}"
+            where = f"{place}, exception {one['kind']}"
             opened, closed = events.get(one["opened_event"]), events.get(one["closed_event"])
             if opened is None or (one["closed_event"] is not None and closed is None):
                 self.add(where, "names an event that does not exist")
@@ -207,7 +230,51 @@ class Verification:
             if (closed and closed["at"]) != one["closed_at"]:
                 self.add(f"{where}, closed_at", "is not the time of its event")
         if len(exceptions) != entry["exceptions"]:
-            self.add(f"report, secret {name}, exceptions", "is not the number of its exceptions")
+            self.add(f"{place}, exceptions", "is not the number of its exceptions")
+
+    def check_coverage(
+        self,
+        entry: dict[str, Any],
+        events: dict[int, dict[str, Any]],
+        exceptions: list[dict[str, Any]],
+    ) -> None:
+        """Compare what the report states of the logins of a target with the event of the look."""
+        where = f"report, target {entry['target']}"
+        self.check_exceptions(where, entry, events, exceptions)
+        looks = {number: json.loads(event["data"]) for number, event in events.items()}
+        for one in exceptions:
+            last = one["closed_event"] or entry["seq"]
+            seen = [
+                looks[number] for number in sorted(looks) if one["opened_event"] <= number <= last
+            ]
+            words = [text for text in map(unmanaged_text, seen) if text]
+            if one["kind"] != "unmanaged" or words[-1:] != [one["what"]]:
+                self.add(f"{where}, exception unmanaged, what", "does not follow from its events")
+        counts, names = entry["counts"], entry["names"]
+        unmanaged = sum(counts[state] for state in NOT_MANAGED)
+        if entry["not_managed"] != unmanaged:
+            self.add(f"{where}, not_managed", "is not the sum of its counts")
+        word = "exception" if unmanaged else "operated"
+        if entry["listed_at"] is None or entry["listed_at"] < self.since:
+            word = "not covered"
+        if entry["word"] != word:
+            self.add(f"{where}, word", "does not follow from its counts")
+        event = events.get(entry["seq"])
+        if event is None:
+            looked = [entry[name] for name in ("seq", "listed_at", "head")]
+            if looked != [None, None, None] or any(counts.values()) or any(names.values()):
+                self.add(where, "is shown by no event")
+            return
+        data = json.loads(event["data"])
+        if (event["kind"], event["at"], event["hash"]) != (
+            "logins-listed",
+            entry["listed_at"],
+            entry["head"],
+        ):
+            self.add(f"{where}, event {entry['seq']}", "is not the list that it names")
+        for name, shown in (("counts", counts), ("names", names)):
+            if data[name] != shown:
+                self.add(f"{where}, {name}", f"is not that of event {entry['seq']}")
 
     def check_rotation(
         self, name: str, rotation: dict[str, Any], events: dict[int, dict[str, Any]]
@@ -278,6 +345,13 @@ class Verification:
         for one in report["exceptions"]:
             counted["exceptions_open" if one["closed_at"] is None else "exceptions_closed"] += 1
             counted["late"] += one["kind"] == "overdue"
+        for one in report["coverage"]:
+            counted["targets"] += 1
+            if one["listed_at"] is None or one["listed_at"] < since:
+                counted["targets_not_covered"] += 1
+                continue
+            counted["logins_managed"] += one["counts"]["managed"]
+            counted["logins_not_managed"] += one["not_managed"]
         counted["incidents"] = len(report["incidents"])
         counted["incidents_open"] = sum(
             one["proven_at"] is None or bool(one["unproven"]) for one in report["incidents"]
@@ -287,8 +361,9 @@ class Verification:
         names = ("secrets", "operated", "exception", "not_covered", "rotations", "old_rejected")
         more = ("old_accepted", "exceptions_open", "exceptions_closed", "late", "incidents")
         rest = ("ages_unknown", "without_due_date", "undone", "old_not_tried", "incidents_open")
-        named = ("without_owner", "without_basis")
-        for name in (*names, *more, *rest, *named, "events", "damaged_places"):
+        named = ("without_owner", "without_basis", "events", "damaged_places")
+        logins = ("targets", "targets_not_covered", "logins_managed", "logins_not_managed")
+        for name in (*names, *more, *rest, *named, *logins):
             if report["totals"][name] != counted[name]:
                 self.add(
                     f"report, totals, {name}", f"is not {counted[name]}, as its rows add up to"
@@ -347,6 +422,17 @@ def digest(*parts: object) -> str:
     """Return the SHA-256, in hex, of the JSON array of some texts and numbers."""
     text = json.dumps(parts, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def unmanaged_text(look: dict[str, Any]) -> str:
+    """Return the words of an exception for what a look found; none where every login is managed."""
+    count = sum(look["counts"][state] for state in NOT_MANAGED)
+    if not count:
+        return ""
+    names = sorted(name for state in NOT_MANAGED for name in look["names"][state])[:NAMED]
+    more = f" and {count - len(names)} more" if count > len(names) else ""
+    logins = "1 login" if count == 1 else f"{count} logins"
+    return f"{logins} that rotator does not manage: {', '.join(names)}{more}"
 
 
 def same(shown: object, value: object) -> bool:

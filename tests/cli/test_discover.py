@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import csv
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from rotator.bootstrap import wiring
+from rotator.core.lease_chain import chain_of as lent_by
+from rotator.core.target_logins import chain_of
 from rotator.testing.fake_target import Account
+from rotator.testing.fakes import ManualClock
 
 if TYPE_CHECKING:
     from tests.cli.conftest import Cli
@@ -200,3 +205,42 @@ def test_discover_shows_no_password(cli: Cli):
     cli.server.target.accounts["billing"] = Account(passwords=["a-password-to-hide"])
     outcome = cli("discover", "main")
     assert "a-password-to-hide" not in outcome.out + outcome.err
+
+
+def test_a_look_is_recorded_for_the_report_when_it_shows_something_new(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+):
+    """With names, without values; and once a day where nothing changes."""
+    clock = ManualClock()
+    monkeypatch.setattr(wiring.system, "SystemClock", lambda: clock)
+    cli("rotate", "app")
+    for _ in range(2):
+        cli("discover", "main")
+    _add(cli, "legacy")
+    cli("discover", "main")
+    clock.advance(timedelta(hours=25))
+    cli("discover", "main")
+    with cli.app() as app:
+        events = app.journal.events(chain_of("main"))
+        assert [one.name for one in app.journal.secrets()] == ["app"]
+    assert [one.data["counts"]["unmanaged"] for one in events] == [0, 1, 1]  # pyright: ignore[reportIndexIssue,reportArgumentType,reportCallIssue,reportOptionalSubscript]
+    assert "admin-password" not in str([one.data for one in events])
+    cli("audit", "verify")
+
+
+def test_a_look_beside_another_one_is_not_recorded_twice(cli: Cli):
+    """Nor does it fail: the other process records the same."""
+    cli("rotate", "app")
+    with cli.app() as app:
+        lease = app.journal.acquire(chain_of("main"), "another process", timedelta(minutes=1))
+        cli("discover", "main")
+        assert app.journal.events(chain_of("main")) == []
+        app.journal.release(lease)
+
+
+def test_the_login_of_a_lease_is_managed(cli: Cli):
+    """It bears the mark of the leases of a secret, and ends with its lease."""
+    cli("rotate", "app")
+    _add(cli, "lent", owner=lent_by("app"))
+    login = _login(cli, "lent")
+    assert (login["state"], login["secret"]) == ("managed", "app")

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from rotator.core.model import Kind, NewEvent
 from rotator.report.verify_pack import Verification
+from rotator.testing.fake_target import Account
 from tests.journal.attacker import drop_triggers
 
 if TYPE_CHECKING:
@@ -183,6 +184,8 @@ def test_only_tagged_secrets(rotated: Cli):
 
 @pytest.fixture
 def pack(rotated: Cli) -> Path:
+    rotated.server.target.accounts["legacy"] = Account(passwords=["x"])
+    rotated("discover", "main")
     rotated(*_until_now(), "--sample", "2", "--framework", "soc2", "--pack", "pack")
     return rotated.folder / "pack"
 
@@ -252,7 +255,14 @@ def _in_secret(column: str, value: object) -> Callable[[Path], None]:
     return _in_report(lambda report: report["secrets"][0].update({column: value}))
 
 
-def _in_event(column: str, value: object, line: int = 3) -> Callable[[Path], None]:
+def _in_coverage(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def changed(report: dict[str, Any]) -> None:
+        change(report["coverage"][0])
+
+    return _in_report(changed)
+
+
+def _in_event(column: str, value: object, line: int = 4) -> Callable[[Path], None]:
     def forge(pack: Path) -> None:
         rows = (pack / "events.jsonl").read_text().splitlines()
         rows[line] = json.dumps(json.loads(rows[line]) | {column: value})
@@ -325,6 +335,38 @@ _FORGERIES = {
     "a figure": (
         _in_report(lambda report: report["totals"].update(late=7)),
         "totals, late: is not 0",
+    ),
+    "a login that nobody manages": (
+        _in_coverage(lambda one: one["names"]["unmanaged"].pop()),
+        "target main, names: is not that of event 1",
+    ),
+    "a number of logins": (
+        _in_coverage(lambda one: one["counts"].update(unmanaged=0)),
+        "target main, counts: is not that of event 1",
+    ),
+    "the word of a target": (
+        _in_coverage(lambda one: one.update(word="operated")),
+        "target main, word: does not follow",
+    ),
+    "the time of a look": (
+        _in_coverage(lambda one: one.update(listed_at="2999-01-01T00:00:00.000000+00:00")),
+        "target main, event 1: is not the list",
+    ),
+    "a look that nothing shows": (
+        _in_coverage(lambda one: one.update(target="other")),
+        "target other: is shown by no event",
+    ),
+    "the words of an exception of a target": (
+        _in_report(lambda report: report["exceptions"][0].update(what="1 login")),
+        "target main, exception unmanaged, what: does not follow",
+    ),
+    "an exception of a target that is left out": (
+        _in_report(lambda report: report["exceptions"].clear()),
+        "target main, exceptions: is not the number",
+    ),
+    "a target that is left out": (
+        _in_report(lambda report: report["coverage"].clear()),
+        "totals, targets",
     ),
     "an event's actor": (_in_event("actor", "x"), "secret app, event 4: was changed"),
     "an event's time": (_in_event("at", _TIME), "secret app, event 4: was changed"),

@@ -10,8 +10,13 @@ from rotations.mysql.options import TargetOptions
 from rotator.api import Credential, ListsLogins, Secret
 from rotator.system import SystemClock
 from rotator.testing.fakes import step_context
+from tests.report.servers import LookedAt
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
     from rotator.api import FoundLogin
     from tests.mysql.harness import Harness
 
@@ -60,3 +65,27 @@ def test_accounts_are_listed_with_marks_rights_and_ages(harness: Harness):
     assert not logins[served].is_of("another secret")
     assert logins["root"].is_superuser
     assert not any(login.login.startswith("rotator:") for login in logins.values())
+
+
+def test_a_report_names_the_accounts_that_nobody_manages(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With their host; one that is locked is counted apart."""
+    server, name = harness.server, f"{harness.name}_legacy"
+    monkeypatch.setenv("ADMIN_PASSWORD", server.root_password)
+    place = {"plugin": "mysql", "host": server.host, "port": server.port}
+    admin = {"username": "root", "password": "env:ADMIN_PASSWORD"}
+    target = LookedAt(tmp_path, {**place, "admin": admin})
+    server.run(
+        f"CREATE USER {name}@'10.%' IDENTIFIED BY 'some-password-1'",
+        f"CREATE USER {name}_off@'%' IDENTIFIED BY 'some-password-1' ACCOUNT LOCK",
+    )
+    try:
+        [main] = target.report(timedelta(hours=1))["coverage"]
+    finally:
+        server.run(f"DROP USER {name}@'10.%', {name}_off@'%'")
+    assert f"{name}@10.%" in main["names"]["unmanaged"]
+    assert f"{name}_off@%" in main["names"]["disabled"]
+    assert any(one.startswith("root@") for one in main["names"]["admin"])
+    [after] = target.report(timedelta(hours=1))["coverage"]
+    assert f"{name}@10.%" not in after["names"]["unmanaged"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from rotations.postgresql import PLUGIN
@@ -9,8 +10,13 @@ from rotations.postgresql.options import TargetOptions
 from rotator.api import Credential, ListsLogins, Secret
 from rotator.system import SystemClock
 from rotator.testing.fakes import step_context
+from tests.report.servers import LookedAt
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
     from rotator.api import FoundLogin
     from tests.postgresql.conftest import Harness
 
@@ -84,3 +90,27 @@ def test_an_admin_without_further_rights_can_list_logins(harness: Harness):
 
 def _quoted(name: str) -> str:
     return f'"{name}"'
+
+
+def test_a_report_names_the_roles_that_nobody_manages(
+    harness: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Until a look finds them gone; a role that cannot log in is none."""
+    server, name = harness.server, f"{harness.dbname}_legacy"
+    monkeypatch.setenv("ADMIN_PASSWORD", server.superuser_password)
+    place = {"plugin": "postgresql", "host": server.host, "port": server.port}
+    admin = {"username": "postgres", "password": "env:ADMIN_PASSWORD"}
+    target = LookedAt(tmp_path, {**place, "dbname": harness.dbname, "admin": admin})
+    with server.connect() as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN; CREATE ROLE {name}_group".encode())
+    try:
+        [main] = target.report(timedelta(hours=1))["coverage"]
+    finally:
+        with server.connect() as connection:
+            connection.execute(f"DROP ROLE {name}, {name}_group".encode())
+    assert (main["word"], name in main["names"]["unmanaged"]) == ("exception", True)
+    assert "postgres" in main["names"]["admin"]
+    assert not any(f"{name}_group" in names for names in main["names"].values())
+    [after] = target.report(timedelta(hours=1))["coverage"]
+    assert name not in after["names"]["unmanaged"]
+    assert after["seq"] == main["seq"] + 1

@@ -413,6 +413,7 @@ def report_download(request: Request) -> Response:
             Period(since=since, until=until),
             frameworks=frameworks,
             managed=console.settings.secrets,
+            targets=console.settings.targets,
         ) as made:
             content = "".join(write(made))
     finally:

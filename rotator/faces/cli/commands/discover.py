@@ -79,7 +79,8 @@ def discover(
 
     Shows the age of each password and its last use where the server knows them, open sessions, and rights that
     reach beyond the login's own data. Prints configuration entries for logins that nobody manages. A login that
-    bears rotator's mark and that the journal does not know is an orphan. The target is not changed.
+    bears rotator's mark and that the journal does not know is an orphan. The target is not changed; the journal
+    records the names for `rotator report`.
 
     Examples:
         rotator discover main

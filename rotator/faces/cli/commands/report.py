@@ -68,7 +68,10 @@ def report(
     ] = None,
     form: Annotated[
         Form,
-        typer.Option("--format", help="CSV has one row for each secret. PDF and XLSX need --out."),
+        typer.Option(
+            "--format",
+            help="CSV has one row for each secret, and for each login that nobody manages. PDF and XLSX need --out.",
+        ),
     ] = Form.TEXT,
     out: Annotated[
         Path | None, option("--out", "FILE", "New file for the report. Default: standard output.")
@@ -89,7 +92,7 @@ def report(
     seed: Annotated[str, typer.Option("--seed", metavar="TEXT", help="Seed of the sample.")] = "0",
     tags: Tags = None,
 ) -> None:
-    """Report what the journal proves about a period: ages, proofs, exceptions, incidents, access.
+    """Report what the journal proves about a period: ages, proofs, exceptions, incidents, access, coverage.
 
     Reads the journal only. The maximum age is that of the credential that was served, at any moment of
     the period. Each row names its events. What the journal does not show is listed as not covered. The same
@@ -121,6 +124,7 @@ def report(
             sample=sample,
             seed=seed,
             managed=opened.settings.secrets,
+            targets=opened.settings.targets,
         )
         with made:
             call.data |= made.head
