@@ -6,10 +6,11 @@ are nothing but a fold, `audit verify` can compute them again and compare.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from rotator.core.model import Kind, Outcome, Step
 
@@ -109,76 +110,157 @@ class SecretRecord:
 
 def fold_rotation(record: RotationRecord | None, event: Event) -> RotationRecord | None:
     """Return the rotation's record after `event`; None while the event belongs to no rotation."""
-    data = event.data
     if event.kind is Kind.REQUESTED and event.rotation_id is not None:
-        return RotationRecord(
-            id=event.rotation_id,
-            secret=event.secret,
-            plugin=text(data, "plugin") or "",
-            strategy=text(data, "strategy") or "",
-            reason=text(data, "reason") or "",
-            actor=event.actor,
-            started_at=event.at,
-            old_version=text(data, "old_version"),
-            old_login=text(data, "old_login"),
-        )
+        return RotationRecord(**_begun(event))
     if record is None or event.rotation_id != record.id:
         return record
-    changes: dict[str, Any] = {}
-    match event.kind, event.step:
-        case Kind.FINISHED, Step.STAGE:
-            changes["new_login"] = text(data, "login")
-        case Kind.FINISHED, Step.PUBLISH:
-            changes |= {"new_version": text(data, "version"), "published_at": event.at}
-        case Kind.FINISHED, Step.REVOKE:
-            refused = data.get("refused")
-            changes["old_refused"] = refused if isinstance(refused, bool) else None
-        case Kind.ENDED, _:
-            changes |= {"ended_at": event.at, "outcome": Outcome(str(data["outcome"]))}
-        case _:
-            pass
+    changes = _rotation_changes(event)
     return replace(record, **changes) if changes else record
 
 
 def fold_secret(record: SecretRecord | None, event: Event) -> SecretRecord:
     """Return the secret's record after `event`."""
     record = record or SecretRecord(name=event.secret)
-    changes: dict[str, Any] = {"seq": event.seq, "head": event.hash, **_folded_due(record, event)}
+    return replace(record, **_secret_changes(record, event))
+
+
+class RotationFold:
+    """`fold_rotation` over many events in their order, without a new record for each."""
+
+    __slots__: tuple[str, ...] = ("_facts",)
+
+    def __init__(self) -> None:
+        self._facts: dict[str, Any] = {}
+
+    def add(self, event: Event) -> bool:
+        """Take in an event; return whether there is a rotation now."""
+        if event.kind is Kind.REQUESTED and event.rotation_id is not None:
+            self._facts = _begun(event)
+        elif self._facts and event.rotation_id == self._facts["id"]:
+            self._facts |= _rotation_changes(event)
+        return bool(self._facts)
+
+    def record(self) -> RotationRecord:
+        """Return what the events add up to."""
+        return RotationRecord(**self._facts)
+
+
+class SecretFold:
+    """`fold_secret` over many events in their order, without a new record for each."""
+
+    __slots__: tuple[str, ...] = ("_facts",)
+
+    def __init__(self, name: str) -> None:
+        blank = SecretRecord(name=name)
+        # The same attributes, which can be set.
+        self._facts: Any = SimpleNamespace(
+            **{field.name: getattr(blank, field.name) for field in fields(blank)}
+        )
+
+    def add(self, event: Event) -> None:
+        """Take in an event."""
+        facts = self._facts
+        facts.__dict__.update(_secret_changes(facts, event))
+
+    def record(self, *, seq: int, head: str) -> SecretRecord:
+        """Return what the events add up to. `seq` and `head`: the last of all events of the secret."""
+        return SecretRecord(**vars(self._facts) | {"seq": seq, "head": head})
+
+
+def _begun(event: Event) -> dict[str, Any]:
+    """Return what the request of a rotation tells about it."""
     data = event.data
-    changes |= _proof(record, event) | _management(event) | _incident(record, event)
+    return {
+        "id": event.rotation_id,
+        "secret": event.secret,
+        "plugin": text(data, "plugin") or "",
+        "strategy": text(data, "strategy") or "",
+        "reason": text(data, "reason") or "",
+        "actor": event.actor,
+        "started_at": event.at,
+        "old_version": text(data, "old_version"),
+        "old_login": text(data, "old_login"),
+    }
+
+
+def _rotation_changes(event: Event) -> dict[str, Any]:
+    """Return what changes in the record of the event's rotation."""
+    data = event.data
     match event.kind, event.step:
-        case Kind.REQUESTED, _:
-            changes["open_rotation"] = event.rotation_id
-        case Kind.ADOPTED, _ if data.get("served") is False:
-            # The second login of a pair: what is current stays what it is.
-            changes["adopted"] = tuple(sorted({*record.adopted, text(data, "login") or ""}))
-        case Kind.ADOPTED, _:
-            changes |= _adopted(record, event)
-        case (Kind.FINISHED, Step.PUBLISH) | (Kind.FOLLOWED, _):
-            at = moment(data, "rotated_at") or event.at
-            changes |= {"version": text(data, "version"), "login": text(data, "login")}
-            changes |= _served(record, at, at)
-            if event.kind is Kind.FOLLOWED and "request" in data:
-                changes["failures"] = 0
-        case Kind.FAILED, None:
-            # Of a rotation that another was asked for.
-            changes["failures"] = record.failures + (data.get("counts") is not False)
-        case Kind.FINISHED, Step.RESTORE:
-            changes |= {"version": text(data, "version"), "login": text(data, "login")}
-            since = record.former_since or event.at
-            changes |= _served(record, record.former_rotated_at, since)
+        case Kind.FINISHED, Step.STAGE:
+            return {"new_login": text(data, "login")}
+        case Kind.FINISHED, Step.PUBLISH:
+            return {"new_version": text(data, "version"), "published_at": event.at}
+        case Kind.FINISHED, Step.REVOKE:
+            refused = data.get("refused")
+            return {"old_refused": refused if isinstance(refused, bool) else None}
         case Kind.ENDED, _:
-            outcome = Outcome(str(data["outcome"]))
-            changes |= {"open_rotation": None, "last_outcome": outcome}
-            changes["failures"] = _failures(record, event, outcome)
-        case Kind.PARKED, _:
-            changes["parked"] = text(data, "reason") or "parked"
-            changes["parked_hint"] = text(data, "hint") or None
-        case Kind.UNPARKED, _:
-            changes |= {"parked": None, "parked_hint": None, "failures": 0}
+            return {"ended_at": event.at, "outcome": Outcome(str(data["outcome"]))}
         case _:
-            pass
-    return replace(record, **changes)
+            return {}
+
+
+def _secret_changes(record: SecretRecord, event: Event) -> dict[str, Any]:
+    """Return what changes in the record of the event's secret; a later part overrides an earlier one."""
+    changes: dict[str, Any] = {"seq": event.seq, "head": event.hash}
+    data = event.data
+    if "next_due" in data or "next_try" in data:
+        changes.update(_folded_due(record, event))
+    for part in _PARTS.get(event.kind, ()):
+        changes.update(part(record, event))
+    return changes
+
+
+def _requested(_record: SecretRecord, event: Event) -> Mapping[str, Any]:
+    return {"open_rotation": event.rotation_id}
+
+
+def _published(record: SecretRecord, event: Event) -> Mapping[str, Any]:
+    data = event.data
+    at = moment(data, "rotated_at") or event.at
+    served = {"version": text(data, "version"), "login": text(data, "login")}
+    return {**served, **_served(record, at, at)}
+
+
+def _followed(record: SecretRecord, event: Event) -> Mapping[str, Any]:
+    changes = _published(record, event)
+    return {**changes, "failures": 0} if "request" in event.data else changes
+
+
+def _finished(record: SecretRecord, event: Event) -> Mapping[str, Any]:
+    step, data = event.step, event.data
+    if step is Step.PUBLISH:
+        return _published(record, event)
+    if step is Step.RESTORE:
+        served = {"version": text(data, "version"), "login": text(data, "login")}
+        since = record.former_since or event.at
+        return {**served, **_served(record, record.former_rotated_at, since)}
+    return _UNCHANGED
+
+
+def _failed(record: SecretRecord, event: Event) -> Mapping[str, Any]:
+    if event.step is not None:
+        return _UNCHANGED
+    # Of a rotation that another was asked for.
+    return {"failures": record.failures + (event.data.get("counts") is not False)}
+
+
+def _rotation_ended(record: SecretRecord, event: Event) -> Mapping[str, Any]:
+    outcome = Outcome(str(event.data["outcome"]))
+    failures = _failures(record, event, outcome)
+    return {"open_rotation": None, "last_outcome": outcome, "failures": failures}
+
+
+def _parked(_record: SecretRecord, event: Event) -> Mapping[str, Any]:
+    data = event.data
+    return {
+        "parked": text(data, "reason") or "parked",
+        "parked_hint": text(data, "hint") or None,
+    }
+
+
+def _unparked(_record: SecretRecord, _event: Event) -> Mapping[str, Any]:
+    return {"parked": None, "parked_hint": None, "failures": 0}
 
 
 # The states of an incident that is not closed.
@@ -219,74 +301,69 @@ _ENDED: Final[Mapping[str, Any]] = {
     "stale": (),
     **_NO_INCIDENT,
 }
-# After one of these a login with what the backend serves has just succeeded.
-_PROOFS: Final = (Step.PUBLISH, Step.RESTORE, Step.REVOKE)
+_ACCEPTED: Final[Mapping[str, Any]] = {"refused": None, "refused_at": None, "refused_hint": None}
+_UNCHANGED: Final[Mapping[str, Any]] = {}
 
 
-def _proof(record: SecretRecord, event: Event) -> dict[str, Any]:
-    """Return what an event tells about what the backend serves: accepted or refused, known or not."""
+def _checked(record: SecretRecord, event: Event) -> Mapping[str, Any]:
+    """Return what a check found: what the backend serves is accepted or refused, known or not."""
+    if record.retired is not None:
+        return _UNCHANGED
     data = event.data
-    refused: dict[str, Any] = {"refused": None, "refused_at": None, "refused_hint": None}
-    match event.kind, event.step:
-        case Kind.CHECKED, _ if record.retired is not None:
-            return {}
-        case Kind.CHECKED, _:
-            version = text(data, "version")
-            found = {"drift": None if data.get("known") else version, "stale": texts(data, "stale")}
-            return found | (refused if data.get("accepted") else _refused(record, event))
-        case (Kind.ADOPTED | Kind.FOLLOWED, _):
-            return {**refused, "drift": None}
-        case (Kind.FINISHED, step) if step in _PROOFS:
-            return refused if step is Step.REVOKE else {**refused, "drift": None, "stale": ()}
-        case (Kind.FINISHED | Kind.FAILED, _) if "current_accepted" in data:
-            if data["current_accepted"] is None:
-                return {}
-            return refused if data["current_accepted"] else _refused(record, event)
-        case _:
-            return {}
+    drift = None if data.get("known") else text(data, "version")
+    login = _ACCEPTED if data.get("accepted") else _refused(record, event)
+    return {"drift": drift, "stale": texts(data, "stale"), **login}
 
 
-def _incident(record: SecretRecord, event: Event) -> dict[str, Any]:
-    """Return what an event records about a leaked password of the secret."""
+def _taken_over(_record: SecretRecord, _event: Event) -> Mapping[str, Any]:
+    return {**_ACCEPTED, "drift": None}
+
+
+def _proof(record: SecretRecord, event: Event) -> Mapping[str, Any]:
+    """Return what a step's event tells about what the backend serves: accepted or refused."""
+    data, step = event.data, event.step
+    if event.kind is Kind.FINISHED:
+        # A login with what the backend serves has just succeeded.
+        if step is Step.REVOKE:
+            return _ACCEPTED
+        if step is Step.PUBLISH or step is Step.RESTORE:
+            return {**_ACCEPTED, "drift": None, "stale": ()}
+    accepted = data.get("current_accepted")
+    if accepted is None:
+        return _UNCHANGED
+    return _ACCEPTED if accepted else _refused(record, event)
+
+
+def _leaked(record: SecretRecord, event: Event) -> Mapping[str, Any]:
     data = event.data
-    match event.kind, event.step:
-        case Kind.LEAKED, _:
-            id_ = text(data, "incident")
-            again, waits = record.incident == id_, text(data, "mode") == MAPPED
-            return {
-                "incident": id_,
-                "incident_state": MAPPED if waits else OPEN,
-                "incident_mode": text(data, "mode"),
-                "incident_at": record.incident_at if again else event.at,
-                "leaked_version": text(data, "version"),
-                "leaked_login": text(data, "login"),
-                "leaked_moment": record.leaked_moment if again else None,
-                "prove_at": None if waits else event.at,
-            }
-        case Kind.PROVEN, _:
-            proven = data.get("ok") is True
-            return {
-                "incident_state": PROVEN if proven else OPEN,
-                "prove_at": moment(data, "next"),
-            }
-        case (Kind.FINISHED, _) if record.incident is not None and "moment" in data:
-            # Sessions that began before this moment may have begun with the leaked password.
-            return {"leaked_moment": text(data, "moment")}
-        case Kind.INCIDENT_CLOSED, _:
-            return dict(_NO_INCIDENT)
-        case Kind.RENAMED, _ if isinstance(kept := data.get("incident"), Mapping):
-            return {
-                "incident": text(kept, "id"),
-                "incident_state": text(kept, "state"),
-                "incident_mode": text(kept, "mode"),
-                "incident_at": moment(kept, "at"),
-                "leaked_version": text(kept, "version"),
-                "leaked_login": text(kept, "login"),
-                "leaked_moment": text(kept, "moment"),
-                "prove_at": moment(kept, "prove_at"),
-            }
-        case _:
-            return {}
+    id_ = text(data, "incident")
+    again, waits = record.incident == id_, text(data, "mode") == MAPPED
+    return {
+        "incident": id_,
+        "incident_state": MAPPED if waits else OPEN,
+        "incident_mode": text(data, "mode"),
+        "incident_at": record.incident_at if again else event.at,
+        "leaked_version": text(data, "version"),
+        "leaked_login": text(data, "login"),
+        "leaked_moment": record.leaked_moment if again else None,
+        "prove_at": None if waits else event.at,
+    }
+
+
+def _leak_moment(record: SecretRecord, event: Event) -> Mapping[str, Any]:
+    """Sessions that began before this moment may have begun with the leaked password."""
+    if record.incident is None or "moment" not in event.data:
+        return _UNCHANGED
+    return {"leaked_moment": text(event.data, "moment")}
+
+
+def _proven(_record: SecretRecord, event: Event) -> Mapping[str, Any]:
+    state = PROVEN if event.data.get("ok") is True else OPEN
+    return {"incident_state": state, "prove_at": moment(event.data, "next")}
+
+
+def _incident_closed(_record: SecretRecord, _event: Event) -> Mapping[str, Any]:
+    return _NO_INCIDENT
 
 
 def _refused(record: SecretRecord, event: Event) -> dict[str, Any]:
@@ -302,47 +379,63 @@ def _refused(record: SecretRecord, event: Event) -> dict[str, Any]:
     return {"refused": what, "refused_at": since, "refused_hint": text(event.data, "hint") or None}
 
 
-def _management(event: Event) -> dict[str, Any]:
-    """Return what an event tells about whether the secret is under our care, and by which names.
+def _managed(_record: SecretRecord, _event: Event) -> Mapping[str, Any]:
+    return _MANAGED
 
-    A change of name leaves nothing in the old chain and everything in the new one.
-    """
+
+def _retiring(_record: SecretRecord, event: Event) -> Mapping[str, Any]:
+    flags = ("drop_login", "remove_value")
+    asked = [f" --{flag.replace('_', '-')}" for flag in flags if event.data.get(flag)]
+    return {"retiring": "".join(asked)}
+
+
+def _retired(_record: SecretRecord, event: Event) -> Mapping[str, Any]:
+    return {**_ENDED, "retired": text(event.data, "reason") or "", "retired_at": event.at}
+
+
+def _renamed(_record: SecretRecord, event: Event) -> Mapping[str, Any]:
+    """Return what a change of name leaves: nothing in the old chain, everything in the new one."""
     data = event.data
-    match event.kind:
-        case Kind.REQUESTED | Kind.ADOPTED:
-            return dict(_MANAGED)
-        case Kind.RETIRE_REQUESTED:
-            flags = ("drop_login", "remove_value")
-            asked = [f" --{flag.replace('_', '-')}" for flag in flags if data.get(flag)]
-            return {"retiring": "".join(asked)}
-        case Kind.RETIRED:
-            return {**_ENDED, "retired": text(data, "reason") or "", "retired_at": event.at}
-        case Kind.RENAMED if text(data, "to") is not None:
-            return {**_ENDED, "renamed_to": text(data, "to")}
-        case Kind.RENAMED:
-            return {
-                **_MANAGED,
-                "version": text(data, "version"),
-                "login": text(data, "login"),
-                "adopted": texts(data, "adopted"),
-                "former_names": texts(data, "former_names"),
-                "rotated_at": moment(data, "rotated_at"),
-                "since": moment(data, "since") or event.at,
-                "parked": text(data, "parked"),
-                "parked_hint": text(data, "hint"),
-            }
-        case _:
-            return {}
+    kept = data.get("incident")
+    incident: Mapping[str, Any] = _UNCHANGED
+    if isinstance(kept, Mapping):
+        incident = {
+            "incident": text(kept, "id"),
+            "incident_state": text(kept, "state"),
+            "incident_mode": text(kept, "mode"),
+            "incident_at": moment(kept, "at"),
+            "leaked_version": text(kept, "version"),
+            "leaked_login": text(kept, "login"),
+            "leaked_moment": text(kept, "moment"),
+            "prove_at": moment(kept, "prove_at"),
+        }
+    if text(data, "to") is not None:
+        return {**_ENDED, "renamed_to": text(data, "to"), **incident}
+    return {
+        **_MANAGED,
+        "version": text(data, "version"),
+        "login": text(data, "login"),
+        "adopted": texts(data, "adopted"),
+        "former_names": texts(data, "former_names"),
+        "rotated_at": moment(data, "rotated_at"),
+        "since": moment(data, "since") or event.at,
+        "parked": text(data, "parked"),
+        "parked_hint": text(data, "hint"),
+        **incident,
+    }
 
 
 def _adopted(record: SecretRecord, event: Event) -> dict[str, Any]:
     """Return what changes when a credential is handed over to us."""
     data, login = event.data, text(event.data, "login") or ""
+    adopted = tuple(sorted({*record.adopted, login}))
+    if data.get("served") is False:
+        # The second login of a pair: what is current stays what it is.
+        return {"adopted": adopted}
     served = {"rotated_at": moment(data, "rotated_at"), "since": moment(data, "since") or event.at}
     if not data.get("same"):
         served = _served(record, served["rotated_at"], served["since"] or event.at)
     # Else the same credential was written again beside another field: nothing was replaced.
-    adopted = tuple(sorted({*record.adopted, login}))
     return {**served, "version": text(data, "version"), "login": login, "adopted": adopted}
 
 
@@ -359,22 +452,42 @@ def _served(record: SecretRecord, rotated_at: datetime | None, since: datetime) 
     return {"rotated_at": rotated_at, "since": since, **former}
 
 
-def _folded_due(record: SecretRecord, event: Event) -> dict[str, Any]:
+def _folded_due(record: SecretRecord, event: Event) -> Mapping[str, Any]:
     """Return when it is due and tried next, as far as the event speaks of that."""
     data = event.data
     if "next_try" in data or _moved_by_failure(event):
         again = moment(data, "next_try" if "next_try" in data else "next_due")
-        return {"next_due": again, "due_since": record.due}
-    if "next_due" in data:
-        due = {"next_due": moment(data, "next_due"), "timing": text(data, "timing")}
-        return {**due, "due_since": moment(data, "due_since")}
-    return {}
+        return {"next_due": again, "due_since": record.due_since or record.next_due}
+    due = {"next_due": moment(data, "next_due"), "timing": text(data, "timing")}
+    return {**due, "due_since": moment(data, "due_since")}
 
 
 def _moved_by_failure(event: Event) -> bool:
     """Return whether an older release has written the next try as the due date."""
-    undone = event.kind is Kind.ENDED and text(event.data, "outcome") == Outcome.UNDONE.value
-    return "next_due" in event.data and (undone or (event.kind, event.step) == (Kind.FAILED, None))
+    if event.kind is Kind.ENDED:
+        return text(event.data, "outcome") == Outcome.UNDONE.value
+    return event.kind is Kind.FAILED and event.step is None
+
+
+_Part: TypeAlias = Callable[[SecretRecord, "Event"], "Mapping[str, Any]"]
+# What each kind of event changes.
+_PARTS: Final[Mapping[Kind, tuple[_Part, ...]]] = {
+    Kind.REQUESTED: (_managed, _requested),
+    Kind.FINISHED: (_proof, _leak_moment, _finished),
+    Kind.FAILED: (_proof, _failed),
+    Kind.ENDED: (_rotation_ended,),
+    Kind.ADOPTED: (_taken_over, _managed, _adopted),
+    Kind.FOLLOWED: (_taken_over, _followed),
+    Kind.CHECKED: (_checked,),
+    Kind.PARKED: (_parked,),
+    Kind.UNPARKED: (_unparked,),
+    Kind.RETIRE_REQUESTED: (_retiring,),
+    Kind.RETIRED: (_retired,),
+    Kind.RENAMED: (_renamed,),
+    Kind.LEAKED: (_leaked,),
+    Kind.PROVEN: (_proven,),
+    Kind.INCIDENT_CLOSED: (_incident_closed,),
+}
 
 
 def newest_step(history: Sequence[Event]) -> Event | None:

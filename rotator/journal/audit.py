@@ -7,24 +7,19 @@ with their signatures, and what was kept outside the database.
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
+from sqlite3 import Cursor
 from sqlite3 import OperationalError as UndecodableText
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from rotator.core.history import (
-    RotationRecord,
-    SecretRecord,
-    fold_rotation,
-    fold_secret,
-    text,
-    texts,
-)
+from rotator.core.history import RotationFold, SecretFold, SecretRecord, text, texts
 from rotator.core.leases import KINDS as LEASE_KINDS
 from rotator.core.leases import LeaseRecord, fold_lease
 from rotator.core.model import Kind
@@ -34,7 +29,7 @@ from rotator.journal.report import AuditReport
 from rotator.journal.signed_heads import UNREADABLE, SignedHeads, place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection, Table
@@ -46,8 +41,10 @@ if TYPE_CHECKING:
 
 # The chain of what is about the journal as a whole. No secret can be called so.
 JOURNAL: Final = "(journal)"
+# How many rows are fetched at once, from a server and from a file: there more of them no longer fit into
+# a processor's cache, and take a third longer.
 _BATCH: Final = 10_000
-_SEQ, _FENCE, _KIND, _ROTATION, _STEP, _DATA, _PREV, _HASH = 1, 4, 5, 6, 7, 8, 9, 10
+_BATCH_OF_FILE: Final = 1_000
 # Step events, and those of them that say more than how far a rotation has got.
 _STEP_EVENTS: Final = frozenset({"started", "finished", "failed", "waiting"})
 _TELLING_ROTATION: Final = frozenset(
@@ -57,7 +54,8 @@ _TELLING_SECRET: Final = frozenset(
     {("finished", "publish"), ("finished", "restore"), ("finished", "revoke")}
 )
 # Facts that make any event of a step change its secret's record.
-_TELLING_FACTS: Final = ('"next_due"', '"next_try"', '"current_accepted"', '"moment"')
+_TELLING_FACTS: Final = re.compile('"(?:next_due|next_try|current_accepted|moment)"').search
+_STEP_KINDS: Final = frozenset(map(Kind, _STEP_EVENTS))
 _LENIENT: Final = partial(str, encoding="utf-8", errors="surrogateescape")
 
 
@@ -128,7 +126,9 @@ def verify(
             report.add("checkpoints", f"they introduce another writers' key ({heads.key})")
         folded = _events(db, report, heads, seals.key)
         _secrets(db, report, folded, journal.lease_horizon(), seals)
-        rotations = {name: rows.rotation_row(one) for name, one in folded.rotations.items()}
+        rotations = {
+            name: rows.rotation_row(one.record()) for name, one in folded.rotations.items()
+        }
         _folded(db, report, tables.rotations, rotations, seals)
         leases = {name: rows.lease_row(one) for name, one in folded.leases.items()}
         _folded(db, report, tables.leases, leases, seals)
@@ -164,7 +164,7 @@ def verify_records(journal: SqlJournal, key: EventKey | None) -> AuditReport:
             query = sa.select(table)
             if table is not tables.secrets:
                 query = query.where(table.c.ended_at.is_(None))
-            for row in db.execute(query).mappings():
+            for row in _rows(db, query):
                 where = f"{table.name}, row {row[next(iter(table.primary_key)).name]}"
                 seals.check(report, where, table, row)
                 if table is tables.secrets:
@@ -217,11 +217,11 @@ class _Seals:
         self.key: EventKey | None = key
         self._is_keyed: bool = is_keyed
 
-    def check(self, report: AuditReport, where: str, table: Table, row: rows.Read) -> None:
+    def check(self, report: AuditReport, where: str, table: Table, row: rows.Row) -> None:
         if self.key is not None:
-            expected = self.key.sealed(table, dict(row))["seal"]
+            expected = self.key.seal(table, row)
         elif not self._is_keyed:
-            expected = rows.sealed(table, dict(row))["seal"]
+            expected = rows.plain_seal(table, row)
         elif str(row["seal"]).startswith(KEYED):
             # Only a holder of the key could tell.
             return
@@ -238,9 +238,9 @@ class _Folds:
     makes a million events a matter of seconds.
     """
 
-    def __init__(self, report: AuditReport) -> None:
+    def __init__(self) -> None:
         self.secrets: dict[str, SecretRecord] = {}
-        self.rotations: dict[str, RotationRecord] = {}
+        self.rotations: dict[str, RotationFold] = {}
         self.leases: dict[str, LeaseRecord] = {}
         self.ids: set[str] = set()
         # For each secret the fence of its last event.
@@ -249,36 +249,22 @@ class _Folds:
         self._acknowledged: list[tuple[int, tuple[str, ...], str]] = []
         # For each secret that goes on under another name: the end of the chain that it follows.
         self.follows: dict[str, tuple[str, int, str]] = {}
-        self._report: AuditReport = report
 
-    def add(self, row: tuple[Any, ...], record: SecretRecord) -> SecretRecord:
-        """Return the secret's record after the event in `row`."""
-        kind, rotation_id, step, data = row[_KIND], row[_ROTATION], row[_STEP], row[_DATA]
-        if rotation_id is not None:
-            self.ids.add(rotation_id)
-        try:
-            of_rotation = of_secret = True
-            if kind in _STEP_EVENTS:
-                of_rotation = (kind, step) in _TELLING_ROTATION
-                of_secret = (kind, step) in _TELLING_SECRET or any(
-                    fact in data for fact in _TELLING_FACTS
-                )
-                if not of_rotation and not of_secret:
-                    return record
-            event = rows.event_from(dict(zip(rows.EVENT_COLUMNS, row, strict=True)))
+    def fold(self, event: Event, record: SecretFold, *, of_rotation: bool, of_secret: bool) -> None:
+        """Take in an event; `record`: that of its secret."""
+        rotation_id = event.rotation_id
+        if event.kind not in _STEP_KINDS:
             self._note(event)
-            if rotation_id is not None and event.kind in LEASE_KINDS:
-                lease = fold_lease(self.leases.get(rotation_id), event)
-                if lease is not None:
-                    self.leases[rotation_id] = lease
-            elif rotation_id is not None and of_rotation:
-                rotation = fold_rotation(self.rotations.get(rotation_id), event)
-                if rotation is not None:
-                    self.rotations[rotation_id] = rotation
-            return fold_secret(record, event) if of_secret else record
-        except UNREADABLE:
-            self._report.add(_where(row), "is unreadable")
-            return record
+        if rotation_id is not None and event.kind in LEASE_KINDS:
+            lease = fold_lease(self.leases.get(rotation_id), event)
+            if lease is not None:
+                self.leases[rotation_id] = lease
+        elif rotation_id is not None and of_rotation:
+            rotation = self.rotations.get(rotation_id) or RotationFold()
+            if rotation.add(event):
+                self.rotations[rotation_id] = rotation
+        if of_secret:
+            record.add(event)
 
     def _note(self, event: Event) -> None:
         data = event.data
@@ -303,22 +289,12 @@ def _events(
     db: Connection, report: AuditReport, heads: SignedHeads, key: EventKey | None
 ) -> _Folds:
     """Check every chain; return what the events add up to."""
-    folds = _Folds(report)
+    folds = _Folds()
     for secret, chained in groupby(stream(db), key=itemgetter(0)):
-        record = SecretRecord(name=secret)
-        link = _Link(key, heads.before.get(secret, 0), is_keyed=heads.key is not None)
+        one = _Chain(secret, report, heads, key, folds)
         for row in chained:
-            try:
-                link.check(row, report, heads)
-            except UNREADABLE:
-                report.add(f"secret {secret}, event {row[_SEQ]}", "is unreadable")
-                link.next += 1
-            report.events += 1
-            record = folds.add(row, record)
-        last = link.next - 1
-        report.unsigned_events += heads.check_end(secret, last)
-        folds.secrets[secret] = replace(record, seq=last, head=link.head)
-        folds.fences[secret] = link.fence
+            one.take(row)
+        one.end()
     for secret, (before, seq, hashed) in folds.follows.items():
         events = tables.events.c
         query = sa.select(events.hash).where(events.secret == before, events.seq == seq)
@@ -331,44 +307,92 @@ def _events(
     return folds
 
 
-class _Link:
-    """The end of a chain as far as it has been checked."""
+class _Chain:
+    """The chain of one secret as far as it has been checked, and what it adds up to."""
 
-    __slots__: tuple[str, ...] = ("_before", "_is_keyed", "_key", "fence", "head", "next")
+    __slots__: tuple[str, ...] = (
+        *("_before", "_fence", "_folds", "_hash", "_head", "_heads", "_is_keyed", "_key"),
+        *("_name", "_next", "_record", "_report", "_signed"),
+    )
 
-    def __init__(self, key: EventKey | None, before: int, *, is_keyed: bool) -> None:
-        """`before`: up to there, no key authenticated events."""
+    def __init__(
+        self,
+        name: str,
+        report: AuditReport,
+        heads: SignedHeads,
+        key: EventKey | None,
+        folds: _Folds,
+    ) -> None:
+        self._name: str = name
+        self._report: AuditReport = report
+        self._heads: SignedHeads = heads
         self._key: EventKey | None = key
-        self._before: int = before
-        self._is_keyed: bool = is_keyed
-        self.next: int = 1
-        self.head: str = chain.START
-        self.fence: int = 0
+        self._folds: _Folds = folds
+        self._hash: Callable[..., str] = chain.ChainHash(name).of
+        self._signed: Collection[int] = heads.entries(name)
+        # Up to there, no key authenticated events.
+        self._before: int = heads.before.get(name, 0)
+        self._is_keyed: bool = heads.key is not None
+        self._record: SecretFold = SecretFold(name)
+        self._next: int = 1
+        self._head: str = chain.START
+        self._fence: int = 0
 
-    def check(self, row: tuple[Any, ...], report: AuditReport, heads: SignedHeads) -> None:
-        """Check the event that comes next, and step onto it."""
-        secret, seq, _, _, fence, _, _, _, _, prev, hashed, mac = row
-        if chain.event_hash(*row[:_HASH]) != hashed:
-            report.add(_where(row), "was changed: its hash does not match")
-        if seq != self.next:
-            report.add(place(secret, self.next, seq - 1), "missing")
-        if prev != self.head:
-            report.add(_where(row), "does not follow the event before it")
-        if fence < self.fence:
-            report.add(_where(row), "has an older fence than the event before it")
+    def take(self, row: tuple[Any, ...]) -> None:
+        """Check the event that comes next, step onto it, and fold it."""
+        _, seq, at, actor, fence, kind, rotation_id, step, data, prev, hashed, mac = row
+        report = self._report
+        report.events += 1
+        try:
+            if self._hash(seq, at, actor, fence, kind, rotation_id, step, data, prev) != hashed:
+                self._add(seq, "was changed: its hash does not match")
+            if seq != self._next:
+                report.add(place(self._name, self._next, seq - 1), "missing")
+            if prev != self._head:
+                self._add(seq, "does not follow the event before it")
+            if fence < self._fence:
+                self._add(seq, "has an older fence than the event before it")
+            if self._key is not None or mac is not None or self._is_keyed:
+                self._check_code(seq, hashed, mac)
+            if seq in self._signed:
+                self._heads.check_entry(self._name, seq, hashed)
+            self._next, self._head, self._fence = seq + 1, hashed, fence
+        except UNREADABLE:
+            self._add(seq, "is unreadable")
+            self._next += 1
+        folds = self._folds
+        if rotation_id is not None:
+            folds.ids.add(rotation_id)
+        try:
+            of_rotation = of_secret = True
+            if kind in _STEP_EVENTS:
+                of_rotation = (kind, step) in _TELLING_ROTATION
+                of_secret = (kind, step) in _TELLING_SECRET or (
+                    data != "{}" and _TELLING_FACTS(data) is not None
+                )
+                if not of_rotation and not of_secret:
+                    return
+            event = rows.read_event(row)
+            folds.fold(event, self._record, of_rotation=of_rotation, of_secret=of_secret)
+        except UNREADABLE:
+            self._add(seq, "is unreadable")
+
+    def end(self) -> None:
+        """Check that nothing is missing at its end, and keep what it adds up to."""
+        name, last = self._name, self._next - 1
+        self._report.unsigned_events += self._heads.check_end(name, last)
+        self._folds.secrets[name] = self._record.record(seq=last, head=self._head)
+        self._folds.fences[name] = self._fence
+
+    def _check_code(self, seq: int, hashed: str, mac: object) -> None:
         if self._key is not None:
             if (seq > self._before or mac is not None) and not self._key.made(hashed, mac):
-                report.add(
-                    _where(row), "was not written by rotator: its code does not match the key"
-                )
+                self._add(seq, "was not written by rotator: its code does not match the key")
         elif (mac is None) == (self._is_keyed and seq > self._before):
-            report.add(_where(row), "its code is missing, or precedes the introduction of any key")
-        heads.check_entry(secret, seq, hashed)
-        self.next, self.head, self.fence = seq + 1, hashed, fence
+            self._add(seq, "its code is missing, or precedes the introduction of any key")
 
-
-def _where(row: tuple[Any, ...]) -> str:
-    return f"secret {row[0]}, event {row[_SEQ]}"
+    def _add(self, seq: object, what: str) -> None:
+        self._report.add(f"secret {self._name}, event {seq}", what)
 
 
 def stream(db: Connection) -> Iterator[tuple[Any, ...]]:
@@ -402,7 +426,8 @@ def stream(db: Connection) -> Iterator[tuple[Any, ...]]:
 def _fetch(cursor: Any, statement: str, values: tuple[object, ...] = ()) -> Iterator[Any]:
     try:
         cursor.execute(statement, values)
-        while batch := cursor.fetchmany(_BATCH):
+        size = _BATCH_OF_FILE if isinstance(cursor, Cursor) else _BATCH
+        while batch := cursor.fetchmany(size):
             yield from batch
     finally:
         cursor.close()
@@ -427,7 +452,7 @@ def _secrets(
 ) -> None:
     held: set[str] = set()
     folded = folds.secrets
-    for row in db.execute(sa.select(tables.secrets)).mappings():
+    for row in _rows(db, sa.select(tables.secrets)):
         name = row["name"]
         held.add(name)
         where = f"secrets, row {name}"
@@ -468,7 +493,7 @@ def _folded(
 ) -> None:
     """Check the rows of rotations or leases against what their events add up to."""
     noun, held = table.name.removesuffix("s"), set[str]()
-    for row in db.execute(sa.select(table)).mappings():
+    for row in _rows(db, sa.select(table)):
         name = row["id"]
         held.add(name)
         where = f"{table.name}, row {name}"
@@ -485,7 +510,17 @@ def _folded(
             )
 
 
-def _compare(report: AuditReport, where: str, expected: rows.Row, row: rows.Read) -> None:
+def _rows(db: Connection, query: sa.Select[Any]) -> Iterator[rows.Row]:
+    """Yield the rows of a table as the driver has them: there may be millions."""
+    names = [column.name for column in query.selected_columns]
+    driver: Any = db.connection.driver_connection
+    for row in _fetch(driver.cursor(), str(query.compile(db.engine))):
+        yield dict(zip(names, row, strict=True))
+
+
+def _compare(report: AuditReport, where: str, expected: rows.Row, row: rows.Row) -> None:
+    if row == row | expected:
+        return
     for column, value in expected.items():
         if row[column] != value:
             report.add(f"{where}, column {column}", "does not match the events")

@@ -27,6 +27,7 @@ START: Final = "0" * 64
 _EVENT: Final = "rotator event 1"
 _CHECKPOINT: Final = "rotator checkpoint 1"
 _SEAL: Final = "rotator row 1"
+_QUOTED: Final = 100
 # What an Ed25519 private key begins with in PKCS#8 (RFC 8410); its 32 bytes follow.
 _PKCS8: Final = bytes.fromhex("302e020100300506032b657004220420")
 # Made once: json.dumps makes a new encoder at each call that does not use its defaults.
@@ -73,16 +74,53 @@ def event_hash(
     prev_hash: str,
 ) -> str:
     """Return the hash of an event, in the order of the table's columns; `data` is its text."""
-    if seq.__class__ is not int or fence.__class__ is not int:
-        parts = (secret, seq, at, actor, fence, kind, rotation_id, step, data, prev_hash)
-        return digest(_EVENT, parts)
-    # The same array as `digest` makes, written out: `audit verify` does this a million times.
-    array = (
-        f'["{_EVENT}",{_quote(secret)},{seq},{_quote(at)},{_quote(actor)},{fence},{_quote(kind)},'
-        f"{'null' if rotation_id is None else _quote(rotation_id)},"
-        f"{'null' if step is None else _quote(step)},{_quote(data)},{_quote(prev_hash)}]"
-    )
-    return hashlib.sha256(array.encode("utf-8", "surrogatepass")).hexdigest()
+    return ChainHash(secret).of(seq, at, actor, fence, kind, rotation_id, step, data, prev_hash)
+
+
+class ChainHash:
+    """The hashes of the events of one secret; texts that return in many of them are quoted once."""
+
+    __slots__: tuple[str, ...] = ("_quoted", "_secret")
+
+    def __init__(self, secret: str) -> None:
+        self._secret: str = secret
+        self._quoted: _Quoted = _Quoted()
+
+    def of(
+        self,
+        seq: int,
+        at: str,
+        actor: str,
+        fence: int,
+        kind: str,
+        rotation_id: str | None,
+        step: str | None,
+        data: str,
+        prev_hash: str,
+    ) -> str:
+        """Return the hash of an event, as `event_hash` does."""
+        if seq.__class__ is not int or fence.__class__ is not int:
+            parts = (seq, at, actor, fence, kind, rotation_id, step, data, prev_hash)
+            return digest(_EVENT, (self._secret, *parts))
+        quoted = self._quoted
+        # The same array as `digest` makes, written out: `audit verify` does this a million times.
+        array = (
+            f'["{_EVENT}",{quoted[self._secret]},{seq},{_quote(at)},'
+            f"{quoted[actor]},{fence},{quoted[kind]},"
+            f"{'null' if rotation_id is None else quoted[rotation_id]},"
+            f"{'null' if step is None else quoted[step]},{_quote(data)},{_quote(prev_hash)}]"
+        )
+        return hashlib.sha256(array.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class _Quoted(dict[str, str]):
+    """Texts as JSON, made when they are first asked for; not for ever, since they come from a database."""
+
+    def __missing__(self, text: str) -> str:
+        if len(self) >= _QUOTED:
+            self.clear()
+        self[text] = quoted = _quote(text)
+        return quoted
 
 
 def checkpoint_hash(number: int, at: str, heads: str, prev_hash: str) -> str:

@@ -63,18 +63,19 @@ class EventKey:
 
     def sealed(self, table: Table, row: rows.Row) -> rows.Row:
         """Return the row with a seal over its other columns that only this key makes."""
-        return {**row, "seal": self._seal(table, row)}
+        return {**row, "seal": self.seal(table, row)}
 
     def require(self, table: Table, row: rows.Row) -> None:
         """Raise `JournalBroken` unless a holder of this key wrote the row."""
         seal = row["seal"]
         if not isinstance(seal, str) or not hmac.compare_digest(
-            self._seal(table, row).encode(), seal.encode("utf-8", "surrogatepass")
+            self.seal(table, row).encode(), seal.encode("utf-8", "surrogatepass")
         ):
             name = row["name"] if "name" in row else row["secret"]
             raise broken(f"its row in `{table.name}` was not written by rotator", str(name))
 
-    def _seal(self, table: Table, row: rows.Row) -> str:
+    def seal(self, table: Table, row: rows.Row) -> str:
+        """Return the seal over the other columns of a row."""
         plain = rows.plain_seal(table, row)
         return KEYED + hmac.digest(self._raw, plain.encode(), "sha256").hex()
 

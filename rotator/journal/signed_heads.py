@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from rotator.journal.report import AuditReport
 
 # Among the heads of a checkpoint: that from then on a key authenticates events. No secret can be
@@ -29,8 +31,8 @@ class SignedHeads:
 
     def __init__(self, report: AuditReport) -> None:
         self._report: AuditReport = report
-        # (chain, seq) -> (hash, checkpoint), and for each chain the greatest seq of them.
-        self._at: dict[tuple[str, int], tuple[object, int]] = {}
+        # chain -> seq -> (hash, checkpoint), and for each chain the greatest seq of them.
+        self._at: dict[str, dict[int, tuple[object, int]]] = {}
         self._last: dict[str, tuple[int, int]] = {}
         # The id of the key that authenticates events, and up to which event of each secret there was none.
         self.key: str | None = None
@@ -56,7 +58,8 @@ class SignedHeads:
                 )
             else:
                 self._last[name] = (seq, number)
-            if self._at.setdefault((name, seq), (head, number))[0] != head:
+            at = self._at.setdefault(name, {})
+            if at.setdefault(seq, (head, number))[0] != head:
                 self._report.add(where, f"contradicts an earlier checkpoint on {place(name, seq)}")
         if introduced:
             if self.key is not None:
@@ -64,9 +67,13 @@ class SignedHeads:
             self.key = str(introduced[0])
             self.before = {name: seq for name, (seq, _) in self._last.items()}
 
+    def entries(self, name: str) -> Collection[int]:
+        """Return which entries of a chain a checkpoint speaks for."""
+        return self._at.get(name, {})
+
     def check_entry(self, name: str, seq: int, hashed: str) -> None:
         """Hold an entry of a chain against the checkpoint that speaks for it, if there is one."""
-        signed = self._at.get((name, seq))
+        signed = self._at.get(name, {}).get(seq)
         if signed is not None and signed[0] != hashed:
             self._report.add(
                 place(name, seq), f"differs from the one that checkpoint {signed[1]} signed"

@@ -7,9 +7,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rotator.core.history import (
+    RotationFold,
     RotationRecord,
+    SecretFold,
     SecretRecord,
     fold_rotation,
     fold_secret,
@@ -322,3 +326,49 @@ def test_a_new_name_takes_over_what_the_old_one_had():
     assert (record.version, record.login, record.former_names) == ("2", "x", ("old",))
     left = _secret([*_FORWARD, _event(9, Kind.RENAMED, data={"to": "new"})])
     assert (left.renamed_to, left.version, left.next_due) == ("new", None, None)
+
+
+_TEXTS = (
+    *("plugin", "strategy", "version", "login", "reason", "hint", "why", "to", "from", "parked"),
+    *("timing", "mode", "incident", "moment", "request", "cause"),
+)
+_FLAGS = (
+    *("served", "same", "counts", "accepted", "known", "current_accepted", "ok", "refused"),
+    "drop_login",
+)
+_TIMES = ("next_due", "next_try", "due_since", "rotated_at", "since", "next")
+_DATA = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(_TEXTS, st.sampled_from([None, "a", "map"])),
+        **dict.fromkeys(_FLAGS, st.none() | st.booleans()),
+        **dict.fromkeys(_TIMES, st.sampled_from([None, "2026-01-31T00:00:00+00:00"])),
+        **dict.fromkeys(("stale", "adopted"), st.lists(st.sampled_from("xy"), max_size=2)),
+        "outcome": st.sampled_from([one.value for one in Outcome]),
+    },
+)
+_CHANGES = st.tuples(
+    st.sampled_from(Kind),
+    st.none() | st.sampled_from(Step),
+    _DATA,
+    st.sampled_from([None, _ID, _OTHER]),
+)
+
+
+@given(st.lists(_CHANGES, max_size=12))
+def test_a_fold_in_place_gives_the_record_of_the_pure_fold(
+    changes: list[tuple[Kind, Step | None, dict[str, Json], str | None]],
+):
+    """`audit verify` folds millions of events in place; what it compares with must be the same."""
+    in_place, rotation_in_place = SecretFold("app"), RotationFold()
+    record, rotation, has_rotation = SecretRecord(name="app"), None, False
+    for seq, (kind, step, data, rotation_id) in enumerate(changes, 1):
+        if kind is Kind.ENDED:
+            data.setdefault("outcome", Outcome.DONE.value)
+        event = _event(seq, kind, step, data, rotation_id)
+        record, rotation = fold_secret(record, event), fold_rotation(rotation, event)
+        in_place.add(event)
+        has_rotation = rotation_in_place.add(event)
+    assert in_place.record(seq=record.seq, head=record.head) == record
+    assert has_rotation is (rotation is not None)
+    assert rotation is None or rotation_in_place.record() == rotation
