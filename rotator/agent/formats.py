@@ -380,7 +380,7 @@ def _url(fields: Mapping[str, object], _login: Login, options: FormatOptions) ->
     if "host" not in fields:
         raise UsageError(
             "the format url needs a host, which the secret does not contain.",
-            hint="Add the field `host` to the secret, or set `values: {host: ...}`.",
+            hint="Add the field `host` to the secret. In agent.yaml, set `options: {values: {host: ...}}`.",
         )
     host = _text(fields["host"])
     address = f"[{host}]" if ":" in host else quote(host, safe="")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rotator import plugins, references
+from rotator.agent.connection import known_fields, scheme_of
 from rotator.agent.settings import AgentOptions, SecretOptions
 from rotator.client import Credential, Login, SourceError
 from rotator.client.daemon import Daemon, DaemonError
@@ -22,7 +23,7 @@ from rotator.core.errors import Denied, RotatorError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rotator.config import BackendSettings
+    from rotator.config import BackendSettings, Settings
     from rotator.core.contracts.backend import SecretBackend
     from rotator.core.model import Credential as BackendCredential
 
@@ -99,6 +100,8 @@ class Consumer:
     base: Path
     daemon: Daemon | None = None
     sources: Mapping[str, BackendSource] = field(default_factory=dict[str, BackendSource])
+    # Of `rotator.yaml`, which names the targets.
+    settings: Settings | None = None
     closed: threading.Event = field(default_factory=threading.Event)
 
     def resolve(self, reference: str) -> str:
@@ -108,6 +111,21 @@ class Consumer:
     def read(self, name: str) -> Login:
         """Return the value that the backend has now, past the cache. Raises `SourceError`."""
         return self.sources[name].read()
+
+    def completed(self, name: str, login: Login) -> Login:
+        """Return the login with what is known of its target beside its value."""
+        if self.settings is None:
+            return login
+        return Login(
+            username=login.username,
+            password=login.password,
+            version=login.version,
+            fields=known_fields(self.settings, name, login),
+        )
+
+    def scheme(self, name: str) -> str | None:
+        """Return how an address of the secret's target begins; None where that is not known."""
+        return None if self.settings is None else scheme_of(self.settings, name)
 
     def follow_daemon(self) -> None:
         """Read a secret again as soon as the daemon announces another version, in a thread."""
@@ -228,6 +246,7 @@ def open_settings(path: Path, names: Sequence[str]) -> Consumer:
         credentials=credentials,
         environ=environ,
         base=settings.base,
+        settings=settings,
     )
 
 

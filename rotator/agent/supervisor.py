@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from rotator.agent.formats import check_variable, fill_from, render
+from rotator.agent.formats import FormatOptions, check_variable, fill_from, render
 from rotator.agent.private_folder import PrivateFolder, runtime_folder
 from rotator.client import SourceError
 from rotator.core.consumers import instance_name
@@ -165,12 +165,18 @@ class Supervisor:
         }
         variables = dict(self._options.variables)
         if not variables and not self._options.formats:
-            (login,) = logins.values()
+            ((secret, login),) = logins.items()
+            places = {"PGHOST": "host", "PGPORT": "port", "PGDATABASE": "dbname"}
+            # The place that the environment names may be a pooler's: the target's own is not mixed with it.
+            own_place = (
+                login if inherited.keys() & places else self._consumer.completed(secret, login)
+            )
             variables = {"PGUSER": "{username}", "PGPASSWORD": "{password}"}
-            for name, key in (("PGHOST", "host"), ("PGPORT", "port"), ("PGDATABASE", "dbname")):
-                if key in login.fields:
-                    variables[name] = f"{{{key}}}"
-        made = {name: fill_from(text, logins).reveal() for name, text in variables.items()}
+            for variable, key in places.items():
+                if key in own_place.fields:
+                    variables[variable] = f"{{{key}}}"
+        completed = {name: self._consumer.completed(name, login) for name, login in logins.items()}
+        made = {name: fill_from(text, completed).reveal() for name, text in variables.items()}
         if bad := [name for name, value in made.items() if "\0" in value]:
             raise UsageError(f"the variable {bad[0]} cannot hold the NUL character of its value.")
         if self._folder is not None:
@@ -179,11 +185,17 @@ class Supervisor:
                 made["PGPASSFILE"] = str(self._folder.path / f"{_file_name(*logins)}.pgpass")
         return {**inherited, **made}
 
+    def _format_options(self, name: str) -> FormatOptions:
+        scheme = self._consumer.scheme(name)
+        return FormatOptions() if scheme is None else FormatOptions(scheme=scheme)
+
     def _write_folder(self, logins: Mapping[str, Login]) -> None:
         if not self._options.formats:
             return
         contents: dict[str, Secret] = {
-            f"{_file_name(name)}.{format_}": render(login, format_)
+            f"{_file_name(name)}.{format_}": render(
+                self._consumer.completed(name, login), format_, self._format_options(name)
+            )
             for name, login in logins.items()
             for format_ in self._options.formats
         }

@@ -31,7 +31,7 @@ from rotator.api import (
     abilities_of_backend,
     seconds_left,
 )
-from rotator.backends import manifest
+from rotator.backends import manifest, templates
 from rotator.backends.encryption import Keys, Sealed
 from rotator.backends.manifest import KeptEntry, Manifest, VersionEntry
 
@@ -101,6 +101,13 @@ class LocalOptions:
         default=10,
         metadata={"help": "Superseded versions to keep of each secret."},
     )
+    templates: dict[str, str] = field(
+        default_factory=dict[str, str],
+        metadata={
+            "help": f"{templates.HELP} Made when a secret is read, also of the target's `host`, `port` and `dbname`.",
+            "reference": False,
+        },
+    )
 
     def __post_init__(self) -> None:
         """Refuse what cannot be meant."""
@@ -108,6 +115,7 @@ class LocalOptions:
             raise UsageError(
                 "`keep` must be 1 or more: the previous version is needed until it is revoked."
             )
+        templates.check(self.templates, ("username", "password"))
 
 
 class LocalBackend:

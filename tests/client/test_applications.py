@@ -6,8 +6,12 @@ import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
+import redis
+import sqlalchemy
 
+from rotator.faces.cli.credentials import formatted
 from rotator.testing.postgres import ScratchPostgres
 from tests.client.shop import APPLICATIONS, Application, Shop, opened
 from tests.load.chaos_targets import MariaChaosTarget, PostgresChaosTarget, ValkeyChaosTarget
@@ -109,3 +113,40 @@ def test_an_application_sees_no_error_while_its_login_rotates(
             assert application.work() == credential.current().username
             worker.wait_for_more()
     assert worker.errors == []
+
+
+@pytest.mark.parametrize("server", ["postgresql", "mysql", "valkey"])
+def test_an_url_of_get_is_read_by_the_drivers(request: pytest.FixtureRequest, server: str):
+    """Host, port and database are the target's, because the value has none."""
+    shop: Shop = request.getfixturevalue(server)
+    name = shop.target.names["single-user"]
+    version = shop.app.secret(name).backend.current(name)
+    assert version is not None
+    url = formatted(shop.app.settings, name, version.credential, version.id, "url", "").strip()
+    assert _user_of[server](url) == version.credential.username
+
+
+def _of_postgresql(url: str) -> str:
+    with psycopg.connect(url) as connection:
+        row = connection.execute("SELECT session_user").fetchone()
+    return str(row[0]) if row else ""
+
+
+def _of_mysql(url: str) -> str:
+    engine = sqlalchemy.create_engine(sqlalchemy.make_url(url).set(drivername="mysql+pymysql"))
+    with closing(engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
+        cursor.execute("SELECT USER()")
+        return str(cursor.fetchone()).partition("'")[2].partition("@")[0]
+
+
+def _of_valkey(url: str) -> str:
+    with closing(redis.Redis.from_url(url)) as client:
+        assert client.get("cache:one") is None
+        return str(client.connection_pool.connection_kwargs["username"])
+
+
+_user_of = {
+    "postgresql": _of_postgresql,
+    "mysql": _of_mysql,
+    "valkey": _of_valkey,
+}

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from rotator.agent.connection import known_fields, scheme_of
 from rotator.agent.formats import FORMATS, FormatOptions, render
 from rotator.client import Login
 from rotator.core.errors import UsageError
@@ -14,6 +16,7 @@ from rotator.plugins import near
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rotator.config import Settings
     from rotator.core.model import Credential
 
 UNSHOWN: Final = "(known only to the system that rotates it)"
@@ -52,8 +55,18 @@ def check_format(format_: str | None, template: str) -> None:
         )
 
 
-def formatted(name: str, credential: Credential, version: str, format_: str, template: str) -> str:
-    """Return a credential as text in a format. Raises `UsageError` where the format cannot hold it."""
+def formatted(
+    settings: Settings,
+    name: str,
+    credential: Credential,
+    version: str,
+    format_: str,
+    template: str,
+) -> str:
+    """Return a credential as text in a format. Raises `UsageError` where the format cannot hold it.
+
+    What it lacks of `host`, `port` and `dbname` is that of its target.
+    """
     if not credential.password.reveal():
         raise UsageError(
             f"the password of {name} cannot be shown.",
@@ -63,6 +76,9 @@ def formatted(name: str, credential: Credential, version: str, format_: str, tem
         username=credential.username,
         password=credential.password,
         version=version,
-        fields=credential.fields,
+        fields=known_fields(settings, name, credential),
     )
-    return render(login, format_, FormatOptions(template=template)).reveal()
+    options = FormatOptions(template=template)
+    if scheme := scheme_of(settings, name):
+        options = replace(options, scheme=scheme)
+    return render(login, format_, options).reveal()

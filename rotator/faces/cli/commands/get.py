@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rotator.agent.connection import known_fields, made_fields, require_template
 from rotator.agent.formats import FORMATS
 from rotator.core.access import Permission
 from rotator.core.errors import UsageError
@@ -35,7 +36,7 @@ from rotator.plugins import near
 
 if TYPE_CHECKING:
     from rotator.bootstrap import App
-    from rotator.core.model import Version
+    from rotator.core.model import Credential, Version
     from rotator.engine import ManagedSecret
 
 app = typer.Typer()
@@ -90,11 +91,11 @@ def get(
                 hint=f"Create a first credential: rotator rotate {name}",
             )
         if field is not None:
-            data, text = _one(name, values_of(found.credential), field, reveal=reveal)
+            data, text = _one(app, name, found.credential, field, reveal=reveal)
         elif format_ is not None:
-            data, text = _formatted(name, found, format_, template, reveal=reveal)
+            data, text = _formatted(app, name, found, format_, template, reveal=reveal)
         else:
-            data, text = _all(name, secret.path, found, reveal=reveal)
+            data, text = _all(app, name, found, reveal=reveal)
         if reveal:
             # After all that may fail: what was not shown is no reveal.
             record_reveal(app, secret, reason, found.id)
@@ -117,10 +118,12 @@ def record_reveal(app: App, secret: ManagedSecret, reason: str, version: str) ->
 
 
 def _one(
-    name: str, values: dict[str, object], field: str, *, reveal: bool
+    app: App, name: str, credential: Credential, field: str, *, reveal: bool
 ) -> tuple[dict[str, Any], str]:
     """Return one field as data and as text."""
+    values = known_fields(app.settings, name, credential) | values_of(credential)
     if field not in values:
+        require_template(app.settings, name, field, credential)
         raise UsageError(
             f"{name} has no field {field!r}.",
             hint=near(field, values) or f"Its fields: {', '.join(sorted(values))}.",
@@ -139,21 +142,22 @@ def _one(
 
 
 def _formatted(
-    name: str, version: Version, format_: str, template: str, *, reveal: bool
+    app: App, name: str, version: Version, format_: str, template: str, *, reveal: bool
 ) -> tuple[dict[str, Any], str]:
     """Return the credential in a format, as data and as text."""
     if not reveal:
         raise UsageError(
             f"the format {format_} contains the password.", hint="Add --reveal to print it."
         )
-    text = formatted(name, version.credential, version.id, format_, template)
+    text = formatted(app.settings, name, version.credential, version.id, format_, template)
     return {"secret": name, "format": format_, "text": text, "revealed": True}, text
 
 
-def _all(name: str, path: str, found: Version, *, reveal: bool) -> tuple[dict[str, Any], str]:
+def _all(app: App, name: str, found: Version, *, reveal: bool) -> tuple[dict[str, Any], str]:
     """Return every field as data and as text."""
-    values = values_of(found.credential).items()
-    shown = {key: shown_value(value, key, reveal=reveal) for key, value in values}
+    path = app.settings.secrets[name].path
+    values = made_fields(app.settings, name, found.credential) | values_of(found.credential)
+    shown = {key: shown_value(value, key, reveal=reveal) for key, value in values.items()}
     data = {
         "secret": name,
         "path": path,

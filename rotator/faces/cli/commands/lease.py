@@ -117,7 +117,7 @@ def issue(
         if format_ is None:
             return None
         try:
-            return formatted(name, credential, version, format_, template)
+            return formatted(app.settings, name, credential, version, format_, template)
         except UsageError as error:
             error.safety = "No lease was issued."
             raise
