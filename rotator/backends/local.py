@@ -104,7 +104,7 @@ class LocalOptions:
     templates: dict[str, str] = field(
         default_factory=dict[str, str],
         metadata={
-            "help": f"{templates.HELP} Made when a secret is read, also of the target's `host`, `port` and `dbname`.",
+            "help": "Keys made of the others when a secret is read: `mysql://{username}@{host}`.",
             "reference": False,
         },
     )
