@@ -187,7 +187,8 @@ def _rotation_changes(event: Event) -> dict[str, Any]:
     """Return what changes in the record of the event's rotation."""
     data = event.data
     match event.kind, event.step:
-        case Kind.FINISHED, Step.STAGE:
+        case Kind.FINISHED, Step.STAGE | Step.CREATE if "login" in data:
+            # Where the target draws the key, `create` stages it.
             return {"new_login": text(data, "login")}
         case Kind.FINISHED, Step.PUBLISH:
             return {"new_version": text(data, "version"), "published_at": event.at}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Final, Generic, Literal, TypeVar
 
 from rotator.core.entrances import password_of_nobody
-from rotator.core.errors import UsageError
+from rotator.core.errors import Denied, UsageError
 from rotator.core.identifiers import POSTGRESQL_NAME_BYTES, successor
 from rotator.core.strategies import (
     candidate,
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 EndStep = Literal["revoke", "withdraw"]
 # A suffix of twelve characters makes each login name new.
 _SHORTEST_NAME: Final = 16
+_DRAWN: Final = "the target draws its keys itself, so none can be proposed or set."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +123,20 @@ class NewLogin(LoginStrategy[FreshOptions]):
         base = self._options.prefix or ctx.login_base
         name = successor(base, ctx.entropy, limit=self._options.longest_name)
         return candidate(name, current, ctx)
+
+
+class NewKey(LoginStrategy[Options]):
+    """A fresh key per rotation, which the target draws. A plugin's own base adds `keys` and `draw`."""
+
+    name = "new-key"
+
+    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:  # noqa: ARG002 # the contract's
+        """Raise `Denied`: nobody knows the key before the target has drawn it."""
+        raise Denied(_DRAWN)
+
+    def create(self, new: Credential, ctx: StepContext) -> None:  # noqa: ARG002 # the contract's
+        """Raise `Denied`: no key can be set."""
+        raise Denied(_DRAWN)
 
 
 class AlternatingLogins(LoginStrategy[Options]):

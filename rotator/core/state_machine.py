@@ -5,6 +5,9 @@ Forward: stage, prepare (where consumers read the next version first), create, v
 (withdraw, discard). After it a rotation only goes forward; or, on an operator's command, it is rolled
 back (restore, copy, then drain and revoke the new credential as if it were the old one).
 
+Where the target draws the key, nobody knows it before: then there is no stage, and create also stages what
+came back. From its beginning on there may be a key on the target, so turning back withdraws.
+
 Where old and new do not overlap nobody can log in between create and publish: the first failure
 there turns the rotation back at once. A target or backend that is unavailable as a whole uses up
 no retries: the rotation stays where it is until the host is back.
@@ -117,6 +120,8 @@ class Progress:
     overlaps: bool = True
     has_old: bool = False
     has_copies: bool = False
+    # Whether the target draws the key: `create` then stages it.
+    draws: bool = False
     # Whether consumers read the next version before the target changes, and since when they can.
     prepares: bool = False
     prepares_since: datetime | None = None
@@ -297,9 +302,10 @@ def _steps(state: Progress) -> list[Step]:
             fences = fences and (Step.FENCE in state.begun or Step.CREATE not in state.begun)
             # A leaked password waits for nobody to read the next one.
             before = [Step.PREPARE] if state.prepares and state.leak is None else []
+            staging = [] if state.draws else [Step.STAGE]
             steps = [
                 *([Step.FENCE] if fences else []),
-                *(Step.STAGE, *before, Step.CREATE, Step.VERIFY, Step.PUBLISH, *copying),
+                *(*staging, *before, Step.CREATE, Step.VERIFY, Step.PUBLISH, *copying),
             ]
             return [*steps, Step.DRAIN, Step.REVOKE] if state.has_old else steps
         case Direction.BACKWARD:
@@ -378,6 +384,7 @@ def _apply(state: Progress, event: Event) -> None:  # noqa: PLR0912 # one case f
             state.has_old = event.data.get("old_version") is not None
             state.has_copies = bool(event.data.get("copies"))
             state.prepares = bool(event.data.get("prepare"))
+            state.draws = bool(event.data.get("draws"))
             state.leak = _leak(event.data.get("leak"))
         case Kind.LEAKED:
             state.leak = _leak(event.data)
@@ -423,6 +430,8 @@ def _started(state: Progress, event: Event, step: Step) -> None:
 def _finished(state: Progress, event: Event, step: Step) -> None:
     state.done.add(step)
     state.failed, state.failures, state.waited = None, 0, None
+    if state.draws and step is Step.CREATE:
+        state.done.add(Step.STAGE)
     if step is Step.PUBLISH:
         state.publishing = state.maybe_published = False
         state.pivot_at, state.acknowledged_at = event.at, None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rotator.core.incident_timeline import chain
 from rotator.core.model import Kind
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rotator.core.model import Event, Json, Version
     from rotator.core.ports import Clock, Entropy, Journal, Log
     from rotator.engine.steps import ManagedSecret
+
+# More rotations than any secret has.
+_EVERY: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -110,6 +113,7 @@ class SecretContext:
             adopted=frozenset(record.adopted if record else ()),
             former_names=frozenset(record.former_names if record else ()),
             wrote=self._wrote,
+            named=self._named,
             contacts=self.contacts,
             registry=self.engine.registry,
         )
@@ -133,6 +137,13 @@ class SecretContext:
         ):
             return f"it does not bear the mark of rotation {newest.id}, which published it"
         return None
+
+    def _named(self) -> frozenset[str]:
+        """Return every login that a rotation of the secret has named."""
+        found = self.rotations(_EVERY)
+        return frozenset(
+            login for one in found for login in (one.old_login, one.new_login) if login is not None
+        )
 
     def _wrote(self, rotation_id: str) -> bool:
         rotation = self.journal.rotation(rotation_id)

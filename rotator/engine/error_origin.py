@@ -22,6 +22,7 @@ _PURE: Final = frozenset({"propose", "may_lock", "entrances", "rotates_itself"})
 _EFFECTS: Final = frozenset(
     {
         "create",
+        "draw",
         "revoke",
         "withdraw",
         "fence",

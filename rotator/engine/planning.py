@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.consumers import Gate
-from rotator.core.contracts.rotation import Explains, TakesTurns
+from rotator.core.contracts.rotation import DrawsKeys, Explains, TakesTurns
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.durations import write, write_grace
 from rotator.core.model import NO_ROTATION, Credential, Planned, Prepare, Step
@@ -83,8 +83,10 @@ def _with_engine_steps(
     """Return the steps of the plugin with those of the engine between them."""
     policy = secret.policy
     grace = write_grace(policy.grace, until_acknowledged=policy.until_acknowledged)
+    kept = f"in {secret.backend_name}, at {secret.path}, unseen by consumers"
+    draws = isinstance(secret.rotation, DrawsKeys)
     own = {
-        Step.STAGE: f"keep the new credential in {secret.backend_name}, at {secret.path}, unseen by consumers",
+        **({} if draws else {Step.STAGE: f"keep the new credential {kept}"}),
         **({Step.PREPARE: _prepare(secret)} if prepares_for(secret) and has_old else {}),
         Step.PUBLISH: f"make it current in {secret.backend_name}, only if nobody else wrote there; read it back",
         Step.DRAIN: f"wait {grace} (grace), then until the old login has no sessions"
@@ -96,7 +98,11 @@ def _with_engine_steps(
     if secret.copies:
         listed = ", ".join(map(str, secret.copies))
         own[Step.COPY] = f"write it to {listed} too, and read it back"
+    if draws:
+        own[Step.CREATE] = "end keys that nobody knows because an answer of the target was lost"
     after = {Step.REVOKE: "log in with the old credential and require that it is refused"}
+    if draws:
+        after[Step.CREATE] = f"keep the key that the target drew {kept}, before anything else"
     if secret.admin_proof is not None:
         if has_old:
             own[Step.CREATE] = f"first, as the present admin: {_ROUND}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rotator.core.contracts.backend import OffersNext
+from rotator.core.contracts.rotation import DrawsKeys
 from rotator.core.model import Kind, NewEvent
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def requested(
             "path": secret.path,
             "old_version": old_version,
             "old_login": old_login,
+            **({"draws": True} if isinstance(secret.rotation, DrawsKeys) else {}),
             **({"prepare": True} if prepares else {}),
             **({"copies": [str(copy) for copy in secret.copies]} if secret.copies else {}),
             **({"entry": secret.entry} if secret.entry else {}),

@@ -104,7 +104,9 @@ def _new(history: Sequence[Event]) -> str:
         (
             text(one.data, "login")
             for one in history
-            if one.kind is Kind.FINISHED and one.step is Step.STAGE
+            if one.kind is Kind.FINISHED
+            and one.step in (Step.STAGE, Step.CREATE)
+            and "login" in one.data
         ),
         None,
     )

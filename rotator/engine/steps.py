@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, cast
 
@@ -11,12 +11,14 @@ from rotator.core.contracts.backend import OffersNext
 from rotator.core.contracts.rotation import (
     Contains,
     CountsSessions,
+    DrawsKeys,
     Examines,
     ExplainsRejections,
     LocksAccounts,
     StepContext,
 )
 from rotator.core.deadline import time_limit
+from rotator.core.drawn_keys import orphans
 from rotator.core.errors import (
     RETRIED,
     Conflict,
@@ -149,12 +151,14 @@ class Steps:
         controlled: set[str],
         adopted: frozenset[str],
         wrote: Callable[[str], bool],
+        named: Callable[[], frozenset[str]] = frozenset,
         contacts: Contacts | None = None,
         former_names: frozenset[str] = frozenset(),
         registry: ConsumerRegistry | None = None,
     ) -> None:
         """`controlled` names the targets that have refused a wrong password in this process;
-        `wrote` tells whether a rotation id is one of this secret's. `contacts`: the hosts that answered.
+        `wrote` tells whether a rotation id is one of this secret's, `named` returns every login that a
+        rotation of it has named. `contacts`: the hosts that answered.
         `registry`: what the secret's consumers have reported.
         """
         target, backend = f"target {secret.target_name}", f"backend {secret.backend_name}"
@@ -168,6 +172,7 @@ class Steps:
         self._controlled: set[str] = controlled
         self._adopted: frozenset[str] = adopted
         self._former_names: frozenset[str] = former_names
+        self._named: Callable[[], frozenset[str]] = named
         self._registry: ConsumerRegistry | None = registry
         self.copies: Copies = Copies(
             secret.copies, rotation_id, wrote=wrote, before_effect=self._require_lease
@@ -269,14 +274,8 @@ class Steps:
     # -- forward -------------------------------------------------------------------------------
 
     def _stage(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001 # one shape for all steps
-        expected = text(history[0].data, "old_version")
-        current = self._current or self._backend.current(self._secret.path)
-        self._current = None
-        if not _is_version(current, expected, text(history[0].data, "old_login")):
-            raise _written_by_others(self._secret, expected)
+        current = self._found_unchanged(history)
         credential = current.credential if current else None
-        self.copies.check(credential)
-        self.control(credential.username if credential else None)
         new = (
             self._backend.staged(self._secret.path, self._id)
             if _again(history, Step.STAGE)
@@ -288,6 +287,65 @@ class Steps:
             new = self._backend.stage(self._secret.path, self._id, proposed)
         self._new, self._current = new, current
         return {"login": new.username}
+
+    def _found_unchanged(self, history: list[Event]) -> Version | None:
+        """Return what the backend serves, before anything new is made. Raises where it is not what it was."""
+        expected = text(history[0].data, "old_version")
+        current = self._current or self._backend.current(self._secret.path)
+        self._current = None
+        if not _is_version(current, expected, text(history[0].data, "old_login")):
+            raise _written_by_others(self._secret, expected)
+        credential = current.credential if current else None
+        self.copies.check(credential)
+        self.control(credential.username if credential else None)
+        return current
+
+    def _draw(self, history: list[Event]) -> Mapping[str, Json]:
+        """Let the target draw a key, and stage it before anything else happens.
+
+        A key whose value was lost on the way to the backend is ended first.
+        """
+        current, path = self._found_unchanged(history), self._secret.path
+        credential = current.credential if current else None
+        again = _again(history, Step.CREATE)
+        new = self._backend.staged(path, self._id) if again else None
+        ended: dict[str, Json] = {}
+        if new is None:
+            ended = self._end_orphans(history, credential)
+            drawn = self._draws.draw(credential, self.context(credential))
+            kept = credential.fields if credential else {}
+            drawn = replace(drawn, fields={**kept, **drawn.fields})
+            self._require_lease()
+            new = self._backend.stage(path, self._id, drawn)
+            if new.username != drawn.username:
+                # Staged by an engine that was at work at the same time: this key is one too many.
+                self._rotation.withdraw(drawn, self.context(credential))
+        self._new, self._current = new, current
+        return {"login": new.username, **ended}
+
+    def _end_orphans(self, history: list[Event], current: Credential | None) -> dict[str, Json]:
+        """End the keys of this secret that nobody knows; return which they were."""
+        known = {current.username if current else None, text(history[0].data, "old_login")}
+        known |= {self._new.username if self._new else None, *self._adopted}
+        lost = orphans(self._draws.keys(self.context(current)), known)
+        # Only where one is left is it worth reading what the journal has named.
+        lost = orphans(lost, self._named()) if lost else ()
+        for key in lost:
+            unknown = Credential(username=key, password=Secret(""))
+            self._rotation.withdraw(unknown, self.context(current))
+        if lost:
+            facts = {"secret": self._secret.name, "rotation_id": self._id}
+            self._log.warning("ended keys whose value was lost", **facts, keys=list(lost))
+        return {"orphans": list(lost)} if lost else {}
+
+    @property
+    def _draws(self) -> DrawsKeys:
+        if not isinstance(self._secret.rotation, DrawsKeys):
+            raise Denied(
+                "this rotation started under a strategy whose keys the target draws.",
+                hint=f"Set the strategy of secret {self._secret.name!r} back until it has ended.",
+            )
+        return cast("DrawsKeys", self._rotation)
 
     def _prepare(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
         state, policy = progress(history), self._secret.policy
@@ -338,6 +396,8 @@ class Steps:
             self._next_of_backend().retract(self._secret.path, self._id)
 
     def _create(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
+        if progress(history).draws:
+            return self._draw(history)
         current = self._old(history)
         if current is not None:
             # Before the password is set, not after: where there is no overlap every moment counts.
@@ -605,23 +665,28 @@ class Steps:
         return {"version": version, "login": back.credential.username}
 
     def _withdraw(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
-        login = _finished(history, Step.STAGE, "login")
+        login, draws = _new_login(history), progress(history).draws
         new = self._new or self._backend.staged(self._secret.path, self._id)
-        if new is None:
-            if login is None:
-                return {"login": None}
+        if new is None and login is not None:
             new = Credential(username=login, password=Secret(""))
+        if new is None and not draws:
+            return {"login": None}
         current = self._backend.current(self._secret.path)
-        if current is not None and self._serves(current, new, text(history[0].data, "old_login")):
+        old_login = text(history[0].data, "old_login")
+        if current and new and self._serves(current, new, old_login):
             raise Conflict(
                 "the new credential is the one that the backend serves, so it was not withdrawn.",
                 hint="Look at the backend's own record of who made it current.",
             )
-        old, old_login = (text(history[0].data, key) for key in ("old_version", "old_login"))
+        old = text(history[0].data, "old_version")
         if current is not None and current.id == old and not _is_version(current, old, old_login):
             raise _written_by_others(self._secret, old)
         credential = current.credential if current else None
+        ended = self._end_orphans(history, credential) if draws else {}
         ctx = self.context(credential)
+        if new is None:
+            accepted = None if credential is None else self.accepts(credential, ctx)
+            return {"login": None, "current_accepted": accepted, **ended}
         if credential is not None and self._wrote_nothing(history):
             # In place: where the served password is still valid, no other one was set.
             if self.accepts(credential, ctx):
@@ -631,7 +696,7 @@ class Steps:
         self._rotation.withdraw(new, ctx)
         self._clear_proof(ctx)
         accepted = None if credential is None else self.accepts(credential, ctx)
-        return {"login": new.username, "current_accepted": accepted}
+        return {"login": new.username, "current_accepted": accepted, **ended}
 
     def _clear_proof(self, ctx: StepContext) -> None:
         if self._secret.admin_proof is not None:
@@ -736,7 +801,7 @@ class Steps:
     def _parties(self, history: list[Event]) -> tuple[str, str]:
         """Return the login that is to go and the one that stays."""
         old = text(history[0].data, "old_login") or ""
-        new = _finished(history, Step.STAGE, "login") or ""
+        new = _new_login(history) or ""
         return (new, old) if progress(history).direction is Direction.ROLLBACK else (old, new)
 
 
@@ -826,6 +891,11 @@ def _finished(history: list[Event], step: Step, key: str = "version") -> str | N
         if event.kind is Kind.FINISHED and event.step is step:
             return text(event.data, key)
     return None
+
+
+def _new_login(history: list[Event]) -> str | None:
+    """Return the login of the new credential, once it is staged."""
+    return _finished(history, Step.STAGE, "login") or _finished(history, Step.CREATE, "login")
 
 
 def made_current(history: list[Event], key: str = "version") -> str | None:

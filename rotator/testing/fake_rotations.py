@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.contracts.rotation import Entrance
-from rotator.core.errors import Conflict, InUse, Refused
+from rotator.core.errors import Conflict, Denied, InUse, Refused
 from rotator.core.identifiers import successor
-from rotator.core.model import Check, Evidence
+from rotator.core.model import Check, Credential, Evidence
+from rotator.core.secret import Secret
 from rotator.core.strategies import candidate, next_of_pair, require_not_current, same_login
 
 if TYPE_CHECKING:
     from rotator.core.contracts.rotation import Rotation, StepContext
-    from rotator.core.model import Credential
     from rotator.core.session import Session
     from rotator.testing.fake_target import FakeTarget
 
@@ -233,6 +233,40 @@ class DualPassword(SingleUser):
         self._target.discard_old_password(kept.username, ctx)
 
 
+class NewKey(_Logins):
+    """A fresh key for each rotation, drawn by the target; the old one is dropped."""
+
+    def propose(self, current: Credential | None, ctx: StepContext) -> Credential:  # noqa: ARG002 # the contract's
+        """Fail: nobody knows the key before the target has drawn it."""
+        raise Denied("the target draws its keys.")
+
+    def create(self, new: Credential, ctx: StepContext) -> None:  # noqa: ARG002 # the contract's
+        """Fail: no key can be set."""
+        raise Denied("the target draws its keys.")
+
+    def keys(self, ctx: StepContext) -> list[str]:
+        """Return the keys of the secret."""
+        ctx.require_time()
+        return self._target.keys(ctx)
+
+    def draw(self, current: Credential | None, ctx: StepContext) -> Credential:  # noqa: ARG002 # the contract's
+        """Let the target draw one more key."""
+        ctx.require_time()
+        name, value = self._target.draw_key(ctx)
+        return Credential(username=name, password=Secret(value))
+
+    def revoke(self, old: Credential, ctx: StepContext) -> None:
+        """Close the old key, then drop it."""
+        if self._ours(old.username, ctx):
+            self._close(old.username, ctx)
+            self._drop(old.username, ctx)
+
+    def withdraw(self, new: Credential, ctx: StepContext) -> None:
+        """Drop the key; nobody was told of it, so nobody is in."""
+        require_not_current(new.username, ctx)
+        self._drop(new.username, ctx)
+
+
 _CLASSES: Final[Mapping[str, type[NewUser | AlternatingUsers | SingleUser]]] = {
     "new-user": NewUser,
     "alternating-users": AlternatingUsers,
@@ -240,8 +274,10 @@ _CLASSES: Final[Mapping[str, type[NewUser | AlternatingUsers | SingleUser]]] = {
     "dual-password": DualPassword,
 }
 STRATEGIES: Final = tuple(_CLASSES)
+# Where the target draws the key, nothing is proposed, so it is not one of them.
+NEW_KEY: Final = "new-key"
 
 
 def fake_rotation(strategy: str, target: FakeTarget, base: str = "app") -> Rotation:
     """Return the rotation of this strategy over the target; `base` starts the names of its logins."""
-    return _CLASSES[strategy](target, base)
+    return (NewKey if strategy == NEW_KEY else _CLASSES[strategy])(target, base)

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from rotator.core.errors import Conflict, Refused
+from rotator.core.errors import Conflict, Denied, Refused
 from rotator.core.identifiers import POSTGRESQL_NAME_BYTES
 from rotator.core.session import Session
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 # As MySQL: a primary and a secondary one.
 _MOST_PASSWORDS: Final = 2
+# As AWS: an old key and a new one.
+MOST_KEYS: Final = 2
 # What a fence sets: nobody logs in with it.
 _NOBODY_KNOWS: Final = "\0nobody knows it"
 _ADDRESS: Final = "127.0.0.1:1"
@@ -70,6 +73,7 @@ class FakeTarget:
         self.refuse_next: int = 0
         self.addresses: dict[str, FakeAddress] = {_ADDRESS: FakeAddress()}
         self._now: int = 0
+        self._drawn: int = 0
         self.tap: Callable[[str, Callable[[], None]], None] = _straight
 
     # -- looking -------------------------------------------------------------------------------
@@ -134,6 +138,25 @@ class FakeTarget:
             "create login",
             lambda: self.accounts.update({name: Account(passwords=[password], owner=ctx.secret)}),
         )
+
+    def keys(self, ctx: StepContext) -> list[str]:
+        """Return the keys of the secret."""
+        return [name for name in self.accounts if self.is_ours(name, ctx)]
+
+    def draw_key(self, ctx: StepContext) -> tuple[str, str]:
+        """Draw a key that is marked as the secret's; return its id and its value, which is shown only here."""
+        if len(self.keys(ctx)) >= MOST_KEYS:
+            raise Denied(f"there are {MOST_KEYS} keys already.", hint="End one that is not needed.")
+        if self.refuse_next:
+            self.refuse_next -= 1
+            raise Refused("the server draws no key now.")
+        self._drawn += 1
+        name, value = f"key{self._drawn}", sha256(f"{id(self)} {self._drawn}".encode()).hexdigest()
+        self.tap(
+            "draw key",
+            lambda: self.accounts.update({name: Account(passwords=[value], owner=ctx.secret)}),
+        )
+        return name, value
 
     def set_password(
         self, name: str, password: str, ctx: StepContext, *, retain: bool = False

@@ -19,6 +19,7 @@ import pytest
 from rotator.api import (
     CountsSessions,
     Credential,
+    DrawsKeys,
     Examines,
     Explains,
     InUse,
@@ -85,6 +86,7 @@ class RotationSuite(Sampled):
 
     def test_proposing_writes_nothing(self, place: RotationHarness) -> None:
         """It may look at the target; whatever it draws, it draws anew each time."""
+        place.require_proposals()
         before = place.state()
         first = place.rotation.propose(None, place.ctx())
         second = place.rotation.propose(None, place.ctx())
@@ -94,6 +96,7 @@ class RotationSuite(Sampled):
 
     def test_the_password_is_one_that_the_policy_drew(self, place: RotationHarness) -> None:
         """Nobody else knows what the target, the policy and its users can bear."""
+        place.require_proposals()
         drawn: list[Secret] = []
 
         def draw() -> Secret:
@@ -133,6 +136,7 @@ class RotationSuite(Sampled):
 
     def test_a_login_of_somebody_else_is_not_taken(self, place: RotationHarness) -> None:
         """What bears no mark of ours is not altered, whoever asks for it."""
+        place.require_proposals()
         theirs = place.foreign()
         before = place.state()
         mine = replace(theirs, password=place.propose().password)
@@ -253,7 +257,10 @@ class RotationSuite(Sampled):
         """The engine may have died between staging and creating."""
         old = place.create()
         usable = place.usable()
-        new = place.propose(old)
+        if place.draws:
+            new = replace(old, username=f"{old.username}x", password=_EMPTY)
+        else:
+            new = place.propose(old)
         place.rotation.withdraw(new, place.ctx(old))
         assert place.usable() == usable
         assert place.lets_in(old)
@@ -264,7 +271,10 @@ class RotationSuite(Sampled):
     def test_nothing_is_sent_when_the_time_is_up(self, place: RotationHarness, step: str) -> None:
         """Another engine may be at work by then."""
         old = place.create()
-        new = place.propose(old) if step == "create" else place.create(old)
+        if step == "create" and place.draws:
+            step, new = "draw", old
+        else:
+            new = place.propose(old) if step == "create" else place.create(old)
         before = place.state()
         current = new if step == "revoke" else old
         late = replace(place.ctx(current), deadline=place.sandbox.clock.monotonic() - 1)
@@ -296,6 +306,52 @@ class RotationSuite(Sampled):
         assert set(declared.abilities) <= able
         assert able <= {*declared.abilities, *declared.optional_abilities}
         assert declared.summary
+
+    # -- keys that the target draws ------------------------------------------------------------
+
+    def test_each_key_that_is_drawn_is_another_one(self, place: RotationHarness) -> None:
+        """The target lists both as the secret's own, and old and new are valid together."""
+        draws = place.require_draws()
+        assert draws.keys(place.ctx()) == []
+        old = place.create()
+        new = place.create(old)
+        assert place.rotation.overlaps
+        assert new.username != old.username
+        assert new.password != old.password
+        assert sorted(draws.keys(place.ctx(new))) == sorted((old.username, new.username))
+        place.rotation.revoke(old, place.ctx(new))
+        assert old.username not in place.usable()
+
+    def test_listing_keys_changes_nothing(self, place: RotationHarness) -> None:
+        """It is what the engine does first in each `create`."""
+        draws = place.require_draws()
+        old = place.create()
+        before = place.state()
+        assert draws.keys(place.ctx(old)) == [old.username]
+        assert place.state() == before
+
+    def test_a_key_that_nobody_stored_is_listed_and_can_be_ended(
+        self, place: RotationHarness
+    ) -> None:
+        """The engine may have died before it stored the answer: only the key's id is known then."""
+        draws = place.require_draws()
+        old = place.create()
+        lost = draws.draw(old, place.ctx(old))
+        assert place.again() is not draws
+        assert lost.username in place.require_draws().keys(place.ctx(old))
+        place.rotation.withdraw(replace(lost, password=_EMPTY), place.ctx(old))
+        assert place.require_draws().keys(place.ctx(old)) == [old.username]
+        assert not place.lets_in(lost)
+        assert place.lets_in(old)
+
+    def test_a_key_of_somebody_else_is_not_listed(self, place: RotationHarness) -> None:
+        """What is listed and unknown is ended."""
+        draws = place.require_draws()
+        theirs = place.foreign()
+        assert theirs.username not in draws.keys(place.ctx())
+        mine = place.create()
+        assert draws.keys(place.ctx(mine)) == [mine.username]
+        assert place.lets_in(theirs)
 
     # -- abilities, where it has them ----------------------------------------------------------
 
@@ -389,6 +445,22 @@ class RotationHarness:
         self.log: ListLog = ListLog()
         self._turn: int = 0
 
+    @property
+    def draws(self) -> bool:
+        """Whether the target draws the keys."""
+        return isinstance(self.rotation, DrawsKeys)
+
+    def require_draws(self) -> DrawsKeys:
+        """Return the rotation where the target draws the keys; else skip the test."""
+        if not isinstance(self.rotation, DrawsKeys):
+            pytest.skip("the target draws no keys")
+        return self.rotation
+
+    def require_proposals(self) -> None:
+        """Skip the test where the target draws the keys: nothing is proposed then."""
+        if self.draws:
+            pytest.skip("the target draws the keys, so nothing is proposed")
+
     def again(self) -> Rotation:
         """Return the rotation as the next process would make it."""
         self.rotation = self.sandbox.rotation()
@@ -407,13 +479,19 @@ class RotationHarness:
 
     def propose(self, current: Credential | None = None) -> Credential:
         """Propose a credential and keep it as the engine would, before the target hears of it."""
+        self.require_proposals()
         self._turn += 1
         ctx = self.ctx(current)
         proposed = self.rotation.propose(current, ctx)
         return self.sandbox.backend.stage(self.sandbox.path, ctx.rotation_id, proposed)
 
     def create(self, current: Credential | None = None) -> Credential:
-        """Propose and create a credential."""
+        """Propose and create a credential, or let the target draw one and keep it."""
+        if isinstance(self.rotation, DrawsKeys):
+            self._turn += 1
+            ctx = self.ctx(current)
+            drawn = self.rotation.draw(current, ctx)
+            return self.sandbox.backend.stage(self.sandbox.path, ctx.rotation_id, drawn)
         new = self.propose(current)
         self.rotation.create(new, self.ctx(current))
         return new

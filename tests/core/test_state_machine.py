@@ -83,10 +83,13 @@ def _event(of: Kind, step: Step | None = None, at: float = 0, /, **data: Json) -
     )
 
 
-def _asked(*, overlaps: bool = True, first: bool = False, copies: bool = False) -> list[Event]:
+def _asked(
+    *, overlaps: bool = True, first: bool = False, copies: bool = False, draws: bool = False
+) -> list[Event]:
     old: dict[str, Json] = {} if first else {"old_version": "1", "old_login": "app"}
     listed: dict[str, Json] = {"copies": ["other:app"]} if copies else {}
-    return [_event(Kind.REQUESTED, overlaps=overlaps, **old, **listed)]
+    drawn: dict[str, Json] = {"draws": True} if draws else {}
+    return [_event(Kind.REQUESTED, overlaps=overlaps, **old, **listed, **drawn)]
 
 
 def _started(*steps: Step) -> list[Event]:
@@ -208,6 +211,27 @@ _STEPS_FORWARD = [
         "a copy of the first credential ends the rotation",
         _until(Step.DRAIN, first=True, copies=True),
         Outcome.DONE,
+    ),
+    _row(
+        "a rotation begins with create where the target draws",
+        _asked(draws=True),
+        _run(Step.CREATE),
+    ),
+    _row(
+        "verify follows a create that has staged what the target drew",
+        [*_asked(draws=True), *_done(Step.CREATE)],
+        _run(Step.VERIFY),
+    ),
+    _row(
+        "a draw whose answer is lost runs again",
+        [*_asked(draws=True), *_failed(Step.CREATE, Unknown)],
+        _run(Step.CREATE),
+        5,
+    ),
+    _row(
+        "a draw that failed for good is withdrawn, because a key may be on the target",
+        [*_asked(draws=True), *_failed(Step.CREATE, Denied)],
+        _run(Step.WITHDRAW),
     ),
     *(
         _row(
@@ -981,6 +1005,7 @@ _REQUESTS = st.builds(
     overlaps=st.sampled_from([True, True, False]),
     first=st.sampled_from([False, False, True]),
     copies=st.booleans(),
+    draws=st.sampled_from([False, False, True]),
 )
 # What comes between, by the number of the decision. Few of them: else hardly a rotation comes as far
 # as its revoke.

@@ -23,7 +23,7 @@ from rotator.testing.crash import (
     fake_sandbox,
     scenarios,
 )
-from rotator.testing.fake_rotations import STRATEGIES
+from rotator.testing.fake_rotations import NEW_KEY, STRATEGIES
 from tests.sampling import sampled
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _DOUBLE = os.environ.get("ROTATOR_CRASH") == "double"
 def _every_scenario() -> list[Any]:
     """Return each strategy with each of its scenarios; those that restore over a backend that
     moves labels and over one that can only write copies; and all with another backend that is
-    written too.
+    written too; and those of keys that the target draws.
     """
     found = [
         pytest.param(scenario, id=f"{strategy}-{kind}-{scenario.name}".replace(" ", "-"))
@@ -46,12 +46,21 @@ def _every_scenario() -> list[Any]:
         for scenario in scenarios(partial(fake_sandbox, strategy, copies=copies))
         if not copies or "rollback" in scenario.name
     ]
-    return found + [
-        pytest.param(scenario, id=f"{strategy}-two-backends-{scenario.name}".replace(" ", "-"))
-        for strategy in STRATEGIES
-        for scenario in scenarios(partial(fake_sandbox, strategy, copied=True))
-        if scenario.name in _WITH_COPIES
-    ]
+    return (
+        found
+        + [
+            pytest.param(scenario, id=f"{strategy}-two-backends-{scenario.name}".replace(" ", "-"))
+            for strategy in STRATEGIES
+            for scenario in scenarios(partial(fake_sandbox, strategy, copied=True))
+            if scenario.name in _WITH_COPIES
+        ]
+        + [
+            pytest.param(scenario, id=f"{NEW_KEY}-{scenario.name}".replace(" ", "-"))
+            for scenario in scenarios(partial(fake_sandbox, NEW_KEY))
+            # Who drew the key makes no difference to who uses it.
+            if "consumers" not in scenario.name
+        ]
+    )
 
 
 _SCENARIOS = _every_scenario()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from rotator.testing.crash import Sandbox, fake_sandbox
-from rotator.testing.fake_rotations import STRATEGIES
+from rotator.testing.fake_rotations import NEW_KEY, STRATEGIES
 from rotator.testing.rotation_suite import RotationSuite
 
 if TYPE_CHECKING:
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class TestContract(RotationSuite):
-    """All four pass."""
+    """All four pass, and so do keys that the target draws."""
 
     # tests/crash does all of it, with more that goes wrong.
     sample = 40
 
-    @pytest.fixture(params=STRATEGIES)
+    @pytest.fixture(params=(*STRATEGIES, NEW_KEY))
     def make_sandbox(self, request: pytest.FixtureRequest) -> Callable[[], Sandbox]:
         """Return a server in memory."""
         return partial(fake_sandbox, request.param)

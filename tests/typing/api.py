@@ -92,6 +92,13 @@ class AbleRotation(Rotation):
 
     def repair(self, current: Credential, ctx: StepContext) -> None: ...
 
+    def keys(self, ctx: StepContext) -> list[str]:
+        return [ctx.secret]
+
+    def draw(self, current: Credential | None, ctx: StepContext) -> Credential:
+        assert_type(current, Credential | None)
+        return Credential(username=ctx.secret, password=Secret(ctx.secret))
+
     def expire(self, login: Credential, ctx: StepContext) -> None:
         assert_type(ctx.lasts, timedelta | None)
         assert_type(ctx.login_base, str)
@@ -101,6 +108,7 @@ rotation: api.Rotation = Rotation()
 counts: api.CountsSessions = AbleRotation()
 closes: api.ClosesLogins = AbleRotation()
 contains: api.Contains = AbleRotation()
+draws: api.DrawsKeys = AbleRotation()
 explains: api.Explains = AbleRotation()
 examines: api.Examines = AbleRotation()
 turns: api.TakesTurns = AbleRotation()
@@ -138,6 +146,9 @@ class Pair(api.AlternatingLogins[api.LoginOptions], _ByAdmin): ...
 
 
 _NAMES: api.LoginNames = api.LoginOptions()
+
+
+class FreshKey(api.NewKey[api.LoginOptions], _ByAdmin): ...
 
 
 class OneLogin(api.SingleLogin[api.LoginOptions], _ByAdmin): ...

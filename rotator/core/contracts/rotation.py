@@ -180,6 +180,33 @@ class ExpiresLogins(Protocol):
 
 
 @runtime_checkable
+class DrawsKeys(Protocol):
+    """Optional: a rotation on a target that draws each key itself, and shows it once: when it creates it.
+
+    The engine then calls neither `propose` nor `create`. In the step `create` it ends the keys whose
+    value nobody knows, calls `draw`, and stages what came back before anything else. Old and new must
+    overlap: where a new key ends the old one, a lost answer would leave no valid key.
+    """
+
+    def keys(self, ctx: StepContext) -> list[str]:
+        """Return the login names (key ids) of the secret's own keys on the target, by their mark.
+
+        Also those whose value is lost: the engine ends them by `withdraw`. Never a key that is not ours:
+        one without our mark that an operator has adopted is in `ctx.adopted`.
+        """
+        ...
+
+    def draw(self, current: Credential | None, ctx: StepContext) -> Credential:
+        """Create one more key, marked as the secret's, and return it: its id and its value.
+
+        Not an ensure: each call creates another one. Raises `Denied`, before anything is sent, where
+        the target accepts no further key, and `Unknown` when the answer is lost. The engine keeps the
+        fields of `current` beside what is returned.
+        """
+        ...
+
+
+@runtime_checkable
 class Explains(Protocol):
     """Optional: a rotation that shows in advance what it would send."""
 

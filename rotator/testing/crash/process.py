@@ -52,6 +52,8 @@ class Process:
     ) -> None:
         self.sandbox: Sandbox = sandbox
         self._promises: Promises = promises
+        # What an earlier process drew and did not store is lost with it.
+        promises.drawn = None
         self.points: Points = Points(promises, fault)
         self.holder: str = f"process-{len(sandbox.dead) + 1}"
         self.log: ListLog = ListLog()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rotator.core.consumers import Gate
 from rotator.core.contracts.backend import OffersNext
+from rotator.core.contracts.rotation import DrawsKeys
 from rotator.core.history import PROVEN, newest_step
 from rotator.core.model import Kind, Outcome, PrepareThen, Step
 from rotator.core.state_machine import progress
@@ -44,6 +45,9 @@ class Promises:
         self._sandbox: Sandbox = sandbox
         self._policy: Policy = policy
         self._overlaps: bool = sandbox.rotation().overlaps
+        # Whether the target draws the keys; and the one that it drew, until it is on its way to the backend.
+        self.draws: bool = isinstance(sandbox.rotation(), DrawsKeys)
+        self.drawn: Credential | None = None
         # Between its two effects only whoever rotates can keep P1: for it the end is what counts.
         self._is_led: bool = sandbox.is_delegated
         self._where: str = "at the start"
@@ -83,6 +87,8 @@ class Promises:
             return
         self._where = str(point)
         sandbox = self._sandbox
+        if self.drawn is not None and not self.two_at_work:
+            self._break(f"P2: {self.drawn.username!r} was drawn, and it is not what is staged next")
         if isinstance(point, str) or point.port not in _LEAVE_THE_TARGET:
             # Only here can what the target accepts have changed; elsewhere a login is spared.
             self._tried.clear()

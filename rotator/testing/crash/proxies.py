@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from rotator.core.contracts.backend import OffersNext
 from rotator.core.contracts.delegated import RotatesOnRequest
-from rotator.core.contracts.rotation import Contains, CountsSessions
+from rotator.core.contracts.rotation import Contains, CountsSessions, DrawsKeys
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.model import Step
 
@@ -90,7 +90,9 @@ class BackendProxy:
     ) -> None:
         self._inner: SecretBackend = inner
         self._port: str = "copy" if copied else "backend"
-        self._staging: Step = Step.COPY if copied else Step.STAGE
+        # Where the target draws the key, `create` stages it.
+        staging = Step.CREATE if promises.draws else Step.STAGE
+        self._staging: Step = Step.COPY if copied else staging
         self._publishing: Step = Step.COPY if copied else Step.PUBLISH
         self._discarding: Step = Step.COPY if copied else Step.DISCARD
         self._points: Points = points
@@ -113,6 +115,7 @@ class BackendProxy:
     def stage(self, path: str, rotation_id: str, new: Credential) -> Credential:
         """Pass on; what was staged is remembered, so that it can be tried at the end."""
         self._promises.remember(new)
+        self._promises.drawn = None
         return self._points.call(
             self._port,
             "stage",
@@ -259,7 +262,10 @@ class RotationProxy:
     def withdraw(self, new: Credential, ctx: StepContext) -> None:
         """Pass on."""
         self._points.call(
-            "rotation", "withdraw", lambda: self._inner.withdraw(new, ctx), effect_of=Step.WITHDRAW
+            "rotation",
+            "withdraw",
+            lambda: self._inner.withdraw(new, ctx),
+            effect_of=(Step.WITHDRAW, Step.CREATE) if self._promises.draws else Step.WITHDRAW,
         )
 
 
@@ -314,6 +320,45 @@ class ContainingRotationProxy(CountingRotationProxy):
             )
 
 
+class DrawingRotationProxy(RotationProxy):
+    """A plugin whose target draws the keys, call by call."""
+
+    def __init__(self, inner: Rotation, points: Points, promises: Promises) -> None:
+        super().__init__(inner, points, promises)
+        assert isinstance(inner, DrawsKeys)
+        self._draws: DrawsKeys = inner
+
+    def keys(self, ctx: StepContext) -> list[str]:
+        """Pass on; nothing may change."""
+        with self._promises.nothing_changes("keys"):
+            return self._points.call("rotation", "keys", lambda: self._draws.keys(ctx))
+
+    def draw(self, current: Credential | None, ctx: StepContext) -> Credential:
+        """Pass on; what the target drew must be staged before anything else."""
+        drawn = self._points.call(
+            "rotation", "draw", lambda: self._draws.draw(current, ctx), effect_of=Step.CREATE
+        )
+        self._promises.remember(drawn)
+        self._promises.drawn = drawn
+        return drawn
+
+
+class CountingDrawingRotationProxy(DrawingRotationProxy, CountingRotationProxy):
+    """A plugin whose target draws the keys, and that can count sessions, call by call."""
+
+
+class ContainingDrawingRotationProxy(DrawingRotationProxy, ContainingRotationProxy):
+    """A plugin whose target draws the keys, and that can contain a leaked one, call by call."""
+
+
+_STAGED_FIRST: Final = (RotationProxy, CountingRotationProxy, ContainingRotationProxy)
+_DRAWING: Final = (
+    DrawingRotationProxy,
+    CountingDrawingRotationProxy,
+    ContainingDrawingRotationProxy,
+)
+
+
 class DelegatedRotationProxy(RotationProxy, DelegatedRotation):
     """How what another system makes is tried, call by call."""
 
@@ -322,7 +367,11 @@ def rotation_proxy(inner: Rotation, points: Points, promises: Promises) -> Rotat
     """Return a proxy with the abilities of `inner`, and no others."""
     if isinstance(inner, DelegatedRotation):
         return DelegatedRotationProxy(inner, points, promises)
+    if isinstance(inner, DrawsKeys):
+        plain, counting, containing = _DRAWING
+    else:
+        plain, counting, containing = _STAGED_FIRST
     if not isinstance(inner, CountsSessions):
-        return RotationProxy(inner, points, promises)
-    kind = ContainingRotationProxy if isinstance(inner, Contains) else CountingRotationProxy
+        return plain(inner, points, promises)
+    kind = containing if isinstance(inner, Contains) else counting
     return kind(inner, points, promises)

@@ -259,7 +259,7 @@ def port_of(fake: Tapped, number: int) -> str:
 
 
 def fake_sandbox(strategy: str, *, copies: bool = False, copied: bool = False) -> Sandbox:
-    """Return a sandbox of fakes for one of the four strategies.
+    """Return a sandbox of fakes for one of the four strategies, or for `NEW_KEY`.
 
     `copies`: restoring writes a copy. `copied`: another backend keeps a copy of the secret.
     """
