@@ -12,7 +12,7 @@ ARGS ?=
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications opens incidents leases find-noise reads-load report-load bench web-load browser idle growth release lock lambda lambda-bench lambda-chaos mysql rabbitmq aws-cli profiles schema docs reference picture screenshots clean
+.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications acknowledgements opens incidents leases find-noise reads-load report-load bench web-load browser idle growth release lock lambda lambda-bench lambda-chaos mysql rabbitmq aws-cli profiles schema docs reference picture screenshots clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -78,6 +78,9 @@ fleet: $(STAMP) ## three daemons and two workers that share the work, one killed
 
 applications: $(STAMP) ## applications of each adapter under load while their logins rotate: COUNT=200
 	$(PY) -m tests.load.applications --count $(or $(COUNT),200) $(ARGS)
+
+acknowledgements: $(STAMP) ## 10,000 instances report within a minute, on both journal databases: INSTANCES=10000
+	$(PY) -m tests.load.acknowledgements --instances $(or $(INSTANCES),10000) $(ARGS)
 
 opens: $(STAMP) ## readers of a file and a folder that the agent changes: OPENS=1000000 CHANGES=1000
 	$(PY) -m tests.load.opens --opens $(or $(OPENS),1000000) --changes $(or $(CHANGES),1000) $(ARGS)

@@ -81,9 +81,18 @@ def _exec(host: Host, *arguments: str, **environ: str) -> Iterator[subprocess.Po
             yield process
         finally:
             for line in _lines(host, "start"):
-                with suppress(ProcessLookupError):
-                    os.kill(line["pid"], signal.SIGKILL)
+                if _is_running(line):
+                    with suppress(ProcessLookupError):
+                        os.kill(line["pid"], signal.SIGKILL)
             process.kill()
+
+
+def _is_running(line: dict) -> bool:
+    """Whether the child that wrote this line runs: its number may be that of another process by now."""
+    with suppress(OSError):
+        words = Path(f"/proc/{line['pid']}/cmdline").read_bytes().split(b"\0")
+        return os.fsencode(line["argv"][0]) in words
+    return False
 
 
 def test_the_command_gets_the_values_and_gives_its_code(host: Host, child: str):
@@ -297,12 +306,7 @@ def test_the_command_has_a_working_password_wherever_rotator_is_killed(host, chi
             time.sleep(chance.uniform(0.0, 4.0))
             process.kill()
             process.wait()
-            alive = [
-                line
-                for line in _lines(host, "start")[before:]
-                if Path(f"/proc/{line['pid']}/cmdline").exists()
-                and Path(f"/proc/{line['pid']}/cmdline").read_bytes()
-            ]
+            alive = [line for line in _lines(host, "start")[before:] if _is_running(line)]
             for line in alive:
                 working = {f"password-{number}", f"password-{number - 1}"}
                 assert line["env"]["PGPASSWORD"] in working
