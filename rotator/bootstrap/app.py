@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rotator.access.ingest import Ingest
     from rotator.bootstrap.discovery import DiscoveredLogin
     from rotator.bootstrap.doctor import Doctor
-    from rotator.bootstrap.journal_integrity import JournalIntegrity
+    from rotator.bootstrap.journal_integrity import JournalIntegrity, KeyRotation
     from rotator.config import Settings
     from rotator.core.errors import RotatorError
     from rotator.core.model import Event, Finding
@@ -161,6 +161,10 @@ class App(Wiring):
     def acknowledge(self, reason: str) -> AuditReport:
         """Record that the journal was put back to an older state."""
         return self._integrity().acknowledge(reason)
+
+    def rotate_key(self, reason: str, *, leaked: bool = False) -> KeyRotation:
+        """Replace the signing key, as `JournalIntegrity.rotate_key` does."""
+        return self._integrity().rotate_key(reason, leaked=leaked)
 
     def public_key(self) -> str | None:
         """Return the public half of the signing key (PEM), None when there is no such key."""

@@ -10,8 +10,11 @@ from rotator import system
 from rotator.bootstrap.wiring import WRITING
 from rotator.core.contracts.backend import DetectsRestores, TellsRotations
 from rotator.core.errors import (
+    Busy,
     Denied,
     JournalBroken,
+    JournalError,
+    LeaseLost,
     StepError,
     Transient,
     Unavailable,
@@ -19,8 +22,9 @@ from rotator.core.errors import (
 )
 from rotator.core.history import text
 from rotator.core.model import Event, Kind, NewEvent, Step
-from rotator.journal import audit
-from rotator.journal.checkpoints import checkpoint, require
+from rotator.journal import audit, chain
+from rotator.journal.checkpoints import checkpoint, hand_over, newest, require
+from rotator.journal.event_key import EventKey
 from rotator.journal.export import export
 from rotator.journal.requests import SqlRequests
 from rotator.logs import get_log
@@ -33,8 +37,10 @@ if TYPE_CHECKING:
     from rotator.bootstrap.wiring import Wiring
     from rotator.config.model import SecretSettings
     from rotator.core.contracts.backend import SecretBackend
+    from rotator.core.model import Json, Lease
+    from rotator.core.secret import Secret
     from rotator.journal.checkpoints import Anchor
-    from rotator.journal.event_key import EventKey
+    from rotator.journal.key_ring import KeyRing
     from rotator.journal.report import AuditReport
 
 # The newest events of a secret that a comparison reads: enough to mean all of them.
@@ -53,6 +59,16 @@ class _Held:
     unread: dict[str, str] = field(default_factory=dict[str, str])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRotation:
+    """A new signing key. `before` and `key`: the ids of the old and the new one. `public`: PEM."""
+
+    before: str
+    key: str
+    public: str
+    checkpoint: Anchor
+
+
 class JournalIntegrity:
     """Checks one journal against its signing key, its witnesses and the backends."""
 
@@ -68,6 +84,7 @@ class JournalIntegrity:
         key, journal = self._key, self._parts.journal
         if key is None:
             return None
+        self._finish_rotation(key)
         signed = checkpoint(journal, key.value(), self._parts.clock.now(), anchor=key.anchor())
         if signed is not None:
             get_log().info("checkpoint", number=signed.number, hash=signed.hash)
@@ -84,7 +101,10 @@ class JournalIntegrity:
     def watch(self) -> AuditReport:
         """Check the journal's definitions and records; see `checkpoint` for its events."""
         journal = self._parts.journal
-        return audit.verify_records(journal, journal.authenticate())
+        report = audit.verify_records(journal, journal.authenticate())
+        if not report.ok and journal.reload_key():
+            report = audit.verify_records(journal, journal.authenticate())
+        return report
 
     def verify(
         self,
@@ -100,7 +120,7 @@ class JournalIntegrity:
         """
         anchor, spoilt, key = None, None, None
         if self._key is not None:
-            key = self._key.event_key()
+            key = self._key.event_key(self._parts.journal)
             public_key = public_key or key.public
             try:
                 anchor = self._key.anchor()
@@ -164,22 +184,90 @@ class JournalIntegrity:
                 key.keep_anchor(signed)
         return report
 
+    def rotate_key(self, reason: str, *, leaked: bool = False) -> KeyRotation:
+        """Replace the signing key, and with it the key that authenticates events and records.
+
+        Both are stored before the journal hears of the new one, and the old one is removed after the
+        journal has taken it. Run again, it goes on where it was interrupted. `leaked`: verifiers are
+        warned of the old one.
+        """
+        key, journal = self._key, self._parts.journal
+        if key is None:
+            raise _no_key()
+        _ = journal.authenticate()
+        lease = journal.acquire(audit.JOURNAL, system.holder(), WRITING)
+        try:
+            ring = key.ring()
+            # Where two are there, an earlier run was interrupted.
+            if len(ring.private) == 1:
+                ring = ring.with_successor(chain.new_signing_key())
+                key.keep(ring)
+            old, new = (EventKey.derive(one) for one in ring.private)
+            if journal.key_id() != new.id:
+                data: dict[str, Json] = {"reason": reason, "from": old.id, "to": new.id}
+                event = NewEvent(
+                    kind=Kind.KEY_ROTATED, data=data | ({"leaked": True} if leaked else {})
+                )
+                _ = journal.append(lease, [event], WRITING)
+                now, anchor = self._parts.clock.now(), key.anchor()
+                _ = hand_over(journal, ring.text(), now, lease=lease, anchor=anchor, leaked=leaked)
+            _ = journal.reload_key()
+            signed = self._retire_key(key, ring, lease)
+        finally:
+            journal.release(lease)
+        get_log().info("signing key rotated", key=new.id, before=old.id, checkpoint=signed.number)
+        _ = self.checkpoint()
+        return KeyRotation(before=old.id, key=new.id, public=new.public, checkpoint=signed)
+
+    def _finish_rotation(self, key: SigningKey) -> None:
+        """Remove the old signing key where `rotate_key` was interrupted after the journal took the new one."""
+        journal, ring = self._parts.journal, key.ring()
+        if len(ring.private) == 1 or journal.key_id() != EventKey.derive(ring.private[-1]).id:
+            return
+        try:
+            lease = journal.acquire(audit.JOURNAL, system.holder(), WRITING)
+        except Busy:
+            return
+        try:
+            ring = key.ring()
+            if len(ring.private) > 1:
+                _ = self._retire_key(key, ring, lease)
+        finally:
+            journal.release(lease)
+
+    def _retire_key(self, key: SigningKey, ring: KeyRing, lease: Lease) -> Anchor:
+        """Remove the old signing key, and keep the newest checkpoint beside the new one."""
+        journal = self._parts.journal
+        signed = newest(journal, ring.handed_over().text())
+        if signed is None:
+            raise JournalError("the journal has no checkpoint.")
+        with journal.writing() as db:
+            journal.require_lease(db, lease)
+        if self._parts.clock.now() >= lease.expires:
+            # Whoever has the lease now may have stored another one.
+            raise LeaseLost("the lease of the journal ended.", hint="Run it again.")
+        key.keep(ring.handed_over())
+        kept = key.anchor()
+        if kept is None or kept.number < signed.number:
+            key.keep_anchor(signed)
+        return signed
+
+    def _signing_key(self) -> Secret | None:
+        return None if self._key is None else self._key.event_key(self._parts.journal).signing_key
+
     def public_key(self) -> str | None:
         """Return the public half of the signing key (PEM), None when there is no such key."""
-        return None if self._key is None else self._key.public()
+        return None if self._key is None else self._key.event_key(self._parts.journal).public
 
     def event_key(self) -> EventKey:
         """Return the key that authenticates events. Raises `UsageError` where none is configured."""
         if self._key is None:
-            raise UsageError(
-                "the configuration names no signing key.",
-                hint="Set journal.signing_key; `rotator init` shows how.",
-            )
-        return self._key.event_key()
+            raise _no_key()
+        return self._key.event_key(self._parts.journal)
 
     def export(self, folder: Path, form: Literal["jsonl", "csv"]) -> list[Path]:
         """Write the journal into files that an outsider can verify; signed where there is a key."""
-        key = self._key.value() if self._key is not None else None
+        key = self._signing_key()
         now = self._parts.clock.now()
         return export(self._parts.journal, folder, form, now=now, signing_key=key)
 
@@ -191,7 +279,7 @@ class JournalIntegrity:
         self, folder: Path, secrets: Collection[str], reports: Mapping[str, str | Iterable[str]]
     ) -> list[Path]:
         """Write reports, by file name, with the events of their secrets, as `export` does."""
-        key = self._key.value() if self._key is not None else None
+        key = self._signing_key()
         now = self._parts.clock.now()
         return export(
             self._parts.journal,
@@ -262,6 +350,14 @@ class JournalIntegrity:
             else:
                 held.put_back += [put_back] if put_back is not None else []
         return held
+
+
+def _no_key() -> UsageError:
+    return UsageError(
+        "the configuration names no signing key.",
+        hint="Set journal.signing_key; `rotator init` shows how.",
+        safety="Nothing was changed.",
+    )
 
 
 def _makes_current(event: Event) -> bool:

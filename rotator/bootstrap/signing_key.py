@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.contracts.backend import KeepsValues, SecretBackend
-from rotator.core.errors import JournalError, RotatorError
+from rotator.core.errors import Conflict, JournalError, RotatorError, UsageError
 from rotator.core.ports import Clock
 from rotator.core.secret import Secret
-from rotator.journal import chain
 from rotator.journal.checkpoints import Anchor, introduce
-from rotator.journal.event_key import EventKey
+from rotator.journal.key_ring import KeyRing
 from rotator.logs import get_log
 from rotator.references import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from rotator.journal.event_key import EventKey
     from rotator.journal.sql import SqlJournal
 
 _ANCHOR_FIELD: Final = "anchor"
@@ -42,16 +42,16 @@ class SigningKey:
         self.accepts_restore: bool = False
 
     def value(self) -> Secret:
-        """Return the private key (PEM)."""
+        """Return the value that the reference names, as `KeyRing.parse` reads it."""
         return self._resolve(self._reference)
 
-    def public(self) -> str:
-        """Return the public half (PEM)."""
-        return chain.public_key(self.value())
+    def ring(self) -> KeyRing:
+        """Return the private key, and what is left of those before it."""
+        return KeyRing.parse(self.value())
 
-    def event_key(self) -> EventKey:
-        """Return the key that authenticates events."""
-        return EventKey.derive(self.value())
+    def event_key(self, journal: SqlJournal) -> EventKey:
+        """Return the key that signs and authenticates events."""
+        return _current(self.ring(), journal)
 
     def introduce(self, journal: SqlJournal) -> EventKey:
         """Return the key that authenticates events; its first use is recorded in the journal.
@@ -60,7 +60,8 @@ class SigningKey:
         """
         try:
             signing_key, anchor = self.value(), self.anchor()
-            key = EventKey.derive(signing_key)
+            # Whether it is a key at all.
+            key = _current(KeyRing.parse(signing_key), journal)
         except JournalError:
             raise
         except RotatorError as error:
@@ -76,6 +77,26 @@ class SigningKey:
             if not self.accepts_restore:
                 self.keep_anchor(first)
         return key
+
+    def keep(self, ring: KeyRing) -> None:
+        """Replace the value that the reference names. Raises `UsageError` where nothing keeps values."""
+        store, path = self._store()
+        field = parse(self._reference).field
+        if store is None:
+            raise UsageError(
+                "the backend of the signing key stores no values.",
+                hint="Set journal.signing_key to a reference into another backend.",
+                safety="Nothing was changed.",
+            )
+        store.put_value(path, field, ring.text())
+        kept = store.get_value(path, field)
+        if kept is None or kept != ring.text():
+            raise Conflict(
+                "the signing key that was stored is not what the backend returns: another process"
+                " may have replaced it.",
+                safety="The journal still has the signing key that it had.",
+                hint="Check that no other operator rotates it, and run it again.",
+            )
 
     def anchor(self) -> Anchor | None:
         """Return the checkpoint that is kept beside the key, out of the database's reach."""
@@ -95,3 +116,8 @@ class SigningKey:
             return None, ""
         backend = self._backend(reference.scheme)
         return (backend if isinstance(backend, KeepsValues) else None), reference.path
+
+
+def _current(ring: KeyRing, journal: SqlJournal) -> EventKey:
+    """Return the key that the journal is signed with. The journal only selects one of the ring."""
+    return ring.key(journal.key_id() if len(ring.private) > 1 else None)

@@ -152,6 +152,7 @@ class Kind(StrEnum):
     RETIRED = "retired"
     RENAMED = "renamed"
     ACKNOWLEDGED = "acknowledged"
+    KEY_ROTATED = "key-rotated"
     CONSUMERS_READY = "consumers-ready"
     LEAKED = "leaked"
     PROVEN = "proven"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Maximum number of rotations of one secret with `--since` and no `--limit`.
 _MANY: Final = 10_000
-_MANAGEMENT: Final = (Kind.ADOPTED, Kind.RETIRED, Kind.RENAMED, Kind.ACKNOWLEDGED)
+_MANAGEMENT: Final = (Kind.ADOPTED, Kind.RETIRED, Kind.RENAMED, Kind.ACKNOWLEDGED, Kind.KEY_ROTATED)
 _INCIDENT: Final = (Kind.LEAKED, Kind.PROVEN, Kind.INCIDENT_CLOSED)
 # Events outside of rotations that are shown.
 _BESIDE: Final = frozenset(

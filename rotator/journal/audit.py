@@ -8,6 +8,7 @@ with their signatures, and what was kept outside the database.
 from __future__ import annotations
 
 import re
+import sys
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,8 +26,9 @@ from rotator.core.leases import LeaseRecord, fold_lease
 from rotator.core.model import Kind
 from rotator.journal import chain, definitions, requests, rows, tables
 from rotator.journal.event_key import KEYED
+from rotator.journal.handovers import Signers, first_of
 from rotator.journal.report import AuditReport
-from rotator.journal.signed_heads import UNREADABLE, SignedHeads, place
+from rotator.journal.signed_heads import PREVIOUS, UNREADABLE, SignedHeads, place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
@@ -45,6 +47,7 @@ JOURNAL: Final = "(journal)"
 # a processor's cache, and take a third longer.
 _BATCH: Final = 10_000
 _BATCH_OF_FILE: Final = 1_000
+_FOREVER: Final = sys.maxsize
 # Step events, and those of them that say more than how far a rotation has got.
 _STEP_EVENTS: Final = frozenset({"started", "finished", "failed", "waiting"})
 _TELLING_ROTATION: Final = frozenset(
@@ -90,7 +93,7 @@ def verify(
     key: EventKey | None = None,
     witnessed: Sequence[Anchor] = (),
     put_back: Sequence[PutBack] = (),
-    trusts: Callable[[rows.Read], bool] | None = None,
+    trusts: Callable[[rows.Read, str | None], bool] | None = None,
 ) -> AuditReport:
     """Check the whole journal.
 
@@ -113,7 +116,7 @@ def verify(
                     " restored to an older state",
                     restore=f"checkpoint {seen_one.number} {seen_one.hash}",
                 )
-        if anchor is not None and anchor.key is not None and heads.key != anchor.key:
+        if anchor is not None and anchor.key is not None and anchor.key not in heads.introduced():
             report.add(
                 "checkpoints",
                 f"none of them introduces the writers' key ({anchor.key}), which is stored"
@@ -180,6 +183,7 @@ def _checkpoints(
     heads = SignedHeads(report)
     expected, prev = 1, chain.START
     by_number: dict[int, str] = {}
+    signers = None if public_key is None else _signers(db, public_key)
     query = sa.select(tables.checkpoints).order_by(tables.checkpoints.c.number)
     for row in db.execute(query).mappings():
         number = row["number"]
@@ -191,15 +195,15 @@ def _checkpoints(
         hashed = chain.checkpoint_hash(number, row["at"], row["heads"], row["prev_hash"])
         if hashed != row["hash"]:
             report.add(where, "its content was changed: the hash does not match")
-        if public_key is not None:
-            if row["key_id"] != chain.key_id(public_key):
-                report.add(where, f"was signed with another key ({row['key_id']})")
-            if not chain.signed(public_key, row["hash"], row["signature"]):
-                report.add(where, "its signature is invalid")
+        if signers is not None:
+            signers.check(report, row)
         heads.take(number, row["heads"])
         by_number[number] = row["hash"]
         expected, prev = number + 1, row["hash"]
     report.checkpoints = len(by_number)
+    if signers is not None:
+        signers.end(report)
+        report.handovers = signers.handovers
     if anchor is not None and by_number.get(anchor.number) != anchor.hash:
         report.add(
             f"checkpoint {anchor.number}",
@@ -208,6 +212,13 @@ def _checkpoints(
             restore=f"checkpoint {anchor.number} {anchor.hash}",
         )
     return heads, by_number
+
+
+def _signers(db: Connection, public_key: str) -> Signers:
+    checkpoints = tables.checkpoints.c
+    named = checkpoints.heads.contains(f'"{PREVIOUS}":')
+    query = sa.select(checkpoints.heads).where(named).order_by(checkpoints.number)
+    return Signers(public_key, first_of(db.execute(query).scalars()))
 
 
 class _Seals:
@@ -290,8 +301,9 @@ def _events(
 ) -> _Folds:
     """Check every chain; return what the events add up to."""
     folds = _Folds()
+    keys = {} if key is None else key.by_id()
     for secret, chained in groupby(stream(db), key=itemgetter(0)):
-        one = _Chain(secret, report, heads, key, folds)
+        one = _Chain(secret, report, heads, keys, folds)
         for row in chained:
             one.take(row)
         one.end()
@@ -311,8 +323,8 @@ class _Chain:
     """The chain of one secret as far as it has been checked, and what it adds up to."""
 
     __slots__: tuple[str, ...] = (
-        *("_before", "_fence", "_folds", "_hash", "_head", "_heads", "_is_keyed", "_key"),
-        *("_name", "_next", "_record", "_report", "_signed"),
+        *("_eras", "_fence", "_folds", "_hash", "_head", "_heads", "_keys", "_made"),
+        *("_name", "_next", "_record", "_report", "_signed", "_until", "_wants"),
     )
 
     def __init__(
@@ -320,19 +332,24 @@ class _Chain:
         name: str,
         report: AuditReport,
         heads: SignedHeads,
-        key: EventKey | None,
+        keys: Mapping[str, EventKey],
         folds: _Folds,
     ) -> None:
+        """`keys`: of events, by their id."""
         self._name: str = name
         self._report: AuditReport = report
         self._heads: SignedHeads = heads
-        self._key: EventKey | None = key
+        self._keys: Mapping[str, EventKey] = keys
         self._folds: _Folds = folds
         self._hash: Callable[..., str] = chain.ChainHash(name).of
         self._signed: Collection[int] = heads.entries(name)
-        # Up to there, no key authenticated events.
-        self._before: int = heads.before.get(name, 0)
-        self._is_keyed: bool = heads.key is not None
+        # Up to which event which key authenticated them, None for no key; and the one of this event.
+        self._eras: Iterator[tuple[int, str | None]] = iter(
+            [*heads.eras(name), (_FOREVER, heads.key)]
+        )
+        self._until: int = 0
+        self._made: Callable[[str, object], bool] | None = None
+        self._wants: bool = False
         self._record: SecretFold = SecretFold(name)
         self._next: int = 1
         self._head: str = chain.START
@@ -352,7 +369,7 @@ class _Chain:
                 self._add(seq, "does not follow the event before it")
             if fence < self._fence:
                 self._add(seq, "has an older fence than the event before it")
-            if self._key is not None or mac is not None or self._is_keyed:
+            if self._wants or mac is not None or seq > self._until:
                 self._check_code(seq, hashed, mac)
             if seq in self._signed:
                 self._heads.check_entry(self._name, seq, hashed)
@@ -385,11 +402,21 @@ class _Chain:
         self._folds.fences[name] = self._fence
 
     def _check_code(self, seq: int, hashed: str, mac: object) -> None:
-        if self._key is not None:
-            if (seq > self._before or mac is not None) and not self._key.made(hashed, mac):
+        if seq > self._until:
+            self._enter(seq)
+        if self._made is not None:
+            if not self._made(hashed, mac):
                 self._add(seq, "was not written by rotator: its code does not match the key")
-        elif (mac is None) == (self._is_keyed and seq > self._before):
+        elif (mac is None) == self._wants:
             self._add(seq, "its code is missing, or precedes the introduction of any key")
+
+    def _enter(self, seq: int) -> None:
+        """Go on to the key that authenticates this event."""
+        while seq > self._until:
+            self._until, id_ = next(self._eras)
+            key = None if id_ is None else self._keys.get(id_)
+            self._made = None if key is None else key.made
+            self._wants = id_ is not None
 
     def _add(self, seq: object, what: str) -> None:
         self._report.add(f"secret {self._name}, event {seq}", what)

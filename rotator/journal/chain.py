@@ -30,6 +30,8 @@ _SEAL: Final = "rotator row 1"
 _QUOTED: Final = 100
 # What an Ed25519 private key begins with in PKCS#8 (RFC 8410); its 32 bytes follow.
 _PKCS8: Final = bytes.fromhex("302e020100300506032b657004220420")
+# And a public key in its DER form.
+_SPKI: Final = bytes.fromhex("302a300506032b6570032100")
 # Made once: json.dumps makes a new encoder at each call that does not use its defaults.
 _SORTED: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode
 
@@ -174,7 +176,18 @@ def private_bytes(private: Secret) -> bytes:
 
 def key_id(public: str) -> str:
     """Return a short name for a public key: the start of the SHA-256 of its 32 raw bytes."""
-    return hashlib.sha256(_public(public).public_bytes_raw()).hexdigest()[:16]
+    return hashlib.sha256(public_bytes(public)).hexdigest()[:16]
+
+
+def public_bytes(public: str) -> bytes:
+    """Return the 32 bytes of a public key."""
+    return _public(public).public_bytes_raw()
+
+
+def public_pem(raw: bytes) -> str:
+    """Return a public key of 32 bytes as PEM."""
+    text = base64.b64encode(_SPKI + raw).decode()
+    return f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n"
 
 
 def sign(private: Secret, message: str) -> str:

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from rotator.core.errors import JournalBroken, JournalError
-from rotator.journal import audit, chain, requests, rows, tables
+from rotator.journal import audit, chain, handovers, requests, rows, tables
 from rotator.journal.event_key import EventKey, broken, require_chain
-from rotator.journal.signed_heads import KEY, UNREADABLE, place, whole, writer_of
+from rotator.journal.key_ring import KeyRing
+from rotator.journal.signed_heads import (
+    KEY,
+    LEAKED,
+    MARKS,
+    NEXT,
+    PREVIOUS,
+    UNREADABLE,
+    of_requests,
+    place,
+    whole,
+    writer_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from datetime import datetime
 
-    from sqlalchemy import Connection, Select, Table
+    from sqlalchemy import Connection, Select
 
+    from rotator.core.model import Lease
     from rotator.core.secret import Secret
+    from rotator.journal.report import AuditReport
     from rotator.journal.sql import SqlJournal
 
 _RACES: Final = 20
@@ -89,25 +103,24 @@ def checkpoint(
     reads again. Raises `JournalBroken` when a chain or the checkpoints no longer hold what was signed
     before: a signature must not cover that up.
     """
-    key = EventKey.derive(signing_key)
     authentic: dict[str, tuple[int, str]] = {}
     # The long read first, without keeping anybody from writing.
     with journal.snapshot() as db:
-        known = _Signed(public=key.public).follow(db)
+        known = _Signed(ring=KeyRing.parse(signing_key)).follow(db)
         if anchor is not None:
             require(db, anchor)
         grown = _grown(db, known)
         if not grown:
             return None
-        _authenticate(db, known, key, grown, authentic)
+        _authenticate(db, known, grown, authentic)
 
     def write() -> Anchor | None:
         with journal.writing() as db:
             grown = _grown(db, known.follow(db))
             if not grown:
                 return None
-            _authenticate(db, known, key, grown, authentic)
-            return _write(db, signing_key, key, rows.stamp(now), known, grown)
+            _authenticate(db, known, grown, authentic)
+            return _write(db, known, grown, rows.stamp(now))
 
     return _in_turn(write)
 
@@ -121,57 +134,135 @@ def introduce(
     `anchor`: as for `checkpoint`; if it knows of the key, and the journal does not, the journal was cut.
     Raises `JournalBroken` where the journal is damaged: nothing of that may be covered.
     """
-    key = EventKey.derive(signing_key)
     with journal.snapshot() as db:
-        known = _Signed(public=key.public).follow(db)
+        known = _Signed(ring=KeyRing.parse(signing_key)).follow(db)
         if anchor is not None:
             require(db, anchor)
         if known.key is not None:
-            _require_key(known, key)
+            _require_key(known)
             return None
         if anchor is not None and anchor.key is not None:
             raise _cut("the checkpoint that introduced the key of its writers")
         is_keyed = sa.select(tables.events.c.mac).where(tables.events.c.mac.is_not(None)).limit(1)
         if db.execute(is_keyed).scalar() is not None:
             raise _cut("the checkpoint that introduced the key of its writers")
-    report = audit.verify(journal, public_key=key.public)
-    if not report.ok:
-        first = report.damage[0]
-        raise JournalBroken(
-            f"the part of the journal from before authentication is damaged: {first.where}:"
-            f" {first.what}.",
-            safety="Nothing was done.",
-            hint="To list all damage: rotator audit verify",
-        )
+    key = known.signer
+    _require_sound(
+        audit.verify(journal, public_key=key.public),
+        "the part of the journal from before authentication",
+    )
 
     def write() -> Anchor | None:
         with journal.writing() as db:
-            if db.dialect.name != "sqlite":
-                _ = db.exec_driver_sql(
-                    "LOCK TABLE secrets, rotations, leases IN SHARE ROW EXCLUSIVE MODE"
-                )
+            _lock(db)
             known.follow(db)
             if known.key is not None:
-                _require_key(known, key)
+                _require_key(known)
                 return None
             grown = _grown(db, known) | {KEY: (known.number + 1, key.id)}
-            made = _write(db, signing_key, key, rows.stamp(now), known, grown)
-            for table in (tables.secrets, tables.rotations, tables.leases):
-                _reseal(db, table, key)
+            made = _write(db, known, grown, rows.stamp(now))
+            _reseal(db, key)
             return made
 
     return _in_turn(write)
 
 
-def _reseal(db: Connection, table: Table, key: EventKey) -> None:
-    (name,) = [column.name for column in table.primary_key]
-    seals = [
-        {"name_": row[name], "seal_": key.sealed(table, dict(row))["seal"]}
-        for row in db.execute(sa.select(table)).mappings()
-    ]
-    if seals:
-        update = sa.update(table).where(table.c[name] == sa.bindparam("name_"))
-        _ = db.execute(update.values(seal=sa.bindparam("seal_")), seals)
+def hand_over(
+    journal: SqlJournal,
+    signing_key: Secret,
+    now: datetime,
+    *,
+    lease: Lease,
+    anchor: Anchor | None = None,
+    leaked: bool = False,
+) -> Anchor | None:
+    """Have the newer of the two keys of a ring sign and authenticate from now on; None if it does already.
+
+    Two checkpoints, of one transaction: the first, by the older key, covers everything so far and names
+    the newer one; the second, by the newer key, names the older one. Every record gets a seal of the
+    newer key. `lease`: of the chain of the journal; who has lost it hands nothing over. `leaked`: the
+    older key must not be trusted. Raises `JournalBroken` where the journal is damaged.
+    """
+    ring = KeyRing.parse(signing_key)
+    new = EventKey.derive(ring.private[-1])
+    with journal.snapshot() as db:
+        known = _Signed(ring=ring).follow(db)
+        if anchor is not None:
+            require(db, anchor)
+    if known.key == new.id:
+        return None
+    old = known.signer
+    report = audit.verify(journal, public_key=old.public, anchor=anchor, key=old)
+    _require_sound(report, "the journal")
+
+    def write() -> Anchor | None:
+        with journal.writing() as db:
+            _lock(db)
+            journal.require_lease(db, lease)
+            # Of its own: if this is rolled back, what it has read of itself is not there.
+            mine = replace(known, heads=dict(known.heads)).follow(db)
+            if mine.key == new.id:
+                return None
+            _require_key(mine)
+            grown = _grown(db, mine)
+            _authenticate(db, mine, grown, {})
+            number, at = mine.number + 1, rows.stamp(now)
+            # With the end of the engines' own requests, also where it is signed already: those that
+            # are open are looked up here.
+            asked = of_requests(requests.ENGINE)
+            named = {name: head for name, head in mine.heads.items() if name == asked}
+            named |= grown | {NEXT: (number, handovers.encoded(new.public))}
+            _ = _write(db, mine, named, at)
+            number += 1
+            marks = {KEY: (number, new.id), PREVIOUS: (number, handovers.encoded(old.public))}
+            if leaked:
+                marks[LEAKED] = marks[PREVIOUS]
+            made = _write(db, mine.follow(db), marks, at, signer=new)
+            _reseal(db, new)
+            return made
+
+    return _in_turn(write)
+
+
+def newest(journal: SqlJournal, signing_key: Secret) -> Anchor | None:
+    """Return the newest checkpoint. Raises `JournalBroken` if a key of the ring did not sign it."""
+    with journal.snapshot() as db:
+        known = _Signed(ring=KeyRing.parse(signing_key)).follow(db)
+    if not known.number:
+        return None
+    return Anchor(number=known.number, hash=known.hash, key=known.key)
+
+
+def _lock(db: Connection) -> None:
+    """Keep everybody from writing, and from locking a row that they are about to change.
+
+    An event is written after the record of its secret. The two other tables may only grow, and so
+    cannot be locked: a checkpoint has its number, and who writes a request locks one of these.
+    """
+    if db.dialect.name != "sqlite":
+        _ = db.exec_driver_sql("LOCK TABLE secrets, rotations, leases IN EXCLUSIVE MODE")
+
+
+def _require_sound(report: AuditReport, what: str) -> None:
+    if not report.ok:
+        first = report.damage[0]
+        raise JournalBroken(
+            f"{what} is damaged: {first.where}: {first.what}.",
+            safety="Nothing was done.",
+            hint="To list all damage: rotator audit verify",
+        )
+
+
+def _reseal(db: Connection, key: EventKey) -> None:
+    for table in (tables.secrets, tables.rotations, tables.leases):
+        (name,) = [column.name for column in table.primary_key]
+        seals = [
+            {"name_": row[name], "seal_": key.sealed(table, dict(row))["seal"]}
+            for row in db.execute(sa.select(table)).mappings()
+        ]
+        if seals:
+            update = sa.update(table).where(table.c[name] == sa.bindparam("name_"))
+            _ = db.execute(update.values(seal=sa.bindparam("seal_")), seals)
 
 
 def _in_turn(write: Callable[[], Anchor | None]) -> Anchor | None:
@@ -203,11 +294,11 @@ def _cut(what: str) -> JournalBroken:
     )
 
 
-def _require_key(known: _Signed, key: EventKey) -> None:
-    if known.key != key.id:
+def _require_key(known: _Signed) -> None:
+    if known.key != known.signer.id:
         raise JournalError(
             "the events of this journal are authenticated with another signing key"
-            f" ({known.key}) than the configured one ({key.id}).",
+            f" ({known.key}) than the configured one ({known.signer.id}).",
             safety="Nothing was done.",
             hint="Set journal.signing_key to that key.",
         )
@@ -216,7 +307,6 @@ def _require_key(known: _Signed, key: EventKey) -> None:
 def _authenticate(
     db: Connection,
     known: _Signed,
-    key: EventKey,
     grown: dict[str, tuple[int, str]],
     authentic: dict[str, tuple[int, str]],
 ) -> None:
@@ -226,8 +316,8 @@ def _authenticate(
     """
     if known.key is None:
         return
-    _require_key(known, key)
-    events = tables.events
+    _require_key(known)
+    key, events = known.signer, tables.events
     for name, (last, head) in grown.items():
         # Whatever checkpoints cover, `audit verify` checks who signed each request.
         if authentic.get(name) == (last, head) or writer_of(name) is not None:
@@ -254,20 +344,26 @@ def _authenticate(
 class _Signed:
     """What the checkpoints speak for: the head of each chain, up to the newest of them.
 
-    `public`: the key that signs them. `key`: the id of the one that authenticates events, None before
+    `ring`: the keys that may sign them. `key`: the id of the one that authenticates events, None before
     it was introduced.
     """
 
-    public: str
+    ring: KeyRing
     heads: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
     number: int = 0
     hash: str = chain.START
     key: str | None = None
 
+    @property
+    def signer(self) -> EventKey:
+        """Return the key that signed the newest one, or signs the first one."""
+        return self.ring.key(self.key)
+
     def follow(self, db: Connection) -> _Signed:
         """Take in the checkpoints that have come since. Raises `JournalBroken` if we did not sign them.
 
-        The hash of each covers those before it, so the signature of the newest one speaks for all.
+        The hash of each covers those before it, so the signature of the newest one speaks for all, also
+        for those that a retired key signed.
         """
         query = (
             sa.select(_checkpoints)
@@ -287,9 +383,13 @@ class _Signed:
             if (number, row["prev_hash"], expected) != (self.number + 1, self.hash, hashed):
                 raise _broken(f"checkpoint {number} was changed, or does not follow the one before")
             self.key = heads.pop(KEY, (0, self.key))[1]
+            for mark in MARKS & heads.keys():
+                del heads[mark]
             self.heads |= heads
             self.number, self.hash, signature = number, hashed, row["signature"]
-        if signature is not None and not chain.signed(self.public, self.hash, signature):
+        if signature is not None and not chain.signed(self.signer.public, self.hash, signature):
+            if self.key in {one.id for one in self.ring.retired}:
+                raise _cut(f"the checkpoint that replaced the signing key {self.key}")
             raise _broken(f"checkpoint {self.number} is not signed with the signing key")
         return self
 
@@ -323,12 +423,13 @@ def _hash_at(name: str, seq: int) -> Select[str]:
 
 def _write(
     db: Connection,
-    signing_key: Secret,
-    key: EventKey,
-    at: str,
     known: _Signed,
     grown: dict[str, tuple[int, str]],
+    at: str,
+    *,
+    signer: EventKey | None = None,
 ) -> Anchor:
+    key = signer or known.signer
     number, prev = known.number + 1, known.hash
     heads = chain.canonical(grown)
     hashed = chain.checkpoint_hash(number, at, heads, prev)
@@ -340,7 +441,7 @@ def _write(
             prev_hash=prev,
             hash=hashed,
             key_id=key.id,
-            signature=chain.sign(signing_key, hashed),
+            signature=key.sign(hashed),
         )
     )
     known_key = grown[KEY][1] if KEY in grown else known.key

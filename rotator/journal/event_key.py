@@ -6,19 +6,20 @@ It is derived from the signing key, so every process that may sign may write, an
 from __future__ import annotations
 
 import hmac
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
-from rotator.core.errors import JournalBroken
+from rotator.core.errors import JournalBroken, UsageError
 from rotator.journal import chain, rows, tables
-from rotator.journal.signed_heads import KEY
+from rotator.journal.signed_heads import KEY, UNREADABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Select, Table
+    from sqlalchemy import Connection, Select, Table
 
     from rotator.core.secret import Secret
 
@@ -30,30 +31,54 @@ KEYED: Final = "mac:"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventKey:
-    """Makes and checks authentication codes."""
+    """Makes and checks authentication codes.
 
-    _signing_key: Secret
-    _raw: bytes = field(repr=False)
+    `signing_key`: None for a retired key, which signs nothing. `older`: the keys before this one.
+    """
+
+    raw: bytes = field(repr=False)
+    signing_key: Secret | None = field(default=None, repr=False)
+    older: tuple[EventKey, ...] = field(default=(), repr=False, compare=False)
+    _public: str = field(default="", repr=False)
 
     @staticmethod
-    def derive(signing_key: Secret) -> EventKey:
+    def derive(signing_key: Secret, *, older: tuple[EventKey, ...] = ()) -> EventKey:
         """Return the key that belongs to a signing key. Raises `UsageError` for another kind of key."""
         raw = hmac.digest(chain.private_bytes(signing_key), _DERIVE, "sha256")
-        return EventKey(_signing_key=signing_key, _raw=raw)
+        return EventKey(signing_key=signing_key, raw=raw, older=older)
+
+    @staticmethod
+    def of_retired(public: str, raw: bytes) -> EventKey:
+        """Return the key of events whose signing key is gone."""
+        return EventKey(raw=raw, _public=public)
+
+    def retire(self) -> EventKey:
+        """Return the same key without its signing key."""
+        return EventKey.of_retired(self.public, self.raw)
+
+    def by_id(self) -> dict[str, EventKey]:
+        """Return this key and those before it."""
+        return {one.id: one for one in (*self.older, self)}
 
     @property
     def public(self) -> str:
         """The public half of the signing key, as PEM."""
-        return chain.public_key(self._signing_key)
+        return self._public if self.signing_key is None else chain.public_key(self.signing_key)
 
     @property
     def id(self) -> str:
         """The short name of the signing key."""
         return chain.key_id(self.public)
 
+    def sign(self, message: str) -> str:
+        """Sign with the signing key; base64. Raises `UsageError` for a retired one."""
+        if self.signing_key is None:
+            raise UsageError("a retired signing key signs nothing.")
+        return chain.sign(self.signing_key, message)
+
     def mac(self, hashed: str) -> str:
         """Return the code of the event with this hash: HMAC-SHA-256, in hex."""
-        return hmac.digest(self._raw, (_EVENT + hashed).encode(), "sha256").hex()
+        return hmac.digest(self.raw, (_EVENT + hashed).encode(), "sha256").hex()
 
     def made(self, hashed: str, mac: object) -> bool:
         """Return whether `mac` is the code of the event with this hash."""
@@ -77,7 +102,28 @@ class EventKey:
     def seal(self, table: Table, row: rows.Row) -> str:
         """Return the seal over the other columns of a row."""
         plain = rows.plain_seal(table, row)
-        return KEYED + hmac.digest(self._raw, plain.encode(), "sha256").hex()
+        return KEYED + hmac.digest(self.raw, plain.encode(), "sha256").hex()
+
+
+def newest_id(db: Connection, after: int = 0) -> tuple[int, str] | None:
+    """Return the newest key that a checkpoint introduces, by checkpoint and id; None for none since `after`.
+
+    Nothing of it is verified: it only selects among keys that are trusted already.
+    """
+    checkpoints = tables.checkpoints.c
+    query = (
+        select(checkpoints.number, checkpoints.heads)
+        .where(checkpoints.number > after, checkpoints.heads.contains(f'"{KEY}":'))
+        .order_by(checkpoints.number.desc())
+        .limit(1)
+    )
+    row = db.execute(query).one_or_none()
+    if row is None:
+        return None
+    try:
+        return row[0], str(json.loads(row[1])[KEY][1])
+    except UNREADABLE:
+        return None
 
 
 def introducing() -> Select[tuple[int]]:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 
 from rotator.core.errors import UsageError
 from rotator.journal import chain, rows, tables
+from rotator.journal.handovers import Signers, first_of, may_hand_over
 from rotator.journal.report import AuditReport
 from rotator.journal.signed_heads import UNREADABLE
 
@@ -39,6 +41,7 @@ _LONGEST_MANIFEST: Final = 64 * 2**20
 _LONGEST_LINE: Final = 4 * 2**20
 _NUMBERS: Final = frozenset({"seq", "fence", "number"})
 _BATCH: Final = 10_000
+_NOT_SIGNED: Final = "its signature is invalid under the public key"
 # A database takes so many names in one statement; of more, the others' events are read and left out.
 _MOST_NAMED: Final = 1_000
 
@@ -124,9 +127,9 @@ def verify_export(folder: Path, public_key: str | None = None) -> AuditReport:
         raise UsageError(f"{folder} has no readable {MANIFEST}.") from error
     if said != _FORMAT:
         raise UsageError(f"{folder}: this rotator does not support the format of its {MANIFEST}.")
-    key = public_key or (named if isinstance(named, str) else None)
-    if key is not None:
-        _check_signature(folder, text, key, report)
+    named = named if isinstance(named, str) else None
+    key = public_key or named
+    successor = None if key is None else _check_signature(folder, text, key, named, report)
     try:
         files = {str(name): str(said["sha256"]) for name, said in manifest["files"].items()}
         heads = dict(manifest["heads"])
@@ -149,20 +152,33 @@ def verify_export(folder: Path, public_key: str | None = None) -> AuditReport:
     try:
         _check_chains(folder / name, form, heads, report)
         name = f"checkpoints.{form}"
-        _check_checkpoints(folder / name, form, key, report)
+        signer = _check_checkpoints(folder / name, form, key, report)
+        if successor is not None and signer != successor:
+            report.add(MANIFEST, _NOT_SIGNED)
     except (OSError, csv.Error, *UNREADABLE):
         report.add(name, f"is unreadable after {report.events} events")
     return report
 
 
-def _check_signature(folder: Path, text: str, key: str, report: AuditReport) -> None:
+def _check_signature(
+    folder: Path, text: str, key: str, named: str | None, report: AuditReport
+) -> str | None:
+    """Check the manifest's signature; return the key that made it if that is another one.
+
+    The checkpoints must then hand over to that key: it is the newest, `key` may be an older one.
+    """
     try:
         signature = (folder / SIGNATURE).read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         report.add(SIGNATURE, "is missing")
-        return
-    if not chain.signed(key, text, signature):
-        report.add(MANIFEST, "its signature is invalid under the public key")
+        return None
+    if chain.signed(key, text, signature):
+        return None
+    with suppress(UsageError):
+        if named is not None and chain.signed(named, text, signature):
+            return chain.public_pem(chain.public_bytes(named))
+    report.add(MANIFEST, _NOT_SIGNED)
+    return None
 
 
 def _check_chains(file: Path, form: str, heads: dict[str, Any], report: AuditReport) -> None:
@@ -187,17 +203,27 @@ def _check_chains(file: Path, form: str, heads: dict[str, Any], report: AuditRep
         report.add(f"secret {secret}", "is missing")
 
 
-def _check_checkpoints(file: Path, form: str, key: str | None, report: AuditReport) -> None:
+def _check_checkpoints(file: Path, form: str, key: str | None, report: AuditReport) -> str | None:
+    """Check the checkpoints; return the public key that signed the last one, if signatures are checked."""
+    signers = None
+    if key is not None:
+        texts = (str(row["heads"]) for row in _read(file, form))
+        signers = Signers(key, first_of(filter(may_hand_over, texts)))
     prev = chain.START
     for number, row in enumerate(_read(file, form), start=1):
         where = f"checkpoint {number}"
         hashed = chain.checkpoint_hash(row["number"], row["at"], row["heads"], row["prev_hash"])
         if row["number"] != number or row["prev_hash"] != prev or hashed != row["hash"]:
             report.add(where, "was changed, or does not follow the one before it")
-        if key is not None and not chain.signed(key, row["hash"], row["signature"]):
-            report.add(where, "its signature is invalid")
+        if signers is not None:
+            signers.check(report, row)
         prev = row["hash"]
         report.checkpoints += 1
+    if signers is None:
+        return None
+    signers.end(report)
+    report.handovers = signers.handovers
+    return signers.public
 
 
 def _write(

@@ -182,7 +182,8 @@ def verify_log(
 ) -> tuple[AuditReport, dict[str, Head]]:
     """Check every event that these lines hold; return also the end of each secret's chain.
 
-    `key`: a holder of it must have written each event.
+    `key`: a holder of it, or of one that it replaced, must have written each event: a log has no
+    checkpoints, which would say until when the older one was in use.
 
     Lines of anything else are passed over, and so is what a log service puts before or around ours.
     A log may begin in the middle, since older lines are deleted after their time. An event that
@@ -192,6 +193,7 @@ def verify_log(
     from rotator.journal.report import AuditReport  # noqa: PLC0415 # a function only writes
 
     report, chains = AuditReport(), dict[str, _Chain]()
+    keys = () if key is None else (key, *key.older[::-1])
     rotations = set[str]()
     for number, line in enumerate(lines, 1):
         found = _event_in(line)
@@ -201,7 +203,7 @@ def verify_log(
         if not _is_sound(row):
             report.add(f"line {number}", "its content was changed: the hash does not match")
             continue
-        if key is not None and not key.made(str(row["hash"]), row.get(_MAC)):
+        if keys and not any(one.made(str(row["hash"]), row.get(_MAC)) for one in keys):
             report.add(
                 f"line {number}", "was not written by rotator: its code does not match the key"
             )

@@ -10,6 +10,8 @@ from rotator.core.printable import printable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rotator.journal.handovers import Handover
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Damage:
@@ -41,6 +43,9 @@ class AuditReport:
     unread: list[Damage] = field(default_factory=list[Damage])
     # What an operator has acknowledged, with the reason.
     acknowledged: list[tuple[Damage, str]] = field(default_factory=list[tuple[Damage, str]])
+
+    # Where another signing key took over.
+    handovers: list[Handover] = field(default_factory=list["Handover"])
 
     @property
     def ok(self) -> bool:

@@ -16,6 +16,8 @@ from rotator.core.errors import JournalError
 from rotator.core.requests import ENDS, KINDS, LONGEST, Entry, EntryKind
 from rotator.journal import rows, tables
 from rotator.journal.chain import START, canonical, digest, sign, signed
+from rotator.journal.current_key import current_key
+from rotator.journal.handovers import newest_handover
 from rotator.journal.signed_heads import UNREADABLE, of_requests, place
 
 if TYPE_CHECKING:
@@ -69,12 +71,15 @@ class SqlRequests:
         keys (PEM) that are trusted, by name. `event_key` returns the key of all engines, which is used
         where there is no other, and is None where this process must not have it.
         """
-        self._journal: SqlJournal = journal
+        self.journal: SqlJournal = journal
+        # The key that found it, the id of the key before, and the last entry of engines of that one.
+        self._handed_over: tuple[EventKey, EventKey | None, int] | None = None
         self._clock: Clock = clock
         self._own: Callable[[], Writer | None] = own
         self._writers: Mapping[str, str] = writers or {}
         self._event_key: Callable[[], EventKey | None] | None = event_key
 
+    @current_key
     def append(self, entry: Entry) -> Entry:
         """Write an entry, durably, signed by this process."""
         for _ in range(_TRIES):
@@ -85,7 +90,7 @@ class SqlRequests:
                     raise
                 # Another process of the same writer was first.
         raise JournalError(
-            f"the journal {self._journal.place} did not take the request: too many at once.",
+            f"the journal {self.journal.place} did not take the request: too many at once.",
             safety="Nothing was requested.",
             hint="Try again.",
         )
@@ -130,25 +135,55 @@ class SqlRequests:
         inside = sa.and_(_requests.c.at >= rows.stamp(start), _requests.c.at < rows.stamp(end))
         return self._entries(_ordered(sa.select(_requests).where(inside)))
 
-    def trusts(self, row: rows.Read) -> bool:
+    def trusts(self, row: rows.Read, era: str | None = None) -> bool:
         """Return whether the writer of a row is one of ours and has signed it.
 
-        Without the key of engines an entry of theirs cannot be checked, and is only shown.
+        Without the key of engines an entry of theirs cannot be checked, and is only shown. `era`: the id
+        of the older key of engines that wrote it, where the checkpoints say so.
         """
         writer, signature = row["writer"], row["signature"]
         if writer == ENGINE:
             key = self._key_of_engines()
+            if key is not None and era is not None:
+                # Where nothing is left of that key, the checkpoint speaks for the entry.
+                key = key.by_id().get(era)
             return key is None or key.made(row["hash"], signature)
         public = self._writers.get(writer)
         if public is None or not isinstance(signature, str):
             return False
         return row["kind"] not in _OF_ENGINES and signed(public, row["hash"], signature)
 
+    def _is_trusted(self, row: rows.Read) -> bool:
+        if self.trusts(row):
+            return True
+        key = self._key_of_engines()
+        if row["writer"] != ENGINE or key is None:
+            return False
+        if self.journal.reload_key() and self.trusts(row):
+            return True
+        key = self._key_of_engines()
+        return key is not None and self._wrote_before(key, row)
+
+    def _wrote_before(self, key: EventKey, row: rows.Read) -> bool:
+        """Return whether the key before this one wrote an entry, in its time."""
+        if not key.older:
+            return False
+        if self._handed_over is None or self._handed_over[0].raw != key.raw:
+            with self.journal.reading() as db:
+                found = newest_handover(db, key)
+            id_, heads = found or ("", {})
+            last = heads.get(of_requests(ENGINE), (0, ""))[0]
+            self._handed_over = key, key.by_id().get(id_), last
+        _, older, last = self._handed_over
+        return (
+            older is not None and row["seq"] <= last and older.made(row["hash"], row["signature"])
+        )
+
     def _append(self, entry: Entry) -> Entry:
         own = self._own()
         writer = ENGINE if own is None else own.name
         event_key = self._key_of_engines() if own is None else None
-        if own is None and event_key is None and self._journal.has_key():
+        if own is None and event_key is None and self.journal.has_key():
             raise JournalError(
                 "the entries of this journal are authenticated, but this process has no key for that.",
                 safety="Nothing was requested.",
@@ -161,7 +196,10 @@ class SqlRequests:
             .limit(1)
         )
         now = self._clock.now()
-        with self._journal.writing() as db:
+        with self.journal.writing() as db:
+            if event_key is not None and db.dialect.name != "sqlite":
+                # The key is not replaced meanwhile.
+                _ = db.exec_driver_sql("LOCK TABLE leases IN ROW EXCLUSIVE MODE")
             last = db.execute(newest).one_or_none()
             row = {
                 "writer": writer,
@@ -186,13 +224,16 @@ class SqlRequests:
             else:
                 row["signature"] = None if event_key is None else event_key.mac(hashed)
             _ = db.execute(sa.insert(_requests), row)
+            if event_key is not None:
+                self.journal.require_newest_key(db)
         return _entry(row, trusted=True)
 
     def _entries(self, query: Select[tuple[object, ...]]) -> list[Entry]:
-        with self._journal.reading() as db:
+        with self.journal.reading() as db:
             found = [dict(row) for row in db.execute(query).mappings()]
         return [
-            _entry(row, trusted=_hash(row) == row["hash"] and self.trusts(row)) for row in found
+            _entry(row, trusted=_hash(row) == row["hash"] and self._is_trusted(row))
+            for row in found
         ]
 
     def _key_of_engines(self) -> EventKey | None:
@@ -206,7 +247,7 @@ def check(
     db: Connection,
     report: AuditReport,
     heads: SignedHeads,
-    trusts: Callable[[rows.Read], bool] | None = None,
+    trusts: Callable[[rows.Read, str | None], bool] | None = None,
 ) -> set[str]:
     """Report each entry that was changed, is missing, or that its writer did not sign.
 
@@ -219,6 +260,7 @@ def check(
     for writer, chained in groupby(rows_, key=itemgetter("writer")):
         name, next_, prev = of_requests(writer), 1, START
         found.add(name)
+        eras = heads.eras(name) if writer == ENGINE else []
         for row in chained:
             seq, where = row["seq"], place(name, row["seq"])
             try:
@@ -228,7 +270,7 @@ def check(
                     report.add(where, "does not follow the entry before it")
                 if _hash(row) != row["hash"]:
                     report.add(where, "was changed: its hash does not match")
-                elif trusts is not None and not trusts(row):
+                elif trusts is not None and not trusts(row, _era(eras, seq)):
                     report.add(where, "its writer did not sign it, or is not trusted")
                 heads.check_entry(name, seq, row["hash"])
                 next_, prev = seq + 1, row["hash"]
@@ -237,6 +279,10 @@ def check(
                 next_ += 1
         _ = heads.check_end(name, next_ - 1)
     return found
+
+
+def _era(eras: Sequence[tuple[int, str | None]], seq: int) -> str | None:
+    return next((key for until, key in eras if seq <= until), None)
 
 
 def ends(db: Connection) -> dict[str, tuple[int, str]]:

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
 # Among the heads of a checkpoint: that from then on a key authenticates events. No secret can be
 # called so. Its value is the checkpoint's number and the id of the key.
 KEY: Final = "(key)"
+# Of a handover: the checkpoint that names the successor of the signing key, and the one after it, which
+# the successor signs, and which names its predecessor and whether that one leaked. Their values are
+# public keys (base64 of 32 bytes).
+NEXT: Final = "(next key)"
+PREVIOUS: Final = "(previous key)"
+LEAKED: Final = "(leaked key)"
+MARKS: Final = frozenset({KEY, NEXT, PREVIOUS, LEAKED})
 # And before the name of a writer: that the head is that of the chain of their requests.
 _REQUESTS: Final = "(requests) "
 # What a value that somebody has tampered with may do to code that reads it.
@@ -34,9 +41,10 @@ class SignedHeads:
         # chain -> seq -> (hash, checkpoint), and for each chain the greatest seq of them.
         self._at: dict[str, dict[int, tuple[object, int]]] = {}
         self._last: dict[str, tuple[int, int]] = {}
-        # The id of the key that authenticates events, and up to which event of each secret there was none.
+        # The id of the key that authenticates events.
         self.key: str | None = None
-        self.before: dict[str, int] = {}
+        # Those before it, None for a time without any, each with the last entry of each chain then.
+        self._eras: list[tuple[str | None, dict[str, int]]] = []
 
     def take(self, number: int, text: str) -> None:
         """Take in the `heads` of the checkpoint that comes next."""
@@ -46,9 +54,9 @@ class SignedHeads:
         except UNREADABLE:
             self._report.add(where, "its content is unreadable")
             return
-        introduced = [head for name, _, head in found if name == KEY]
+        marks = {name: str(head) for name, _, head in found if name in MARKS}
         for name, seq, head in found:
-            if name == KEY:
+            if name in MARKS:
                 continue
             last, before = self._last.get(name, (0, 0))
             if seq < last:
@@ -61,11 +69,19 @@ class SignedHeads:
             at = self._at.setdefault(name, {})
             if at.setdefault(seq, (head, number))[0] != head:
                 self._report.add(where, f"contradicts an earlier checkpoint on {place(name, seq)}")
-        if introduced:
-            if self.key is not None:
+        if KEY in marks:
+            if self.key is not None and PREVIOUS not in marks:
                 self._report.add(where, "introduces a key, although an earlier checkpoint did so")
-            self.key = str(introduced[0])
-            self.before = {name: seq for name, (seq, _) in self._last.items()}
+            self._eras.append((self.key, {name: seq for name, (seq, _) in self._last.items()}))
+            self.key = marks[KEY]
+
+    def eras(self, chain_: str) -> list[tuple[int, str | None]]:
+        """Return up to which entry of a chain which key authenticated it, but for the newest key."""
+        return [(ends.get(chain_, 0), key) for key, ends in self._eras]
+
+    def introduced(self) -> set[str | None]:
+        """Return the ids of all keys that authenticated events, in their time."""
+        return {self.key, *(key for key, _ in self._eras)}
 
     def entries(self, name: str) -> Collection[int]:
         """Return which entries of a chain a checkpoint speaks for."""

@@ -16,16 +16,17 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from rotator import trusted_files
-from rotator.core.errors import Busy, JournalError, LeaseLost, UsageError
+from rotator.core.errors import Busy, JournalBroken, JournalError, LeaseLost, UsageError
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
 from rotator.core.lease_chain import is_secret, secret_of
 from rotator.core.leases import fold_lease
 from rotator.core.model import LONGEST_LEASE, Event, Kind, Lease
 from rotator.journal import migrate, rows, tables
 from rotator.journal.chain import START, canonical, event_hash
+from rotator.journal.current_key import current_key
 from rotator.journal.dialects import insert
 from rotator.journal.errors import is_without_room, translated
-from rotator.journal.event_key import KEYED, broken, introducing, require_chain
+from rotator.journal.event_key import KEYED, broken, introducing, newest_id, require_chain
 from rotator.journal.leases import SqlLeases
 from rotator.journal.statements import Statements, statements
 
@@ -68,6 +69,8 @@ class _Held:
     """What the holder of a lease knows without asking: nobody else may write there meanwhile."""
 
     record: SecretRecord
+    # Of its row.
+    seal: str
     rotations: Mapping[str, RotationRecord] = field(default_factory=dict[str, RotationRecord])
 
 
@@ -105,7 +108,9 @@ class SqlJournal:
         self._is_dead: Callable[[str], bool] = is_dead
         self._longest_lease: timedelta = longest_lease
         self._find_key: Callable[[SqlJournal], EventKey] | None = key
-        self._key: EventKey | None = None
+        # What authenticates events and records, once it is loaded, and the checkpoint that introduced it.
+        self.key: EventKey | None = None
+        self._key_seen: int = 0
         self._loading: threading.RLock = threading.RLock()
         # How long each chain is that this process has written to: it never gets shorter.
         self._lengths: dict[str, int] = {}
@@ -153,11 +158,52 @@ class SqlJournal:
 
     def authenticate(self) -> EventKey | None:
         """Load the key, where there is one; from now on what is read is authenticated."""
-        if self._key is None and self._find_key is not None:
+        if self.key is None and self._find_key is not None:
             with self._loading:
-                if self._key is None:
-                    self._key = self._find_key(self)
-        return self._key
+                if self.key is None:
+                    self._key_seen = self._newest_key()
+                    found = self._find_key(self)
+                    # It may just have been introduced.
+                    self._key_seen = self._key_seen or self._newest_key()
+                    self.key = found
+        return self.key
+
+    def reload_key(self) -> bool:
+        """Load the key anew; return whether another one may have replaced it."""
+        before, seen = self.key, self._key_seen
+        if before is None or self._find_key is None:
+            return False
+        with self._loading:
+            now = self.key
+            if now is before and self._key_seen == seen:
+                self._key_seen = self._newest_key()
+                now = self.key = self._find_key(self)
+                self._authentic.clear()
+            return now is None or now.raw != before.raw or self._key_seen != seen
+
+    def require_newest_key(self, db: Connection) -> None:
+        """Raise `JournalBroken` where a key has been introduced since this process loaded its own.
+
+        For what is new in the journal, after it was written in this transaction: for all that was there
+        before, the seal of a record does the same.
+        """
+        if self.key is not None and newest_id(db, self._key_seen) is not None:
+            raise JournalBroken(
+                "the signing key of the journal was replaced meanwhile.",
+                safety="Nothing was written.",
+                hint="Try again. If this persists: rotator audit verify",
+            )
+
+    def _newest_key(self) -> int:
+        with self.reading() as db:
+            found = newest_id(db)
+        return 0 if found is None else found[0]
+
+    def key_id(self) -> str | None:
+        """Return the id of the key that the newest checkpoint of a key introduces; it is not verified."""
+        with self.reading() as db:
+            found = newest_id(db)
+        return None if found is None else found[1]
 
     def require_introduced(self) -> None:
         """Raise `JournalError` unless a checkpoint says that events are authenticated.
@@ -176,6 +222,7 @@ class SqlJournal:
         with self.reading() as db:
             return db.execute(self._introducing).scalar() is not None
 
+    @current_key
     def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
         """Take the lease, or raise `Busy`."""
         key, now = self.authenticate(), self._clock.now()
@@ -188,6 +235,7 @@ class SqlJournal:
                 blank |= {"lease_holder": None, "lease_fence": 0, "lease_expires": None}
                 # Two processes may meet a new secret at once: on both databases one row comes of it.
                 _ = db.execute(self._add_secret, self._sealed(_secrets, blank))
+                self.require_newest_key(db)
                 row = self._say.secret_locked.first(db, {"name_": secret})
             if row is None:
                 raise JournalError(f"the journal {self.place} does not store what rotator writes.")
@@ -210,16 +258,24 @@ class SqlJournal:
             )
             changed = {"lease_holder": holder, "lease_fence": lease.fence}
             row = row | changed | {"lease_expires": rows.stamp(expires)}
-            _ = self._say.take_lease.run(db, self._sealed(_secrets, row) | {"name_": secret})
+            row = self._sealed(_secrets, row)
+            _ = self._say.take_lease.run(db, row | {"name_": secret})
             record = rows.secret_from(row)
         with self._guard:
-            self._held[secret] = (lease, _Held(record=record))
+            self._held[secret] = (lease, _Held(record=record, seal=row["seal"]))
         return lease
+
+    def require_lease(self, db: Connection, lease: Lease) -> None:
+        """Raise `LeaseLost` unless this lease is held, as this transaction sees it."""
+        row = self._say.secret_locked.first(db, {"name_": lease.secret})
+        if row is None or not _holds(row, lease):
+            raise _lease_lost()
 
     def lease_horizon(self) -> datetime:
         """Return when every lease of now has ended."""
         return self._clock.now() + self._longest_lease
 
+    @current_key
     def release(self, lease: Lease) -> None:
         """Give the lease back."""
         held = self._known(lease)
@@ -230,38 +286,45 @@ class SqlJournal:
                 if row is None or not _holds(row, lease):
                     return
                 self.require(_secrets, row)
-                held = _Held(record=rows.secret_from(row))
-            _ = self._save(db, lease, held.record.seq, held.record, holder=None, expires=None)
+                held = _Held(record=rows.secret_from(row), seal=row["seal"])
+            _ = self._save(db, lease, held, held.record, holder=None, expires=None)
 
+    @current_key
     def append(self, lease: Lease, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
         """Write the events, fold them into the records, renew the lease: one transaction."""
         held, now = self._known(lease), self._clock.now()
         # Forgotten until it is known to be committed: after a failure the database is asked again.
         self._forget(lease)
         with self.writing() as db:
+            key = self.key
             if held is None:
                 row = self._say.secret_locked.first(db, {"name_": lease.secret})
                 if row is None or not _holds(row, lease):
                     raise _lease_lost()
                 self.require(_secrets, row)
-                held = _Held(record=rows.secret_from(row))
+                held = _Held(record=rows.secret_from(row), seal=row["seal"])
             written, new = self._next(lease, events, held.record, now)
             record = held.record
             for event in written:
                 record = fold_secret(record, event)
             expires = rows.stamp(now + ttl)
-            if not self._save(db, lease, held.record.seq, record, lease.holder, expires):
+            seal = self._save(db, lease, held, record, lease.holder, expires)
+            if seal is None:
                 raise _lease_lost()
+            if self.key is not key:
+                raise broken("its key was replaced while it was written", lease.secret)
             if new:
                 self._say.add_events.run_many(db, new)
             rotations = self._fold_rotations(db, written, held.rotations)
             if secret_of(lease.secret) is not None:
                 self._fold_leases(db, written)
         with self._guard:
-            self._held[lease.secret] = (lease, _Held(record=record, rotations=rotations))
+            new_held = _Held(record=record, seal=seal, rotations=rotations)
+            self._held[lease.secret] = (lease, new_held)
             self._lengths[lease.secret] = record.seq
         return written
 
+    @current_key
     def secret(self, secret: str) -> SecretRecord | None:
         """Return what the events of this secret add up to."""
         with self.reading() as db:
@@ -275,14 +338,16 @@ class SqlJournal:
             found = db.execute(query).mappings()
             return [rows.secret_from(row) for row in found if is_secret(row["name"])]
 
+    @current_key
     def open_rotation(self, secret: str) -> RotationRecord | None:
         """Return the rotation that has not ended."""
         with self.reading() as db:
             row = self._say.open_rotation.first(db, {"name_": secret})
-            if self._key is not None:
+            if self.key is not None:
                 self._require_open(db, secret, row)
         return None if row is None else rows.rotation_from(row)
 
+    @current_key
     def rotation(self, rotation_id: str) -> RotationRecord | None:
         """Return one rotation."""
         with self.reading() as db:
@@ -302,21 +367,23 @@ class SqlJournal:
         with self.reading() as db:
             return [rows.rotation_from(row) for row in db.execute(query).mappings()]
 
+    @current_key
     def history(self, rotation_id: str) -> list[Event]:
         """Return the events of one rotation."""
         with self.reading() as db:
             found = [
                 dict(row) for row in self._say.history.run(db, {"id_": rotation_id}).mappings()
             ]
-            if self._key is not None and found:
-                found = self._authentic_history(db, self._key, rotation_id, found)
+            if self.key is not None and found:
+                found = self._authentic_history(db, self.key, rotation_id, found)
         return [rows.event_from(row) for row in found]
 
+    @current_key
     def events(self, secret: str, limit: int | None = None) -> list[Event]:
         """Return the newest events of a secret, oldest first."""
         query = sa.select(_events).where(_events.c.secret == secret).order_by(_events.c.seq.desc())
         with self.reading() as db:
-            record = self._secret_row(db, secret) if self._key is not None else None
+            record = self._secret_row(db, secret) if self.key is not None else None
             if record is not None:
                 query = query.where(_events.c.seq <= record["seq"])
             found = [dict(row) for row in db.execute(query.limit(limit)).mappings()][::-1]
@@ -350,7 +417,7 @@ class SqlJournal:
             place = (lease.secret, seq, at, self._actor, lease.fence, kind, event.rotation_id)
             values = (*place, step, data, prev)
             hashed = event_hash(*values)
-            mac = None if self._key is None else self._key.mac(hashed)
+            mac = None if self.key is None else self.key.mac(hashed)
             new.append(dict(zip(rows.EVENT_COLUMNS, (*values, hashed, mac), strict=True)))
             written.append(
                 Event(
@@ -425,35 +492,49 @@ class SqlJournal:
         self,
         db: Connection,
         lease: Lease,
-        seq: int,
+        held: _Held,
         record: SecretRecord,
         holder: str | None,
         expires: str | None,
-    ) -> bool:
-        """Save a secret's row, if the lease is still ours and its chain still ends at `seq`."""
+    ) -> str | None:
+        """Save a secret's row and return its seal; None if the lease is not ours, or its chain went on."""
         row = rows.secret_row(record)
         row |= {"lease_holder": holder, "lease_fence": lease.fence, "lease_expires": expires}
         guards = {
             "name_": lease.secret,
             "fence_": lease.fence,
             "holder_": lease.holder,
-            "seq_": seq,
+            "seq_": held.record.seq,
+            "seal_": held.seal,
         }
-        return self._say.save_secret.run(db, self._sealed(_secrets, row) | guards).rowcount == 1
+        sealed = self._sealed(_secrets, row)
+        if self._say.save_secret.run(db, sealed | guards).rowcount == 1:
+            return sealed["seal"]
+        found = self._say.secret_locked.first(db, {"name_": lease.secret})
+        if found is not None and _holds(found, lease):
+            # Our lease, but not our row: sealed by another key, or by nobody of ours.
+            _ = found.pop("last_fence")
+            self.require(_secrets, found)
+            if rows.secret_from(found) == held.record:
+                # The same, sealed by the key that this process has loaded since.
+                guards["seal_"] = found["seal"]
+                if self._say.save_secret.run(db, sealed | guards).rowcount == 1:
+                    return sealed["seal"]
+        return None
 
     # -- what a holder of the key has written -----------------------------------------------------
 
     def _sealed(self, table: Table, row: rows.Row) -> rows.Row:
-        if self._key is None:
+        if self.key is None:
             return rows.sealed(table, row)
-        new = self._key.sealed(table, row)
+        new = self.key.sealed(table, row)
         self._trust(new)
         return new
 
     def require(self, table: Table, row: rows.Row) -> None:
         """Raise `JournalBroken` where there is a key and its holder did not write the row."""
-        if self._key is not None and self._authentic.get(row["seal"]) != row:
-            self._key.require(table, row)
+        if self.key is not None and self._authentic.get(row["seal"]) != row:
+            self.key.require(table, row)
             self._trust(row)
 
     def _trust(self, row: rows.Row) -> None:
@@ -481,7 +562,7 @@ class SqlJournal:
         """Return the row of a secret, authenticated where the key is loaded."""
         known = self._lengths.get(secret, 0)
         row = self._say.secret.first(db, {"name_": secret})
-        if self._key is None:
+        if self.key is None:
             return row
         if row is not None:
             self.require(_secrets, row)

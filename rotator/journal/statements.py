@@ -99,6 +99,9 @@ class Statements:
                 _secrets.c.lease_fence == sa.bindparam("fence_"),
                 _secrets.c.lease_holder == sa.bindparam("holder_"),
                 _secrets.c.seq == sa.bindparam("seq_"),
+                # As it was read: a new key seals every row anew, and what the older one wrote after
+                # that would not be authentic.
+                _secrets.c.seal == sa.bindparam("seal_"),
             )
         )
         self.rotation: Prepared = prepared(sa.select(_rotations).where(_WITH_ID))

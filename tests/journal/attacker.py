@@ -10,7 +10,7 @@ from rotator.core.history import SecretRecord, fold_rotation, fold_secret
 from rotator.core.secret import Secret
 from rotator.journal import audit, chain, rows, tables
 from rotator.journal.checkpoints import Anchor
-from rotator.journal.event_key import EventKey
+from rotator.journal.key_ring import KeyRing
 from rotator.journal.requests import SqlRequests, Writer
 from rotator.journal.sql import SqlJournal
 from rotator.testing.fakes import ManualClock
@@ -38,9 +38,15 @@ def places(journal: SqlJournal, key: Secret, anchor: Anchor | None = None) -> li
     return [f"{one.where}: {one.what}" for one in found]
 
 
-def request_log(journal: SqlJournal, key: Secret, *, own: bool = False) -> SqlRequests:
-    """Return the requests of engines; with `own`, of a console, whose own key is the same here."""
-    event_key = EventKey.derive(key)
+def request_log(
+    journal: SqlJournal, key: Secret, *, own: bool = False, own_key: Secret | None = None
+) -> SqlRequests:
+    """Return the requests of engines; with `own`, of a console, whose own key is the same here.
+
+    `own_key`: where the key of engines was replaced, and that of the console was not.
+    """
+    event_key = KeyRing.parse(key).key(None)
+    key = own_key or key
     return SqlRequests(
         journal,
         ManualClock(),

@@ -16,7 +16,8 @@ from rotator.journal.sql import SqlJournal
 from rotator.journal.worklist import SqlWorklist
 from rotator.testing.fakes import ManualClock
 from rotator.testing.postgres import ScratchPostgres
-from tests.journal.conftest import NOW, rotate
+from tests.journal.conftest import NOW, ask, rotate
+from tests.journal.test_handovers import Store, ask_engine
 
 _RIGHTS = Path(__file__).parents[2] / "deploy" / "postgresql" / "journal-role.sql"
 
@@ -199,6 +200,14 @@ def test_the_documented_login_suffices(limited: SqlJournal, signing_key: Secret)
     assert report.damage == []
     with limited.reading() as db:
         assert not definitions.owns(db)
+    store = Store(ring=signing_key, old=signing_key)
+    limited._find_key = store.key
+    limited.authenticate()
+    ask(limited, store.ring, "first")
+    store.rotate(limited)
+    rotate(limited, "web", 3)
+    ask_engine(limited, store, "second")
+    assert store.verify(limited).damage == []
 
 
 def _after(journal: SqlJournal, statements: str) -> list[str]:

@@ -396,8 +396,8 @@ def test_a_damaged_journal_gets_no_key(audited: SqlJournal, signing_key: Secret)
 def test_no_key_appears_in_a_representation(signing_key: Secret):
     """It is as secret as the signing key."""
     key = EventKey.derive(signing_key)
-    assert key._raw.hex() not in repr(key)
-    assert repr(key._raw) not in repr(key)
+    assert key.raw.hex() not in repr(key)
+    assert repr(key.raw) not in repr(key)
     assert signing_key.reveal() not in repr(key)
 
 

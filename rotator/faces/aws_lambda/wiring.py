@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from rotator.faces.aws_lambda.journals import Journals
     from rotator.faces.aws_lambda.settings import Settings
     from rotator.journal.event_key import EventKey
+    from rotator.journal.key_ring import KeyRing
     from rotator.journal.sql import SqlJournal
 
 # Kept back of the function's own time limit, in seconds, to write down how it ended.
@@ -47,6 +48,8 @@ MARGIN: Final = 1.5
 # that was cut off while it closed a login waits for as long.
 _STEP: Final = 15.0
 _LOCAL: Final = 60.0
+# How long a process uses the key of the journal before it reads it anew, in seconds.
+_KEY_KEPT: Final = 300.0
 # How long AWS may take for one answer.
 _PATIENCE: Final = timedelta(seconds=3)
 
@@ -77,6 +80,7 @@ class Wiring:
         self._client: Client = Client(options)
         self._actor: str = f"lambda:{settings.function}"
         self._event_key: EventKey | None = None
+        self._key_until: float = 0.0
         self._controlled: set[str] = set()
         self.clock: system.SystemClock = system.SystemClock()
         self.backend: AwsDrivenBackend = AwsDrivenBackend(BACKEND, options, self._client)
@@ -273,20 +277,25 @@ class Wiring:
         )
 
     def _introduced(self, journal: SqlJournal) -> EventKey:
-        """Return the key of the writers, which the journal must know already."""
+        """Return the key of the writers, which the journal must know already; read anew."""
         journal.require_introduced()
-        key = self._key()
-        if key is None:
+        if not self._settings.signing_key:
             raise UsageError("ROTATOR_JOURNAL_SIGNING_KEY is empty.")
-        return key
+        ring = self._ring(self._settings.signing_key)
+        return ring.key(journal.key_id() if len(ring.private) > 1 else None)
 
     def _key(self) -> EventKey | None:
-        """Return the key that authenticates events, where a signing key is named; read once."""
-        if self._event_key is None and self._settings.signing_key:
-            from rotator.journal.event_key import EventKey  # noqa: PLC0415 # as above
-
-            self._event_key = EventKey.derive(self._resolved(self._settings.signing_key))
+        """Return the key that authenticates events, where a signing key is named; kept for a while."""
+        now = self.clock.monotonic()
+        if self._settings.signing_key and (self._event_key is None or now > self._key_until):
+            self._event_key = self._ring(self._settings.signing_key).key(None)
+            self._key_until = now + _KEY_KEPT
         return self._event_key
+
+    def _ring(self, reference: str) -> KeyRing:
+        from rotator.journal.key_ring import KeyRing  # noqa: PLC0415 # as above
+
+        return KeyRing.parse(self._resolved(reference))
 
     def _resolved(self, reference: str) -> Secret:
         from pathlib import Path  # noqa: PLC0415 # as above

@@ -37,7 +37,7 @@ NEEDS: Final[Mapping[str, Permission]] = {
     **dict.fromkeys(
         (
             *("adopt", "import", "rename", "retire", "reseal", "discover", "find"),
-            *("notify test", "audit acknowledge", "access ingest"),
+            *("notify test", "audit acknowledge", "audit rotate-key", "access ingest"),
         ),
         Permission.MANAGE,
     ),

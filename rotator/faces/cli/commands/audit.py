@@ -20,6 +20,7 @@ from rotator.faces.histories import remark
 from rotator.faces.wording import at
 
 if TYPE_CHECKING:
+    from rotator.bootstrap.app import App
     from rotator.core.model import Event
     from rotator.journal.checkpoints import Anchor
 
@@ -147,6 +148,45 @@ def acknowledge(
     call.print(*(f"acknowledged: {one['where']}: {one['what']}" for one in places))
 
 
+@command(_audit, "rotate-key")
+def rotate_key(
+    ctx: typer.Context,
+    *,
+    reason: Annotated[str, option("--reason", "TEXT", "Why the key is replaced.")],
+    leaked: Annotated[
+        bool,
+        typer.Option("--leaked", help="The old key leaked: warn verifiers that still have it."),
+    ] = False,
+) -> None:
+    """Replace the journal's signing key, and the key of its events and records, at once.
+
+    The old key signs a checkpoint over everything so far, which names the new one. From then on only
+    the new key is accepted. Running daemons, workers and functions load it at their next use. If it is
+    interrupted, run it again. Send the new public key to auditors.
+
+    Examples:
+        rotator audit rotate-key --reason "yearly"
+        rotator audit rotate-key --leaked --reason "laptop stolen, INC-12"
+    """
+    call: Invocation = ctx.obj
+    with call.open_app() as app:
+        app.require_all()
+        rotated = app.rotate_key(reason, leaked=leaked)
+    call.data |= {
+        "before": rotated.before,
+        "key": rotated.key,
+        "checkpoint": rotated.checkpoint.number,
+        "leaked": leaked,
+        "public_key": rotated.public,
+    }
+    call.print(
+        f"Signing key {rotated.before} was replaced by {rotated.key}"
+        f" at checkpoint {rotated.checkpoint.number}.",
+        "Public key, to be sent through another channel:",
+        rotated.public.rstrip(),
+    )
+
+
 @command(_audit, "export")
 def export(
     ctx: typer.Context,
@@ -211,7 +251,7 @@ def show(
         most = limit if limit is not None or bounded else _NEWEST
         # A secret that is no longer configured still has its events.
         names = (
-            [one.name for one in app.journal.secrets() if app.sees(one.name)]
+            [one for one in _chains(app) if app.sees(one)]
             if name is None
             else app.names(only=[name], forgotten=True)
         )
@@ -266,6 +306,13 @@ def _verify_log(call: Invocation, file: Path, ends: list[str], *, authenticate: 
 
     call.print(f"The end of each chain, to be compared with the secret's tag {HEAD_TAG}:")
     call.print(*(f"  {name}: {one.text()}" for name, one in sorted(heads.items())))
+
+
+def _chains(app: App) -> list[str]:
+    """Return whose events there are: of each secret, and of the journal as a whole."""
+    from rotator.journal.audit import JOURNAL  # noqa: PLC0415 # only here
+
+    return [JOURNAL, *(one.name for one in app.journal.secrets())]
 
 
 def _key(file: Path | None) -> str | None:

@@ -31,6 +31,16 @@ def show(call: Invocation, report: AuditReport) -> None:
         "events_after_last_checkpoint": report.unsigned_events,
         "damage": [{"where": one.where, "what": one.what} for one in report.damage],
         "not_compared": [{"where": one.where, "what": one.what} for one in report.unread],
+        "key_rotations": [
+            {
+                "checkpoint": one.number,
+                "at": one.at,
+                "before": one.previous,
+                "key": one.key,
+                "leaked": one.leaked,
+            }
+            for one in report.handovers
+        ],
         "acknowledged": [
             {"where": one.where, "what": one.what, "reason": why}
             for one, why in report.acknowledged
@@ -73,6 +83,13 @@ def show(call: Invocation, report: AuditReport) -> None:
             call.add_code(exit_codes.STUCK)
     for one, why in report.acknowledged:
         call.print(indented(Text(f"acknowledged ({why}): {one.where}: {one.what}")))
+    for one in report.handovers:
+        leak = f"; {one.previous} LEAKED, do not verify with it" if one.leaked else ""
+        call.print(
+            indented(
+                f"signing key {one.previous} was replaced by {one.key} at checkpoint {one.number}{leak}"
+            )
+        )
     if not report.signatures:
         call.print(
             indented(
