@@ -85,8 +85,6 @@ class Metrics:
             case Kind.ENDED:
                 outcome = text(event.data, "outcome") or "?"
                 self._rotations.labels(outcome, self._plugin_of(event.secret)).inc()
-            case Kind.FOLLOWED:
-                self._rotations.labels("followed", self._plugin_of(event.secret)).inc()
             case Kind.FAILED if event.step is not None:
                 kind = text(event.data, "kind") or "?"
                 self._failures.labels(event.step.value, kind).inc()

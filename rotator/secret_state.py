@@ -81,6 +81,11 @@ SEVERITY: Final = {
 }
 # Of an incident with several secrets, the state with the most left to do counts.
 _INCIDENT_STATES: Final = (INCIDENT_OPEN, MAPPED, PROVEN)
+# What a secret is while its step waits; the drain where none is named.
+_WAITING: Final[Mapping[Step | None, State]] = {
+    Step.PREPARE: State.PREPARING,
+    Step.AWAIT: State.ROTATING,
+}
 _ORDER: Final = {state: number for number, state in enumerate(State)}
 
 
@@ -560,13 +565,12 @@ def _open_state(
             return State.WAITING, what, text(state.failed.data, "hint") or resume
         retry = f"rotator retries it automatically. To retry now: {resume}"
         return State.RETRYING, what, retry
-    looks = (Run(step=Step.DRAIN), Run(step=Step.PREPARE))
+    looks = (Run(step=Step.DRAIN), Run(step=Step.PREPARE), Run(step=Step.AWAIT))
     waits_on = isinstance(decision, WaitUntil) or decision in looks
     if waits_on and state.waited is not None:
         # The daemon looks again from time to time, and records only what is new.
         waits = text(state.waited.data, "hint") or f"count the sessions again: {resume}"
-        prepares = state.waited.step is Step.PREPARE
-        waiting = State.PREPARING if prepares else State.DRAINING
+        waiting = _WAITING.get(state.waited.step, State.DRAINING)
         return waiting, f"{waits_for(state.waited)};", waits
     if isinstance(decision, WaitUntil):
         if state.direction is Direction.ROLLBACK:

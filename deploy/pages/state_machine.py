@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from deploy.pages import markdown
 from rotator.core.errors import Conflict, Denied, Refused, Transient, Unavailable, Unknown
 from rotator.core.model import Event, Kind, Outcome, Policy, Step
-from rotator.core.state_machine import FORWARD, Finish, Run, WaitUntil, decide
+from rotator.core.state_machine import DELEGATED, FORWARD, Finish, Run, WaitUntil, decide
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,9 +28,11 @@ _KINDS: Final = (Transient, Unavailable, Unknown, Refused, Denied, Conflict)
 class History:
     """Events of one rotation, as the engine writes them."""
 
-    def __init__(self, *, overlaps: bool = True, leaked: bool = False) -> None:
+    def __init__(
+        self, *, overlaps: bool = True, leaked: bool = False, delegated: bool = False
+    ) -> None:
         self.events: list[Event] = []
-        optional: dict[str, Json] = {"prepare": True, "copies": ["copy"]}
+        optional: dict[str, Json] = {"prepare": True, "copies": ["copy"], "delegated": delegated}
         if leaked:
             optional["leak"] = {"incident": "I", "mode": "kill", "within": 0}
         self._write(Kind.REQUESTED, data={"overlaps": overlaps, "old_version": "1", **optional})
@@ -98,13 +100,22 @@ class History:
         )
 
 
-def failures() -> str:
+def failures(*, delegated: bool = False) -> str:
     """Return what follows when a step fails for good, by kind of failure."""
     head = ("step", *(f"`{kind.kind}`" for kind in _KINDS))
     rows = (
-        (f"`{step.value}`", *(_shown_after(step, kind.kind) for kind in _KINDS)) for step in FORWARD
+        (
+            f"`{step.value}`",
+            *(_shown_after(step, kind.kind, delegated=delegated) for kind in _KINDS),
+        )
+        for step in (DELEGATED if delegated else FORWARD)
     )
     return markdown.table(head, rows)
+
+
+def delegated_failures() -> str:
+    """Return the same of a rotation that another system does."""
+    return failures(delegated=True)
 
 
 def rollbacks() -> str:
@@ -116,8 +127,8 @@ def rollbacks() -> str:
     return markdown.table(("asked for while the next step is", "what follows"), rows)
 
 
-def _after_failure(step: Step, kind: str) -> Step | Outcome:
-    history = History().run_to(step)
+def _after_failure(step: Step, kind: str, *, delegated: bool = False) -> Step | Outcome:
+    history = History(delegated=delegated).run_to(step)
     history.fail(step, kind)
     return history.next()
 
@@ -136,8 +147,8 @@ def _to_the_end(history: History) -> Iterator[Step | Outcome]:
     yield following
 
 
-def _shown_after(step: Step, kind: str) -> str:
-    following = _after_failure(step, kind)
+def _shown_after(step: Step, kind: str, *, delegated: bool) -> str:
+    following = _after_failure(step, kind, delegated=delegated)
     return "waits" if following is step else _shown(following)
 
 
@@ -147,8 +158,8 @@ def _shown(following: Step | Outcome) -> str:
 
 # -- the picture -------------------------------------------------------------------------------------
 
-_WIDTH, _HEIGHT, _BOX, _TALL, _STRIDE = 1122, 330, 92, 36, 122
-_ROWS: Final = {"top": 36, "forward": 130, "below": 250}
+_WIDTH, _HEIGHT, _BOX, _TALL, _STRIDE = 1122, 540, 92, 36, 122
+_ROWS: Final = {"top": 36, "forward": 130, "below": 250, "ends": 350, "delegated": 440}
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +212,11 @@ def _boxes() -> dict[str, _Box]:
     for column, step in enumerate((Step.RESTORE, Step.COPY, Step.DRAIN, Step.REVOKE), start=4):
         boxes[f"rollback {step.value}"] = _Box(step.value, column, "below")
     boxes["rolled-back"] = _Box("rolled back", 8, "below", end=True)
+    for column, step in enumerate(DELEGATED, start=1):
+        boxes[f"delegated {step.value}"] = _Box(step.value, column, "delegated")
+    boxes["delegated undone"] = _Box("undone", 1.5, "ends", end=True)
+    boxes["delegated parked"] = _Box("parked", 4, "ends", end=True)
+    boxes["delegated done"] = _Box("done", 6, "delegated", end=True)
     return boxes
 
 
@@ -221,13 +237,26 @@ def _arrows() -> set[tuple[str, str, str]]:
     arrows.add((f"leak {fence.value}", f"forward {then.value}", "succeeds"))
     history = History().run_to(Step.VERIFY)
     history.fail(Step.VERIFY, Refused.kind)
-    return arrows | _along("backward", _to_the_end(history))
+    return arrows | _along("backward", _to_the_end(history)) | _arrows_of_another_system()
+
+
+def _arrows_of_another_system() -> set[tuple[str, str, str]]:
+    arrows = _along("delegated", _to_the_end(History(delegated=True)), own_end=True)
+    for step in DELEGATED:
+        for kind in _KINDS:
+            following = _after_failure(step, kind.kind, delegated=True)
+            if following is not step:
+                to = f"delegated {following.value}"
+                arrows.add((f"delegated {step.value}", to, "fails"))
+    return arrows
 
 
 def _along(
-    track: str, path: Iterator[Step | Outcome] | list[Step | Outcome]
+    track: str, path: Iterator[Step | Outcome] | list[Step | Outcome], *, own_end: bool = False
 ) -> set[tuple[str, str, str]]:
-    places = [f"{track} {one.value}" if isinstance(one, Step) else one.value for one in path]
+    places = [
+        f"{track} {one.value}" if isinstance(one, Step) or own_end else one.value for one in path
+    ]
     return {(start, to, "succeeds") for start, to in pairwise(places)}
 
 
@@ -239,6 +268,13 @@ def _place(following: Step | Outcome) -> str:
 
 
 def _arrow(start: _Box, to: _Box, kind: str) -> str:
+    if start.row == to.row and kind == "fails":
+        # Back to an earlier step: below what lies between.
+        y = start.y + _TALL / 2
+        return (
+            f'<path class="{kind}" marker-end="url(#{kind})" d="M{start.x:g} {y:g}'
+            f' C{start.x:g} {y + 40:g} {to.x:g} {y + 40:g} {to.x:g} {y + 7:g}"/>'
+        )
     if start.row == to.row:
         side = 1 if to.x > start.x else -1
         points = (start.x + side * _BOX / 2, start.y, to.x - side * (_BOX / 2 + 7), to.y)
@@ -278,10 +314,10 @@ text {{ font: 14px sans-serif; text-anchor: middle; fill: #212121; }}
 </style>
 <rect width="{_WIDTH}" height="{_HEIGHT}" rx="8" fill="#ffffff"/>"""
 _LEGEND: Final = "".join(
-    f'<path class="{kind}" d="M{x} 314 h34"/><text class="legend" x="{x + 42}" y="318">{text}</text>'
+    f'<path class="{kind}" d="M{x} 524 h34"/><text class="legend" x="{x + 42}" y="528">{text}</text>'
     for kind, x, text in (
         ("succeeds", 24, "the step succeeds"),
         ("fails", 220, "the step fails for good"),
         ("asked", 430, "an operator asks for a rollback"),
     )
-)
+) + (f'<text class="legend" x="24" y="{_ROWS["ends"] - 4}">Where another system rotates:</text>')

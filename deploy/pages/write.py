@@ -25,6 +25,7 @@ _PARTS: Final[dict[str, Callable[[], str]]] = {
     "python-api": python_api.listing,
     "state-machine-failures": state_machine.failures,
     "state-machine-rollback": state_machine.rollbacks,
+    "state-machine-delegated": state_machine.delegated_failures,
 }
 
 

@@ -179,8 +179,8 @@ class StaticRole(DelegatedRotation):
             " it is rejected"
         )
         return [
-            Planned(step=Step.CREATE, text=text),
-            Planned(step=Step.VERIFY, text=tried),
+            Planned(step=Step.REQUEST, text=text),
+            Planned(step=Step.PROVE, text=tried),
             *([Planned(step=Step.REVOKE, text=old)] if current else []),
         ]
 

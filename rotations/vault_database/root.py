@@ -178,8 +178,8 @@ class Root(DelegatedRotation):
             else "nothing: only the engine knows the previous password"
         )
         return [
-            Planned(step=Step.CREATE, text=text),
-            Planned(step=Step.VERIFY, text=tried),
+            Planned(step=Step.REQUEST, text=text),
+            Planned(step=Step.PROVE, text=tried),
             Planned(step=Step.REVOKE, text=old),
         ]
 

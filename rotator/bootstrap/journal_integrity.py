@@ -364,7 +364,7 @@ def _makes_current(event: Event) -> bool:
     """Return whether an event records that a version became current."""
     if event.kind is Kind.ADOPTED:
         return event.data.get("served") is not False
-    is_step = event.kind is Kind.FINISHED and event.step in (Step.PUBLISH, Step.RESTORE)
+    is_step = event.kind is Kind.FINISHED and event.step in (Step.PUBLISH, Step.PROVE, Step.RESTORE)
     return is_step or event.kind is Kind.FOLLOWED
 
 

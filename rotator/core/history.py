@@ -192,6 +192,9 @@ def _rotation_changes(event: Event) -> dict[str, Any]:
             return {"new_login": text(data, "login")}
         case Kind.FINISHED, Step.PUBLISH:
             return {"new_version": text(data, "version"), "published_at": event.at}
+        case Kind.FINISHED, Step.PROVE:
+            login, version = text(data, "login"), text(data, "version")
+            return {"new_login": login, "new_version": version, "published_at": event.at}
         case Kind.FINISHED, Step.REVOKE:
             refused = data.get("refused")
             return {"old_refused": refused if isinstance(refused, bool) else None}
@@ -230,7 +233,7 @@ def _followed(record: SecretRecord, event: Event) -> Mapping[str, Any]:
 
 def _finished(record: SecretRecord, event: Event) -> Mapping[str, Any]:
     step, data = event.step, event.data
-    if step is Step.PUBLISH:
+    if step in (Step.PUBLISH, Step.PROVE):
         return _published(record, event)
     if step is Step.RESTORE:
         served = {"version": text(data, "version"), "login": text(data, "login")}
@@ -242,7 +245,7 @@ def _finished(record: SecretRecord, event: Event) -> Mapping[str, Any]:
 def _failed(record: SecretRecord, event: Event) -> Mapping[str, Any]:
     if event.step is not None:
         return _UNCHANGED
-    # Of a rotation that another was asked for.
+    # Of a request to another system, as an older release wrote it down.
     return {"failures": record.failures + (event.data.get("counts") is not False)}
 
 
@@ -327,7 +330,7 @@ def _proof(record: SecretRecord, event: Event) -> Mapping[str, Any]:
         # A login with what the backend serves has just succeeded.
         if step is Step.REVOKE:
             return _ACCEPTED
-        if step is Step.PUBLISH or step is Step.RESTORE:
+        if step in (Step.PUBLISH, Step.PROVE, Step.RESTORE):
             return {**_ACCEPTED, "drift": None, "stale": ()}
     accepted = data.get("current_accepted")
     if accepted is None:

@@ -120,6 +120,11 @@ class Step(StrEnum):
     WITHDRAW = "withdraw"
     DISCARD = "discard"
     FENCE = "fence"
+    # Of a secret that another system rotates.
+    CHECK = "check"
+    REQUEST = "request"
+    AWAIT = "await"
+    PROVE = "prove"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,10 @@ back (restore, copy, then drain and revoke the new credential as if it were the 
 Where the target draws the key, nobody knows it before: then there is no stage, and create also stages what
 came back. From its beginning on there may be a key on the target, so turning back withdraws.
 
+A secret that another system rotates has a track of its own: check, request, await, prove, revoke.
+Request is its pivot: what was requested cannot be taken back, and what the target rejects is requested
+again.
+
 Where old and new do not overlap nobody can log in between create and publish: the first failure
 there turns the rotation back at once. A target or backend that is unavailable as a whole uses up
 no retries: the rotation stays where it is until the host is back.
@@ -22,8 +26,8 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from rotator.core.backoff import backoff
-from rotator.core.errors import RETRIED, Conflict, InUse, Unavailable, Unknown
-from rotator.core.history import text
+from rotator.core.errors import RETRIED, Conflict, InUse, Refused, Unavailable, Unknown
+from rotator.core.history import moment, text
 from rotator.core.model import DrainThen, Kind, Outcome, PrepareThen, Step
 
 if TYPE_CHECKING:
@@ -43,6 +47,10 @@ FORWARD: Final = (
     Step.DRAIN,
     Step.REVOKE,
 )
+# Every step of a rotation that another system does on request, in order.
+DELEGATED: Final = (Step.CHECK, Step.REQUEST, Step.AWAIT, Step.PROVE, Step.REVOKE)
+# The step after which a rotation cannot be undone, on either track.
+_PIVOTS: Final = (Step.PUBLISH, Step.REQUEST)
 # Where old and new do not overlap: from the first of them to the last the served password is wrong.
 GAP: Final = (Step.CREATE, Step.VERIFY, Step.PUBLISH)
 # The first wait between two tries of what ends that gap.
@@ -142,19 +150,29 @@ class Progress:
     outcome: Outcome | None = None
     # What the incident wants that this rotation is part of: its old password has leaked.
     leak: Leak | None = None
-    # Whether a publish is under way, or went out and its answer was lost.
+    # Whether another system rotates the secret, and where it did so unasked: the version that it serves.
+    delegated: bool = False
+    noticed: str | None = None
+    old_version: str | None = None
+    # How often it was requested, the last time when; and how often the target rejected the result.
+    requests: int = 0
+    requested_at: datetime | None = None
+    rejections: int = 0
+    rejected: Event | None = None
+    # Whether a publish (or a request) is under way, or went out and its answer was lost.
     publishing: bool = False
     maybe_published: bool = False
 
     @property
     def published(self) -> bool:
         """Whether the new credential is, or was, the current one."""
-        return Step.PUBLISH in self.done
+        return Step.PUBLISH in self.done or Step.PROVE in self.done
 
     @property
     def can_turn_back(self) -> bool:
-        """Whether it is certain that publish has not happened."""
-        return not (self.published or self.publishing or self.maybe_published)
+        """Whether it is certain that publish, or a request, has not happened."""
+        happened = self.published or self.requested_at is not None or self.rejected is not None
+        return not (happened or self.publishing or self.maybe_published)
 
     @property
     def may_turn_back(self) -> bool:
@@ -193,10 +211,10 @@ def decide(
         step = _next(state)
         if step is None:
             return Finish(outcome=_OUTCOME[state.direction], cause=state.cause)
-    if step is Step.PREPARE:
-        # It is over at once when the consumers have answered: their reports are looked at each time.
-        return Run(step=step)
-    if step is Step.DRAIN or state.waited is not None:
+    if state.delegated:
+        return _delegated(state, step, now, policy, at_once=at_once)
+    # A prepare is over at once when the consumers have answered: their reports are looked at each time.
+    if step is not Step.PREPARE and (step is Step.DRAIN or state.waited is not None):
         return _drain(state, step, now, policy)
     return Run(step=step, end_sessions=_ends_sessions(state, step))
 
@@ -254,6 +272,11 @@ def prepare_again(history: Iterable[Event], now: datetime, policy: Policy) -> da
     return min(again, since + policy.prepare.wait)
 
 
+def await_again(history: Iterable[Event], now: datetime, policy: Policy) -> datetime:
+    """Return when to look again whether what was requested is served, after a look at `now`."""
+    return next_look(progress(history).requested_at or now, now, policy)
+
+
 def step_backoff(
     rotation_id: str | None, failures: int, policy: Policy, *, urgent: bool = False
 ) -> timedelta:
@@ -285,6 +308,22 @@ def _in_incident(state: Progress, policy: Policy) -> Policy:
     )
 
 
+def _delegated(
+    state: Progress, step: Step, now: datetime, policy: Policy, *, at_once: bool
+) -> Decision:
+    """Return what comes next where another system rotates: what it does not do is requested again."""
+    if step is Step.REQUEST and state.rejections >= policy.proposals:
+        return Finish(outcome=Outcome.PARKED, cause=state.rejected)
+    if step is not Step.AWAIT or state.waited is None or state.requested_at is None:
+        return Run(step=step)
+    again = state.requested_at + max(policy.backoff_cap, policy.step_timeout)
+    if now < again and not at_once:
+        return Run(step=step)
+    if state.requests >= policy.attempts * policy.cycles and not at_once:
+        return Finish(outcome=Outcome.PARKED, cause=state.waited)
+    return Run(step=Step.REQUEST)
+
+
 def _ends_sessions(state: Progress, step: Step) -> bool:
     return state.end_sessions or (state.leak is not None and step is Step.REVOKE)
 
@@ -294,6 +333,8 @@ def _next(state: Progress) -> Step | None:
 
 
 def _steps(state: Progress) -> list[Step]:
+    if state.delegated:
+        return _delegated_steps(state)
     copying = [Step.COPY] if state.has_copies else []
     match state.direction:
         case Direction.FORWARD:
@@ -315,11 +356,22 @@ def _steps(state: Progress) -> list[Step]:
             return [Step.RESTORE, *copying, Step.DRAIN, Step.REVOKE]
 
 
+def _delegated_steps(state: Progress) -> list[Step]:
+    if state.direction is not Direction.FORWARD:
+        # Nothing was requested, so nothing was changed.
+        return []
+    if state.noticed is not None:
+        return [Step.PROVE]
+    return [step for step in DELEGATED if state.has_old or step is not Step.REVOKE]
+
+
 def _after_failure(
     state: Progress, failed: Event, now: datetime, policy: Policy, *, at_once: bool
 ) -> WaitUntil | Finish | None:
     """Return what a failure of the next step calls for; None to run the (possibly new) next step."""
     turns_back = state.direction is Direction.FORWARD and state.may_turn_back
+    # What was sent may have been done, whatever came back.
+    turns_back = turns_back and failed.step is not Step.REQUEST
     locked_out = not state.overlaps and state.has_old and Step.CREATE in state.begun
     if turns_back and locked_out and failed.step in GAP:
         _turn_back(state, failed)
@@ -370,6 +422,8 @@ def _given_up(state: Progress, policy: Policy) -> datetime | None:
 
 def waits_for(waited: Event) -> str:
     """Return what a step waits for, in a few words."""
+    if waited.step is Step.AWAIT:
+        return (text(waited.data, "what") or "another system rotates it").rstrip(".")
     if waited.step is Step.PREPARE:
         return "consumers have not read the next version"
     if "consumers" in waited.data:
@@ -377,17 +431,24 @@ def waits_for(waited: Event) -> str:
     return "the old login still has open sessions"
 
 
-def _apply(state: Progress, event: Event) -> None:  # noqa: PLR0912 # one case for each kind
+def _apply(state: Progress, event: Event) -> None:  # noqa: C901, PLR0912 # one case for each kind
     match event.kind:
         case Kind.REQUESTED:
             state.overlaps = bool(event.data.get("overlaps", True))
-            state.has_old = event.data.get("old_version") is not None
+            state.old_version = text(event.data, "old_version")
+            state.has_old = state.old_version is not None
+            state.delegated = bool(event.data.get("delegated"))
+            state.noticed = text(event.data, "noticed")
             state.has_copies = bool(event.data.get("copies"))
             state.prepares = bool(event.data.get("prepare"))
             state.draws = bool(event.data.get("draws"))
             state.leak = _leak(event.data.get("leak"))
         case Kind.LEAKED:
             state.leak = _leak(event.data)
+        case Kind.ADOPTED if state.delegated and text(event.data, "version") != state.old_version:
+            # Somebody has taken over another version: that is what was waited for.
+            state.done |= {Step.CHECK, Step.REQUEST, Step.AWAIT}
+            state.failed, state.failures, state.waited = None, 0, None
         case Kind.STARTED if event.step is not None:
             _started(state, event, event.step)
         case Kind.FINISHED if event.step is not None:
@@ -408,6 +469,7 @@ def _apply(state: Progress, event: Event) -> None:  # noqa: PLR0912 # one case f
             state.parked = event
         case Kind.UNPARKED:
             state.parked, state.failed, state.failures, state.waited = None, None, 0, None
+            state.requests, state.rejections = 0, 0
         case Kind.ENDED:
             state.outcome = Outcome(str(event.data["outcome"]))
         case _:
@@ -418,7 +480,10 @@ def _started(state: Progress, event: Event, step: Step) -> None:
     state.begun.add(step)
     if step is Step.PREPARE and state.prepares_since is None:
         state.prepares_since = event.at
-    if step is Step.PUBLISH:
+    if step is Step.REQUEST:
+        # Requested again, it is not done until that is answered.
+        state.done.discard(Step.REQUEST)
+    if step in _PIVOTS:
         # Started twice without an answer in between: nobody knows what the first one did.
         state.maybe_published = state.maybe_published or state.publishing
         state.publishing = True
@@ -432,6 +497,11 @@ def _finished(state: Progress, event: Event, step: Step) -> None:
     state.failed, state.failures, state.waited = None, 0, None
     if state.draws and step is Step.CREATE:
         state.done.add(Step.STAGE)
+    if step is Step.REQUEST:
+        state.publishing = state.maybe_published = False
+        state.requests, state.requested_at = state.requests + 1, event.at
+    if step is Step.PROVE:
+        state.pivot_at = moment(event.data, "rotated_at") or event.at
     if step is Step.PUBLISH:
         state.publishing = state.maybe_published = False
         state.pivot_at, state.acknowledged_at = event.at, None
@@ -445,10 +515,13 @@ def _finished(state: Progress, event: Event, step: Step) -> None:
 def _failed(state: Progress, event: Event) -> None:
     same = state.failed is not None and state.failed.step is event.step
     kind = text(event.data, "kind")
+    if event.step is Step.PROVE and kind == Refused.kind:
+        _rejected(state, event)
+        return
     # A fault of the whole host is not this rotation's: it uses up none of its retries.
     state.failures = (state.failures if same else 0) + (kind != Unavailable.kind)
     state.failed = event
-    if event.step is Step.PUBLISH:
+    if event.step in _PIVOTS:
         state.publishing = False
         state.maybe_published = kind != Conflict.kind and (
             state.maybe_published or kind == Unknown.kind
@@ -462,6 +535,14 @@ def _failed(state: Progress, event: Event) -> None:
         _turn_back(state, event)
 
 
+def _rejected(state: Progress, event: Event) -> None:
+    """Begin again with a request: the target rejects what another system serves."""
+    state.done -= {Step.REQUEST, Step.AWAIT}
+    state.done.add(Step.CHECK)
+    state.noticed, state.failed, state.failures = None, None, 0
+    state.rejected, state.rejections = event, state.rejections + 1
+
+
 def _turn_back(state: Progress, cause: Event | None) -> None:
     state.direction = Direction.BACKWARD
     state.cause = state.cause or cause
@@ -470,7 +551,7 @@ def _turn_back(state: Progress, cause: Event | None) -> None:
 
 def _rolled_back(state: Progress, event: Event) -> None:
     """Turn a rotation round on a person's word, as far as it can be turned."""
-    if state.published and state.overlaps and state.has_old:
+    if state.published and state.overlaps and state.has_old and not state.delegated:
         state.direction = Direction.ROLLBACK
         state.done -= {Step.COPY, Step.DRAIN, Step.REVOKE}
         state.waited, state.revoke_now, state.end_sessions = None, False, False

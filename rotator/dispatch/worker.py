@@ -20,7 +20,6 @@ from rotator.core.errors import (
     NotDue,
     NotPermitted,
     Parked,
-    Refused,
     RotatorError,
     StepError,
     Unavailable,
@@ -67,8 +66,6 @@ _NEVER_PARKED: Final = (
     *(JobKind.CHECK, JobKind.CONTAIN),
     *(JobKind.END_LEASES, JobKind.RECONCILE_LEASES),
 )
-# Of a rotation that another was asked for: it is looked at, or asked for, again.
-RETRIED_OR_ASKED: Final = RETRIED | {Refused.kind}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -436,7 +433,6 @@ def _fault(error: RotatorError) -> dict[str, Any]:
 
 
 _STRANDED_AFTER: Final = 3
-_ALWAYS: Final[Mapping[Kind, Topic]] = {Kind.PARKED: Topic.PARKED, Kind.FOLLOWED: Topic.ROTATED}
 
 
 def _of_trouble(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
@@ -462,17 +458,16 @@ def topic_of(kind: Kind, data: Mapping[str, Json]) -> Topic | None:
             return Topic.GATE_HELD if held else None
         held = kind is Kind.WAITING and Gate.HOLD in gates
         return Topic.GATE_HELD if held else Topic.CONSUMER_BEHIND if gates else None
-    if kind in _ALWAYS:
-        return _ALWAYS[kind]
+    if kind is Kind.PARKED:
+        return Topic.PARKED
     if kind in (Kind.LEAKED, Kind.PROVEN, Kind.LEASE_FAILED):
         return _of_trouble(kind, data)
-    if kind is Kind.FAILED and "request" in data and data.get("kind") not in RETRIED_OR_ASKED:
-        return Topic.FAILED
     if kind is Kind.ENDED and data.get("outcome") == Outcome.UNDONE.value:
         # An absent host has a notice of its own, and so has a parked secret.
         quiet = data.get("counts") is False or "follows" in data
         return None if quiet else Topic.FAILED
-    return Topic.ROTATED if kind is Kind.ENDED else None
+    # A request that goes on as another rotation has rotated nothing itself.
+    return Topic.ROTATED if kind is Kind.ENDED and "continues_as" not in data else None
 
 
 _SHOWN: Final = (

@@ -18,7 +18,7 @@ from rotator.engine.adoption import adopt, adopt_for_delegation
 from rotator.engine.checks import check, checked, require_rollback_possible
 from rotator.engine.context import EngineContext, OnBehalf, SecretContext
 from rotator.engine.copies import Copy
-from rotator.engine.delegated import DelegatedRunner, is_delegated
+from rotator.engine.delegated import handed_over, is_delegated, noticed
 from rotator.engine.delegated_requests import pending
 from rotator.engine.incident import Contained, Exposure, Leaked, LeakReport, Mode, Proof
 from rotator.engine.lease import leased, leased_in_time
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from rotator.core.model import Credential, Event, Json, Version
     from rotator.core.ports import Clock, Entropy, Journal, Log
     from rotator.core.secret import Secret
+    from rotator.engine.lease import LeasedSecret
 
 __all__ = [
     "Contained",
@@ -137,8 +138,7 @@ class Engine:
     ) -> Result:
         """Rotate once. An interrupted rotation is finished first, and then counts as this one.
 
-        Where another system rotates the secret it is asked to, and what it does is followed: an
-        error is then raised, after it was written down.
+        Where another system rotates the secret, it is asked to, and what it serves then is proven.
 
         `patience` is how long waits (backoff, grace, drain) may last in all before the call
         returns with the rotation open. `only_if_due`: begin nothing unless the secret is due, by a
@@ -148,13 +148,6 @@ class Engine:
         Raises `Busy`, `NotDue` (in its grace period, or not due), `Parked`, `Conflict` (the backend's current version is not the one that the journal knows),
         `JournalError` or `LeaseLost`; what happens inside a step is in the result.
         """
-        if is_delegated(secret):
-            record = self._refuse_parked(secret)
-            if record is None or record.open_rotation is None:
-                following = DelegatedRunner(self._context, secret, patience)
-                return following.rotate(
-                    reason, rotation_id, only_if_due=only_if_due, at_once=at_once
-                )
         with leased(self._context, secret) as lease:
             runner = Runner(lease, patience, at_once=at_once, away=away)
             record = self._refuse_parked(secret)
@@ -163,14 +156,27 @@ class Engine:
                 result = runner.drive(record.open_rotation, resumed=True)
                 if result.stopped:
                     return result
+                if result.by:
+                    return runner.park_if_exhausted(result)
                 if result.outcome is None and result.published:
                     raise _in_grace(result)
                 published = opened is not None and opened.published_at is not None
                 if not published or result.outcome is not Outcome.DONE:
                     return runner.park_if_exhausted(result)
                 record = self._journal.secret(secret.name)
-            if only_if_due and not is_due(record, self._context.clock.now(), at_once=at_once):
-                raise NotDue("it is not due.", until=None)
+            delegated = is_delegated(secret)
+            unrequested = self._record_noticed(lease) if delegated else None
+            if unrequested is not None:
+                if unrequested.outcome is not Outcome.DONE:
+                    return runner.park_if_exhausted(unrequested)
+                record = self._journal.secret(secret.name)
+            before = pending(self._journal, secret.name) if delegated else None
+            due = is_due(record, self._context.clock.now(), at_once=at_once)
+            if only_if_due and before is None and not due:
+                why = ": it rotated automatically, which is recorded now" if unrequested else ""
+                raise NotDue(f"it is not due{why}.", until=None)
+            if delegated:
+                return runner.park_if_exhausted(runner.request(reason, rotation_id, before=before))
             # A given id allows for one candidate only.
             left = 0 if rotation_id is not None else secret.policy.proposals - 1
             result = runner.start(reason, rotation_id, record, more=left > 0)
@@ -191,14 +197,14 @@ class Engine:
     ) -> Result | None:
         """Go on with the open rotation, as far as it gets now; None when there is none.
 
-        One that another system was asked for, and that was not seen through, counts as open. `ends` as
+        A request to another system that an older release did not complete counts as open. `ends` as
         for `advance`, `at_once` and `away` as for `rotate`.
         """
         if self._journal.open_rotation(secret.name) is None:
             if pending(self._journal, secret.name) is None or not is_delegated(secret):
                 return None
-            self._refuse_parked(secret)
-            return DelegatedRunner(self._context, secret, patience).resume()
+            result = self.rotate(secret, patience=patience, at_once=at_once, away=away)
+            return replace(result, resumed=True)
         with leased(self._context, secret, ends=ends) as lease:
             runner = Runner(lease, patience, at_once=at_once, away=away)
             self._refuse_parked(secret)
@@ -236,6 +242,10 @@ class Engine:
                 lease.unpark_if_parked(known, reason)
                 return runner.drive(rotation_id, resumed=True, to=to)
             opened = self._journal.open_rotation(secret.name)
+            if opened is not None and progress(self._journal.history(opened.id)).delegated:
+                # It has asked for what the caller does.
+                _ = lease.append([handed_over(opened.id, rotation_id)])
+                opened = None
             if opened is not None:
                 result = runner.end_earlier(opened.id)
                 if result.stopped:
@@ -302,6 +312,13 @@ class Engine:
             lease.unpark_if_parked(opened, reason or "revoke")
             return runner.park_if_exhausted(runner.drive(opened.id, resumed=True))
 
+    def _record_noticed(self, lease: LeasedSecret) -> Result | None:
+        """Record a rotation by another system that nobody requested; None where there is none."""
+        version = noticed(lease)
+        if version is None:
+            return None
+        return Runner(lease).request("it rotated automatically", None, noticed=version)
+
     def _prepares(self, opened: RotationRecord) -> bool:
         """Return whether a rotation waits for consumers to read its next version."""
         waited = progress(self._journal.history(opened.id)).waited
@@ -337,7 +354,7 @@ class Engine:
         try:
             with leased(self._context, secret) as lease:
                 if is_delegated(secret):
-                    DelegatedRunner(self._context, secret, _NO_TIME).notice(lease)
+                    _ = self._record_noticed(lease)
                 health = check(lease, recorded=True)
                 _ = lease.append([checked(health)])
                 return health
@@ -551,8 +568,10 @@ class Engine:
         unchanged = "Nothing was changed."
         if record.open_rotation is not None:
             what = f"rotation {record.open_rotation} of {old} is still open."
+            delegated = progress(self._journal.history(record.open_rotation)).delegated
+            ends = "resume" if delegated else "revoke"
             raise UsageError(
-                what, hint=f"Complete it first: rotator revoke {old}", safety=unchanged
+                what, hint=f"Complete it first: rotator {ends} {old}", safety=unchanged
             )
         if known is not None and (known.version is not None or known.open_rotation is not None):
             raise UsageError(
@@ -575,6 +594,9 @@ class Engine:
 
     # -- requirements --------------------------------------------------------------------------
 
+    def _is_of_another_system(self, opened: RotationRecord) -> bool:
+        return progress(self._journal.history(opened.id)).delegated
+
     def _refuse_parked(self, secret: ManagedSecret) -> SecretRecord | None:
         record = self._journal.secret(secret.name)
         if record is not None and record.parked is not None:
@@ -588,6 +610,19 @@ class Engine:
 
     def _open(self, secret: ManagedSecret, verb: str) -> RotationRecord:
         opened = self._journal.open_rotation(secret.name)
+        if is_delegated(secret) if opened is None else self._is_of_another_system(opened):
+            again = (
+                "complete it: rotator resume"
+                if opened is not None
+                else "rotate it again: rotator rotate"
+            )
+            error = UsageError(
+                f"there is nothing to {verb}: {secret.backend_name} rotates it, and ends the credential before, which is kept nowhere.",
+                hint=f"Where the credential must go, {again} {secret.name}",
+                safety="Nothing was changed.",
+            )
+            error.secret = secret.name
+            raise error
         if opened is None:
             error = UsageError(
                 f"there is nothing to {verb}: no rotation is open, so the old credential is gone.",

@@ -12,6 +12,7 @@ from rotator.core.errors import Conflict, UsageError
 from rotator.core.history import moment
 from rotator.core.model import Credential, Kind, NewEvent
 from rotator.core.schedule import as_data, next_due
+from rotator.core.state_machine import progress
 from rotator.engine.copies import same
 from rotator.engine.incident import leaked_again
 from rotator.engine.results import Health, UnprovenSecond
@@ -160,7 +161,11 @@ def _require_own_version(
     until the rotation is over.
     """
     secret = leased.secret
-    made = made_current(leased.journal.history(opened.id))
+    history = leased.journal.history(opened.id)
+    if progress(history).delegated:
+        # Whatever logs in is what was waited for.
+        return
+    made = made_current(history)
     kept = secret.backend.read(secret.path, made) if made else None
     known = kept is not None and current is not None and same(kept.credential, current.credential)
     if not known:

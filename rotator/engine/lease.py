@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from rotator.core.errors import AlreadyTaken, Busy, RotatorError
 from rotator.core.history import taken_up
@@ -14,7 +14,7 @@ from rotator.core.model import Kind, NewEvent
 from rotator.engine.context import SecretContext
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from datetime import datetime
 
     from rotator.core.history import RotationRecord
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rotator.engine.context import EngineContext
     from rotator.engine.steps import ManagedSecret, Steps
 
+_T = TypeVar("_T")
 # What somebody decides: these events record who, with the request where there was one.
 _DECISIONS: Final = frozenset(
     {
@@ -56,7 +57,7 @@ class LeasedSecret(SecretContext):
         super().__init__(engine, secret)
         self.ends: float = ends
         self.ttl: timedelta = _ttl(secret)
-        self._lease: Lease = lease
+        self.lease: Lease = lease
         # Read before the lease is taken or renewed, so that we stop before it ends.
         self._renewed: tuple[float, datetime] = taken
 
@@ -66,7 +67,7 @@ class LeasedSecret(SecretContext):
             return []
         events = [self._decided(one) if one.kind in _DECISIONS else one for one in events]
         self._renewed = self.clock.monotonic(), self.clock.now()
-        written = self.journal.append(self._lease, events, self.ttl)
+        written = self.journal.append(self.lease, events, self.ttl)
         for event in written:
             self.engine.observer(event)
         return written
@@ -74,7 +75,7 @@ class LeasedSecret(SecretContext):
     def renew(self) -> None:
         """Renew the lease without writing an event. Raises `LeaseLost`."""
         self._renewed = self.clock.monotonic(), self.clock.now()
-        _ = self.journal.append(self._lease, [], self.ttl)
+        _ = self.journal.append(self.lease, [], self.ttl)
 
     def wait(self, until: datetime) -> None:
         """Sleep until then or until the call should stop, in pieces short enough to keep the lease."""
@@ -85,6 +86,17 @@ class LeasedSecret(SecretContext):
             self.clock.sleep(min(left, piece))
             if left > piece:
                 self.renew()
+
+    def pause(self, until: datetime) -> None:
+        """Sleep until then or until the call should stop, without the lease: others may work meanwhile."""
+        self.engine.journal.release(self.lease)
+        piece = self.ttl.total_seconds() / 3
+        while (left := (until - self.clock.now()).total_seconds()) > 0:
+            if self.engine.should_stop():
+                break
+            self.clock.sleep(min(left, piece))
+        self._renewed = self.clock.monotonic(), self.clock.now()
+        self.lease = _taken(self.engine, self.secret, self.ttl)
 
     def timed_steps(self, rotation_id: str) -> Steps:
         """Return steps that act until their time is up, counted from when the lease was renewed."""
@@ -138,12 +150,13 @@ def leased(
     try:
         taken = engine.clock.monotonic(), engine.clock.now()
         lease = engine.journal.acquire(secret.name, engine.holder(), _ttl(secret))
+        access = LeasedSecret(
+            engine, secret, lease, ends=inf if ends is None else ends, taken=taken
+        )
         try:
-            yield LeasedSecret(
-                engine, secret, lease, ends=inf if ends is None else ends, taken=taken
-            )
+            yield access
         finally:
-            engine.journal.release(lease)
+            engine.journal.release(access.lease)
     except RotatorError as error:
         error.secret = error.secret or secret.name
         raise
@@ -154,17 +167,28 @@ def leased_in_time(
     engine: EngineContext, secret: ManagedSecret, patience: timedelta
 ) -> Generator[LeasedSecret]:
     """Take the lease of a secret as `leased` does, but wait for it while another process holds it."""
-    until = engine.clock.now() + patience
     with ExitStack() as stack:
-        while True:
-            try:
-                lease = stack.enter_context(leased(engine, secret))
-                break
-            except Busy:
-                if engine.clock.now() >= until:
-                    raise
-                engine.clock.sleep(_LOOK_AGAIN)
-        yield lease
+        yield _once_free(engine, patience, lambda: stack.enter_context(leased(engine, secret)))
+
+
+def _taken(engine: EngineContext, secret: ManagedSecret, patience: timedelta) -> Lease:
+    """Take the lease of a secret again, or wait for it while another process holds it."""
+    return _once_free(
+        engine,
+        patience,
+        lambda: engine.journal.acquire(secret.name, engine.holder(), _ttl(secret)),
+    )
+
+
+def _once_free(engine: EngineContext, patience: timedelta, take: Callable[[], _T]) -> _T:
+    until = engine.clock.now() + patience
+    while True:
+        try:
+            return take()
+        except Busy:
+            if engine.clock.now() >= until:
+                raise
+            engine.clock.sleep(_LOOK_AGAIN)
 
 
 def _ttl(secret: ManagedSecret) -> timedelta:

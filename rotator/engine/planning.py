@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from rotator.core.consumers import Gate
@@ -9,7 +10,7 @@ from rotator.core.contracts.rotation import DrawsKeys, Explains, TakesTurns
 from rotator.core.delegated import DelegatedRotation
 from rotator.core.durations import write, write_grace
 from rotator.core.model import NO_ROTATION, Credential, Planned, Prepare, Step
-from rotator.core.state_machine import FORWARD
+from rotator.core.state_machine import DELEGATED, FORWARD
 from rotator.engine.delegated import is_delegated
 from rotator.engine.results import Plan, UnprovenSecond
 from rotator.engine.rotation_request import prepares_for
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # What a plan shows in the place of the rotation's id.
 _NOT_BEGUN: Final = "(its id)"
+# How plugins named the steps of another system before it had steps of its own.
+_DELEGATED: Final = {Step.CREATE: Step.REQUEST, Step.VERIFY: Step.PROVE}
 # What an admin proves.
 _ROUND: Final = "create a scratch login, log in as it, drop it"
 
@@ -120,14 +123,18 @@ def _delegated_steps(
     secret: ManagedSecret, steps: list[Planned], *, has_old: bool
 ) -> list[Planned]:
     """Return the steps where another system rotates on request, and the result is proven."""
+    steps = [replace(one, step=_DELEGATED.get(one.step, one.step)) for one in steps]
     own = {planned.step for planned in steps}
     asked = f"ask {secret.backend_name} to rotate {secret.path}, once; a lost answer is looked for"
     tried = (
         f"log in on {secret.target_name} with what is served then; where it is refused, ask again,"
         f" at most {secret.policy.proposals} times in all"
     )
-    texts = {Step.CREATE: asked, Step.VERIFY: tried}
+    checked = f"log in on {secret.target_name} with what is served now, and with a wrong password"
+    waits = f"wait until {secret.backend_name} serves another version"
+    texts = {Step.CHECK: checked, Step.REQUEST: asked, Step.AWAIT: waits, Step.PROVE: tried}
     if has_old:
         texts[Step.REVOKE] = "log in with the old credential and write down whether it is refused"
     added = [Planned(step=step, text=text) for step, text in texts.items() if step not in own]
-    return sorted([*steps, *added], key=lambda planned: list(Step).index(planned.step))
+    planned = [one for one in (*steps, *added) if one.step in DELEGATED]
+    return sorted(planned, key=lambda one: DELEGATED.index(one.step))

@@ -12,7 +12,9 @@ from rotator.core.errors import Conflict, InUse, Unprovable, UsageError
 from rotator.core.model import Kind, NewEvent, Outcome
 from rotator.core.state_machine import progress
 from rotator.engine import incident
+from rotator.engine.delegated import abandoned
 from rotator.engine.error_origin import tag_errors
+from rotator.engine.results import Result
 from rotator.engine.runner import Runner
 from rotator.engine.steps import wrap_plugin_errors
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from rotator.core.model import Json, Version
     from rotator.engine.lease import LeasedSecret
     from rotator.engine.leases import Leases
-    from rotator.engine.results import Result
     from rotator.engine.steps import ManagedSecret
 
 _ID = "retire"
@@ -211,8 +212,12 @@ def _require_no_leak(record: SecretRecord, asked: Retirement) -> None:
 
 
 def _end_open(lease: LeasedSecret, opened: RotationRecord, asked: Retirement) -> Result:
-    """Complete a rotation that is published, undo any other."""
+    """Complete a rotation that is published, undo any other; what another system does is left to it."""
     state = progress(lease.journal.history(opened.id))
+    if state.delegated:
+        backend = lease.secret.backend_name
+        _ = lease.append([abandoned(opened.id, backend, asked.reason or "retired")])
+        return Result(secret=lease.name, rotation_id=opened.id, outcome=Outcome.UNDONE)
     data: dict[str, Json] = {"reason": asked.reason or "retired"}
     if state.can_turn_back:
         data |= {"kind": "aborted", "what": "its secret is being retired"}

@@ -23,13 +23,17 @@ def requested(
     old_version: str | None,
     old_login: str | None,
     has_registry: bool = False,
+    delegated: bool = False,
+    noticed: str | None = None,
     leak: Mapping[str, Json] | None = None,
 ) -> NewEvent:
     """Return the event that begins a rotation: everything that is needed to complete or undo it.
 
-    `has_registry`: consumers can report. `leak`: the incident that it is part of.
+    `has_registry`: consumers can report. `delegated`: another system rotates; `noticed`: the version that
+    it serves, where nobody requested that. `leak`: the incident that it is part of.
     """
     prepares = has_registry and leak is None and old_version is not None and prepares_for(secret)
+    copies = secret.copies and not delegated
     return NewEvent(
         kind=Kind.REQUESTED,
         rotation_id=rotation_id,
@@ -45,7 +49,9 @@ def requested(
             "old_login": old_login,
             **({"draws": True} if isinstance(secret.rotation, DrawsKeys) else {}),
             **({"prepare": True} if prepares else {}),
-            **({"copies": [str(copy) for copy in secret.copies]} if secret.copies else {}),
+            **({"copies": [str(copy) for copy in secret.copies]} if copies else {}),
+            **({"delegated": True} if delegated else {}),
+            **({"noticed": noticed} if noticed is not None else {}),
             **({"entry": secret.entry} if secret.entry else {}),
             **({"leak": leak} if leak else {}),
         },

@@ -23,6 +23,7 @@ from rotator.core.state_machine import (
     Finish,
     Run,
     WaitUntil,
+    await_again,
     decide,
     drain_again,
     next_look,
@@ -42,12 +43,19 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rotator.core.history import RotationRecord, SecretRecord
-    from rotator.core.model import Json
+    from rotator.core.model import Json, Version
+    from rotator.engine.delegated_requests import DelegatedRequest
     from rotator.engine.lease import LeasedSecret
     from rotator.engine.steps import Steps
 
 # A step that has less time than this, in seconds, is not begun.
 _SHORTEST_STEP: Final = 2.0
+# When what a step waits for is looked at again.
+_LOOK_AGAIN: Final = {
+    Step.DRAIN: drain_again,
+    Step.PREPARE: prepare_again,
+    Step.AWAIT: await_again,
+}
 # Errors that are not about the step: they end the call, and the history stays as it is.
 _NOT_OF_A_STEP: Final = frozenset({"lease-lost", "journal", "journal-broken", "busy", "usage"})
 
@@ -148,6 +156,42 @@ class Runner:
         course = _Course(rotation_id=rotation_id, steps=steps, pending=[first])
         return self._drive(course, to)
 
+    def request(
+        self,
+        reason: str,
+        rotation_id: str | None,
+        *,
+        before: DelegatedRequest | None = None,
+        noticed: Version | None = None,
+    ) -> Result:
+        """Begin a rotation that another system does, and drive it as far as it gets.
+
+        `before`: the request that an older release wrote down and did not complete. `noticed`: what is
+        served after a rotation that nobody requested.
+        """
+        leased, record = self._leased, self._leased.record()
+        if before is not None:
+            rotation_id, reason = before.id, reason or before.reason
+            old_version, old_login = before.old_version, before.old_login
+        elif noticed is not None and record is not None:
+            old_version, old_login = record.version, record.login
+        else:
+            current = leased.backend.current(leased.secret.path)
+            old_version = current.id if current else None
+            old_login = current.credential.username if current else None
+        rotation_id = rotation_id or new_id(leased.engine.entropy)
+        first = requested(
+            leased.secret,
+            rotation_id,
+            reason,
+            old_version=old_version,
+            old_login=old_login,
+            delegated=True,
+            noticed=None if noticed is None else noticed.id,
+        )
+        steps = leased.steps(rotation_id, record)
+        return self._drive(_Course(rotation_id=rotation_id, steps=steps, pending=[first]))
+
     def drive(self, rotation_id: str, *, resumed: bool, to: Step | None = None) -> Result:
         """Go on with a rotation that has a history, as far as it gets; `to` as for `start`."""
         record = self._leased.record()
@@ -211,7 +255,7 @@ class Runner:
                     return Result(secret=leased.name, waiting=STOPPED, stopped=True)
                 course.write(leased)
                 return self._stopped(course)
-            case Run(step=Step.DRAIN | Step.PREPARE as step, end_sessions=False) if (
+            case Run(step=Step.DRAIN | Step.PREPARE | Step.AWAIT as step, end_sessions=False) if (
                 waited := progress(foreseen).waited
             ) is not None:
                 return self._look_again(course, step, waited)
@@ -235,8 +279,7 @@ class Runner:
         if found.kind is not Kind.WAITING or not _same_wait(waited.data, found.data):
             self._step(course, step)
             return None
-        again = drain_again if step is Step.DRAIN else prepare_again
-        at = again(course.history, leased.clock.now(), leased.secret.policy)
+        at = _LOOK_AGAIN[step](course.history, leased.clock.now(), leased.secret.policy)
         return self._wait_until(course, at, waits_for(waited))
 
     def _wait(self, course: _Course, decision: WaitUntil) -> Result | None:
@@ -254,7 +297,12 @@ class Runner:
             return self._result(course, until=at, waiting=why)
         if self._leased.engine.should_stop():
             return self._stopped(course)
-        self._leased.wait(at)
+        if progress(course.history).delegated:
+            # Whoever rotates may keep the same journal; what it has written is read again.
+            self._leased.pause(at)
+            course.history = self._leased.journal.history(course.rotation_id)
+        else:
+            self._leased.wait(at)
         return None
 
     def _consumers_ready(self, course: _Course, ends: datetime) -> tuple[NewEvent | None, datetime]:
@@ -367,8 +415,8 @@ class Runner:
                 for session in busy.sessions
             ]
             waiting: dict[str, Json] = {"what": busy.what, "sessions": sessions, "seconds": seconds}
-            if busy.consumers is not None:
-                waiting |= {"consumers": busy.consumers, "hint": busy.hint}
+            waiting |= {"consumers": busy.consumers} if busy.consumers is not None else {}
+            waiting |= {"hint": busy.hint} if busy.hint or busy.consumers is not None else {}
             return self._event(Kind.WAITING, history, step, waiting), None
         except RotatorError as raised:
             error = self._known_away(raised)
@@ -448,6 +496,7 @@ class Runner:
             resumed=course.resumed,
             rolling_back=state.direction is Direction.ROLLBACK,
             untried=_untried(history),
+            by=self._leased.secret.backend_name if state.delegated else "",
             answered=frozenset(self._leased.contacts.answered),
             worked=frozenset(self._leased.contacts.worked),
             error=error,

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 NOT_SAFE: Final = "The application is NOT safe: the target rejects the credential that is served."
 SAFE: Final = "The application is safe: the credential that is served authenticated just now."
+_DELEGATED: Final = (
+    "It could not be checked whether the target accepts the credential that is served."
+)
 # A login that was tried within this time was tried just now.
 JUST_NOW: Final = timedelta(minutes=1)
 
@@ -27,6 +30,9 @@ JUST_NOW: Final = timedelta(minutes=1)
 def after_failure(history: Sequence[Event], step: Step, now: datetime) -> str:
     """Return what a failure of `step` means for the application."""
     state = progress(history)
+    if state.delegated:
+        # Where it can be seen whether what is served logs in, the step has said so.
+        return _DELEGATED if Step.REQUEST in state.begun else "Nothing was changed on the target."
     if state.direction is Direction.ROLLBACK:
         return (
             "The former credential is served again; the newer one may be revoked already."

@@ -57,6 +57,7 @@ from rotator.core.state_machine import (
 )
 from rotator.engine.admin_proof import require_no_errors
 from rotator.engine.copies import Copies, Copy, same
+from rotator.engine.delegated import DelegatedSteps
 from rotator.engine.error_origin import Contacts, tag_errors
 from rotator.engine.safety import NOT_SAFE
 
@@ -195,6 +196,7 @@ class Steps:
             Step.DISCARD: self._discard,
             Step.FENCE: self._fence,
         }
+        self._delegated: DelegatedSteps | None = None
 
     def know_current(self, current: Version | None) -> None:
         """Spare the first step a read: this was current a moment ago."""
@@ -212,7 +214,17 @@ class Steps:
         """Run one step; return what the journal should know. Raises only `RotatorError`."""
         told = wrap_plugin_errors(self._log, self._secret.name, self._id, step.value)
         with told, time_limit(max(0.0, self._ends() - self._clock.monotonic())):
+            if history[0].data.get("delegated"):
+                return self._of_another_system.run(step, history)
             return self._run[step](history, end_sessions)
+
+    @property
+    def _of_another_system(self) -> DelegatedSteps:
+        if self._delegated is None:
+            self._delegated = DelegatedSteps(
+                self, self._secret, self._backend, self._rotation, self._id
+            )
+        return self._delegated
 
     def context(
         self, current: Credential | None, *, end_sessions: bool = False, fenced: bool = False

@@ -16,7 +16,7 @@ from rotator.bootstrap import App
 from rotator.core.daemon_settings import Dispatch, Topic
 from rotator.core.errors import JournalBroken, RotatorError, UsageError
 from rotator.core.history import text
-from rotator.core.model import Kind
+from rotator.core.model import Kind, Step
 from rotator.faces.consumer_reports import ConsumerReports, ReportingConsumers
 from rotator.faces.http_server import Server
 from rotator.faces.leak_reports import PREFIX, LeakReports
@@ -150,9 +150,11 @@ class Daemon(Service):
     def _observe(self, event: Event) -> None:
         super()._observe(event)
         version = text(event.data, "version")
-        published = event.kind in (Kind.FINISHED, Kind.FOLLOWED, Kind.ADOPTED)
+        # What another system was asked for is not served before it is proven.
+        awaited = event.step in (Step.REQUEST, Step.AWAIT)
+        published = event.kind in (Kind.FINISHED, Kind.ADOPTED) and not awaited
         if published and version is not None:
-            # Of a publish, a restore or an adoption: each names the version that is served now.
+            # Of a publish, a proof, a restore or an adoption: each names the version that is served now.
             self._reports.published(event.secret, version)
 
     def _listen(self) -> str:

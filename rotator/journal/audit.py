@@ -51,10 +51,15 @@ _FOREVER: Final = sys.maxsize
 # Step events, and those of them that say more than how far a rotation has got.
 _STEP_EVENTS: Final = frozenset({"started", "finished", "failed", "waiting"})
 _TELLING_ROTATION: Final = frozenset(
-    {("finished", "stage"), ("finished", "publish"), ("finished", "revoke")}
+    {("finished", "stage"), ("finished", "publish"), ("finished", "prove"), ("finished", "revoke")}
 )
 _TELLING_SECRET: Final = frozenset(
-    {("finished", "publish"), ("finished", "restore"), ("finished", "revoke")}
+    {
+        ("finished", "publish"),
+        ("finished", "prove"),
+        ("finished", "restore"),
+        ("finished", "revoke"),
+    }
 )
 # Facts that make any event of a step change its secret's record.
 _TELLING_FACTS: Final = re.compile('"(?:next_due|next_try|current_accepted|moment)"').search

@@ -97,7 +97,7 @@ def _replaces(event: Event) -> bool:
     match event.kind, event.step:
         case Kind.ADOPTED, _:
             return event.data.get("served") is not False
-        case Kind.FINISHED, (Step.PUBLISH | Step.RESTORE):
+        case Kind.FINISHED, (Step.PUBLISH | Step.PROVE | Step.RESTORE):
             return True
         case ((Kind.FOLLOWED | Kind.RENAMED), _):
             return event.kind is Kind.FOLLOWED or event.data.get("version") is not None
@@ -115,7 +115,8 @@ def _shows_one(event: Event, record: SecretRecord) -> bool:
 
 def _replaced_at(event: Event, current: Served | None) -> datetime:
     """Return when the new credential was served first: another system may have replaced it earlier."""
-    at = moment(event.data, "rotated_at") if event.kind is Kind.FOLLOWED else None
+    by_another = event.kind is Kind.FOLLOWED or event.step is Step.PROVE
+    at = moment(event.data, "rotated_at") if by_another else None
     if at is None or at > event.at or (current is not None and at < current.start):
         return event.at
     return at

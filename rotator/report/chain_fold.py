@@ -136,6 +136,7 @@ class ChainFold:
                 strategy=text(data, "strategy") or "",
                 old_login=text(data, "old_login"),
                 old_version=text(data, "old_version"),
+                delegated=data.get("delegated") is True,
             )
         proof = self._rotations.get(event.rotation_id or "")
         if event.kind is Kind.FOLLOWED:
@@ -148,7 +149,7 @@ class ChainFold:
         proof.events[moment_] = event.seq
         proof.head = event.hash
         match moment_:
-            case "published":
+            case "published" | "proven":
                 proof.new_login, proof.new_version = text(data, "login"), text(data, "version")
                 proof.published_at = event.at
                 self._lateness(proof, before, event.at)
@@ -251,6 +252,7 @@ class ChainFold:
 _MOMENTS: Final[Mapping[tuple[Kind, Step | None], str]] = {
     (Kind.REQUESTED, None): "requested",
     (Kind.FINISHED, Step.PUBLISH): "published",
+    (Kind.FINISHED, Step.PROVE): "proven",
     (Kind.FINISHED, Step.RESTORE): "restored",
     (Kind.FINISHED, Step.REVOKE): "refused",
     (Kind.ENDED, None): "ended",

@@ -26,6 +26,7 @@ COLUMNS: Final = (
 MOMENTS: Final[dict[str, tuple[str, str | None]]] = {
     "requested": ("requested", None),
     "published": ("finished", "publish"),
+    "proven": ("finished", "prove"),
     "restored": ("finished", "restore"),
     "refused": ("finished", "revoke"),
     "ended": ("ended", None),
@@ -38,6 +39,7 @@ FACTS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
         *(("old_version", "old_version"), ("old_login", "old_login")),
     ),
     "published": (("new_version", "version"), ("new_login", "login")),
+    "proven": (("new_version", "version"), ("new_login", "login")),
     "refused": (("old_refused", "refused"),),
     "ended": (("outcome", "outcome"),),
     "followed": (
@@ -47,6 +49,7 @@ FACTS: Final[dict[str, tuple[tuple[str, str], ...]]] = {
 TIMES: Final[dict[str, tuple[str, ...]]] = {
     "requested": ("started_at",),
     "published": ("published_at",),
+    "proven": ("published_at",),
     "ended": ("ended_at",),
     "followed": ("started_at", "published_at", "ended_at"),
 }

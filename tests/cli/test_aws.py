@@ -208,7 +208,9 @@ def test_rotate_delegates_to_aws_and_verifies_its_result(rotator: Real, template
     assert [one[0] for one in rotator.roles()] == roles
     assert rotator.json("verify", "app").data["secrets"][0]["known"] is True
     kinds = [one["kind"] for one in rotator.json("audit", "show", "app").data["events"]]
-    assert kinds[-3:] == ["delegated", "followed", "checked"]
+    assert kinds[-3:] == ["finished", "ended", "checked"]
+    (rotation,) = rotator.json("history", "app").data["rotations"]
+    assert (rotation["reason"], rotation["old_refused"]) == ("by hand", True)
     assert rotator.json("audit", "verify").data["ok"] is True
     template.password = "made-another-time"
     rotator("rotate", "app")
@@ -235,8 +237,8 @@ def test_an_invalid_credential_from_aws_is_reported_as_unsafe(rotator: Real, tem
     """The error states that the application is not safe."""
     template._set = lambda secret, token: None  # a function that forgets to set it
     failed = rotator("rotate", "app", code=3)
-    assert "the target rejects login 'app'" in failed.err
-    assert "NOT safe" in failed.err
+    assert "the target rejects login 'app'" in failed.out
+    assert "NOT safe" in failed.out
 
 
 def test_a_secret_without_a_rotation_function_is_rejected_with_the_remedy(

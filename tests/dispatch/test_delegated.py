@@ -9,7 +9,7 @@ import pytest
 
 from rotator.core.daemon_settings import DaemonSettings, Topic
 from rotator.core.errors import Transient
-from rotator.core.model import Kind, Policy
+from rotator.core.model import Kind, Policy, Step
 from rotator.dispatch.worker import topic_of
 from rotator.engine import ManagedSecret
 from rotator.testing.fake_engine import FakeDelegatedRotation, FakeEngine
@@ -42,9 +42,10 @@ def test_a_daemon_requests_rotations_by_the_schedule_of_the_policy(place: Kept):
     """Once in thirty days, each proven."""
     place.live(place.daemon(), place.clock.at + 95 * _DAY)
     assert engines["app"].rotations == 3
-    followed = [one for one in place.written if one.kind is Kind.FOLLOWED]
-    assert [one.data["old_refused"] for one in followed] == [True] * 3
-    assert topic_of(followed[0].kind, followed[0].data) is Topic.ROTATED
+    tried = [one for one in place.written if (one.kind, one.step) == (Kind.FINISHED, Step.REVOKE)]
+    assert [one.data["refused"] for one in tried] == [True] * 3
+    ended = [one for one in place.written if one.kind is Kind.ENDED]
+    assert [topic_of(one.kind, one.data) for one in ended] == [Topic.ROTATED] * 3
 
 
 def test_a_daemon_has_a_lost_password_replaced(place: Kept):
@@ -83,8 +84,9 @@ def test_a_daemon_parks_a_secret_that_goes_on_failing(place: Kept):
     record = place.journal.secret("app")
     assert record is not None
     assert record.parked is not None
-    assert "4 times in a row" in record.parked
+    assert "does not reach the database" in record.parked
     assert len(asked) == 4
     failed = [one for one in place.written if one.kind is Kind.FAILED]
-    assert topic_of(failed[0].kind, failed[0].data) is None
-    assert topic_of(failed[-1].kind, failed[-1].data) is Topic.FAILED
+    assert [topic_of(one.kind, one.data) for one in failed] == [None] * 4
+    (parked,) = (one for one in place.written if one.kind is Kind.PARKED)
+    assert topic_of(parked.kind, parked.data) is Topic.PARKED

@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING
 from rotator import logs
 from rotator.api import RotatorError
 from rotator.bootstrap import initialise, open_app
-from rotator.core.model import Kind
-from rotator.engine.delegated_requests import pending
+from rotator.core.model import Kind, Step
 from rotator.testing.postgres import ScratchPostgres
 from tests.load.programs import child, end_in_order, scratch_folder
 from tests.servers.openbao import ScratchOpenBao
@@ -205,7 +204,7 @@ class Chaos:
             self.report.locked_out.append(place)
         if not health.known:
             self.report.unknown.append(place)
-        if pending(self.app.journal, name) is not None:
+        if self.app.journal.open_rotation(name) is not None:
             self.report.unfinished.append(place)
         self.passwords |= {self.shop.serves(role).password.reveal() for role in self.roles}
 
@@ -225,11 +224,17 @@ class Chaos:
     def _sum_up(self, made: dict[str, int]) -> None:
         report = self.report
         events: list[Event] = [one for name in NAMES for one in self.app.journal.events(name)]
-        followed = [one for one in events if one.kind is Kind.FOLLOWED]
-        report.rotations = len(followed)
-        report.proofs = sum(one.data.get("old_refused") is True for one in followed)
+        finished = [one for one in events if one.kind is Kind.FINISHED]
+        report.rotations = sum(one.step is Step.PROVE for one in finished)
+        report.proofs = sum(
+            one.step is Step.REVOKE and one.data.get("refused") is True for one in finished
+        )
         for name, role in zip(NAMES, self.roles, strict=False):
-            asked = [one for one in events if one.secret == name and one.kind is Kind.DELEGATED]
+            asked = {
+                (one.rotation_id, one.data["asked"])
+                for one in finished
+                if one.secret == name and one.step is Step.REQUEST
+            }
             # One that OpenBao died over may be answered, and not kept.
             report.needless += max(0, made[role] - len(asked) - report.engine_kills)
         self.app.checkpoint()

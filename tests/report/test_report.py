@@ -250,6 +250,27 @@ def test_a_rotation_of_another_system_is_one(journal: SqlJournal, write: Write):
     assert rotation["event_numbers"] == {"followed": 2}
 
 
+def test_a_rotation_that_another_system_did_on_request_has_its_own_events(
+    journal: SqlJournal, write: Write
+):
+    """What was proven is what is served since; the login attempt of the old credential is its proof."""
+    chain = Chain().adopt(0, "1", made=0, next_due=day(30).isoformat(), timing="t")
+    asked = {"delegated": True, "old_version": "1", "old_login": "a", "reason": "due"}
+    chain.add(29, Kind.REQUESTED, None, "q1", **asked)
+    proven = {"version": "2", "login": "a", "next_due": day(59).isoformat(), "timing": "t"}
+    chain.add(29, Kind.FINISHED, Step.PROVE, "q1", **proven)
+    chain.add(29, Kind.FINISHED, Step.REVOKE, "q1", login="a", refused=True)
+    write(chain.add(29, Kind.ENDED, None, "q1", outcome="done"))
+    [secret] = _read(journal)["secrets"]
+    [rotation] = secret["rotations"]
+    assert (rotation["delegated"], rotation["old_refused"], rotation["late_seconds"]) == (
+        *(True, True),
+        0,
+    )
+    assert rotation["event_numbers"] == {"requested": 2, "proven": 3, "refused": 4, "ended": 5}
+    assert (rotation["new_version"], rotation["outcome"]) == ("2", "done")
+
+
 def test_the_same_journal_and_period_give_the_same_bytes(journal: SqlJournal, write: Write):
     """Also once the journal has grown after the period, but for what was checked."""
     for name in ("b", "a", "c"):

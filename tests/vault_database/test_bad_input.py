@@ -93,7 +93,8 @@ def test_a_backend_without_a_server_is_refused(rotator: Real, edit: Callable[[st
 def _refused(rotator: Real, shop: Shop, *command: str, code: int = 3) -> str:
     """Run what must be refused; return what was said, once it is sure that nothing was changed."""
     before = shop.serves()
-    said = rotator(*command, code=code).err
+    outcome = rotator(*command, code=code)
+    said = outcome.out + outcome.err
     assert shop.serves() == before
     assert shop.rotations() == 0
     assert shop.lets_in(before)
@@ -119,7 +120,7 @@ def test_a_login_that_is_not_on_the_database_is_told(rotator: Real, shop: Shop):
     """The engine would go on trying by itself; rotator says what is missing."""
     rotator("adopt", "app")
     shop.sql(f"DROP ROLE {shop.role}")
-    failed = rotator("rotate", "app", code=3).err
+    failed = rotator("rotate", "app", code=3).out
     assert "the login does not exist on the database" in failed
     assert "SQLSTATE" not in failed
 
@@ -212,8 +213,11 @@ def test_the_printed_policy_is_enough_and_none_of_it_is_too_much(
     rotator("verify", secret)
     assert len(lines) >= 4
     for line in lines:
+        # Each refusal that a rotation meets parks the secret.
+        rotator("unpark", secret, "--reason", "the policy was changed")
         with_policy([one for one in lines if one != line])
-        failed = " ".join(rotator("rotate", secret, code=3).err.split())
+        outcome = rotator("rotate", secret, code=3)
+        failed = " ".join((outcome.out + outcome.err).split())
         path = line.split('"')[1].removesuffix("+")
         assert f'The policy requires: path "{path}' in failed, line
 

@@ -150,14 +150,14 @@ def test_roles_and_the_root_login_of_a_mariadb_are_rotated(
     config.write_text(text)
     with mariadb.connect() as admin:
         admin.cursor().execute("ALTER USER 'engine'@'%' IDENTIFIED BY 'lost-once-more'")
-    said = rotator("rotate", "root", code=3).err
+    said = rotator("rotate", "root", code=3).out
     assert "its password differs from the one that the engine stores" in said
     assert "Applications are safe" in said
     with mariadb.connect() as admin:
         admin.cursor().execute("ALTER USER 'engine'@'%' IDENTIFIED BY 'set-by-a-person'")
         admin.cursor().execute("DROP USER 'app'@'%'")
     bao.call("POST", place, connection_url=url, password="set-by-a-person", **given)
-    assert "the login does not exist on the database" in rotator("rotate", "app", code=3).err
+    assert "the login does not exist on the database" in rotator("rotate", "app", code=3).out
 
 
 # -- Valkey ----------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def failing(result: Result) -> bool:
 
 
 def _of_open(result: Result, command: str) -> int:
-    if result.by:
+    if result.by and not failing(result):
         return LATER
     if failing(result) or not result.published:
         return STUCK

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,7 +14,6 @@ from rotator.core.contracts.rotation import DrawsKeys
 from rotator.core.history import PROVEN, newest_step
 from rotator.core.model import Kind, Outcome, PrepareThen, Step
 from rotator.core.state_machine import progress
-from rotator.engine.delegated_requests import pending
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Generator, Sequence
@@ -119,11 +119,6 @@ class Promises:
         if last is None or last.kind is not Kind.STARTED or last.step not in steps:
             said = f"{last.step} {last.kind}" if last is not None else "nothing"
             self._break(f"P4: {point.port}.{point.name} with `{said}` as the newest committed word")
-
-    def check_request(self) -> None:
-        """P4: another system is asked only for what is written down as asked for."""
-        if pending(self._sandbox.journal, self._sandbox.secret) is None:
-            self._break("P4: a rotation was asked for that the journal does not know")
 
     def check_commit(self, events: Sequence[NewEvent]) -> None:
         """P4: an intent and its own result never share a commit."""
@@ -271,23 +266,24 @@ class Promises:
         sandbox = self._sandbox
         current = sandbox.backend.current(sandbox.path)
         record = sandbox.journal.secret(sandbox.secret)
-        if pending(sandbox.journal, sandbox.secret) is not None:
-            self._break("P3: what was asked for is never seen through")
         known = record.version if record is not None else None
         if known is not None and known != (current.id if current else None):
             self._break(f"the journal knows version {known}, another is served")
         events = sandbox.journal.events(sandbox.secret)[start.seq :]
-        asked = [one for one in events if one.kind is Kind.DELEGATED]
-        followed = [one for one in events if one.kind is Kind.FOLLOWED]
-        requests = [one.data["request"] for one in followed if one.data["request"]]
-        if len(set(requests)) != len(requests):
+        proven = [
+            one.rotation_id
+            for one in events
+            if one.kind is Kind.FINISHED and one.step is Step.PROVE
+        ]
+        if len(set(proven)) != len(proven):
             self._break("the journal tells of one rotation twice")
         refused = [one for one in events if one.data.get("kind") == "refused"]
+        asked = _requests(events)
         if sandbox.rotations is not None:
             made = sandbox.rotations() - start.led
             # One that was cut off between its two effects has to be made again.
             cut_off = sum(one.inner for one in self.died_at)
-            if made > len(asked) + cut_off or len(asked) > 1 + len(refused) + self.looked_again:
+            if made > asked + cut_off or asked > 1 + len(refused) + self.looked_again:
                 self._break(f"{made} rotations were made for one request")
 
     def _check_new_rotations(
@@ -394,6 +390,17 @@ class Promises:
     def _break(self, what: str) -> None:
         """Tell it once, with the place where it was first seen."""
         self.broken.setdefault(what, self._where)
+
+
+def _requests(events: Sequence[Event]) -> int:
+    """Return how many rotations were requested; one that is requested again by its id counts once."""
+    found, rejected = set[tuple[str | None, int]](), Counter[str | None]()
+    for one in events:
+        if one.kind is Kind.STARTED and one.step is Step.REQUEST:
+            found.add((one.rotation_id, rejected[one.rotation_id]))
+        elif one.kind is Kind.FAILED and one.step is Step.PROVE:
+            rejected[one.rotation_id] += one.data.get("kind") == "refused"
+    return len(found)
 
 
 def _key(credential: Credential) -> tuple[str, str]:

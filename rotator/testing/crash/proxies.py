@@ -190,12 +190,12 @@ class DelegatedBackendProxy(BackendProxy):
         return self._owner.rotates_itself(path)
 
     def request_rotation(self, path: str, rotation_id: str, *, expect: str | None) -> str:
-        """Pass on, if it is written down that it is asked for."""
-        self._promises.check_request()
+        """Pass on."""
         return self._points.call(
             self._port,
             "request_rotation",
             lambda: self._owner.request_rotation(path, rotation_id, expect=expect),
+            effect_of=Step.REQUEST,
         )
 
     @property

@@ -128,8 +128,8 @@ def _next(result: Result, command: str) -> str:
         return error.hint if error is not None and error.hint else f"rotator history {name}"
     if result.outcome is not None:
         return ""
-    if result.by:
-        return f"rotator rotate {name} to check again"
+    if result.by and not exit_codes.failing(result):
+        return f"rotator resume {name} to check again"
     if exit_codes.failing(result) or not result.published:
         return f"rotator resume {name}"
     if command == "revoke":

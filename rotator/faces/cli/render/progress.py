@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rotator.core.model import Kind, Step
-from rotator.core.state_machine import FORWARD
+from rotator.core.state_machine import DELEGATED, FORWARD
 from rotator.faces.cli.render.console import BAD, GOOD, QUIET, WARN
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class _Line:
 
 def _forward(requested: Event) -> tuple[Step, ...]:
     """Return the steps of a rotation that goes forward."""
+    if requested.data.get("delegated"):
+        return DELEGATED
     optional = {Step.PREPARE: "prepare", Step.COPY: "copies"}
     return tuple(
         step for step in FORWARD if step not in optional or requested.data.get(optional[step])
