@@ -177,15 +177,22 @@ class Wiring:
     @property
     def sees_all(self) -> bool:
         """Whether the permission of this call covers every secret."""
-        permission = self._permission
+        permission = self._effective
         return permission is None or self.requests.access.covers_all(self.actor, permission)
 
     def sees(self, name: str) -> bool:
         """Return whether the permission of this call covers a secret, which nobody has named."""
-        permission = self._permission
+        permission = self._effective
         return (
             self.sees_all or permission is None or self.requests.may(self.actor, permission, name)
         )
+
+    @property
+    def _effective(self) -> Permission | None:
+        """The permission that a role must have for this call."""
+        if self.breaks_glass and self._permission in ACTIONS:
+            return Permission.BREAK_GLASS
+        return self._permission
 
     def require_all(self) -> None:
         """Raise `NotPermitted` unless the permission of this call covers every secret."""
@@ -235,7 +242,9 @@ class Wiring:
     ) -> list[str]:
         """Return the names of the secrets meant, each once. Raises `UsageError` for unknown ones.
 
-        `forgotten`: a name may also be one that only the journal knows.
+        A secret that is not named counts only if the permission of this call covers it. Raises `NotPermitted`
+        where a name is not covered, or no secret with the tags is. `forgotten`: a name may also be one that
+        only the journal knows.
         """
         chosen = [
             name
@@ -246,13 +255,14 @@ class Wiring:
         if self._permission is not None:
             for name in chosen:
                 self.require(self._permission, name, approved=False)
-        if tags:
-            chosen += [secret.name for secret in self.settings.tagged(tags)]
-        if everything or due:
-            chosen += list(self.settings.secrets)
-        if self._permission in LOOKS:
-            # What a list leaves out is no denied attempt.
-            chosen = [name for name in chosen if self.sees(name)]
+        tagged = [secret.name for secret in self.settings.tagged(tags)] if tags else []
+        # What a selection leaves out is no denied attempt.
+        selected = [name for name in tagged if self.sees(name)]
+        if everything or (due and not tags):
+            selected += [name for name in self.settings.secrets if self.sees(name)]
+        elif tagged and not selected and self._permission not in (None, *LOOKS):
+            self.require(self._permission, tagged[0], approved=False)
+        chosen += selected
         if due:
             # A forged date must not keep a secret from being rotated.
             _ = self.journal.authenticate()

@@ -96,7 +96,6 @@ def test_each_role_may_call_its_commands_only(cli: Cli, role: Role | None):
     "call",
     [
         ("rotate", "app"),
-        ("rotate", "--all"),
         ("rotate", "--tag", "billing"),
         ("rotate", "app", "--break-glass", "--reason", "x"),
         ("rotate", "app", "--leaked", "--reason", "x"),
@@ -122,6 +121,20 @@ def test_an_operator_of_other_secrets_changes_nothing_on_this_one(cli: Cli, call
     assert "not-permitted" in [one["kind"] for one in done.errors]
     with cli.app() as app:
         assert app.journal.secret("app") == before
+
+
+def test_a_selection_leaves_out_what_a_role_does_not_cover(cli: Cli):
+    """Without a denied attempt, since nobody has named it. Also where the glass is broken."""
+    _grant(
+        cli, _mine("operator", ", tags: [billing]"), _mine("breaker", ", tags: [billing]")
+    )
+    for more in ((), ("--break-glass", "--reason", "x")):
+        done = cli.json("rotate", "--all", *more, code=None)
+        assert [one["secret"] for one in done.data["results"]] == ["app"]
+        assert "not-permitted" not in [one["kind"] for one in done.errors]
+    with cli.app() as app:
+        assert app.journal.secret("web") is None
+        assert not [one for one in app.requests.log.recent(9) if one.kind is EntryKind.DENIED]
 
 
 _LISTS = (

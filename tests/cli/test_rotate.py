@@ -115,6 +115,16 @@ def test_rotate_selects_secrets_by_tag_due_or_all(cli: Cli):
     assert "3 secrets:" in told.out
 
 
+def test_due_with_a_tag_selects_only_secrets_with_the_tag(cli: Cli):
+    """A secret that is due and has another tag is left alone."""
+    with cli.app() as app:
+        for name in ("app", "old"):
+            app.engine.schedule(app.secret(name), app.clock.now(), reason="x")
+    assert cli.json("plan", "--tag", "billing", "--due").data["plans"][0]["secret"] == "app"
+    done = cli.json("rotate", "--tag", "billing", "--due")
+    assert [one["secret"] for one in done.data["results"]] == ["app"]
+
+
 def test_the_worst_of_several_secrets_decides_the_exit_code(cli: Cli):
     """A parked secret outweighs those that are done."""
     cli("park", "app", "--reason", "a freeze")

@@ -75,6 +75,8 @@ def test_a_bad_line_is_told_with_its_place_and_remedy(bad: Bad, problems: Proble
     first = next(one for one in matching if one.key == bad.key)
     assert bad.remedy in first.remedy
     assert all(one.remedy for one in found)
+    # What the remedy says, the message does not say as well.
+    assert all(mark not in first.message for mark in re.findall("`30d`.*", first.remedy))
     if first.key not in ("secrets.web", "secrets.web.options.username") and bad.key:
         # A key that is missing is reported at the line of what it is missing from.
         assert first.line == (13 if not bad.text else bad.line)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from rotator.config import load
-from rotator.core.durations import parse
+from rotator.core.durations import EXAMPLES, parse
 from rotator.core.errors import RotatorError, UsageError
 from rotator.faces.cli.invocation import CONFIG_VARIABLE, DEFAULT_CONFIG, SharedOptions
 
@@ -79,7 +79,7 @@ def duration(text: str | timedelta) -> timedelta:
     try:
         return parse(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r}: {error}.") from error
+        raise typer.BadParameter(f"{text!r}: {error}. Examples: {EXAMPLES}.") from error
 
 
 def period(
