@@ -39,7 +39,7 @@ Format: TypeAlias = Literal[
 FORMATS: Final[tuple[str, ...]] = get_args(Format)
 
 # The first two are `{{name}}`, which is written as `{name}`.
-_PLACE: Final = re.compile(r"\{\{([\w./@+-]+)\}\}|\{([\w./@+-]+)(?::(\w+))?\}")
+_PLACE: Final = re.compile(r"\{\{([\w./@+-]+)\}\}|\{([\w./@+-]+)((?::\w+)*)\}")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 # systemd drops a variable that holds one (systemd.exec(5), EnvironmentFile=).
@@ -87,7 +87,8 @@ class FormatOptions:
     template: str = field(
         default="",
         metadata=_help(
-            "Text with `{field}`, `{field:url}`, `{field:json}`, `{field:xml}` or `{field:base64}` (template)."
+            "Text with `{field}`, `{field:url}`, `{field:json}`, `{field:xml}`, `{field:base64}`, `{field:libpq}`,"
+            " `{field:ado}` or `{field:odbc}` (template)."
         ),
     )
     scheme: str = field(
@@ -136,7 +137,8 @@ def fill_from(template: str, logins: Mapping[str, Login]) -> Secret:
 def check_template(template: str) -> None:
     """Raise `UsageError` where a template names a conversion that does not exist."""
     for place in _PLACE.finditer(template):
-        _ = _conversion(place[3])
+        for name in (place[3] or "").split(":")[1:]:
+            _ = _conversion(name)
 
 
 def check_variable(name: str) -> None:
@@ -400,7 +402,7 @@ def _template(fields: Mapping[str, object], _login: Login, options: FormatOption
 
 def _fill(template: str, fields: Mapping[str, object]) -> str:
     def place(match: re.Match[str]) -> str:
-        literal, key, conversion = match.groups()
+        literal, key, conversions = match.groups()
         if literal is not None:
             return f"{{{literal}}}"
         if key not in fields:
@@ -408,22 +410,28 @@ def _fill(template: str, fields: Mapping[str, object]) -> str:
                 f"the template requires {key!r}, which the secret does not contain.",
                 hint=f"Its fields: {', '.join(sorted(fields))}. For a literal `{{{key}}}` write `{{{{{key}}}}}`.",
             )
-        return _conversion(conversion)(_text(fields[key]))
+        text = _text(fields[key])
+        for name in conversions.split(":")[1:]:
+            text = _conversion(name)(text)
+        return text
 
     return _PLACE.sub(place, template)
 
 
-def _conversion(name: str | None) -> Callable[[str], str]:
-    conversions: dict[str | None, Callable[[str], str]] = {
-        None: str,
+def _conversion(name: str) -> Callable[[str], str]:
+    conversions: dict[str, Callable[[str], str]] = {
         "url": lambda text: quote(text, safe=""),
         "json": json.dumps,
         "xml": lambda text: escape(text, {'"': "&quot;", "'": "&apos;"}),
         "base64": lambda text: base64.b64encode(text.encode()).decode(),
+        # Values in connection strings, with their quotation marks.
+        "libpq": lambda text: "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'",
+        "ado": lambda text: '"' + text.replace('"', '""') + '"',
+        "odbc": lambda text: "{" + text.replace("}", "}}") + "}",
     }
     if name not in conversions:
         raise UsageError(
-            f"unknown conversion `{name}` in a template.", hint="Use url, json, xml or base64."
+            f"unknown conversion `{name}` in a template.", hint=f"Use {', '.join(conversions)}."
         )
     return conversions[name]
 

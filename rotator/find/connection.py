@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote
 
 from rotator.core.secret import Secret
 from rotator.find import values
-from rotator.find.model import Account, Match
+from rotator.find.model import Account, Dialect, Match
 from rotator.find.names import Meaning, engine_of, meaning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 SCHEMES: Final = (
     "postgresql|postgres|pgsql|psql|postgis|mysql|mysqlx|mariadb|rediss|redis|valkeys|valkey|mongodb"
@@ -321,7 +323,20 @@ def _of_run(run: list[re.Match[str]]) -> Iterator[Match]:
         value = re.sub(r"\\(.)", r"\1", raw) if group == "single" else raw
         match = _match(raw, value, pair.start(group), "password of a connection string", account)
         if match is not None:
-            yield match
+            yield replace(match, dialect=_dialect(run, named))
+
+
+def _dialect(run: list[re.Match[str]], named: Mapping[str, str]) -> Dialect:
+    """Return how these pairs escape a value."""
+    text = run[0].string
+    gaps = "".join(text[a.end() : b.start()] for a, b in pairwise(run))
+    if ";" in gaps:
+        # PDO replaces each semicolon by a blank, also within a value.
+        is_pdo = text[: run[0].start()].rstrip().endswith("pgsql:")
+        is_odbc = not {"driver", "dsn"}.isdisjoint(named)
+        return Dialect.UNKNOWN if is_pdo else Dialect.ODBC if is_odbc else Dialect.ADO
+    is_libpq = "dbname" in named or {"host", "user"} <= named.keys()
+    return Dialect.LIBPQ if is_libpq and not gaps.strip() else Dialect.UNKNOWN
 
 
 def _is_call(first: re.Match[str]) -> bool:

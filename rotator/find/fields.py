@@ -190,6 +190,7 @@ def in_value(text: str, one: Field, group: Group | None = None) -> Iterator[Matc
             role=part.role,
             name=one.name or part.name,
             account=account,
+            dialect=part.dialect,
             weak=part.weak,
         )
 

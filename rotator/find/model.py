@@ -36,11 +36,21 @@ class Account:
         return split_host(self.hosts[0])[1] if self.hosts else None
 
 
+class Dialect(StrEnum):
+    """How a connection string of `key=value` escapes a value. Each but the last is a conversion of templates."""
+
+    LIBPQ = "libpq"
+    ADO = "ado"
+    ODBC = "odbc"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
     """A password in a text. `start` and `end` enclose its literal, `role` proves that it is one.
 
-    `weak`: the value is a well-known example, such as `changeme`. `name`: the key or the argument.
+    `weak`: the value is a well-known example, such as `changeme`. `name`: the key or the argument. `dialect`:
+    how the connection string around it escapes a value; None outside of such strings.
     """
 
     start: int
@@ -51,6 +61,7 @@ class Match:
     account: Account = field(default_factory=Account)
     weak: bool = False
     form: str = ""
+    dialect: Dialect | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

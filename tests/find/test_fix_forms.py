@@ -50,7 +50,7 @@ _LEFT: Final = {
     "jdbc query xml": "{password:url}",
     "tomcat": "{password:xml}",
     "xml element": "{password:xml}",
-    "web.config": "{password:xml}",
+    "web.config": "{password:ado:xml}",
     "pgpass": "{file: /run/shop-db/.pgpass, format: pgpass}",
     "userlist": "{file: /run/shop-db/userlist.txt, format: userlist}",
     "netrc": "{file: /run/shop-db/.netrc, format: template",

@@ -103,7 +103,7 @@ _PYTHON: Final = [
     ("import os\nX = os.environ.get('DB_PASSWORD', '@@')\n", "import os\nX = os.environ['DB_PASSWORD']\n", ""),
     ("e = create_engine('postgresql://shop:@@@db/shop')\n",
      "e = create_engine('postgresql://shop:' + urllib.parse.quote(os.environ['SHOP_DB_PASSWORD'], safe='') + '@db/shop')\n", "os urllib.parse"),
-    ("c = connect('host=db user=shop password=@@')\n", "c = connect('host=db user=shop password=' + os.environ['SHOP_DB_PASSWORD'])\n", "os"),
+    ("c = connect('host=db user=shop password=@@')\n", "c = connect('host=db user=shop password=' + os.environ['SHOP_DB_PASSWORD_LIBPQ'])\n", "os"),
     ("u = f'postgresql://shop:@@@{host}/shop'\n",
      "u = f'postgresql://shop:{urllib.parse.quote(os.environ[\"SHOP_DB_PASSWORD\"], safe=\"\")}@{host}/shop'\n", "os urllib.parse"),
     ("D = {'USER': 'shop', 'PASSWORD': '@@', 'HOST': 'd\u00e4'}\n", "D = {'USER': 'shop', 'PASSWORD': os.environ['SHOP_DB_PASSWORD'], 'HOST': 'd\u00e4'}\n", "os"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from rotator.find.model import Dialect
 from rotator.find.references import nowhere, programs, texts, trees
+from rotator.find.references.place import ESCAPED, MARKED, Impossible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,8 +25,19 @@ _EDITS: Final[Mapping[str, Callable[[Place], list[Edit]]]] = {
     "terraform": programs.terraform,
     **dict.fromkeys(programs.LANGUAGES, programs.expression),
 }
+# These replace the quotation marks around a password too.
+_SPLIT: Final = frozenset({"python", "notebook", *programs.LANGUAGES})
 
 
 def edits_for(place: Place) -> list[Edit]:
     """Return what replaces a password. Raises `Impossible` where the file cannot refer to a value."""
-    return _EDITS.get(place.form, nowhere.refused)(place)
+    edits = _EDITS.get(place.form)
+    if edits is None:
+        nowhere.refused(place)
+    found = edits(place)
+    if place.match.dialect is Dialect.UNKNOWN:
+        raise Impossible(ESCAPED.format(name=f"{place.base}_PASSWORD"))
+    if place.span_in_marks != place.span and place.form not in _SPLIT:
+        template = place.provides(place.variable)
+        raise Impossible(MARKED.format(name=place.variable, template=template))
+    return found

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from rotator.find.readers.markup import parse_json
-from rotator.find.references.place import Impossible
+from rotator.find.references.place import ESCAPED, Impossible
 from rotator.find.tree import scalar_at
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _FORMATS: Final[Mapping[str, str]] = {
 # JSON's strings are valid in TOML too.
 _QUOTED: Final = frozenset({"json", "toml"})
 _MARKS: Final = ("'", '"')
+_AND_MARKS: Final = " and of its quotation marks"
 _SQL: Final = (
     "SQL has no variables: remove the password from the script. rotator sets it on the target, and a script that runs"
     " again would set the old one"
@@ -78,9 +79,12 @@ def _written_as(place: Place) -> str:
     if place.in_url:
         field = "{password:url}"
     elif place.form in _QUOTED and is_whole:
-        field, more = "{password:json}", " and of its quotation marks"
+        field, more = "{password:json}", _AND_MARKS
+    elif place.form in _QUOTED and place.match.dialect:
+        return ESCAPED.format(name=f"{place.base}_PASSWORD")
     else:
-        field = "{password:xml}" if place.form == "xml" else "{password}"
+        field = f"{{password{place.conversion}{':xml' if place.form == 'xml' else ''}}}"
+        more = _AND_MARKS if place.span_in_marks != place.span else ""
     text = _written(place, "template", options="template: '...'")
     return (
         f"{text}. Its template is the text of the file, with {field} in place of the password{more}"

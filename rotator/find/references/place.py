@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from rotator.find.model import Dialect
 from rotator.find.names import is_password
 
 if TYPE_CHECKING:
@@ -22,6 +23,14 @@ _LONGEST_DEFAULT: Final = 120
 
 PART: Final = (
     "the password is a part of a longer text that cannot be split here: replace it by hand"
+)
+ESCAPED: Final = (
+    "a connection string escapes values in a way that rotator does not write here: give the password to the driver as an argument,"
+    " from the variable {name}"
+)
+MARKED: Final = (
+    "the password has quotation marks in a connection string: replace it with them by the variable {name}, and let"
+    " rotator exec --env '{template}' provide that"
 )
 COMMENT: Final = "it is in a comment: remove it"
 OTHER_DEFAULT: Final = "it is the default of another variable: remove the default"
@@ -83,6 +92,21 @@ class Place:
         """Whether it is a part of an SQL statement, where quotation marks in a password would end it."""
         return self.match.role == "password of an SQL statement"
 
+    @property
+    def conversion(self) -> str:
+        """The conversion of templates that escapes the value for the text around it, such as `:url`."""
+        if self.in_url:
+            return ":url"
+        return f":{self.match.dialect}" if self.match.dialect not in (None, Dialect.UNKNOWN) else ""
+
+    @cached_property
+    def span_in_marks(self) -> tuple[int, int]:
+        """The span with the quotation marks that a connection string has around the password."""
+        start, end = self.span
+        before, after = self.text[start - 1 : start], self.text[end : end + 1]
+        is_marked = self.match.dialect and before and before in "'\"" and before == after
+        return (start - 1, end + 1) if is_marked else (start, end)
+
     @cached_property
     def span(self) -> tuple[int, int]:
         """Where the password is, without a prefix such as `-p` that its word begins with."""
@@ -119,8 +143,8 @@ class Place:
     @property
     def variable(self) -> str:
         """The name of the variable that has the password."""
-        if self.in_url:
-            return f"{self.base}_PASSWORD_URL"
+        if self.conversion:
+            return f"{self.base}_PASSWORD_{self.conversion[1:].upper()}"
         name = self.match.name
         is_telling = _VARIABLE.fullmatch(name) and is_password(name) and name not in _GENERIC
         # A name that repeats the password would be printed.
@@ -129,7 +153,7 @@ class Place:
 
     def provides(self, name: str) -> str:
         """Return what `rotator exec --env` gives a variable."""
-        return f"{name}={{password:url}}" if self.in_url else f"{name}={{password}}"
+        return f"{name}={{password{self.conversion}}}"
 
     def replaced(self, form: str) -> Edit:
         """Return the edit that replaces the password alone, or the variable whose default it is."""

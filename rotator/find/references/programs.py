@@ -144,6 +144,10 @@ def _joined(place: Place, token: source.Token, lookup: str, dialect: _Dialect) -
         )
     if not place.is_plain or start < first or end > last or len(quote) > 1:
         raise Impossible(PART)
+    # A quotation mark of the program's string is none of the connection string's.
+    inner_start, inner_end = place.span_in_marks
+    if first <= inner_start and inner_end <= last:
+        start, end = inner_start, inner_end
     if quote == dialect.within[0]:
         new = dialect.within[1].format(lookup)
         return Edit(start=start, end=end, new=new, reference=lookup, template=template)
@@ -177,7 +181,8 @@ def python(place: Place) -> list[Edit]:
         )
     name = place.variable.removesuffix("_URL") if place.in_url else place.variable
     lookup = f'os.environ["{found.asked_for or name}"]'
-    template = f"{found.asked_for or name}={{password}}"
+    escaped = "" if place.in_url else place.conversion
+    template = f"{found.asked_for or name}={{password{escaped}}}"
     modules = ["os"]
     if found.value == place.value:
         fallback = None if found.asked_for else _without_default(place, found.start, found.end)
@@ -199,6 +204,9 @@ def python(place: Place) -> list[Edit]:
         or end > found.end - len(found.quote)
     ):
         raise Impossible(PART)
+    inner_start, inner_end = place.span_in_marks
+    if found.start + len(opening) <= inner_start and inner_end <= found.end - len(found.quote):
+        start, end = inner_start, inner_end
     if found.is_format:
         # Before Python 3.12 an f-string cannot contain its own quotation marks.
         new = "{" + (lookup.replace('"', "'") if '"' in found.quote else lookup) + "}"

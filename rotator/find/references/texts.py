@@ -140,7 +140,7 @@ def unit(place: Place) -> list[Edit]:
     name, _, value = word.value.partition("=") if word is not None else ("", "", "")
     if word is None or value.count(text[start:stop]) != 1 or "{" in value:
         raise Impossible(PART)
-    field = "{password:url}" if place.in_url else "{password}"
+    field = f"{{password{place.conversion}}}"
     variable = value.replace(text[start:stop], field).replace("'", "''")
     file = f"{place.file}.env"
     new = f"EnvironmentFile={run_file(place, file)}"
