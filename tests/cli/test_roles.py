@@ -125,9 +125,7 @@ def test_an_operator_of_other_secrets_changes_nothing_on_this_one(cli: Cli, call
 
 def test_a_selection_leaves_out_what_a_role_does_not_cover(cli: Cli):
     """Without a denied attempt, since nobody has named it. Also where the glass is broken."""
-    _grant(
-        cli, _mine("operator", ", tags: [billing]"), _mine("breaker", ", tags: [billing]")
-    )
+    _grant(cli, _mine("operator", ", tags: [billing]"), _mine("breaker", ", tags: [billing]"))
     for more in ((), ("--break-glass", "--reason", "x")):
         done = cli.json("rotate", "--all", *more, code=None)
         assert [one["secret"] for one in done.data["results"]] == ["app"]

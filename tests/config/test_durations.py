@@ -49,7 +49,7 @@ def test_units_are_combined_from_large_to_small(text: str, duration: timedelta):
 )
 def test_anything_else_is_refused(text: str):
     """A number without a unit, units in disorder, signs and fractions are no durations."""
-    with pytest.raises(ValueError, match="a duration is a number with a unit$"):
+    with pytest.raises(ValueError, match=r"a duration is a number with a unit$"):
         durations.parse(text)
 
 
