@@ -653,6 +653,8 @@ def _forgotten(record: SecretRecord) -> tuple[str, str]:
 def _cure(record: SecretRecord, look: _Look) -> str:
     """Return what makes an application log in again: the cause's remedy, or another credential."""
     name = record.name
+    if record.refused_hint and record.parked is not None:
+        return f"{record.refused_hint} Then: rotator unpark {name} --reason WHY"
     if record.refused_hint:
         return record.refused_hint
     if record.open_rotation is not None:

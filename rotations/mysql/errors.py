@@ -81,6 +81,11 @@ _CONNECTING: Final[dict[int, Cause]] = {
         hint="Create the admin's account for that address, or run rotator on a host that the"
         " account allows.",
     ),
+    1184: Cause(
+        kind=Unavailable,
+        text="accepts the password of login {name!r} and ends its connection: init_connect fails",
+        hint="Applications are rejected too. Look at it: SHOW GLOBAL VARIABLES LIKE 'init_connect'",
+    ),
     1203: Cause(
         kind=Transient,
         text="accepts the password of login {name!r}, which has no free connection"

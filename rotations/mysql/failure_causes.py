@@ -47,7 +47,14 @@ def rejection(
             f" password and grants: CREATE USER {_quoted(name, address)} IDENTIFIED BY '...';",
         )
     # The server takes the account whose host part is the most exact.
-    account = min(here, key=lambda one: ("%" in one.host or "_" in one.host, -len(one.host)))
+    account = min(here, key=lambda one: _exactness(one.host))
+    for host in accounts.anonymous_hosts():
+        if is_for(host, address) and _exactness(host) < _exactness(account.host):
+            return Rejection(
+                cause="anonymous",
+                text=f"the anonymous account ''@{host!r} takes precedence over {account}",
+                hint=f"DROP USER {_quoted('', host)};",
+            )
     return _of(accounts, options, credential, account, code)
 
 
@@ -102,6 +109,10 @@ def _of(
             hint="Set `sslcert` and `sslkey` to the certificate that the account requires.",
         )
     return None
+
+
+def _exactness(host: str) -> tuple[bool, int]:
+    return "%" in host or "_" in host, -len(host)
 
 
 def is_for(host: str, address: str) -> bool:

@@ -45,8 +45,8 @@ _HINTS: Final = {
     "25006": "This server is read-only, like a standby: set the target's `host` to the primary.",
     "53100": "Free space on the server's disk.",
     "55P03": (
-        "Another session holds a lock: SELECT pid, query FROM pg_stat_activity WHERE pid = ANY"
-        " (pg_blocking_pids(<pid>))."
+        "Another session holds a lock. The oldest transactions: SELECT pid, usename, xact_start,"
+        " state, query FROM pg_stat_activity WHERE xact_start < now() ORDER BY xact_start"
     ),
 }
 

@@ -112,7 +112,15 @@ def of_failure(  # noqa: PLR0911 # a table: one row for each code
                 hint="SELECT * FROM pg_hba_file_rules WHERE error IS NOT NULL",
             )
         case _:
-            return Rejection(cause="server", text=f"{words} (SQLSTATE {failed.state})")
+            # It runs after the password was accepted, and any error of it ends the login.
+            return Rejection(
+                cause="server",
+                text=f"{words} (SQLSTATE {failed.state})",
+                hint="A setting of the login or of its database, or a login event trigger, can"
+                " reject a login: SELECT setdatabase, setrole::regrole, setconfig FROM"
+                " pg_db_role_setting; SELECT evtname, evtfoid::regproc FROM pg_event_trigger WHERE"
+                " evtevent = 'login'",
+            )
 
 
 def of_login(

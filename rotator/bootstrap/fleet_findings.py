@@ -66,10 +66,11 @@ def states(parts: Wiring, names: Sequence[str], found: Sequence[Finding]) -> lis
     everything = set(names) >= set(parts.settings.secrets)
     fleet = parts.overview.fleet(None if everything else names)
     rejected = {finding.subject for finding in found if finding.severity is Severity.ERROR}
+    accepted = {finding.subject for finding in found if finding.severity is Severity.OK}
     shown: list[Finding] = []
     for secret in fleet.secrets:
         subject = f"secret {secret.name}"
-        if secret.state is State.REFUSED and secret.name in names:
+        if secret.state is State.REFUSED and subject in rejected | accepted:
             # This examination is newer than that check.
             if subject not in rejected:
                 message = "the last check was rejected; its login works now"

@@ -373,7 +373,8 @@ def _incident_closed(_record: SecretRecord, _event: Event) -> Mapping[str, Any]:
 def _refused(record: SecretRecord, event: Event) -> dict[str, Any]:
     what = text(event.data, "what")
     if what is None:
-        login, why = text(event.data, "login") or record.login, text(event.data, "why")
+        login = text(event.data, "current_login") or text(event.data, "login") or record.login
+        why = text(event.data, "why")
         served = "with the password that the backend serves"
         what = f"the target rejects login {login!r} {served}{f': {why}' if why else ''}."
         if event.kind is Kind.CHECKED and text(event.data, "version") is None:

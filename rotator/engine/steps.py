@@ -707,8 +707,7 @@ class Steps:
             ctx = self.context(credential)
         self._rotation.withdraw(new, ctx)
         self._clear_proof(ctx)
-        accepted = None if credential is None else self.accepts(credential, ctx)
-        return {"login": new.username, "current_accepted": accepted, **ended}
+        return {"login": new.username, **self._after_undo(credential, ctx), **ended}
 
     def _clear_proof(self, ctx: StepContext) -> None:
         if self._secret.admin_proof is not None:
@@ -736,8 +735,20 @@ class Steps:
         current = self._backend.current(self._secret.path)
         if current is None:
             return {}
-        ctx = self.context(current.credential)
-        return {"current_accepted": self.accepts(current.credential, ctx)}
+        return self._after_undo(current.credential, self.context(current.credential))
+
+    def _after_undo(self, current: Credential | None, ctx: StepContext) -> Mapping[str, Json]:
+        """Return whether what is served logs in; where it does not, as which login, why, and the remedy."""
+        accepted = None if current is None else self.accepts(current, ctx)
+        if current is None or accepted is not False:
+            return {"current_accepted": accepted}
+        why = self.rejection(current)
+        return {
+            "current_accepted": False,
+            "current_login": current.username,
+            **({"cause": why.cause, "why": why.text} if why.cause else {}),
+            **({"hint": why.hint} if why.hint else {}),
+        }
 
     def accepts(self, credential: Credential, ctx: StepContext) -> bool | None:
         """Return whether a credential logs in; None where that cannot be told, or could lock it."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rotator.core.contracts.plugin import FoundLogin, MarkedLogin, PluginInfo, StrategyInfo
 from rotator.core.errors import Transient
-from rotator.core.model import Planned, Step
+from rotator.core.model import Finding, Planned, Rejection, Step
 from rotator.testing import fake_rotations
 from rotator.testing.fake_target import FakeTarget
 
@@ -26,6 +26,9 @@ class Server:
     away: bool = False
     open_door: bool = False
     bug: Exception | None = None
+    # Why it rejects a login, and what its doctor finds.
+    rejection: Rejection | None = None
+    findings: list[Finding] = field(default_factory=list["Finding"])
 
 
 SERVERS: dict[str, Server] = {}
@@ -63,6 +66,14 @@ class _Watched:
     def explain(self, current: Credential | None, ctx: StepContext) -> list[Planned]:
         self._check()
         return [Planned(step=Step.CREATE, text="CREATE LOGIN app PASSWORD '***'")]
+
+    def rejection(self, login: Credential, ctx: StepContext) -> Rejection | None:
+        self._check()
+        return self._server.rejection
+
+    def examine(self, current: Credential | None, ctx: StepContext) -> list[Finding]:
+        self._check()
+        return self._server.findings
 
     def sessions(self, login: str, ctx: StepContext) -> object:
         self._check()

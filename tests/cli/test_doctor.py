@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from rotator.core.model import Finding, Severity
 from rotator.testing.fake_target import Account
 from rotator.testing.postgres import ScratchPostgres
 from tests.cli.installed_program import Real, prepare
@@ -69,6 +70,23 @@ def test_doctor_reports_a_rejected_login_that_is_valid_again(cli: Cli):
     assert any(one["remedy"] == "Record that: rotator verify app" for one in found)
     cli("verify", "app")
     cli("status", code=0)
+
+
+def test_doctor_does_not_call_a_login_valid_that_it_has_not_tried(cli: Cli):
+    """Where the target has errors, what the last check saw still counts."""
+    cli("rotate", "app")
+    for account in cli.server.target.accounts.values():
+        account.passwords = ["changed-by-somebody"]
+    cli("verify", "app", code=1)
+    said = cli("doctor", "app", code=1).out
+    assert "the target rejects login" in said
+    cli.server.findings = [
+        Finding(severity=Severity.ERROR, subject="target main", message="it is full")
+    ]
+    said = cli("doctor", "app", code=1).out
+    assert "it is full" in said
+    assert "works now" not in said
+    assert "secret app: refused" in said
 
 
 def test_doctor_finds_orphan_logins(cli: Cli):

@@ -10,7 +10,7 @@ import pytest
 
 from rotator.backends.encryption import create_key_file
 from rotator.bootstrap import open_app
-from rotator.core.model import Credential
+from rotator.core.model import Credential, Rejection
 from rotator.core.secret import Secret
 from rotator.journal import chain
 from rotator.testing.fake_target import Account
@@ -82,6 +82,20 @@ def test_verify_tests_the_served_credential(cli: Cli):
     told = cli("verify", "app", code=1)
     assert "NOT safe" in told.err
     assert cli.json("verify", "app", code=1).data["secrets"][0]["accepted"] is False
+
+
+def test_verify_shows_the_remedy_of_the_cause(cli: Cli):
+    """As `status` does afterwards; for a parked secret with the command that goes on."""
+    cli("rotate", "app")
+    cli.server.rejection = Rejection(cause="nologin", text="it is closed", hint="OPEN IT")
+    for account in cli.server.target.accounts.values():
+        account.passwords = ["changed-by-somebody"]
+    told = cli("verify", "app", code=1).err
+    assert "it is closed" in told
+    assert "Next: OPEN IT" in told
+    assert "OPEN IT" in cli("status", "app", code=3).out
+    cli("park", "app", "--reason", "x")
+    assert "OPEN IT Then: rotator unpark app --reason WHY" in cli("status", "app", code=3).out
 
 
 # -- get -----------------------------------------------------------------------------------------

@@ -105,6 +105,12 @@ ROWS = (
         remedy="@`127.0.0.1` IDENTIFIED BY",
     ),
     Row(
+        cause="anonymous",
+        made=(MADE, "CREATE USER ''@'127.0.0.1' IDENTIFIED BY 'somebody-1'"),
+        says="the anonymous account ''@'127.0.0.1' takes precedence over",
+        remedy="DROP USER ``@`127.0.0.1`;",
+    ),
+    Row(
         cause="locked",
         made=(f"{MADE} ACCOUNT LOCK",),
         says="is locked",
@@ -181,6 +187,7 @@ def test_a_rejected_login_is_told_with_its_cause_and_remedy(
     assert found.cause == row.cause
     assert row.says in found.text
     assert row.remedy in found.hint
+    fixture.server.run("DROP USER IF EXISTS ''@'127.0.0.1'")
     fixture.server.run(f"DROP USER IF EXISTS `{fixture.name}`@'10.20.%'")
 
 
@@ -490,6 +497,7 @@ def test_a_server_that_may_not_be_written_is_told_by_its_variables(
             "no account for rotator's client address",
             "Create the admin's account",
         ),
+        (1184, Unavailable, "init_connect fails", "init_connect"),
         (1203, Transient, "accepts the password", "SHOW PROCESSLIST"),
         (1251, Denied, "old protocol", "ALTER USER"),
         (1524, Denied, "has not loaded the authentication plugin", "caching_sha2_password"),

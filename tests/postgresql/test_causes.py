@@ -179,6 +179,34 @@ def test_a_database_that_does_not_take_the_login_is_named(speaking: ScratchPostg
     assert hint in caught.value.hint
 
 
+@pytest.mark.parametrize("what", ["a missing library", "a login event trigger"])
+def test_an_error_after_authentication_names_what_may_cause_it(
+    speaking: ScratchPostgres, what: str
+):
+    """The settings of a login and event triggers are looked at after the password."""
+    with speaking.connect() as admin:
+        if what == "a missing library":
+            admin.execute("CREATE ROLE late LOGIN PASSWORD 'the-right-password'")
+            admin.execute("ALTER ROLE late SET session_preload_libraries = 'nowhere'")
+        elif admin.info.server_version < 170_000:
+            pytest.skip("login event triggers came with PostgreSQL 17")
+        else:
+            admin.execute("CREATE ROLE late LOGIN PASSWORD 'the-right-password'")
+            admin.execute(
+                "CREATE FUNCTION turn_away() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN"
+                " IF session_user = 'late' THEN RAISE EXCEPTION 'no'; END IF; END$$"
+            )
+            admin.execute("CREATE EVENT TRIGGER gate ON login EXECUTE FUNCTION turn_away()")
+        try:
+            with pytest.raises(Denied, match="SQLSTATE") as caught:
+                _rotation(speaking).probe(_credential("late"), _ctx())
+            queries = caught.value.hint.partition(": ")[2].split("; ")
+            assert any(admin.execute(query.encode()).fetchall() for query in queries)
+        finally:
+            admin.execute("DROP EVENT TRIGGER IF EXISTS gate")
+            admin.execute("DROP FUNCTION IF EXISTS turn_away; DROP ROLE late")
+
+
 @pytest.mark.parametrize("who", ["wrong password", "no CREATEROLE", "expired", "pg_hba.conf"])
 def test_an_admin_that_is_rejected_makes_the_whole_target_wait(speaking: ScratchPostgres, who: str):
     """It is a fault of the target, not of one of its secrets."""

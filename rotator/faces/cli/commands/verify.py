@@ -67,10 +67,13 @@ def _refused(secret: ManagedSecret, health: Health) -> exit_codes.NotAccepted:
             f"the backend holds nothing at {secret.path!r}.",
             hint=f"Create a first credential: rotator rotate {secret.name}",
         )
+    look = (
+        f"Request a new one: rotator rotate {secret.name}"
+        if isinstance(secret.rotation, DelegatedRotation)
+        else f"See what happened: rotator history {secret.name}"
+    )
     return exit_codes.NotAccepted(
         f"the target rejects login {health.login!r} with the password from the backend{health.rejection.because}.",
         safety="The application is NOT safe: new connections fail.",
-        hint=health.rejection.hint or f"Request a new one: rotator rotate {secret.name}"
-        if isinstance(secret.rotation, DelegatedRotation)
-        else f"See what happened: rotator history {secret.name}",
+        hint=health.rejection.hint or look,
     )
