@@ -156,8 +156,6 @@ def _accounts(accounts: Accounts, subject: str, login: str | None) -> list[Findi
         )
         found.append(_finding(Severity.WARNING, subject, message, remedy))
     for account in accounts.look(login) if login else ():
-        if account.locked:
-            found.append(_finding(Severity.ERROR, subject, f"account {account} is locked"))
         if account.is_touchy:
             message = f"account {account} is blocked after {account.tries} wrong password(s)"
             remedy = (

@@ -36,6 +36,7 @@ def in_place(accounts: Accounts, name: str) -> list[Obstacle]:
     found = _validation(accounts)
     for account in accounts.look(name):
         found += _password(accounts, account)
+        found += _closed(account)
         for plugin, kept in account.ways:
             if plugin in KEEP_PASSWORDS and kept:
                 found.append(
@@ -58,7 +59,7 @@ def to_another(
     sources = accounts.look(source)
     for account in sources:
         # A model has no password that anybody logs in by; a current login is closed in the end.
-        found += _password(accounts, account) if closes else []
+        found += [*_password(accounts, account), *_closed(account)] if closes else []
         others = {plugin for plugin, _ in account.ways} - {CACHING, NATIVE}
         if account.hashes and others:
             found.append(
@@ -197,6 +198,20 @@ def _password(accounts: Accounts, account: Account) -> list[Obstacle]:
             kind="authentication",
             cause=cause,
             remedy=f"{accounts.remedy}, or choose another account.",
+        )
+    ]
+
+
+def _closed(account: Account) -> list[Obstacle]:
+    """An account that somebody has locked: the next one would be open."""
+    if not account.locked:
+        return []
+    return [
+        Obstacle(
+            kind="closed",
+            cause=f"account {account} is locked, and the next one would let its clients in again",
+            remedy=f"If that is intended: ALTER USER {_plain(account)} ACCOUNT UNLOCK; if nobody"
+            f" needs it: DROP USER {_plain(account)};",
         )
     ]
 

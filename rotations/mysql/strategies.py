@@ -285,8 +285,10 @@ class _Login:
         if made:
             self._require_ours(mark, new.username, ctx)
         closes = ctx.current is not None and ctx.current.username == like
+        found = preconditions.to_another(accounts, like or "", new.username, closes=closes)
+        # Whoever locked a login that leaked wants another one all the same.
         preconditions.require_none(
-            preconditions.to_another(accounts, like or "", new.username, closes=closes)
+            [one for one in found if not (ctx.fenced and one.kind == "closed")]
         )
         mark = mark or Mark.make(ctx.secret, new.username, ctx.rotation_id)
         hosts = {one.host for one in made}

@@ -138,6 +138,12 @@ _ACLS: Final = (
     ("pg_foreign_server", "srvowner", "srvacl", "FOREIGN SERVER"),
     ("pg_tablespace", "spcowner", "spcacl", "TABLESPACE"),
 )
+# What a session makes for itself ends with the session, which is over before a login is revoked.
+_TEMPORARY: Final = (
+    ("pg_class", "relnamespace"),
+    ("pg_proc", "pronamespace"),
+    ("pg_type", "typnamespace"),
+)
 # The bootstrap superuser owns the parameters.
 _PARAMETERS: Final = ("pg_parameter_acl", "10::pg_catalog.oid", "paracl", "PARAMETER")
 
@@ -150,13 +156,19 @@ def _query(version: int) -> str:
         WHERE o.classid = 'pg_catalog.{catalog}'::pg_catalog.regclass AND oid = o.objid"""  # noqa: S608 # a table above
         for catalog, owner, acl, kind in kinds
     )
+    lasting = "".join(
+        f"""
+      AND NOT EXISTS (SELECT FROM pg_catalog.{catalog} t JOIN pg_catalog.pg_namespace n ON n.oid = t.{schema}
+          WHERE s.classid = 'pg_catalog.{catalog}'::pg_catalog.regclass AND t.oid = s.objid AND n.nspname ~ '^pg_temp_')"""  # a table above
+        for catalog, schema in _TEMPORARY
+    )
     return f"""
 WITH logins AS (SELECT oid, rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%(names)s)),
 here AS MATERIALIZED (
     SELECT s.classid, s.objid, s.objsubid, s.deptype, l.rolname
     FROM pg_catalog.pg_shdepend s JOIN logins l ON s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND s.refobjid = l.oid
-    WHERE s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-       OR (%(shared)s AND s.dbid = 0)),
+    WHERE (s.dbid = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+       OR (%(shared)s AND s.dbid = 0)){lasting}),
 objects AS (SELECT DISTINCT classid, objid, objsubid FROM here WHERE deptype = 'a'),
 acls AS (
     SELECT x.kind, x.owner, x.acl, pg_catalog.quote_ident(x.attname) AS attname,

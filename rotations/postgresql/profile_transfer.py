@@ -219,6 +219,16 @@ def changes(case: LoginPair) -> list[Change]:
     return [change for kind in KINDS for change in kind.changes(case)]
 
 
+def closed(case: LoginPair) -> list[Obstacle]:
+    """Return whether somebody has closed the current login: its successor would be open."""
+    old = case.old
+    if old is None or old.can_login:
+        return []
+    cause = f"login {old.name!r} is NOLOGIN, and the next one would let its application in again"
+    remedy = f"If that is intended: ALTER ROLE {_name(old.name)} LOGIN;"
+    return [Obstacle(kind="closed", cause=cause, remedy=remedy)]
+
+
 def obstacles(case: LoginPair) -> list[Obstacle]:
     """Return all that keeps the next login from equalling the current one."""
     return [

@@ -263,7 +263,12 @@ class _Login:
             self._require_ours(case.new, ctx)
             # A writer of the backend could name any role there, and get its rights.
             self._require_ours(case.source, ctx)
-            require_none(self._server.where, self._obstacles(case))
+            # Whoever closed a login that leaked wants another one all the same.
+            replaces = ctx.fenced and self.overlaps
+            found = [
+                one for one in self._obstacles(case) if not (replaces and one.kind == "closed")
+            ]
+            require_none(self._server.where, found)
             kind = passwords.wanted(self._options, case.old)
             statements = self._statements(case, passwords.verifier(admin, new, kind), ctx)
             if ctx.lasts is not None:
@@ -305,7 +310,7 @@ class _Login:
 
     def _obstacles(self, case: LoginPair) -> list[Obstacle]:
         """Return what keeps a rotation from ending well, known before its first statement."""
-        return profile_transfer.obstacles(case)
+        return [*profile_transfer.closed(case), *profile_transfer.obstacles(case)]
 
     def _require_ours(self, role: Role | Profile | None, ctx: StepContext) -> None:
         """P9: what rotator did not create or adopt is not touched."""
@@ -608,6 +613,11 @@ class SingleUser(_Login):
         detail = "authenticated; its connection limit is reached, so rotator checked nothing more"
         return passed(new.username, [Check(name="login", ok=True, detail=detail)])
 
+    def _is_of_others(self, new: Credential, ctx: StepContext) -> bool:
+        """Return whether the password is known not to be the new one: somebody else has set it."""
+        why = self.rejection(new, ctx)
+        return why is not None and why.cause == "password"
+
     def _accepts(self, credential: Credential, ctx: StepContext) -> bool:
         return login_check.accepts(self._server, credential, self._options, ctx)
 
@@ -625,12 +635,15 @@ class SingleUser(_Login):
                     current = replace(current, password=password_of_nobody(ctx))
                 if current.username == role.name and not self._accepts(current, ctx):
                     self._require_ours(role, ctx)
+                    if not ctx.fenced and self._is_of_others(new, ctx):
+                        return
                     profiles = profile.read(admin, [role.name])
                     kind = passwords.wanted(self._options, profiles.get(role.name))
                     verifier = passwords.verifier(admin, current, kind)
                     ctx.require_time()
+                    # Whoever made it NOLOGIN has closed it: that stays.
                     _ = admin.execute(
-                        _set_password(role.name, verifier, exists=True, may_log_in=role.can_login)
+                        _set_password(role.name, verifier, exists=True, may_log_in=True)
                     )
             elif role.mark == Mark(secret=ctx.secret, rotation=ctx.rotation_id):
                 drop_role.close(self._server, admin, role, ctx, end_sessions=True, stays=False)

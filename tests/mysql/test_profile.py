@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -372,6 +372,23 @@ REFUSALS = (
         remedy="dual-password",
         on=("MariaDB",),
     ),
+    *(
+        Refusal(
+            name=f"a login that somebody has locked, {strategy}",
+            has=("ALTER USER {0} ACCOUNT LOCK",),
+            says="is locked, and the next one would let its clients in again",
+            remedy="ACCOUNT UNLOCK",
+            strategy=strategy,
+        )
+        for strategy in ("new-user", "alternating-users", "dual-password", "single-user")
+    ),
+    Refusal(
+        name="an account of another host that is locked",
+        has=(),
+        other=("CREATE USER `{name}`@'10.%' IDENTIFIED BY 'x' ACCOUNT LOCK",),
+        says="@'10.%' is locked",
+        remedy="DROP USER `",
+    ),
     Refusal(
         name="a waiting login for another host",
         has=(),
@@ -409,7 +426,18 @@ def test_what_cannot_be_carried_is_refused_everywhere_and_nothing_is_sent(
     assert fixture.dialect.rows(fixture.server, fixture.name) == rows
     errors = [one for one in fixture.examined(refusal.strategy) if one.severity is Severity.ERROR]
     assert any(refusal.says in one.message and refusal.remedy in one.remedy for one in errors)
-    fixture.server.run(f"DROP USER IF EXISTS `{fixture.other}`@'10.%'")
+    fixture.server.run(f"DROP USER IF EXISTS `{fixture.other}`@'10.%', `{fixture.name}`@'10.%'")
+
+
+def test_a_login_that_was_locked_because_it_leaked_is_replaced(fixture: LoginFixture):
+    """Once its password is invalid, nothing is opened again by another one."""
+    rotation = fixture.rotation("new-user")
+    ctx = replace(fixture.context(fixture.current), fenced=True)
+    fixture.run("ALTER USER {0} ACCOUNT LOCK")
+    new = rotation.propose(fixture.current, ctx)
+    rotation.create(new, ctx)
+    assert rotation.probe(new, ctx)
+    rotation.withdraw(new, ctx)
 
 
 def test_a_long_prefix_is_told_by_doctor(fixture: LoginFixture):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rotations.postgresql import PLUGIN
@@ -56,9 +57,10 @@ class Turns:
         self._ctx = self._next()
         return self.rotation.propose(self.current, self._ctx)
 
-    def create(self, proposed: Credential | None = None) -> Credential:
+    def create(self, proposed: Credential | None = None, *, fenced: bool = False) -> Credential:
         """Create the next login, a proposed one or one of its own; nothing is published yet."""
         new = proposed or self.propose()
+        self._ctx = replace(self._ctx, fenced=fenced)
         self.rotation.create(new, self._ctx)
         return new
 

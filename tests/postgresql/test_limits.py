@@ -127,6 +127,21 @@ def test_withdrawing_what_changed_nothing_writes_nothing(harness: Harness):
     assert _password(harness) == before
 
 
+def test_a_password_that_somebody_set_by_hand_outlives_a_withdraw(harness: Harness):
+    """It is not the new one, so this rotation has changed nothing."""
+    secret = _adopted(harness)
+    served = harness.serves(secret)
+    ctx = harness.engine.steps(secret).context(served)
+    new = secret.rotation.propose(served, ctx)
+    harness.sql(f"ALTER ROLE {harness.name}_app PASSWORD 'set-by-hand'")
+    secret.rotation.withdraw(new, ctx)
+    by_hand = Credential(username=f"{harness.name}_app", password=Secret("set-by-hand"))
+    assert harness.logs_in(by_hand)
+    harness.sql(f"ALTER ROLE {harness.name}_app PASSWORD '{new.password.reveal()}'")
+    secret.rotation.withdraw(new, ctx)
+    assert harness.logs_in(served)
+
+
 def test_an_expired_login_is_named_with_its_date(harness: Harness):
     """B20: adopt and rotate say when it expired, and how to let it in again."""
     harness.sql(
@@ -136,6 +151,32 @@ def test_an_expired_login_is_named_with_its_date(harness: Harness):
     with pytest.raises(Exception, match="expired on 2026-01-01") as caught:
         harness.adopt(secret, f"{harness.name}_app", _FIRST)
     assert "VALID UNTIL" in str(caught.value)
+
+
+@pytest.mark.parametrize("strategy", ["new-user", "alternating-users", "single-user"])
+def test_an_undone_rotation_records_why_the_served_login_is_rejected(
+    harness: Harness, strategy: str
+):
+    """Of the login that is served, not of the one that was withdrawn, and with the remedy."""
+    login = f"{harness.name}_app"
+    harness.sql(f"CREATE ROLE {login} LOGIN PASSWORD '{_FIRST}' IN ROLE {harness.group}")
+    secret = harness.secret(
+        strategy,
+        **{
+            "new-user": {"group": harness.group},
+            "alternating-users": {"users": (login, f"{login}_b")},
+            "single-user": {"username": login},
+        }[strategy],
+    )
+    harness.adopt(secret, login, _FIRST)
+    harness.sql(f"ALTER ROLE {login} VALID UNTIL '2020-01-01'")
+    assert harness.engine.rotate(secret).outcome is Outcome.UNDONE
+    record = harness.journal.secret(secret.name)
+    assert record is not None
+    assert record.refused is not None
+    assert f"rejects login '{login}'" in record.refused
+    assert "expired on 2020-01-01" in record.refused
+    assert record.refused_hint == f"ALTER ROLE \"{login}\" VALID UNTIL 'infinity'"
 
 
 def test_the_groups_own_password_that_is_alive_again_is_found(harness: Harness):

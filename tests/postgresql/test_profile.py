@@ -295,6 +295,11 @@ REFUSED = {
         (NEW, ITSELF, PAIR, ONE),
         "ALTER ROLE \"{a}\" VALID UNTIL 'infinity';",
     ),
+    "a login that somebody has closed": (
+        "ALTER ROLE {a} NOLOGIN",
+        (NEW, ITSELF, PAIR, ONE),
+        'ALTER ROLE "{a}" LOGIN;',
+    ),
     "a user mapping": (
         """CREATE EXTENSION postgres_fdw; CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw;
         CREATE USER MAPPING FOR {a} SERVER far OPTIONS (user 'x', password 'y')""",
@@ -339,6 +344,46 @@ def test_what_cannot_be_carried_is_refused_before_the_first_statement(
     shop.sql(setup.format(**words))
     turns = shop.turns(strategy, adopted=frozenset({f"{shop.name}_b"}))
     assert remedy.format(**words) in refusal(turns)
+
+
+@pytest.mark.parametrize("server", ["newest"], indirect=True)
+@pytest.mark.parametrize("strategy", [NEW, PAIR])
+def test_what_a_session_makes_for_itself_hinders_no_rotation(shop: Shop, strategy: str):
+    """Temporary objects end with their session; an application has some at any time."""
+    login = f"{shop.name}_a"
+    with shop.server.connect(shop.dbname, login, FIRST) as application:
+        for statement in (
+            "CREATE TEMPORARY TABLE basket (id int)",
+            f"GRANT SELECT ON basket TO {shop.name}_grp",
+            "CREATE TYPE pg_temp.price AS (cents int)",
+            "CREATE FUNCTION pg_temp.total() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        ):
+            application.execute(statement.encode())
+        turns = shop.turns(strategy)
+        assert not [one for one in turns.examine() if one.severity is Severity.ERROR]
+        turns.rotate(revoke=False)
+        application.execute("INSERT INTO basket VALUES (1)")
+    turns.revoke()
+
+
+def test_a_login_that_somebody_closed_stays_closed_when_its_rotation_is_undone(shop: Shop):
+    """NOLOGIN is kept, and the undo opens nothing either."""
+    login = f"{shop.name}_a"
+    turns = shop.turns(ONE)
+    shop.sql(f"ALTER ROLE {login} NOLOGIN")
+    new = turns.propose()
+    with pytest.raises(Denied, match="is NOLOGIN"):
+        turns.create(new)
+    turns.withdraw(new)
+    assert shop.sql("SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", login) == [(False,)]
+
+
+@pytest.mark.parametrize("strategy", OVERLAPPING)
+def test_a_login_that_was_closed_because_it_leaked_is_replaced(shop: Shop, strategy: str):
+    """Once its password is invalid, nothing is opened again by another one."""
+    turns = shop.turns(strategy)
+    shop.sql(f"ALTER ROLE {shop.name}_a NOLOGIN")
+    assert turns.verify(turns.create(fenced=True)).ok
 
 
 # What the admin needs where it is no superuser: the setup, and the statement that the refusal names,
