@@ -9,9 +9,10 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from authlib.common.errors import AuthlibBaseError
-from authlib.integrations.starlette_client import OAuth
+from authlib.integrations.base_client.errors import MismatchingStateError
+from authlib.integrations.starlette_client import OAuth, OAuthError
 from httpx2 import HTTPError
-from joserfc.errors import JoseError
+from joserfc.errors import ClaimError, ExpiredTokenError, JoseError
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
 
@@ -39,6 +40,15 @@ _LASTS: Final = timedelta(minutes=10)
 _MOST: Final = 1_000
 _LONGEST: Final = 200
 _FAILED: Final = "The sign-in at the provider did not succeed. Try again."
+_OTHER_SIGN_IN: Final = "Its answer belongs to another sign-in."
+_OTHER_CLIENT: Final = "Its answer was issued for another client: check `web.oidc.client_id`."
+# What a claim of an ID token was that the console did not accept.
+_CLAIMS: Final = {
+    "nonce": _OTHER_SIGN_IN,
+    "iss": "Its answer was issued by another provider: check `web.oidc.issuer`.",
+    "aud": _OTHER_CLIENT,
+    "azp": _OTHER_CLIENT,
+}
 # A redirect from another site sends no cookie that is `SameSite=Strict`: this page leads on by itself.
 _ONWARD: Final = (
     '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Signed in</title>'
@@ -127,8 +137,10 @@ class Oidc:
 
     def _failed(self, request: Request, error: Exception) -> Response:
         # Its text is the provider's: only the kind is logged.
-        self._console.log.warning("sign-in failed", method="oidc", kind=type(error).__name__)
-        return sign_in_form(request, _FAILED, status=401)
+        why = _why(error)
+        kind = type(error).__name__
+        self._console.log.warning("sign-in failed", method="oidc", kind=kind, what=why)
+        return sign_in_form(request, f"{_FAILED} {why}".strip(), status=401)
 
     def _keep(self, id_: str, session: dict[str, Any]) -> None:
         now = self._console.clock.now()
@@ -179,6 +191,23 @@ def _actor(settings: OidcSettings, claims: object, address: str) -> Actor:
         host=address,
         groups=tuple(str(one) for one in listed),
     )
+
+
+def _why(error: Exception) -> str:
+    """Return why an answer of the provider was not accepted, in our own words."""
+    if isinstance(error, MismatchingStateError):
+        return _OTHER_SIGN_IN
+    if isinstance(error, OAuthError):
+        return "The provider refused the sign-in."
+    if isinstance(error, HTTPError):
+        return "The provider cannot be reached."
+    if isinstance(error, ExpiredTokenError):
+        return "Its answer has expired: compare the clocks of the provider and the console."
+    if isinstance(error, ClaimError):
+        return _CLAIMS.get(error.claim, "Its answer lacks a claim or has a wrong one.")
+    if isinstance(error, JoseError | ValueError):
+        return "Its answer is not signed by a key of the provider."
+    return ""
 
 
 def _key(id_: str) -> str:
