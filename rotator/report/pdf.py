@@ -6,10 +6,9 @@ from datetime import datetime
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Final
 
-from rotator.core.errors import UsageError
 from rotator.core.printable import printable
 from rotator.report.html_page import LEFT_OUT, MOST_ROWS
-from rotator.report.tables import BAD, DAMAGED, TITLE, period, tables
+from rotator.report.tables import BAD, DAMAGED, TITLE, not_installed, period, tables
 
 if TYPE_CHECKING:
     from rotator.report.report import Report
@@ -28,10 +27,7 @@ def write(report: Report, file: IO[bytes]) -> None:
     try:
         from fpdf import FPDF  # noqa: PLC0415 # an extra
     except ModuleNotFoundError as error:
-        raise UsageError(
-            "this needs a package that is not installed: fpdf2.",
-            hint="pip install 'credential-rotator[report]'",
-        ) from error
+        raise not_installed("fpdf2") from error
     document: Any = FPDF(orientation="landscape", format="A4")
     document.set_title(TITLE)
     document.set_lang("en")

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from rotator.core.printable import printable
 from rotator.journal.export import cell
-from rotator.report.tables import DAMAGED, TITLE, period, tables
+from rotator.report.tables import DAMAGED, TITLE, not_installed, period, tables
 
 if TYPE_CHECKING:
     from rotator.report.report import Report
@@ -22,8 +22,14 @@ _EXACT: Final = 2**53
 
 
 def write(report: Report, file: IO[bytes]) -> None:
-    """Write the workbook. Texts stay texts: none becomes a formula, a link or a number."""
-    import xlsxwriter  # noqa: PLC0415 # an extra
+    """Write the workbook. Texts stay texts: none becomes a formula, a link or a number.
+
+    Raises `UsageError` where the extra `report` is not installed.
+    """
+    try:
+        import xlsxwriter  # noqa: PLC0415 # an extra
+    except ModuleNotFoundError as error:
+        raise not_installed("XlsxWriter") from error
 
     plain = dict.fromkeys(("strings_to_formulas", "strings_to_urls", "strings_to_numbers"), False)
     book = xlsxwriter.Workbook(file, {"constant_memory": True, **plain})

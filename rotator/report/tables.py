@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from rotator.core.errors import UsageError
 from rotator.core.target_logins import STATES
 from rotator.report.formats import age, figures_text, minute, names_text, subject
 
@@ -26,6 +27,14 @@ class Table:
     title: str
     columns: Sequence[str]
     rows: Iterable[Sequence[object]]
+
+
+def not_installed(package: str) -> UsageError:
+    """Return the error of a form whose package is missing."""
+    return UsageError(
+        f"this needs a package that is not installed: {package}.",
+        hint="pip install 'credential-rotator[report]'",
+    )
 
 
 def period(report: Report) -> str:
