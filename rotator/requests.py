@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from rotator.core.access import REQUEST_LASTS, Actor, Permission, Subject
-from rotator.core.errors import NeedsApproval, NotPermitted, UsageError
+from rotator.core.errors import NeedsApproval, NoKey, NotPermitted, UsageError
 from rotator.core.identifiers import new_id
 from rotator.core.requests import (
     GLASS,
@@ -67,7 +67,7 @@ class Requests:
     ) -> NoReturn:
         """Raise `NotPermitted`, and record the attempt: one of each kind in an hour.
 
-        `what`: what the actor may not do it to, in words.
+        A process without a key cannot record it, and refuses all the same. `what`: what the actor may not do it to, in words.
         """
         entry = Entry(
             request=new_id(self.entropy),
@@ -76,12 +76,16 @@ class Requests:
             actor=self.access.known_groups(actor),
             action=permission,
         )
-        if not self._is_recorded(entry):
-            _ = self.log.append(entry)
+        recorded = "The attempt was recorded."
+        try:
+            if not self._is_recorded(entry):
+                _ = self.log.append(entry)
+        except NoKey:
+            recorded = "The attempt was not recorded, because this process has no key."
         error = NotPermitted(
             f"{actor} may not {_VERBS[permission]}{f' {what}' if what else ''}.",
             safety=_UNCHANGED,
-            hint=f"The attempt was recorded. Roles that allow it: {self.access.allowed_to(permission)}"
+            hint=f"{recorded} Roles that allow it: {self.access.allowed_to(permission)}"
             " (section `roles` of the configuration).",
         )
         error.secret = secret

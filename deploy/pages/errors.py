@@ -44,6 +44,7 @@ REMEDIES: Final = {
     "lease-lost": "None: the other process continues.",
     "parked": "Fix the cause that `rotator status` names, then `rotator unpark NAME --reason fixed`.",
     "journal": "Restore access to the audit database; rotator changes nothing without it.",
+    "no-key": "Name a key that engines accept as `requests.key`: [Roles, requests and approvals](../how-to/roles.md#requests).",
     "journal-broken": "`rotator audit verify` names the damage; see [back up and restore](../how-to/back-up-and-restore.md).",
     "leaking-log": "Turn off `log_raw` and `audit_non_hmac_response_keys`, remove the log, and [replace what leaked](../how-to/leaked-password.md).",
     "sink": "See the message: the folder, its owner and mode, the service or its check; the cluster, its rights or a rollout. The agent tries again every minute.",

@@ -200,5 +200,11 @@ class JournalBroken(JournalError):
     kind = "journal-broken"
 
 
+class NoKey(JournalError):
+    """This process has no key that signs what it would append to the journal: nothing was appended."""
+
+    kind = "no-key"
+
+
 # What the engine retries by itself; every other step error needs a decision first.
 RETRIED: Final = frozenset({Transient.kind, Unavailable.kind, Unknown.kind})

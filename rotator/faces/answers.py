@@ -12,6 +12,7 @@ from rotator.core.secret import scrub
 if TYPE_CHECKING:
     from rotator.core.history import RotationRecord
     from rotator.core.incident_timeline import Timeline
+    from rotator.core.leases import LeaseRecord
     from rotator.core.model import Event
     from rotator.secret_state import Fleet, SecretState
 
@@ -144,6 +145,26 @@ def of_event(event: Event) -> Data:
         "actor": event.actor,
         "data": dict(event.data),
         "hash": event.hash,
+    }
+
+
+def of_lease(record: LeaseRecord) -> Data:
+    """Return a lease as data: never the value of its login."""
+    return {
+        "lease": record.id,
+        "secret": record.secret,
+        "target": record.target,
+        "state": record.shown_state,
+        "holder": record.holder,
+        "instances": list(record.instances),
+        "purpose": record.purpose,
+        "login": record.login,
+        "requested_at": record.requested_at.isoformat(),
+        "ends_at": record.ends_at.isoformat(),
+        "latest": record.latest.isoformat(),
+        "ended_at": record.ended_at.isoformat() if record.ended_at is not None else None,
+        "problem": record.problem,
+        "hint": record.hint,
     }
 
 

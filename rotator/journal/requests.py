@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from rotator.core.access import Actor, Permission
-from rotator.core.errors import JournalError
+from rotator.core.errors import JournalError, NoKey
 from rotator.core.requests import ENDS, KINDS, LONGEST, Entry, EntryKind
 from rotator.journal import rows, tables
 from rotator.journal.chain import START, canonical, digest, sign, signed
@@ -184,7 +184,7 @@ class SqlRequests:
         writer = ENGINE if own is None else own.name
         event_key = self._key_of_engines() if own is None else None
         if own is None and event_key is None and self.journal.has_key():
-            raise JournalError(
+            raise NoKey(
                 "the entries of this journal are authenticated, but this process has no key for that.",
                 safety="Nothing was requested.",
                 hint="Set `requests.key`, or `journal.signing_key`. See `rotator docs roles`.",

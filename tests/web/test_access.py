@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -330,3 +331,104 @@ def test_every_answer_forbids_scripts_of_others_and_caches(site: Site):
     assert "<script>" not in page
     assert " style=" not in page
     assert " onclick" not in page
+
+
+def test_a_console_without_a_key_only_reads_and_says_what_to_do(open_site: Callable[..., Any]):
+    """Whoever may act reads what is missing; whoever may not is refused as before; nothing is requested."""
+    site = open_site(signs=False)
+    site.rotate("app")
+    browser = site.browser("admin")
+    page = browser.get("/secrets/app").text
+    assert "This console only reads" in page
+    assert "/request/rotate" not in page
+    assert "This console only reads" in browser.get("/requests").text
+    form_page = browser.get("/secrets/app/request/rotate")
+    values = form(site, browser, "rotate") | {"token": token_of(site, "admin")}
+    submitted = browser.post("/secrets/app/request/rotate", values)
+    for answer in (form_page, submitted):
+        assert answer.status_code == 403
+        assert "This console only reads" in answer.text
+        assert '<code class="command">rotator keygen FILE</code>' in answer.text
+        assert "requests.writers" in answer.text
+    token = browser.get("/api/v1/session").json()["token"]
+    headers = {"origin": ORIGIN, "x-csrf-token": token}
+    body = {"action": "rotate", "reason": "x", "seq": int(values["seq"])}
+    answer = browser.send("POST", "/api/v1/secrets/app/requests", json=body, headers=headers)
+    assert answer.status_code == 403
+    assert "only reads" in answer.json()["error"]["what"]
+    assert browser.get("/api/v1/secrets/app").json()["actions"] == []
+    viewer = site.browser("viewer")
+    values = form(site, viewer, "rotate") | {"token": token_of(site, "viewer")}
+    denied = viewer.post("/secrets/app/request/rotate", values)
+    assert denied.status_code == 403
+    assert "may not rotate" in denied.text
+    assert "was not recorded" in denied.text
+    assert site.console.requests.log.recent(100) == []
+
+
+def test_a_decision_on_a_console_without_a_key_is_refused_with_what_to_do(
+    open_site: Callable[..., Any],
+):
+    """A request that the command line has appended stays as it is."""
+    from tests.web.conftest import ROLES
+
+    site = open_site(ROLES + "approval: [{for: [park]}]\n", signs=False)
+    site.rotate("app")
+    site.cli("request", "park", "app", "--reason", "vendor")
+    (request,) = site.console.requests.open()
+    browser = site.browser("approver")
+    assert "Approve</button>" not in browser.get("/requests").text
+    values = {"token": token_of(site, "approver"), "reason": "agreed"}
+    answer = browser.post(f"/requests/{request.id}/approve", values)
+    assert (answer.status_code, "This console only reads" in answer.text) == (403, True)
+    assert site.console.requests.open() == [request]
+
+
+def test_the_api_names_what_an_actor_may_request(site: Site):
+    """As the page shows it."""
+    site.rotate("app")
+
+    def actions(user: str) -> set[str]:
+        return set(site.browser(user).get("/api/v1/secrets/app").json()["actions"])
+
+    assert actions("viewer") == set()
+    assert {"rotate", "park"} <= actions("operator")
+    assert "kill" not in actions("operator")
+    assert "kill" in actions("breaker")
+
+
+@pytest.mark.parametrize(
+    ("form_", "kind", "begins"),
+    [
+        ("html", "text/html", b"<!DOCTYPE html>"),
+        ("json", "application/json", b"{"),
+        ("csv", "text/csv", b"secret,"),
+        ("pdf", "application/pdf", b"%PDF"),
+        ("xlsx", "application/vnd.openxmlformats", b"PK"),
+    ],
+)
+def test_a_report_is_downloaded_in_each_form(site: Site, form_: str, kind: str, begins: bytes):
+    """As a file with its name, and the same bytes each time of a period that has ended."""
+    site.rotate("app")
+    browser = site.browser("auditor")
+    url = f"/report/download?since=2020-01-01&until=2020-02-01&framework=pci&format={form_}"
+    answer = browser.get(url)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(kind)
+    assert answer.headers["content-disposition"].endswith(f'-2020-02-01.{form_}"')
+    assert answer.content.startswith(begins)
+    assert browser.get(url).content == answer.content
+
+
+def test_a_form_whose_package_is_missing_is_refused_with_the_package(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+):
+    """And the next download is possible."""
+    browser = site.browser("auditor")
+    url = "/report/download?since=2020-01-01&until=2020-02-01&format="
+    for form_, module in (("pdf", "fpdf"), ("xlsx", "xlsxwriter")):
+        monkeypatch.setitem(sys.modules, module, None)
+        answer = browser.get(f"{url}{form_}")
+        assert answer.status_code == 400
+        assert "credential-rotator[report]" in answer.text
+    assert browser.get(f"{url}html").status_code == 200

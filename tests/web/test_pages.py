@@ -54,6 +54,14 @@ def test_leases_show_who_holds_which_login_and_no_value(cli: Cli, open_site: Cal
     assert text.index(batch["login"]) < text.index(web["login"])
     assert "is still accepted" in text
     assert "&lt;b&gt;nightly" in text
+    listed = site.browser("viewer").get("/api/v1/leases?limit=1")
+    assert listed.json()["count"] == 2
+    assert [one["lease"] for one in listed.json()["leases"]] == [batch["lease"]]
+    assert listed.json()["leases"][0]["state"] == "stranded"
+    of_web = site.browser("viewer").get("/api/v1/leases?secret=app&holder=web")
+    assert [one["login"] for one in of_web.json()["leases"]] == [web["login"]]
+    assert web["fields"]["password"] not in of_web.text
+    assert site.browser("narrow").get("/api/v1/leases").json()["leases"] == []
     hidden = site.browser("narrow").get("/leases").text
     assert web["login"] not in hidden
     assert "0 leases open" in hidden

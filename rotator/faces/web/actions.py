@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse
 
 from rotator.core.access import Permission
-from rotator.core.errors import JournalError, UsageError
+from rotator.core.errors import JournalError, NoKey, UsageError
 from rotator.core.requests import GLASS, OPEN_STATES
 from rotator.faces import histories
 from rotator.faces.web import presenting
@@ -151,12 +151,15 @@ def possible(console: Console, state: SecretState, history: History) -> list[Act
 def on_secret(request: HttpRequest, state: SecretState, history: History) -> dict[str, Any]:
     """Return what the page of a secret shows of actions: those that the actor may request."""
     console, actor = console_of(request), actor_of(request)
+    actions = [
+        one
+        for one in possible(console, state, history)
+        if console.may(actor, one.permission, state.name)
+    ]
+    can_request = console.can_request()
     return {
-        "actions": [
-            one
-            for one in possible(console, state, history)
-            if console.may(actor, one.permission, state.name)
-        ],
+        "actions": actions if can_request else [],
+        "only_reads": bool(actions) and not can_request,
         "open_requests": [
             _view(request, one) for one in console.requests.open() if one.secret == state.name
         ],
@@ -169,12 +172,14 @@ def on_secret(request: HttpRequest, state: SecretState, history: History) -> dic
 def form_page(request: HttpRequest) -> Response:
     """Show what an action costs, and ask for a reason."""
     name, action = _named(request)
+    _require_key(console_of(request))
     return _form(request, name, action)
 
 
 def submit(request: HttpRequest) -> Response:
     """Append a request, if nothing has changed since the form was shown."""
     name, action = _named(request)
+    _require_key(console_of(request))
     given: Mapping[str, str] = request.scope.get("form", {})
     problem = _why_not(request, name, action, given)
     if problem is not None:
@@ -235,6 +240,18 @@ def _require(request: HttpRequest, action: Action, name: str) -> None:
         what = f"not recorded: {error.what}"
         console.log.warning("denied", secret=name, by=str(actor), what=what)
         raise HTTPException(403) from error
+
+
+def _require_key(console: Console) -> None:
+    """Raise `NoKey` where no engine would accept a request of this console."""
+    if not console.can_request():
+        raise NoKey(
+            "this console only reads: it has no key of its own, so no engine would accept its requests.",
+            safety=_UNCHANGED,
+            hint="On the console's machine: rotator keygen FILE\n"
+            "Name that file in `requests.key`, add its public half to `requests.writers` of the console and of all"
+            " engines, then restart the console. Until then, use the command line. See: rotator docs web-console",
+        )
 
 
 def _changes(console: Console, name: str, seq: str) -> Sequence[Event] | None:
@@ -334,6 +351,7 @@ def requests_page(request: HttpRequest) -> Response:
         opened=[_view(request, one) for one in opened],
         recent=[_view(request, one) for one in recent],
         has_daemon=console.view.fleet.has_daemon,
+        only_reads=not console.can_request(),
     )
 
 
@@ -354,6 +372,7 @@ def _decide(request: HttpRequest, reason: str) -> Request:
     verb = request.path_params["decision"]
     if verb not in ("approve", "refuse"):
         raise HTTPException(404)
+    _require_key(console)
     act = console.requests.approve if verb == "approve" else console.requests.refuse
     return act(id_, actor=actor_of(request), reason=reason.strip())
 
@@ -400,6 +419,7 @@ def api_request(request: HttpRequest) -> dict[str, Any]:
         raise UsageError("unknown action.", hint=f"One of: {', '.join(ACTIONS)}", safety=_UNCHANGED)
     console = console_of(request)
     _require(request, action, name)
+    _require_key(console)
     if _changes(console, name, str(given.get("seq", ""))) is not None:
         raise HTTPException(409)
     glass = given.get(GLASS) is True

@@ -69,7 +69,7 @@ def endpoints() -> Sequence[Endpoint]:
         Endpoint(
             path=f"{_ROOT}/secrets/{{name}}",
             answer=_secret,
-            summary="One secret with its newest rotations.",
+            summary="One secret with its newest rotations, and the actions that the actor may request now.",
         ),
         Endpoint(path=f"{_ROOT}/calendar", answer=_calendar, summary="Due secrets by day."),
         Endpoint(
@@ -77,6 +77,13 @@ def endpoints() -> Sequence[Endpoint]:
             answer=_consumers,
             summary="How far consumers are, by secret.",
             query={"page": _PAGE, "limit": _LIMIT},
+        ),
+        Endpoint(
+            path=f"{_ROOT}/leases",
+            answer=_leases,
+            summary="Open leases: who holds which short-lived login, until when; never its value."
+            " They are issued and revoked on the command line, not here.",
+            query={"secret": _TEXT, "holder": _TEXT, "page": _PAGE, "limit": _LIMIT},
         ),
         Endpoint(path=f"{_ROOT}/incidents", answer=_incidents, summary="Leaked passwords."),
         Endpoint(
@@ -169,6 +176,7 @@ def _secret(request: Request) -> Response:
     return answer(
         {
             "state": answers.of_state(state),
+            "actions": [one.value for one in actions.on_secret(request, state, history)["actions"]],
             "history": histories.data(history),
             "revoke_proof": None
             if proof is None
@@ -207,6 +215,20 @@ def _consumers(request: Request) -> Response:
         for name, one in pages.standings_of(request, names[(number - 1) * limit : number * limit])
     ]
     return answer({"count": len(names), "page": number, "consumers": rows})
+
+
+def _leases(request: Request) -> Response:
+    query = request.query_params
+    secret, holder = query.get("secret"), query.get("holder")
+    found = [
+        one
+        for one in pages.leases_of(request)
+        if secret in (None, one.secret) and holder in (None, one.holder)
+    ]
+    number, limit = number_of(query, "page", 1), number_of(query, "limit", 50, _MOST)
+    shown = found[(number - 1) * limit : number * limit]
+    rows = [answers.of_lease(one) for one in shown]
+    return answer({"count": len(found), "page": number, "leases": rows})
 
 
 def _incidents(request: Request) -> Response:

@@ -16,7 +16,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from rotator.core.access import Permission
-from rotator.core.errors import JournalError, NotPermitted, RotatorError
+from rotator.core.errors import JournalError, NoKey, NotPermitted, RotatorError
 from rotator.core.secret import scrub
 from rotator.core.traceback_frames import forget_variables
 from rotator.faces.web import actions, api, oidc, pages, sign_in
@@ -152,7 +152,9 @@ async def _http_error(request: Request, error: Exception) -> Response:
 async def _rotator_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RotatorError)  # noqa: S101 # it handles only these
     status, title = 400, "Not done"
-    if isinstance(error, JournalError):
+    if isinstance(error, NoKey):
+        status, title = 403, "This console only reads"
+    elif isinstance(error, JournalError):
         status, title = 503, "The journal does not answer"
     elif isinstance(error, NotPermitted):
         status, title = 403, "Not permitted"

@@ -101,6 +101,10 @@ class Console:
         """Return whether somebody can sign in with a password."""
         return self.web.oidc is None or self.web.users.exists()
 
+    def can_request(self) -> bool:
+        """Return whether engines may accept a request of the console; without a key it only reads."""
+        return self.settings.requests.key is not None or not self.journal.has_key()
+
     def open_requests(self, visible: frozenset[str] | None) -> int:
         """Return how many requests wait, of those that somebody may see."""
         return sum(visible is None or one.secret in visible for one in self.requests.open())

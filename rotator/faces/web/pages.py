@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from io import BytesIO
+from typing import IO, TYPE_CHECKING, Final
 
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from rotator.core.access import Permission
+from rotator.core.errors import UsageError
 from rotator.core.incident_timeline import CLOSED, every_timeline
 from rotator.core.model import Kind
 from rotator.faces import histories
@@ -41,6 +43,7 @@ _LONGEST: Final = 200
 _MOST_INCIDENTS: Final = 100
 # How many events a search in the journal looks at before it answers.
 _SEARCHED: Final = 2_000
+_XLSX: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 _DATE: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
@@ -380,7 +383,7 @@ def may_audit(request: Request) -> bool:
 
 def report_download(request: Request) -> Response:
     """Write a report of whole days. One at a time: it reads the whole journal."""
-    from rotator.report import formats, html_page  # noqa: PLC0415 # only here
+    from rotator.report import formats, html_page, pdf, spreadsheet  # noqa: PLC0415 # only here
     from rotator.report.model import Period  # noqa: PLC0415 # as above
     from rotator.report.report import build  # noqa: PLC0415 # as above
 
@@ -399,10 +402,12 @@ def report_download(request: Request) -> Response:
         return _report_form(request, "The period must begin before it ends, and not in the future.")
     frameworks = [one for one in Framework if one.value == query.get("framework")]
     form = query.get("format", "html")
-    writers: dict[str, tuple[str, Callable[[Report], Iterator[str]]]] = {
-        "json": ("application/json", formats.json_text),
-        "csv": ("text/csv; charset=utf-8", formats.csv_text),
-        "html": ("text/html; charset=utf-8", html_page.page),
+    writers: dict[str, tuple[str, Callable[[Report], bytes]]] = {
+        "html": ("text/html; charset=utf-8", lambda made: _encoded(html_page.page(made))),
+        "json": ("application/json", lambda made: _encoded(formats.json_text(made))),
+        "csv": ("text/csv; charset=utf-8", lambda made: _encoded(formats.csv_text(made))),
+        "pdf": ("application/pdf", lambda made: _binary(pdf.write, made)),
+        "xlsx": (_XLSX, lambda made: _binary(spreadsheet.write, made)),
     }
     kind, write = writers.get(form, writers["html"])
     if not console.reporting.acquire(blocking=False):
@@ -415,9 +420,22 @@ def report_download(request: Request) -> Response:
             managed=console.settings.secrets,
             targets=console.settings.targets,
         ) as made:
-            content = "".join(write(made))
+            content = write(made)
+    except UsageError as error:
+        # A package of an extra is missing on the console's machine.
+        return _report_form(request, " ".join(filter(None, (error.what, error.hint))))
     finally:
         console.reporting.release()
     name = f"rotator-{since.date()}-{end.date()}.{form if form in writers else 'html'}"
     headers = {"content-disposition": f'attachment; filename="{name}"'}
     return Response(content, media_type=kind, headers=headers)
+
+
+def _encoded(parts: Iterator[str]) -> bytes:
+    return "".join(parts).encode()
+
+
+def _binary(write: Callable[[Report, IO[bytes]], None], made: Report) -> bytes:
+    content = BytesIO()
+    write(made, content)
+    return content.getvalue()

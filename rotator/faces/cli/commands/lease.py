@@ -12,6 +12,7 @@ from rich.text import Text
 from rotator.agent.formats import FORMATS
 from rotator.core.errors import RotatorError, UsageError
 from rotator.engine import LeaseRequest
+from rotator.faces.answers import of_lease
 from rotator.faces.cli.command import Panel, command
 from rotator.faces.cli.credentials import (
     check_format,
@@ -136,7 +137,7 @@ def issue(
         finally:
             _ = app.checkpoint()
     call.revealed = True
-    call.data |= _data(record) | {"take_next_at": issued.take_next_at.isoformat()}
+    call.data |= of_lease(record) | {"take_next_at": issued.take_next_at.isoformat()}
     head = f"{name}, lease {record.id}, ends {_ends(record, now)}"
     if text is not None:
         call.data["text"] = text
@@ -168,7 +169,7 @@ def renew(ctx: typer.Context, id_: _Id, *, ttl: _Ttl = None) -> None:
         _ = app.checkpoint()
         now = app.clock.now()
     take_next_at = renewed.take_next_at.isoformat()
-    call.data |= _data(renewed.record) | {"final": renewed.final, "take_next_at": take_next_at}
+    call.data |= of_lease(renewed.record) | {"final": renewed.final, "take_next_at": take_next_at}
     last = " It cannot be renewed any further." if renewed.final else ""
     call.print(f"lease {id_} ends {_ends(renewed.record, now)}.{last}")
 
@@ -237,7 +238,7 @@ def revoke(
             except RotatorError as error:
                 call.fail(error, secret=one.secret)
                 continue
-            ended.append(_data(record))
+            ended.append(of_lease(record))
             is_other = instance is not None and instance not in one.instances
             kept = is_other and record.outcome is None
             call.print(_not_held(record, instance) if kept else _told(record))
@@ -278,7 +279,7 @@ def list_(
             if (one.secret in names if names else app.sees(one.secret))
             and holder in (None, one.holder)
         ]
-    call.data["leases"] = [_data(one) for one in found]
+    call.data["leases"] = [of_lease(one) for one in found]
     if not found:
         call.print("No leases." if everything else "No lease is open.")
         return
@@ -324,22 +325,3 @@ def _told(record: LeaseRecord) -> str:
         held = len(record.instances)
         return f"lease {record.id}: let go; {held} more hold its login."
     return f"lease {record.id}: ended. Login {record.login or '-'} is dropped and was rejected."
-
-
-def _data(record: LeaseRecord) -> dict[str, Any]:
-    return {
-        "lease": record.id,
-        "secret": record.secret,
-        "target": record.target,
-        "state": record.shown_state,
-        "holder": record.holder,
-        "instances": list(record.instances),
-        "purpose": record.purpose,
-        "login": record.login,
-        "requested_at": record.requested_at.isoformat(),
-        "ends_at": record.ends_at.isoformat(),
-        "latest": record.latest.isoformat(),
-        "ended_at": record.ended_at.isoformat() if record.ended_at is not None else None,
-        "problem": record.problem,
-        "hint": record.hint,
-    }
