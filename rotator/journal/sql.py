@@ -28,7 +28,7 @@ from rotator.journal.dialects import insert
 from rotator.journal.errors import is_without_room, translated
 from rotator.journal.event_key import KEYED, broken, introducing, newest_id, require_chain
 from rotator.journal.leases import SqlLeases
-from rotator.journal.statements import Statements, statements
+from rotator.journal.statements import Statements, execute, statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -371,9 +371,7 @@ class SqlJournal:
     def history(self, rotation_id: str) -> list[Event]:
         """Return the events of one rotation."""
         with self.reading() as db:
-            found = [
-                dict(row) for row in self._say.history.run(db, {"id_": rotation_id}).mappings()
-            ]
+            found = self._say.history.all(db, {"id_": rotation_id})
             if self.key is not None and found:
                 found = self._authentic_history(db, self.key, rotation_id, found)
         return [rows.event_from(row) for row in found]
@@ -508,7 +506,7 @@ class SqlJournal:
             "seal_": held.seal,
         }
         sealed = self._sealed(_secrets, row)
-        if self._say.save_secret.run(db, sealed | guards).rowcount == 1:
+        if self._say.save_secret.run(db, sealed | guards) == 1:
             return sealed["seal"]
         found = self._say.secret_locked.first(db, {"name_": lease.secret})
         if found is not None and _holds(found, lease):
@@ -518,7 +516,7 @@ class SqlJournal:
             if rows.secret_from(found) == held.record:
                 # The same, sealed by the key that this process has loaded since.
                 guards["seal_"] = found["seal"]
-                if self._say.save_secret.run(db, sealed | guards).rowcount == 1:
+                if self._say.save_secret.run(db, sealed | guards) == 1:
                     return sealed["seal"]
         return None
 
@@ -660,7 +658,7 @@ class SqlJournal:
         """Write in one durable transaction; errors come out as `JournalError`."""
         with translated(self.place), self._turn, self.database.begin() as db:
             if self._sqlite:
-                _ = db.exec_driver_sql("BEGIN IMMEDIATE")
+                _ = execute(db, "BEGIN IMMEDIATE")
             yield db
 
     @contextmanager
@@ -686,7 +684,7 @@ class SqlJournal:
                     lazy = (
                         "BEGIN IMMEDIATE" if self._sqlite else "SET LOCAL synchronous_commit = off"
                     )
-                    _ = db.exec_driver_sql(lazy)
+                    _ = execute(db, lazy)
                     yield db
             finally:
                 if self._sqlite:

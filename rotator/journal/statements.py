@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from rotator.journal import rows, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
-    from sqlalchemy import ClauseElement, Connection, CursorResult, Dialect
+    from sqlalchemy import ClauseElement, Connection, Dialect
 
 _events, _secrets, _rotations = tables.events, tables.secrets, tables.rotations
 
@@ -34,24 +36,36 @@ _TAKE: Final = (
 
 
 class Prepared:
-    """A statement in the driver's own words, written once rather than looked up at each run."""
+    """A statement in the driver's own words, run by its own cursor: a rotation runs a few dozen of them."""
 
     def __init__(self, statement: ClauseElement, dialect: Dialect) -> None:
         self._statement: ClauseElement = statement
         self._dialect: Dialect = dialect
 
-    def run(self, db: Connection, values: rows.Row) -> CursorResult[Any]:
-        """Execute it; values that it does not name are ignored."""
-        return db.exec_driver_sql(self._text, self._given(values))
+    def run(self, db: Connection, values: rows.Row) -> int:
+        """Execute it and return how many rows it changed; values that it does not name are ignored."""
+        return execute(db, self._text, self._given(values)).rowcount
 
     def run_many(self, db: Connection, many: Sequence[rows.Row]) -> None:
         """Execute it for each row."""
-        _ = db.exec_driver_sql(self._text, [self._given(one) for one in many])
+        if len(many) == 1:
+            _ = self.run(db, many[0])
+            return
+        with _errors(db, self._text):
+            _driver(db).cursor().executemany(self._text, [self._given(one) for one in many])
 
     def first(self, db: Connection, values: rows.Row) -> rows.Row | None:
         """Execute it and return the first row, if there is one."""
-        row = self.run(db, values).mappings().first()
-        return None if row is None else dict(row)
+        found = self.all(db, values)
+        return found[0] if found else None
+
+    def all(self, db: Connection, values: rows.Row) -> list[rows.Row]:
+        """Execute it and return the rows."""
+        with _errors(db, self._text):
+            cursor = _driver(db).cursor()
+            cursor.execute(self._text, self._given(values))
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
     def _given(self, values: rows.Row) -> Any:
         return values if self._order is None else tuple(values[name] for name in self._order)
@@ -68,6 +82,28 @@ class Prepared:
     def _order(self) -> Sequence[str] | None:
         """The order in which a driver without names wants its values."""
         return self._compiled.positiontup
+
+
+def execute(db: Connection, text: str, values: Any = ()) -> Any:
+    """Execute a statement by the driver's own cursor, in the transaction of `db`; return the cursor."""
+    with _errors(db, text):
+        return _driver(db).cursor().execute(text, values)
+
+
+def _driver(db: Connection) -> Any:
+    return db.connection.driver_connection
+
+
+@contextmanager
+def _errors(db: Connection, text: str) -> Generator[None]:
+    """Raise the errors of a driver as SQLAlchemy does; a connection that is lost is not used again."""
+    dbapi = db.dialect.loaded_dbapi
+    try:
+        yield
+    except dbapi.Error as error:
+        if db.dialect.is_disconnect(error, _driver(db), None):
+            db.invalidate(error)
+        raise DBAPIError.instance(text, None, error, dbapi.Error) from error
 
 
 def statements(dialect: Dialect) -> Statements:
