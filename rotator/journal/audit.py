@@ -388,7 +388,10 @@ class _Chain:
         try:
             of_rotation = of_secret = True
             if kind in _STEP_EVENTS:
-                of_rotation = (kind, step) in _TELLING_ROTATION
+                # Where the target draws the key, `create` finds the login.
+                of_rotation = (kind, step) in _TELLING_ROTATION or (
+                    step == "create" and '"login"' in data
+                )
                 of_secret = (kind, step) in _TELLING_SECRET or (
                     data != "{}" and _TELLING_FACTS(data) is not None
                 )

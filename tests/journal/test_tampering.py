@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
 import pytest
 import sqlalchemy as sa
 
+from rotator.core.model import Kind, NewEvent, Step
 from rotator.core.secret import Secret
 from rotator.journal import audit, chain, rows, tables
 from rotator.journal.checkpoints import checkpoint
 from rotator.journal.sql import SqlJournal
+from rotator.testing.fakes import ManualClock
 from tests.journal.attacker import (
     at,
     changed,
@@ -22,7 +25,10 @@ from tests.journal.attacker import (
     rows_of,
     undone,
 )
-from tests.journal.conftest import NOW, rotate
+from tests.journal.conftest import NOW, TTL, rotate
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_an_untouched_journal_is_found_sound(audited: SqlJournal, signing_key: Secret):
@@ -246,3 +252,22 @@ def test_postgresql_refuses_to_truncate(journal: SqlJournal):
         pytest.skip("SQLite has no TRUNCATE")
     with pytest.raises(sa.exc.DBAPIError, match="append-only"), journal.database.begin() as db:
         db.exec_driver_sql("TRUNCATE events")
+
+
+@pytest.mark.parametrize("step", list(Step))
+@pytest.mark.parametrize("kind", [Kind.FINISHED, Kind.FAILED, Kind.WAITING])
+def test_what_a_step_records_is_what_the_audit_computes(tmp_path: Path, step: Step, kind: Kind):
+    """Events that change no record are left out of the computation: of each kind of step it is known."""
+    journal = SqlJournal(
+        f"sqlite:///{tmp_path}/journal.db", clock=ManualClock(), actor="test", upgrade=True
+    )
+    facts = {"version": "2", "login": "app", "refused": True}
+    lease = journal.acquire("app", "test", TTL)
+    for event in (
+        NewEvent(kind=Kind.REQUESTED, rotation_id="r", data={"old_version": "1"}),
+        NewEvent(kind=kind, rotation_id="r", step=step, data=facts),
+    ):
+        journal.append(lease, [event], TTL)
+    report = audit.verify(journal)
+    journal.close()
+    assert report.damage == []
