@@ -33,7 +33,9 @@ DEPLOYMENTS: Final[dict[str, dict[str, str]]] = {
         "docker-compose.yml": "docker-compose.yml",
         "deploy/compose/owner.yaml": "deploy/compose/owner.yaml",
         "deploy/compose/rotator.yaml": "deploy/compose/rotator.yaml",
+        "deploy/compose/console.yaml": "deploy/compose/console.yaml",
         "deploy/postgresql/journal-role.sql": "deploy/postgresql/journal-role.sql",
+        "deploy/postgresql/console-role.sql": "deploy/postgresql/console-role.sql",
     },
     "lambda": {
         "deploy/lambda/template.yaml": "template.yaml",

@@ -64,8 +64,26 @@ def test_the_profile_has_two_daemons_and_a_worker():
     services = yaml.safe_load(done.stdout)["services"]
     ours = {name: one for name, one in services.items() if "rotator" in one.get("profiles", ())}
     assert "journal-role.sql" in str(ours.pop("rights"))
+    assert "console-role.sql" in str(services["rights"])
+    consoles = {name: ours.pop(name) for name in ("console", "certificate")}
     assert set(ours) == {"upgrade", "daemon-1", "daemon-2", "worker"}
     assert all(one["read_only"] and one["cap_drop"] == ["ALL"] for one in ours.values())
     assert not any(one.get("ports") for one in ours.values())
     settings = load(_FILE.parent / "deploy" / "compose" / "rotator.yaml")
     assert settings.daemon.dispatch == "procrastinate"
+    assert all(one["read_only"] and one["cap_drop"] == ["ALL"] for one in consoles.values())
+
+
+def test_the_console_is_in_a_network_with_the_journal_alone():
+    """It reaches no backend and no target, has their passwords nowhere, and is published on loopback."""
+    wanted = set(re.findall(r"\$\{(\w+):\?", _FILE.read_text()))
+    done = _config("--profile", "rotator", **dict.fromkeys(wanted, "made-up"))
+    services = yaml.safe_load(done.stdout)["services"]
+    console = services["console"]
+    assert set(console["networks"]) == {"journal"}
+    beside = {name for name, one in services.items() if "journal" in one.get("networks", ())}
+    assert beside == {"console", "audit"}
+    assert set(console["environment"]) == {"CONSOLE_PASSWORD"}
+    settings = load(_FILE.parent / "deploy" / "compose" / "console.yaml")
+    assert (settings.backends, settings.targets, settings.requests.key) == ({}, {}, None)
+    assert settings.web.origin == "https://127.0.0.1:9466"
