@@ -29,7 +29,7 @@ NEEDS: Final[Mapping[str, Permission]] = {
     ),
     **dict.fromkeys(
         (
-            *("report", "audit verify", "audit export", "audit show"),
+            *("report", "audit verify", "audit export", "audit show", "audit countersign"),
             *("access show", "access login", "access check"),
         ),
         Permission.AUDIT,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -76,6 +77,14 @@ def verify(
             "Checkpoints recorded elsewhere, such as in logs or notices: one JSON object per line.",
         ),
     ] = None,
+    witness_key: Annotated[
+        Path | None,
+        option(
+            "--witness-key",
+            "FILE",
+            "Public key (PEM) of the witness: count only what `audit countersign` signed with it.",
+        ),
+    ] = None,
     authenticate: Annotated[
         bool,
         typer.Option(
@@ -104,6 +113,7 @@ def verify(
         rotator audit verify --export audit-2026-q1 --public-key rotator-audit.pub
         rotator audit verify --from-log function.log
         rotator audit verify --witness checkpoints.jsonl
+        rotator audit verify --witness witness.jsonl --witness-key witness.pub
     """
     call: Invocation = ctx.obj
     if exported is not None:
@@ -118,10 +128,19 @@ def verify(
         raise UsageError("--authenticate belongs to --from-log.")
     if ends:
         raise UsageError("--end belongs to --from-log.")
+    if witness_key is not None and witness is None:
+        raise UsageError("--witness-key belongs to --witness.")
     with call.open_app() as app:
         app.require_all()
-        report = app.verify_journal(_key(public_key), seen_by_witness=_seen(witness))
+        seen, forged = _seen(witness, witness_key)
+        report = app.verify_journal(_key(public_key), seen_by_witness=seen)
+    for number in forged:
+        report.add(f"{witness}, line {number}", "the witness did not sign it")
     audit_report.show(call, report)
+    if seen:
+        newest = max(one.number for one in seen)
+        call.data["witnessed"] = newest
+        call.print(f"  The witness saw checkpoint {newest} of {report.checkpoints}.")
 
 
 @command(_audit, "acknowledge")
@@ -146,6 +165,66 @@ def acknowledge(
     places = [{"where": one.where, "what": one.what} for one in report.damage]
     call.data |= {"reason": reason, "acknowledged": places}
     call.print(*(f"acknowledged: {one['where']}: {one['what']}" for one in places))
+
+
+@command(_audit, "countersign")
+def countersign(
+    ctx: typer.Context,
+    *,
+    key: Annotated[
+        Path, option("--key", "FILE", "Private key of the witness, from `rotator keygen FILE`.")
+    ],
+    out: Annotated[Path, option("--out", "FILE", "File of the witness; a line is added.")],
+    public_key: Annotated[
+        Path, option("--public-key", "FILE", "Public key (PEM) of the journal's signing key.")
+    ],
+) -> None:
+    """Verify the journal as a witness, and sign its newest checkpoint with a key of your own.
+
+    Run it regularly on a machine that the journal's administrators cannot write to. It needs read access
+    to the journal only. It signs nothing if the journal is damaged or no longer holds a checkpoint that
+    the file names, and then exits with code 1.
+
+    Examples:
+        rotator audit countersign --key witness.key --out witness.jsonl --public-key rotator-audit.pub
+    """
+    from rotator import trusted_files  # noqa: PLC0415
+    from rotator.core.secret import Secret  # noqa: PLC0415
+    from rotator.journal import chain, countersigning  # noqa: PLC0415
+
+    call: Invocation = ctx.obj
+    try:
+        own = Secret(trusted_files.read(key, "the witness's key", secret=True).decode())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(
+            f"the key {key} cannot be read ({reason}).", hint="Create one: rotator keygen FILE"
+        ) from error
+    public = chain.public_key(own)
+    before, forged = countersigning.read(_lines(out) if out.exists() else [], public)
+    if forged:
+        raise UsageError(
+            f"{out}, line {forged[0]}: this key did not sign it.",
+            hint="Find out who can write to the file, or name a new one for a new key.",
+            safety="Nothing was signed.",
+        )
+    with call.open_app() as app:
+        app.require_all()
+        made = countersigning.countersign(
+            app.journal, own, app.clock.now(), public_key=_key(public_key) or "", before=before
+        )
+    if made is None:
+        raise UsageError("the journal has no checkpoint.", safety="Nothing was signed.")
+    with os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w") as file:
+        _ = file.write(made.line())
+        file.flush()
+        os.fsync(file.fileno())
+    call.data |= {"number": made.number, "hash": made.hash, "at": made.at, "public_key": public}
+    call.print(
+        f"Checkpoint {made.number} countersigned.",
+        "Public key of the witness, to be sent through another channel:",
+        public.rstrip(),
+    )
 
 
 @command(_audit, "rotate-key")
@@ -325,23 +404,37 @@ def _key(file: Path | None) -> str | None:
         raise UsageError(f"the public key {file} cannot be read ({reason}).") from error
 
 
-def _seen(file: Path | None) -> list[Anchor]:
-    """Return the checkpoints in a witness file. Raises `UsageError` when it holds none."""
+def _seen(file: Path | None, key: Path | None) -> tuple[list[Anchor], list[int]]:
+    """Return the checkpoints in a witness file, and the lines with a signature of another key.
+
+    Raises `UsageError` when it holds none.
+    """
+    from rotator.journal import countersigning  # noqa: PLC0415
     from rotator.journal.checkpoints import witnessed  # noqa: PLC0415
 
     if file is None:
-        return []
-    try:
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            found = witnessed(lines)
-    except OSError as error:
-        raise UsageError(f"the witness {file} cannot be read ({error.strerror}).") from error
-    if not found:
+        return [], []
+    forged = list[int]()
+    lines, public = _lines(file), _key(key)
+    if public is None:
+        found = witnessed(lines)
+    else:
+        signed, forged = countersigning.read(lines, public)
+        found = [one.anchor for one in signed]
+    if not found and not forged:
         raise UsageError(
-            f"{file} holds no checkpoint.",
+            f"{file} holds no checkpoint{'' if key is None else ' with a signature'}.",
             hint="One JSON object per line, with `number` and `hash`: `rotator docs journal-security`, section Witnesses.",
         )
-    return found
+    return found, forged
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            return list(lines)
+    except OSError as error:
+        raise UsageError(f"the witness {file} cannot be read ({error.strerror}).") from error
 
 
 def _order(event: Event) -> tuple[object, ...]:
