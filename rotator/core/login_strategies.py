@@ -75,9 +75,10 @@ class LoginOptions(LoginNames):
 
 Options = TypeVar("Options", bound=LoginNames)
 FreshOptions = TypeVar("FreshOptions", bound=LoginOptions)
+AnyOptions = TypeVar("AnyOptions")
 
 
-class LoginStrategy(ABC, Generic[Options]):
+class LoginStrategy(ABC, Generic[AnyOptions]):
     """What strategies have in common. A plugin's own base adds `create`, `verify`, `probe` and `_end`.
 
     Each of its strategies is then one of the classes below together with that base:
@@ -87,8 +88,8 @@ class LoginStrategy(ABC, Generic[Options]):
     overlaps: bool = True
     name: ClassVar[str]
 
-    def __init__(self, options: Options) -> None:
-        self._options: Options = options
+    def __init__(self, options: AnyOptions) -> None:
+        self._options: AnyOptions = options
         self._check()
 
     @abstractmethod
@@ -125,7 +126,7 @@ class NewLogin(LoginStrategy[FreshOptions]):
         return candidate(name, current, ctx)
 
 
-class NewKey(LoginStrategy[Options]):
+class NewKey(LoginStrategy[AnyOptions]):
     """A fresh key per rotation, which the target draws. A plugin's own base adds `keys` and `draw`."""
 
     name = "new-key"

@@ -1,4 +1,4 @@
-"""The configurations on the pages of `sql`, `http`, `ldap`, `rabbitmq` and `command` are valid, and a slip in one is found."""
+"""The configurations on the pages of `sql`, `http`, `ldap`, `rabbitmq`, `command`, `aws-iam` are valid, and a slip in one is found."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _whole(block: str, plugin: str) -> str:
     ("plugin", "block"),
     [
         (page, block)
-        for page in ("sql", "http", "ldap", "rabbitmq", "command")
+        for page in ("sql", "http", "ldap", "rabbitmq", "command", "aws-iam")
         for block in _blocks(page)
     ],
 )
