@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Self, cast
 
@@ -280,7 +281,19 @@ class Wiring:
         """Return one secret, ready to be rotated."""
         if self._permission is not None:
             self.require(self._permission, name, approved=self._approved)
-        return self._managed(self.entry(name))
+        return self._managed(self._as_begun(self.entry(name)))
+
+    def _as_begun(self, chosen: SecretSettings) -> SecretSettings:
+        """Return an entry with the strategy that its open rotation was begun with, to complete that.
+
+        Another strategy would not know what is left to revoke, or to undo.
+        """
+        opened = self.journal.open_rotation(chosen.name)
+        if opened is None or opened.strategy in ("", chosen.strategy):
+            return chosen
+        requested = self.journal.history(opened.id)[0].data
+        begun = snapshot.remembered(chosen.name, requested, self.settings)
+        return replace(chosen, target=begun.target, strategy=begun.strategy, options=begun.options)
 
     def lender(self, lease: LeaseRecord) -> ManagedSecret:
         """Return the secret of a lease as it was when its login was made, if it has changed since.

@@ -640,6 +640,18 @@ def _is_refused(result: Result) -> bool:
 def _in_grace(result: Result) -> NotDue:
     # Which of the two leaked decides: a revoke alone leaves the one that is served.
     name, old, new = result.secret, result.old_login, result.login
+    if result.rolling_back:
+        error = NotDue(
+            "its rollback is not completed: the newer credential is in its grace period.",
+            until=result.until,
+            hint=f"To end only the newer login {new!r} now: rotator revoke {name}\n"
+            f"If login {old!r}, which is served, has leaked: rotator incident open {name} --reason 'WHY'",
+        )
+        error.safety = (
+            "The older credential is current again, and the newer one is not revoked yet."
+        )
+        error.secret = result.secret
+        return error
     error = NotDue(
         f"its last rotation is not completed: {result.waiting}.",
         until=result.until,

@@ -71,6 +71,10 @@ def test_rollback_makes_the_old_login_current_again(cli: Cli):
     cli("rotate", "app")
     told = cli("rollback", "app", "--reason", "second thoughts")
     assert f"Login {old} is the current one again." in told.out
+    newer = cli.json("history", "app").data["rotations"][0]["new_login"]
+    waits = cli("rotate", "app", code=4).err
+    assert f"To end only the newer login '{newer}' now: rotator revoke app" in waits
+    assert f"If login '{old}', which is served, has leaked" in waits
     assert cli("get", "app", "--field", "username").out == old
     status = cli.json("status", "app").data["secrets"][0]
     assert (status["state"], status["next_try"]) == ("grace", None)
@@ -79,6 +83,18 @@ def test_rollback_makes_the_old_login_current_again(cli: Cli):
     assert result["outcome"] == "rolled-back"
     assert result["rolling_back"] is True
     assert cli.server.target.usable() == {old}
+
+
+def test_an_open_rotation_is_completed_by_the_strategy_that_it_began_with(cli: Cli):
+    """Another one would leave the old login valid. The next rotation uses the new strategy."""
+    old = cli.json("rotate", "app").data["results"][0]["login"]
+    new = cli.json("rotate", "app").data["results"][0]["login"]
+    cli.edit("strategy: new-user, tags", "strategy: single-user, options: {base: app}, tags")
+    result = cli.json("revoke", "app").data["results"][0]
+    assert (result["outcome"], result["old_refused"]) == ("done", True)
+    assert cli.server.target.usable() == {new}
+    assert old != new
+    assert cli.json("rotate", "app").data["results"][0]["login"] == new
 
 
 def test_rollback_and_revoke_need_an_open_rotation(cli: Cli):
