@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rotator.core.errors import Conflict, UsageError
@@ -27,6 +28,9 @@ def check(access: SecretContext, *, recorded: bool) -> Health:
         target = tag_errors(secret.rotation, f"target {secret.target_name}", access.contacts)
         accepted = target.probe(current.credential, steps.context(current.credential))
         why = why if accepted else steps.rejection(current.credential)
+    elif record is not None and record.version is not None:
+        restore = "Restore it in the backend, or write the valid credential there and run:"
+        why = replace(why, hint=f"{restore} rotator adopt {secret.name}")
     copies = access.steps("check", record).copies
     return Health(
         secret=secret.name,

@@ -98,6 +98,19 @@ def test_verify_shows_the_remedy_of_the_cause(cli: Cli):
     assert "OPEN IT Then: rotator unpark app --reason WHY" in cli("status", "app", code=3).out
 
 
+def test_verify_tells_a_backend_that_lost_a_credential_from_a_new_secret(cli: Cli):
+    """The first needs its backup, the second a first rotation."""
+    assert "rotator rotate web" in cli("verify", "web", code=1).err
+    login = cli.json("rotate", "app").data["results"][0]["login"]
+    cli.edit("  app: {target: main,", "  app: {target: main, path: elsewhere,")
+    told = cli("verify", "app", code=1).err
+    assert f"where it served login '{login}'" in told
+    assert "Restore the newest copy of the backend." in told
+    hint = cli.json("status", "app", code=3).data["secrets"][0]["hint"]
+    assert hint.startswith("Restore it in the backend")
+    assert "rotator rotate web" in cli("status", "web").out
+
+
 # -- get -----------------------------------------------------------------------------------------
 
 

@@ -190,7 +190,9 @@ def test_rename_continues_the_history(cli: Cli):
 def test_rename_checks_the_configuration_first(cli: Cli):
     """It must contain NEW and not OLD, and NEW must serve the credential of OLD."""
     cli("rotate", "app")
-    assert "still contains app" in cli("rename", "app", "web", code=2).err
+    assert "web is another secret" in cli("rename", "app", "web", code=2).err
+    assert "app is its name already" in cli("rename", "app", "app", code=2).err
+    assert "still contains app" in cli("rename", "app", "shop", code=2).err
     cli.edit("  app: {target: main", "  shop: {target: main")
     assert "Did you mean" in cli("rename", "app", "shob", code=2).err
     assert "`path: ...`" in cli("rename", "app", "shop", code=2).err

@@ -35,9 +35,12 @@ def rename(
     call: Invocation = ctx.obj
     with call.open_app() as app:
         if old in app.settings.secrets:
+            hint = f"Change the name of its entry to {new} first, and keep its path."
+            if new in app.settings.secrets:
+                hint = f"{new} is {'its name already' if new == old else 'another secret'}: first change the name of the entry of {old}, and keep its path."
             raise UsageError(
                 f"{app.settings.file.name} still contains {old}.",
-                hint=f"Change the name of its entry to {new} first, and keep its path.",
+                hint=hint,
                 safety="Nothing was changed.",
             )
         _ = app.settings.secret(new)

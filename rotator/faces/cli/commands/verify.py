@@ -40,7 +40,8 @@ def verify(
             health = app.engine.check(secret)
             found.append(json_output.of_health(health))
             if not health.accepted:
-                error = _refused(secret, health)
+                served = app.journal.secret(secret.name)
+                error = _refused(secret, health, served.login if served is not None else None)
                 _ = call.fail(error, secret=secret.name, code=exit_codes.FAILED)
                 return
             call.add_code(exit_codes.DONE)
@@ -61,7 +62,14 @@ def verify(
         _ = app.checkpoint()
 
 
-def _refused(secret: ManagedSecret, health: Health) -> exit_codes.NotAccepted:
+def _refused(secret: ManagedSecret, health: Health, served: str | None) -> exit_codes.NotAccepted:
+    """Return what a check has seen; `served`: the login that the journal recorded last."""
+    if health.login is None and served is not None:
+        return exit_codes.NotAccepted(
+            f"the backend holds nothing at {secret.path!r}, where it served login {served!r}.",
+            safety="The application is NOT safe: it finds no credential.",
+            hint=f"Restore the newest copy of the backend. What else differs: rotator doctor {secret.name}",
+        )
     if health.login is None:
         return exit_codes.NotAccepted(
             f"the backend holds nothing at {secret.path!r}.",
