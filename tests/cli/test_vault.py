@@ -99,6 +99,14 @@ def test_a_login_in_openbao_is_rotated_with_minimum_rights(rotator: Real, bao: S
     for password in (_kv_get(bao, "password"), APP_PASSWORD):
         assert password not in bao.audit_text
 
+    # A mount that keeps one version only: the older password is gone, although its login is valid.
+    bao.call("POST", "secret/metadata/app", max_versions=1)
+    rotator("rotate", "app")
+    lost = rotator("rollback", "app", code=2).err
+    assert "no longer holds version" in lost
+    assert "does not log in" not in lost
+    rotator("revoke", "app")
+
 
 def test_a_missing_right_stops_the_rotation_before_any_effect(rotator: Real, bao: ScratchOpenBao):
     """The message is the line that the policy needs."""
