@@ -39,6 +39,12 @@ _vault = partial(vault, seconds=_TIMEOUT, token=_TOKEN)
 _aws = partial(aws, seconds=_TIMEOUT)
 
 
+# For what a server says at once: a busy machine takes long to import a library.
+_PATIENT: Final = 30.0
+_OPENED_PATIENTLY: Final[dict[str, Callable[..., Any]]] = {
+    "vault": partial(vault, seconds=_PATIENT, token=_TOKEN),
+    "aws": partial(aws, seconds=_PATIENT),
+}
 _OPENED: Final[dict[str, Callable[[int], Any]]] = {"vault": _vault, "aws": _aws}
 _CREDENTIAL: Final = Credential(username="app", password=Secret(_PASSWORD))
 _CALLS: Final[dict[str, Callable[[Any], object]]] = {
@@ -154,7 +160,7 @@ def test_a_page_of_a_proxy_is_no_answer_and_names_the_remedy(opened: str):
     """With a status of success: nothing of the page is repeated."""
     script = http_saying(b"<html>please log in</html>", "200 OK", "Content-Type: text/html")
     with HostileServer(script) as server:
-        backend = _OPENED[opened](server.port)
+        backend = _OPENED_PATIENTLY[opened](server.port)
         with pytest.raises(Unavailable, match="a response that is not from") as raised:
             backend.current("p")
         assert "proxy" in raised.value.hint
@@ -169,7 +175,7 @@ def test_a_value_that_is_too_deep_concerns_its_own_path_only():
         deep = [deep]
     answer = _forged(("data", "data", "more"), deep)
     with HostileServer(http_saying(json.dumps(answer).encode())) as server:
-        backend = _vault(server.port)
+        backend = _OPENED_PATIENTLY["vault"](server.port)
         backend._checked = True
         with pytest.raises(Denied, match=r"at 'secret/data/p' is unreadable"):
             backend.current("p")
@@ -239,10 +245,10 @@ def test_a_redirect_is_followed_to_a_node_that_is_named():
         location = f"Location: http://127.0.0.1:{active.port}/v1/there"
         standby = http_saying(b"", "307 Temporary Redirect", location)
         with HostileServer(standby) as server:
-            backend = _vault(server.port, nodes=(f"127.0.0.1:{active.port}",))
+            backend = _OPENED_PATIENTLY["vault"](server.port, nodes=(f"127.0.0.1:{active.port}",))
             backend.put_value("p", "f", Secret("x"))
             backend.close()
-            stranger = _vault(server.port)
+            stranger = _OPENED_PATIENTLY["vault"](server.port)
             with pytest.raises(Foreign, match="redirects to a host") as raised:
                 stranger.current("p")
             assert "`nodes`" in raised.value.hint
