@@ -121,7 +121,8 @@ def newest_id(db: Connection, after: int = 0) -> tuple[int, str] | None:
     if row is None:
         return None
     try:
-        return row[0], str(json.loads(row[1])[KEY][1])
+        _, id_ = json.loads(row[1])[KEY]
+        return row[0], str(id_)
     except UNREADABLE:
         return None
 

@@ -161,8 +161,8 @@ def _marks(heads: object) -> dict[str, str]:
         return {}
     try:
         return {
-            name: str(value[1])
-            for name, value in json.loads(str(heads)).items()
+            name: str(head)
+            for name, (_, head) in json.loads(str(heads)).items()
             if name.startswith("(")
         }
     except UNREADABLE:

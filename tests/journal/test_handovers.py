@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from rotator.core.errors import JournalBroken, LeaseLost
+from rotator.core.errors import JournalBroken, LeaseLost, UsageError
 from rotator.core.model import Kind, Lease, NewEvent
 from rotator.core.secret import Secret
 from rotator.journal import audit, chain, handovers, rows, tables
@@ -173,6 +174,21 @@ def test_a_request_of_before_is_trusted_and_one_by_the_old_key_after_it_is_not(
         db.execute(sa.insert(tables.requests), forged)
     assert [one.trusted for one in log.of("forged")] == [False]
     assert named(place_of(tables.requests, forged), store.places(attacked))
+
+
+@pytest.mark.parametrize("value", [[1], [], 1, None, "x", [1, "x", 2], {"a": 1}, [[], []]])
+def test_marks_that_are_no_pair_are_damage(attacked: SqlJournal, store: Store, value: object):
+    """Whoever writes to the database chooses them; `audit verify` names the place."""
+    for mark in ("(key)", "(next key)", "(previous key)"):
+        heads = {"heads": chain.canonical({mark: value})}  # pyright: ignore[reportArgumentType]
+        change = sa.update(tables.checkpoints).values(heads)
+        found = undone(
+            attacked, lambda db, change=change: db.execute(change), lambda: store.places(attacked)
+        )
+        assert named("checkpoint 1", found), mark
+        assert undone(
+            attacked, lambda db, change=change: db.execute(change), lambda: [str(attacked.key_id())]
+        )
 
 
 # -- who has the old key ---------------------------------------------------------------------------
@@ -404,6 +420,15 @@ def test_a_backup_of_before_is_verified_with_the_key_of_then(
                 db.execute(sa.insert(table), found)
     store.ring, store.anchor = before, anchor
     assert store.places(journal) == []
+
+
+def test_a_key_of_an_unknown_kind_is_refused_with_a_hint(store: Store):
+    """Its algorithm is one that no library knows."""
+    der = base64.b64decode("".join(store.old.reveal().splitlines()[1:-1]))
+    text = base64.b64encode(der.replace(b"\x2b\x65\x70", b"\x2b\x65\x01")).decode()
+    pem = Secret(f"-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
+    with pytest.raises(UsageError, match="not an Ed25519 private key"):
+        KeyRing.parse(pem).key(None)
 
 
 def test_a_ring_is_read_as_it_was_written(store: Store):

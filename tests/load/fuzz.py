@@ -46,9 +46,11 @@ from rotator.config import load
 from rotator.core import durations
 from rotator.faces.aws_lambda import events, secret_json
 from rotator.faces.aws_lambda.settings import settings
-from rotator.journal import chain, rows
+from rotator.journal import chain, countersigning, rows
 from rotator.journal.checkpoints import Anchor, witnessed
 from rotator.journal.export import verify_export
+from rotator.journal.handovers import NEXT, PREVIOUS, Signers, encoded, first_of
+from rotator.journal.key_ring import KeyRing
 from rotator.journal.log import KEY, Head, verify_log
 from rotator.journal.report import AuditReport
 from rotator.journal.signed_heads import SignedHeads
@@ -465,6 +467,19 @@ def _chain() -> list[dict[str, Any]]:
 _EVENTS: Final = _chain()
 
 
+_KEY = chain.new_signing_key()
+_PUBLIC = chain.public_key(_KEY)
+_NAMED = encoded(_PUBLIC)
+_RING = (
+    KeyRing.parse(_KEY)
+    .with_successor(chain.new_signing_key())
+    .handed_over()
+    .text()
+    .reveal()
+    .encode()
+)
+
+
 def _rehashed(row: Any) -> Any:
     """Return a row with the hash that its content has: who writes a log can compute one."""
     if isinstance(row, dict):
@@ -492,12 +507,29 @@ def _log(chance: random.Random) -> None:
     SignedHeads(AuditReport()).take(
         1, spoilt_json({"app": [1, "0" * 64]}, chance).decode("latin-1")
     )
+    _keys(chance)
     with suppress(RotatorError):
         _ = Anchor.parse(text)
     with suppress(RotatorError):
         _ = parse(spoilt(b"vault:a/b#c", chance).decode(errors="surrogateescape"))
     with suppress(ValueError):
         _ = durations.parse(spoilt(b"30d12h", chance).decode(errors="surrogateescape"))
+
+
+def _keys(chance: random.Random) -> None:
+    text = spoilt(_RING, chance).decode(errors="surrogateescape")
+    with suppress(RotatorError):
+        _ = KeyRing.parse(Secret(text)).key(chance.choice((None, "0" * 16)))
+    named = chance.choice((_NAMED, "x", "", "=" * 44))
+    heads = {NEXT: [1, named], PREVIOUS: [1, named], "(key)": [1, "0" * 16]}
+    points = [spoilt_json(heads, chance).decode("latin-1") for _ in range(2)]
+    signers = Signers(_PUBLIC, first_of(points))
+    for number, one in enumerate(points, 1):
+        row = {"number": number, "at": "", "heads": one, "hash": "0" * 64}
+        signers.check(AuditReport(), row | {"key_id": "0" * 16, "signature": "aGVsbG8="})
+    signers.end(AuditReport())
+    line = {"number": 1, "hash": "0" * 64, "at": "", "key": "0" * 16, "signature": "aGVsbG8="}
+    _ = countersigning.read([spoilt_json(line, chance).decode("latin-1")], _PUBLIC)
 
 
 def _export(folder: Path) -> Callable[[random.Random], object]:
