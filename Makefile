@@ -7,6 +7,8 @@ DEMO := $(VENV)/.demo
 SITE := $(VENV)/.docs/.installed
 BROWSER := $(VENV)/.browser/.installed
 ARGS ?=
+# Where programs that write much keep their scratch files: in memory, where the system has such a folder.
+MEMORY = $(firstword $(wildcard /dev/shm) $(or $(TMPDIR),/tmp))
 # Tests start hundreds of processes. Each compiles every module again where an image's environment
 # forbids to store the bytecode; an empty value allows it.
 export PYTHONDONTWRITEBYTECODE :=
@@ -76,8 +78,8 @@ fuzz: $(STAMP) ## outside data, spoilt at random, through every parser of it: CO
 fleet: $(STAMP) ## three daemons and two workers that share the work, one killed every second
 	$(PY) -m tests.load.fleet $(ARGS)
 
-applications: $(STAMP) ## applications of each adapter under load while their logins rotate: COUNT=200
-	$(PY) -m tests.load.applications --count $(or $(COUNT),200) $(ARGS)
+applications: $(STAMP) ## applications under load while their logins rotate, COUNT=200 of each strategy; ARGS=--table beside clients by hand
+	TMPDIR=$(MEMORY) $(PY) -m tests.load.applications --count $(or $(COUNT),200) $(ARGS)
 
 acknowledgements: $(STAMP) ## 10,000 instances report within a minute, on both journal databases: INSTANCES=10000
 	$(PY) -m tests.load.acknowledgements --instances $(or $(INSTANCES),10000) $(ARGS)

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 _TOKEN: Final = "web-token-of-the-load-program"
 _MOST_WRITES: Final = 200
 _OF_A_SECRET: Final = 100
-_CLIENT_THREADS: Final = 32
+_CLIENT_THREADS: Final = 256
 _QUESTIONS: Final = 200
 
 
