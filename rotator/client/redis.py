@@ -26,6 +26,8 @@ def client(credential: Credential, *, library: ModuleType | None = None, **optio
     named: Any = library
     base = named.SSLConnection if options.pop("ssl", False) else named.Connection
     pool = named.ConnectionPool(connection_class=following(credential, base, named), **options)
+    # Idle connections of an older version would hold a revoke up until somebody takes them from the pool.
+    _ = credential.on_change(lambda _login: pool.disconnect(inuse_connections=False))
     made: Any = (named.Redis if hasattr(named, "Redis") else named.Valkey)(connection_pool=pool)
     return made
 
@@ -43,7 +45,8 @@ def refusal_of(library: Any) -> Callable[[BaseException], Refusal | None]:
 def following(credential: Credential, base: Any, library: Any) -> Any:
     """Return a subclass of the library's connection that logs in by the credential.
 
-    An open connection of an older version is replaced when its pool hands it out. Connections are named
+    An open connection of an older version is replaced when its pool hands it out. `client` also closes those
+    that are idle when the version changes. Connections are named
     by `CLIENT SETNAME` where the login may do that.
     """
     errors, of_library = library.exceptions, refusal_of(library)

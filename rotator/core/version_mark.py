@@ -10,8 +10,9 @@ from typing import Final
 
 _DIGITS: Final = 6
 _SEPARATOR: Final = " r:"
-# Of several nodes, the name of a session is followed by the node's.
-_AT_THE_END: Final = re.compile(rf"(?:^| )r:([0-9a-f]{{{_DIGITS}}})(?: at \S+)?$")
+# Of several nodes, the name of a session is followed by the node's. Names of Valkey's clients hold no
+# space: there a dash precedes the mark.
+_AT_THE_END: Final = re.compile(rf"(?:^|[ -])r:([0-9a-f]{{{_DIGITS}}})(?: at \S+)?$")
 # PostgreSQL cuts application names to NAMEDATALEN - 1 bytes
 # (https://www.postgresql.org/docs/current/runtime-config-logging.html, application_name).
 POSTGRESQL_BYTES: Final = 63

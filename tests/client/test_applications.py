@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import closing
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -11,15 +12,19 @@ import pytest
 import redis
 import sqlalchemy
 
+from rotator.core.model import Outcome
 from rotator.faces.cli.credentials import formatted
+from rotator.testing.fakes import step_context
 from rotator.testing.postgres import ScratchPostgres
-from tests.client.shop import APPLICATIONS, Application, Shop, opened
+from tests.client.shop import APPLICATIONS, Application, Redis, Shop, Valkey, opened
 from tests.load.chaos_targets import MariaChaosTarget, PostgresChaosTarget, ValkeyChaosTarget
 from tests.sampling import sampled
 from tests.servers import mariadb, valkey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rotator.api import Session
 
 _ROTATIONS = 3
 _STRATEGIES = {
@@ -150,3 +155,33 @@ _user_of = {
     "mysql": _of_mysql,
     "valkey": _of_valkey,
 }
+
+
+@pytest.mark.parametrize("kind", [Redis, Valkey])
+def test_idle_connections_to_valkey_close_when_the_login_changes(
+    request: pytest.FixtureRequest, kind: type[Redis]
+):
+    """Nobody takes them from their pool, and the old login is needed no more: they would hold its revoke up."""
+    shop: Shop = request.getfixturevalue("valkey")
+    credential = shop.credential("new-user")
+    application = kind(credential, shop.target.server)
+    old = credential.current()
+    with closing(application):
+        pool = application._client.connection_pool
+        command = ("GET",) if kind is Valkey else ()
+        both = [pool.get_connection(*command), pool.get_connection(*command)]
+        for connection in both:
+            pool.release(connection)
+        secret = shop.app.secret(shop.target.names["new-user"])
+        assert len(_sessions(secret, old.username)) == 2
+        result = shop.app.engine.rotate(secret)
+        assert result.outcome is None
+        credential.refresh()
+        assert _sessions(secret, old.username) == []
+        done = shop.app.engine.resume(secret, patience=timedelta(seconds=20))
+        assert done is not None
+        assert done.outcome is Outcome.DONE
+
+
+def _sessions(secret: Any, login: str) -> list[Session]:
+    return secret.rotation.sessions(login, step_context())
