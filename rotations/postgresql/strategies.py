@@ -393,7 +393,8 @@ class NewUser(_Login):
                 return
             self._require_ours(role, ctx)
             require_not_current(role.name, ctx)
-            stays = role.name == self._options.group
+            # The file may name another group by now: the one that is served acts through its own.
+            stays = role.name == self._options.group or _is_member(admin, ctx.current, role)
             drop_role.close(
                 self._server, admin, role, ctx, end_sessions=ctx.end_sessions, stays=stays
             )
@@ -674,6 +675,11 @@ class SingleUser(_Login):
         return [f"(nothing: the old password of {old!r} stopped working at create)"]
 
 
+_GRANTED: Final = """
+SELECT FROM pg_catalog.pg_auth_members
+WHERE member = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s)
+  AND roleid = (SELECT oid FROM pg_catalog.pg_roles WHERE rolname = %s)
+"""
 STRATEGIES: Final[dict[str, type[NewUser | AlternatingUsers | SingleUser]]] = {
     "new-user": NewUser,
     "alternating-users": AlternatingUsers,
@@ -700,6 +706,12 @@ def _set_password(
         sql.Literal(verifier.reveal()),
         expiry or sql.SQL(""),
     )
+
+
+def _is_member(admin: Connection, login: Credential | None, role: Role) -> bool:
+    """Return whether a login was granted a role."""
+    names = [login.username if login is not None else None, role.name]
+    return bool(admin.execute(_GRANTED, names).fetchall())
 
 
 def _expires(admin: Connection, name: str, lasts: timedelta) -> sql.Composed:

@@ -148,6 +148,28 @@ def test_what_a_login_granted_to_others_outlives_it(wiki: Turns, server: Scratch
     ) == [(True, True)]
 
 
+def test_the_group_of_the_served_login_is_kept_when_the_file_names_another(
+    server: ScratchPostgres,
+):
+    """Changed in the grace period: it would have been dropped as an old login."""
+    with server.connect() as admin:
+        admin.execute("CREATE ROLE till LOGIN PASSWORD 'there-before-us'; CREATE ROLE till_other")
+        admin.execute("CREATE TABLE sales_of_till (id int); GRANT SELECT ON sales_of_till TO till")
+    begun = Turns(server, "new-user", "till", dbname="postgres", group="till")
+    begun.rotate(revoke=False)
+    served = begun.current
+    later = Turns(
+        server, "new-user", served.username, dbname="postgres", group="till_other",
+        password=served.password.reveal(), adopted=frozenset({"till"}),
+    )  # fmt: skip
+    later.before = begun.before
+    later.revoke()
+    assert later.ask("SELECT current_user, count(*) FROM sales_of_till") == [("till", 0)]
+    assert ask(server, "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'till'") == [(False,)]
+    begun.close()
+    later.close()
+
+
 def test_a_policy_made_in_the_grace_period_outlives_the_login(wiki: Turns, server: ScratchPostgres):
     """DROP OWNED drops a policy that names the dropped login alone (B02)."""
     wiki.rotate(revoke=False)
