@@ -615,8 +615,11 @@ class SingleUser(_Login):
         return passed(new.username, [Check(name="login", ok=True, detail=detail)])
 
     def _is_of_others(self, new: Credential, ctx: StepContext) -> bool:
-        """Return whether the password is known not to be the new one: somebody else has set it."""
-        why = self.rejection(new, ctx)
+        """Return whether the password is known not to be the new one: somebody else has set it.
+
+        The engine passes an empty password where the new one is lost.
+        """
+        why = self.rejection(new, ctx) if new.password.reveal() else None
         return why is not None and why.cause == "password"
 
     def _accepts(self, credential: Credential, ctx: StepContext) -> bool:
