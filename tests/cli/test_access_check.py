@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 
+import httpx2
 import pytest
 
 from rotator.backends import local_rights
+from rotator.backends.aws import identity_policies
 from rotator.core.rights import Verb
+from tests.backends.iam_simulator import Iam, serving
 from tests.servers.openbao import ScratchOpenBao
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from tests.cli.conftest import Cli, Outcome
 
@@ -294,6 +297,7 @@ def test_resource_policies_of_aws_are_compared(cli: Cli, monkeypatch: pytest.Mon
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-for-the-tests")
+    monkeypatch.setenv("AWS_ENDPOINT_URL_IAM", "http://127.0.0.1:1")
     service = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     service.start()
     try:
@@ -322,9 +326,85 @@ def test_resource_policies_of_aws_are_compared(cli: Cli, monkeypatch: pytest.Mon
         ("*",),
     }
     assert "resource policy of app, Ops" in str(found["problems"])
-    assert "IAM" in found["not_checked"][0]["what"]
+    assert "IAM did not answer" in found["not_checked"][0]["what"]
     policy = json.loads(cli("policy", "aws", "--for", "access-check").out)
     assert policy["Statement"][0]["Action"] == ["secretsmanager:GetResourcePolicy"]
+    assert "iam:SimulatePrincipalPolicy" in policy["Statement"][1]["Action"]
+
+
+@contextmanager
+def _in_aws(cli: Cli, monkeypatch: pytest.MonkeyPatch, iam: Iam) -> Generator[Iam]:
+    """Serve a secret of moto, and IAM; `app` and its readers are configured there."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIATESTING")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up-for-the-tests")
+    service = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    service.start()
+    try:
+        host, port = service.get_host_and_port()
+        address = f"http://{host}:{port}"
+        # What an emulator keeps is of the whole process.
+        httpx2.post(f"{address}/moto-api/reset", trust_env=False)
+        client = boto3.client("secretsmanager", "eu-central-1", endpoint_url=address)
+        client.create_secret(Name="app", SecretString="{}")
+        cli.edit(
+            "backends:\n",
+            f'backends:\n  aws: {{type: aws, region: eu-central-1, endpoint: "{address}"}}\n',
+        )
+        cli.edit(
+            "app: {target: main, backend: local",
+            'app: {target: main, backend: aws, readers: ["web", "lost"]',
+        )
+        with serving(iam):
+            monkeypatch.setenv("AWS_ENDPOINT_URL_IAM", iam.url)
+            yield iam
+    finally:
+        service.stop()
+
+
+_READS = "secretsmanager:GetSecretValue"
+
+
+def test_policies_of_iam_are_simulated_for_each_role_and_user(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+):
+    """By AWS itself, page by page: who may and is not declared, and who is declared and may not."""
+    allowed = {
+        "arn:aws:iam::1:role/web": {_READS},
+        "arn:aws:iam::1:role/lost": set[str](),
+        "arn:aws:iam::1:role/batch": {_READS, "secretsmanager:PutSecretValue"},
+        "arn:aws:iam::1:user/eve": {"secretsmanager:DeleteSecret"},
+        "arn:aws:iam::1:user/none": set[str](),
+    }
+    with _in_aws(cli, monkeypatch, Iam(allowed)) as iam:
+        found = _check(cli, "app", code=1).data
+    assert found["not_checked"] == []
+    assert {one for one, _ in iam.simulated} == set(allowed)
+    may = {(one["identity"].rpartition("/")[2], *one["may"]) for one in found["problems"]}
+    assert may == {("batch", "read", "write"), ("eve", "delete"), ("lost",)}
+    assert "reads-secrets" in str(found["problems"])
+
+
+def test_iam_that_may_not_be_asked_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    """With the actions that the login lacks; nothing is taken for good."""
+    with _in_aws(cli, monkeypatch, Iam({}, denied=True)):
+        found = _check(cli, "app", code=3).data
+    [unseen] = found["not_checked"]
+    assert "IAM refused (AccessDenied)" in unseen["what"]
+    assert "iam:SimulatePrincipalPolicy" in unseen["remedy"]
+    assert found["problems"] == []
+
+
+def test_more_roles_than_are_asked_about_are_named(cli: Cli, monkeypatch: pytest.MonkeyPatch):
+    """The others count as not checked."""
+    monkeypatch.setattr(identity_policies, "MOST_QUESTIONS", 2)
+    allowed = {f"arn:aws:iam::1:role/r{number}": set[str]() for number in range(5)}
+    with _in_aws(cli, monkeypatch, Iam(allowed)) as iam:
+        found = _check(cli, "app", code=3).data
+    assert len(iam.simulated) == 2
+    assert "3 roles and users more" in found["not_checked"][0]["what"]
 
 
 def test_files_of_the_embedded_backend_are_compared(cli: Cli, monkeypatch: pytest.MonkeyPatch):

@@ -36,6 +36,8 @@ _BY_LAMBDA: Final = (
 _BY_SWEEP: Final = ("DescribeSecret", "GetSecretValue", "UpdateSecretVersionStage")
 # An admin's secret without a host says by a tag which of RDS's it is for.
 _MASTER: Final = ("DescribeSecret", "GetSecretValue")
+# What shows the policies of IAM.
+SIMULATES: Final = ("iam:ListRoles", "iam:ListUsers", "iam:SimulatePrincipalPolicy")
 # The tags of a journal which is a log: its end, and what the last rotation was.
 JOURNAL_TAGS: Final = ("rotator-journal", "rotator-state")
 # By how their names begin; elsewhere ARNs begin with `arn:aws:`.
@@ -70,9 +72,11 @@ def for_consumer(options: AwsOptions, access: Access) -> str:
 
 
 def for_access_check(options: AwsOptions, access: Access) -> str:
-    """Return the policy that shows what the resource policies of these secrets allow."""
+    """Return the policy that shows what the policies of these secrets, and those of IAM, allow."""
     arns = [_arn(options, path) for path in access.rotated]
-    return _json([_statement("Check", ["secretsmanager:GetResourcePolicy"], arns)])
+    check = _statement("Check", ["secretsmanager:GetResourcePolicy"], arns)
+    # It tells what anybody may do, and gives none of it.
+    return _json([check, _statement("Simulate", list(SIMULATES), "*")])
 
 
 def for_lambda(options: AwsOptions, access: Access) -> str:

@@ -1,4 +1,4 @@
-"""Who may read, write and delete secrets, by their resource policies. Those of IAM are not read."""
+"""Who may read, write and delete secrets, by their resource policies and by those of IAM."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from rotator.api import Denied, HeldRight, Rights, Unseen, Verb, WideRight, json_object
+from rotator.api import Denied, HeldRight, Rights, Unseen, WideRight, json_object
 from rotator.backends.aws.client import AwsError
+from rotator.backends.aws.identity_policies import ACTIONS, IdentityPolicies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,31 +16,25 @@ if TYPE_CHECKING:
     from rotator.backends.aws.client import Client
 
 _SERVICE: Final = "secretsmanager:"
-_ACTIONS: Final = {
-    Verb.READ: ("GetSecretValue",),
-    Verb.WRITE: ("PutSecretValue", "UpdateSecret", "UpdateSecretVersionStage", "RotateSecret"),
-    Verb.DELETE: ("DeleteSecret",),
-}
 _GRANTS: Final = ("PutResourcePolicy", "DeleteResourcePolicy")
 _NOTES: Final = (
     "Conditions and Deny statements of resource policies are not considered: a right counts.",
+    "Policies of IAM are simulated without the keys of a request, so a right that depends on one does not count.",
+    "Roles and users of other accounts are known by resource policies alone.",
     "Who may read a secret in AWS may read its staged value too.",
-)
-_IAM: Final = Unseen(
-    what="the policies of IAM, which give most rights in AWS",
-    remedy="aws iam simulate-principal-policy --policy-source-arn ROLE"
-    " --action-names secretsmanager:GetSecretValue --resource-arns SECRET",
 )
 
 
 def read(client: Client, paths: Sequence[str]) -> Rights:
-    """Return what the resource policies of these secrets allow."""
+    """Return what the resource policies of these secrets, and the policies of IAM, allow."""
     held: list[HeldRight] = []
     wide: list[WideRight] = []
-    unseen = [_IAM]
+    unseen: list[Unseen] = []
+    arns: dict[str, str] = {}
     for path in paths:
         try:
-            text = client.ask("get_resource_policy", path, SecretId=path).get("ResourcePolicy")
+            answer = client.ask("get_resource_policy", path, SecretId=path)
+            arns[path], text = str(answer["ARN"]), answer.get("ResourcePolicy")
             statements = _statements(text) if isinstance(text, str) and text else ()
             for number, one in enumerate(statements, start=1):
                 _add(one, number, path, held, wide)
@@ -52,8 +47,15 @@ def read(client: Client, paths: Sequence[str]) -> Rights:
         except (ValueError, LookupError):
             remedy = f"aws secretsmanager get-resource-policy --secret-id {path}"
             unseen.append(Unseen(what=f"the resource policy of {path}: invalid", remedy=remedy))
+    simulated = IdentityPolicies(client)
+    simulated.read(arns)
     return Rights(
-        held=tuple(held), wide=tuple(wide), unseen=tuple(unseen), notes=_NOTES, cited=("{}", "{}")
+        held=(*held, *simulated.held),
+        wide=tuple(wide),
+        unseen=(*simulated.unseen, *unseen),
+        identities=tuple(simulated.identities),
+        notes=_NOTES,
+        cited=("{}", "{}"),
     )
 
 
@@ -69,7 +71,7 @@ def _add(
     rule = str(statement.get("Sid") or f"statement {number}")
     policy = f"resource policy of {path}"
     for identity in _principals(statement):
-        for verb, actions in _ACTIONS.items():
+        for verb, actions in ACTIONS.items():
             if any(_allows(statement, action) for action in actions):
                 held.append(
                     HeldRight(
