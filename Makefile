@@ -14,7 +14,7 @@ MEMORY = $(firstword $(wildcard /dev/shm) $(or $(TMPDIR),/tmp))
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications acknowledgements opens incidents leases find-noise reads-load report-load bench web-load browser idle growth release lock lambda lambda-bench lambda-chaos mysql rabbitmq aws-cli profiles schema docs reference picture screenshots clean
+.PHONY: help demo test test-all lint crash freeze chaos many gaps vault-chaos fuzz fleet applications acknowledgements opens incidents leases find-noise reads-load report-load bench profile web-load browser idle growth release lock lambda lambda-bench lambda-chaos mysql rabbitmq aws-cli profiles schema docs reference picture screenshots clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -104,6 +104,9 @@ leases: $(STAMP) ## leases issued and ended on a real PostgreSQL, and a look ove
 
 bench: $(STAMP) ## the engine against a bare loop
 	$(PY) -m tests.load.bench $(ARGS)
+
+profile: $(STAMP) ## where the processor time of a rotation goes: the tables of docs/explanation/scale.md
+	$(PY) -m tests.load.rotation_profile $(ARGS)
 
 web-load: $(STAMP) ## the pages of the web console over 100,000 secrets: times and sizes
 	$(PY) -m tests.load.web $(ARGS)
