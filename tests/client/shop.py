@@ -347,7 +347,12 @@ class PyMySql:
 
     def __init__(self, credential: Credential, server: Any) -> None:
         self._connect: Callable[[], pymysql.Connection[Any]] = lambda: pymysql_client.connect(
-            credential, host=server.host, port=server.port, database="shop"
+            credential,
+            host=server.host,
+            port=server.port,
+            database="shop",
+            # Else PyMySQL reads the system's authorities for each connection.
+            ssl_disabled=True,
         )
 
     def work(self) -> str:

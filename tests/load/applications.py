@@ -76,7 +76,13 @@ def _log_in(place: Any, login: Login) -> str:
             _ = connection.execute("SELECT session_user")
     elif place.kind == "mysql":
         pymysql.connect(
-            host=place.host, port=place.port, database="shop", user=name, password=password
+            host=place.host,
+            port=place.port,
+            database="shop",
+            user=name,
+            password=password,
+            # Else PyMySQL reads the system's authorities for each connection.
+            ssl_disabled=True,
         ).close()
     else:
         client = redis.Redis(host=place.host, port=place.port, username=name, password=password)
@@ -126,21 +132,21 @@ class _RedisEach:
 
     def __init__(self, credential: Credential, place: Any) -> None:
         self._credential = credential
-        self._client = redis_client.client(
-            credential, library=redis, host=place.host, port=place.port, max_connections=64
-        )
+        self._place = place
+        self._following = redis_client.following(credential, redis.Connection, redis)
 
     def work(self) -> str:
-        pool = self._client.connection_pool
-        connection = pool.make_connection()
+        connection = self._following(host=self._place.host, port=self._place.port)
         try:
             connection.connect()
+            connection.send_command("GET", "cache:one")
+            _ = connection.read_response()
         finally:
             connection.disconnect()
         return self._credential.current().username
 
     def close(self) -> None:
-        self._client.close()
+        """Nothing is kept open."""
 
 
 class _WithoutNext:
