@@ -124,6 +124,12 @@ def value_at(answer: HttpAnswer, path: str) -> object:
         found: Any = json_object(answer.body)
     except ValueError:
         return None
+    return value_in(found, path)
+
+
+def value_in(item: object, path: str) -> object:
+    """Return the value at a path of what an answer has; None where there is none."""
+    found: Any = item
     for key in path.split("."):
         if isinstance(found, dict):
             found = found.get(key)

@@ -54,7 +54,22 @@ class Request:
     )
     take: str | None = field(
         default=None,
-        metadata=_help("mark: where the answer has the mark, such as `data.0.description`."),
+        metadata=_help(
+            "mark: where the answer has the mark, such as `data.0.description`. keys: where it has the list."
+        ),
+    )
+    key_id: str | None = field(
+        default=None,
+        metadata=_help(
+            "new-key: where the answer of the last request of `create`, or each item of `keys`, has the"
+            " key's id. Without it each item of `keys` is an id."
+        ),
+    )
+    key_value: str | None = field(
+        default=None,
+        metadata=_help(
+            "new-key: where the answer of the last request of `create` has the key's value."
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -121,6 +136,10 @@ class TargetOptions:
     create: tuple[Request, ...] = field(
         default=(), metadata=_help("Requests that create a login that does not exist, and mark it.")
     )
+    keys: Request | None = field(
+        default=None,
+        metadata=_help("new-key: request that lists keys, with `take`; also those of others."),
+    )
     update: tuple[Request, ...] = field(
         default=(),
         metadata=_help(
@@ -145,10 +164,27 @@ class TargetOptions:
             )
         for key in ("create", "update"):
             found: tuple[Request, ...] = getattr(self, key)
+            if key == "create" and self.draws:
+                continue
             if found and not any(PASSWORD in one.names for one in found):
                 raise UsageError(f"no request of `{key}` contains {{password}}.")
         if not self.test.basic and PASSWORD not in self.test.names:
             raise UsageError("`test` neither has `basic: true` nor contains {password}.")
+        if self.draws and (
+            self.create[-1].key_id is None
+            or any(one.key_value is not None for one in self.create[:-1])
+        ):
+            raise UsageError(
+                "only the last request of `create` may have `key_value`, and it needs `key_id`.",
+                hint="rotator stores the key before it sends anything else.",
+            )
+        if self.keys is not None and self.keys.take is None:
+            raise UsageError("`keys` has no `take`, so rotator could not find the list.")
+
+    @property
+    def draws(self) -> bool:
+        """Whether the server draws the keys."""
+        return any(one.key_value is not None for one in self.create)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from rotations.http_api.client import Api, unknown_placeholder, value_at
+from rotations.http_api.client import Api, unknown_placeholder, value_at, value_in
 from rotations.http_api.options import (
     ADMIN,
     ADMIN_PASSWORD,
@@ -18,14 +18,18 @@ from rotations.http_api.options import (
 from rotator.api import (
     AlternatingLogins,
     Check,
+    Conflict,
     Credential,
     Denied,
     Evidence,
     LoginStrategy,
+    NewKey,
     NewLogin,
     PasswordInPlace,
     Refused,
+    Secret,
     Transient,
+    Unknown,
     UsageError,
     not_ours,
     passed,
@@ -33,7 +37,7 @@ from rotator.api import (
 )
 
 if TYPE_CHECKING:
-    from rotator.api import EndStep, Secret, StepContext
+    from rotator.api import EndStep, StepContext
 
 _MARK: Final = "rotator:"
 
@@ -42,6 +46,7 @@ class HttpLogin(LoginStrategy[SecretOptions]):
     """What all strategies have in common."""
 
     needs: ClassVar[tuple[str, ...]]
+    draws: ClassVar[bool] = False
 
     def __init__(self, api: Api, options: SecretOptions) -> None:
         super().__init__(options)
@@ -135,6 +140,17 @@ class HttpLogin(LoginStrategy[SecretOptions]):
                 )
         known = BUILT_IN | set(self._options.values)
         options = self._api.options
+        if self.draws is not options.draws and options.create:
+            raise UsageError(
+                f"strategy {self.name} does not fit `create` of the target.",
+                hint="With `key_value` in its last request the server draws the key: strategy new-key.",
+            )
+        if self.draws:
+            if options.keys is None:
+                raise UsageError(
+                    f"strategy {self.name} requires `keys`, and the target has no such request."
+                )
+            _require_known((options.keys, *options.create), known - {LOGIN, PASSWORD})
         sets = (*options.create, *options.update)
         others = [*options.revoke, *options.withdraw, options.exists]
         others += [options.mark] if options.mark is not None else []
@@ -147,6 +163,61 @@ class NewUser(NewLogin[SecretOptions], HttpLogin):
     """A fresh login per rotation."""
 
     needs = ("create", "revoke")
+
+
+class NewKeys(NewKey[SecretOptions], HttpLogin):
+    """A fresh key per rotation, which the server draws."""
+
+    needs = ("create", "revoke")
+    draws = True
+
+    def create(self, new: Credential, ctx: StepContext) -> None:
+        """Raise `Denied`: no key can be set."""
+        NewKey.create(self, new, ctx)
+
+    def keys(self, ctx: StepContext) -> list[str]:
+        """Return the ids of the keys with the secret's mark."""
+        request, values, doing = self._api.options.keys, self._values("", ctx), "listing keys"
+        assert request is not None  # noqa: S101 # required when it was configured
+        answer = self._api.ask(request, values, ctx, doing=doing)
+        if answer.status in request.absent:
+            return []
+        self._api.require_ok(request, answer, doing=doing)
+        items = value_at(answer, request.take or "")
+        if items is None:
+            return []
+        found = items if isinstance(items, list) else [None]
+        names = [value_in(one, request.key_id) if request.key_id else one for one in found]
+        if not all(isinstance(one, str) for one in names):
+            raise Denied(
+                f"{self._api}: {doing}: the answer has no list of ids in the configured place.",
+                hint="Correct `take` and `key_id` of `keys`.",
+            )
+        return [str(one) for one in names if self._is_ours(str(one), ctx)]
+
+    def draw(self, current: Credential | None, ctx: StepContext) -> Credential:  # noqa: ARG002 # the contract's
+        """Send the requests of `create`; the answer to the last one has the key."""
+        *first, last = self._requests("create")
+        values, doing = self._values("", ctx), "the request of `create` that draws a key"
+        for number, request in enumerate(first, start=1):
+            before = f"request {number} of `create`"
+            answer = self._api.ask(request, values, ctx, doing=before, changes=True)
+            self._api.require_ok(request, answer, doing=before)
+        answer = self._api.ask(last, values, ctx, doing=doing, changes=True)
+        self._api.require_ok(last, answer, doing=doing)
+        found = [value_at(answer, path or "") for path in (last.key_id, last.key_value)]
+        if not all(isinstance(one, str) and one for one in found):
+            raise Unknown(
+                f"{self._api}: {doing}: the answer has no key in the configured place.",
+                hint="Correct `key_id` and `key_value` of the last request of `create`.",
+            )
+        return Credential(username=str(found[0]), password=Secret(str(found[1])))
+
+    def _is_ours(self, name: str, ctx: StepContext) -> bool:
+        try:
+            return self._exists(name, ctx)
+        except Conflict:
+            return False
 
 
 class AlternatingUsers(AlternatingLogins[SecretOptions], HttpLogin):
@@ -166,7 +237,7 @@ class SingleUser(HttpLogin, PasswordInPlace[SecretOptions]):
 
 
 STRATEGIES: Final[dict[str, type[HttpLogin]]] = {
-    one.name: one for one in (NewUser, AlternatingUsers, SingleUser)
+    one.name: one for one in (NewUser, NewKeys, AlternatingUsers, SingleUser)
 }
 
 

@@ -114,7 +114,9 @@ class RotationSuite(Sampled):
         assert place.lets_in(new)
         wrong = Secret(new.password.reveal() + "x")
         assert not place.probe(replace(new, password=wrong))
-        assert not place.probe(replace(new, username=f"{new.username}x"))
+        if not place.draws:
+            # Many APIs accept the value of a key without its id.
+            assert not place.probe(replace(new, username=f"{new.username}x"))
 
     def test_creating_twice_is_creating_once(self, place: RotationHarness) -> None:
         """The first time may have been cut off after it had worked."""

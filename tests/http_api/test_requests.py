@@ -88,6 +88,8 @@ def _at(server: HostileServer | _Server, **changed: Any) -> Rotation:
         ({"exists": Request(path=_USER)}, "`take`"),
         ({"create": (Request(path=_USER, method="PUT"),)}, "no request of `create`"),
         ({"test": Request(path="/me")}, "neither has `basic: true`"),
+        ({"create": (Request(path="/keys", key_value="v"),)}, "needs `key_id`"),
+        ({"keys": Request(path="/keys")}, "`keys` has no `take`"),
     ],
 )
 def test_a_target_that_cannot_work_is_refused(changed: dict[str, Any], shown: str):
@@ -124,6 +126,17 @@ def test_a_request_that_cannot_be_sent_safely_is_refused(given: dict[str, Any], 
     [
         ("new-user", {"revoke": ()}, "requires `revoke`"),
         ("single-user", {}, "requires `update`"),
+        ("new-key", {}, "does not fit `create`"),
+        (
+            "new-key",
+            {"create": (Request(path="/keys", key_id="i", key_value="v"),)},
+            "requires `keys`",
+        ),
+        (
+            "new-user",
+            {"create": (Request(path="/keys", key_id="i", key_value="v"),)},
+            "does not fit `create`",
+        ),
         ("new-user", {"secret": {}}, "unknown placeholder {role}"),
         ("new-user", {"test": Request(path="/me", basic=True, headers=_KEY)}, "{admin_password}"),
         ("new-user", {"secret": {"values": {"login": "x"}}}, "must not contain `login`"),

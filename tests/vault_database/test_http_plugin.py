@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 from typing import TYPE_CHECKING
 
 import pytest
 
 from rotations.http_api import PLUGIN, Request, SecretOptions, TargetOptions
-from rotator.api import Credential, Secret
-from rotator.testing.crash import Sandbox
+from rotator.api import Credential, HttpServer, Secret
+from rotator.testing.crash import Effects, Sandbox
 from rotator.testing.rotation_suite import RotationSuite
 
 if TYPE_CHECKING:
@@ -101,5 +102,91 @@ def _sandbox(server: ScratchOpenBao, strategy: str) -> Sandbox:
         usable=lambda: set(users()),
         state=users,
         foreign=foreign,
+        secret=name,
+    )
+
+
+class TestDrawnKeys(RotationSuite):
+    """Secret ids of an AppRole, which the server draws; their mark is in their metadata."""
+
+    sample = 4
+
+    @pytest.fixture
+    def make_sandbox(
+        self, bao: ScratchOpenBao, monkeypatch: pytest.MonkeyPatch
+    ) -> Callable[[], Sandbox]:
+        """Return what makes a role of a sandbox's own, with a crash around each change."""
+        methods = bao.call("GET", "sys/auth") or {}
+        if "approle/" not in methods.get("data", methods):
+            bao.call("POST", "sys/auth/approle", type="approle")
+        requests = Effects("request")
+        monkeypatch.setattr(HttpServer, "send", requests.through(HttpServer.send))
+        return lambda: _role(bao, requests)
+
+
+def _role(server: ScratchOpenBao, requests: Effects) -> Sandbox:
+    name = f"k{next(_numbers)}"
+    role = f"auth/approle/role/{name}"
+    server.call("POST", role, token_ttl="60s", token_policies=["default"])
+    server.call("POST", f"{role}/role-id", role_id=name)
+
+    def ids() -> list[str]:
+        try:
+            found = server.call("LIST", f"{role}/secret-id")
+        except RuntimeError:  # there is none
+            return []
+        return sorted(found["data"]["keys"])
+
+    def accepts(one: Credential) -> bool:
+        try:
+            server.call("POST", "auth/approle/login", role_id=name, secret_id=one.password.reveal())
+        except RuntimeError:
+            return False
+        return True
+
+    def foreign() -> Credential:
+        made = server.call("POST", f"{role}/secret-id") or {}
+        data = made.get("data", made)
+        return Credential(username=data["secret_id_accessor"], password=Secret(data["secret_id"]))
+
+    return Sandbox.of(
+        PLUGIN,
+        "new-key",
+        target_options=TargetOptions(
+            url=server.address,
+            keys=Request(path=f"/v1/{role}/secret-id?list=true", headers=_TOKEN, take="data.keys"),
+            exists=Request(
+                method="POST",
+                path=f"/v1/{role}/secret-id-accessor/lookup",
+                headers=_TOKEN,
+                body={"secret_id_accessor": "{login}"},
+                take="data.metadata.mark",
+                absent=(404, 403),
+            ),
+            create=(
+                Request(
+                    method="POST",
+                    path=f"/v1/{role}/secret-id",
+                    headers=_TOKEN,
+                    body={"metadata": "{metadata}"},
+                    key_id="data.secret_id_accessor",
+                    key_value="data.secret_id",
+                ),
+            ),
+            revoke=(_post(f"/v1/{role}/secret-id-accessor/destroy", secret_id_accessor="{login}"),),
+            test=Request(
+                method="POST",
+                path="/v1/auth/approle/login",
+                body={"role_id": name, "secret_id": "{password}"},
+                rejected=(400,),
+            ),
+        ),
+        secret_options=SecretOptions(values={"metadata": json.dumps({"mark": f"rotator:{name}"})}),
+        admin=Credential(username="root", password=Secret(server.root_token)),
+        accepts=accepts,
+        usable=lambda: set(ids()),
+        state=ids,
+        foreign=foreign,
+        tapped=(requests,),
         secret=name,
     )
