@@ -204,7 +204,7 @@ def _of_counts(counts: Counts, states: Mapping[str, int]) -> Iterator[GaugeMetri
     secrets = GaugeMetricFamily(
         "rotator_secrets", "Secrets in the journal, by state.", labels=["state"]
     )
-    asked = ("known", "due", "overdue", "parked", "opened", "leased")
+    asked = ("known", "due", "overdue", "parked", "opened", "locked")
     for state in asked:
         secrets.add_metric([state], getattr(counts, state))
     for state in (*State, ORPHAN):

@@ -155,7 +155,7 @@ def _start_time(pid: int) -> str | None:
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
-    # A zombie holds no lease any more: it is dead, its parent has just not looked yet.
+    # A zombie holds no lock any more: it is dead, its parent has just not looked yet.
     return "" if fields[0] == "Z" else fields[_START_TIME_FIELD]
 
 

@@ -1,4 +1,4 @@
-"""Who holds a lease, and whether that process is known to be gone: on real processes."""
+"""Who holds a lock, and whether that process is known to be gone: on real processes."""
 
 from __future__ import annotations
 
@@ -46,17 +46,17 @@ def _name(child: subprocess.Popen[str]) -> str:
 
 
 def test_a_living_process_is_not_dead(child: subprocess.Popen[str]):
-    """Its lease is respected."""
+    """Its lock is respected."""
     assert not system.is_dead(_name(child))
 
 
 def test_this_process_is_not_dead():
-    """Two engines in one process do not take each other's lease."""
+    """Two engines in one process do not take each other's lock."""
     assert not system.is_dead(system.holder())
 
 
 def test_a_process_that_was_killed_is_dead(child: subprocess.Popen[str]):
-    """After SIGKILL its lease is taken over at once, without waiting for it to expire."""
+    """After SIGKILL its lock is taken over at once, without waiting for it to expire."""
     name = _name(child)
     child.kill()
     child.wait()
@@ -81,7 +81,7 @@ def test_a_reused_process_number_is_another_holder(child: subprocess.Popen[str])
 
 @pytest.mark.parametrize("part", [0, 1], ids=["another boot or machine", "another container"])
 def test_a_process_elsewhere_is_never_known_to_be_dead(child: subprocess.Popen[str], part: int):
-    """Its number means nothing here; only its lease's end frees the secret."""
+    """Its number means nothing here; only its lock's end frees the secret."""
     parts = _name(child).split("/")
     child.kill()
     child.wait()

@@ -41,7 +41,7 @@ REMEDIES: Final = {
     "conflict": "Find out who wrote or owns it. `rotator adopt NAME` if the change is valid; otherwise remove it.",
     "not-due": "Wait, or end the grace period now: `rotator revoke NAME`.",
     "busy": "Wait for the other process; `rotator status` shows it.",
-    "lease-lost": "None: the other process continues.",
+    "lock-lost": "None: the other process continues.",
     "parked": "Fix the cause that `rotator status` names, then `rotator unpark NAME --reason fixed`.",
     "journal": "Restore access to the audit database; rotator changes nothing without it.",
     "no-key": "Name a key that engines accept as `requests.key`: [Roles, requests and approvals](../how-to/roles.md#requests).",

@@ -14,7 +14,7 @@ from rotator.core.errors import (
     Denied,
     JournalBroken,
     JournalError,
-    LeaseLost,
+    LockLost,
     StepError,
     Transient,
     Unavailable,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from rotator.bootstrap.wiring import Wiring
     from rotator.config.model import SecretSettings
     from rotator.core.contracts.backend import SecretBackend
-    from rotator.core.model import Json, Lease
+    from rotator.core.model import Json, Lock
     from rotator.core.secret import Secret
     from rotator.journal.checkpoints import Anchor
     from rotator.journal.key_ring import KeyRing
@@ -172,11 +172,11 @@ class JournalIntegrity:
         journal, key = self._parts.journal, self._key
         if key is not None:
             key.accepts_restore = True
-        lease = journal.acquire(audit.JOURNAL, system.holder(), WRITING)
+        lock = journal.acquire(audit.JOURNAL, system.holder(), WRITING)
         try:
-            _ = journal.append(lease, [event], WRITING)
+            _ = journal.append(lock, [event], WRITING)
         finally:
-            journal.release(lease)
+            journal.release(lock)
         if key is not None:
             signed = checkpoint(journal, key.value(), self._parts.clock.now())
             if signed is not None:
@@ -195,7 +195,7 @@ class JournalIntegrity:
         if key is None:
             raise _no_key()
         _ = journal.authenticate()
-        lease = journal.acquire(audit.JOURNAL, system.holder(), WRITING)
+        lock = journal.acquire(audit.JOURNAL, system.holder(), WRITING)
         try:
             ring = key.ring()
             # Where two are there, an earlier run was interrupted.
@@ -208,13 +208,13 @@ class JournalIntegrity:
                 event = NewEvent(
                     kind=Kind.KEY_ROTATED, data=data | ({"leaked": True} if leaked else {})
                 )
-                _ = journal.append(lease, [event], WRITING)
+                _ = journal.append(lock, [event], WRITING)
                 now, anchor = self._parts.clock.now(), key.anchor()
-                _ = hand_over(journal, ring.text(), now, lease=lease, anchor=anchor, leaked=leaked)
+                _ = hand_over(journal, ring.text(), now, lock=lock, anchor=anchor, leaked=leaked)
             _ = journal.reload_key()
-            signed = self._retire_key(key, ring, lease)
+            signed = self._retire_key(key, ring, lock)
         finally:
-            journal.release(lease)
+            journal.release(lock)
         get_log().info("signing key rotated", key=new.id, before=old.id, checkpoint=signed.number)
         _ = self.checkpoint()
         return KeyRotation(before=old.id, key=new.id, public=new.public, checkpoint=signed)
@@ -225,27 +225,27 @@ class JournalIntegrity:
         if len(ring.private) == 1 or journal.key_id() != EventKey.derive(ring.private[-1]).id:
             return
         try:
-            lease = journal.acquire(audit.JOURNAL, system.holder(), WRITING)
+            lock = journal.acquire(audit.JOURNAL, system.holder(), WRITING)
         except Busy:
             return
         try:
             ring = key.ring()
             if len(ring.private) > 1:
-                _ = self._retire_key(key, ring, lease)
+                _ = self._retire_key(key, ring, lock)
         finally:
-            journal.release(lease)
+            journal.release(lock)
 
-    def _retire_key(self, key: SigningKey, ring: KeyRing, lease: Lease) -> Anchor:
+    def _retire_key(self, key: SigningKey, ring: KeyRing, lock: Lock) -> Anchor:
         """Remove the old signing key, and keep the newest checkpoint beside the new one."""
         journal = self._parts.journal
         signed = newest(journal, ring.handed_over().text())
         if signed is None:
             raise JournalError("the journal has no checkpoint.")
         with journal.writing() as db:
-            journal.require_lease(db, lease)
-        if self._parts.clock.now() >= lease.expires:
-            # Whoever has the lease now may have stored another one.
-            raise LeaseLost("the lease of the journal ended.", hint="Run it again.")
+            journal.require_lock(db, lock)
+        if self._parts.clock.now() >= lock.expires:
+            # Whoever has the lock now may have stored another one.
+            raise LockLost("the lock of the journal ended.", hint="Run it again.")
         key.keep(ring.handed_over())
         kept = key.anchor()
         if kept is None or kept.number < signed.number:

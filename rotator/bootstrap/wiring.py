@@ -27,7 +27,7 @@ from rotator.core.errors import (
     Unavailable,
     UsageError,
 )
-from rotator.core.model import LONGEST_LEASE, NO_ROTATION, Credential, Event, Step
+from rotator.core.model import LONGEST_LOCK, NO_ROTATION, Credential, Event, Step
 from rotator.core.schedule import is_due
 from rotator.core.secret import Secret
 from rotator.core.traceback_frames import forget_variables
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from rotator.engine.admin_proof import AdminProof
     from rotator.requests import Requests
 
-# The lease of a call that only writes to the journal.
+# The lock of a call that only writes to the journal.
 WRITING: Final = timedelta(seconds=60)
 
 
@@ -117,7 +117,7 @@ class Wiring:
             base=settings.base,
             upgrade=upgrade,
             check=check,
-            longest_lease=_longest_lease(settings),
+            longest_lock=_longest_lock(settings),
             key=self.signing_key.introduce if self.signing_key is not None else None,
         )
         _ = self._closing.callback(self.journal.close)
@@ -609,7 +609,7 @@ class Wiring:
         )
 
 
-def _longest_lease(settings: Settings) -> timedelta:
-    """Return how long a lease may last by these policies: a worker's lasts for all the steps."""
+def _longest_lock(settings: Settings) -> timedelta:
+    """Return how long a lock may last by these policies: a worker's lasts for all the steps."""
     rotations = [secret.policy.step_timeout * len(Step) for secret in settings.secrets.values()]
-    return max([LONGEST_LEASE, *(rotation + WRITING for rotation in rotations)])
+    return max([LONGEST_LOCK, *(rotation + WRITING for rotation in rotations)])

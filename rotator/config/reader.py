@@ -160,7 +160,7 @@ class Reader:
             if policy is not None and policy.prepare is not None and document:
                 self._check_prepare(keys, document, entry, kind)
             if document and document.leases is not None:
-                self._check_leases((*keys, "leases"), document, document.leases, kind)
+                self._check_locks((*keys, "leases"), document, document.leases, kind)
             if right and document and chosen is not None and policy is not None:
                 # Interned, because thousands of secrets name the same few.
                 found[name] = SecretSettings(
@@ -225,7 +225,7 @@ class Reader:
             remedy = "List them under `consumers`, with the gate `warn` or `hold`."
             self._source.problem(keys, said, remedy, at_key=True)
 
-    def _check_leases(
+    def _check_locks(
         self, keys: Keys, document: SecretDocument, given: LeasesDocument, kind: TargetKind | None
     ) -> None:
         """Note where no login can be lent, or the times do not agree."""

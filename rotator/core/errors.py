@@ -160,10 +160,10 @@ class Unknown(StepError):
     kind = "unknown"
 
 
-class LeaseLost(RotatorError):
+class LockLost(RotatorError):
     """Another engine has taken over this secret: stop before the next effect."""
 
-    kind = "lease-lost"
+    kind = "lock-lost"
 
 
 class Busy(RotatorError):

@@ -216,12 +216,12 @@ class Event:
 
 # What stands for the id of a rotation while a plan or a look is made for none.
 NO_ROTATION: Final = "<new>"
-# No lease lasts longer, unless a policy has steps that do.
-LONGEST_LEASE: Final = timedelta(days=1)
+# No lock lasts longer, unless a policy has steps that do.
+LONGEST_LOCK: Final = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lease:
+class Lock:
     """The right to work on one secret. A higher `fence` has overtaken a lower one."""
 
     secret: str

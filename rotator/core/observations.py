@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class ObservationKind(StrEnum):
     """What an observation is about.
 
-    `process`: a daemon or worker that was alive; subject is the holder of its leases, such as
+    `process`: a daemon or worker that was alive; subject is the holder of its locks, such as
     `vm/15611`, and `data` has its `face`. `fault`: a target or backend that cannot be used; subject
     is `target NAME` or `backend NAME`, `until` the next try, and `data` has `what` and `hint`.
     `orphan`: a login that bears our mark and that the journal does not know; subject is

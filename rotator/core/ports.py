@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
     from rotator.core.history import RotationRecord, SecretRecord
-    from rotator.core.model import Event, Lease, NewEvent
+    from rotator.core.model import Event, Lock, NewEvent
 
 
 class Clock(Protocol):
@@ -63,22 +63,22 @@ class Log(Protocol):
 class Journal(Protocol):
     """The audit journal: what has happened. Raises `JournalError` when it cannot be used."""
 
-    def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
+    def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lock:
         """Take the right to work on `secret`, under a fence higher than any before.
 
-        A lease that has expired, or whose holder is known to be dead, is taken over. Raises
+        A lock that has expired, or whose holder is known to be dead, is taken over. Raises
         `Busy` while another holder has it.
         """
         ...
 
-    def release(self, lease: Lease) -> None:
-        """Give the lease back. No longer holding it is success."""
+    def release(self, lock: Lock) -> None:
+        """Give the lock back. No longer holding it is success."""
         ...
 
-    def append(self, lease: Lease, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
-        """Write the events in one transaction, durably, and renew the lease by `ttl`.
+    def append(self, lock: Lock, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
+        """Write the events in one transaction, durably, and renew the lock by `ttl`.
 
-        Raises `LeaseLost` when the fence is stale: then nothing is written.
+        Raises `LockLost` when the fence is stale: then nothing is written.
         """
         ...
 

@@ -52,7 +52,7 @@ class Counts:
     overdue: int
     parked: int
     opened: int
-    leased: int
+    locked: int
     oldest: datetime | None
 
 

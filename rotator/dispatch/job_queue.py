@@ -1,7 +1,7 @@
 """A Procrastinate queue beside the journal: daemons put jobs into it, workers anywhere take them out.
 
 It lies in a PostgreSQL schema of its own and holds nothing that matters: what is due, and what was
-done, is in the journal, and the lease and its fence keep a job that is done twice from doing harm.
+done, is in the journal, and the lock and its fence keep a job that is done twice from doing harm.
 So it is thrown away and made anew when another version of Procrastinate needs it otherwise.
 """
 

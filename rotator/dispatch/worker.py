@@ -16,7 +16,7 @@ from rotator.core.errors import (
     AlreadyTaken,
     Busy,
     JournalError,
-    LeaseLost,
+    LockLost,
     NotDue,
     NotPermitted,
     Parked,
@@ -210,7 +210,7 @@ class Worker:
             if not requests.permitted(asked):
                 raise NotPermitted(f"{asked.actor} has no role that allows it.")
             result = self._act(secret, asked)
-        except (Busy, LeaseLost, JournalError):
+        except (Busy, LockLost, JournalError):
             raise
         except AlreadyTaken:
             # Another engine was first.
@@ -264,9 +264,9 @@ class Worker:
         group = self.partners.get(secret.name)
         if group is None:
             return self._begin(secret, job)
-        # One of a group at a time, also on other machines: the holder of the group's lease decides.
+        # One of a group at a time, also on other machines: the holder of the group's lock decides.
         ttl = secret.policy.step_timeout * len(Step)
-        lease = self.journal.acquire(f"partners {group.name}", self.holder(), ttl)
+        lock = self.journal.acquire(f"partners {group.name}", self.holder(), ttl)
         try:
             others = [self.journal.secret(one) for one in group.secrets if one != secret.name]
             if any(one is not None and self._is_about_to(one.open_rotation) for one in others):
@@ -279,7 +279,7 @@ class Worker:
                 return None
             return self._begin(secret, job)
         finally:
-            self.journal.release(lease)
+            self.journal.release(lock)
 
     def _begin(self, secret: ManagedSecret, job: Job) -> Result:
         return self.engine.rotate(
@@ -376,7 +376,7 @@ class Worker:
                 return JobResult(again=error.until)
             case _ if isinstance(error, Parked) or _is_closed(job, error):
                 return JobResult()
-            case Busy() | LeaseLost():
+            case Busy() | LockLost():
                 self.log.debug("locked", **facts)
                 return JobResult(again=now + _LOCKED)
             case JournalError():

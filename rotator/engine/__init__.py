@@ -21,8 +21,8 @@ from rotator.engine.copies import Copy
 from rotator.engine.delegated import handed_over, is_delegated, noticed
 from rotator.engine.delegated_requests import pending
 from rotator.engine.incident import Contained, Exposure, Leaked, LeakReport, Mode, Proof
-from rotator.engine.lease import leased, leased_in_time
 from rotator.engine.leases import IssuedLease, LeaseRequest, Leases, RenewedLease
+from rotator.engine.lock import locked, locked_in_time
 from rotator.engine.results import Health, Plan, Result, Second, UnprovenSecond
 from rotator.engine.retirement import Retired, Retirement, let_go, renamed, retire
 from rotator.engine.runner import Runner
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from rotator.core.model import Credential, Event, Json, Version
     from rotator.core.ports import Clock, Entropy, Journal, Log
     from rotator.core.secret import Secret
-    from rotator.engine.lease import LeasedSecret
+    from rotator.engine.lock import LockedSecret
 
 __all__ = [
     "Contained",
@@ -64,12 +64,12 @@ __all__ = [
 
 _NO_TIME: Final = timedelta(0)
 _BY_BACKEND: Final = Second()
-# The lease of a call that only writes to the journal.
+# The lock of a call that only writes to the journal.
 _LET_GO: Final = timedelta(seconds=60)
 
 
 class Engine:
-    """Rotates secrets. One engine serves any number of threads; the lease keeps them apart."""
+    """Rotates secrets. One engine serves any number of threads; the lock keeps them apart."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Engine:
         by: Mapping[str, Json] | None = None,
         leases: LeaseBook | None = None,
     ) -> None:
-        """`holder` names the holder of a lease; called once for each lease. `observer` gets each event
+        """`holder` names the holder of a lock; called once for each lock. `observer` gets each event
         after it is in the journal. `should_stop` is asked between steps and in waits; after True a
         call returns with `Result.stopped` and its rotation open. `controlled`: the targets that have
         refused a wrong password in this process; engines may share it. `registry`: what consumers have
@@ -142,14 +142,14 @@ class Engine:
 
         `patience` is how long waits (backoff, grace, drain) may last in all before the call
         returns with the rotation open. `only_if_due`: begin nothing unless the secret is due, by a
-        look under the lease: somebody else may just have done it. `at_once`: do not wait for the next
+        look under the lock: somebody else may just have done it. `at_once`: do not wait for the next
         try of what failed before. `away`: a host that is known to be away, and is tried by this call.
 
         Raises `Busy`, `NotDue` (in its grace period, or not due), `Parked`, `Conflict` (the backend's current version is not the one that the journal knows),
-        `JournalError` or `LeaseLost`; what happens inside a step is in the result.
+        `JournalError` or `LockLost`; what happens inside a step is in the result.
         """
-        with leased(self._context, secret) as lease:
-            runner = Runner(lease, patience, at_once=at_once, away=away)
+        with locked(self._context, secret) as lock:
+            runner = Runner(lock, patience, at_once=at_once, away=away)
             record = self._refuse_parked(secret)
             if record is not None and record.open_rotation is not None:
                 opened = self._journal.rotation(record.open_rotation)
@@ -165,7 +165,7 @@ class Engine:
                     return runner.park_if_exhausted(result)
                 record = self._journal.secret(secret.name)
             delegated = is_delegated(secret)
-            unrequested = self._record_noticed(lease) if delegated else None
+            unrequested = self._record_noticed(lock) if delegated else None
             if unrequested is not None:
                 if unrequested.outcome is not Outcome.DONE:
                     return runner.park_if_exhausted(unrequested)
@@ -205,8 +205,8 @@ class Engine:
                 return None
             result = self.rotate(secret, patience=patience, at_once=at_once, away=away)
             return replace(result, resumed=True)
-        with leased(self._context, secret, ends=ends) as lease:
-            runner = Runner(lease, patience, at_once=at_once, away=away)
+        with locked(self._context, secret, ends=ends) as lock:
+            runner = Runner(lock, patience, at_once=at_once, away=away)
             self._refuse_parked(secret)
             opened = self._journal.open_rotation(secret.name)
             return (
@@ -235,16 +235,16 @@ class Engine:
         `ends`: when the call must have returned, on the monotonic scale. Raises as `rotate` does,
         and `NotDue` while the earlier rotation's old credential is in its grace period.
         """
-        with leased(self._context, secret, ends=ends) as lease:
-            runner = Runner(lease, patience)
+        with locked(self._context, secret, ends=ends) as lock:
+            runner = Runner(lock, patience)
             known = self._journal.rotation(rotation_id)
             if known is not None:
-                lease.unpark_if_parked(known, reason)
+                lock.unpark_if_parked(known, reason)
                 return runner.drive(rotation_id, resumed=True, to=to)
             opened = self._journal.open_rotation(secret.name)
             if opened is not None and progress(self._journal.history(opened.id)).delegated:
                 # It has asked for what the caller does.
-                _ = lease.append([handed_over(opened.id, rotation_id)])
+                _ = lock.append([handed_over(opened.id, rotation_id)])
                 opened = None
             if opened is not None:
                 result = runner.end_earlier(opened.id)
@@ -252,7 +252,7 @@ class Engine:
                     return result
                 if result.outcome is None or result.parked:
                     raise result.error or _in_grace(result)
-            adopt_for_delegation(lease, rotation_id, others, reason)
+            adopt_for_delegation(lock, rotation_id, others, reason)
             return runner.start(reason, rotation_id, self._journal.secret(secret.name), to=to)
 
     def rollback(
@@ -263,8 +263,8 @@ class Engine:
         Before publish this undoes the rotation. After it the previous credential is tried first,
         then published again; the newer one stays valid for the grace period and is then revoked.
         """
-        with leased(self._context, secret) as lease:
-            runner = Runner(lease, patience, at_once=True)
+        with locked(self._context, secret) as lock:
+            runner = Runner(lock, patience, at_once=True)
             opened = self._open(secret, "roll back")
             state = progress(self._journal.history(opened.id))
             if state.leak is not None:
@@ -274,18 +274,18 @@ class Engine:
                 raise error
             is_set_again = not state.overlaps and Step.CREATE in state.begun
             if is_set_again or not state.can_turn_back:
-                incident.require_not_leaked(lease, opened.old_version)
+                incident.require_not_leaked(lock, opened.old_version)
             if state.published:
                 revoking = Step.REVOKE in state.begun
-                require_rollback_possible(lease, opened, state.direction, revoking=revoking)
+                require_rollback_possible(lock, opened, state.direction, revoking=revoking)
             data: dict[str, Json] = {
                 "reason": reason,
                 "kind": "aborted",
                 "what": "requested by an operator",
             }
             kind = Kind.ROLLBACK_REQUESTED
-            _ = lease.append([NewEvent(kind=kind, rotation_id=opened.id, data=data)])
-            lease.unpark_if_parked(opened, reason or "rollback")
+            _ = lock.append([NewEvent(kind=kind, rotation_id=opened.id, data=data)])
+            lock.unpark_if_parked(opened, reason or "rollback")
             return runner.park_if_exhausted(runner.drive(opened.id, resumed=True))
 
     def revoke(
@@ -300,24 +300,24 @@ class Engine:
 
         A rotation that waits for consumers to read its next version goes on without them.
         """
-        with leased(self._context, secret) as lease:
-            runner = Runner(lease, patience, at_once=True)
+        with locked(self._context, secret) as lock:
+            runner = Runner(lock, patience, at_once=True)
             opened = self._open(secret, "revoke")
             if opened.published_at is None and not self._prepares(opened):
                 what = "the open rotation has not published its new credential yet, so the old one is needed."
                 raise UsageError(what, hint=f"Finish it first: rotator resume {secret.name}")
             data: dict[str, Json] = {"reason": reason, "end_sessions": end_sessions}
             kind = Kind.REVOKE_REQUESTED
-            _ = lease.append([NewEvent(kind=kind, rotation_id=opened.id, data=data)])
-            lease.unpark_if_parked(opened, reason or "revoke")
+            _ = lock.append([NewEvent(kind=kind, rotation_id=opened.id, data=data)])
+            lock.unpark_if_parked(opened, reason or "revoke")
             return runner.park_if_exhausted(runner.drive(opened.id, resumed=True))
 
-    def _record_noticed(self, lease: LeasedSecret) -> Result | None:
+    def _record_noticed(self, lock: LockedSecret) -> Result | None:
         """Record a rotation by another system that nobody requested; None where there is none."""
-        version = noticed(lease)
+        version = noticed(lock)
         if version is None:
             return None
-        return Runner(lease).request("it rotated automatically", None, noticed=version)
+        return Runner(lock).request("it rotated automatically", None, noticed=version)
 
     def _prepares(self, opened: RotationRecord) -> bool:
         """Return whether a rotation waits for consumers to read its next version."""
@@ -341,9 +341,9 @@ class Engine:
         without it the age is unknown. Raises `UsageError` when there is nothing to adopt, and
         `UnprovenSecond` when only the second login is in the way.
         """
-        with leased(self._context, secret) as lease:
+        with locked(self._context, secret) as lock:
             opened = self._journal.open_rotation(secret.name)
-            return adopt(lease, first, opened, second, reason, made_at)
+            return adopt(lock, first, opened, second, reason, made_at)
 
     def check(self, secret: ManagedSecret) -> Health:
         """Try to log in with what the backend serves now, and record the answer.
@@ -352,11 +352,11 @@ class Engine:
         that another system did by its own schedule is recorded too.
         """
         try:
-            with leased(self._context, secret) as lease:
+            with locked(self._context, secret) as lock:
                 if is_delegated(secret):
-                    _ = self._record_noticed(lease)
-                health = check(lease, recorded=True)
-                _ = lease.append([checked(health)])
+                    _ = self._record_noticed(lock)
+                health = check(lock, recorded=True)
+                _ = lock.append([checked(health)])
                 return health
         except Busy:
             return check(SecretContext(self._context, secret), recorded=False)
@@ -417,33 +417,33 @@ class Engine:
         data: dict[str, Json] = {"reason": reason, **as_data(secret.policy, again or due)}
         if again is not None:
             data["due_since"] = due.isoformat() if due else None
-        with leased(self._context, secret) as lease:
-            _ = lease.append([NewEvent(kind=Kind.SCHEDULED, data=data)])
+        with locked(self._context, secret) as lock:
+            _ = lock.append([NewEvent(kind=Kind.SCHEDULED, data=data)])
 
     def postpone(self, secret: ManagedSecret, until: datetime | None, *, reason: str) -> None:
         """Record when to rotate a secret that is due; the due date stays."""
         data: dict[str, Json] = {"reason": reason, **retry_data(until)}
-        with leased(self._context, secret) as lease:
-            _ = lease.append([NewEvent(kind=Kind.SCHEDULED, data=data)])
+        with locked(self._context, secret) as lock:
+            _ = lock.append([NewEvent(kind=Kind.SCHEDULED, data=data)])
 
     def park(self, secret: ManagedSecret, *, reason: str, hint: str = "") -> None:
         """Stop automatic work on the secret until an operator unparks it."""
-        with leased(self._context, secret) as lease:
+        with locked(self._context, secret) as lock:
             opened = self._journal.open_rotation(secret.name)
-            _ = lease.park(opened.id if opened else None, reason, hint=hint, decided=True)
+            _ = lock.park(opened.id if opened else None, reason, hint=hint, decided=True)
 
     def unpark(self, secret: ManagedSecret, *, reason: str) -> None:
         """Resume automatic work; failures are counted from zero again."""
-        with leased(self._context, secret) as lease:
+        with locked(self._context, secret) as lock:
             opened = self._journal.open_rotation(secret.name)
             rotation_id = opened.id if opened else None
             data: dict[str, Json] = {"reason": reason}
-            _ = lease.append([NewEvent(kind=Kind.UNPARKED, rotation_id=rotation_id, data=data)])
+            _ = lock.append([NewEvent(kind=Kind.UNPARKED, rotation_id=rotation_id, data=data)])
 
     def record_reveal(
         self, secret: ManagedSecret, *, reason: str, version: str, patience: timedelta = _NO_TIME
     ) -> None:
-        """Record that somebody is about to read the value of the secret. `patience`: for its lease.
+        """Record that somebody is about to read the value of the secret. `patience`: for its lock.
 
         By its policy the secret is then due. Raises `Busy`, or `JournalError`: then nothing may be shown.
         """
@@ -451,8 +451,8 @@ class Engine:
         data: dict[str, Json] = {"reason": reason, "version": version}
         if secret.policy.after_reveal is not AfterReveal.OFF:
             data |= as_data(secret.policy, now)
-        with leased_in_time(self._context, secret, patience) as lease:
-            _ = lease.append([NewEvent(kind=Kind.REVEALED, data=data)])
+        with locked_in_time(self._context, secret, patience) as lock:
+            _ = lock.append([NewEvent(kind=Kind.REVEALED, data=data)])
 
     @property
     def leases(self) -> Leases:
@@ -479,27 +479,27 @@ class Engine:
 
         Returns the incident and its mode: of another report of the same leak where that one was faster.
         """
-        with leased(self._context, secret) as lease:
-            return incident.begin(lease, report)
+        with locked(self._context, secret) as lock:
+            return incident.begin(lock, report)
 
     def contain(self, secret: ManagedSecret, *, patience: timedelta = _NO_TIME) -> Contained:
         """Replace or revoke what has leaked, and prove that it is dead: as far as it gets now.
 
         `patience`: how long waits for consumers and open sessions may last in all. Raises `Busy`,
-        `JournalError`, `LeaseLost`, and `UsageError` without an open incident.
+        `JournalError`, `LockLost`, and `UsageError` without an open incident.
         """
-        with leased(self._context, secret) as lease:
-            return incident.contain(lease, Runner(lease, patience, at_once=True))
+        with locked(self._context, secret) as lock:
+            return incident.contain(lock, Runner(lock, patience, at_once=True))
 
     def close_incident(self, secret: ManagedSecret, *, reason: str) -> None:
         """End the watch over a leaked password, whatever its last proof has shown."""
-        with leased(self._context, secret) as lease:
-            incident.close(lease, reason)
+        with locked(self._context, secret) as lock:
+            incident.close(lock, reason)
 
     def reopen_incident(self, secret: ManagedSecret, *, reason: str) -> str:
         """Begin the watch over a leaked password again; return the incident. `contain` does the rest."""
-        with leased(self._context, secret) as lease:
-            return incident.reopen(lease, reason)
+        with locked(self._context, secret) as lock:
+            return incident.reopen(lock, reason)
 
     # -- the end of management -----------------------------------------------------------------
 
@@ -508,8 +508,8 @@ class Engine:
 
         Without `drop_login` its login stays as it is, and the journal says so.
         """
-        with leased(self._context, secret) as lease:
-            return retire(lease, asked, self.leases if self._leases is not None else None)
+        with locked(self._context, secret) as lock:
+            return retire(lock, asked, self.leases if self._leases is not None else None)
 
     def let_go(self, name: str, *, reason: str, abandoned: bool = False) -> list[str]:
         """End the management of a secret that nobody can work on: its target or entry is gone.
@@ -517,7 +517,7 @@ class Engine:
         Nothing is tried or changed; what is open ends as it is, and the journal names its logins.
         `abandoned`: also an incident that is not proven, and open leases. Returns the logins of those.
         """
-        lease = self._journal.acquire(name, self._context.holder(), _LET_GO)
+        lock = self._journal.acquire(name, self._context.holder(), _LET_GO)
         try:
             record = self._journal.secret(name)
             if record is None or record.retired is not None or record.renamed_to is not None:
@@ -530,17 +530,17 @@ class Engine:
                     self.leases.require_none(name, f"rotator retire {name}", way_out)
             lent = self.leases.abandon(name, reason) if self._leases is not None else []
             events = let_go(record, self._journal.open_rotation(name), reason, lent)
-            self._observe(self._journal.append(lease, events, _LET_GO))
+            self._observe(self._journal.append(lock, events, _LET_GO))
             return lent
         finally:
-            self._journal.release(lease)
+            self._journal.release(lock)
 
     def rename(self, old: str, secret: ManagedSecret, *, reason: str = "") -> None:
         """Let the history of `old` go on under the name of `secret`, which serves the same version.
 
         Run again after an interruption, it does what was left undone.
         """
-        lease = self._journal.acquire(old, self._context.holder(), _LET_GO)
+        lock = self._journal.acquire(old, self._context.holder(), _LET_GO)
         try:
             record, known = self._journal.secret(old), self._journal.secret(secret.name)
             begun = known is not None and old in known.former_names
@@ -554,12 +554,12 @@ class Engine:
             if not begun:
                 if self._leases is not None:
                     self.leases.require_none(old, f"rotator rename {old} {secret.name}")
-                with leased(self._context, secret) as lease_of_new:
-                    _ = lease_of_new.append([begins])
+                with locked(self._context, secret) as lock_of_new:
+                    _ = lock_of_new.append([begins])
             if record.renamed_to is None:
-                self._observe(self._journal.append(lease, [ends], _LET_GO))
+                self._observe(self._journal.append(lock, [ends], _LET_GO))
         finally:
-            self._journal.release(lease)
+            self._journal.release(lock)
 
     def _require_renamable(
         self, record: SecretRecord, known: SecretRecord | None, secret: ManagedSecret

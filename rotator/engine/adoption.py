@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Json, Version
-    from rotator.engine.lease import LeasedSecret
+    from rotator.engine.lock import LockedSecret
     from rotator.engine.results import Second
     from rotator.engine.steps import ManagedSecret, Steps
 
 
 def adopt(
-    leased: LeasedSecret,
+    locked: LockedSecret,
     first: Credential | None,
     opened: RotationRecord | None,
     second: Second,
@@ -37,10 +37,10 @@ def adopt(
     made_at: datetime | None,
 ) -> Health:
     """Try the credential, then record that it is ours now; the same for the second of a pair."""
-    secret = leased.secret
+    secret = locked.secret
     current = secret.backend.current(secret.path)
     if opened is not None:
-        _require_own_version(leased, opened, current)
+        _require_own_version(locked, opened, current)
     if first is not None and current is not None and same(first, current.credential):
         # An earlier call was cut off after it had written it.
         first = None
@@ -54,8 +54,8 @@ def adopt(
             "Give the login with --username and --password-from, or let `rotator rotate` create it."
         )
         raise UsageError(what, hint=hint)
-    record = leased.record()
-    steps = leased.steps("adopt", record)
+    record = locked.record()
+    steps = locked.steps("adopt", record)
     steps.copies.check(credential)
     steps.control(credential.username)
     if not secret.rotation.probe(credential, steps.context(credential)):
@@ -66,7 +66,7 @@ def adopt(
             safety="Nothing was changed.",
             hint=why.hint or f"Correct the password, then: rotator adopt {secret.name}",
         )
-    beside = _second_login(leased, steps, credential, second, reason)
+    beside = _second_login(locked, steps, credential, second, reason)
     rotation_id = None
     if first is not None:
         rotation_id, current = _written(secret, first)
@@ -74,22 +74,22 @@ def adopt(
         raise Conflict(f"what was written to {secret.path!r} could not be read back.")
     events, unparks = list(beside), bool(beside)
     again: tuple[str, list[NewEvent]] | None = None
-    written_anew = leased.written_anew(record, current) is not None
+    written_anew = locked.written_anew(record, current) is not None
     if record is None or record.version != current.id or written_anew:
-        age = _age(leased, None if written_anew else record, current, made_at)
-        since = moment(age, "since") or leased.clock.now()
+        age = _age(locked, None if written_anew else record, current, made_at)
+        since = moment(age, "since") or locked.clock.now()
         due = next_due(secret.policy, since, secret.name)
         data = {**_taken_over(secret, current, reason), **age, **as_data(secret.policy, due)}
         rotation_id = opened.id if opened else rotation_id
         events.append(NewEvent(kind=Kind.ADOPTED, rotation_id=rotation_id, data=data))
-        again = leaked_again(leased, current.credential, current.id)
+        again = leaked_again(locked, current.credential, current.id)
         events += again[1] if again is not None else []
         unparks = unparks or opened is not None
     if unparks and record is not None and record.parked is not None:
         rotation_id = opened.id if opened else None
         unparked: dict[str, Json] = {"reason": reason or "adopted"}
         events.append(NewEvent(kind=Kind.UNPARKED, rotation_id=rotation_id, data=unparked))
-    _ = leased.append(events)
+    _ = locked.append(events)
     return Health(
         secret=secret.name,
         login=current.credential.username,
@@ -113,7 +113,7 @@ def _written(secret: ManagedSecret, first: Credential) -> tuple[str, Version | N
 
 
 def adopt_for_delegation(
-    leased: LeasedSecret, rotation_id: str, others: tuple[Version, ...], reason: str
+    locked: LockedSecret, rotation_id: str, others: tuple[Version, ...], reason: str
 ) -> None:
     """Adopt a login because the caller, who leads the rotation, requests it.
 
@@ -121,13 +121,13 @@ def adopt_for_delegation(
     earlier try has set it already. `others`: versions whose logins are adopted too, such as the other
     one of a pair, if they log in.
     """
-    secret = leased.secret
-    record = leased.record()
+    secret = locked.secret
+    record = locked.record()
     current = secret.backend.current(secret.path)
     if current is None:
         raise UsageError(f"the backend holds no credential at {secret.path!r}.")
     adopted = set(record.adopted if record else ())
-    steps = leased.steps("adopt", record)
+    steps = locked.steps("adopt", record)
     steps.control(current.credential.username)
     ctx = steps.context(current.credential)
     if not secret.rotation.probe(current.credential, ctx):
@@ -149,19 +149,19 @@ def adopt_for_delegation(
     known = record is not None and record.version == current.id
     if not known or current.credential.username not in adopted:
         events.append(NewEvent(kind=Kind.ADOPTED, data=_taken_over(secret, current, reason)))
-    _ = leased.append(events)
+    _ = locked.append(events)
 
 
 def _require_own_version(
-    leased: LeasedSecret, opened: RotationRecord, current: Version | None
+    locked: LockedSecret, opened: RotationRecord, current: Version | None
 ) -> None:
     """Refuse, during a rotation, to adopt anything but what that rotation made current.
 
     Somebody may have written it back with another field beside it; any other credential waits
     until the rotation is over.
     """
-    secret = leased.secret
-    history = leased.journal.history(opened.id)
+    secret = locked.secret
+    history = locked.journal.history(opened.id)
     if progress(history).delegated:
         # Whatever logs in is what was waited for.
         return
@@ -177,14 +177,14 @@ def _require_own_version(
 
 
 def _age(
-    leased: LeasedSecret, record: SecretRecord | None, current: Version, made_at: datetime | None
+    locked: LockedSecret, record: SecretRecord | None, current: Version, made_at: datetime | None
 ) -> dict[str, Json]:
     """Return since when the adopted credential has been in use, where that is known."""
     if made_at is not None:
         return {"rotated_at": made_at.isoformat(), "since": made_at.isoformat()}
     if record is None or record.version is None or record.since is None:
         return {}
-    known = leased.secret.backend.read(leased.secret.path, record.version)
+    known = locked.secret.backend.read(locked.secret.path, record.version)
     if known is None or not same(known.credential, current.credential):
         return {}
     rotated_at = record.rotated_at.isoformat() if record.rotated_at else None
@@ -192,13 +192,13 @@ def _age(
 
 
 def _second_login(
-    leased: LeasedSecret, steps: Steps, current: Credential, second: Second, reason: str
+    locked: LockedSecret, steps: Steps, current: Credential, second: Second, reason: str
 ) -> list[NewEvent]:
     """Return the adoption of the second login of a pair, where it exists and is not ours yet.
 
     The caller knows its password, or names it and gives a reason. Raises `UnprovenSecond`.
     """
-    secret, ctx = leased.secret, steps.context(current)
+    secret, ctx = locked.secret, steps.context(current)
     if not isinstance(secret.rotation, TakesTurns):
         if second.password is not None or second.take_over is not None:
             what = f"strategy {secret.strategy} has one login, so there is no second one to adopt."

@@ -59,7 +59,7 @@ class EngineContext:
 
 
 class SecretContext:
-    """One secret in one call of the engine. It reads; what writes is `LeasedSecret`."""
+    """One secret in one call of the engine. It reads; what writes is `LockedSecret`."""
 
     def __init__(self, engine: EngineContext, secret: ManagedSecret) -> None:
         self.engine: EngineContext = engine

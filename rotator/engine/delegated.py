@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from rotator.core.contracts.backend import SecretBackend
     from rotator.core.contracts.rotation import Rotation, StepContext
     from rotator.core.model import Credential, Event, Json, Version
-    from rotator.engine.lease import LeasedSecret
+    from rotator.engine.lock import LockedSecret
     from rotator.engine.steps import ManagedSecret, Steps
 
 
@@ -40,22 +40,22 @@ def is_delegated(secret: ManagedSecret) -> bool:
     return owner.rotates_itself(secret.path)
 
 
-def noticed(lease: LeasedSecret) -> Version | None:
+def noticed(lock: LockedSecret) -> Version | None:
     """Return what is served after a rotation that nobody requested, such as by the system's own schedule.
 
     What is served must log in; where it does not, that is no reason to record it.
     """
-    record, current = lease.record(), lease.backend.current(lease.secret.path)
+    record, current = lock.record(), lock.backend.current(lock.secret.path)
     if record is None or record.version is None or current is None:
         return None
     if record.version == current.id or record.open_rotation is not None:
         return None
-    if pending(lease.journal, lease.name) is not None:
+    if pending(lock.journal, lock.name) is not None:
         return None
-    steps = lease.steps("notice", record)
+    steps = lock.steps("notice", record)
     steps.control(current.credential.username)
-    target = tag_errors(lease.secret.rotation, f"target {lease.secret.target_name}", lease.contacts)
-    seen = evidence(lease.secret, target, current.credential, steps.context(current.credential))
+    target = tag_errors(lock.secret.rotation, f"target {lock.secret.target_name}", lock.contacts)
+    seen = evidence(lock.secret, target, current.credential, steps.context(current.credential))
     return current if seen.ok else None
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from rotator.core.model import Event, Json, Version
     from rotator.core.session import Session
     from rotator.engine.context import SecretContext
-    from rotator.engine.lease import LeasedSecret
+    from rotator.engine.lock import LockedSecret
     from rotator.engine.results import Result
     from rotator.engine.runner import Runner
 
@@ -169,34 +169,34 @@ def classify(record: SecretRecord, opened: RotationRecord | None, version: str |
     return Leaked.OLDER
 
 
-def begin(lease: LeasedSecret, report: LeakReport) -> tuple[str, Mode]:
+def begin(lock: LockedSecret, report: LeakReport) -> tuple[str, Mode]:
     """Record that a password has leaked. From then on every engine works on it until it is dead.
 
     Returns the incident and its mode: those of another report of the same leak that came first, unless
     this one is stricter.
     """
-    record = _managed(lease.record(), lease.name)
-    _require_own_rotation(lease)
+    record = _managed(lock.record(), lock.name)
+    _require_own_rotation(lock)
     first = _joined(record, report)
     if first is not None:
         mode = Mode(record.incident_mode or Mode.MOVE)
         if _STRICTNESS[report.mode] <= _STRICTNESS[mode]:
             return first, mode
         report = replace(report, id=first, version=record.leaked_version)
-    if report.mode is Mode.KILL and not isinstance(lease.secret.rotation, Contains):
+    if report.mode is Mode.KILL and not isinstance(lock.secret.rotation, Contains):
         raise UsageError(
-            f"the plugin `{lease.secret.plugin}` cannot make a password invalid before it is replaced.",
-            hint=f"Replace it now: rotator incident open {lease.name} --reason 'WHY' --mode move --within 0s",
+            f"the plugin `{lock.secret.plugin}` cannot make a password invalid before it is replaced.",
+            hint=f"Replace it now: rotator incident open {lock.name} --reason 'WHY' --mode move --within 0s",
             safety="Nothing was changed.",
         )
-    opened = lease.journal.open_rotation(lease.name)
+    opened = lock.journal.open_rotation(lock.name)
     same = record.incident == report.id
     if record.incident is not None and not same and report.version is None:
         raise _already_open(record)
     if same and report.mode is Mode.MAP and record.incident_state != MAPPED:
         raise _already_open(record)
-    if not same and (known := _last_report(lease, report.id)) is not None:
-        raise _already_closed(lease, known)
+    if not same and (known := _last_report(lock, report.id)) is not None:
+        raise _already_closed(lock, known)
     version = report.version or (record.leaked_version if same else None) or record.version
     if record.incident is not None and version != record.leaked_version == record.version:
         raise _still_served(record)
@@ -207,7 +207,7 @@ def begin(lease: LeasedSecret, report: LeakReport) -> tuple[str, Mode]:
         "reason": report.reason,
         "of": classify(record, opened, version).value,
         "version": version,
-        "login": _login_of(lease, record, version),
+        "login": _login_of(lock, record, version),
         **({"approved_by": report.approved_by} if report.approved_by else {}),
     }
     events = [NewEvent(kind=Kind.LEAKED, data=data)]
@@ -218,7 +218,7 @@ def begin(lease: LeasedSecret, report: LeakReport) -> tuple[str, Mode]:
         taken = {"reason": f"incident {report.id}"}
         rotation_id = opened.id if opened else None
         events.append(NewEvent(kind=Kind.UNPARKED, rotation_id=rotation_id, data=taken))
-    _ = lease.append(events)
+    _ = lock.append(events)
     return report.id, report.mode
 
 
@@ -229,48 +229,48 @@ def _joined(record: SecretRecord, report: LeakReport) -> str | None:
     return record.incident if record.leaked_version == report.served else None
 
 
-def contain(lease: LeasedSecret, runner: Runner) -> Contained:
+def contain(lock: LockedSecret, runner: Runner) -> Contained:
     """Do what is left to do: end or replace what has leaked, then prove that it is dead."""
-    record = _in_incident(lease.record(), lease.name)
-    _require_own_rotation(lease)
+    record = _in_incident(lock.record(), lock.name)
+    _require_own_rotation(lock)
     if record.incident_state == MAPPED:
         raise UsageError(
-            f"incident {record.incident} of {lease.name} is recorded only: nobody has decided how to"
+            f"incident {record.incident} of {lock.name} is recorded only: nobody has decided how to"
             " replace the password.",
-            hint=leak_commands(lease.name),
+            hint=leak_commands(lock.name),
             safety="Nothing was changed.",
         )
     incident = record.incident or ""
-    record = _served_again(lease, record)
-    result = _replaced(lease, runner, record)
+    record = _served_again(lock, record)
+    result = _replaced(lock, runner, record)
     if result is not None and _is_open(result):
         return Contained(
-            secret=lease.name,
+            secret=lock.name,
             incident=incident,
             result=result,
             waiting=result.waiting,
             until=result.until,
             error=result.error,
         )
-    revoked = _rejected_again(lease)
+    revoked = _rejected_again(lock)
     return Contained(
-        secret=lease.name,
+        secret=lock.name,
         incident=incident,
-        proof=prove(lease),
+        proof=prove(lock),
         result=result,
         revoked=revoked,
-        answered=frozenset(lease.contacts.answered),
+        answered=frozenset(lock.contacts.answered),
     )
 
 
-def prove(lease: LeasedSecret) -> Proof:
+def prove(lock: LockedSecret) -> Proof:
     """Try the leaked password wherever its login is accepted, and record whether it is dead."""
-    record = _in_incident(lease.record(), lease.name)
-    was_proven, now = record.incident_state == PROVEN, lease.clock.now()
-    lease.renew()
-    entrances, sessions, unproven = _evidence(lease, record)
+    record = _in_incident(lock.record(), lock.name)
+    was_proven, now = record.incident_state == PROVEN, lock.clock.now()
+    lock.renew()
+    entrances, sessions, unproven = _evidence(lock, record)
     ok = not unproven
-    tries = _tries(lease)
+    tries = _tries(lock)
     # Without the value nothing is left to try, and that it was rejected stays true.
     is_lost = _forgotten(record) in unproven
     is_forgotten = was_proven and is_lost
@@ -301,7 +301,7 @@ def prove(lease: LeasedSecret) -> Proof:
         "next": None if done or gives_up else again.isoformat(),
         # Whether it differs from what was known before: somebody wants to read it.
         "news": ok is not was_proven or (not ok and tries == 1) or gives_up,
-        **({"hint": close_command(lease.name)} if gives_up else {}),
+        **({"hint": close_command(lock.name)} if gives_up else {}),
         **({"resurrected": True} if was_proven and any(map(_came_back, entrances)) else {}),
     }
     events = [NewEvent(kind=Kind.PROVEN, data=data)]
@@ -312,9 +312,9 @@ def prove(lease: LeasedSecret) -> Proof:
             **({"proven": True} if is_forgotten else {}),
         }
         events.append(NewEvent(kind=Kind.INCIDENT_CLOSED, data=why))
-    _ = lease.append(events)
+    _ = lock.append(events)
     return Proof(
-        secret=lease.name,
+        secret=lock.name,
         incident=record.incident or "",
         ok=ok,
         entrances=entrances,
@@ -325,26 +325,26 @@ def prove(lease: LeasedSecret) -> Proof:
     )
 
 
-def close(lease: LeasedSecret, reason: str) -> None:
+def close(lock: LockedSecret, reason: str) -> None:
     """End the watch over a leaked password, whatever the last proof has shown."""
-    record = _in_incident(lease.record(), lease.name)
+    record = _in_incident(lock.record(), lock.name)
     given_up = record.incident_state != PROVEN
-    _ = lease.append([_closed(record, reason, **({"given_up": True} if given_up else {}))])
+    _ = lock.append([_closed(record, reason, **({"given_up": True} if given_up else {}))])
 
 
-def reopen(lease: LeasedSecret, reason: str) -> str:
+def reopen(lock: LockedSecret, reason: str) -> str:
     """Begin the watch over a leaked password again, after its proof or its close; return the incident."""
-    record = _managed(lease.record(), lease.name)
+    record = _managed(lock.record(), lock.name)
     if record.incident is not None and record.incident_state != PROVEN:
         raise _already_open(record)
-    last = _last_report(lease, record.incident)
+    last = _last_report(lock, record.incident)
     if last is None:
         raise UsageError(
-            f"{lease.name} was in no incident.",
-            hint=f"Report a leak: rotator incident open {lease.name} --reason 'WHY'",
+            f"{lock.name} was in no incident.",
+            hint=f"Report a leak: rotator incident open {lock.name} --reason 'WHY'",
             safety="Nothing was changed.",
         )
-    _ = lease.append([NewEvent(kind=Kind.LEAKED, data={**last.data, "reason": reason})])
+    _ = lock.append([NewEvent(kind=Kind.LEAKED, data={**last.data, "reason": reason})])
     return str(last.data["incident"])
 
 
@@ -510,40 +510,40 @@ def kept_versions(access: SecretContext, most: int = 100) -> Iterable[Version]:
 # -- containment ---------------------------------------------------------------------------------
 
 
-def _replaced(lease: LeasedSecret, runner: Runner, record: SecretRecord) -> Result | None:
+def _replaced(lock: LockedSecret, runner: Runner, record: SecretRecord) -> Result | None:
     """Complete what is open, then replace the leaked version where it is still served."""
     result = None
-    opened = lease.journal.open_rotation(lease.name)
-    if opened is not None and not _is_apart(lease, record, opened):
-        result = _complete(lease, runner, record, opened)
+    opened = lock.journal.open_rotation(lock.name)
+    if opened is not None and not _is_apart(lock, record, opened):
+        result = _complete(lock, runner, record, opened)
         if _is_open(result):
             return result
-        record = lease.record() or record
+        record = lock.record() or record
     if record.version is None or record.version != record.leaked_version:
         return result
-    return runner.start(_reason(lease, record), None, record, leak=_leak(lease, record))
+    return runner.start(_reason(lock, record), None, record, leak=_leak(lock, record))
 
 
-def _served_again(lease: LeasedSecret, record: SecretRecord) -> SecretRecord:
+def _served_again(lock: LockedSecret, record: SecretRecord) -> SecretRecord:
     """Take in that the leaked password is served under another version, as after a rollback to a copy of it."""
     if record.leaked_version in (None, record.version):
         return record
     try:
-        with wrap_plugin_errors(lease.log, lease.name, _ID, "stage"):
-            current = lease.backend.current(lease.secret.path)
+        with wrap_plugin_errors(lock.log, lock.name, _ID, "stage"):
+            current = lock.backend.current(lock.secret.path)
             if current is None or current.id != record.version:
                 return record
-            again = leaked_again(lease, current.credential, current.id)
+            again = leaked_again(lock, current.credential, current.id)
     except StepError as error:
         # The proof that follows says what could not be read.
-        lease.log.debug("not compared", secret=lease.name, what=error.what)
+        lock.log.debug("not compared", secret=lock.name, what=error.what)
         return record
     if again is not None:
-        _ = lease.append(again[1])
-    return lease.record() or record
+        _ = lock.append(again[1])
+    return lock.record() or record
 
 
-def _is_apart(lease: LeasedSecret, record: SecretRecord, opened: RotationRecord) -> bool:
+def _is_apart(lock: LockedSecret, record: SecretRecord, opened: RotationRecord) -> bool:
     """Return whether an open rotation is in its grace period and none of its credentials leaked.
 
     As one that began after the incident: its grace period and its sessions are not the incident's.
@@ -552,29 +552,29 @@ def _is_apart(lease: LeasedSecret, record: SecretRecord, opened: RotationRecord)
         return False
     if record.leaked_version in (record.version, opened.old_version, opened.new_version):
         return False
-    return progress(lease.journal.history(opened.id)).leak is None
+    return progress(lock.journal.history(opened.id)).leak is None
 
 
 def _complete(
-    lease: LeasedSecret, runner: Runner, record: SecretRecord, opened: RotationRecord
+    lock: LockedSecret, runner: Runner, record: SecretRecord, opened: RotationRecord
 ) -> Result:
     """Drive the open rotation to its end: as the incident's own where its old credential has leaked."""
-    lease.unpark_if_parked(opened, f"incident {record.incident}")
-    state = progress(lease.journal.history(opened.id))
+    lock.unpark_if_parked(opened, f"incident {record.incident}")
+    state = progress(lock.journal.history(opened.id))
     forward = state.direction is Direction.FORWARD
     reason = f"incident {record.incident}"
     if state.leak is None:
         if forward and opened.old_version == record.leaked_version:
-            data = _leak(lease, record)
-            _ = lease.append([NewEvent(kind=Kind.LEAKED, rotation_id=opened.id, data=data)])
+            data = _leak(lock, record)
+            _ = lock.append([NewEvent(kind=Kind.LEAKED, rotation_id=opened.id, data=data)])
         elif state.published and not state.revoke_now and not state.can_turn_back:
             data = {"reason": reason, "end_sessions": True}
             kind = Kind.REVOKE_REQUESTED
-            _ = lease.append([NewEvent(kind=kind, rotation_id=opened.id, data=data)])
+            _ = lock.append([NewEvent(kind=kind, rotation_id=opened.id, data=data)])
     elif forward and opened.old_version == record.leaked_version:
-        data = _leak(lease, record)
+        data = _leak(lock, record)
         if _is_changed(state.leak, data):
-            _ = lease.append([NewEvent(kind=Kind.LEAKED, rotation_id=opened.id, data=data)])
+            _ = lock.append([NewEvent(kind=Kind.LEAKED, rotation_id=opened.id, data=data)])
     return runner.drive(opened.id, resumed=True)
 
 
@@ -584,26 +584,26 @@ def _is_changed(leak: Leak, data: dict[str, Json]) -> bool:
     return not leak.fence and (kill or leak.within.total_seconds() != seconds)
 
 
-def _rejected_again(lease: LeasedSecret) -> tuple[str, ...]:
+def _rejected_again(lock: LockedSecret) -> tuple[str, ...]:
     """End a leaked password that is accepted although it was replaced; return its login.
 
     As after the restore of a snapshot. A login of its own is revoked. In place, the password that is
     served takes its place again, and every session ends: nobody knows with which password it began.
     """
-    record = _in_incident(lease.record(), lease.name)
+    record = _in_incident(lock.record(), lock.name)
     login = record.leaked_login
     if login is None or record.leaked_version in (None, record.version):
         return ()
-    steps, target = lease.timed_steps(_ID), _target(lease)
+    steps, target = lock.timed_steps(_ID), _target(lock)
     try:
-        with wrap_plugin_errors(lease.log, lease.name, _ID, "revoke"):
-            held = lease.backend.read(lease.secret.path, record.leaked_version or "")
-            current = lease.backend.current(lease.secret.path)
+        with wrap_plugin_errors(lock.log, lock.name, _ID, "revoke"):
+            held = lock.backend.read(lock.secret.path, record.leaked_version or "")
+            current = lock.backend.current(lock.secret.path)
             if held is None or current is None or held.credential.username != login:
                 return ()
-            if current.id != record.version or lease.written_anew(record, current) is not None:
+            if current.id != record.version or lock.written_anew(record, current) is not None:
                 # Somebody else wrote it, so it is neither set on the target nor a heir of the login.
-                lease.log.warning("not revoked", secret=lease.name, login=login, version=current.id)
+                lock.log.warning("not revoked", secret=lock.name, login=login, version=current.id)
                 return ()
             served, leaked = current.credential, held.credential
             ctx = steps.context(served, end_sessions=True)
@@ -611,35 +611,35 @@ def _rejected_again(lease: LeasedSecret) -> tuple[str, ...]:
                 return ()
             if not target.probe(leaked, ctx):
                 return ()
-            reported = reported_leak(lease, record)
+            reported = reported_leak(lock, record)
             data = {**(reported.data if reported is not None else {}), "returned": True}
-            _ = lease.append([NewEvent(kind=Kind.LEAKED, data=data)])
+            _ = lock.append([NewEvent(kind=Kind.LEAKED, data=data)])
             if served.username != login:
                 target.revoke(leaked, ctx)
             else:
                 ctx = steps.context(leaked, fenced=True)
                 target.create(served, ctx)
-                if isinstance(lease.secret.rotation, Contains):
+                if isinstance(lock.secret.rotation, Contains):
                     contains = cast("Contains", target)
                     _ = contains.end_sessions(login, contains.moment(ctx), ctx)
     except StepError as error:
         # The proof that follows says what is still open.
-        lease.log.warning("not revoked", secret=lease.name, login=login, what=error.what)
+        lock.log.warning("not revoked", secret=lock.name, login=login, what=error.what)
         return ()
     return (login,)
 
 
 def _evidence(
-    lease: LeasedSecret, record: SecretRecord
+    lock: LockedSecret, record: SecretRecord
 ) -> tuple[tuple[Entrance, ...], int | None, tuple[str, ...]]:
     """Return what each address does with the leaked password, its sessions, and what is not proven."""
     unproven: list[str] = []
     entrances: tuple[Entrance, ...] = ()
     sessions: int | None = None
     try:
-        with wrap_plugin_errors(lease.log, lease.name, _ID, "prove"):
-            current = lease.backend.current(lease.secret.path)
-            leaked = _leaked_credential(lease, record, unproven)
+        with wrap_plugin_errors(lock.log, lock.name, _ID, "prove"):
+            current = lock.backend.current(lock.secret.path)
+            leaked = _leaked_credential(lock, record, unproven)
             if current is None:
                 unproven.append("the backend holds no credential.")
             elif current.id == record.leaked_version:
@@ -647,13 +647,13 @@ def _evidence(
             served = current.credential if current is not None else None
             if served is not None and leaked.password.reveal() == served.password.reveal():
                 unproven.append("the password that is served is the leaked one.")
-            sessions = _old_sessions(lease, record, leaked.username, unproven)
-            entrances = _entrances(lease, leaked, served)
+            sessions = _old_sessions(lock, record, leaked.username, unproven)
+            entrances = _entrances(lock, leaked, served)
             if not entrances:
                 unproven.append("no address of the target was tried.")
-            copies = lease.steps(_ID, record).copies
+            copies = lock.steps(_ID, record).copies
             unproven += [f"copy {one} holds another value." for one in copies.stale(served)]
-            unproven += _earlier(lease, record, served)
+            unproven += _earlier(lock, record, served)
     except StepError as error:
         unproven.append(error.what)
     for one in entrances:
@@ -661,11 +661,9 @@ def _evidence(
     return entrances, sessions, tuple(dict.fromkeys(unproven))
 
 
-def _leaked_credential(
-    lease: LeasedSecret, record: SecretRecord, unproven: list[str]
-) -> Credential:
+def _leaked_credential(lock: LockedSecret, record: SecretRecord, unproven: list[str]) -> Credential:
     version, login = record.leaked_version, record.leaked_login or ""
-    held = lease.backend.read(lease.secret.path, version) if version else None
+    held = lock.backend.read(lock.secret.path, version) if version else None
     if held is None or held.credential.username != login:
         unproven.append(_forgotten(record))
         return Credential(username=login, password=Secret(""))
@@ -682,12 +680,12 @@ def _came_back(one: Entrance) -> bool:
 
 
 def _old_sessions(
-    lease: LeasedSecret, record: SecretRecord, login: str, unproven: list[str]
+    lock: LockedSecret, record: SecretRecord, login: str, unproven: list[str]
 ) -> int | None:
     """End the sessions that are older than the change, and return how many are left."""
-    rotation, target = lease.secret.rotation, _target(lease)
-    ctx = lease.timed_steps(_ID).context(None)
-    if login not in _logins_in_use(lease, record):
+    rotation, target = lock.secret.rotation, _target(lock)
+    ctx = lock.timed_steps(_ID).context(None)
+    if login not in _logins_in_use(lock, record):
         if not isinstance(rotation, CountsSessions):
             return None
         left = _still_listed(cast("CountsSessions", target), login, ctx)
@@ -712,27 +710,27 @@ def _still_listed(target: CountsSessions, login: str, ctx: StepContext) -> int:
     return left
 
 
-def _in_grace(lease: LeasedSecret) -> RotationRecord | None:
+def _in_grace(lock: LockedSecret) -> RotationRecord | None:
     """Return the open rotation where both of its credentials are valid; None where there is none."""
-    opened = lease.journal.open_rotation(lease.name)
+    opened = lock.journal.open_rotation(lock.name)
     return opened if opened is not None and opened.published_at is not None else None
 
 
-def _logins_in_use(lease: LeasedSecret, record: SecretRecord) -> set[str | None]:
+def _logins_in_use(lock: LockedSecret, record: SecretRecord) -> set[str | None]:
     """Return the login that is served, and those of a grace period: with a later password than the leaked one."""
-    opened = _in_grace(lease)
+    opened = _in_grace(lock)
     of_rotation = (opened.old_login, opened.new_login) if opened is not None else ()
     return {record.login, *of_rotation}
 
 
 def _entrances(
-    lease: LeasedSecret, leaked: Credential, current: Credential | None
+    lock: LockedSecret, leaked: Credential, current: Credential | None
 ) -> tuple[Entrance, ...]:
-    steps, target = lease.timed_steps(_ID), _target(lease)
+    steps, target = lock.timed_steps(_ID), _target(lock)
     ctx = steps.context(current)
-    if isinstance(lease.secret.rotation, Contains):
+    if isinstance(lock.secret.rotation, Contains):
         return tuple(cast("Contains", target).entrances(leaked, current, ctx))
-    address = f"target {lease.secret.target_name}"
+    address = f"target {lock.secret.target_name}"
     if steps.may_lock(leaked.username, ctx):
         return (Entrance(address=address, why="a failed login could lock the account"),)
     steps.control(leaked.username)
@@ -762,14 +760,14 @@ def _of_entrance(one: Entrance) -> list[str]:
     return found
 
 
-def _earlier(lease: LeasedSecret, record: SecretRecord, served: Credential | None) -> list[str]:
+def _earlier(lock: LockedSecret, record: SecretRecord, served: Credential | None) -> list[str]:
     """Try the kept versions before the leaked one: what leaked may be older than it was said to be."""
-    steps, target, found = lease.timed_steps(_ID), _target(lease), list[str]()
+    steps, target, found = lock.timed_steps(_ID), _target(lock), list[str]()
     ctx = steps.context(served)
-    opened = _in_grace(lease)
+    opened = _in_grace(lock)
     valid = (opened.old_version, opened.new_version) if opened is not None else ()
     skipped = {record.version, record.leaked_version, *valid}
-    for number, version in enumerate(kept_versions(lease, _EARLIER)):
+    for number, version in enumerate(kept_versions(lock, _EARLIER)):
         if number > _EARLIER:
             break
         if version.id in skipped or steps.may_lock(version.credential.username, ctx):
@@ -796,18 +794,18 @@ def _tried_again(record: SecretRecord, now: datetime, tries: int) -> datetime:
     return now + backoff(tries, first=_FIRST_WAIT, longest=_LONGEST_WAIT, key=key)
 
 
-def _tries(lease: LeasedSecret) -> int:
+def _tries(lock: LockedSecret) -> int:
     """Return the number of the proof that follows, in a row of those that failed."""
     tries = 1
-    for event in reversed(lease.events(100)):
+    for event in reversed(lock.events(100)):
         if event.kind is Kind.LEAKED or (event.kind is Kind.PROVEN and event.data.get("ok")):
             break
         tries += event.kind is Kind.PROVEN
     return tries
 
 
-def _leak(lease: LeasedSecret, record: SecretRecord) -> dict[str, Json]:
-    reported = reported_leak(lease, record)
+def _leak(lock: LockedSecret, record: SecretRecord) -> dict[str, Json]:
+    reported = reported_leak(lock, record)
     return {
         "incident": record.incident,
         "mode": record.incident_mode,
@@ -817,8 +815,8 @@ def _leak(lease: LeasedSecret, record: SecretRecord) -> dict[str, Json]:
     }
 
 
-def _reason(lease: LeasedSecret, record: SecretRecord) -> str:
-    reported = reported_leak(lease, record)
+def _reason(lock: LockedSecret, record: SecretRecord) -> str:
+    reported = reported_leak(lock, record)
     why = str(reported.data.get("reason") or "") if reported is not None else ""
     return f"incident {record.incident}{f': {why}' if why else ''}"
 
@@ -862,12 +860,12 @@ def _already_open(record: SecretRecord) -> UsageError:
     )
 
 
-def _already_closed(lease: LeasedSecret, known: Event) -> UsageError:
-    id_, last = known.data["incident"], _last_report(lease, None)
+def _already_closed(lock: LockedSecret, known: Event) -> UsageError:
+    id_, last = known.data["incident"], _last_report(lock, None)
     newest = last is not None and last.data["incident"] == id_
-    again = f"\nOr reopen it: rotator incident reopen {lease.name} --reason 'WHY'" if newest else ""
+    again = f"\nOr reopen it: rotator incident reopen {lock.name} --reason 'WHY'" if newest else ""
     return UsageError(
-        f"{lease.name} was in incident {id_} before, and it is closed.",
+        f"{lock.name} was in incident {id_} before, and it is closed.",
         hint=f"Give another --id, or none.{again}",
         safety="Nothing was changed.",
     )
@@ -922,12 +920,12 @@ def _managed(record: SecretRecord | None, name: str) -> SecretRecord:
     return record
 
 
-def _require_own_rotation(lease: LeasedSecret) -> None:
+def _require_own_rotation(lock: LockedSecret) -> None:
     """Raise where another system rotates the secret: a rotation of rotator's own could not set its password."""
-    if is_delegated(lease.secret):
+    if is_delegated(lock.secret):
         raise UsageError(
-            f"another system rotates {lease.name}, so rotator cannot replace its password itself.",
-            hint=f"Have it rotated now: rotator rotate {lease.name} --reason 'WHY'",
+            f"another system rotates {lock.name}, so rotator cannot replace its password itself.",
+            hint=f"Have it rotated now: rotator rotate {lock.name} --reason 'WHY'",
             safety="Nothing was changed.",
         )
 

@@ -48,7 +48,7 @@ from rotator.core.model import Credential, Kind, NewEvent
 from rotator.core.secret import Secret
 from rotator.core.state_machine import step_backoff
 from rotator.engine.error_origin import tag_errors
-from rotator.engine.lease import leased_in_time
+from rotator.engine.lock import locked_in_time
 from rotator.engine.steps import Steps, checked_data, wrap_plugin_errors
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ if TYPE_CHECKING:
     from rotator.core.contracts.plugin import MarkedLogin
     from rotator.core.contracts.rotation import Rotation, StepContext
     from rotator.core.leases import LeaseBook
-    from rotator.core.model import Json, Lease
+    from rotator.core.model import Json, Lock
     from rotator.engine.context import EngineContext
-    from rotator.engine.lease import LeasedSecret
+    from rotator.engine.lock import LockedSecret
     from rotator.engine.steps import ManagedSecret
 
 T = TypeVar("T")
@@ -132,10 +132,10 @@ class Leases:
         """
         terms = _terms(secret)
         ttl = _checked_ttl(terms.ttl if asked.ttl is None else asked.ttl, terms)
-        with self._locked(secret, patience) as lease:
+        with self._locked(secret, patience) as lock:
             self._require_managed(secret.name)
             if terms.share is Share.CONSUMER:
-                shared = self._join(lease, secret, asked, check)
+                shared = self._join(lock, secret, asked, check)
                 if shared is not None:
                     return shared
             if self._book.count(secret.name) >= terms.limit:
@@ -145,12 +145,12 @@ class Leases:
                     safety=_NOT_ISSUED,
                 )
             if check is not None:
-                _ = check(self._example(lease, secret))
+                _ = check(self._example(lock, secret))
             left = secret.policy.proposals
             while True:
                 left -= 1
                 try:
-                    return self._issue(lease, secret, asked, terms, ttl)
+                    return self._issue(lock, secret, asked, terms, ttl)
                 except Refused:
                     if left <= 0:
                         raise
@@ -167,7 +167,7 @@ class Leases:
 
         Raises `LeaseEnded` for one that has ended. After a lost answer, doing it again is harmless.
         """
-        with self._locked(secret, patience) as lease:
+        with self._locked(secret, patience) as lock:
             record, now = self._get(id_), self._engine.clock.now()
             self._require_live(record, now)
             try:
@@ -177,18 +177,18 @@ class Leases:
                 error.safety = f"The lease still ends at {_moment(record.ends_at)}, as before."
                 raise
             ends, final = renewed_end(record, ttl, now)
-            work = self._work(lease, secret, id_)
+            work = self._work(lock, secret, id_)
             data: dict[str, Json] = {"ends": ends.isoformat(), "final": final}
             if isinstance(secret.rotation, ExpiresLogins):
-                self._append(lease, Kind.LEASE_RENEWING, id_, data)
+                self._append(lock, Kind.LEASE_RENEWING, id_, data)
                 try:
                     work.expire(record, ends - now + BACKSTOP)
                 except StepError as error:
                     error.safety = f"The lease still ends at {_moment(record.ends_at)}, as before."
                     failed: dict[str, Json] = {"kind": error.kind, "what": error.what}
-                    self._append(lease, Kind.LEASE_RENEWED, id_, failed)
+                    self._append(lock, Kind.LEASE_RENEWED, id_, failed)
                     raise
-            self._append(lease, Kind.LEASE_RENEWED, id_, data)
+            self._append(lock, Kind.LEASE_RENEWED, id_, data)
             record = self._get(id_)
             return RenewedLease(record=record, final=final, take_next_at=record.take_next_at(terms))
 
@@ -196,18 +196,18 @@ class Leases:
         self, secret: ManagedSecret, id_: str, instance: str, *, patience: timedelta = timedelta(0)
     ) -> LeaseRecord:
         """Let go of a lease. It ends when no instance holds it any more."""
-        with self._locked(secret, patience) as lease:
+        with self._locked(secret, patience) as lock:
             record = self._get(id_)
             if record.state is not LeaseState.LIVE:
                 # Its end was begun before, and may have been interrupted.
-                return self._end(lease, secret, record, "")
+                return self._end(lock, secret, record, "")
             if instance not in record.instances:
                 return record
             if record.instances != (instance,):
-                self._append(lease, Kind.LEASE_RELEASED, id_, {"instance": instance})
+                self._append(lock, Kind.LEASE_RELEASED, id_, {"instance": instance})
                 record = self._get(id_)
             if instance in record.instances:
-                return self._end(lease, secret, record, "released by its holder")
+                return self._end(lock, secret, record, "released by its holder")
             return record
 
     def end(
@@ -222,8 +222,8 @@ class Leases:
 
         Raises a `StepError` where that fails. It is then tried again for as long as it takes.
         """
-        with self._locked(secret, patience) as lease:
-            return self._end(lease, secret, self._get(id_), reason)
+        with self._locked(secret, patience) as lock:
+            return self._end(lock, secret, self._get(id_), reason)
 
     def strand(self, id_: str, error: RotatorError) -> None:
         """Record that a lease cannot be ended, because what it was made on cannot be opened."""
@@ -291,20 +291,20 @@ class Leases:
         lease whose login is gone is closed as `lost`.
         """
         ended = 0
-        with self._locked(secret, patience) as lease:
-            work = self._work(lease, secret, new_id(self._engine.entropy))
-            found = {one.login for one in work.list(marked) if one.is_of(lease.name)}
+        with self._locked(secret, patience) as lock:
+            work = self._work(lock, secret, new_id(self._engine.entropy))
+            found = {one.login for one in work.list(marked) if one.is_of(lock.name)}
             for record in self._book.open(secret.name):
                 # While the lock is held, nobody else is making one.
                 if record.state is LeaseState.REQUESTED:
-                    _ = self._end(lease, secret, record, "")
+                    _ = self._end(lock, secret, record, "")
                 elif record.state is LeaseState.LIVE and record.login not in found:
                     lost = LeaseOutcome.LOST
-                    _ = self._end(lease, secret, record, "its login is gone", lost)
+                    _ = self._end(lock, secret, record, "its login is gone", lost)
                     ended += 1
                 found.discard(record.login or "")
             for login in sorted(found):
-                work = self._work(lease, secret, new_id(self._engine.entropy))
+                work = self._work(lock, secret, new_id(self._engine.entropy))
                 work.end_stray(login)
                 ended += 1
         return ended
@@ -313,7 +313,7 @@ class Leases:
 
     def _issue(
         self,
-        lease: LeasedSecret,
+        lock: LockedSecret,
         secret: ManagedSecret,
         asked: LeaseRequest,
         terms: LeaseTerms,
@@ -333,14 +333,14 @@ class Leases:
             "path": secret.path,
             **({"entry": secret.entry} if secret.entry else {}),
         }
-        self._append(lease, Kind.LEASE_REQUESTED, id_, requested)
-        work, record = self._work(lease, secret, id_), self._get(id_)
+        self._append(lock, Kind.LEASE_REQUESTED, id_, requested)
+        work, record = self._work(lock, secret, id_), self._get(id_)
         try:
             credential, issued = work.make(record)
         except StepError as error:
-            self._give_up(lease, work, record, error)
+            self._give_up(lock, work, record, error)
             raise
-        self._append(lease, Kind.LEASE_ISSUED, id_, issued)
+        self._append(lock, Kind.LEASE_ISSUED, id_, issued)
         if terms.share is Share.NONE:
             work.forget()
         record = self._get(id_)
@@ -349,12 +349,12 @@ class Leases:
         )
 
     def _give_up(
-        self, lease: LeasedSecret, work: _Work, record: LeaseRecord, error: StepError
+        self, lock: LockedSecret, work: _Work, record: LeaseRecord, error: StepError
     ) -> None:
         """Undo a lease that could not be issued."""
         error.safety = f"{_NOT_ISSUED} The current login is unchanged."
         try:
-            self._undo(lease, work, record, {"kind": error.kind, "what": error.what})
+            self._undo(lock, work, record, {"kind": error.kind, "what": error.what})
         except StepError as left:
             error.safety = (
                 f"{_NOT_ISSUED} Its login could not be removed yet ({left.what}) The daemon tries"
@@ -363,7 +363,7 @@ class Leases:
 
     def _join(
         self,
-        lease: LeasedSecret,
+        lock: LockedSecret,
         secret: ManagedSecret,
         asked: LeaseRequest,
         check: Callable[[Credential], object] | None,
@@ -373,11 +373,11 @@ class Leases:
         for record in reversed(self._book.open(secret.name)):
             if not record.can_be_shared(asked.holder, now):
                 continue
-            credential = self._work(lease, secret, record.id).kept()
+            credential = self._work(lock, secret, record.id).kept()
             if credential is not None:
                 if check is not None:
                     _ = check(credential)
-                self._append(lease, Kind.LEASE_JOINED, record.id, {"instance": asked.instance})
+                self._append(lock, Kind.LEASE_JOINED, record.id, {"instance": asked.instance})
                 joined = self._get(record.id)
                 return IssuedLease(
                     record=joined,
@@ -386,9 +386,9 @@ class Leases:
                 )
         return None
 
-    def _example(self, lease: LeasedSecret, secret: ManagedSecret) -> Credential:
+    def _example(self, lock: LockedSecret, secret: ManagedSecret) -> Credential:
         try:
-            return self._work(lease, secret, new_id(self._engine.entropy)).example()
+            return self._work(lock, secret, new_id(self._engine.entropy)).example()
         except StepError as error:
             error.safety = _NOT_ISSUED
             raise
@@ -397,36 +397,36 @@ class Leases:
 
     def _end(
         self,
-        lease: LeasedSecret,
+        lock: LockedSecret,
         secret: ManagedSecret,
         record: LeaseRecord,
         reason: str,
         outcome: LeaseOutcome = LeaseOutcome.ENDED,
     ) -> LeaseRecord:
-        work = self._work(lease, secret, record.id)
+        work = self._work(lock, secret, record.id)
         if record.state is LeaseState.REQUESTED:
             what = "the process that requested it stopped before it was issued"
-            self._undo(lease, work, record, {"kind": "aborted", "what": what})
+            self._undo(lock, work, record, {"kind": "aborted", "what": what})
         elif record.state is not LeaseState.ENDED:
             if record.state is LeaseState.LIVE:
-                self._append(lease, Kind.LEASE_ENDING, record.id, {"reason": reason})
+                self._append(lock, Kind.LEASE_ENDING, record.id, {"reason": reason})
             at_end = secret.leases.at_end if secret.leases is not None else AtEnd.TERMINATE
-            with self._recorded(lease, record):
+            with self._recorded(lock, record):
                 ended = work.close(record.login or "", end_sessions=at_end is AtEnd.TERMINATE)
             ended = {"outcome": outcome.value, "reason": reason, **ended}
-            self._append(lease, Kind.LEASE_ENDED, record.id, ended)
+            self._append(lock, Kind.LEASE_ENDED, record.id, ended)
         return self._get(record.id)
 
     def _undo(
-        self, lease: LeasedSecret, work: _Work, record: LeaseRecord, cause: Mapping[str, Json]
+        self, lock: LockedSecret, work: _Work, record: LeaseRecord, cause: Mapping[str, Json]
     ) -> None:
-        with self._recorded(lease, record):
+        with self._recorded(lock, record):
             login = work.withdraw()
         ended = {"outcome": LeaseOutcome.UNDONE.value, "login": login, **cause}
-        self._append(lease, Kind.LEASE_ENDED, record.id, ended)
+        self._append(lock, Kind.LEASE_ENDED, record.id, ended)
 
     @contextmanager
-    def _recorded(self, lease: LeasedSecret, record: LeaseRecord) -> Generator[None]:
+    def _recorded(self, lock: LockedSecret, record: LeaseRecord) -> Generator[None]:
         """Record why a lease could not be ended now, and when that is tried again.
 
         What keeps back every lease of a target is no failure of this one.
@@ -438,7 +438,7 @@ class Leases:
             raise
         except StepError as error:
             error.safety = error.safety or _left(record)
-            self._append(lease, Kind.LEASE_FAILED, record.id, self._failure(record, error))
+            self._append(lock, Kind.LEASE_FAILED, record.id, self._failure(record, error))
             raise
 
     def _failure(self, record: LeaseRecord, error: RotatorError) -> dict[str, Json]:
@@ -457,18 +457,18 @@ class Leases:
     # -- what they have in common --------------------------------------------------------------
 
     @contextmanager
-    def _locked(self, secret: ManagedSecret, patience: timedelta) -> Generator[LeasedSecret]:
+    def _locked(self, secret: ManagedSecret, patience: timedelta) -> Generator[LockedSecret]:
         """Lock the leases of a secret. Its rotations do not wait for that, nor it for them."""
         chain = replace(secret, name=chain_of(secret.name))
         try:
-            with leased_in_time(self._engine, chain, patience) as lease:
-                yield lease
+            with locked_in_time(self._engine, chain, patience) as lock:
+                yield lock
         except RotatorError as error:
             error.secret = secret.name
             raise
 
-    def _work(self, lease: LeasedSecret, secret: ManagedSecret, id_: str) -> _Work:
-        return _Work(lease, secret, id_)
+    def _work(self, lock: LockedSecret, secret: ManagedSecret, id_: str) -> _Work:
+        return _Work(lock, secret, id_)
 
     def _get(self, id_: str) -> LeaseRecord:
         record = self._book.get(id_)
@@ -518,39 +518,39 @@ class Leases:
                 safety=_NOT_ISSUED,
             )
 
-    def _write(self, held: Lease, events: list[NewEvent]) -> None:
+    def _write(self, held: Lock, events: list[NewEvent]) -> None:
         for event in self._engine.journal.append(held, events, _WRITING):
             self._engine.observer(event)
 
     @staticmethod
-    def _append(lease: LeasedSecret, kind: Kind, id_: str, data: Mapping[str, Json]) -> None:
-        _ = lease.append([NewEvent(kind=kind, rotation_id=id_, data=data)])
+    def _append(lock: LockedSecret, kind: Kind, id_: str, data: Mapping[str, Json]) -> None:
+        _ = lock.append([NewEvent(kind=kind, rotation_id=id_, data=data)])
 
 
 class _Work:
     """What one lease needs of its target and its backend."""
 
-    def __init__(self, lease: LeasedSecret, secret: ManagedSecret, id_: str) -> None:
-        """`lease` is of the chain of the secret's leases."""
-        self._lease: LeasedSecret = lease
+    def __init__(self, lock: LockedSecret, secret: ManagedSecret, id_: str) -> None:
+        """`lock` is that of the chain of the secret's leases."""
+        self._lock: LockedSecret = lock
         self._secret: ManagedSecret = secret
         self._id: str = id_
         self._path: str = kept_at(secret.path)
         target = f"target {secret.target_name}"
-        self._rotation: Rotation = tag_errors(secret.rotation, target, lease.contacts)
-        record = lease.journal.secret(secret.name)
+        self._rotation: Rotation = tag_errors(secret.rotation, target, lock.contacts)
+        record = lock.journal.secret(secret.name)
         # The logins of leases bear the mark of their chain, and get the rights of one with the secret's.
         self._steps: Steps = Steps(
-            secret=lease.secret,
+            secret=lock.secret,
             rotation_id=id_,
-            clock=lease.clock,
-            entropy=lease.engine.entropy,
-            log=lease.log,
-            controlled=lease.engine.controlled,
+            clock=lock.clock,
+            entropy=lock.engine.entropy,
+            log=lock.log,
+            controlled=lock.engine.controlled,
             adopted=frozenset(record.adopted if record else ()),
             former_names=frozenset({secret.name, *(record.former_names if record else ())}),
             wrote=lambda _id: False,
-            contacts=lease.contacts,
+            contacts=lock.contacts,
         )
 
     def make(self, record: LeaseRecord) -> tuple[Credential, dict[str, Json]]:
@@ -568,7 +568,7 @@ class _Work:
 
         self._tried("create", create)
         checks = self._tried("verify", verify)
-        if self._lease.clock.now() >= record.ends_at:
+        if self._lock.clock.now() >= record.ends_at:
             raise Transient("the login was ready only after the end of the lease.")
         return new, {"login": new.username, **checks}
 
@@ -588,7 +588,7 @@ class _Work:
             with self._acting("discard"):
                 self._backend.discard(self._path, self._id)
         except StepError as error:
-            self._lease.log.warning("lease value kept", lease=self._id, what=error.what)
+            self._lock.log.warning("lock value kept", lock=self._id, what=error.what)
 
     def expire(self, record: LeaseRecord, lasts: timedelta) -> None:
         """Let the target itself end the login then."""
@@ -616,9 +616,9 @@ class _Work:
         """Drop a login that bears the mark of leases, and that no lease accounts for."""
         data: dict[str, Json] = {"login": login, "reason": "no lease accounts for this login"}
         intent = NewEvent(kind=Kind.LEASE_ENDING, rotation_id=self._id, data=data)
-        _ = self._lease.append([intent])
+        _ = self._lock.append([intent])
         data |= {"outcome": LeaseOutcome.ENDED.value, **self.close(login, end_sessions=True)}
-        _ = self._lease.append([replace(intent, kind=Kind.LEASE_ENDED, data=data)])
+        _ = self._lock.append([replace(intent, kind=Kind.LEASE_ENDED, data=data)])
 
     def withdraw(self) -> str | None:
         """Leave target and backend as if the lease had never been requested; return its login."""
@@ -644,7 +644,7 @@ class _Work:
 
     @property
     def _backend(self) -> SecretBackend:
-        return self._lease.backend
+        return self._lock.backend
 
     def _current(self) -> Credential | None:
         """Return what the secret serves: the login whose rights those of leases have."""
@@ -661,7 +661,7 @@ class _Work:
         return self._backend.stage(self._path, self._id, proposed)
 
     def _lasts(self, record: LeaseRecord) -> timedelta:
-        return record.lasts(self._lease.clock.now())
+        return record.lasts(self._lock.clock.now())
 
     def _context(self, current: Credential | None, lasts: timedelta | None = None) -> StepContext:
         return replace(self._steps.context(current), lasts=lasts)
@@ -676,21 +676,21 @@ class _Work:
             except StepError as error:
                 failures += 1
                 passes = error.kind in RETRIED and not isinstance(error, Unavailable)
-                if not passes or failures >= policy.attempts or self._lease.engine.should_stop():
+                if not passes or failures >= policy.attempts or self._lock.engine.should_stop():
                     raise
-            self._lease.wait(self._lease.clock.now() + step_backoff(self._id, failures, policy))
-            self._lease.renew()
+            self._lock.wait(self._lock.clock.now() + step_backoff(self._id, failures, policy))
+            self._lock.renew()
 
     @contextmanager
     def _acting(self, step: str) -> Generator[None]:
-        self._lease.allow(self._steps)
+        self._lock.allow(self._steps)
         name, limit = self._secret.name, self._secret.policy.step_timeout.total_seconds()
-        with wrap_plugin_errors(self._lease.log, name, self._id, step), time_limit(limit):
+        with wrap_plugin_errors(self._lock.log, name, self._id, step), time_limit(limit):
             yield
 
 
 @contextmanager
-def _writing(engine: EngineContext, secret: str) -> Generator[Lease]:
+def _writing(engine: EngineContext, secret: str) -> Generator[Lock]:
     """Lock the leases of a secret for what touches no target."""
     held = engine.journal.acquire(chain_of(secret), engine.holder(), _WRITING)
     try:

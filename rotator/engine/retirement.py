@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Json, Version
-    from rotator.engine.lease import LeasedSecret
     from rotator.engine.leases import Leases
+    from rotator.engine.lock import LockedSecret
     from rotator.engine.steps import ManagedSecret
 
 _ID = "retire"
@@ -61,12 +61,12 @@ class Retired:
     still_open: Result | None = None
 
 
-def retire(lease: LeasedSecret, asked: Retirement, leases: Leases | None = None) -> Retired:
+def retire(lock: LockedSecret, asked: Retirement, leases: Leases | None = None) -> Retired:
     """End the management of a secret: complete or undo its open rotation, then do what `asked` wants.
 
     Refuses while one of its `leases` is open.
     """
-    secret, record = lease.secret, lease.record()
+    secret, record = lock.secret, lock.record()
     if record is None or (record.retired is not None and record.retiring is None):
         raise UsageError(
             f"there is nothing to retire: {secret.name} is not under management.",
@@ -77,16 +77,16 @@ def retire(lease: LeasedSecret, asked: Retirement, leases: Leases | None = None)
     then = f"rotator retire {secret.name}"
     if leases is not None:
         leases.require_none(secret.name, then)
-    opened = lease.journal.open_rotation(secret.name)
+    opened = lock.journal.open_rotation(secret.name)
     if opened is not None:
-        result = _end_open(lease, opened, asked)
+        result = _end_open(lock, opened, asked)
         if result.outcome is None or result.outcome is Outcome.PARKED or result.parked:
             return Retired(secret=secret.name, still_open=result)
-        record = lease.record() or record
+        record = lock.record() or record
     current = _current(secret, record) if asked.drop_login or asked.remove_value else None
     login = current.credential.username if current is not None else record.login
     if current is not None and asked.drop_login and not asked.end_sessions:
-        _require_no_sessions(lease, record, current)
+        _require_no_sessions(lock, record, current)
     intent: dict[str, Json] = {
         "reason": asked.reason,
         "login": login,
@@ -95,15 +95,15 @@ def retire(lease: LeasedSecret, asked: Retirement, leases: Leases | None = None)
     }
     # From here on, none is issued.
     with leases.kept_closed(secret.name, then) if leases is not None else nullcontext():
-        _ = lease.append([NewEvent(kind=Kind.RETIRE_REQUESTED, data=intent)])
+        _ = lock.append([NewEvent(kind=Kind.RETIRE_REQUESTED, data=intent)])
     refused = None
     if current is not None and asked.drop_login:
-        refused = _drop(lease, current, end_sessions=asked.end_sessions)
+        refused = _drop(lock, current, end_sessions=asked.end_sessions)
     if current is not None and asked.remove_value:
         keeper = cast(
             "RemovesSecrets", tag_errors(secret.backend, f"backend {secret.backend_name}")
         )
-        with wrap_plugin_errors(lease.log, secret.name, _ID, "remove"):
+        with wrap_plugin_errors(lock.log, secret.name, _ID, "remove"):
             keeper.remove(secret.path, expect=current.id)
     done: dict[str, Json] = {
         "reason": asked.reason,
@@ -113,9 +113,9 @@ def retire(lease: LeasedSecret, asked: Retirement, leases: Leases | None = None)
         "refused": refused,
         "removed": asked.remove_value and current is not None,
     }
-    record = lease.record() or record
+    record = lock.record() or record
     ends = incident.ended(record, asked.reason)
-    _ = lease.append([*ends, NewEvent(kind=Kind.RETIRED, data=done)])
+    _ = lock.append([*ends, NewEvent(kind=Kind.RETIRED, data=done)])
     return Retired(
         secret=secret.name,
         incident=record.incident,
@@ -211,13 +211,13 @@ def _require_no_leak(record: SecretRecord, asked: Retirement) -> None:
     )
 
 
-def _end_open(lease: LeasedSecret, opened: RotationRecord, asked: Retirement) -> Result:
+def _end_open(lock: LockedSecret, opened: RotationRecord, asked: Retirement) -> Result:
     """Complete a rotation that is published, undo any other; what another system does is left to it."""
-    state = progress(lease.journal.history(opened.id))
+    state = progress(lock.journal.history(opened.id))
     if state.delegated:
-        backend = lease.secret.backend_name
-        _ = lease.append([abandoned(opened.id, backend, asked.reason or "retired")])
-        return Result(secret=lease.name, rotation_id=opened.id, outcome=Outcome.UNDONE)
+        backend = lock.secret.backend_name
+        _ = lock.append([abandoned(opened.id, backend, asked.reason or "retired")])
+        return Result(secret=lock.name, rotation_id=opened.id, outcome=Outcome.UNDONE)
     data: dict[str, Json] = {"reason": asked.reason or "retired"}
     if state.can_turn_back:
         data |= {"kind": "aborted", "what": "its secret is being retired"}
@@ -225,9 +225,9 @@ def _end_open(lease: LeasedSecret, opened: RotationRecord, asked: Retirement) ->
     else:
         data |= {"end_sessions": asked.end_sessions}
         kind = Kind.REVOKE_REQUESTED
-    _ = lease.append([NewEvent(kind=kind, rotation_id=opened.id, data=data)])
-    lease.unpark_if_parked(opened, asked.reason or "retired")
-    return Runner(lease).drive(opened.id, resumed=True)
+    _ = lock.append([NewEvent(kind=kind, rotation_id=opened.id, data=data)])
+    lock.unpark_if_parked(opened, asked.reason or "retired")
+    return Runner(lock).drive(opened.id, resumed=True)
 
 
 def _current(secret: ManagedSecret, record: SecretRecord) -> Version | None:
@@ -243,14 +243,14 @@ def _current(secret: ManagedSecret, record: SecretRecord) -> Version | None:
     return current
 
 
-def _require_no_sessions(lease: LeasedSecret, record: SecretRecord, current: Version) -> None:
-    secret = lease.secret
+def _require_no_sessions(lock: LockedSecret, record: SecretRecord, current: Version) -> None:
+    secret = lock.secret
     if not isinstance(secret.rotation, CountsSessions):
         return
     rotation = cast("CountsSessions", tag_errors(secret.rotation, f"target {secret.target_name}"))
     login = current.credential.username
-    with wrap_plugin_errors(lease.log, secret.name, _ID, "drain"):
-        ctx = lease.steps(_ID, record).context(None)
+    with wrap_plugin_errors(lock.log, secret.name, _ID, "drain"):
+        ctx = lock.steps(_ID, record).context(None)
         sessions = rotation.sessions(login, ctx)
     if sessions:
         used = ", ".join(sorted({f"{one.client} ({one.application})" for one in sessions}))
@@ -261,14 +261,14 @@ def _require_no_sessions(lease: LeasedSecret, record: SecretRecord, current: Ver
         )
 
 
-def _drop(lease: LeasedSecret, current: Version, *, end_sessions: bool) -> bool:
+def _drop(lock: LockedSecret, current: Version, *, end_sessions: bool) -> bool:
     """End the login that is served; return that a login with it was rejected."""
-    secret = lease.secret
+    secret = lock.secret
     target = tag_errors(secret.rotation, f"target {secret.target_name}")
-    steps = lease.timed_steps(_ID)
+    steps = lock.timed_steps(_ID)
     steps.control(current.credential.username)
     ctx = steps.context(None, end_sessions=end_sessions)
-    with wrap_plugin_errors(lease.log, secret.name, _ID, "revoke"):
+    with wrap_plugin_errors(lock.log, secret.name, _ID, "revoke"):
         cast("ClosesLogins", target).close_login(current.credential, ctx)
         accepted = target.probe(current.credential, ctx)
     if accepted:

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from rotator.core.history import RotationRecord, SecretRecord
     from rotator.core.model import Json, Version
     from rotator.engine.delegated_requests import DelegatedRequest
-    from rotator.engine.lease import LeasedSecret
+    from rotator.engine.lock import LockedSecret
     from rotator.engine.steps import Steps
 
 # A step that has less time than this, in seconds, is not begun.
@@ -57,7 +57,7 @@ _LOOK_AGAIN: Final = {
     Step.AWAIT: await_again,
 }
 # Errors that are not about the step: they end the call, and the history stays as it is.
-_NOT_OF_A_STEP: Final = frozenset({"lease-lost", "journal", "journal-broken", "busy", "usage"})
+_NOT_OF_A_STEP: Final = frozenset({"lock-lost", "journal", "journal-broken", "busy", "usage"})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,9 +75,9 @@ class _Course:
     error: RotatorError | None = None
     resumed: bool = False
 
-    def write(self, leased: LeasedSecret) -> None:
+    def write(self, locked: LockedSecret) -> None:
         """Commit what is pending."""
-        self.history += leased.append(self.pending)
+        self.history += locked.append(self.pending)
         self.pending = []
 
     def foreseen(self, now: datetime) -> list[Event]:
@@ -90,11 +90,11 @@ class _Course:
 
 
 class Runner:
-    """Drives the rotations of one leased secret."""
+    """Drives the rotations of one locked secret."""
 
     def __init__(
         self,
-        leased: LeasedSecret,
+        locked: LockedSecret,
         patience: timedelta = timedelta(0),
         *,
         at_once: bool = False,
@@ -103,8 +103,8 @@ class Runner:
         """`patience` is how long waits may last in all. `at_once`: do not wait for the next try of
         what failed before. `away`: a host that is known to be away, and is tried now.
         """
-        self._leased: LeasedSecret = leased
-        self._patience_ends: datetime = leased.clock.now() + patience
+        self._locked: LockedSecret = locked
+        self._patience_ends: datetime = locked.clock.now() + patience
         self._at_once: bool = at_once
         self._away: str | None = away
         self._more_candidates: bool = False
@@ -126,32 +126,32 @@ class Runner:
         `to`: no further than the end of this step, unless it turns back. `more`: another candidate
         follows when the target refuses this one. `leak`: the incident that it is part of.
         """
-        leased = self._leased
+        locked = self._locked
         self._more_candidates = more
-        rotation_id = rotation_id or new_id(leased.engine.entropy)
+        rotation_id = rotation_id or new_id(locked.engine.entropy)
         if leak is not None and record is not None:
             # Without the backend, which may be away: its leaked password is fenced all the same.
             first = requested(
-                leased.secret,
+                locked.secret,
                 rotation_id,
                 reason,
                 old_version=record.version,
                 old_login=record.login,
                 leak=leak,
             )
-            steps = leased.steps(rotation_id, record)
+            steps = locked.steps(rotation_id, record)
             return self._drive(_Course(rotation_id=rotation_id, steps=steps, pending=[first]), to)
-        current = leased.backend.current(leased.secret.path)
-        require_known(leased, record, current)
+        current = locked.backend.current(locked.secret.path)
+        require_known(locked, record, current)
         first = requested(
-            leased.secret,
+            locked.secret,
             rotation_id,
             reason,
             old_version=current.id if current else None,
             old_login=current.credential.username if current else None,
-            has_registry=leased.engine.registry is not None,
+            has_registry=locked.engine.registry is not None,
         )
-        steps = leased.steps(rotation_id, record)
+        steps = locked.steps(rotation_id, record)
         steps.know_current(current)
         course = _Course(rotation_id=rotation_id, steps=steps, pending=[first])
         return self._drive(course, to)
@@ -169,19 +169,19 @@ class Runner:
         `before`: the request that an older release wrote down and did not complete. `noticed`: what is
         served after a rotation that nobody requested.
         """
-        leased, record = self._leased, self._leased.record()
+        locked, record = self._locked, self._locked.record()
         if before is not None:
             rotation_id, reason = before.id, reason or before.reason
             old_version, old_login = before.old_version, before.old_login
         elif noticed is not None and record is not None:
             old_version, old_login = record.version, record.login
         else:
-            current = leased.backend.current(leased.secret.path)
+            current = locked.backend.current(locked.secret.path)
             old_version = current.id if current else None
             old_login = current.credential.username if current else None
-        rotation_id = rotation_id or new_id(leased.engine.entropy)
+        rotation_id = rotation_id or new_id(locked.engine.entropy)
         first = requested(
-            leased.secret,
+            locked.secret,
             rotation_id,
             reason,
             old_version=old_version,
@@ -189,43 +189,43 @@ class Runner:
             delegated=True,
             noticed=None if noticed is None else noticed.id,
         )
-        steps = leased.steps(rotation_id, record)
+        steps = locked.steps(rotation_id, record)
         return self._drive(_Course(rotation_id=rotation_id, steps=steps, pending=[first]))
 
     def drive(self, rotation_id: str, *, resumed: bool, to: Step | None = None) -> Result:
         """Go on with a rotation that has a history, as far as it gets; `to` as for `start`."""
-        record = self._leased.record()
-        history = self._leased.journal.history(rotation_id)
-        steps = self._leased.steps(rotation_id, record)
+        record = self._locked.record()
+        history = self._locked.journal.history(rotation_id)
+        steps = self._locked.steps(rotation_id, record)
         course = _Course(rotation_id=rotation_id, steps=steps, history=history, resumed=resumed)
         return self._drive(course, to)
 
     def end_earlier(self, rotation_id: str) -> Result:
         """End a rotation that another one is to follow: forward once it is published, else back."""
-        leased = self._leased
-        opened = leased.journal.rotation(rotation_id)
+        locked = self._locked
+        opened = locked.journal.rotation(rotation_id)
         if opened is not None:
-            leased.unpark_if_parked(opened, "another rotation is asked for")
-            if progress(leased.journal.history(rotation_id)).can_turn_back:
+            locked.unpark_if_parked(opened, "another rotation is asked for")
+            if progress(locked.journal.history(rotation_id)).can_turn_back:
                 data: dict[str, Json] = {
                     "reason": "another rotation is asked for",
                     "kind": "aborted",
                     "what": "another rotation was asked for before it was published",
                 }
                 kind = Kind.ROLLBACK_REQUESTED
-                _ = leased.append([NewEvent(kind=kind, rotation_id=rotation_id, data=data)])
+                _ = locked.append([NewEvent(kind=kind, rotation_id=rotation_id, data=data)])
         return self.drive(rotation_id, resumed=True)
 
     def park_if_exhausted(self, result: Result) -> Result:
         """Park the secret when its failures call for an operator."""
         if result.outcome is not Outcome.UNDONE or result.error is None or result.parked:
             return result
-        record, error = self._leased.record(), result.error
+        record, error = self._locked.record(), result.error
         failures = record.failures if record else 0
-        reason = why_park(self._leased.secret.policy, error.kind, error.what, failures)
+        reason = why_park(self._locked.secret.policy, error.kind, error.what, failures)
         if reason is None:
             return result
-        _ = self._leased.park(None, reason, hint=error.hint)
+        _ = self._locked.park(None, reason, hint=error.hint)
         return replace(result, parked=True)
 
     # -- the loop ------------------------------------------------------------------------------
@@ -239,21 +239,21 @@ class Runner:
 
     def _go_on(self, course: _Course, to: Step | None) -> Result | None:
         """Do the next thing; return what the call has reached, None where more can be done now."""
-        leased = self._leased
+        locked = self._locked
         # A result must be in the history before the next decision; when that decision is to run
         # a step, the two share one commit.
-        foreseen = course.foreseen(leased.clock.now())
-        policy = leased.secret.policy
-        decision = decide(foreseen, leased.clock.now(), policy, at_once=self._at_once)
+        foreseen = course.foreseen(locked.clock.now())
+        policy = locked.secret.policy
+        decision = decide(foreseen, locked.clock.now(), policy, at_once=self._at_once)
         match decision:
             case Run(step=step) if _has_reached(foreseen, to) or self._time_is_up(foreseen, step):
-                course.write(leased)
+                course.write(locked)
                 course.error = course.error or self._too_late(course.history, step, to)
                 return self._result(course)
-            case Run() if leased.engine.should_stop():
+            case Run() if locked.engine.should_stop():
                 if not course.history:  # not even its request is written
-                    return Result(secret=leased.name, waiting=STOPPED, stopped=True)
-                course.write(leased)
+                    return Result(secret=locked.name, waiting=STOPPED, stopped=True)
+                course.write(locked)
                 return self._stopped(course)
             case Run(step=Step.DRAIN | Step.PREPARE | Step.AWAIT as step, end_sessions=False) if (
                 waited := progress(foreseen).waited
@@ -263,23 +263,23 @@ class Runner:
                 self._step(course, step, end_sessions=end_sessions)
                 return None
             case WaitUntil():
-                course.write(leased)
+                course.write(locked)
                 return self._wait(course, decision)
             case Finish():
                 return self._finish(course, decision)
 
     def _look_again(self, course: _Course, step: Step, waited: Event) -> Result | None:
         """Look again at what the step waits for; only where the answer is new, record a look."""
-        leased = self._leased
-        course.write(leased)
-        leased.renew()
-        leased.allow(course.steps)
+        locked = self._locked
+        course.write(locked)
+        locked.renew()
+        locked.allow(course.steps)
         self._act(course, step)
         (found,), course.pending = course.pending, []
         if found.kind is not Kind.WAITING or not _same_wait(waited.data, found.data):
             self._step(course, step)
             return None
-        at = _LOOK_AGAIN[step](course.history, leased.clock.now(), leased.secret.policy)
+        at = _LOOK_AGAIN[step](course.history, locked.clock.now(), locked.secret.policy)
         return self._wait_until(course, at, waits_for(waited))
 
     def _wait(self, course: _Course, decision: WaitUntil) -> Result | None:
@@ -295,31 +295,31 @@ class Runner:
         # A host that is away is not waited for here: the caller tries again later.
         if at > self._patience_ends or isinstance(course.error, Unavailable):
             return self._result(course, until=at, waiting=why)
-        if self._leased.engine.should_stop():
+        if self._locked.engine.should_stop():
             return self._stopped(course)
         if progress(course.history).delegated:
             # Whoever rotates may keep the same journal; what it has written is read again.
-            self._leased.pause(at)
-            course.history = self._leased.journal.history(course.rotation_id)
+            self._locked.pause(at)
+            course.history = self._locked.journal.history(course.rotation_id)
         else:
-            self._leased.wait(at)
+            self._locked.wait(at)
         return None
 
     def _consumers_ready(self, course: _Course, ends: datetime) -> tuple[NewEvent | None, datetime]:
         """Return the event that ends the grace period early, or None and when to look again."""
-        leased = self._leased
-        now = leased.clock.now()
+        locked = self._locked
+        now = locked.clock.now()
         pivot = progress(course.history).pivot_at or now
-        again = min(ends, next_look(pivot, now, leased.secret.policy))
-        leased.renew()
-        leased.allow(course.steps)
+        again = min(ends, next_look(pivot, now, locked.secret.policy))
+        locked.renew()
+        locked.allow(course.steps)
         step = Step.DRAIN.value
         try:
-            with wrap_plugin_errors(leased.log, leased.name, course.rotation_id, step):
+            with wrap_plugin_errors(locked.log, locked.name, course.rotation_id, step):
                 verdict = course.steps.verdict_of(course.history)
         except StepError as error:
             # While it cannot be told, the grace period ends by the clock.
-            leased.log.debug("consumers", secret=leased.name, what=error.what)
+            locked.log.debug("consumers", secret=locked.name, what=error.what)
             return None, again
         if verdict is None:  # nobody can end it
             return None, ends
@@ -330,23 +330,23 @@ class Runner:
 
     def _finish(self, course: _Course, finish: Finish) -> Result:
         """Record the end of a rotation, or that an operator must look."""
-        leased, cause = self._leased, finish.cause
+        locked, cause = self._locked, finish.cause
         if finish.outcome is Outcome.PARKED:
-            course.write(leased)
+            course.write(locked)
             if progress(course.history).parked is None:
                 reason = text(cause.data, "what") if cause else None
                 hint = text(cause.data, "hint") if cause else None
                 reason = reason or "its retries are used up"
-                course.history += leased.park(course.rotation_id, reason, hint=hint or "")
+                course.history += locked.park(course.rotation_id, reason, hint=hint or "")
             return self._result(course)
-        foreseen = course.foreseen(leased.clock.now())
+        foreseen = course.foreseen(locked.clock.now())
         if progress(course.history).outcome is None:
             more = self._more_candidates
             end = ended(
-                leased, course.rotation_id, finish.outcome, cause, foreseen, more_candidates=more
+                locked, course.rotation_id, finish.outcome, cause, foreseen, more_candidates=more
             )
             course.pending.append(end)
-            course.write(leased)
+            course.write(locked)
         if finish.outcome is not Outcome.UNDONE:
             # What failed on the way was mended on the way.
             course.error = None
@@ -360,7 +360,7 @@ class Runner:
         if not progress(history).overlaps and step in GAP:
             # Between them nobody can log in: what is begun there is ended, up to the last second.
             needed = _SHORTEST_STEP * len(GAP) if step is Step.CREATE else 0.0
-        return self._leased.clock.monotonic() + needed > self._leased.ends
+        return self._locked.clock.monotonic() + needed > self._locked.ends
 
     def _too_late(self, history: list[Event], step: Step, to: Step | None) -> RotatorError | None:
         """Return the error of a call that runs out of time; None when it has reached its last step."""
@@ -368,17 +368,17 @@ class Runner:
             return None
         late = Transient(f"there is no time left for step {step.value}.")
         late.secret, late.step, late.safety = (
-            self._leased.name,
+            self._locked.name,
             step.value,
-            after_failure(history, step, self._leased.clock.now()),
+            after_failure(history, step, self._locked.clock.now()),
         )
         return late
 
     def _step(self, course: _Course, step: Step, *, end_sessions: bool = False) -> None:
         """Record the intent to run a step, and run it."""
         course.pending.append(course.event(Kind.STARTED, step))
-        course.write(self._leased)
-        self._leased.allow(course.steps)
+        course.write(self._locked)
+        self._locked.allow(course.steps)
         self._act(course, step, end_sessions=end_sessions)
 
     def _act(self, course: _Course, step: Step, *, end_sessions: bool = False) -> None:
@@ -394,17 +394,17 @@ class Runner:
         self, steps: Steps, history: list[Event], step: Step, *, end_sessions: bool
     ) -> tuple[NewEvent, RotatorError | None]:
         """Run one step; return the event that records its result, and the error if it failed."""
-        begun = self._leased.clock.monotonic()
+        begun = self._locked.clock.monotonic()
         facts: dict[str, object] = {
-            "secret": self._leased.name,
+            "secret": self._locked.name,
             "rotation_id": history[-1].rotation_id,
             "step": step.value,
         }
         try:
             data = steps.run(step, history, end_sessions=end_sessions)
         except InUse as busy:
-            seconds = round(self._leased.clock.monotonic() - begun, 4)
-            self._leased.log.info("waiting", **facts, seconds=seconds, sessions=len(busy.sessions))
+            seconds = round(self._locked.clock.monotonic() - begun, 4)
+            self._locked.log.info("waiting", **facts, seconds=seconds, sessions=len(busy.sessions))
             sessions: list[Json] = [
                 {
                     "login": session.login,
@@ -420,15 +420,15 @@ class Runner:
             return self._event(Kind.WAITING, history, step, waiting), None
         except RotatorError as raised:
             error = self._known_away(raised)
-            seconds = round(self._leased.clock.monotonic() - begun, 4)
-            error.secret, error.step = self._leased.name, step.value
+            seconds = round(self._locked.clock.monotonic() - begun, 4)
+            error.secret, error.step = self._locked.name, step.value
             stated = bool(error.safety)
-            error.safety = error.safety or after_failure(history, step, self._leased.clock.now())
+            error.safety = error.safety or after_failure(history, step, self._locked.clock.now())
             # An absent host is logged once, where its absence begins.
             log = (
-                self._leased.log.debug
+                self._locked.log.debug
                 if error.kind == Unavailable.kind
-                else self._leased.log.warning
+                else self._locked.log.warning
             )
             log("failed", **facts, seconds=seconds, kind=error.kind, what=error.what)
             if error.kind in _NOT_OF_A_STEP:
@@ -445,8 +445,8 @@ class Runner:
                 **({"current_accepted": False} if isinstance(error, CurrentRejected) else {}),
             }
             return self._event(Kind.FAILED, history, step, failed), error
-        seconds = round(self._leased.clock.monotonic() - begun, 4)
-        self._leased.log.info("finished", **facts, seconds=seconds)
+        seconds = round(self._locked.clock.monotonic() - begun, 4)
+        self._locked.log.info("finished", **facts, seconds=seconds)
         return self._event(Kind.FINISHED, history, step, {**data, "seconds": seconds}), None
 
     def _known_away(self, error: RotatorError) -> RotatorError:
@@ -454,7 +454,7 @@ class Runner:
         host = self._away
         if host is None or error.origin != host or error.kind != Transient.kind:
             return error
-        if host in self._leased.contacts.answered:
+        if host in self._locked.contacts.answered:
             return error
         away = Unavailable(error.what, hint=error.hint, safety=error.safety)
         away.origin = error.origin
@@ -465,7 +465,7 @@ class Runner:
         return NewEvent(kind=kind, rotation_id=history[-1].rotation_id, step=step, data=data)
 
     def _stopped(self, course: _Course) -> Result:
-        result = self._result(course, until=self._leased.clock.now(), waiting=STOPPED)
+        result = self._result(course, until=self._locked.clock.now(), waiting=STOPPED)
         return replace(result, stopped=True)
 
     def _result(
@@ -481,7 +481,7 @@ class Runner:
             error = failure(state.parked)
         last = newest_step(history)
         return Result(
-            secret=self._leased.name,
+            secret=self._locked.name,
             rotation_id=course.rotation_id,
             outcome=Outcome.PARKED if parked else state.outcome,
             until=until,
@@ -496,9 +496,9 @@ class Runner:
             resumed=course.resumed,
             rolling_back=state.direction is Direction.ROLLBACK,
             untried=_untried(history),
-            by=self._leased.secret.backend_name if state.delegated else "",
-            answered=frozenset(self._leased.contacts.answered),
-            worked=frozenset(self._leased.contacts.worked),
+            by=self._locked.secret.backend_name if state.delegated else "",
+            answered=frozenset(self._locked.contacts.answered),
+            worked=frozenset(self._locked.contacts.worked),
             error=error,
         )
 

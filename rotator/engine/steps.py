@@ -25,7 +25,7 @@ from rotator.core.errors import (
     CurrentRejected,
     Denied,
     InUse,
-    LeaseLost,
+    LockLost,
     Parked,
     Refused,
     RotatorError,
@@ -176,12 +176,12 @@ class Steps:
         self._named: Callable[[], frozenset[str]] = named
         self._registry: ConsumerRegistry | None = registry
         self.copies: Copies = Copies(
-            secret.copies, rotation_id, wrote=wrote, before_effect=self._require_lease
+            secret.copies, rotation_id, wrote=wrote, before_effect=self._require_lock
         )
         self._new: Credential | None = None
         self._current: Version | None = None
         self._deadline: float | None = None
-        self._lease_ends: datetime | None = None
+        self._lock_ends: datetime | None = None
         self._run: Mapping[Step, Callable[[list[Event], bool], Mapping[str, Json]]] = {
             Step.STAGE: self._stage,
             Step.PREPARE: self._prepare,
@@ -208,7 +208,7 @@ class Steps:
         `deadline` is on the monotonic scale, `lease_ends` a time of day: one of them stands still
         while a machine is suspended, the other may be set.
         """
-        self._deadline, self._lease_ends = deadline, lease_ends
+        self._deadline, self._lock_ends = deadline, lease_ends
 
     def run(self, step: Step, history: list[Event], *, end_sessions: bool) -> Mapping[str, Json]:
         """Run one step; return what the journal should know. Raises only `RotatorError`."""
@@ -230,7 +230,7 @@ class Steps:
         self, current: Credential | None, *, end_sessions: bool = False, fenced: bool = False
     ) -> StepContext:
         """Return what the plugin is told, with a deadline from now."""
-        self._require_lease()
+        self._require_lock()
         policy = self._secret.policy
         return StepContext(
             secret=self._secret.name,
@@ -295,7 +295,7 @@ class Steps:
         )
         if new is None:
             proposed = self._rotation.propose(credential, self.context(credential))
-            self._require_lease()
+            self._require_lock()
             new = self._backend.stage(self._secret.path, self._id, proposed)
         self._new, self._current = new, current
         return {"login": new.username}
@@ -327,7 +327,7 @@ class Steps:
             drawn = self._draws.draw(credential, self.context(credential))
             kept = credential.fields if credential else {}
             drawn = replace(drawn, fields={**kept, **drawn.fields})
-            self._require_lease()
+            self._require_lock()
             new = self._backend.stage(path, self._id, drawn)
             if new.username != drawn.username:
                 # Staged by an engine that was at work at the same time: this key is one too many.
@@ -364,7 +364,7 @@ class Steps:
         if state.waited is None:
             old = text(history[0].data, "old_version")
             _ = self._staged(), self._old(history)
-            self._require_lease()
+            self._require_lock()
             self._next_of_backend().offer(self._secret.path, self._id, expect=old or "")
         verdict = self.prepared()
         facts: dict[str, Json] = {} if verdict is None else {"consumers": verdict.facts()}
@@ -404,7 +404,7 @@ class Steps:
     def _retract(self, history: list[Event]) -> None:
         """Remove what consumers read as the next version."""
         if Step.PREPARE in progress(history).begun and isinstance(self._secret.backend, OffersNext):
-            self._require_lease()
+            self._require_lock()
             self._next_of_backend().retract(self._secret.path, self._id)
 
     def _create(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
@@ -669,7 +669,7 @@ class Steps:
         kept = self._backend.read(path, old)
         if kept is not None and not _is_version(kept, old, text(history[0].data, "old_login")):
             raise _written_by_others(self._secret, old)
-        self._require_lease()
+        self._require_lock()
         version = self._backend.restore(path, expect=new, to=old)
         back = self._backend.read(path, version)
         if back is None:
@@ -725,7 +725,7 @@ class Steps:
 
     def _discard(self, history: list[Event], _end: bool) -> Mapping[str, Json]:  # noqa: FBT001
         self._retract(history)
-        self._require_lease()
+        self._require_lock()
         self._backend.discard(self._secret.path, self._id)
         state = progress(history)
         kind = text(state.cause.data, "kind") if state.cause is not None else None
@@ -768,7 +768,7 @@ class Steps:
     def _publish_once(self, expect: str | None) -> str:
         """Publish; where that fails, ask the backend whether it happened all the same."""
         path = self._secret.path
-        self._require_lease()
+        self._require_lock()
         try:
             return self._backend.publish(path, self._id, expect=expect)
         except StepError as error:
@@ -794,11 +794,11 @@ class Steps:
             return False
         return served.password == new.password or served.username != old_login
 
-    def _require_lease(self) -> None:
-        """Stop before the next effect when we have been asleep for longer than our lease."""
-        if self._lease_ends is not None and self._clock.now() >= self._lease_ends:
-            raise LeaseLost(
-                "this step took longer than its lease, so another rotator may have taken over.",
+    def _require_lock(self) -> None:
+        """Stop before the next effect when we have been asleep for longer than our lock."""
+        if self._lock_ends is not None and self._clock.now() >= self._lock_ends:
+            raise LockLost(
+                "this step took longer than its lock, so another rotator may have taken over.",
                 safety="It stopped before its next effect.",
                 hint=f"Check its state: rotator status {self._secret.name}",
             )

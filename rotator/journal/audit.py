@@ -133,7 +133,7 @@ def verify(
         if key is not None and heads.key not in (None, key.id):
             report.add("checkpoints", f"they introduce another writers' key ({heads.key})")
         folded = _events(db, report, heads, seals.key)
-        _secrets(db, report, folded, journal.lease_horizon(), seals)
+        _secrets(db, report, folded, journal.lock_horizon(), seals)
         rotations = {
             name: rows.rotation_row(one.record()) for name, one in folded.rotations.items()
         }
@@ -159,13 +159,13 @@ def verify(
 
 
 def verify_records(journal: SqlJournal, key: EventKey | None) -> AuditReport:
-    """Check what costs little: definitions, and the seal and lease of each record; no event is read.
+    """Check what costs little: definitions, and the seal and lock of each record; no event is read.
 
     A daemon does this between its checkpoints, each of which verifies the events since the last one.
     """
     report = AuditReport()
     seals = _Seals(key, is_keyed=False)
-    horizon = journal.lease_horizon()
+    horizon = journal.lock_horizon()
     with journal.snapshot() as db, lenient(db):
         for table in (tables.secrets, tables.rotations, tables.leases):
             # What has ended is decided on by nobody.
@@ -176,7 +176,7 @@ def verify_records(journal: SqlJournal, key: EventKey | None) -> AuditReport:
                 where = f"{table.name}, row {row[next(iter(table.primary_key)).name]}"
                 seals.check(report, where, table, row)
                 if table is tables.secrets:
-                    _check_lease(report, where, row, 0, horizon)
+                    _check_lock(report, where, row, 0, horizon)
         definitions.check(db, report)
     return report
 
@@ -494,29 +494,29 @@ def _secrets(
         seals.check(report, where, tables.secrets, row)
         expected = rows.secret_row(folded.get(name, SecretRecord(name=name)))
         _compare(report, where, expected, row)
-        _check_lease(report, where, row, folds.fences.get(name, 0), horizon)
+        _check_lock(report, where, row, folds.fences.get(name, 0), horizon)
     for name in folded:
         if name not in held:
             report.add(f"secrets, row {name}", "missing, although the journal has events of it")
 
 
-def _check_lease(
+def _check_lock(
     report: AuditReport, where: str, row: rows.Read, last: int, horizon: datetime
 ) -> None:
-    """Check what of a lease can be known: no event says who holds one."""
+    """Check what of a lock can be known: no event says who holds one."""
     fence = row["lease_fence"]
     if not isinstance(fence, int) or not last <= fence < rows.FENCE_LIMIT:
-        what = f"rotator issued no lease with this number; the last event has {last}"
+        what = f"rotator issued no lock with this number; the last event has {last}"
         report.add(f"{where}, column lease_fence", what)
     if (row["lease_holder"] is None) != (row["lease_expires"] is None):
         report.add(
             f"{where}, column lease_holder",
-            "a lease must have both a holder and an end, or neither",
+            "a lock must have both a holder and an end, or neither",
         )
     elif row["lease_expires"] is not None:
-        end = rows.lease_end(row)
+        end = rows.lock_end(row)
         if end is None or end > horizon:
-            report.add(f"{where}, column lease_expires", "longer than any lease of rotator")
+            report.add(f"{where}, column lease_expires", "longer than any lock of rotator")
 
 
 def _folded(

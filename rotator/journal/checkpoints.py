@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Select
 
-    from rotator.core.model import Lease
+    from rotator.core.model import Lock
     from rotator.core.secret import Secret
     from rotator.journal.report import AuditReport
     from rotator.journal.sql import SqlJournal
@@ -172,7 +172,7 @@ def hand_over(
     signing_key: Secret,
     now: datetime,
     *,
-    lease: Lease,
+    lock: Lock,
     anchor: Anchor | None = None,
     leaked: bool = False,
 ) -> Anchor | None:
@@ -180,7 +180,7 @@ def hand_over(
 
     Two checkpoints, of one transaction: the first, by the older key, covers everything so far and names
     the newer one; the second, by the newer key, names the older one. Every record gets a seal of the
-    newer key. `lease`: of the chain of the journal; who has lost it hands nothing over. `leaked`: the
+    newer key. `lock`: of the chain of the journal; who has lost it hands nothing over. `leaked`: the
     older key must not be trusted. Raises `JournalBroken` where the journal is damaged.
     """
     ring = KeyRing.parse(signing_key)
@@ -198,7 +198,7 @@ def hand_over(
     def write() -> Anchor | None:
         with journal.writing() as db:
             _lock(db)
-            journal.require_lease(db, lease)
+            journal.require_lock(db, lock)
             # Of its own: if this is rolled back, what it has read of itself is not there.
             mine = replace(known, heads=dict(known.heads)).follow(db)
             if mine.key == new.id:

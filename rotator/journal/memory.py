@@ -7,11 +7,11 @@ import threading
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from rotator.core.errors import Busy, JournalError, LeaseLost
+from rotator.core.errors import Busy, JournalError, LockLost
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
 from rotator.core.lease_chain import chain_of, is_secret
 from rotator.core.leases import KINDS, OPEN_STATES, LeaseRecord, fold_lease
-from rotator.core.model import Event, Kind, Lease
+from rotator.core.model import Event, Kind, Lock
 from rotator.core.worklist import Counts, DueEntry, OpenRotation, WatchedSecret
 from rotator.journal.chain import canonical, event_hash, stamp
 
@@ -31,7 +31,7 @@ class Book:
     events: list[Event] = field(default_factory=list[Event])
     rotations: list[str] = field(default_factory=list[str])
     fence: int = 0
-    lease: Lease | None = None
+    lock: Lock | None = None
 
 
 class MemoryLeases:
@@ -94,7 +94,7 @@ class MemoryJournal:
         actor: str,
         is_dead: Callable[[str], bool] = lambda _holder: False,
     ) -> None:
-        """`actor` names who writes; `is_dead` tells whether the holder of a lease is gone."""
+        """`actor` names who writes; `is_dead` tells whether the holder of a lock is gone."""
         self._clock: Clock = clock
         self._actor: str = actor
         self._is_dead: Callable[[str], bool] = is_dead
@@ -103,35 +103,35 @@ class MemoryJournal:
         self.leases: MemoryLeases = MemoryLeases()
         self._guard: threading.RLock = threading.RLock()
 
-    def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
-        """Take the lease, or raise `Busy`."""
+    def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lock:
+        """Take the lock, or raise `Busy`."""
         now = self._clock.now()
         with self._guard:
             book = self.books.setdefault(secret, Book(record=SecretRecord(name=secret)))
-            held = book.lease
+            held = book.lock
             if held is not None and held.expires > now and not self._is_dead(held.holder):
-                raise Busy(f"another rotator holds its lease (until {held.expires:%H:%M:%S} UTC).")
+                raise Busy(f"another rotator holds its lock (until {held.expires:%H:%M:%S} UTC).")
             book.fence += 1
-            book.lease = Lease(secret=secret, holder=holder, fence=book.fence, expires=now + ttl)
-            return book.lease
+            book.lock = Lock(secret=secret, holder=holder, fence=book.fence, expires=now + ttl)
+            return book.lock
 
-    def release(self, lease: Lease) -> None:
-        """Give the lease back."""
+    def release(self, lock: Lock) -> None:
+        """Give the lock back."""
         with self._guard:
-            book = self.books.get(lease.secret)
-            if book is not None and _holds(book, lease):
-                book.lease = None
+            book = self.books.get(lock.secret)
+            if book is not None and _holds(book, lock):
+                book.lock = None
 
-    def append(self, lease: Lease, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
-        """Write all the events or none, fold them into the records, renew the lease."""
+    def append(self, lock: Lock, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
+        """Write all the events or none, fold them into the records, renew the lock."""
         with self._guard:
-            book = self.books.get(lease.secret)
-            if book is None or not _holds(book, lease):
-                raise LeaseLost("another rotator has taken over.")
+            book = self.books.get(lock.secret)
+            if book is None or not _holds(book, lock):
+                raise LockLost("another rotator has taken over.")
             record, written = book.record, list[Event]()
             rotations = dict[str, RotationRecord]()
             for new in events:
-                event = self._event(lease, new, record)
+                event = self._event(lock, new, record)
                 if event.rotation_id is not None:
                     known = rotations.get(event.rotation_id) or self._rotations.get(
                         event.rotation_id
@@ -148,7 +148,7 @@ class MemoryJournal:
             book.rotations += [name for name in rotations if name not in self._rotations]
             self._rotations |= rotations
             self.leases.fold(written)
-            book.lease = replace(lease, expires=self._clock.now() + ttl)
+            book.lock = replace(lock, expires=self._clock.now() + ttl)
             return written
 
     def secret(self, secret: str) -> SecretRecord | None:
@@ -250,14 +250,14 @@ class MemoryJournal:
         """Return how many secrets are in which state."""
         records = self.secrets()
         with self._guard:
-            leased = sum(book.lease is not None for book in self.books.values())
+            locked = sum(book.lock is not None for book in self.books.values())
         return Counts(
             known=len(records),
             due=sum(_was_due(one, now) for one in records),
             overdue=sum(_was_due(one, overdue) for one in records),
             parked=sum(one.parked is not None for one in records),
             opened=sum(one.open_rotation is not None for one in records),
-            leased=leased,
+            locked=locked,
             oldest=min((one.since for one in records if one.since is not None), default=None),
         )
 
@@ -278,16 +278,16 @@ class MemoryJournal:
         if record.open_rotation is not None:
             raise Busy("another rotation of it is already open.")
 
-    def _event(self, lease: Lease, new: NewEvent, record: SecretRecord) -> Event:
+    def _event(self, lock: Lock, new: NewEvent, record: SecretRecord) -> Event:
         data, now, seq = canonical(new.data), self._clock.now(), record.seq + 1
         step = new.step.value if new.step else None
-        place = (lease.secret, seq, stamp(now), self._actor, lease.fence, new.kind.value)
+        place = (lock.secret, seq, stamp(now), self._actor, lock.fence, new.kind.value)
         return Event(
-            secret=lease.secret,
+            secret=lock.secret,
             seq=seq,
             at=now,
             actor=self._actor,
-            fence=lease.fence,
+            fence=lock.fence,
             kind=new.kind,
             rotation_id=new.rotation_id,
             step=new.step,
@@ -313,6 +313,6 @@ def _reckoned(record: SecretRecord) -> DueEntry:
     )
 
 
-def _holds(book: Book, lease: Lease) -> bool:
-    held = book.lease
-    return held is not None and (held.holder, held.fence) == (lease.holder, lease.fence)
+def _holds(book: Book, lock: Lock) -> bool:
+    held = book.lock
+    return held is not None and (held.holder, held.fence) == (lock.holder, lock.fence)

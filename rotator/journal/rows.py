@@ -116,7 +116,7 @@ def read_event(row: tuple[Any, ...]) -> Event:
 
 
 def secret_row(record: SecretRecord) -> Row:
-    """Return the fold of a secret as columns, without lease and seal."""
+    """Return the fold of a secret as columns, without lock and seal."""
     return {
         "name": record.name,
         "version": record.version,
@@ -247,8 +247,8 @@ def lease_from(row: Read) -> LeaseRecord:
     )
 
 
-def lease_end(row: Read) -> datetime | None:
-    """Return when the lease in a row ends; None where that is not a time."""
+def lock_end(row: Read) -> datetime | None:
+    """Return when the lock in a row ends; None where that is not a time."""
     try:
         end = datetime.fromisoformat(row["lease_expires"])
     except (ValueError, TypeError):

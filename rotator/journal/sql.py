@@ -16,11 +16,11 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from rotator import trusted_files
-from rotator.core.errors import Busy, JournalBroken, JournalError, LeaseLost, UsageError
+from rotator.core.errors import Busy, JournalBroken, JournalError, LockLost, UsageError
 from rotator.core.history import RotationRecord, SecretRecord, fold_rotation, fold_secret
 from rotator.core.lease_chain import is_secret, secret_of
 from rotator.core.leases import fold_lease
-from rotator.core.model import LONGEST_LEASE, Event, Kind, Lease
+from rotator.core.model import LONGEST_LOCK, Event, Kind, Lock
 from rotator.journal import migrate, rows, tables
 from rotator.journal.chain import START, canonical, event_hash
 from rotator.journal.current_key import current_key
@@ -50,7 +50,7 @@ _SQLITE_WAIT_MS: Final = 30_000
 _CONNECTING: Final[Mapping[str, Any]] = {
     "connect_timeout": 10,
     "application_name": "rotator",
-    # A database that is cut off is noticed well before a lease ends, not after the quarter of an
+    # A database that is cut off is noticed well before a lock ends, not after the quarter of an
     # hour that the kernel would wait. Milliseconds, then seconds.
     "tcp_user_timeout": 20_000,
     "keepalives_idle": 10,
@@ -66,7 +66,7 @@ _events, _secrets, _rotations = tables.events, tables.secrets, tables.rotations
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Held:
-    """What the holder of a lease knows without asking: nobody else may write there meanwhile."""
+    """What the holder of a lock knows without asking: nobody else may write there meanwhile."""
 
     record: SecretRecord
     # Of its row.
@@ -89,24 +89,24 @@ class SqlJournal:
         upgrade: bool = False,
         check: bool = True,
         alone: bool = False,
-        longest_lease: timedelta = LONGEST_LEASE,
+        longest_lock: timedelta = LONGEST_LOCK,
         key: Callable[[SqlJournal], EventKey] | None = None,
     ) -> None:
         """Open the journal at an SQLAlchemy URL; a fresh SQLite file is set up automatically.
 
         `check` False opens a database whatever its version, only to ask for that.
-        `is_dead` tells whether the holder of a lease is known to be gone. `base`: the folder that
+        `is_dead` tells whether the holder of a lock is known to be gone. `base`: the folder that
         a relative SQLite path starts from. `alone`: one connection only, which is tried before each
         use and replaced if it is gone; for a process that is frozen between its uses.
-        `longest_lease`: no holder takes a lease for longer. `key` returns what authenticates events and
-        records; it is called once, before the first lease. Raises
+        `longest_lock`: no holder takes a lock for longer. `key` returns what authenticates events and
+        records; it is called once, before the first lock. Raises
         `JournalError` when the database cannot be reached, is older (run `rotator db upgrade`) or
         newer than this program.
         """
         self._clock: Clock = clock
         self._actor: str = actor
         self._is_dead: Callable[[str], bool] = is_dead
-        self._longest_lease: timedelta = longest_lease
+        self._longest_lock: timedelta = longest_lock
         self._find_key: Callable[[SqlJournal], EventKey] | None = key
         # What authenticates events and records, once it is loaded, and the checkpoint that introduced it.
         self.key: EventKey | None = None
@@ -123,7 +123,7 @@ class SqlJournal:
             _secrets, self.url.get_backend_name()
         ).on_conflict_do_nothing()
         self._introducing: Any = introducing()
-        self._held: dict[str, tuple[Lease, _Held]] = {}
+        self._held: dict[str, tuple[Lock, _Held]] = {}
         self._guard: threading.Lock = threading.Lock()
         # SQLite has one writer, and lets whoever comes second sleep for up to a tenth of a second;
         # threads of one process queue here instead, and go on at once.
@@ -223,8 +223,8 @@ class SqlJournal:
             return db.execute(self._introducing).scalar() is not None
 
     @current_key
-    def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
-        """Take the lease, or raise `Busy`."""
+    def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lock:
+        """Take the lock, or raise `Busy`."""
         key, now = self.authenticate(), self._clock.now()
         with self._leasing() as db:
             row = self._say.secret_locked.first(db, {"name_": secret})
@@ -243,85 +243,85 @@ class SqlJournal:
             self.require(_secrets, row)
             taken = row["lease_holder"]
             if taken is not None:
-                until = rows.lease_end(row)
-                # What ends later than any lease can was not written by a rotator: it holds nothing.
-                lives = until is not None and now < until <= self.lease_horizon()
+                until = rows.lock_end(row)
+                # What ends later than any lock can was not written by a rotator: it holds nothing.
+                lives = until is not None and now < until <= self.lock_horizon()
                 if until is not None and lives and not self._is_dead(taken):
                     raise Busy(
-                        f"another rotator holds its lease (until {until:%H:%M:%S} UTC at the"
+                        f"another rotator holds its lock (until {until:%H:%M:%S} UTC at the"
                         " latest).",
                         hint="Wait for it, then check: rotator status",
                     )
             expires = now + ttl
-            lease = Lease(
+            lock = Lock(
                 secret=secret, holder=holder, fence=_fence(row, last_fence) + 1, expires=expires
             )
-            changed = {"lease_holder": holder, "lease_fence": lease.fence}
+            changed = {"lease_holder": holder, "lease_fence": lock.fence}
             row = row | changed | {"lease_expires": rows.stamp(expires)}
             row = self._sealed(_secrets, row)
-            _ = self._say.take_lease.run(db, row | {"name_": secret})
+            _ = self._say.take_lock.run(db, row | {"name_": secret})
             record = rows.secret_from(row)
         with self._guard:
-            self._held[secret] = (lease, _Held(record=record, seal=row["seal"]))
-        return lease
+            self._held[secret] = (lock, _Held(record=record, seal=row["seal"]))
+        return lock
 
-    def require_lease(self, db: Connection, lease: Lease) -> None:
-        """Raise `LeaseLost` unless this lease is held, as this transaction sees it."""
-        row = self._say.secret_locked.first(db, {"name_": lease.secret})
-        if row is None or not _holds(row, lease):
-            raise _lease_lost()
+    def require_lock(self, db: Connection, lock: Lock) -> None:
+        """Raise `LockLost` unless this lock is held, as this transaction sees it."""
+        row = self._say.secret_locked.first(db, {"name_": lock.secret})
+        if row is None or not _holds(row, lock):
+            raise _lock_lost()
 
-    def lease_horizon(self) -> datetime:
-        """Return when every lease of now has ended."""
-        return self._clock.now() + self._longest_lease
+    def lock_horizon(self) -> datetime:
+        """Return when every lock of now has ended."""
+        return self._clock.now() + self._longest_lock
 
     @current_key
-    def release(self, lease: Lease) -> None:
-        """Give the lease back."""
-        held = self._known(lease)
-        self._forget(lease)
+    def release(self, lock: Lock) -> None:
+        """Give the lock back."""
+        held = self._known(lock)
+        self._forget(lock)
         with self._leasing() as db:
             if held is None:
-                row = self._say.secret_locked.first(db, {"name_": lease.secret})
-                if row is None or not _holds(row, lease):
+                row = self._say.secret_locked.first(db, {"name_": lock.secret})
+                if row is None or not _holds(row, lock):
                     return
                 self.require(_secrets, row)
                 held = _Held(record=rows.secret_from(row), seal=row["seal"])
-            _ = self._save(db, lease, held, held.record, holder=None, expires=None)
+            _ = self._save(db, lock, held, held.record, holder=None, expires=None)
 
     @current_key
-    def append(self, lease: Lease, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
-        """Write the events, fold them into the records, renew the lease: one transaction."""
-        held, now = self._known(lease), self._clock.now()
+    def append(self, lock: Lock, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
+        """Write the events, fold them into the records, renew the lock: one transaction."""
+        held, now = self._known(lock), self._clock.now()
         # Forgotten until it is known to be committed: after a failure the database is asked again.
-        self._forget(lease)
+        self._forget(lock)
         with self.writing() as db:
             key = self.key
             if held is None:
-                row = self._say.secret_locked.first(db, {"name_": lease.secret})
-                if row is None or not _holds(row, lease):
-                    raise _lease_lost()
+                row = self._say.secret_locked.first(db, {"name_": lock.secret})
+                if row is None or not _holds(row, lock):
+                    raise _lock_lost()
                 self.require(_secrets, row)
                 held = _Held(record=rows.secret_from(row), seal=row["seal"])
-            written, new = self._next(lease, events, held.record, now)
+            written, new = self._next(lock, events, held.record, now)
             record = held.record
             for event in written:
                 record = fold_secret(record, event)
             expires = rows.stamp(now + ttl)
-            seal = self._save(db, lease, held, record, lease.holder, expires)
+            seal = self._save(db, lock, held, record, lock.holder, expires)
             if seal is None:
-                raise _lease_lost()
+                raise _lock_lost()
             if self.key is not key:
-                raise broken("its key was replaced while it was written", lease.secret)
+                raise broken("its key was replaced while it was written", lock.secret)
             if new:
                 self._say.add_events.run_many(db, new)
             rotations = self._fold_rotations(db, written, held.rotations)
-            if secret_of(lease.secret) is not None:
+            if secret_of(lock.secret) is not None:
                 self._fold_leases(db, written)
         with self._guard:
             new_held = _Held(record=record, seal=seal, rotations=rotations)
-            self._held[lease.secret] = (lease, new_held)
-            self._lengths[lease.secret] = record.seq
+            self._held[lock.secret] = (lock, new_held)
+            self._lengths[lock.secret] = record.seq
         return written
 
     @current_key
@@ -401,7 +401,7 @@ class SqlJournal:
     # -- below the contract --------------------------------------------------------------------
 
     def _next(
-        self, lease: Lease, events: Sequence[NewEvent], record: SecretRecord, now: datetime
+        self, lock: Lock, events: Sequence[NewEvent], record: SecretRecord, now: datetime
     ) -> tuple[list[Event], list[rows.Row]]:
         """Return the events as they follow on the chain, as values and as rows."""
         at = rows.stamp(now)
@@ -412,18 +412,18 @@ class SqlJournal:
             seq += 1
             kind, step = event.kind.value, event.step.value if event.step else None
             data = canonical(event.data)
-            place = (lease.secret, seq, at, self._actor, lease.fence, kind, event.rotation_id)
+            place = (lock.secret, seq, at, self._actor, lock.fence, kind, event.rotation_id)
             values = (*place, step, data, prev)
             hashed = event_hash(*values)
             mac = None if self.key is None else self.key.mac(hashed)
             new.append(dict(zip(rows.EVENT_COLUMNS, (*values, hashed, mac), strict=True)))
             written.append(
                 Event(
-                    secret=lease.secret,
+                    secret=lock.secret,
                     seq=seq,
                     at=now,
                     actor=self._actor,
-                    fence=lease.fence,
+                    fence=lock.fence,
                     kind=event.kind,
                     rotation_id=event.rotation_id,
                     step=event.step,
@@ -489,28 +489,28 @@ class SqlJournal:
     def _save(
         self,
         db: Connection,
-        lease: Lease,
+        lock: Lock,
         held: _Held,
         record: SecretRecord,
         holder: str | None,
         expires: str | None,
     ) -> str | None:
-        """Save a secret's row and return its seal; None if the lease is not ours, or its chain went on."""
+        """Save a secret's row and return its seal; None if the lock is not ours, or its chain went on."""
         row = rows.secret_row(record)
-        row |= {"lease_holder": holder, "lease_fence": lease.fence, "lease_expires": expires}
+        row |= {"lease_holder": holder, "lease_fence": lock.fence, "lease_expires": expires}
         guards = {
-            "name_": lease.secret,
-            "fence_": lease.fence,
-            "holder_": lease.holder,
+            "name_": lock.secret,
+            "fence_": lock.fence,
+            "holder_": lock.holder,
             "seq_": held.record.seq,
             "seal_": held.seal,
         }
         sealed = self._sealed(_secrets, row)
         if self._say.save_secret.run(db, sealed | guards) == 1:
             return sealed["seal"]
-        found = self._say.secret_locked.first(db, {"name_": lease.secret})
-        if found is not None and _holds(found, lease):
-            # Our lease, but not our row: sealed by another key, or by nobody of ours.
+        found = self._say.secret_locked.first(db, {"name_": lock.secret})
+        if found is not None and _holds(found, lock):
+            # Our lock, but not our row: sealed by another key, or by nobody of ours.
             _ = found.pop("last_fence")
             self.require(_secrets, found)
             if rows.secret_from(found) == held.record:
@@ -628,14 +628,14 @@ class SqlJournal:
         if len(found) != last - first + 1 or (found and found[-1]["hash"] != head):
             raise broken(f"events up to {last} are missing or were replaced", secret)
 
-    def _known(self, lease: Lease) -> _Held | None:
+    def _known(self, lock: Lock) -> _Held | None:
         with self._guard:
-            found = self._held.get(lease.secret)
-        return found[1] if found is not None and _same(found[0], lease) else None
+            found = self._held.get(lock.secret)
+        return found[1] if found is not None and _same(found[0], lock) else None
 
-    def _forget(self, lease: Lease) -> None:
+    def _forget(self, lock: Lock) -> None:
         with self._guard:
-            _ = self._held.pop(lease.secret, None)
+            _ = self._held.pop(lock.secret, None)
 
     @contextmanager
     def reading(self) -> Generator[Connection]:
@@ -669,9 +669,9 @@ class SqlJournal:
 
     @contextmanager
     def _leasing(self) -> Generator[Connection]:
-        """Write a lease, without waiting for the disk.
+        """Write a lock, without waiting for the disk.
 
-        A lease that a power cut loses is one that nobody holds: the next durable append brings it
+        A lock that a power cut loses is one that nobody holds: the next durable append brings it
         to the disk, or finds another holder's and stops.
         """
         with translated(self.place), self._turn, self.database.connect() as db:
@@ -691,12 +691,12 @@ class SqlJournal:
                     driver.execute("PRAGMA synchronous = FULL")
 
 
-def _same(one: Lease, other: Lease) -> bool:
+def _same(one: Lock, other: Lock) -> bool:
     return one.fence == other.fence and one.holder == other.holder
 
 
-def _lease_lost() -> LeaseLost:
-    return LeaseLost(
+def _lock_lost() -> LockLost:
+    return LockLost(
         "another rotator has taken over.",
         safety="rotator did nothing more here.",
         hint="To see what it does: rotator status",
@@ -704,14 +704,14 @@ def _lease_lost() -> LeaseLost:
 
 
 def _fence(row: rows.Row, last_fence: int | None) -> int:
-    """Return the fence that the next lease exceeds, also where somebody else changed the row's."""
+    """Return the fence that the next lock exceeds, also where somebody else changed the row's."""
     fence, last = row["lease_fence"], last_fence or 0
     plausible = isinstance(fence, int) and last <= fence < rows.FENCE_LIMIT
     return fence if plausible else last
 
 
-def _holds(row: rows.Row, lease: Lease) -> bool:
-    return row["lease_fence"] == lease.fence and row["lease_holder"] == lease.holder
+def _holds(row: rows.Row, lock: Lock) -> bool:
+    return row["lease_fence"] == lock.fence and row["lease_holder"] == lock.holder
 
 
 def _url(text: str, password: Secret | None, base: Path) -> URL:

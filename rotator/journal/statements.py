@@ -128,7 +128,7 @@ class Statements:
         self.secret_locked: Prepared = prepared(
             sa.select(_secrets, _LAST_FENCE).where(_NAMED).with_for_update(of=_secrets)
         )
-        self.take_lease: Prepared = prepared(_TAKE)
+        self.take_lock: Prepared = prepared(_TAKE)
         # The fence, checked by the write itself: whoever has been overtaken changes no row.
         self.save_secret: Prepared = prepared(
             _TAKE.where(

@@ -40,7 +40,7 @@ events: Final = Table(
     ),
 )
 
-# A fold over the events, and the lease. `seal` is a digest of the other columns of the row.
+# A fold over the events, and the lock (`lease_...`). `seal` is a digest of the other columns of the row.
 secrets: Final = Table(
     "secrets",
     metadata,

@@ -126,7 +126,7 @@ class SqlWorklist:
             overdue=row[2],
             parked=row[3],
             opened=row[4],
-            leased=row[5],
+            locked=row[5],
             oldest=None if row[6] is None else rows.moment(row[6]),
         )
 

@@ -26,8 +26,8 @@ def test_a_cold_start_that_is_too_slow_or_too_big_is_named(ours: list[float], mi
 
 
 def test_an_answer_that_no_disturbance_explains_is_wrong():
-    """A step that is killed, or whose answer is lost, is; so is one that meets the killed one's lease."""
-    busy = InvocationError({"errorType": "Busy", "errorMessage": "another rotator holds its lease"})
+    """A step that is killed, or whose answer is lost, is; so is one that meets the killed one's lock."""
+    busy = InvocationError({"errorType": "Busy", "errorMessage": "another rotator holds its lock"})
     assert unexpected([Killed(), LostError(), busy]) == []
     bad = InvocationError({"errorType": "UsageError", "errorMessage": "it makes no sense"})
     wrong = unexpected([Killed(), bad, ValueError("x")])

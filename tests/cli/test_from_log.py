@@ -27,10 +27,10 @@ def _log(file: Path, count: int = 5, key: EventKey | None = None) -> Head:
         key=key,
     )
     journal.recall("app", Head(), ())
-    lease = journal.acquire("app", "me", timedelta(minutes=1))
+    lock = journal.acquire("app", "me", timedelta(minutes=1))
     for number in range(count):
         new = NewEvent(kind=Kind.CHECKED, data={"number": number})
-        journal.append(lease, [new], timedelta(minutes=1))
+        journal.append(lock, [new], timedelta(minutes=1))
     journal.close()
     file.write_text("START RequestId: one\n" + "".join(f"2026-01-01 {one}\n" for one in lines))
     return heads[-1]

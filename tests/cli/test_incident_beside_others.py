@@ -46,9 +46,9 @@ def rotated(cli: Cli) -> Cli:
 
 @contextmanager
 def _at_work(cli: Cli, monkeypatch: pytest.MonkeyPatch, method: str) -> Generator[list[str]]:
-    """Let another process hold the lease of `app` until somebody has met it."""
+    """Let another process hold the lock of `app` until somebody has met it."""
     app = cli.app()
-    lease = app.journal.acquire("app", "daemon", MINUTE)
+    lock = app.journal.acquire("app", "daemon", MINUTE)
     met: list[str] = []
     works = getattr(Engine, method)
 
@@ -57,7 +57,7 @@ def _at_work(cli: Cli, monkeypatch: pytest.MonkeyPatch, method: str) -> Generato
             return works(engine, secret, *arguments, **named)
         except Busy:
             met.append(method)
-            app.journal.release(lease)
+            app.journal.release(lock)
             raise
 
     monkeypatch.setattr(Engine, method, call)
@@ -110,11 +110,11 @@ def test_a_command_that_waits_longer_than_a_step_is_named(
 ):
     """Exit code 4, with what to end."""
     monkeypatch.setattr(leaks, "_MARGIN", -60.0)
-    lease = rotated.app().journal.acquire("app", "another", MINUTE)
+    lock = rotated.app().journal.acquire("app", "another", MINUTE)
     error = rotated.json("incident", "open", "app", "--reason", "x", code=4).errors[0]
     assert error["kind"] == "busy"
     assert "rotator rotate --wait" in error["hint"]
-    rotated.app().journal.release(lease)
+    rotated.app().journal.release(lock)
     assert rotated("incident", "list").out.strip() == "No incident is open."
 
 

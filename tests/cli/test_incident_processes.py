@@ -82,7 +82,7 @@ def _at_the_same_time(
 ) -> Iterator[list[subprocess.Popen[str]]]:
     """Start commands, and let go of their secret once each of them waits for it."""
     with rotator.open() as app:
-        lease = app.journal.acquire("app", "a running step", timedelta(minutes=1))
+        lock = app.journal.acquire("app", "a running step", timedelta(minutes=1))
         started = [
             rotator.start(*one, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for one in commands
         ]
@@ -91,7 +91,7 @@ def _at_the_same_time(
                 assert one.stderr is not None
                 line = one.stderr.readline()
                 assert _WAITS in line, (line, one.stderr.read())
-            app.journal.release(lease)
+            app.journal.release(lock)
             yield started
         finally:
             for one in started:

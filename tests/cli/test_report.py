@@ -81,10 +81,10 @@ def test_the_same_period_gives_the_same_bytes(rotated: Cli):
 def test_the_csv_form_is_guarded_against_formulas(rotated: Cli):
     """A row for each secret."""
     with rotated.app() as app:
-        lease = app.journal.acquire("=cmd()", "holder", _TTL)
+        lock = app.journal.acquire("=cmd()", "holder", _TTL)
         event = NewEvent(kind=Kind.ADOPTED, data={"login": "@x", "version": "1", "reason": ""})
-        app.journal.append(lease, [event], _TTL)
-        app.journal.release(lease)
+        app.journal.append(lock, [event], _TTL)
+        app.journal.release(lock)
     table = list(csv.DictReader(rotated(*_until_now(), "--format", "csv").out.splitlines()))
     assert [one["secret"] for one in table] == ["\\=cmd()", "app", "web"]
     assert table[0]["login"] == "\\@x"
@@ -106,12 +106,12 @@ def test_the_page_loads_nothing_and_escapes_names(rotated: Cli):
     """Foreign names are text; the page runs nothing and has no address."""
     name = "<script>alert(1)</script>\u202e"
     with rotated.app() as app:
-        lease = app.journal.acquire(name, "holder", _TTL)
+        lock = app.journal.acquire(name, "holder", _TTL)
         event = NewEvent(
             kind=Kind.ADOPTED, data={"login": "'\"><img src=x>", "version": "1", "reason": ""}
         )
-        app.journal.append(lease, [event], _TTL)
-        app.journal.release(lease)
+        app.journal.append(lock, [event], _TTL)
+        app.journal.release(lock)
     rotated(*_until_now(), "--format", "html", "--framework", "iso27001", "--out", "page.html")
     text = (rotated.folder / "page.html").read_text()
     page = _Page()
@@ -151,10 +151,10 @@ def test_a_wrong_period_or_framework_is_refused(cli: Cli, options: tuple[str, ..
 def test_a_late_secret_gives_exit_code_1(rotated: Cli):
     """In each form, and with the late one in it."""
     with rotated.app() as app:
-        lease = app.journal.acquire("app", "holder", _TTL)
+        lock = app.journal.acquire("app", "holder", _TTL)
         data = {"reason": "x", "next_due": "2020-01-01T00:00:00+00:00", "timing": "t"}
-        app.journal.append(lease, [NewEvent(kind=Kind.SCHEDULED, data=data)], _TTL)
-        app.journal.release(lease)
+        app.journal.append(lock, [NewEvent(kind=Kind.SCHEDULED, data=data)], _TTL)
+        app.journal.release(lock)
     assert "app: overdue since" in rotated(*_until_now(), code=1).out
     assert rotated.json(*_until_now(), code=1).data["totals"]["late"] == 1
     assert "Late: 1" in rotated(*_until_now(), "--format", "csv", code=1).err
@@ -521,12 +521,12 @@ def test_the_same_report_is_the_same_file(rotated: Cli, form: str, monkeypatch: 
 def test_a_workbook_holds_what_the_page_holds_and_no_formula(rotated: Cli):
     """A name that a spreadsheet would take for a formula stays a text, also in a CSV made of it."""
     with rotated.app() as app:
-        lease = app.journal.acquire("=cmd()", "holder", _TTL)
+        lock = app.journal.acquire("=cmd()", "holder", _TTL)
         event = NewEvent(
             kind=Kind.ADOPTED, data={"login": "@\u202ex", "version": "1", "reason": ""}
         )
-        app.journal.append(lease, [event], _TTL)
-        app.journal.release(lease)
+        app.journal.append(lock, [event], _TTL)
+        app.journal.release(lock)
     rotated(*_until_now(), "--framework", "soc2", "--format", "xlsx", "--out", "report.xlsx")
     parts = _sheets(rotated.folder / "report.xlsx")
     whole = "".join(parts.values())

@@ -80,7 +80,7 @@ def test_not_due_carries_its_moment():
 def test_step_errors_have_a_base_class_of_their_own():
     """What happens to a step goes into its history; what happens to the journal cannot."""
     in_history = {one.kind for one in _ALL if issubclass(one, StepError)}
-    assert in_history.isdisjoint({"lease-lost", "journal", "busy", "usage", "parked", "not-due"})
+    assert in_history.isdisjoint({"lock-lost", "journal", "busy", "usage", "parked", "not-due"})
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def test_a_plugin_that_takes_somebody_elses_login_is_found():
 
 
 def test_a_plugin_that_acts_after_its_deadline_is_found():
-    """An engine frozen past its lease must not undo what another one has done since."""
+    """An engine frozen past its lock must not undo what another one has done since."""
 
     class Late(SingleUser):
         def create(self, new: Credential, ctx: StepContext) -> None:

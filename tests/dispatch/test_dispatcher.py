@@ -245,13 +245,13 @@ def test_a_bug_in_a_plugin_affects_only_its_own_secrets():
 
 
 def test_a_secret_that_another_process_works_on_is_rotated_once():
-    """Its lease counts; and what it has just done is not due any more."""
+    """Its lock counts; and what it has just done is not due any more."""
     place, _ = _place({"db": 1})
-    lease = place.journal.acquire("db-0", "another", timedelta(minutes=2))
+    lock = place.journal.acquire("db-0", "another", timedelta(minutes=2))
     daemon = place.daemon()
     daemon.tick()
     assert place.written == []
-    place.journal.release(lease)
+    place.journal.release(lock)
     place.engine.rotate(place.secret("db-0"), patience=2 * _DAY)
     place.live(daemon, place.clock.at + _DAY)
     assert _done(place) == ["db-0"]

@@ -146,13 +146,13 @@ def test_a_requested_incident_is_contained_at_the_next_tick():
 def test_a_request_waits_while_somebody_else_works_on_the_secret():
     place, requests = _place()
     daemon = place.daemon()
-    lease = place.journal.acquire("shop", "another", timedelta(minutes=30))
+    lock = place.journal.acquire("shop", "another", timedelta(minutes=30))
     asked = _ask(requests)
     for _ in range(5):
         daemon.tick()
         place.clock.advance(_MINUTE)
     assert requests.state(requests.get(asked.id)) is RequestState.QUEUED
-    place.journal.release(lease)
+    place.journal.release(lock)
     daemon.tick()
     assert requests.state(requests.get(asked.id)) is RequestState.TAKEN
 
@@ -245,7 +245,7 @@ def test_a_request_is_carried_out_once_wherever_its_engine_dies(action: Permissi
         except Died:
             died = True
         journal.append, log.append = kept  # type: ignore[method-assign]
-        # The lease of the dead ends, and another process goes on.
+        # The lock of the dead ends, and another process goes on.
         place.clock.advance(10 * _MINUTE)
         daemon = place.daemon()
         for _ in range(4):

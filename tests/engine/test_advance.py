@@ -134,7 +134,7 @@ def test_advance_unparks_what_its_leader_comes_back_to(rotated: EngineSandbox):
 
 
 def test_advance_refuses_a_secret_that_another_engine_works_on(rotated: EngineSandbox):
-    """One lease, one engine."""
+    """One lock, one engine."""
     rotated.journal.acquire("app", "another", DAY)
     with pytest.raises(Busy):
         rotated.engine.advance(rotated.secret, rotation_id="led", to=Step.STAGE)

@@ -51,7 +51,7 @@ def _secret(sandbox: Sandbox, policy: Policy) -> ManagedSecret:
 
 
 def test_a_second_engine_does_not_rotate_a_secret_that_is_no_longer_due():
-    """Two daemons find it due: the look under the lease leaves one rotation."""
+    """Two daemons find it due: the look under the lock leaves one rotation."""
     sandbox = delegated_sandbox()
     engine, secret = _engine(sandbox), _secret(sandbox, Policy(every=_DAY))
     engine.adopt(secret)
@@ -211,9 +211,9 @@ def test_the_lease_is_free_while_another_system_is_waited_for(asked: _Place):
         def sleep(self, seconds: float) -> None:
             asked.sandbox.clock.advance(timedelta(seconds=seconds))
             self.at = asked.sandbox.clock.at
-            lease = asked.sandbox.journal.acquire(asked.sandbox.secret, "function", _DAY)
+            lock = asked.sandbox.journal.acquire(asked.sandbox.secret, "function", _DAY)
             asked.owner.rotate()
-            asked.sandbox.journal.release(lease)
+            asked.sandbox.journal.release(lock)
 
     asked.engine = _engine(asked.sandbox, Function(asked.sandbox.clock.at))
     result = asked.engine.rotate(asked.secret, patience=_DAY)

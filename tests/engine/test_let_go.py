@@ -38,7 +38,7 @@ def test_let_go_refuses_what_is_not_under_our_care(rotated: EngineSandbox):
 
 
 def test_let_go_refuses_a_secret_that_another_engine_works_on(rotated: EngineSandbox):
-    """One lease, one engine."""
+    """One lock, one engine."""
     rotated.journal.acquire("app", "another", HOUR)
     with pytest.raises(Busy):
         rotated.engine.let_go("app", reason="gone")

@@ -11,7 +11,7 @@ from rotator.core.errors import (
     Conflict,
     Denied,
     JournalError,
-    LeaseLost,
+    LockLost,
     NotDue,
     Parked,
     Refused,
@@ -151,7 +151,7 @@ def test_rotate_refuses_a_parked_secret(rotated: EngineSandbox):
 
 
 def test_rotate_refuses_a_secret_that_another_engine_works_on(rotated: EngineSandbox):
-    """One lease, one engine."""
+    """One lock, one engine."""
     rotated.journal.acquire("app", "another", HOUR)
     with pytest.raises(Busy) as error:
         rotated.engine.rotate(rotated.secret)
@@ -321,7 +321,7 @@ def test_an_engine_that_was_overtaken_stops_before_its_next_effect(rotated: Engi
 
     rotated.backend.stage = slow
     state = rotated.target.state()
-    with pytest.raises(LeaseLost):
+    with pytest.raises(LockLost):
         rotated.engine.rotate(rotated.secret)
     assert rotated.target.state() == state
 

@@ -118,5 +118,5 @@ def test_a_stopped_call_releases_its_lease():
     """Another process goes on at once."""
     sandbox = _Sandbox(stop_after=Step.STAGE)
     assert sandbox.engine.rotate(sandbox.secret).stopped
-    lease = sandbox.journal.acquire("app", "another", _PATIENT)
-    assert lease.holder == "another"
+    lock = sandbox.journal.acquire("app", "another", _PATIENT)
+    assert lock.holder == "another"

@@ -163,7 +163,7 @@ def test_who_was_cut_off_does_nothing_more_and_the_other_ends_the_rotation(
 
         thread = threading.Thread(target=begin)
         thread.start()
-        # Its event is on the wire. Its lease ends; the other one takes over and ends the rotation.
+        # Its event is on the wire. Its lock ends; the other one takes over and ends the rotation.
         assert wire.held.wait(30)
         clock.advance(timedelta(minutes=5))
         done = second.resume(secret(rotation))
@@ -173,7 +173,7 @@ def test_who_was_cut_off_does_nothing_more_and_the_other_ends_the_rotation(
         wire.mend()
         thread.join(30)
         assert not thread.is_alive()
-        assert [error.kind for error in errors] == ["lease-lost"]
+        assert [error.kind for error in errors] == ["lock-lost"]
         assert cut_in.calls == calls, "it acted after it had been overtaken"
         assert target.state() == before
         current = backend.current("app")

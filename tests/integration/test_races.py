@@ -90,7 +90,7 @@ def _answer(racer: subprocess.Popen[str]) -> int:
     answer = json.loads(text)
     code = int(line.split()[1])
     if code == 4:
-        assert answer["errors"][0]["kind"] in {"busy", "not-due", "lease-lost"}
+        assert answer["errors"][0]["kind"] in {"busy", "not-due", "lock-lost"}
     return code
 
 

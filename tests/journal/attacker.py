@@ -133,6 +133,6 @@ def rewrite(db: sa.Connection, secret: str, keep: int) -> None:
         db.execute(
             sa.insert(tables.rotations), rows.sealed(tables.rotations, rows.rotation_row(one))
         )
-    lease = {"lease_holder": None, "lease_fence": 9, "lease_expires": None}
-    row = rows.sealed(tables.secrets, rows.secret_row(record) | lease)
+    lock = {"lease_holder": None, "lease_fence": 9, "lease_expires": None}
+    row = rows.sealed(tables.secrets, rows.secret_row(record) | lock)
     db.execute(sa.update(tables.secrets).where(tables.secrets.c.name == secret).values(row))

@@ -140,10 +140,10 @@ def write_lease(
 
 def rotate(journal: SqlJournal, secret: str, number: int) -> None:
     """Write one whole rotation, as the engine does."""
-    lease = journal.acquire(secret, f"holder {number}", TTL)
+    lock = journal.acquire(secret, f"holder {number}", TTL)
     name = f"{secret}-{number}"
     journal.append(
-        lease,
+        lock,
         [
             NewEvent(
                 kind=Kind.REQUESTED,
@@ -172,5 +172,5 @@ def rotate(journal: SqlJournal, secret: str, number: int) -> None:
             follows = NewEvent(
                 kind=Kind.ENDED, rotation_id=name, data={"outcome": Outcome.DONE.value}
             )
-        journal.append(lease, [done, follows], TTL)
-    journal.release(lease)
+        journal.append(lock, [done, follows], TTL)
+    journal.release(lock)

@@ -101,9 +101,9 @@ def test_thousands_of_instances_report_at_once(registry: SqlConsumers):
 
 def test_only_versions_that_were_served_are_known(registry: SqlConsumers, journal: SqlJournal):
     """By a rotation, before one, or by an adoption."""
-    lease = journal.acquire("shop", "test", TTL)
+    lock = journal.acquire("shop", "test", TTL)
     journal.append(
-        lease,
+        lock,
         [
             NewEvent(kind=Kind.ADOPTED, data={"login": "shop", "version": "6"}),
             NewEvent(kind=Kind.REQUESTED, rotation_id="r", data={"old_version": "6"}),
@@ -147,10 +147,10 @@ def test_a_release_before_finds_no_level_that_it_does_not_know(
 def test_the_next_version_is_known_from_its_offer_until_it_is_published_or_undone(
     registry: SqlConsumers, journal: SqlJournal
 ):
-    lease = journal.acquire("shop", "test", TTL)
+    lock = journal.acquire("shop", "test", TTL)
 
     def append(kind: Kind, step: Step | None = None, **data: Json) -> dict[str, str]:
-        journal.append(lease, [NewEvent(kind=kind, rotation_id="r", step=step, data=data)], TTL)
+        journal.append(lock, [NewEvent(kind=kind, rotation_id="r", step=step, data=data)], TTL)
         return registry.following(["shop", "pay"])
 
     assert append(Kind.REQUESTED, old_version="6", prepare=True) == {}

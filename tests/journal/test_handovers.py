@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from rotator.core.errors import JournalBroken, LeaseLost, UsageError
-from rotator.core.model import Kind, Lease, NewEvent
+from rotator.core.errors import JournalBroken, LockLost, UsageError
+from rotator.core.model import Kind, Lock, NewEvent
 from rotator.core.secret import Secret
 from rotator.journal import audit, chain, handovers, rows, tables
 from rotator.journal.checkpoints import Anchor, checkpoint, hand_over, introduce, newest
@@ -51,13 +51,13 @@ class Store:
 
     def rotate(self, journal: SqlJournal, *, leaked: bool = False) -> Anchor:
         """Replace the signing key, as `rotator audit rotate-key` does."""
-        lease = journal.acquire(audit.JOURNAL, "an operator", TTL)
+        lock = journal.acquire(audit.JOURNAL, "an operator", TTL)
         ring = KeyRing.parse(self.ring).with_successor(self.new)
         self.ring = ring.text()
-        made = hand_over(journal, self.ring, NOW, lease=lease, leaked=leaked)
+        made = hand_over(journal, self.ring, NOW, lock=lock, leaked=leaked)
         self.ring = ring.handed_over().text()
         journal.reload_key()
-        journal.release(lease)
+        journal.release(lock)
         assert made is not None
         self.anchor = made
         return made
@@ -138,14 +138,14 @@ def test_a_second_handover_follows_the_first(rotated: SqlJournal, store: Store):
 def test_a_process_with_the_old_key_goes_on_with_the_new_one(
     make_journal: MakeJournal, store: Store
 ):
-    """In the middle of a rotation, with a new secret, with a lease to give back: no false alarm, no gap."""
+    """In the middle of a rotation, with a new secret, with a lock to give back: no false alarm, no gap."""
     journal, others = make_journal(key=store.key), [make_journal(key=store.key) for _ in range(4)]
     rotate(journal, "web", 1)
     ask(journal, store.ring, "first")
     event = NewEvent(kind=Kind.PARKED, data={"reason": "an operator"})
     held = [one.acquire(f"held {number}", "them", TTL) for number, one in enumerate(others)]
-    for one, lease in zip(others, held, strict=True):
-        one.append(lease, [event], TTL)
+    for one, lock in zip(others, held, strict=True):
+        one.append(lock, [event], TTL)
     store.rotate(journal)
     others[0].append(held[0], [event, event], TTL)
     others[0].release(held[0])
@@ -366,11 +366,11 @@ def test_who_lost_the_lease_hands_nothing_over(make_journal: MakeJournal, store:
     """Another operator may have stored another key."""
     journal = make_journal(key=store.key)
     rotate(journal, "web", 1)
-    lease = journal.acquire(audit.JOURNAL, "an operator", TTL)
-    lost = Lease(secret=lease.secret, holder=lease.holder, fence=lease.fence - 1, expires=NOW)
+    lock = journal.acquire(audit.JOURNAL, "an operator", TTL)
+    lost = Lock(secret=lock.secret, holder=lock.holder, fence=lock.fence - 1, expires=NOW)
     ring = KeyRing.parse(store.ring).with_successor(store.new)
-    with pytest.raises(LeaseLost):
-        hand_over(journal, ring.text(), NOW, lease=lost)
+    with pytest.raises(LockLost):
+        hand_over(journal, ring.text(), NOW, lock=lost)
     assert journal.key_id() == chain.key_id(chain.public_key(store.old))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from rotator.core.errors import Busy, JournalError, LeaseLost, UsageError
+from rotator.core.errors import Busy, JournalError, LockLost, UsageError
 from rotator.core.model import Kind, NewEvent, Outcome, Step
 from rotator.core.secret import Secret
 from rotator.journal import audit, migrate, tables
@@ -27,9 +27,9 @@ def requested(name: str) -> NewEvent:
 def test_a_lease_keeps_everybody_else_out(journal: SqlJournal):
     """Also a second thread of the same process, which calls itself otherwise."""
     journal.acquire("web", "one", TTL)
-    with pytest.raises(Busy, match="holds its lease"):
+    with pytest.raises(Busy, match="holds its lock"):
         journal.acquire("web", "two", TTL)
-    with pytest.raises(Busy, match="holds its lease"):
+    with pytest.raises(Busy, match="holds its lock"):
         journal.acquire("web", "one", TTL)
 
 
@@ -50,7 +50,7 @@ def test_an_expired_lease_is_taken_over_and_its_holder_stopped(
     one.append(lost, [requested("r1")], TTL)
     clock.advance(TTL + timedelta(seconds=1))
     held = two.acquire("web", "two", TTL)
-    with pytest.raises(LeaseLost, match="taken over"):
+    with pytest.raises(LockLost, match="taken over"):
         one.append(lost, [NewEvent(kind=Kind.STARTED, step=Step.STAGE, rotation_id="r1")], TTL)
     one.release(lost)
     two.append(held, [NewEvent(kind=Kind.STARTED, step=Step.STAGE, rotation_id="r1")], TTL)
@@ -59,7 +59,7 @@ def test_an_expired_lease_is_taken_over_and_its_holder_stopped(
 
 
 def test_the_lease_of_a_dead_process_is_taken_over_at_once(make_journal: MakeJournal):
-    """Nobody waits for a lease to expire whose holder is known to be gone."""
+    """Nobody waits for a lock to expire whose holder is known to be gone."""
     dead = make_journal().acquire("web", "dead", TTL)
     other = make_journal(is_dead=lambda holder: holder == "dead")
     assert other.acquire("web", "alive", TTL).fence == dead.fence + 1
@@ -67,10 +67,10 @@ def test_the_lease_of_a_dead_process_is_taken_over_at_once(make_journal: MakeJou
 
 def test_an_append_renews_the_lease(journal: SqlJournal, clock: ManualClock):
     """An engine that goes on working keeps its secret."""
-    lease = journal.acquire("web", "one", TTL)
+    lock = journal.acquire("web", "one", TTL)
     for _ in range(3):
         clock.advance(TTL * 0.9)
-        journal.append(lease, [], TTL)
+        journal.append(lock, [], TTL)
     with pytest.raises(Busy):
         journal.acquire("web", "two", TTL)
 
@@ -99,15 +99,15 @@ def test_what_was_written_is_read_back_the_same(make_journal: MakeJournal):
 
 def test_only_one_rotation_of_a_secret_is_open(journal: SqlJournal):
     """A second one is refused by the database itself, and nothing of it is written."""
-    lease = journal.acquire("web", "one", TTL)
-    journal.append(lease, [requested("r1")], TTL)
+    lock = journal.acquire("web", "one", TTL)
+    journal.append(lock, [requested("r1")], TTL)
     with pytest.raises(Busy, match="already open"):
-        journal.append(lease, [requested("r2")], TTL)
+        journal.append(lock, [requested("r2")], TTL)
     assert [event.rotation_id for event in journal.events("web")] == ["r1"]
     journal.append(
-        lease, [NewEvent(kind=Kind.ENDED, rotation_id="r1", data={"outcome": "done"})], TTL
+        lock, [NewEvent(kind=Kind.ENDED, rotation_id="r1", data={"outcome": "done"})], TTL
     )
-    journal.append(lease, [requested("r2")], TTL)
+    journal.append(lock, [requested("r2")], TTL)
     assert audit.verify(journal).ok
 
 
@@ -133,13 +133,13 @@ journal = SqlJournal(url, clock=system.SystemClock(), actor="race", is_dead=syst
 won = 0
 for turn in range(60):
     try:
-        lease = journal.acquire("web", system.holder(), timedelta(seconds=60))
+        lock = journal.acquire("web", system.holder(), timedelta(seconds=60))
     except Busy:
         continue
     won += 1
     seen = journal.secret("web")
-    journal.append(lease, [], timedelta(seconds=60))
-    journal.release(lease)
+    journal.append(lock, [], timedelta(seconds=60))
+    journal.release(lock)
 print(won)
 """
 
@@ -239,13 +239,13 @@ def test_a_full_disk_stops_before_any_effect(tmp_path: Path, clock: ManualClock)
     with journal.database.connect() as db:
         pages = db.exec_driver_sql("PRAGMA page_count").scalar_one()
         db.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
-    lease = journal.acquire("web", "one", TTL)
+    lock = journal.acquire("web", "one", TTL)
     big = NewEvent(kind=Kind.CHECKED, data={"detail": "x" * 100_000})
     with pytest.raises(JournalError, match="disk is full") as caught:
-        journal.append(lease, [big], TTL)
+        journal.append(lock, [big], TTL)
     assert "makes no change without a journal" in str(caught.value)
     assert audit.verify(journal).ok
-    journal.append(lease, [NewEvent(kind=Kind.CHECKED)], TTL)
+    journal.append(lock, [NewEvent(kind=Kind.CHECKED)], TTL)
     journal.close()
 
 

@@ -42,7 +42,7 @@ def counted(clock: ManualClock, **given: object) -> CountedReads:
 def publish(journal: SqlJournal, clock: ManualClock, version: str, old: str, login: str) -> None:
     """Publish a version of `shop`, a day later, and end its rotation."""
     clock.advance(timedelta(days=1))
-    lease = journal.acquire("shop", "test", TTL)
+    lock = journal.acquire("shop", "test", TTL)
     rotation = f"r-{version}"
     data = {"old_version": old, "old_login": f"shop_{old}"}
     published = {"version": version, "login": login}
@@ -52,8 +52,8 @@ def publish(journal: SqlJournal, clock: ManualClock, version: str, old: str, log
         NewEvent(kind=Kind.FINISHED, rotation_id=rotation, step=Step.PUBLISH, data=published),
         NewEvent(kind=Kind.ENDED, rotation_id=rotation, data={"outcome": Outcome.DONE.value}),
     ]
-    journal.append(lease, events, TTL)
-    journal.release(lease)
+    journal.append(lock, events, TTL)
+    journal.release(lock)
 
 
 def test_reads_of_one_version_add_up_to_one_row(reads: SqlReads, clock: ManualClock):

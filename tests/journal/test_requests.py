@@ -216,8 +216,8 @@ def test_a_process_without_a_key_cannot_request_where_others_have_one(
     from tests.journal.test_writers import _provider
 
     keyed = make_journal(key=_provider(signing_key))
-    lease = keyed.acquire("shop", "somebody", timedelta(minutes=1))
-    keyed.release(lease)
+    lock = keyed.acquire("shop", "somebody", timedelta(minutes=1))
+    keyed.release(lock)
     log = SqlRequests(make_journal(), clock)
     requests = Requests(
         log=log,

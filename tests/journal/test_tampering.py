@@ -208,7 +208,7 @@ _LEASES = {
 
 
 def test_a_lease_that_no_rotator_took_is_found_and_stops_nothing(audited: SqlJournal):
-    """The attacker seals the row anew. The next engine takes the lease all the same, with a true fence."""
+    """The attacker seals the row anew. The next engine takes the lock all the same, with a true fence."""
     missed = []
     for number, (name, (changes, column)) in enumerate(_LEASES.items()):
         row = next(one for one in rows_of(audited, tables.secrets) if one["name"] == "web")

@@ -123,9 +123,9 @@ def test_a_journal_without_a_key_gets_one(make_journal: MakeJournal, signing_key
     assert [event.seq for event in journal.history("open-1")] == [1]
     assert len(journal.history("web-1")) == 14
     assert len(journal.events("parked")) == 2
-    lease = journal.acquire("open", "somebody", TTL)
+    lock = journal.acquire("open", "somebody", TTL)
     ended = NewEvent(kind=Kind.ENDED, rotation_id="open-1", data={"outcome": "undone"})
-    journal.append(lease, [ended], TTL)
+    journal.append(lock, [ended], TTL)
     assert [event.seq for event in journal.history("open-1")] == [1, 2]
     rotate(journal, "web", 5)
     anchor = checkpoint(journal, signing_key, NOW, anchor=_HEAD)

@@ -42,10 +42,10 @@ def _fill(journal: Journal, clock: ManualClock) -> None:
             events.append(NewEvent(kind=Kind.STARTED, rotation_id="r-begun", step=Step.STAGE))
             ended = {"outcome": Outcome.DONE.value}
             events.append(NewEvent(kind=Kind.ENDED, rotation_id="r-begun", data=ended))
-        lease = journal.acquire(name, "test", _TTL)
-        journal.append(lease, events, _TTL)
+        lock = journal.acquire(name, "test", _TTL)
+        journal.append(lock, events, _TTL)
         if name != "never":
-            journal.release(lease)
+            journal.release(lock)
     clock.at = START + 5 * _DAY
 
 
@@ -61,9 +61,9 @@ def _leak(journal: Journal, clock: ManualClock) -> None:
             events.append(NewEvent(kind=Kind.PROVEN, data=again))
         if name == "open":
             events.append(NewEvent(kind=Kind.INCIDENT_CLOSED, data={"incident": "I-4"}))
-        lease = journal.acquire(name, "test", _TTL)
-        journal.append(lease, events, _TTL)
-        journal.release(lease)
+        lock = journal.acquire(name, "test", _TTL)
+        journal.append(lock, events, _TTL)
+        journal.release(lock)
 
 
 def _answers(agenda: Worklist, clock: ManualClock) -> list[object]:

@@ -71,7 +71,7 @@ class _Inside:
 
     def __init__(self, journal: SqlJournal, db: sa.Connection) -> None:
         self._db = db
-        self.lease_horizon = journal.lease_horizon
+        self.lock_horizon = journal.lock_horizon
 
     @contextmanager
     def snapshot(self) -> Iterator[sa.Connection]:
@@ -88,10 +88,10 @@ def keyed(make_journal: MakeJournal, signing_key: Secret) -> Sandbox:
     checkpoint(journal, signing_key, NOW)
     earlier = {table.name: rows_of(journal, table) for table in tables.AUDITED}
     rotate(journal, "web", 2)
-    lease = journal.acquire("batch", "somebody", TTL)
+    lock = journal.acquire("batch", "somebody", TTL)
     requested = {"plugin": "p", "strategy": "s", "reason": "r", "old_version": "1"}
     journal.append(
-        lease,
+        lock,
         [
             NewEvent(kind=Kind.REQUESTED, rotation_id="batch-9", data=requested),
             NewEvent(kind=Kind.STARTED, rotation_id="batch-9", step=Step.STAGE),
@@ -99,7 +99,7 @@ def keyed(make_journal: MakeJournal, signing_key: Secret) -> Sandbox:
         ],
         TTL,
     )
-    journal.release(lease)
+    journal.release(lock)
     anchor = checkpoint(journal, signing_key, NOW)
     assert anchor is not None
     drop_triggers(journal)
@@ -239,7 +239,7 @@ def _forge(*events: NewEvent, secret: str, mac: str | None = None) -> Callable[.
         query = sa.select(tables.secrets).where(tables.secrets.c.name == secret)
         row = db.execute(query).mappings().first()
         record = SecretRecord(name=secret) if row is None else rows.secret_from(row)
-        lease: dict[str, Any] = {"lease_holder": None, "lease_fence": 9, "lease_expires": None}
+        lock: dict[str, Any] = {"lease_holder": None, "lease_fence": 9, "lease_expires": None}
         for event in events:
             step = event.step and event.step.value
             values = (
@@ -250,7 +250,7 @@ def _forge(*events: NewEvent, secret: str, mac: str | None = None) -> Callable[.
             new = dict(zip(rows.EVENT_COLUMNS, (*values, hashed, mac), strict=True))
             db.execute(sa.insert(tables.events), new)
             record = fold_secret(record, rows.event_from(new))
-        changed = rows.sealed(tables.secrets, rows.secret_row(record) | lease)
+        changed = rows.sealed(tables.secrets, rows.secret_row(record) | lock)
         if row is None:
             db.execute(sa.insert(tables.secrets), changed)
         else:

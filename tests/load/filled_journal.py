@@ -61,8 +61,8 @@ def _secret(name: str, rotations: int, events: list[rows.Row]) -> rows.Row:
     record = SecretRecord(name=name)
     for row in events:
         record = fold_secret(record, rows.event_from(row))
-    lease = {"lease_holder": None, "lease_fence": rotations, "lease_expires": None}
-    return rows.sealed(tables.secrets, rows.secret_row(record) | lease)
+    lock = {"lease_holder": None, "lease_fence": rotations, "lease_expires": None}
+    return rows.sealed(tables.secrets, rows.secret_row(record) | lock)
 
 
 def _one(turn: int) -> Iterator[tuple[Kind, Step | None, dict[str, Json]]]:

@@ -33,7 +33,7 @@ from tests.servers.mariadb import ScratchMariaDB
 from tests.servers.secrets_manager import CURRENT, PENDING, STEPS, SecretsManager
 
 _MOST_TRIES = 40
-# What a step may answer with on such a day: a killed process still holds the lease, or the login
+# What a step may answer with on such a day: a killed process still holds the lock, or the login
 # that is to be revoked first is in use.
 _EXPECTED = ("Busy", "NotDue")
 _SECRETS: dict[str, dict[str, Any]] = {

@@ -89,9 +89,9 @@ def _make_varied(folder: Path, config: Path) -> None:
         ("secret-000001", NewEvent(kind=Kind.LEAKED, data=leak)),
         ("secret-000002", NewEvent(kind=Kind.PARKED, data={"reason": "the vendor works on it"})),
     ):
-        lease = journal.acquire(name, "browser", SECONDS)
-        _ = journal.append(lease, [event], SECONDS)
-        journal.release(lease)
+        lock = journal.acquire(name, "browser", SECONDS)
+        _ = journal.append(lock, [event], SECONDS)
+        journal.release(lock)
     journal.close()
     key = chain.new_signing_key()
     file = folder / "console-key"

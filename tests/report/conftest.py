@@ -37,11 +37,11 @@ def write(journal: SqlJournal, clock: ManualClock) -> Callable[[Chain], None]:
     """Writes a chain into the journal, each event at its time."""
 
     def written(chain: Chain) -> None:
-        lease = journal.acquire(chain.secret, "holder", timedelta(hours=1))
+        lock = journal.acquire(chain.secret, "holder", timedelta(hours=1))
         for one in chain.events:
             clock.at = one.at
             new = NewEvent(kind=one.kind, rotation_id=one.rotation_id, step=one.step, data=one.data)
-            journal.append(lease, [new], timedelta(hours=1))
-        journal.release(lease)
+            journal.append(lock, [new], timedelta(hours=1))
+        journal.release(lock)
 
     return written

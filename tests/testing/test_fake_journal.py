@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rotator.core.errors import Busy, JournalError, LeaseLost
+from rotator.core.errors import Busy, JournalError, LockLost
 from rotator.core.model import Kind, NewEvent, Outcome, Step
 from rotator.core.secret import Secret
 from rotator.journal.sql import SqlJournal
@@ -53,11 +53,11 @@ def journal(
 
 def test_a_lease_excludes_every_other_holder(journal: Journal):
     """Until it is given back."""
-    lease = journal.acquire("app", "first", _TTL)
+    lock = journal.acquire("app", "first", _TTL)
     with pytest.raises(Busy):
         journal.acquire("app", "second", _TTL)
-    journal.release(lease)
-    assert journal.acquire("app", "second", _TTL).fence == lease.fence + 1
+    journal.release(lock)
+    assert journal.acquire("app", "second", _TTL).fence == lock.fence + 1
 
 
 def test_a_holder_does_not_get_its_lease_twice(journal: Journal):
@@ -84,7 +84,7 @@ def test_an_expired_lease_is_taken_over(journal: Journal, clock: ManualClock):
 
 
 def test_a_dead_holders_lease_is_taken_over_at_once(journal: Journal, dead: set[str]):
-    """Nobody waits for the lease of a process that is known to be gone."""
+    """Nobody waits for the lock of a process that is known to be gone."""
     journal.acquire("app", "first", _TTL)
     dead.add("first")
     assert journal.acquire("app", "second", _TTL).fence == 2
@@ -95,7 +95,7 @@ def test_a_holder_that_lost_its_lease_writes_nothing(journal: Journal, dead: set
     lost = journal.acquire("app", "first", _TTL)
     dead.add("first")
     journal.acquire("app", "second", _TTL)
-    with pytest.raises(LeaseLost):
+    with pytest.raises(LockLost):
         journal.append(lost, [_REQUESTED, _STARTED], _TTL)
     assert journal.events("app") == []
     assert journal.secret("app") is None
@@ -104,7 +104,7 @@ def test_a_holder_that_lost_its_lease_writes_nothing(journal: Journal, dead: set
 def test_a_holder_that_lost_its_lease_does_not_release_the_next_one(
     journal: Journal, dead: set[str]
 ):
-    """Releasing what is no longer held is success, and leaves the winner's lease."""
+    """Releasing what is no longer held is success, and leaves the winner's lock."""
     lost = journal.acquire("app", "first", _TTL)
     dead.add("first")
     won = journal.acquire("app", "second", _TTL)
@@ -115,18 +115,18 @@ def test_a_holder_that_lost_its_lease_does_not_release_the_next_one(
 
 def test_writing_without_a_lease_is_refused(journal: Journal):
     """Also with one that was given back."""
-    lease = journal.acquire("app", "first", _TTL)
-    journal.release(lease)
-    with pytest.raises(LeaseLost):
-        journal.append(lease, [_REQUESTED], _TTL)
+    lock = journal.acquire("app", "first", _TTL)
+    journal.release(lock)
+    with pytest.raises(LockLost):
+        journal.append(lock, [_REQUESTED], _TTL)
 
 
 def test_an_append_renews_the_lease(journal: Journal, clock: ManualClock):
     """Also an empty one: that is how a long wait keeps its secret."""
-    lease = journal.acquire("app", "first", _TTL)
+    lock = journal.acquire("app", "first", _TTL)
     for events in ([_REQUESTED], []):
         clock.advance(_TTL - timedelta(seconds=1))
-        journal.append(lease, events, _TTL)
+        journal.append(lock, events, _TTL)
     clock.advance(_TTL - timedelta(seconds=1))
     with pytest.raises(Busy):
         journal.acquire("app", "second", _TTL)
@@ -134,9 +134,9 @@ def test_an_append_renews_the_lease(journal: Journal, clock: ManualClock):
 
 def test_events_are_chained(journal: Journal):
     """Each event carries the hash of the one before it; the first one carries zeros."""
-    lease = journal.acquire("app", "first", _TTL)
-    journal.append(lease, [_REQUESTED, _STARTED], _TTL)
-    journal.append(lease, [_ENDED], _TTL)
+    lock = journal.acquire("app", "first", _TTL)
+    journal.append(lock, [_REQUESTED, _STARTED], _TTL)
+    journal.append(lock, [_ENDED], _TTL)
     events = journal.events("app")
     assert [event.seq for event in events] == [1, 2, 3]
     assert [event.prev_hash for event in events] == ["0" * 64, events[0].hash, events[1].hash]
@@ -148,10 +148,10 @@ def test_events_are_chained(journal: Journal):
 
 def test_events_are_read_as_they_were_written(journal: Journal, clock: ManualClock):
     """The answer to an append is what a later reader sees."""
-    lease = journal.acquire("app", "first", _TTL)
+    lock = journal.acquire("app", "first", _TTL)
     data = {"text": "ü", "number": 1.5, "list": [1, None, True], "deep": {"b": 1, "a": 2}}
     event = NewEvent(kind=Kind.CHECKED, data=data)
-    written = journal.append(lease, [event], _TTL)
+    written = journal.append(lock, [event], _TTL)
     assert journal.events("app") == written
     assert written[0].data == data
     assert (written[0].at, written[0].actor, written[0].fence) == (clock.now(), "test", 1)
@@ -159,12 +159,12 @@ def test_events_are_read_as_they_were_written(journal: Journal, clock: ManualClo
 
 def test_a_rotation_is_found_while_it_is_open_and_after(journal: Journal):
     """By its secret while it is open, by its id always."""
-    lease = journal.acquire("app", "first", _TTL)
-    journal.append(lease, [_REQUESTED, _STARTED], _TTL)
+    lock = journal.acquire("app", "first", _TTL)
+    journal.append(lock, [_REQUESTED, _STARTED], _TTL)
     opened = journal.open_rotation("app")
     assert opened is not None
     assert (opened.id, opened.ended_at) == (_ID, None)
-    journal.append(lease, [_ENDED], _TTL)
+    journal.append(lock, [_ENDED], _TTL)
     assert journal.open_rotation("app") is None
     ended = journal.rotation(_ID)
     assert ended is not None
@@ -178,21 +178,21 @@ def test_a_rotation_is_found_while_it_is_open_and_after(journal: Journal):
 
 def test_two_rotations_of_one_secret_are_not_open_together(journal: Journal):
     """The second request is refused, and nothing of that append is written."""
-    lease = journal.acquire("app", "first", _TTL)
-    journal.append(lease, [_REQUESTED], _TTL)
+    lock = journal.acquire("app", "first", _TTL)
+    journal.append(lock, [_REQUESTED], _TTL)
     second = NewEvent(kind=Kind.REQUESTED, rotation_id=_OTHER, data=_REQUESTED.data)
     with pytest.raises(Busy):
-        journal.append(lease, [NewEvent(kind=Kind.CHECKED), second], _TTL)
+        journal.append(lock, [NewEvent(kind=Kind.CHECKED), second], _TTL)
     assert len(journal.events("app")) == 1
 
 
 @pytest.mark.parametrize("secret", ["app", "other"], ids=["same secret", "another secret"])
 def test_a_rotation_id_is_used_once(journal: Journal, secret: str):
     """A repeated ClientRequestToken does not rewrite the record of the rotation that had it."""
-    lease = journal.acquire("app", "first", _TTL)
-    journal.append(lease, [_REQUESTED, _STARTED, _ENDED], _TTL)
+    lock = journal.acquire("app", "first", _TTL)
+    journal.append(lock, [_REQUESTED, _STARTED, _ENDED], _TTL)
     before = journal.rotation(_ID)
-    again = lease if secret == "app" else journal.acquire(secret, "first", _TTL)
+    again = lock if secret == "app" else journal.acquire(secret, "first", _TTL)
     with pytest.raises(JournalError):
         journal.append(again, [_REQUESTED], _TTL)
     assert journal.rotation(_ID) == before
@@ -200,11 +200,11 @@ def test_a_rotation_id_is_used_once(journal: Journal, secret: str):
 
 def test_the_newest_rotations_come_first(journal: Journal, clock: ManualClock):
     """And no more of them than asked for."""
-    lease = journal.acquire("app", "first", _TTL)
+    lock = journal.acquire("app", "first", _TTL)
     for rotation in (_ID, _OTHER):
         for event in (_REQUESTED, _ENDED):
             new = NewEvent(kind=event.kind, rotation_id=rotation, data=event.data)
-            journal.append(lease, [new], _TTL)
+            journal.append(lock, [new], _TTL)
         clock.advance(timedelta(seconds=1))
     assert [one.id for one in journal.rotations("app")] == [_OTHER, _ID]
     assert [one.id for one in journal.rotations("app", limit=1)] == [_OTHER]
@@ -213,19 +213,19 @@ def test_the_newest_rotations_come_first(journal: Journal, clock: ManualClock):
 
 def test_the_newest_events_are_returned_oldest_first(journal: Journal):
     """As a history is read."""
-    lease = journal.acquire("app", "first", _TTL)
-    journal.append(lease, [_REQUESTED, _STARTED, _ENDED], _TTL)
+    lock = journal.acquire("app", "first", _TTL)
+    journal.append(lock, [_REQUESTED, _STARTED, _ENDED], _TTL)
     assert [event.seq for event in journal.events("app", limit=2)] == [2, 3]
     assert [event.seq for event in journal.events("app")] == [1, 2, 3]
 
 
 def test_a_secret_is_known_once_it_has_an_event(journal: Journal):
-    """A lease alone is no history."""
+    """A lock alone is no history."""
     journal.acquire("zebra", "first", _TTL)
     assert journal.secret("zebra") is None
     for name in ("b", "a"):
-        lease = journal.acquire(name, "first", _TTL)
-        journal.append(lease, [NewEvent(kind=Kind.CHECKED)], _TTL)
+        lock = journal.acquire(name, "first", _TTL)
+        journal.append(lock, [NewEvent(kind=Kind.CHECKED)], _TTL)
     assert [record.name for record in journal.secrets()] == ["a", "b"]
 
 
@@ -242,7 +242,7 @@ def test_a_secret_in_an_event_is_a_violation(clock: ManualClock):
     """The strict journal remembers who wrote a password into it."""
     journal = MemoryJournal(clock=clock)
     password = Secret("correct-horse-battery")
-    lease = journal.acquire("app", "first", _TTL)
+    lock = journal.acquire("app", "first", _TTL)
     event = NewEvent(kind=Kind.CHECKED, data={"what": f"tried {password.reveal()}"})
-    journal.append(lease, [event], _TTL)
+    journal.append(lock, [event], _TTL)
     assert journal.violations == ["P6: a secret was written into the journal (checked)."]

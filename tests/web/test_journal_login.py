@@ -45,10 +45,10 @@ def site(postgres: ScratchPostgres, open_site: Callable[..., Site], cli: Any) ->
         with owner.writing() as db:
             db.exec_driver_sql(_RIGHTS.read_text().replace("%", "%%"))
         for number in range(60):
-            lease = owner.acquire(f"secret-{number}", "holder", TTL)
+            lock = owner.acquire(f"secret-{number}", "holder", TTL)
             told = NewEvent(kind=Kind.PARKED, data={"reason": f"reason {number}"})
-            owner.append(lease, [told] * 3, TTL)
-            owner.release(lease)
+            owner.append(lock, [told] * 3, TTL)
+            owner.release(lock)
         file = cli.folder / "db-login"
         file.touch(mode=0o600)
         file.write_text(_LOGIN_PHRASE)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rotator.backends.aws.aws_driven import AwsDrivenBackend
-    from rotator.core.model import Event, Json, Lease, Version
+    from rotator.core.model import Event, Json, Lock, Version
     from rotator.core.ports import Clock
     from rotator.engine import ManagedSecret
     from rotator.faces.aws_lambda.managed_secret import AwsSecret, Invocation
@@ -78,10 +78,10 @@ class TagJournal(LogJournal):
             self._unrecorded = [event for event, _ in replayed if _is_staged(event)]
         self.recall(known.name, memory.head or Head(), replayed)
 
-    def append(self, lease: Lease, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
+    def append(self, lock: Lock, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
         """Write all the events or none, after what an earlier process could not record."""
         before = self._unrecorded if events else []
-        written = super().append(lease, [*before, *events], ttl)
+        written = super().append(lock, [*before, *events], ttl)
         if events:
             self._unrecorded = []
         return written[len(before) :]

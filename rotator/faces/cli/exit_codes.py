@@ -8,7 +8,7 @@ from rotator.core.errors import (
     Busy,
     Conflict,
     Denied,
-    LeaseLost,
+    LockLost,
     NeedsApproval,
     NotDue,
     NotPermitted,
@@ -77,7 +77,7 @@ def of_error(error: BaseException, *, begun: bool = False) -> int:
             return MISUSE
         case NotPermitted() | NeedsApproval():
             return FORBIDDEN
-        case Busy() | NotDue() | LeaseLost():
+        case Busy() | NotDue() | LockLost():
             return LATER
         case Parked() | Conflict() | Denied() | Unavailable():
             # A retry cannot help: an operator must act.

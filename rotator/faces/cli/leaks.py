@@ -211,7 +211,7 @@ class WhenFree:
         Raises `Busy` after that: then it is no step that the other one waits for.
         """
         secret, clock = self._opened.secret(name), self._opened.clock
-        # A lease outlives the deadline of its step by as much, also that of a process that died.
+        # A lock outlives the deadline of its step by as much, also that of a process that died.
         ends = clock.monotonic() + secret.policy.step_timeout.total_seconds() + _MARGIN
         while True:
             try:

@@ -76,7 +76,7 @@ def explore_outages(scenario: Scenario) -> Report:
 def explore_takeovers(
     scenario: Scenario, *, by: Callable[[Process], object] = Process.resume
 ) -> Report:
-    """Freeze the act at every point until its lease is over and another engine has taken over.
+    """Freeze the act at every point until its lock is over and another engine has taken over.
 
     `by` is what the other engine does then: it resumes, or rolls back on a person's word.
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rotator.testing.crash.promises import Promises
     from rotator.testing.crash.sandbox import Sandbox
 
-# Short, so that waiting in the middle of a call is a handful of lease renewals.
+# Short, so that waiting in the middle of a call is a handful of lock renewals.
 POLICY: Final = Policy(
     grace=timedelta(seconds=50), drain_wait=timedelta(minutes=5), drain_then=DrainThen.HOLD
 )

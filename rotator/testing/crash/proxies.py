@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rotator.core.contracts.backend import NextVersion, SecretBackend
     from rotator.core.contracts.rotation import Entrance, Rotation, StepContext
     from rotator.core.history import RotationRecord, SecretRecord
-    from rotator.core.model import Credential, Event, Evidence, Lease, NewEvent, Version
+    from rotator.core.model import Credential, Event, Evidence, Lock, NewEvent, Version
     from rotator.core.ports import Journal
     from rotator.core.session import Session
     from rotator.testing.crash.points import Points
@@ -32,22 +32,20 @@ class JournalProxy:
         self._points: Points = points
         self._promises: Promises = promises
 
-    def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lease:
+    def acquire(self, secret: str, holder: str, ttl: timedelta) -> Lock:
         """Pass on."""
         return self._points.call(
             "journal", "acquire", lambda: self._inner.acquire(secret, holder, ttl)
         )
 
-    def release(self, lease: Lease) -> None:
+    def release(self, lock: Lock) -> None:
         """Pass on."""
-        self._points.call("journal", "release", lambda: self._inner.release(lease))
+        self._points.call("journal", "release", lambda: self._inner.release(lock))
 
-    def append(self, lease: Lease, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
+    def append(self, lock: Lock, events: Sequence[NewEvent], ttl: timedelta) -> list[Event]:
         """Pass on, after a look at what shares a commit."""
         self._promises.check_commit(events)
-        return self._points.call(
-            "journal", "append", lambda: self._inner.append(lease, events, ttl)
-        )
+        return self._points.call("journal", "append", lambda: self._inner.append(lock, events, ttl))
 
     def secret(self, secret: str) -> SecretRecord | None:
         """Pass on."""

@@ -1,4 +1,4 @@
-"""One secret under one lease: acquire, append, renew, wait, release."""
+"""One secret under one lock: acquire, append, renew, wait, release."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from rotator.core.history import RotationRecord
-    from rotator.core.model import Event, Json, Lease
+    from rotator.core.model import Event, Json, Lock
     from rotator.engine.context import EngineContext
     from rotator.engine.steps import ManagedSecret, Steps
 
@@ -33,52 +33,52 @@ _DECISIONS: Final = frozenset(
         Kind.LEASE_ENDING,
     }
 )
-# Seconds until a lease that another process holds is asked for again.
+# Seconds until a lock that another process holds is asked for again.
 _LOOK_AGAIN: Final = 0.2
-# How long a lease outlives the deadline of the step that renewed it.
+# How long a lock outlives the deadline of the step that renewed it.
 _MARGIN: Final = timedelta(seconds=30)
 
 
-class LeasedSecret(SecretContext):
-    """A secret that this call alone may write about, until its lease ends."""
+class LockedSecret(SecretContext):
+    """A secret that this call alone may write about, until its lock ends."""
 
     def __init__(
         self,
         engine: EngineContext,
         secret: ManagedSecret,
-        lease: Lease,
+        lock: Lock,
         *,
         ends: float,
         taken: tuple[float, datetime],
     ) -> None:
         """`ends`: when the call must be over, on the monotonic scale. `taken`: both clocks, read
-        before the lease was taken.
+        before the lock was taken.
         """
         super().__init__(engine, secret)
         self.ends: float = ends
         self.ttl: timedelta = _ttl(secret)
-        self.lease: Lease = lease
-        # Read before the lease is taken or renewed, so that we stop before it ends.
+        self.lock: Lock = lock
+        # Read before the lock is taken or renewed, so that we stop before it ends.
         self._renewed: tuple[float, datetime] = taken
 
     def append(self, events: list[NewEvent]) -> list[Event]:
-        """Write events, all or none of them, and renew the lease. Nothing happens without events."""
+        """Write events, all or none of them, and renew the lock. Nothing happens without events."""
         if not events:
             return []
         events = [self._decided(one) if one.kind in _DECISIONS else one for one in events]
         self._renewed = self.clock.monotonic(), self.clock.now()
-        written = self.journal.append(self.lease, events, self.ttl)
+        written = self.journal.append(self.lock, events, self.ttl)
         for event in written:
             self.engine.observer(event)
         return written
 
     def renew(self) -> None:
-        """Renew the lease without writing an event. Raises `LeaseLost`."""
+        """Renew the lock without writing an event. Raises `LockLost`."""
         self._renewed = self.clock.monotonic(), self.clock.now()
-        _ = self.journal.append(self.lease, [], self.ttl)
+        _ = self.journal.append(self.lock, [], self.ttl)
 
     def wait(self, until: datetime) -> None:
-        """Sleep until then or until the call should stop, in pieces short enough to keep the lease."""
+        """Sleep until then or until the call should stop, in pieces short enough to keep the lock."""
         piece = self.ttl.total_seconds() / 3
         while (left := (until - self.clock.now()).total_seconds()) > 0:
             if self.engine.should_stop():
@@ -88,24 +88,24 @@ class LeasedSecret(SecretContext):
                 self.renew()
 
     def pause(self, until: datetime) -> None:
-        """Sleep until then or until the call should stop, without the lease: others may work meanwhile."""
-        self.engine.journal.release(self.lease)
+        """Sleep until then or until the call should stop, without the lock: others may work meanwhile."""
+        self.engine.journal.release(self.lock)
         piece = self.ttl.total_seconds() / 3
         while (left := (until - self.clock.now()).total_seconds()) > 0:
             if self.engine.should_stop():
                 break
             self.clock.sleep(min(left, piece))
         self._renewed = self.clock.monotonic(), self.clock.now()
-        self.lease = _taken(self.engine, self.secret, self.ttl)
+        self.lock = _taken(self.engine, self.secret, self.ttl)
 
     def timed_steps(self, rotation_id: str) -> Steps:
-        """Return steps that act until their time is up, counted from when the lease was renewed."""
+        """Return steps that act until their time is up, counted from when the lock was renewed."""
         steps = self.steps(rotation_id, self.record())
         self.allow(steps)
         return steps
 
     def allow(self, steps: Steps) -> None:
-        """Let steps act until their time is up, counted from when the lease was renewed."""
+        """Let steps act until their time is up, counted from when the lock was renewed."""
         monotonic, now = self._renewed
         timeout = self.secret.policy.step_timeout.total_seconds()
         steps.allow(deadline=min(monotonic + timeout, self.ends), lease_ends=now + self.ttl)
@@ -140,39 +140,37 @@ class LeasedSecret(SecretContext):
 
 
 @contextmanager
-def leased(
+def locked(
     engine: EngineContext, secret: ManagedSecret, *, ends: float | None = None
-) -> Generator[LeasedSecret]:
-    """Take the lease of a secret, and release it at the end. Raises `Busy` or `JournalError`.
+) -> Generator[LockedSecret]:
+    """Take the lock of a secret, and release it at the end. Raises `Busy` or `JournalError`.
 
     `ends`: when the call must be over, on the monotonic scale; no step is begun shortly before that.
     """
     try:
         taken = engine.clock.monotonic(), engine.clock.now()
-        lease = engine.journal.acquire(secret.name, engine.holder(), _ttl(secret))
-        access = LeasedSecret(
-            engine, secret, lease, ends=inf if ends is None else ends, taken=taken
-        )
+        lock = engine.journal.acquire(secret.name, engine.holder(), _ttl(secret))
+        access = LockedSecret(engine, secret, lock, ends=inf if ends is None else ends, taken=taken)
         try:
             yield access
         finally:
-            engine.journal.release(access.lease)
+            engine.journal.release(access.lock)
     except RotatorError as error:
         error.secret = error.secret or secret.name
         raise
 
 
 @contextmanager
-def leased_in_time(
+def locked_in_time(
     engine: EngineContext, secret: ManagedSecret, patience: timedelta
-) -> Generator[LeasedSecret]:
-    """Take the lease of a secret as `leased` does, but wait for it while another process holds it."""
+) -> Generator[LockedSecret]:
+    """Take the lock of a secret as `locked` does, but wait for it while another process holds it."""
     with ExitStack() as stack:
-        yield _once_free(engine, patience, lambda: stack.enter_context(leased(engine, secret)))
+        yield _once_free(engine, patience, lambda: stack.enter_context(locked(engine, secret)))
 
 
-def _taken(engine: EngineContext, secret: ManagedSecret, patience: timedelta) -> Lease:
-    """Take the lease of a secret again, or wait for it while another process holds it."""
+def _taken(engine: EngineContext, secret: ManagedSecret, patience: timedelta) -> Lock:
+    """Take the lock of a secret again, or wait for it while another process holds it."""
     return _once_free(
         engine,
         patience,
