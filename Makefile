@@ -99,8 +99,8 @@ reads-load: $(STAMP) ## a million lines of an audit log: seconds and memory: LIN
 find-noise: $(STAMP) ## candidates in public code, and the time of a long history: COMMITS=10000
 	$(PY) -m tests.load.find_noise --commits $(or $(COMMITS),10000) $(ARGS)
 
-leases: $(STAMP) ## leases issued and ended on a real PostgreSQL, and a look over 10,000: CYCLES=10000
-	$(PY) -m tests.load.leases --cycles $(or $(CYCLES),10000) $(ARGS)
+leases: $(STAMP) ## leases issued and ended on a real PostgreSQL, and a look over 10,000: CYCLES=10000; or a pool: POOL=1000
+	$(PY) -m tests.load.leases --cycles $(or $(CYCLES),10000) --pool $(or $(POOL),0) $(ARGS)
 
 bench: $(STAMP) ## the engine against a bare loop
 	$(PY) -m tests.load.bench $(ARGS)

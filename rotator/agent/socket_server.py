@@ -1,7 +1,8 @@
 """HTTP/1.1 on a Unix socket, for applications in any language. Only the users that are named may ask.
 
 GET /v1/secrets/NAME[?known=VERSION&next=ROTATION&wait=SECONDS] returns the value; POST /v1/acknowledgements passes
-acknowledgements on to the daemon; GET /v1/health shows how up to date each value is.
+acknowledgements on to the daemon; POST /v1/leases, /v1/leases/renew and /v1/leases/release do so with requests for
+leases, in the name of the user that asks; GET /v1/health shows how up to date each value is.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from rotator.agent.errors import SinkError
 from rotator.agent.files import group_id, user_id
 from rotator.agent.settings import SocketOptions, mode_of
 from rotator.client import SourceError
+from rotator.client.daemon import DaemonError
 from rotator.core.consumers import InvalidReport, parse_reports
 from rotator.http_body import linger, read_body
 
@@ -36,6 +38,8 @@ _LONGEST_WAIT: Final = 60.0
 _LARGEST: Final = 1 << 16
 _MOST_CONNECTIONS: Final = 128
 _PEER: Final = struct.Struct("3i")
+# Requests about leases, and what the daemon calls them.
+_LEASES: Final = {f"/v1/leases{path}": path for path in ("", "/renew", "/release")}
 
 
 class SocketServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -157,8 +161,12 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._is_allowed():
             return
         agent = self._server.agent
+        if self.path in _LEASES:
+            self._lease(agent, _LEASES[self.path])
+            return
         if self.path != "/v1/acknowledgements":
-            self._answer(HTTPStatus.NOT_FOUND, {"error": "POST is for /v1/acknowledgements only."})
+            listed = ", ".join(("/v1/acknowledgements", *_LEASES))
+            self._answer(HTTPStatus.NOT_FOUND, {"error": f"POST is for {listed} only."})
             return
         try:
             reports = parse_reports(self._body(), consumer="")
@@ -186,12 +194,40 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(HTTPStatus.NO_CONTENT)
         self.end_headers()
 
+    def _lease(self, agent: Agent, path: str) -> None:
+        """Ask the daemon for a lease. The holder is this agent's consumer, and the instance the user that asks."""
+        body, daemon = self._body(), agent.consumer.daemon
+        try:
+            asked: object = json.loads(body)
+        except (ValueError, RecursionError):
+            asked = None
+        if not isinstance(asked, dict):
+            self._answer(HTTPStatus.BAD_REQUEST, {"error": "the body is no JSON object."})
+            return
+        if daemon is None:
+            self._answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "no daemon is configured."})
+            return
+        given = cast("dict[str, object]", asked)
+        instance = f"{socket.gethostname()}/uid-{self._peer()}/{given.get('instance') or ''}"
+        try:
+            answer = daemon.lease(path, {**given, "instance": instance})
+        except DaemonError as error:
+            told = error.answer if isinstance(error.answer, dict) else {"error": str(error)}
+            self._answer(error.status or HTTPStatus.SERVICE_UNAVAILABLE, told)
+            return
+        self._answer(HTTPStatus.OK, answer)
+
+    def _peer(self) -> int:
+        """Return the user id of the process that asks."""
+        peer = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        _, uid, _ = _PEER.unpack(peer)
+        return uid
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 # the base's name
         """Log nothing: a request may hold what no log should."""
 
     def _is_allowed(self) -> bool:
-        peer = self.connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-        _, uid, _ = _PEER.unpack(peer)
+        uid = self._peer()
         if uid in self._server.users:
             return True
         self.close_connection = True
@@ -212,7 +248,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self._lingers:
             linger(self.connection)
 
-    def _answer(self, status: HTTPStatus, data: object) -> None:
+    def _answer(self, status: int, data: object) -> None:
         content = json.dumps(data).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

@@ -58,6 +58,10 @@ class Agent(Daemon):
                 upcoming[name] = rotation
         return News(versions, upcoming)
 
+    def instance(self, number: int) -> str:
+        """Return the name of the holder of a lease; the agent puts the user and the machine before it."""
+        return f"{os.getpid()}.{number}"
+
     def _login_headers(self) -> dict[str, str]:
         return {}
 

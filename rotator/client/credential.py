@@ -103,6 +103,27 @@ class Credential:
     def __repr__(self) -> str:
         return f"Credential({self._source!r})"
 
+    @classmethod
+    def leased(
+        cls,
+        secret: str,
+        lender: Daemon,
+        *,
+        ttl: float | None = None,
+        reason: str = "",
+        patience: float = 5.0,
+    ) -> Credential:
+        """Return a credential whose logins are this process's own, each for a limited time.
+
+        `lender`: the `Daemon`, or the `Agent` of this machine. The next login is taken before one ends, at
+        the latest after two thirds of its time, and pools move to it meanwhile. `ttl`: seconds that one
+        lasts, else what the secret's `leases` say; `reason`: what it is for. `close` ends them. Nothing is
+        taken yet.
+        """
+        from rotator.client.leases import LeasedCredential  # noqa: PLC0415 # for those who lease
+
+        return LeasedCredential(secret, lender, ttl=ttl, reason=reason, patience=patience)
+
     # -- reading -------------------------------------------------------------------------------
 
     def current(self) -> Login:
@@ -230,7 +251,7 @@ class Credential:
                 if self._next is not None and self._next.version == login.version:
                     self._next = None
             self._read_at, self._error = self._clock(), None
-            self._end_read(self._refresh)
+            self._end_read(self._wait_after(None))
             self._start_threads()
             if before is None or before.version == login.version:
                 return []
@@ -244,13 +265,18 @@ class Credential:
     def _failed(self, error: SourceError) -> None:
         with self._changed:
             self._error = error
-            self._end_read(min(self._refresh, _AFTER_AN_ERROR))
+            self._end_read(self._wait_after(error))
+
+    def _wait_after(self, error: SourceError | None) -> float:
+        """Return the seconds until the source is read again."""
+        wait = self._refresh if error is None else min(self._refresh, _AFTER_AN_ERROR)
+        # Processes that started together do not read together for ever.
+        return wait * between(0.5, 1.0)
 
     def _end_read(self, wait: float) -> None:
         self._is_reading = False
         self._reads += 1
-        # Processes that started together do not read together for ever.
-        self._refresh_at = self._clock() + wait * between(0.5, 1.0)
+        self._refresh_at = self._clock() + wait
         self._changed.notify_all()
 
     # -- changes -------------------------------------------------------------------------------

@@ -273,6 +273,21 @@ class Daemon:
             _texts_of(upcoming if isinstance(upcoming, dict) else {}, known),
         )
 
+    # -- leases --------------------------------------------------------------------------------
+
+    def lease(self, path: str, asked: Mapping[str, object]) -> Any:
+        """Return the answer to a request about a lease: to issue one, "/renew" or "/release".
+
+        What an answer holds: docs/reference/consumers.md. Raises `DaemonError`.
+        """
+        return self._request("POST", f"/v1/leases{path}", asked, wait=0.0)
+
+    def instance(self, number: int) -> str:
+        """Return the name of the holder of a lease: this process, and which of its credentials."""
+        import socket  # noqa: PLC0415 # as above
+
+        return f"{socket.gethostname()}/{os.getpid()}.{number}"
+
     # -- HTTP ----------------------------------------------------------------------------------
 
     def _request(self, method: str, path: str, body: object, *, wait: float) -> Any:

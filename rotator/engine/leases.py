@@ -79,12 +79,14 @@ class LeaseRequest:
     """Who wants a lease, what for, and for how long; None for the time that the secret's terms give.
 
     `instance`: which process of the holder. It matters where instances share one login.
+    `refused`: ids of leases whose login the target refused to it; it does not get one of these.
     """
 
     holder: str
     instance: str = ""
     purpose: str = ""
     ttl: timedelta | None = None
+    refused: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -371,7 +373,7 @@ class Leases:
         """Hand out the login that another instance of the holder has; None where there is none."""
         now = self._engine.clock.now()
         for record in reversed(self._book.open(secret.name)):
-            if not record.can_be_shared(asked.holder, now):
+            if record.id in asked.refused or not record.can_be_shared(asked.holder, now):
                 continue
             credential = self._work(lock, secret, record.id).kept()
             if credential is not None:

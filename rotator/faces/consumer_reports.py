@@ -4,13 +4,13 @@
     GET /v1/versions?secret=shop&known=shop%3A7&next=shop%3A&wait=25
 
 Each consumer has a token, which is sent as `Authorization: Bearer TOKEN`. No value of a secret is
-received or sent. docs/reference/consumers.md describes both.
+received or sent here; leases (`rotator.faces.consumer_leases`) are. docs/reference/consumers.md describes
+all of them.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 import time
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from rotator.core.consumers import MOST_REPORTS, InvalidReport, Level, Report, parse_reports
 from rotator.core.errors import JournalError, RotatorError
+from rotator.faces.consumer_leases import PREFIX
 from rotator.faces.http_server import HttpResponse
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from rotator.config import Settings
     from rotator.core.ports import Log
     from rotator.core.secret import Secret
+    from rotator.faces.consumer_leases import ConsumerLeases
     from rotator.faces.http_server import HttpRequest
     from rotator.journal.consumers import SqlConsumers
 
@@ -48,7 +50,7 @@ class _Refused(Exception):
 
     def __init__(self, status: int, what: str, **facts: object) -> None:
         super().__init__(what)
-        self.response: HttpResponse = _json(status, {"error": what, **facts})
+        self.response: HttpResponse = HttpResponse.json(status, {"error": what, **facts})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +96,12 @@ class ConsumerReports:
         consumers: Callable[[], ReportingConsumers],
         registry: Callable[[], SqlConsumers],
         on_news: Callable[[set[str]], None],
+        leases: ConsumerLeases | None = None,
     ) -> None:
         """`consumers` and `registry` are of the configuration that is in force. `on_news` is called
-        with the secrets for which a report was new.
+        with the secrets for which a report was new. `leases`: what lends logins.
         """
+        self._leases: ConsumerLeases | None = leases
         self._consumers: Callable[[], ReportingConsumers] = consumers
         self._registry: Callable[[], SqlConsumers] = registry
         self._writer: _Writer = _Writer(registry, on_news)
@@ -127,13 +131,16 @@ class ConsumerReports:
                     return self._acknowledged(consumer, request.body)
                 case "GET", "/v1/versions":
                     return self._awaited(consumer, request.query)
+                case "POST", path if path.startswith(PREFIX) and self._leases is not None:
+                    declared = self._consumers().secrets.get(consumer, frozenset())
+                    return self._leases.answer(path, consumer, declared, request.body)
                 case _:
-                    listed = "POST /v1/acknowledgements and GET /v1/versions"
-                    return _json(404, {"error": f"not found; there are {listed}"})
+                    listed = f"POST /v1/acknowledgements, POST {PREFIX} and GET /v1/versions"
+                    return HttpResponse.json(404, {"error": f"not found; there are {listed}"})
         except _Refused as refused:
             return refused.response
         except JournalError:
-            return _json(503, {"error": "the journal is not available"}, _COME_AGAIN)
+            return HttpResponse.json(503, {"error": "the journal is not available"}, _COME_AGAIN)
 
     def _consumer(self, request: HttpRequest) -> str:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -179,7 +186,7 @@ class ConsumerReports:
             for what, rows in ((_NEVER, unknown), (_NOT_NEXT, strange))
             for secret, version in sorted(rows)
         ]
-        return _json(422, {"error": rejected[0]["what"], "rejected": rejected})
+        return HttpResponse.json(422, {"error": rejected[0]["what"], "rejected": rejected})
 
     # -- versions ------------------------------------------------------------------------------
 
@@ -197,10 +204,10 @@ class ConsumerReports:
             raise _Refused(400, f"`wait` is a number of seconds up to {_LONGEST_WAIT:.0f}")
         answer = self._versions.wait(secrets, known, following, wait)
         if answer is None:
-            return _json(429, {"error": "too many wait for a version"}, _COME_AGAIN)
+            return HttpResponse.json(429, {"error": "too many wait for a version"}, _COME_AGAIN)
         if not following:
             del answer["next"]
-        return _json(200, answer)
+        return HttpResponse.json(200, answer)
 
 
 class _Writer:
@@ -376,10 +383,3 @@ def _by_secret(secrets: Iterable[str], given: Iterable[str]) -> dict[str, str]:
 
 def _digest(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
-
-
-def _json(status: int, data: object, headers: Mapping[str, str] | None = None) -> HttpResponse:
-    content = json.dumps(data).encode() + b"\n"
-    return HttpResponse(
-        status=status, content=content, kind="application/json", headers=headers or {}
-    )

@@ -17,6 +17,7 @@ from rotator.core.daemon_settings import Dispatch, Topic
 from rotator.core.errors import JournalBroken, RotatorError, UsageError
 from rotator.core.history import text
 from rotator.core.model import Kind, Step
+from rotator.faces.consumer_leases import ConsumerLeases
 from rotator.faces.consumer_reports import ConsumerReports, ReportingConsumers
 from rotator.faces.http_server import Server
 from rotator.faces.leak_reports import PREFIX, LeakReports
@@ -77,6 +78,7 @@ class Daemon(Service):
             consumers=lambda: self._generation.reporting,
             registry=lambda: self._generation.app.consumers,
             on_news=self._wake,
+            leases=ConsumerLeases(lambda: self._generation.app),
         )
         self._leaks: LeakReports = LeakReports(
             app=lambda: self._generation.app,

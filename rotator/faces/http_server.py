@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from dataclasses import dataclass, field
@@ -45,6 +46,14 @@ class HttpResponse:
     def text(cls, status: int, said: str) -> HttpResponse:
         """Return a line of text."""
         return cls(status=status, content=f"{said}\n".encode())
+
+    @classmethod
+    def json(
+        cls, status: int, data: object, headers: Mapping[str, str] | None = None
+    ) -> HttpResponse:
+        """Return data as JSON."""
+        content = json.dumps(data).encode() + b"\n"
+        return cls(status=status, content=content, kind="application/json", headers=headers or {})
 
 
 class Server:

@@ -248,7 +248,4 @@ def _parsed(source: str, request: HttpRequest) -> _Received | None:
 
 
 def _json(status: int, headers: Mapping[str, str] | None = None, **data: object) -> HttpResponse:
-    content = json.dumps(data).encode() + b"\n"
-    return HttpResponse(
-        status=status, content=content, kind="application/json", headers=headers or {}
-    )
+    return HttpResponse.json(status, data, headers)

@@ -8,6 +8,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
@@ -19,12 +20,15 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from rotator import logs
 from rotator.bootstrap import App, initialise, open_app
-from rotator.client import Credential
+from rotator.client import Credential, Daemon
 from rotator.client import psycopg as psycopg_client
 from rotator.client import pymysql as pymysql_client
 from rotator.client import redis as redis_client
 from rotator.client import sqlalchemy as sqlalchemy_client
 from rotator.client.sources import LocalSource
+from rotator.faces.consumer_leases import ConsumerLeases
+from rotator.faces.consumer_reports import ConsumerReports, ReportingConsumers, _digest
+from rotator.faces.http_server import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -44,6 +48,11 @@ secrets:
 {secrets}"""
 
 
+# No application of these tests has another one.
+TOKENS: Final = {name: f"token-of-{name}-in-the-tests" for name in ("web", "job", "other")}
+_NEW_USER: Final = "strategy: new-user,"
+
+
 class Shop:
     """A server with managed logins."""
 
@@ -51,15 +60,52 @@ class Shop:
         """Made by `opened`."""
         self.target: Any = target
         self.app: App = app
-        self._folder: Path = folder
+        self.folder: Path = folder
         self._made: list[Credential] = []
+        self._closing: ExitStack = ExitStack()
+
+    def leased(self, consumer: str = "web", **options: Any) -> Credential:
+        """Return a credential whose logins are leases of the secret with the strategy `new-user`."""
+        made = Credential.leased(self.lent, self.daemon(consumer), **options)
+        self._made.append(made)
+        return made
+
+    @property
+    def lent(self) -> str:
+        """The secret whose logins are lent."""
+        return self.target.names["new-user"]
+
+    def daemon(self, consumer: str = "web") -> Daemon:
+        """Return a connection to the daemon's interface, as a consumer. `other` may take no lease."""
+        return Daemon(self._interface, token=TOKENS[consumer])
+
+    @cached_property
+    def _interface(self) -> str:
+        consumers = ReportingConsumers(
+            by_token={_digest(token): name for name, token in TOKENS.items()},
+            secrets={"web": frozenset({self.lent}), "job": frozenset({self.lent})},
+        )
+        reports = ConsumerReports(
+            consumers=lambda: consumers,
+            registry=lambda: self.app.consumers,
+            on_news=lambda _names: None,
+            leases=ConsumerLeases(lambda: self.app),
+        )
+        server = Server("127.0.0.1:0", reports.answer, accepts=("GET", "POST"))
+        server.start()
+        self._closing.callback(server.close)
+        return f"http://{server.address}"
+
+    def end_lease(self, id_: str) -> None:
+        """End a lease, as the daemon does when its time is over."""
+        self.app.engine.leases.end(self.app.secret(self.lent), id_, patience=timedelta(seconds=30))
 
     def credential(self, strategy: str, **options: Any) -> Credential:
         """Return a client's view of the strategy's secret, which is read often."""
         source = LocalSource(
             self.target.names[strategy],
-            file=self._folder / "secrets.db",
-            key_file=self._folder / "rotator.key",
+            file=self.folder / "secrets.db",
+            key_file=self.folder / "rotator.key",
         )
         made = Credential(source, refresh=0.2, **options)
         self._made.append(made)
@@ -78,11 +124,17 @@ class Shop:
     def close(self) -> None:
         for one in self._made:
             one.close()
+        self._closing.close()
 
 
 @contextmanager
-def opened(target: ChaosTarget, folder: Path) -> Generator[Shop]:
-    """Start the server, adopt nothing: each secret begins with a first rotation."""
+def opened(
+    target: ChaosTarget, folder: Path, terms: str = "{ttl: 1h, max: 2h, limit: 1000}"
+) -> Generator[Shop]:
+    """Start the server, adopt nothing: each secret begins with a first rotation.
+
+    `terms`: how the secret with the strategy `new-user` lends its logins.
+    """
     logs.set_up(level="off")
     with ExitStack() as stack:
         stack.enter_context(target)
@@ -90,7 +142,7 @@ def opened(target: ChaosTarget, folder: Path) -> Generator[Shop]:
         (folder / "admin-password").write_text(target.password)
         config = folder / "rotator.yaml"
         text = _CONFIG.format(target=target.target, secrets=target.secrets.format(backend="local"))
-        initialise(config, text)
+        initialise(config, text.replace(_NEW_USER, f"{_NEW_USER} leases: {terms},"))
         app = stack.enter_context(open_app(config, face="client"))
         shop = Shop(target, app, folder)
         for strategy in target.names:

@@ -18,6 +18,7 @@ from rotator.testing.fakes import step_context
 from rotator.testing.postgres import ScratchPostgres
 from tests.client.shop import APPLICATIONS, Application, Redis, Shop, Valkey, opened
 from tests.load.chaos_targets import MariaChaosTarget, PostgresChaosTarget, ValkeyChaosTarget
+from tests.load.leases import pool_through
 from tests.sampling import sampled
 from tests.servers import mariadb, valkey
 
@@ -101,6 +102,42 @@ def _rows() -> Iterator[Any]:
                 yield pytest.param(
                     server, application, strategy, id=f"{application.__name__}-{server}-{strategy}"
                 )
+
+
+def _adapters() -> Iterator[Any]:
+    for server in _STRATEGIES:
+        for application in APPLICATIONS:
+            if server in application.servers:
+                yield pytest.param(server, application, id=f"{application.__name__}-{server}")
+
+
+@pytest.mark.parametrize(("server", "kind"), sampled([*_adapters()], of=2))
+def test_an_application_sees_no_error_while_its_leases_change(
+    request: pytest.FixtureRequest, server: str, kind: type[Application]
+):
+    """It moves to the next lease while the one before it still works."""
+    shop: Shop = request.getfixturevalue(server)
+    credential = shop.leased()
+    application = kind(credential, shop.target.server)
+    with closing(application), Worker(application) as worker:
+        worker.wait_for_more()
+        for _ in range(_ROTATIONS):
+            before = credential.current().version
+            login = credential.refresh()
+            assert application.work() == login.username
+            worker.wait_for_more()
+            shop.end_lease(before)
+    credential.close()
+    assert worker.errors == []
+    assert shop.app.journal.leases.open(shop.lent) == []
+
+
+def test_a_pool_meets_no_error_through_many_leases(postgresql: Shop):
+    """`make leases POOL=1000` moves it through a thousand."""
+    done, errors = pool_through(postgresql, 20)
+    assert errors == []
+    assert done >= 20
+    assert postgresql.app.journal.leases.open(postgresql.lent) == []
 
 
 @pytest.mark.parametrize(("server", "kind", "strategy"), sampled([*_rows()], of=2))

@@ -1,7 +1,7 @@
 """`make leases`: leases on a real PostgreSQL, issued and ended again and again, and ten thousand live ones.
 
 Prints what is left behind (nothing), how long an issue takes beside a bare CREATE ROLE and login, and how
-long the daemon's look takes.
+long the daemon's look takes. With --pool N: the errors that a pool meets through N leases (none).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import threading
 import time
 from dataclasses import replace
 from datetime import timedelta
@@ -19,12 +20,15 @@ import sqlalchemy as sa
 from rotations.postgresql import PLUGIN
 from rotations.postgresql.options import SecretOptions, TargetOptions
 from rotator.api import Credential, Secret
+from rotator.client import psycopg as psycopg_client
 from rotator.core.leases import LeaseRecord, LeaseState, LeaseTerms
 from rotator.engine import LeaseRequest
 from rotator.journal import rows, tables
 from rotator.testing.fakes import START
 from rotator.testing.postgres import ScratchPostgres
+from tests.client.shop import opened
 from tests.harness import QUICK, AnyHarness, parts
+from tests.load.chaos_targets import PostgresChaosTarget
 from tests.load.programs import end_in_order, scratch_folder
 
 if TYPE_CHECKING:
@@ -32,8 +36,10 @@ if TYPE_CHECKING:
 
     from rotator.engine import ManagedSecret
     from rotator.journal.sql import SqlJournal
+    from tests.client.shop import Shop
 
 _LIVE = 10_000
+_WORKERS = 4
 _TRACES = (
     "SELECT (SELECT count(*) FROM pg_roles), (SELECT count(*) FROM pg_shdepend),"
     " (SELECT count(*) FROM pg_auth_members), (SELECT count(*) FROM pg_shdescription)"
@@ -46,13 +52,67 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cycles", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--pool", type=int, default=0, help="only move a pool through so many")
     given = parser.parse_args()
+    if given.pool:
+        with scratch_folder("rotator-leases-") as folder, ScratchPostgres() as server:
+            terms = "{ttl: 1h, max: 2h, limit: 10}"
+            with opened(PostgresChaosTarget(server), folder, terms) as shop:
+                done, errors = pool_through(shop, given.pool)
+        found = {
+            "leases": given.pool,
+            "pieces of work": done,
+            "errors": [str(one) for one in errors],
+        }
+        print(json.dumps(found, indent=2))
+        return
     with scratch_folder("rotator-leases-") as folder, ScratchPostgres() as server:
         harness = AnyHarness(name="leases", **parts(folder / "parts"))
         try:
             print(json.dumps(_measured(harness, server, given.cycles, given.seconds), indent=2))
         finally:
             harness.end()
+
+
+def pool_through(shop: Shop, count: int) -> tuple[int, list[Exception]]:
+    """Move a pool that is in use through so many leases, each ended after the next one is in use.
+
+    Returns how much work was done, and the errors that the application met.
+    """
+    credential = shop.leased()
+    place = f"host={shop.target.server.host} port={shop.target.server.port} dbname=shop"
+    done, errors, stop = [0] * _WORKERS, list[Exception](), threading.Event()
+
+    def work(number: int, pool: Any) -> None:
+        while not stop.is_set():
+            try:
+                with pool.connection() as connection:
+                    connection.execute("SELECT session_user")
+            except Exception as error:  # noqa: BLE001 # whatever an application would see
+                errors.append(error)
+            done[number] += 1
+
+    with psycopg_client.pool(
+        credential, place, min_size=2, max_size=_WORKERS, timeout=30, open=True
+    ) as pool:
+        threads = [threading.Thread(target=work, args=(one, pool)) for one in range(_WORKERS)]
+        for one in threads:
+            one.start()
+        try:
+            for _ in range(count):
+                before = credential.current().version
+                _ = credential.refresh()
+                # What was begun by the old login ends before it does.
+                reached = list(done)
+                while any(now < then + 2 for now, then in zip(done, reached, strict=True)):
+                    time.sleep(0.001)
+                shop.end_lease(before)
+        finally:
+            stop.set()
+            for one in threads:
+                one.join(60)
+    credential.close()
+    return sum(done), errors
 
 
 def _measured(
