@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rotator.core.backoff import backoff
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from rotator.core.daemon_settings import BreakerSettings
 
@@ -24,6 +24,7 @@ class Breaker:
         self._failures: int = 0
         self._waits: int = 0
         self._until: datetime | None = None
+        self._tried_at: datetime | None = None
         self._trying: bool = False
         self._whole: bool = False
 
@@ -37,9 +38,18 @@ class Breaker:
         """When the next try may be made; None while it is closed."""
         return self._until
 
-    def allows(self, now: datetime) -> bool:
-        """Return whether something may be started on this host now."""
-        return self._until is None or (now >= self._until and not self._trying)
+    def allows(self, now: datetime, *, within: timedelta | None = None) -> bool:
+        """Return whether something may be started on this host now.
+
+        `within`: a host that does not answer is tried again after so long, also where its wait is longer.
+        A rejected admin is not: each try could lock it.
+        """
+        until = self._until
+        if until is None or self._trying:
+            return until is None
+        if within is not None and self._tried_at is not None and not self._whole:
+            until = min(until, self._tried_at + within)
+        return now >= until
 
     def started(self) -> None:
         """Note a start: while the host is away it is the one try."""
@@ -70,7 +80,7 @@ class Breaker:
             self._waits += 1
             settings = self._settings
             wait = backoff(self._waits, first=settings.wait, longest=settings.longest)
-            self._until, self._trying = now + wait, False
+            self._until, self._tried_at, self._trying = now + wait, now, False
         return opened
 
     def released(self) -> None:

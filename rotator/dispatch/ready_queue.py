@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 Lane: TypeAlias = "tuple[str, str]"
 # The audit database, which all work needs.
 JOURNAL: Final = "journal"
+# A host that does not answer is tried at least this often while leases are to be ended there: until then their
+# logins may be valid.
+_LEASES_WAIT: Final = timedelta(minutes=1)
 
 
 class JobKind(StrEnum):
@@ -143,10 +147,11 @@ class ReadyQueue:
 
     def _allows(self, lane: Lane, now: datetime) -> bool:
         target, backend = lane
+        within = _LEASES_WAIT if self._waiting[lane].jobs[JobKind.END_LEASES] else None
         return (
             self._targets[target] < self.limits.per_target
             and self._backends[backend] < self.limits.per_backend
-            and all(self.breaker(host).allows(now) for host in hosts(lane))
+            and all(self.breaker(host).allows(now, within=within) for host in hosts(lane))
         )
 
     def _let(self, lane: Lane) -> Job:
