@@ -80,12 +80,12 @@ class Discovery:
         journal = self._parts.journal
         seen = TargetLogins.of((_name(one.found), one.state, one.found.can_login) for one in logins)
         with suppress(Busy):
-            lease = journal.acquire(chain_of(target), system.holder(), _WRITING)
+            lock = journal.acquire(chain_of(target), system.holder(), _WRITING)
             try:
                 if self._is_news(target, seen):
-                    _ = journal.append(lease, [seen.event()], _WRITING)
+                    _ = journal.append(lock, [seen.event()], _WRITING)
             finally:
-                journal.release(lease)
+                journal.release(lock)
 
     def recorded_at(self, target: str) -> datetime | None:
         """Return when a look at a target was recorded last; None where none was."""

@@ -232,10 +232,10 @@ def test_a_look_beside_another_one_is_not_recorded_twice(cli: Cli):
     """Nor does it fail: the other process records the same."""
     cli("rotate", "app")
     with cli.app() as app:
-        lease = app.journal.acquire(chain_of("main"), "another process", timedelta(minutes=1))
+        lock = app.journal.acquire(chain_of("main"), "another process", timedelta(minutes=1))
         cli("discover", "main")
         assert app.journal.events(chain_of("main")) == []
-        app.journal.release(lease)
+        app.journal.release(lock)
 
 
 def test_the_login_of_a_lease_is_managed(cli: Cli):

@@ -262,12 +262,12 @@ def test_what_a_step_records_is_what_the_audit_computes(tmp_path: Path, step: St
         f"sqlite:///{tmp_path}/journal.db", clock=ManualClock(), actor="test", upgrade=True
     )
     facts = {"version": "2", "login": "app", "refused": True}
-    lease = journal.acquire("app", "test", TTL)
+    lock = journal.acquire("app", "test", TTL)
     for event in (
         NewEvent(kind=Kind.REQUESTED, rotation_id="r", data={"old_version": "1"}),
         NewEvent(kind=kind, rotation_id="r", step=step, data=facts),
     ):
-        journal.append(lease, [event], TTL)
+        journal.append(lock, [event], TTL)
     report = audit.verify(journal)
     journal.close()
     assert report.damage == []
