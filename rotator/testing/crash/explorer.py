@@ -227,6 +227,7 @@ def _intrude(scenario: Scenario, report: Report, point: Point) -> None:
         if here.number == point.number and current is not None:
             same = replace(current.credential, fields={"edited": "by a person"})
             written.append(write_by_hand(same))
+            sandbox.repeats[written[0]] = current.id
 
     process = Process(sandbox, promises, policy=scenario.policy, fault=write)
     let(scenario.act, process, promises)

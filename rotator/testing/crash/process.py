@@ -28,7 +28,7 @@ POLICY: Final = Policy(
     grace=timedelta(seconds=50), drain_wait=timedelta(minutes=5), drain_then=DrainThen.HOLD
 )
 # More looks at an open rotation than any of the scenarios needs.
-_MOST_LOOKS: Final = 60
+_MOST_LOOKS: Final = 120
 # How many times a person who mended nothing unparks it.
 _MOST_UNPARKED: Final = 3
 # How many times an application is found still logged in before it lets go.
@@ -163,6 +163,9 @@ class Process:
         self.sandbox.clock.at = max(self.sandbox.clock.at, result.until)
         self._looks += 1
         if self._looks > _PATIENT_LOOKS:
+            if self.sandbox.consumers and self.sandbox.repeats:
+                # Consumers confirm what they read, so the revoke waits until a person takes that over.
+                self.engine.adopt(self.secret)
             self.sandbox.consumers_move()
             self.sandbox.consumers_prepare()
             if self.sandbox.close_sessions is not None:

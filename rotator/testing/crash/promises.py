@@ -187,8 +187,9 @@ class Promises:
 
     def _is_needed(self, version: str) -> bool:
         """Return whether a consumer that holds the revoke does not use the current version."""
-        holds = any(one.gate is Gate.HOLD for one in self._sandbox.consumers)
-        return holds and version not in self._sandbox.moved_to
+        sandbox = self._sandbox
+        holds = any(one.gate is Gate.HOLD for one in sandbox.consumers)
+        return holds and not {version, sandbox.repeats.get(version)} & sandbox.moved_to
 
     @contextmanager
     def nothing_changes(self, what: str) -> Generator[None]:

@@ -129,6 +129,8 @@ class Sandbox:
     consumers: tuple[Consumer, ...] = ()
     registry: MemoryConsumers = field(init=False)
     moved_to: set[str] = field(default_factory=set[str])
+    # What somebody else wrote, and the version whose credential it repeats.
+    repeats: dict[str, str] = field(default_factory=dict[str, str])
     prepared_for: str = ""
     secret: str = "app"
     path: str = "apps/app"
