@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 from rotator.core.consumers import REPORT_LASTS, Level, ReportedInstance, newer
@@ -40,6 +41,9 @@ class MemoryJournal(memory.MemoryJournal):
         if not self._watchful:
             return
         said = str([dict(event.data) for event in events])
+        if scrub(said) != said:
+            # A secret of an earlier test may be garbage that nobody has collected.
+            _ = gc.collect()
         if scrub(said) != said:
             kinds = ", ".join(event.kind.value for event in events)
             self.violations.append(f"P6: a secret was written into the journal ({kinds}).")

@@ -117,13 +117,13 @@ def test_the_command_gets_the_values_and_gives_its_code(host: Host, child: str):
     [(["sh", "-c", "exit 41"], 41), (["sh", "-c", "kill -KILL $$"], 137), (["/nowhere"], 127)],
 )
 def test_the_code_of_the_command_is_passed_on(host: Host, child: str, command, code):
-    host.publish("app", "first")
+    host.publish("app", "first-Kq83zx")
     with _exec(host, "shop", "--", *command) as process:
         assert process.wait(30) == code
 
 
 def test_sigterm_reaches_the_command_and_ends_both(host: Host, child: str):
-    host.publish("app", "first")
+    host.publish("app", "first-Kq83zx")
     with _exec(host, "shop", "--", sys.executable, child) as process:
         _wait(lambda: _lines(host, "start"))
         process.send_signal(signal.SIGTERM)
@@ -132,7 +132,7 @@ def test_sigterm_reaches_the_command_and_ends_both(host: Host, child: str):
 
 
 def test_it_waits_for_every_value_and_can_be_stopped_meanwhile(host: Host, child: str):
-    host.publish("app", "first")
+    host.publish("app", "first-Kq83zx")
     env = ("--env", "A={shop.password}", "--env", "B={pay.username}:{pay.password:url}")
     with _exec(host, "shop", "pay", *env, "--", sys.executable, child):
         time.sleep(2)
@@ -140,7 +140,7 @@ def test_it_waits_for_every_value_and_can_be_stopped_meanwhile(host: Host, child
         host.publish("pay", "p w", path="pay")
         _wait(lambda: _lines(host, "start"))
         environ = _lines(host, "start")[0]["env"]
-        assert (environ["A"], environ["B"]) == ("first", "pay:p%20w")
+        assert (environ["A"], environ["B"]) == ("first-Kq83zx", "pay:p%20w")
         assert "PGPASSWORD" not in environ
     (host.folder / "log").unlink()
     other = Host(host.folder, host.backend)
@@ -153,37 +153,37 @@ def test_it_waits_for_every_value_and_can_be_stopped_meanwhile(host: Host, child
 
 
 def test_a_change_restarts_once_after_the_check_accepts_it(host: Host, child: str):
-    host.publish("app", "first")
+    host.publish("app", "first-Kq83zx")
     accepts = host.folder / "accepts"
-    accepts.write_text("first")
+    accepts.write_text("first-Kq83zx")
     check = f"sh -c 'grep -qx \"$PGPASSWORD\" {accepts}'"
     arguments = ("shop", "--splay", "0s", "--check", check, "--", sys.executable, child)
     with _exec(host, *arguments) as process:
         _wait(lambda: _lines(host, "start"))
-        host.publish("app", "second")
+        host.publish("app", "second-Kq83zx")
         time.sleep(4)
         assert not _lines(host, "term")
-        accepts.write_text("second")
+        accepts.write_text("second-Kq83zx")
         _wait(lambda: len(_lines(host, "start")) == 2)
         passwords = [line["env"]["PGPASSWORD"] for line in _lines(host, "start")]
-        assert passwords == ["first", "second"]
+        assert passwords == ["first-Kq83zx", "second-Kq83zx"]
         assert len(_lines(host, "term")) == 1
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
 
 
 def test_a_command_that_ignores_sigterm_is_killed_for_its_restart(host: Host, child: str):
-    host.publish("app", "first")
+    host.publish("app", "first-Kq83zx")
     arguments = ("shop", "--splay", "0s", "--kill-after", "1s", "--", sys.executable, child, "deaf")
     with _exec(host, *arguments):
         _wait(lambda: _lines(host, "start"))
-        host.publish("app", "second")
+        host.publish("app", "second-Kq83zx")
         _wait(lambda: len(_lines(host, "start")) == 2)
         assert len(_lines(host, "deaf")) == 1
 
 
 def test_a_signal_follows_the_changed_file_and_the_folder_is_private(host: Host, child: str):
-    host.publish("app", "first")
+    host.publish("app", "first-Kq83zx")
     runtime = host.folder / "runtime"
     runtime.mkdir(mode=0o700)
     arguments = ("shop", "--file", "json", "--on-change", "signal:HUP", "--", sys.executable, child)
@@ -193,18 +193,20 @@ def test_a_signal_follows_the_changed_file_and_the_folder_is_private(host: Host,
         folder = Path(line["folder"])
         assert folder.parent == runtime
         assert folder.stat().st_mode & 0o777 == 0o700
-        assert json.loads(line["files"]["shop.json"])["password"] == "first"
+        assert json.loads(line["files"]["shop.json"])["password"] == "first-Kq83zx"
         assert "PGPASSWORD" not in line["env"]
-        host.publish("app", "second")
+        host.publish("app", "second-Kq83zx")
         _wait(lambda: _lines(host, "hup"))
-        assert json.loads(_lines(host, "hup")[0]["files"]["shop.json"])["password"] == "second"
+        assert (
+            json.loads(_lines(host, "hup")[0]["files"]["shop.json"])["password"] == "second-Kq83zx"
+        )
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     assert not list(runtime.glob("*exec*"))
 
 
 def test_a_folder_outlives_a_killed_rotator_and_not_its_command(host: Host, child: str):
-    host.publish("app", "first")
+    host.publish("app", "first-Kq83zx")
     runtime = host.folder / "runtime"
     runtime.mkdir(mode=0o700)
     arguments = ("shop", "--file", "json", "--", sys.executable, child)
@@ -217,7 +219,7 @@ def test_a_folder_outlives_a_killed_rotator_and_not_its_command(host: Host, chil
     folder = Path(_lines(host, "start")[0]["folder"])
     with _exec(host, *arguments, **environ):
         _wait(lambda: len(_lines(host, "start")) == 2)
-        assert "first" in (folder / "shop.json").read_text()
+        assert "first-Kq83zx" in (folder / "shop.json").read_text()
     _wait(lambda: not Path(f"/proc/{_lines(host, 'start')[0]['pid']}").exists())
     with _exec(host, *arguments, **environ):
         _wait(lambda: len(_lines(host, "start")) == 3)
@@ -225,7 +227,7 @@ def test_a_folder_outlives_a_killed_rotator_and_not_its_command(host: Host, chil
 
 
 def test_the_backend_may_go_away(host: Host, child: str):
-    host.publish("app", "first")
+    host.publish("app", "first-Kq83zx")
     with _exec(host, "shop", "--", sys.executable, child) as process:
         _wait(lambda: _lines(host, "start"))
         for name in ("secrets.db", "secrets.db-wal", "secrets.db-shm"):
@@ -237,7 +239,7 @@ def test_the_backend_may_go_away(host: Host, child: str):
 
 
 def test_what_rotator_needs_for_the_backend_is_not_inherited(host: Host, child: str):
-    host.publish("app", "first")
+    host.publish("app", "first-Kq83zx")
     key = (host.folder / "rotator.key").read_text().strip()
     host.config.write_text(host.config.read_text().replace("file:rotator.key", "env:BACKEND_KEY"))
     with _exec(host, "shop", "--", sys.executable, child, BACKEND_KEY=key):
@@ -250,7 +252,7 @@ def test_what_rotator_needs_for_the_backend_is_not_inherited(host: Host, child: 
     os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare"
 )
 def test_as_pid_1_it_reaps_orphans_and_gives_the_code(host: Host, child: str):
-    host.publish("app", "first")
+    host.publish("app", "first-Kq83zx")
     script = "(sleep 0.2 & ) ; (sh -c 'sleep 0.3' &) ; sleep 2; grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l; exit 9"
     run = ["unshare", "--pid", "--fork", "--mount-proc", *_ROTATOR, "exec", "shop", "--"]
     done = subprocess.run(

@@ -273,7 +273,7 @@ secrets:
 
 def test_the_agent_goes_on_while_the_cluster_is_away(host: Host):
     """The file is written, the error is shown, and the sink follows once the cluster is back."""
-    host.publish("app", "first")
+    host.publish("app", "first-Kq83zx")
     with Cluster() as cluster:
         cluster.workload("deployments", "web", pod())
         file = cluster.kubeconfig(host.folder / "kubeconfig")
@@ -281,12 +281,12 @@ def test_the_agent_goes_on_while_the_cluster_is_away(host: Host):
         agent = host.agent(_CONFIG.format(file=away))
         assert agent.bring("shop") == 0
         assert "the cluster is unreachable" in agent.errors()["shop"]
-        assert '"first"' in (host.folder / "db.json").read_text()
+        assert '"first-Kq83zx"' in (host.folder / "db.json").read_text()
         agent = Agent(host.consumer(_CONFIG.format(file=file)))
         assert agent.bring("shop") == pytest.approx(2, abs=0.1)
         assert agent.errors() == {}
         assert agent.waits() == {"shop": "deployment shop/web restarts soon."}
-        assert '"first"' in cluster.secret("db")["db.json"]
+        assert '"first-Kq83zx"' in cluster.secret("db")["db.json"]
         assert not agent.wait_until_ready(0)
 
 
@@ -326,7 +326,7 @@ def test_two_sinks_cannot_have_the_same_object(host: Host):
 
 
 def test_an_agent_without_such_sinks_needs_no_cluster(host: Host):
-    host.publish("app", "first")
+    host.publish("app", "first-Kq83zx")
     assert host.agent("secrets: {shop: {sinks: [{file: a, format: json}]}}").bring("shop") is None
     with pytest.raises(UsageError, match="no pod with a service account"):
         host.agent("secrets: {shop: {sinks: [{kubernetes: {secret: db}}]}}")

@@ -41,7 +41,7 @@ def pooler(host: Host, server: ScratchPostgres) -> Iterator[int]:
     with server.connect() as admin:
         admin.autocommit = True
         admin.execute("DROP ROLE IF EXISTS shop")
-        admin.execute("CREATE ROLE shop LOGIN PASSWORD 'first'")
+        admin.execute("CREATE ROLE shop LOGIN PASSWORD 'first-Kq83zx'")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -51,7 +51,7 @@ def pooler(host: Host, server: ScratchPostgres) -> Iterator[int]:
         if not mode & 0o001:
             folder.chmod(mode & 0o7777 | 0o055)
     users = host.folder / "userlist.txt"
-    users.write_text('"shop" "first"\n')
+    users.write_text('"shop" "first-Kq83zx"\n')
     rules = host.folder / "hba.conf"
     # Its console has no password, as with `peer`.
     rules.write_text(
@@ -98,7 +98,7 @@ def _through(port: int) -> psycopg.Connection:
         port=port,
         dbname="postgres",
         user="shop",
-        password="first",
+        password="first-Kq83zx",
         autocommit=True,
     )
 
@@ -128,11 +128,11 @@ def _login(host: Host):
 
 
 def test_a_new_password_is_used_once_no_old_server_connection_is_left(host, server, pooler):
-    host.publish("shop", "second")
+    host.publish("shop", "second-Kq83zx")
     with _through(pooler) as client, server.connect() as admin:
         admin.autocommit = True
         (before,) = client.execute("SELECT pg_backend_pid()").fetchone()
-        admin.execute("ALTER ROLE shop PASSWORD 'second'")
+        admin.execute("ALTER ROLE shop PASSWORD 'second-Kq83zx'")
         with client.transaction():
             client.execute("SELECT 1")
             # A transaction keeps its server connection: the reload is not complete.
@@ -157,22 +157,22 @@ def test_a_console_that_is_unreachable_is_named_without_the_password(host):
 
 def test_a_pooler_that_did_not_read_the_file_has_not_loaded_it(host, server, pooler):
     """RELOAD succeeds all the same. Here PgBouncer reads another file than the one that is written."""
-    host.publish("shop", "second")
+    host.publish("shop", "second-Kq83zx")
     with server.connect() as admin:
         admin.autocommit = True
-        admin.execute("ALTER ROLE shop PASSWORD 'second'")
+        admin.execute("ALTER ROLE shop PASSWORD 'second-Kq83zx'")
     sink = _sink(host, pooler, file="other.txt")
     with pytest.raises(SinkError, match="does not accept login 'shop'") as raised:
         sink.apply(_login(host))
     assert "auth_file" in raised.value.hint
-    assert "second" not in str(raised.value)
-    (host.folder / "userlist.txt").write_text('"shop" "second"\n')
+    assert "second-Kq83zx" not in str(raised.value)
+    (host.folder / "userlist.txt").write_text('"shop" "second-Kq83zx"\n')
     assert sink.apply(_login(host)) == "used"
 
 
 def test_a_pooler_that_takes_any_password_proves_nothing(host, server, pooler):
     """Nor does one without the database: the file is read as far as anybody knows, no more."""
-    host.publish("shop", "first")
+    host.publish("shop", "first-Kq83zx")
     assert _sink(host, pooler, database="absent").apply(_login(host)) == "read"
     (host.folder / "hba.conf").write_text("host all all 127.0.0.1/32 trust\n")
     assert _sink(host, pooler, file="other.txt").apply(_login(host)) == "read"

@@ -45,17 +45,17 @@ def _files(folder: Path) -> set[str]:
 
 
 def test_a_file_has_its_mode_and_content_and_leaves_nothing_beside(host: Host):
-    host.publish("shop", "first")
+    host.publish("shop", "first-Kq83zx")
     sink = _sink(host, "{file: db.env, format: env, mode: '0640'}")
     assert sink.apply(_login(host)) == "read"
     file = host.folder / "db.env"
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
-    assert 'DB_PASSWORD="first"' in file.read_text()
+    assert 'DB_PASSWORD="first-Kq83zx"' in file.read_text()
     assert _files(host.folder) == {"db.env"}
 
 
 def test_an_unchanged_file_is_not_touched(host: Host):
-    host.publish("shop", "first")
+    host.publish("shop", "first-Kq83zx")
     sink = _sink(host, "{file: db.json, format: json}")
     sink.apply(_login(host))
     before = (host.folder / "db.json").stat()
@@ -68,7 +68,7 @@ def test_an_unchanged_file_is_not_touched(host: Host):
 
 
 def test_the_mode_is_set_before_the_file_has_content_or_its_name(host: Host, monkeypatch):
-    host.publish("shop", "first")
+    host.publish("shop", "first-Kq83zx")
     sink = _sink(host, "{file: db.json, format: json, mode: '0640'}")
     seen: list[int] = []
     real = os.fsync
@@ -86,7 +86,7 @@ def test_the_mode_is_set_before_the_file_has_content_or_its_name(host: Host, mon
 
 
 def test_a_folder_changes_as_a_whole(host: Host):
-    host.publish("a", "first")
+    host.publish("a", "first-Kq83zx")
     sink = _sink(
         host,
         "{folder: db, files: {user: {format: template, options: {template: '{username}'}}, db.json: {format: json}}}",
@@ -99,10 +99,10 @@ def test_a_folder_changes_as_a_whole(host: Host):
     assert stat.S_IMODE(first.stat().st_mode) == 0o700
     sink.apply(_login(host))
     assert link.resolve() == first
-    host.publish("b", "second")
+    host.publish("b", "second-Kq83zx")
     sink.apply(_login(host))
     assert (link / "user").read_text() == "b"
-    assert json.loads((link / "db.json").read_text())["password"] == "second"
+    assert json.loads((link / "db.json").read_text())["password"] == "second-Kq83zx"
     assert _files(host.folder) == {"db", link.resolve().name}
 
 
@@ -238,7 +238,7 @@ def test_an_unknown_user_is_refused(host: Host):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file away")
 def test_a_file_is_given_to_its_owner(host: Host):
-    host.publish("shop", "first")
+    host.publish("shop", "first-Kq83zx")
     _sink(host, "{file: db.env, format: env, owner: '12345', group: '54321', mode: '0440'}").apply(
         _login(host)
     )
@@ -247,7 +247,7 @@ def test_a_file_is_given_to_its_owner(host: Host):
 
 
 def test_leftovers_of_a_crash_are_removed(host: Host):
-    host.publish("shop", "first")
+    host.publish("shop", "first-Kq83zx")
     (host.folder / ".db.env.0123456789abcdef.rotator-tmp").write_text("old password")
     (host.folder / ".db.0123456789abcdef").mkdir()
     _sink(host, "{file: db.env, format: env}").apply(_login(host))
@@ -287,7 +287,7 @@ def test_a_command_runs_once_per_change_without_the_secret(host: Host):
 
 
 def test_a_reload_that_failed_is_repeated_also_by_another_process(host: Host):
-    host.publish("shop", "first")
+    host.publish("shop", "first-Kq83zx")
     program = _program(
         host,
         "reload.py",
@@ -305,9 +305,9 @@ def test_a_reload_that_failed_is_repeated_also_by_another_process(host: Host):
 
 
 def test_a_check_proves_the_use(host: Host):
-    host.publish("shop", "first")
+    host.publish("shop", "first-Kq83zx")
     assert _sink(host, "{file: db.env, format: env, check: ['true']}").apply(_login(host)) == "used"
-    host.publish("shop", "second")
+    host.publish("shop", "second-Kq83zx")
     with pytest.raises(SinkError, match="the check 'false' failed"):
         _sink(host, "{file: db.env, format: env, check: ['false']}").apply(_login(host))
 
@@ -321,7 +321,7 @@ def test_a_program_that_does_not_exist_or_hangs_is_named(monkeypatch):
 
 
 def test_a_signal_reaches_the_process_of_the_pid_file(host: Host):
-    host.publish("shop", "first")
+    host.publish("shop", "first-Kq83zx")
     sleep = ["sleep", "60"]
     child = subprocess.Popen(sleep)
     try:
@@ -336,14 +336,14 @@ def test_a_signal_reaches_the_process_of_the_pid_file(host: Host):
 
 @pytest.mark.parametrize("content", ["", "-1", "0", "1", "x"])
 def test_a_pid_file_without_a_process_is_refused(host: Host, content: str):
-    host.publish("shop", "first")
+    host.publish("shop", "first-Kq83zx")
     (host.folder / "pid").write_text(content)
     text = "{file: db.env, format: env, reload: {signal: HUP, pid_file: pid}}"
     assert "number of a process" in _failure(_sink(host, text), host).what
 
 
 def test_an_address_is_asked_and_redirects_are_not_followed(host: Host):
-    host.publish("shop", "first")
+    host.publish("shop", "first-Kq83zx")
     asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -372,7 +372,7 @@ def test_an_address_is_asked_and_redirects_are_not_followed(host: Host):
 
 
 def test_the_agent_follows_a_rotation_and_one_bad_sink_stops_no_other(host: Host):
-    host.publish("shop", "first")
+    host.publish("shop", "first-Kq83zx")
     agent = host.agent("""
         secrets:
           shop:
@@ -383,9 +383,9 @@ def test_the_agent_follows_a_rotation_and_one_bad_sink_stops_no_other(host: Host
     agent.start()
     try:
         file = host.folder / "db.json"
-        _wait(lambda: file.exists() and "first" in file.read_text())
-        host.publish("shop", "second")
-        _wait(lambda: "second" in file.read_text())
+        _wait(lambda: file.exists() and "first-Kq83zx" in file.read_text())
+        host.publish("shop", "second-Kq83zx")
+        _wait(lambda: "second-Kq83zx" in file.read_text())
         assert not agent.wait_until_ready(0)
         assert "its folder does not exist" in agent.errors()["shop"]
         (host.folder / "nowhere").mkdir()
@@ -395,7 +395,7 @@ def test_the_agent_follows_a_rotation_and_one_bad_sink_stops_no_other(host: Host
 
 
 def test_the_backend_may_be_away_for_an_hour(host: Host, monkeypatch):
-    host.publish("shop", "first")
+    host.publish("shop", "first-Kq83zx")
     agent = host.agent("secrets: {shop: {sinks: [{file: db.json, format: json}]}}\n")
     assert agent.run_once(5) == {}
     credential = agent.consumer.credentials["shop"]
@@ -406,7 +406,7 @@ def test_the_backend_may_be_away_for_an_hour(host: Host, monkeypatch):
     for _ in range(60):
         now[0] += 60
         assert agent.run_once(0) == {}
-        assert credential.current().password.reveal() == "first"
+        assert credential.current().password.reveal() == "first-Kq83zx"
     _wait(lambda: credential.health().is_stale)
     agent.stop()
 

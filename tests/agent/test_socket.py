@@ -87,10 +87,10 @@ def test_a_value_is_served(host: Host, server: SocketServer):
 
 
 def test_the_client_library_reads_the_socket_and_a_file(host: Host, server: SocketServer):
-    host.publish("app", "first", host="db")
+    host.publish("app", "first-Kq83zx", host="db")
     source = AgentSource("shop", socket=host.folder / "a.sock")
     login = source.read()
-    assert (login.version, login.username, login.password.reveal()) == ("1", "app", "first")
+    assert (login.version, login.username, login.password.reveal()) == ("1", "app", "first-Kq83zx")
     assert dict(login.fields) == {"host": "db"}
     assert source.next() is None
     sinks = "secrets: {shop: {sinks: [{file: db.json, format: json}]}}"
@@ -100,11 +100,11 @@ def test_the_client_library_reads_the_socket_and_a_file(host: Host, server: Sock
 
 
 def test_a_long_poll_ends_with_the_next_version(host: Host, server: SocketServer):
-    host.publish("app", "first")
+    host.publish("app", "first-Kq83zx")
     assert _ask("GET", "/v1/secrets/shop")[1]["version"] == "1"
-    threading.Timer(0.3, host.publish, ("app", "second")).start()
+    threading.Timer(0.3, host.publish, ("app", "second-Kq83zx")).start()
     status, data = _ask("GET", "/v1/secrets/shop?known=1&wait=20")
-    assert (status, data["version"], data["password"]) == (200, "2", "second")
+    assert (status, data["version"], data["password"]) == (200, "2", "second-Kq83zx")
     start = time.monotonic()
     assert _ask("GET", "/v1/secrets/shop?known=2&wait=0.3")[1]["version"] == "2"
     assert 0.3 <= time.monotonic() - start < 5

@@ -43,6 +43,8 @@ _ARGUMENTS: dict[str, tuple[str, ...]] = {
     "audit verify": (),
     "audit show": (),
     "audit acknowledge": ("--reason", "x"),
+    "audit rotate-key": ("--reason", "x"),
+    "audit countersign": ("--key", "no.pem", "--out", "no.log", "--public-key", "no.pub"),
     "import": ("local", "no"),
     "rename": ("no", "app"),
     "find": (".", "--known"),

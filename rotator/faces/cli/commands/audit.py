@@ -23,6 +23,7 @@ from rotator.faces.wording import at
 if TYPE_CHECKING:
     from rotator.bootstrap.app import App
     from rotator.core.model import Event
+    from rotator.core.secret import Secret
     from rotator.journal.checkpoints import Anchor
 
 app = typer.Typer()
@@ -188,28 +189,20 @@ def countersign(
     Examples:
         rotator audit countersign --key witness.key --out witness.jsonl --public-key rotator-audit.pub
     """
-    from rotator import trusted_files  # noqa: PLC0415
-    from rotator.core.secret import Secret  # noqa: PLC0415
     from rotator.journal import chain, countersigning  # noqa: PLC0415
 
     call: Invocation = ctx.obj
-    try:
-        own = Secret(trusted_files.read(key, "the witness's key", secret=True).decode())
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise UsageError(
-            f"the key {key} cannot be read ({reason}).", hint="Create one: rotator keygen FILE"
-        ) from error
-    public = chain.public_key(own)
-    before, forged = countersigning.read(_lines(out) if out.exists() else [], public)
-    if forged:
-        raise UsageError(
-            f"{out}, line {forged[0]}: this key did not sign it.",
-            hint="Find out who can write to the file, or name a new one for a new key.",
-            safety="Nothing was signed.",
-        )
     with call.open_app() as app:
         app.require_all()
+        own = _witness_key(key)
+        public = chain.public_key(own)
+        before, forged = countersigning.read(_lines(out) if out.exists() else [], public)
+        if forged:
+            raise UsageError(
+                f"{out}, line {forged[0]}: this key did not sign it.",
+                hint="Find out who can write to the file, or name a new one for a new key.",
+                safety="Nothing was signed.",
+            )
         made = countersigning.countersign(
             app.journal, own, app.clock.now(), public_key=_key(public_key) or "", before=before
         )
@@ -329,11 +322,7 @@ def show(
         bounded = after is not None or before is not None
         most = limit if limit is not None or bounded else _NEWEST
         # A secret that is no longer configured still has its events.
-        names = (
-            [one for one in _chains(app) if app.sees(one)]
-            if name is None
-            else app.names(only=[name], forgotten=True)
-        )
+        names = _chains(app) if name is None else app.names(only=[name], forgotten=True)
         # The newest ones may all lie after the period.
         enough = most if before is None else None
         found = [
@@ -388,10 +377,24 @@ def _verify_log(call: Invocation, file: Path, ends: list[str], *, authenticate: 
 
 
 def _chains(app: App) -> list[str]:
-    """Return whose events there are: of each secret, and of the journal as a whole."""
+    """Return whose events the caller may see: of secrets, and of the journal as a whole."""
     from rotator.journal.audit import JOURNAL  # noqa: PLC0415 # only here
 
-    return [JOURNAL, *(one.name for one in app.journal.secrets())]
+    whole = [JOURNAL] if app.sees_all else []
+    return [*whole, *(one.name for one in app.journal.secrets() if app.sees(one.name))]
+
+
+def _witness_key(file: Path) -> Secret:
+    from rotator import trusted_files  # noqa: PLC0415
+    from rotator.core.secret import Secret  # noqa: PLC0415
+
+    try:
+        return Secret(trusted_files.read(file, "the witness's key", secret=True).decode())
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(
+            f"the key {file} cannot be read ({reason}).", hint="Create one: rotator keygen FILE"
+        ) from error
 
 
 def _key(file: Path | None) -> str | None:
