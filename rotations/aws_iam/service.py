@@ -121,7 +121,7 @@ class Iam:
         self._config: Config = Config(
             connect_timeout=seconds,
             read_timeout=seconds,
-            # Another CreateAccessKey creates another key: whoever asks decides whether to ask again.
+            # A second CreateAccessKey would create a second key: the caller decides whether to retry.
             retries={"mode": "standard", "total_max_attempts": 1},
         )
         # At its debug level botocore writes whole requests and answers, secrets among them.

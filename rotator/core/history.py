@@ -168,7 +168,7 @@ class SecretFold:
 
 
 def _begun(event: Event) -> dict[str, Any]:
-    """Return what the request of a rotation tells about it."""
+    """Return what a rotation's request says about it."""
     data = event.data
     return {
         "id": event.rotation_id,
@@ -324,7 +324,7 @@ def _taken_over(_record: SecretRecord, _event: Event) -> Mapping[str, Any]:
 
 
 def _proof(record: SecretRecord, event: Event) -> Mapping[str, Any]:
-    """Return what a step's event tells about what the backend serves: accepted or refused."""
+    """Return what a step's event shows of the served credential: accepted or rejected."""
     data, step = event.data, event.step
     if event.kind is Kind.FINISHED:
         # A login with what the backend serves has just succeeded.

@@ -45,7 +45,7 @@ class Copies:
         wrote: Callable[[str], bool],
         before_effect: Callable[[], None],
     ) -> None:
-        """`wrote` tells whether a rotation id is one of this secret's. `before_effect` raises when
+        """`wrote` returns whether a rotation id is one of this secret's. `before_effect` raises when
         nothing may be written any more.
         """
         self._copies: Sequence[Copy] = copies

@@ -60,7 +60,7 @@ def noticed(lock: LockedSecret) -> Version | None:
 
 
 def handed_over(rotation_id: str, to: str) -> NewEvent:
-    """Return the end of a request that whoever rotates carries out as a rotation of the same journal."""
+    """Return the end of a request that the other system carries out as a rotation in the same journal."""
     data: dict[str, Json] = {"outcome": Outcome.DONE.value, "continues_as": to}
     return NewEvent(kind=Kind.ENDED, rotation_id=rotation_id, data=data)
 
@@ -197,7 +197,7 @@ class DelegatedSteps:
         )
 
     def _revoke(self, history: list[Event]) -> Mapping[str, Json]:
-        """Try the credential before. Ending it is the business of whoever rotates."""
+        """Try the old credential. The other system revokes it."""
         login = text(history[0].data, "old_login")
         current, old = self._served(history), self._old
         if old is None or not old.credential.password.reveal() or current is None:

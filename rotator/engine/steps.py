@@ -158,7 +158,7 @@ class Steps:
         registry: ConsumerRegistry | None = None,
     ) -> None:
         """`controlled` names the targets that have refused a wrong password in this process;
-        `wrote` tells whether a rotation id is one of this secret's, `named` returns every login that a
+        `wrote` returns whether a rotation id is one of this secret's, `named` returns every login that a
         rotation of it has named. `contacts`: the hosts that answered.
         `registry`: what the secret's consumers have reported.
         """

@@ -94,7 +94,7 @@ class MemoryJournal:
         actor: str,
         is_dead: Callable[[str], bool] = lambda _holder: False,
     ) -> None:
-        """`actor` names who writes; `is_dead` tells whether the holder of a lock is gone."""
+        """`actor` names who writes; `is_dead` returns whether the holder of a lock is gone."""
         self._clock: Clock = clock
         self._actor: str = actor
         self._is_dead: Callable[[str], bool] = is_dead

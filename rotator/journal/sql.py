@@ -95,7 +95,7 @@ class SqlJournal:
         """Open the journal at an SQLAlchemy URL; a fresh SQLite file is set up automatically.
 
         `check` False opens a database whatever its version, only to ask for that.
-        `is_dead` tells whether the holder of a lock is known to be gone. `base`: the folder that
+        `is_dead` returns whether the holder of a lock is known to be gone. `base`: the folder that
         a relative SQLite path starts from. `alone`: one connection only, which is tried before each
         use and replaced if it is gone; for a process that is frozen between its uses.
         `longest_lock`: no holder takes a lock for longer. `key` returns what authenticates events and

@@ -194,7 +194,7 @@ def test_a_revoked_key_stays_inactive_until_the_next_one_is_drawn(iam: IamKeys):
 
 
 def test_a_revoked_key_that_somebody_activated_again_is_not_deleted(iam: IamKeys):
-    """Then the limit is told."""
+    """The limit of two keys is then reported."""
     old = _drawn(iam)
     new = _drawn(iam, old)
     _keys(iam).revoke(old, _ctx(iam, new))

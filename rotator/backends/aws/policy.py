@@ -75,7 +75,7 @@ def for_access_check(options: AwsOptions, access: Access) -> str:
     """Return the policy that shows what the policies of these secrets, and those of IAM, allow."""
     arns = [_arn(options, path) for path in access.rotated]
     check = _statement("Check", ["secretsmanager:GetResourcePolicy"], arns)
-    # It tells what anybody may do, and gives none of it.
+    # It only simulates: it grants nothing.
     return _json([check, _statement("Simulate", list(SIMULATES), "*")])
 
 
