@@ -16,7 +16,8 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
 
-from tests.servers.secrets_manager import FUNCTION, PatientServer
+from tests.servers.loopback import PatientServer
+from tests.servers.secrets_manager import FUNCTION
 
 
 class InvocationError(Exception):

@@ -138,9 +138,9 @@ def test_a_call_that_was_spoilt_at_any_request_is_done_once(
 ):
     """It says so by one of our errors, or succeeds; run again, it leaves what running once leaves."""
     call = CALLS[name]
-    direct, patient = store.opened(store.address), store.opened(proxy.address)
+    direct, patient = store.opened(store.address), store.opened(proxy.url)
     patient.current("warm/up")
-    faulty = store.opened(proxy.address, _SHORT) if fault is LATE else patient
+    faulty = store.opened(proxy.url, _SHORT) if fault is LATE else patient
     with suppress(StepError):
         faulty.current("warm/up")
     path, versions = _prepared(direct)

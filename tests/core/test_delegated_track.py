@@ -22,6 +22,7 @@ from rotator.core.errors import (
 from rotator.core.model import Event, Kind, Outcome, Policy, Step
 from rotator.core.state_machine import DELEGATED, Finish, Run, WaitUntil, decide, progress
 from rotator.testing.fakes import START
+from tests.rotation_events import step_event
 
 if TYPE_CHECKING:
     from rotator.core.model import Json
@@ -37,25 +38,9 @@ _POLICY: Final = Policy(
 _QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def _event(of: Kind, step: Step | None = None, at: float = 0, /, **data: Json) -> Event:
-    return Event(
-        secret="app",
-        seq=1,
-        at=START + timedelta(seconds=at),
-        actor="test",
-        fence=1,
-        kind=of,
-        rotation_id="r",
-        step=step,
-        data=data,
-        prev_hash="",
-        hash="",
-    )
-
-
 def _asked(*, first: bool = False, **more: Json) -> list[Event]:
     old: dict[str, Json] = {} if first else {"old_version": "1", "old_login": "app"}
-    return [_event(Kind.REQUESTED, delegated=True, overlaps=False, **old, **more)]
+    return [step_event(Kind.REQUESTED, delegated=True, overlaps=False, **old, **more)]
 
 
 def _noticed() -> list[Event]:
@@ -63,20 +48,20 @@ def _noticed() -> list[Event]:
 
 
 def _started(step: Step) -> list[Event]:
-    return [_event(Kind.STARTED, step)]
+    return [step_event(Kind.STARTED, step)]
 
 
 def _done(*steps: Step) -> list[Event]:
-    return [one for step in steps for one in (*_started(step), _event(Kind.FINISHED, step))]
+    return [one for step in steps for one in (*_started(step), step_event(Kind.FINISHED, step))]
 
 
 def _failed(step: Step, error: Any, times: int = 1) -> list[Event]:
     facts = {"kind": error.kind, "what": "why", "origin": "backend vault"}
-    return [*_started(step), _event(Kind.FAILED, step, **facts)] * times
+    return [*_started(step), step_event(Kind.FAILED, step, **facts)] * times
 
 
 def _waiting() -> list[Event]:
-    return [*_started(Step.AWAIT), _event(Kind.WAITING, Step.AWAIT, what="it was asked.")]
+    return [*_started(Step.AWAIT), step_event(Kind.WAITING, Step.AWAIT, what="it was asked.")]
 
 
 def _until(step: Step) -> list[Event]:
@@ -89,11 +74,11 @@ def _rejected(times: int = 1) -> list[Event]:
 
 
 def _parked() -> list[Event]:
-    return [_event(Kind.PARKED, reason="why")]
+    return [step_event(Kind.PARKED, reason="why")]
 
 
 def _unparked() -> list[Event]:
-    return [_event(Kind.UNPARKED)]
+    return [step_event(Kind.UNPARKED)]
 
 
 _RETRY: Final = (3, 5, "waiting to try again")
@@ -242,30 +227,30 @@ _TABLE: Final[dict[str, tuple[list[Event], object, dict[str, Any]]]] = {
     ),
     # Operators.
     "a version that somebody has taken over is proven": (
-        [*_until(Step.AWAIT), *_waiting(), _event(Kind.ADOPTED, version="7")],
+        [*_until(Step.AWAIT), *_waiting(), step_event(Kind.ADOPTED, version="7")],
         Step.PROVE,
         {},
     ),
     "the version from before that somebody takes over ends nothing": (
-        [*_until(Step.AWAIT), _event(Kind.ADOPTED, version="1")],
+        [*_until(Step.AWAIT), step_event(Kind.ADOPTED, version="1")],
         Step.AWAIT,
         {},
     ),
     "what was not requested yet can be called off": (
-        [*_until(Step.REQUEST), _event(Kind.ROLLBACK_REQUESTED)],
+        [*_until(Step.REQUEST), step_event(Kind.ROLLBACK_REQUESTED)],
         Outcome.UNDONE,
         {},
     ),
     "what was requested cannot be called off": (
-        [*_until(Step.AWAIT), _event(Kind.ROLLBACK_REQUESTED)],
+        [*_until(Step.AWAIT), step_event(Kind.ROLLBACK_REQUESTED)],
         Step.AWAIT,
         {},
     ),
     "what is proven cannot be rolled back, also where old and new overlap": (
         [
-            _event(Kind.REQUESTED, delegated=True, overlaps=True, old_version="1"),
+            step_event(Kind.REQUESTED, delegated=True, overlaps=True, old_version="1"),
             *_done(*DELEGATED[:4]),
-            _event(Kind.ROLLBACK_REQUESTED),
+            step_event(Kind.ROLLBACK_REQUESTED),
         ],
         Step.REVOKE,
         {},
@@ -294,7 +279,7 @@ def test_the_machine_decides_for_another_system(sentence: str):
 def test_a_rotation_that_was_noticed_is_as_old_as_the_owner_says():
     """Its next due date counts from then."""
     at = START - timedelta(hours=1)
-    history = [*_noticed(), _event(Kind.FINISHED, Step.PROVE, rotated_at=at.isoformat())]
+    history = [*_noticed(), step_event(Kind.FINISHED, Step.PROVE, rotated_at=at.isoformat())]
     assert progress(history).pivot_at == at
 
 
@@ -322,7 +307,7 @@ class _Simulation:
     done: set[Step] = field(default_factory=set[Step])
 
     def write(self, of: Kind, step: Step | None = None, /, **data: Json) -> None:
-        self.history.append(replace(_event(of, step, **data), at=self.now))
+        self.history.append(replace(step_event(of, step, **data), at=self.now))
 
     def live(self) -> Outcome:
         """Follow the script to the end of the rotation; return how it ended."""

@@ -25,6 +25,7 @@ from rotator.core.model import DrainThen, Event, Kind, Outcome, Policy, Step
 from rotator.core.state_machine import Finish, Run, WaitUntil, decide, step_backoff
 from rotator.core.windows import Windows
 from rotator.testing.fakes import START
+from tests.rotation_events import step_event
 
 if TYPE_CHECKING:
     from rotator.core.model import Json
@@ -67,70 +68,54 @@ _QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthC
 # -- histories in short ----------------------------------------------------------------------------
 
 
-def _event(of: Kind, step: Step | None = None, at: float = 0, /, **data: Json) -> Event:
-    return Event(
-        secret="app",
-        seq=1,
-        at=START + timedelta(seconds=at),
-        actor="test",
-        fence=1,
-        kind=of,
-        rotation_id="r",
-        step=step,
-        data=data,
-        prev_hash="",
-        hash="",
-    )
-
-
 def _asked(
     *, overlaps: bool = True, first: bool = False, copies: bool = False, draws: bool = False
 ) -> list[Event]:
     old: dict[str, Json] = {} if first else {"old_version": "1", "old_login": "app"}
     listed: dict[str, Json] = {"copies": ["other:app"]} if copies else {}
     drawn: dict[str, Json] = {"draws": True} if draws else {}
-    return [_event(Kind.REQUESTED, overlaps=overlaps, **old, **listed, **drawn)]
+    return [step_event(Kind.REQUESTED, overlaps=overlaps, **old, **listed, **drawn)]
 
 
 def _started(*steps: Step) -> list[Event]:
-    return [_event(Kind.STARTED, step) for step in steps]
+    return [step_event(Kind.STARTED, step) for step in steps]
 
 
 def _done(*steps: Step, at: float = 0) -> list[Event]:
     return [
         event
         for step in steps
-        for event in (_event(Kind.STARTED, step), _event(Kind.FINISHED, step, at))
+        for event in (step_event(Kind.STARTED, step), step_event(Kind.FINISHED, step, at))
     ]
 
 
 def _failed(step: Step, error: Any, times: int = 1) -> list[Event]:
     facts = {"kind": error.kind, "what": "why", "origin": "target main"}
-    return [_event(Kind.STARTED, step), _event(Kind.FAILED, step, **facts)] * times
+    return [step_event(Kind.STARTED, step), step_event(Kind.FAILED, step, **facts)] * times
 
 
 def _sessions(at: float, step: Step = Step.DRAIN) -> list[Event]:
-    return [*_started(step), _event(Kind.WAITING, step, at)]
+    return [*_started(step), step_event(Kind.WAITING, step, at)]
 
 
 def _rollback(at: float = 0) -> list[Event]:
-    return [_event(Kind.ROLLBACK_REQUESTED, None, at, kind="aborted")]
+    return [step_event(Kind.ROLLBACK_REQUESTED, None, at, kind="aborted")]
 
 
 def _revoke(*, end_sessions: bool = False) -> list[Event]:
-    return [_event(Kind.REVOKE_REQUESTED, end_sessions=end_sessions)]
+    return [step_event(Kind.REVOKE_REQUESTED, end_sessions=end_sessions)]
 
 
 def _parked() -> list[Event]:
-    return [_event(Kind.PARKED, reason="why")]
+    return [step_event(Kind.PARKED, reason="why")]
 
 
 def _unparked() -> list[Event]:
-    return [_event(Kind.UNPARKED)]
+    return [step_event(Kind.UNPARKED)]
 
 
 def _ended(outcome: Outcome) -> list[Event]:
-    return [_event(Kind.ENDED, outcome=outcome.value)]
+    return [step_event(Kind.ENDED, outcome=outcome.value)]
 
 
 def _until(step: Step, *, copies: bool = False, **asked: bool) -> list[Event]:
@@ -886,7 +871,7 @@ class _Simulation:
         return events[-1] if events else None
 
     def write(self, of: Kind, step: Step | None = None, /, **data: Json) -> None:
-        self.history.append(replace(_event(of, step, **data), at=self.now))
+        self.history.append(replace(step_event(of, step, **data), at=self.now))
 
     def decide(self) -> Decision:
         """Decide, and require what must hold of every decision."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from rotator.core.model import Event, Kind, Policy, Step
 from rotator.engine.safety import after_failure, after_undo
 from rotator.testing.fakes import START
+from tests.rotation_events import step_event
 
 if TYPE_CHECKING:
     from rotator.core.model import Json
@@ -20,34 +21,18 @@ _POLICY = Policy(
 _FORWARD = (Step.STAGE, Step.CREATE, Step.VERIFY, Step.PUBLISH, Step.DRAIN, Step.REVOKE)
 
 
-def _event(of: Kind, step: Step | None = None, at: datetime = START, /, **data: Json) -> Event:
-    return Event(
-        secret="app",
-        seq=1,
-        at=at,
-        actor="test",
-        fence=1,
-        kind=of,
-        rotation_id="r",
-        step=step,
-        data=data,
-        prev_hash="",
-        hash="",
-    )
-
-
 def _history(
     *, overlaps: bool, failed: Step, kinds: tuple[str, ...], has_old: bool = True
 ) -> list[Event]:
     """Return a rotation that has done all before `failed`, which then failed as told."""
     old: dict[str, Json] = {"old_version": "1", "old_login": "app"} if has_old else {}
-    events = [_event(Kind.REQUESTED, overlaps=overlaps, **old)]
+    events = [step_event(Kind.REQUESTED, overlaps=overlaps, **old)]
     steps = _FORWARD[: _FORWARD.index(failed)]
     for step in steps:
-        events += [_event(Kind.STARTED, step), _event(Kind.FINISHED, step, login="app")]
+        events += [step_event(Kind.STARTED, step), step_event(Kind.FINISHED, step, login="app")]
     for kind in kinds:
         facts = {"kind": kind, "what": "why", "origin": "target main"}
-        events += [_event(Kind.STARTED, failed), _event(Kind.FAILED, failed, **facts)]
+        events += [step_event(Kind.STARTED, failed), step_event(Kind.FAILED, failed, **facts)]
     return events
 
 
@@ -76,8 +61,8 @@ def test_an_undone_rotation_is_called_safe_only_if_the_served_credential_logged_
     """And a new login was withdrawn only where one was made."""
     failed = Step.VERIFY if made else Step.CREATE
     history = _history(overlaps=overlaps, failed=failed, kinds=("refused",))
-    history.append(_event(Kind.STARTED, Step.WITHDRAW))
-    history.append(_event(Kind.FINISHED, Step.WITHDRAW, current_accepted=accepted))
+    history.append(step_event(Kind.STARTED, Step.WITHDRAW))
+    history.append(step_event(Kind.FINISHED, Step.WITHDRAW, current_accepted=accepted))
     text = after_undo(history)
     assert phrase in text
     assert text
@@ -90,5 +75,5 @@ def test_the_safety_that_a_plugin_stated_is_kept():
     """A login that is blocked for everybody: nobody tries it again, and the text stays."""
     history = _history(overlaps=True, failed=Step.CREATE, kinds=("denied",))
     seen = {"kind": "denied", "stated": True, "safety": "The application is NOT safe: blocked."}
-    history[-1] = _event(Kind.FAILED, Step.CREATE, **seen)
+    history[-1] = step_event(Kind.FAILED, Step.CREATE, **seen)
     assert after_undo(history) == "The application is NOT safe: blocked."

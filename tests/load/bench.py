@@ -89,6 +89,23 @@ class Place:
         self.backend.close()
 
 
+def engine_over(journal: SqlJournal) -> Callable[[ManagedSecret], None]:
+    """Return what rotates a secret by an engine over this journal."""
+    engine = Engine(
+        journal=journal,
+        clock=CLOCK,
+        entropy=ENTROPY,
+        log=logs.get_log(),
+        holder=system.holder,
+    )
+
+    def run(secret: ManagedSecret) -> None:
+        result = engine.rotate(secret)
+        assert result.outcome is Outcome.DONE, result.error
+
+    return run
+
+
 def bare(secret: ManagedSecret) -> None:
     """Make the remote calls of one rotation, in the engine's order; no engine, no journal."""
     rotation, backend, path = secret.rotation, secret.backend, secret.path
@@ -215,19 +232,7 @@ def engines(
         runs = {"bare": bare}
         for name, journal in journals.items():
             stack.callback(journal.close)
-            engine = Engine(
-                journal=journal,
-                clock=CLOCK,
-                entropy=ENTROPY,
-                log=logs.get_log(),
-                holder=system.holder,
-            )
-
-            def run(secret: ManagedSecret, engine: Engine = engine) -> None:
-                result = engine.rotate(secret)
-                assert result.outcome is Outcome.DONE, result.error
-
-            runs[name] = run
+            runs[name] = engine_over(journal)
         for name, do in runs.items():
             rate(do, places[name].secrets, 8, 3)
         found: dict[str, dict[str, object]] = {

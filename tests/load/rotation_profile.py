@@ -18,15 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import rotator
-from rotator import logs, system
+from rotator import logs
 from rotator.backends.encryption import Keys, new_key
 from rotator.backends.local import LocalBackend
-from rotator.core.model import Outcome
 from rotator.core.secret import Secret
-from rotator.engine import Engine
 from rotator.journal.sql import SqlJournal
 from rotator.testing.postgres import ScratchPostgres
-from tests.load.bench import CLOCK, ENTROPY, Place, bare, rate
+from tests.load.bench import CLOCK, Place, bare, engine_over, rate
 from tests.load.programs import end_in_order, scratch_folder
 
 if TYPE_CHECKING:
@@ -99,19 +97,7 @@ def _runs(
             upgrade=True,
         )
         stack.callback(journal.close)
-        engine = Engine(
-            journal=journal,
-            clock=CLOCK,
-            entropy=ENTROPY,
-            log=logs.get_log(),
-            holder=system.holder,
-        )
-
-        def run(secret: ManagedSecret, engine: Engine = engine) -> None:
-            result = engine.rotate(secret)
-            assert result.outcome is Outcome.DONE, result.error
-
-        runs[name] = (run, place)
+        runs[name] = (engine_over(journal), place)
     return runs
 
 

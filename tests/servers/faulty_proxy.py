@@ -8,11 +8,10 @@ import threading
 import time
 from dataclasses import dataclass
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any, ClassVar, Final
 
-if TYPE_CHECKING:
-    from types import TracebackType
+from tests.servers.loopback import LoopbackServer
 
 _HOP_BY_HOP: Final = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "content-length", "server", "date"}
@@ -50,42 +49,17 @@ FAULTS: Final = (
 LATE: Final = Fault(name="too late", delay=1.5)
 
 
-class FaultyProxy:
+class FaultyProxy(LoopbackServer):
     """Forwards HTTP to a server on loopback; spoils the n-th request when it is told to."""
 
     def __init__(self, host: str, port: int) -> None:
         """Nothing listens yet."""
+        super().__init__(self._handler())
         self._target: tuple[str, int] = (host, port)
-        self._server: ThreadingHTTPServer = ThreadingHTTPServer(
-            ("127.0.0.1", 0), self._handler(), bind_and_activate=True
-        )
-        self._server.daemon_threads = True
-        self._thread: threading.Thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}
-        )
         self._guard: threading.Lock = threading.Lock()
         self._fault: Fault | None = None
         self._at: int = 0
         self.requests: list[str] = []
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def address(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def spoil(self, fault: Fault, at: int) -> None:
         """Spoil the `at`-th request from now on, counted from 1."""

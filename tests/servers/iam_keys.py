@@ -15,7 +15,7 @@ import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 from xml.sax.saxutils import escape
 
@@ -23,11 +23,10 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
-from tests.servers.secrets_manager import PatientServer
+from tests.servers.loopback import LoopbackServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import TracebackType
 
 _MOST_KEYS: Final = 2
 _MOST_TAG: Final = 256
@@ -68,10 +67,11 @@ class _Lost(Exception):  # the answer is lost
     pass
 
 
-class IamKeys:
+class IamKeys(LoopbackServer):
     """A region's IAM and STS. `now`: its clock."""
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        super().__init__(_handler(self))
         self.now: Callable[[], datetime] = now
         self.late: timedelta = timedelta(0)
         self.throttle: int = 0
@@ -82,29 +82,6 @@ class IamKeys:
         self._users: dict[str, _User] = {}
         self._keys: dict[str, _Key] = {}
         self._lock: threading.RLock = threading.RLock()
-        self._server: PatientServer = PatientServer(("127.0.0.1", 0), _handler(self))
-        self._thread: threading.Thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        )
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     @property
     def admin_id(self) -> str:

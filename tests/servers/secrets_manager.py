@@ -12,15 +12,15 @@ import json
 import re
 import secrets
 import string
-import sys
 import threading
 import time
 import uuid
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from http.server import BaseHTTPRequestHandler
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from tests.servers.iam import allows
+from tests.servers.loopback import LoopbackServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,15 +67,6 @@ class _Kept:
     rotation_token: str | None = None
 
 
-class PatientServer(ThreadingHTTPServer):
-    """Says nothing of clients that were killed."""
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed is none of the service's concern."""
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)
-
-
 class _Refusal(Exception):  # an answer of the service
     def __init__(self, code: str, message: str = "") -> None:
         super().__init__(code)
@@ -83,7 +74,7 @@ class _Refusal(Exception):  # an answer of the service
         self.message: str = message
 
 
-class SecretsManager:
+class SecretsManager(LoopbackServer):
     """The service, as long as the `with` block lasts.
 
     `late`: how long a new version cannot be read yet, in seconds. `denied`: operations that no
@@ -93,13 +84,9 @@ class SecretsManager:
 
     def __init__(self) -> None:
         """Nothing listens yet."""
+        super().__init__(_handler(self))
         self._secrets: dict[str, _Kept] = {}
         self._guard: threading.RLock = threading.RLock()
-        self._server: PatientServer = PatientServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
-        self._thread: threading.Thread = threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}
-        )
         self.late: float = 0.0
         self.denied: dict[str, str] = {}
         self.policy: str | None = None
@@ -113,10 +100,6 @@ class SecretsManager:
         self.steps: Callable[[], list[str]] = lambda: list(STEPS)
         self._functions: list[threading.Thread] = []
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
     def __exit__(
         self,
         kind: type[BaseException] | None,
@@ -124,14 +107,7 @@ class SecretsManager:
         trace: TracebackType | None,
     ) -> None:
         self.wait()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def port(self) -> int:
-        """The port on loopback that it listens on."""
-        return int(self._server.server_address[1])
+        super().__exit__(kind, error, trace)
 
     @property
     def endpoint(self) -> str:
